@@ -1,0 +1,47 @@
+# `make train` and `make test` set up .venv by themselves, with uv where it is installed.
+PYTHON ?= python3
+BIN := .venv/bin
+TRAIN_ARGS ?= --num_train_epochs 3
+
+.PHONY: help setup train test lint demo dist clean
+
+help:
+	@echo 'make train   train on the drawn sample set        make demo   open the demo'
+	@echo 'make test    run all tests                        make lint   check the style'
+	@echo 'make dist    build and check the wheel            make clean  remove what was built'
+
+setup: .venv/.done
+
+.venv/.done: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo 'hffruits needs Python 3.11 or later; name one: make PYTHON=python3.12'; exit 2; }
+	@if command -v uv >/dev/null; then \
+		uv venv --quiet --allow-existing --python $(PYTHON) .venv && \
+		uv pip install --python $(BIN)/python -c constraints.txt -e '.[dev]'; \
+	else \
+		scripts/make_venv.sh $(PYTHON) && \
+		$(BIN)/python -m pip install --quiet --progress-bar on -c constraints.txt -e '.[dev]'; \
+	fi
+	@touch $@
+
+train: setup
+	$(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no \
+		--dynamo_backend no scripts/train.py $(TRAIN_ARGS)
+
+demo: setup
+	$(BIN)/python app.py
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+dist: setup
+	rm -rf dist
+	$(BIN)/python -m build --quiet
+	$(BIN)/twine check --strict dist/*
+
+clean:
+	rm -rf dist build .pytest_cache .ruff_cache

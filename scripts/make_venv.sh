@@ -1,0 +1,16 @@
+#!/bin/sh
+# Make .venv with the given Python. Debian ships `venv` in a package of its own: get it if we may.
+set -eu
+python=$1
+if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+    package="python$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')-venv"
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        echo "Installing $package, which $python needs to make .venv"
+        apt-get update -qq
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$package"
+    else
+        echo "$python can't make .venv: run 'sudo apt-get install $package', or install uv" >&2
+        exit 2
+    fi
+fi
+"$python" -m venv .venv
