@@ -1,0 +1,35 @@
+"""Fine-tune image models on folders of fruit photos, and know how far to trust them.
+
+Importing this package imports nothing heavy: names load their modules when first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hffruits.data import load_fruits as load_fruits
+    from hffruits.errors import InputError as InputError
+    from hffruits.models import build_model as build_model
+    from hffruits.predict import FruitClassifier as FruitClassifier
+    from hffruits.predict import Prediction as Prediction
+
+__version__ = "0.1.0"
+
+_MODULE_OF = {
+    "FruitClassifier": "predict",
+    "InputError": "errors",
+    "Prediction": "predict",
+    "build_model": "models",
+    "load_fruits": "data",
+}
+__all__ = sorted(_MODULE_OF)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"hffruits.{_MODULE_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

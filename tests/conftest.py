@@ -1,0 +1,87 @@
+"""Pictures, folders and one small trained model that several test files share."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may wait for the network
+
+from hffruits.config import DataArguments, FruitTrainingArguments, ModelArguments
+from hffruits.drawing import FRUITS, draw_fruit
+
+COLOURS = {"Apple": "red", "Banana": "yellow", "Lime": "lime", "Plum": "purple"}
+
+
+def paint(path: Path, colour: str = "red", *, size: tuple[int, int] = (40, 32), seed: int = 0):
+    """Write one noisy, coloured picture; the format follows the suffix."""
+    rng = np.random.default_rng(seed)
+    noise = rng.integers(0, 60, (size[1], size[0], 3), dtype=np.uint8)
+    picture = np.asarray(Image.new("RGB", size, colour)) // 2 + noise
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture.astype(np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture
+def make_folder(tmp_path: Path) -> Callable[..., Path]:
+    """`make_folder({"train/Apple": 3, ...})` writes that many pictures into each folder."""
+
+    def make(counts: dict[str, int], root: Path | None = None) -> Path:
+        root = root or tmp_path / "fruits"
+        for number, (folder, count) in enumerate(counts.items()):
+            for index in range(count):
+                colour = COLOURS.get(Path(folder).name, "red")
+                paint(root / folder / f"{index}.jpg", colour, seed=1000 * number + index)
+        return root
+
+    return make
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory) -> Path:
+    """One cache for the session, so that no test reads or fills the user's."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["HFFRUITS_CACHE"] = str(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def drawn_fruits(tmp_path_factory) -> Path:
+    """Four drawn fruits, in split folders at uneven depth."""
+    root = tmp_path_factory.mktemp("drawn")
+    for split, count in {"train": 8, "validation": 3, "test": 5}.items():
+        for name in list(FRUITS)[:4]:
+            folder = root / split / ("Group" if name.startswith("B") else "") / name
+            folder.mkdir(parents=True)
+            for index in range(count):
+                seed = 100 * len(split) + index
+                draw_fruit(name, seed=seed, size=64).save(folder / f"{index}.png")
+    return root
+
+
+def quick_arguments(
+    data_dir: Path, output_dir: Path, *, model: ModelArguments | None = None, **options
+) -> tuple[DataArguments, ModelArguments, FruitTrainingArguments]:
+    """Arguments of a run that takes seconds."""
+    options = {"num_train_epochs": 2, "per_device_train_batch_size": 8, **options}
+    if options.get("eval_strategy") == "no":  # then there is no best epoch to keep
+        options |= {"save_strategy": "no", "load_best_model_at_end": False}
+    return (
+        DataArguments(data_dir=str(data_dir)),
+        model or ModelArguments(),
+        FruitTrainingArguments(output_dir=str(output_dir), **options),
+    )
+
+
+@pytest.fixture(scope="session")
+def trained(drawn_fruits: Path, tmp_path_factory) -> Path:
+    """The folder of one finished two-epoch run on `drawn_fruits`."""
+    from hffruits.train import train
+
+    folder = tmp_path_factory.mktemp("runs") / "drawn"
+    train(*quick_arguments(drawn_fruits, folder))
+    return folder
