@@ -1,0 +1,79 @@
+"""The model card: a README.md that says what a trained model is and how good it was measured."""
+
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+_TEMPLATE = """\
+---
+{{ card_data }}
+---
+
+# Fruit classifier: {{ classes | length }} classes
+
+{{ backbone }} fine-tuned with `hffruits` to tell these apart: {{ classes | join(", ") }}.
+
+## How good it is
+
+| split | images | accuracy | top-5 | macro-F1 |
+|---|---|---|---|---|
+{% for split, m in measured.items() -%}
+| {{ split }} | {{ m.images }} | {{ "%.1f" | format(100 * m.accuracy) }} % \
+| {{ "%.1f" | format(100 * m.top5_accuracy) }} % | {{ "%.1f" | format(100 * m.macro_f1) }} % |
+{% endfor %}
+Trained on {{ data.images.train }} images, {{ "%.4g" | format(training.epochs) }} epochs. \
+The validation images chose the best epoch; the test images chose nothing.
+
+## How to use it
+
+```python
+from hffruits import FruitClassifier
+
+FruitClassifier.from_pretrained("path/of/this/folder").predict("photo.jpg")
+```
+
+or, without `hffruits` installed:
+
+```python
+from transformers import pipeline
+
+pipeline("image-classification", "path/of/this/folder")("photo.jpg")
+```
+
+It answers with one of its classes whatever the picture shows, a shoe included.
+"""
+
+
+def write_model_card(folder: Path, metrics: dict[str, Any], labels: list[str]) -> None:
+    """Write `README.md` from what was measured; `metrics` is what `metrics.json` holds."""
+    measured = {split: metrics[split] for split in ("validation", "test") if split in metrics}
+    split = "test" if "test" in measured else "validation"
+    name = "hffruits"
+    data = ModelCardData(
+        library_name="transformers",
+        pipeline_tag="image-classification",
+        tags=["hffruits", "fruit"],
+        model_name=name,
+        eval_results=[
+            EvalResult(
+                task_type="image-classification",
+                dataset_type="imagefolder",
+                dataset_name=Path(metrics["data"]["data_dir"]).name,
+                dataset_split=split,
+                metric_type=metric,
+                metric_value=measured[split][key],
+            )
+            for metric, key in (("accuracy", "accuracy"), ("f1", "macro_f1"))
+        ],
+    )
+    card = ModelCard.from_template(
+        data,
+        template_str=_TEMPLATE,
+        backbone=metrics["model"]["name_or_path"],
+        classes=labels,
+        measured=measured,
+        data=metrics["data"],
+        training=metrics["training"],
+    )
+    card.save(folder / "README.md")

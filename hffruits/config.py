@@ -1,0 +1,243 @@
+"""What a run can be told: three dataclasses, and the parser that fills them.
+
+Every `TrainingArguments` field is a flag as well. Values are checked where they are used.
+"""
+
+import argparse
+import difflib
+import json
+import os
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+import torch
+import yaml
+from transformers import HfArgumentParser, TrainingArguments
+
+
+def _option(default: object, help: str, **argparse_options: object):
+    return field(default=default, metadata={"help": help, **argparse_options})
+
+
+@dataclass
+class DataArguments:
+    """Which photos, and how they are split and augmented."""
+
+    _argument_group_name = "data"
+
+    data_dir: str | None = _option(
+        None, "Folder of class folders, nested or split as you like. Default: the drawn sample set."
+    )
+    validation_fraction: float = _option(
+        0.15, "Share of each class held out to choose the best epoch, where the data has no split."
+    )
+    test_fraction: float = _option(
+        0.15, "Share of each class held out for the final figures, where the data has no split."
+    )
+    split_lists: str | None = _option(
+        None, "Folder with train.txt, validation.txt, ... of an earlier run, to repeat its split."
+    )
+    max_bad_fraction: float = _option(
+        0.05, "Stop when more than this share of the image files can't be read."
+    )
+    max_image_pixels: int = _option(100_000_000, "Leave out images with more pixels than this.")
+    augment: str = _option("light", "What training does to each picture: none or light.")
+
+
+@dataclass
+class ModelArguments:
+    """Which backbone."""
+
+    _argument_group_name = "model"
+
+    model_name_or_path: str = _option(
+        "efficientnet_lite0",
+        "A bundled backbone (efficientnet_lite0, 1, 2), a timm name, a Hub id, or a folder.",
+    )
+    model_revision: str | None = _option(None, "Branch, tag or commit of a Hub model.")
+    pretrained: bool = _option(True, "Start from the backbone's trained weights.")
+
+
+@dataclass
+class FruitTrainingArguments(TrainingArguments):
+    """transformers' own `TrainingArguments`, with defaults for fine-tuning on photos."""
+
+    _argument_group_name = "training"
+
+    output_dir: str | None = _option(None, "Where the model goes. Default: runs/NAME_OF_DATA.")
+    overwrite_output_dir: bool = _option(False, "Replace the model that output_dir holds.")
+    resume_from_checkpoint: str | None = _option(
+        None,
+        "Go on with an interrupted run: a checkpoint folder; with no value, output_dir's last.",
+        nargs="?",
+        const="last",
+    )
+    num_train_epochs: float = _option(10, "How often training sees every picture.")
+    per_device_train_batch_size: int = _option(32, "Pictures a step, on each device.")
+    per_device_eval_batch_size: int = _option(64, "Pictures a step in evaluation, on each device.")
+    learning_rate: float | None = _option(
+        None, "Peak learning rate. Default: 1e-3 for convolutional nets, 1e-4 for the others."
+    )
+    lr_scheduler_type: str = _option(
+        "cosine", "Shape of the learning rate after warmup: any of transformers' SchedulerType."
+    )
+    warmup_steps: float = _option(0.1, "Steps of linear warmup, or, below 1, their share of all.")
+    weight_decay: float = _option(0.05, "Decay of the weights; norms and biases are left out.")
+    max_grad_norm: float = _option(1.0, "Clip the gradient to this norm; 0 for no clipping.")
+    label_smoothing_factor: float = _option(0.1, "Share of each label spread over all classes.")
+    bf16: bool | None = _option(
+        None,
+        "Compute in bfloat16. Default: where the processor or GPU has units for it.",
+        nargs="?",
+        const=True,
+    )
+    eval_strategy: str = _option("epoch", "When to validate: no, steps or epoch.")
+    save_strategy: str = _option("epoch", "When to save a checkpoint: no, steps, epoch or best.")
+    save_total_limit: int | None = _option(2, "How many checkpoints to keep; the best one is kept.")
+    load_best_model_at_end: bool = _option(True, "End with the best epoch, not with the last one.")
+    metric_for_best_model: str | None = _option(
+        "loss", "What makes an epoch the best: loss, accuracy, top5_accuracy or macro_f1."
+    )
+    logging_steps: float = _option(10, "Steps between two reports of the loss.")
+    dataloader_num_workers: int | None = _option(
+        None, "Processes that prepare pictures. Default: by the number of cores and devices."
+    )
+    remove_unused_columns: bool = _option(False, "Must stay off: pictures are made on the fly.")
+    report_to: str | None = _option("none", "Experiment trackers: tensorboard, wandb, ... or none.")
+
+    def __post_init__(self):
+        has_gpu = torch.accelerator.is_available()
+        if self.bf16 is None:
+            chosen = self.fp16 or os.environ.get("ACCELERATE_MIXED_PRECISION", "no") != "no"
+            self.bf16 = not chosen and bf16_pays()
+        if self.bf16 and not has_gpu:
+            self.use_cpu = True  # transformers asks for this before it takes bf16 without a GPU
+        if self.dataloader_num_workers is None:
+            self.dataloader_num_workers = choose_num_workers(has_gpu)
+            self.dataloader_persistent_workers = self.dataloader_num_workers > 0
+        if not has_gpu:
+            self.dataloader_pin_memory = False
+        super().__post_init__()
+
+
+def bf16_pays() -> bool:
+    """True where bfloat16 has units of its own: Ampere GPUs and later, CPUs with AMX."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return not torch.accelerator.is_available() and torch.cpu._is_amx_tile_supported()
+
+
+def choose_num_workers(has_gpu: bool) -> int:
+    """A GPU waits for pictures; on CPUs alone, workers would take the cores that compute."""
+    return min(8, cores_per_process()) if has_gpu else 0
+
+
+def cores_per_process() -> int:
+    """This process's share of the cores that the machine lets us use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, (cores or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+
+
+# ---- command line ----
+
+_GROUPS = (DataArguments, ModelArguments, FruitTrainingArguments)
+_OWN_FLAGS = {name for group in _GROUPS for name in vars(group).get("__annotations__", {})} | {
+    "seed", "gradient_accumulation_steps", "optim", "fp16", "torch_compile", "max_steps",
+    "full_determinism", "activation_checkpointing", "use_cpu",
+}  # fmt: skip
+_HIDDEN = {"remove_unused_columns", "gradient_checkpointing"}
+
+
+def parse_train_arguments(
+    argv: list[str], *, prog: str | None = None
+) -> tuple[DataArguments, ModelArguments, FruitTrainingArguments]:
+    """Read flags, and under them a `--config` file. Exits with code 2 and one line if they err."""
+    parser = HfArgumentParser(
+        _GROUPS,
+        prog=prog,
+        description="Fine-tune an image model on folders of fruit photos.",
+        epilog="Every other field of transformers' TrainingArguments works too: see --help_all.",
+        formatter_class=_HelpFormatter,
+        add_help=False,
+        allow_abbrev=False,
+    )
+    parser.add_argument("data", nargs="?", help="the same as --data_dir")
+    parser.add_argument("--config", help="YAML or JSON file with any of these; flags override it")
+    parser.add_argument("-h", "--help", action="store_true", help="show the usual options and exit")
+    parser.add_argument("--help_all", action="store_true", help="show every option and exit")
+    known, _ = _flags_first(parser).parse_known_args(argv)
+    if known.help or known.help_all:
+        _print_help(parser, everything=known.help_all)
+        parser.exit()
+    if known.config:
+        parser.set_defaults(**_read_config(parser, Path(known.config)))
+    try:
+        data, model, training, extra, unknown = parser.parse_args_into_dataclasses(
+            argv, return_remaining_strings=True, look_for_args_file=False
+        )
+    except ValueError as error:
+        parser.error(" ".join(str(error).split()))
+    if unknown:
+        parser.error(f"unknown: {' '.join(unknown)}{_suggest(parser, unknown[0])}")
+    if extra.data and data.data_dir:
+        parser.error(f"{extra.data} and --data_dir {data.data_dir}: give one of them.")
+    data.data_dir = data.data_dir or extra.data
+    return data, model, training
+
+
+def _flags_first(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Only what must be known before the rest can be parsed."""
+    first = argparse.ArgumentParser(prog=parser.prog, add_help=False, allow_abbrev=False)
+    first.add_argument("--config")
+    first.add_argument("-h", "--help", action="store_true")
+    first.add_argument("--help_all", action="store_true")
+    return first
+
+
+def _read_config(parser: argparse.ArgumentParser, file: Path) -> dict[str, object]:
+    try:
+        text = file.read_text(encoding="utf-8")
+        values = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        parser.error(f"--config {file}: {' '.join(str(error).split())}")
+    if not isinstance(values, dict):
+        parser.error(f"--config {file}: holds no `name: value` lines.")
+    known = {f.name for group in _GROUPS for f in fields(group)}
+    for name in values:
+        if name not in known:
+            parser.error(f"--config {file}: unknown {name}{_suggest(parser, name)}")
+    # argparse converts default values only where they are strings, such as YAML's 1e-3
+    return values
+
+
+def _suggest(parser: argparse.ArgumentParser, wrong: str) -> str:
+    flags = [option for action in parser._actions for option in action.option_strings]
+    near = difflib.get_close_matches("--" + wrong.lstrip("-").split("=")[0], flags, n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+class _HelpFormatter(argparse.HelpFormatter):
+    """One line a flag: no `--with-hyphens` twins, no metavar in capitals, the default behind."""
+
+    def __init__(self, prog: str):
+        super().__init__(prog, max_help_position=34, width=100)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        shown = [o for o in action.option_strings if "-" not in o.lstrip("-")] or [action.dest]
+        return ", ".join(shown)
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = action.help or ""
+        plain = action.default not in (None, "", argparse.SUPPRESS, False)
+        return text + (" [%(default)s]" if plain and action.option_strings else "")
+
+
+def _print_help(parser: argparse.ArgumentParser, *, everything: bool) -> None:
+    parser.usage = "%(prog)s [DATA_DIR] [--flag value ...]"
+    for action in parser._actions:
+        if action.dest in _HIDDEN or any(o.startswith("--no_") for o in action.option_strings):
+            action.help = argparse.SUPPRESS
+        own = action.dest in _OWN_FLAGS or action.dest in {"data", "config", "help", "help_all"}
+        if not everything and not own:
+            action.help = argparse.SUPPRESS
+    parser.print_help()

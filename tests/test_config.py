@@ -1,0 +1,83 @@
+"""Flags and files become dataclasses; mistakes end in one line and exit code 2."""
+
+import json
+
+import pytest
+
+from hffruits.config import parse_train_arguments
+
+
+def fails(capsys, argv: list[str]) -> str:
+    """The last line that a wrong command line leaves on stderr."""
+    with pytest.raises(SystemExit) as stop:
+        parse_train_arguments(argv)
+    assert stop.value.code == 2
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_defaults_are_for_fine_tuning():
+    data, model, training = parse_train_arguments([])
+    assert data.data_dir is None and data.augment == "light"
+    assert model.model_name_or_path == "efficientnet_lite0"
+    assert training.lr_scheduler_type == "cosine" and training.weight_decay == 0.05
+    assert training.learning_rate is None and training.output_dir == "trainer_output"
+
+
+def test_every_trainer_flag_works_with_underscores_and_hyphens():
+    argv = ["fruits", "--weight_decay", "0.1", "--max-grad-norm", "2", "--optim", "sgd", "--bf16"]
+    data, _, training = parse_train_arguments([*argv, "--lr_scheduler_type=linear"])
+    assert data.data_dir == "fruits"
+    assert training.weight_decay == 0.1 and training.max_grad_norm == 2.0
+    assert training.optim == "sgd" and training.bf16 is True
+    assert training.lr_scheduler_type == "linear"
+
+
+def test_bf16_can_be_turned_off_and_resuming_needs_no_value():
+    training = parse_train_arguments(["--bf16", "false", "--resume_from_checkpoint"])[2]
+    assert training.bf16 is False and training.resume_from_checkpoint == "last"
+
+
+@pytest.mark.parametrize("suffix", [".yaml", ".json"])
+def test_a_file_sets_values_and_flags_override_them(tmp_path, suffix):
+    values = {
+        "learning_rate": "3e-4",
+        "num_train_epochs": 7,
+        "augment": "none",
+        "pretrained": False,
+    }
+    file = tmp_path / f"run{suffix}"
+    text = json.dumps(values)
+    file.write_text(text if suffix == ".json" else "learning_rate: 3e-4\nnum_train_epochs: 7\n"
+                    "augment: none\npretrained: false\n")  # fmt: skip
+    data, model, training = parse_train_arguments(["--config", str(file), "--num_train_epochs=2"])
+    assert training.learning_rate == 3e-4 and training.num_train_epochs == 2
+    assert data.augment == "none" and model.pretrained is False
+
+
+def test_mistakes_are_told_with_the_remedy(capsys, tmp_path):
+    assert "did you mean --learning_rate?" in fails(capsys, ["--learning_rat", "1"])
+    assert "SchedulerType" in fails(capsys, ["--lr_scheduler_type", "wavy"])
+    assert "invalid float" in fails(capsys, ["--learning_rate", "fast"])
+    assert "give one of them" in fails(capsys, ["a", "--data_dir", "b"])
+    file = tmp_path / "run.yaml"
+    assert "No such file" in fails(capsys, ["--config", str(file)])
+    file.write_text("weigth_decay: 1")
+    assert "did you mean --weight_decay?" in fails(capsys, ["--config", str(file)])
+    file.write_text("just words")
+    assert "name: value" in fails(capsys, ["--config", str(file)])
+    file.write_text("a: [")
+    assert "while parsing" in fails(capsys, ["--config", str(file)])
+
+
+def test_help_is_grouped_and_short_and_help_all_has_everything(capsys):
+    texts = []
+    for flag in ("--help", "--help_all"):
+        with pytest.raises(SystemExit) as stop:
+            parse_train_arguments([flag])
+        assert stop.value.code == 0
+        texts.append(capsys.readouterr().out)
+    short, full = texts
+    for group in ("data:", "model:", "training:"):
+        assert group in short
+    assert "--weight_decay" in short and "--adam_beta1" not in short and "--adam_beta1" in full
+    assert len(short.splitlines()) < 100

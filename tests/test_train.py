@@ -1,0 +1,213 @@
+"""One run from folders to an artifact that predicts what the run says it does."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import quick_arguments
+
+from hffruits.config import ModelArguments
+from hffruits.data import load_fruits
+from hffruits.errors import InputError
+from hffruits.models import build_model, load_model
+from hffruits.optim import decayed_parameters, default_learning_rate
+from hffruits.predict import FruitClassifier
+from hffruits.train import train
+from hffruits.trainer import FruitTrainer, as_tensors
+from hffruits.transforms import eval_transform
+
+ROOT = Path(__file__).parents[1]
+
+
+def read(file: Path) -> dict:
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def test_a_run_leaves_the_artifact_folder_and_no_pickle(trained):
+    names = {path.name for path in trained.iterdir() if path.is_file()}
+    assert names == {
+        "config.json", "model.safetensors", "README.md", "metrics.json", "training_args.json",
+        "log_history.json",
+    }  # fmt: skip
+    metrics = read(trained / "metrics.json")
+    assert metrics["data"]["images"] == {"train": 32, "validation": 12, "test": 20}
+    assert metrics["training"]["epochs"] == 2
+    arguments = read(trained / "training_args.json")
+    assert arguments["training"]["learning_rate"] == 1e-3
+
+
+def test_training_learns(trained):
+    assert read(trained / "metrics.json")["test"]["accuracy"] > 0.5  # chance: 0.25
+
+
+def test_training_changes_the_backbone_and_the_head(trained):
+    tuned, bundled = load_model(trained)[0], load_model("efficientnet_lite0")[0]
+    before = bundled.state_dict()
+    for name, weight in tuned.named_parameters():
+        assert weight.shape != before[name].shape or not torch.equal(weight, before[name]), name
+
+
+def test_metrics_are_those_of_the_saved_model_on_every_image_once(trained, drawn_fruits):
+    data = load_fruits(drawn_fruits)
+    fruits = FruitClassifier.from_pretrained(trained)
+    for split in ("validation", "test"):
+        measured = read(trained / "metrics.json")[split]
+        paths = [drawn_fruits / path for path in data[split]["path"]]
+        labels = [fruits.labels[index] for index in data[split]["label"]]
+        hits = [p.label == label for p, label in zip(fruits.predict(paths), labels, strict=True)]
+        assert measured["images"] == len(hits)
+        assert measured["accuracy"] == pytest.approx(np.mean(hits))
+
+
+def test_predictions_equal_the_trainers(trained, drawn_fruits, tmp_path):
+    model, processor = load_model(trained)
+    rows = load_fruits(drawn_fruits)["test"]
+    args = quick_arguments(drawn_fruits, tmp_path, bf16=False, eval_strategy="no")[2]
+    trainer = FruitTrainer(model=model, args=args)
+    logits = trainer.predict(as_tensors(rows, eval_transform(processor))).predictions
+    scores = torch.tensor(logits).softmax(-1)
+    fruits = FruitClassifier.from_pretrained(trained, device="cpu")
+    for row, expected in zip(rows, scores, strict=True):
+        prediction = fruits.predict(drawn_fruits / row["path"], top_k=4)
+        got = torch.tensor([dict(prediction.top)[label] for label in fruits.labels])
+        assert torch.allclose(got, expected, atol=1e-5)
+
+
+def test_plain_transformers_gives_the_same_labels_without_hffruits(trained, drawn_fruits):
+    paths = sorted(str(path) for path in (drawn_fruits / "test").rglob("*.png"))
+    script = (
+        "import json, sys\n"
+        "sys.modules['hffruits'] = None\n"
+        "from transformers import pipeline\n"
+        f"classify = pipeline('image-classification', {str(trained)!r})\n"
+        f"print(json.dumps([rows[0] for rows in classify({paths!r})]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=trained
+    )
+    theirs = json.loads(done.stdout.splitlines()[-1])
+    ours = FruitClassifier.from_pretrained(trained).predict(paths)
+    assert [row["label"] for row in theirs] == [prediction.label for prediction in ours]
+    scores = [prediction.score for prediction in ours]
+    assert [row["score"] for row in theirs] == pytest.approx(scores, abs=1e-4)
+
+
+def test_a_resumed_run_ends_like_an_unbroken_one(trained, drawn_fruits, tmp_path):
+    first = sorted(trained.glob("checkpoint-*"), key=lambda path: int(path.name[11:]))[0]
+    folder = tmp_path / "resumed"
+    shutil.copytree(first, folder / first.name)
+    train(*quick_arguments(drawn_fruits, folder, resume_from_checkpoint="last"))
+    unbroken, resumed = (load_model(path)[0].state_dict() for path in (trained, folder))
+    for name, weight in unbroken.items():
+        assert torch.allclose(weight, resumed[name], atol=1e-6), name
+
+
+def test_a_second_run_never_overwrites_the_first_unasked(trained, drawn_fruits):
+    before = (trained / "model.safetensors").stat().st_mtime_ns
+    with pytest.raises(InputError, match="holds a run already"):
+        train(*quick_arguments(drawn_fruits, trained))
+    assert (trained / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_overwriting_removes_what_a_run_wrote_and_nothing_else(drawn_fruits, tmp_path):
+    (tmp_path / "checkpoint-3").mkdir()
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "notes.txt").write_text("mine")
+    options = {"overwrite_output_dir": True, "max_steps": 1, "eval_strategy": "no"}
+    train(*quick_arguments(drawn_fruits, tmp_path, **options))
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert not (tmp_path / "checkpoint-3").exists()
+    assert load_model(tmp_path)[0].config.num_labels == 4
+
+
+def test_without_output_dir_each_run_gets_a_folder_of_its_own(drawn_fruits, tmp_path, monkeypatch):
+    from hffruits.train import choose_output_dir
+
+    monkeypatch.chdir(tmp_path)
+    data, _, args = quick_arguments(drawn_fruits, tmp_path)
+    args.output_dir = None
+    assert choose_output_dir(data, args) == Path("runs", drawn_fruits.name)
+    Path("runs", drawn_fruits.name).mkdir(parents=True)
+    assert choose_output_dir(data, args) == Path("runs", f"{drawn_fruits.name}-2")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"resume_from_checkpoint": "last"}, "no checkpoint to resume from"),
+        ({"resume_from_checkpoint": "nowhere"}, "not a checkpoint folder"),
+        ({"push_to_hub": True}, "push_to_hub"),
+        ({"remove_unused_columns": True}, "remove_unused_columns"),
+        ({"model": ModelArguments("resnet_18")}, "resnet_18"),
+    ],
+)
+def test_impossible_arguments_stop_before_the_data_is_read(tmp_path, options, message):
+    with pytest.raises(InputError, match=message):
+        train(*quick_arguments(tmp_path / "no data", tmp_path / "run", **options))
+
+
+def launch_two(arguments: list[str | Path]) -> subprocess.CompletedProcess:
+    """Run `hffruits train` on two CPU processes, as `accelerate launch` does it."""
+    launch = [Path(sys.executable).with_name("accelerate"), "launch", "--cpu", "--num_processes=2"]
+    silent = ["--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no"]
+    command = [*launch, *silent, ROOT / "scripts" / "train.py", *arguments]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model_and_count_each_sample_once(drawn_fruits, tmp_path):
+    folder = tmp_path / "two"
+    sizes = ["--per_device_train_batch_size=4", "--per_device_eval_batch_size=3"]
+    done = launch_two([drawn_fruits, "--output_dir", folder, "--num_train_epochs=1", *sizes])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Saved") == 1
+    metrics = read(folder / "metrics.json")
+    assert metrics["training"]["processes"] == 2
+    assert metrics["training"]["steps"] == 4  # 32 images / (2 processes x 4)
+    data = load_fruits(drawn_fruits)
+    fruits = FruitClassifier.from_pretrained(folder)
+    for split in ("validation", "test"):
+        guesses = fruits.predict([drawn_fruits / path for path in data[split]["path"]])
+        labels = [fruits.labels[index] for index in data[split]["label"]]
+        hits = [guess.label == label for guess, label in zip(guesses, labels, strict=True)]
+        assert metrics[split]["accuracy"] == pytest.approx(np.mean(hits))
+        assert metrics[split]["images"] == len(hits)
+
+
+@pytest.mark.slow
+def test_bad_input_in_two_processes_is_told_once(tmp_path):
+    done = launch_two([tmp_path / "nowhere"])
+    assert done.returncode != 0
+    assert done.stderr.count("no such folder") == 1
+
+
+# ---- which weights decay, and how fast they learn ----
+
+
+def test_weight_decay_leaves_out_norms_biases_and_position_embeddings():
+    model, _ = build_model("test_vit", labels=["a", "b"], pretrained=False)
+    decayed = set(decayed_parameters(model))
+    for name, weight in model.named_parameters():
+        left_out = weight.ndim < 2 or "pos_embed" in name or "cls_token" in name
+        assert (name in decayed) != left_out, name
+
+
+def test_weight_decay_reaches_the_optimizers_groups(drawn_fruits, tmp_path):
+    options = {"learning_rate": 1e-3, "weight_decay": 0.3, "eval_strategy": "no"}
+    args = quick_arguments(drawn_fruits, tmp_path, **options)[2]
+    model, _ = build_model(labels=["a", "b"])
+    groups = FruitTrainer(model=model, args=args).create_optimizer().param_groups
+    assert [group["weight_decay"] for group in groups] == [0.3, 0.0]
+    assert all(weight.ndim > 1 for weight in groups[0]["params"])
+    assert all(weight.ndim < 2 for weight in groups[1]["params"])
+
+
+def test_nets_with_batch_norm_learn_faster():
+    assert default_learning_rate(build_model(labels=["a", "b"])[0]) == 1e-3
+    vit, _ = build_model("test_vit", labels=["a", "b"], pretrained=False)
+    assert default_learning_rate(vit) == 1e-4
