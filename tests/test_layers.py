@@ -1,0 +1,59 @@
+"""A file imports only from lower floors, importing does nothing heavy, and the names are public."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import hffruits
+
+PACKAGE = Path(hffruits.__file__).parent
+FLOORS = {
+    "errors": 0, "cache": 0, "images": 0, "drawing": 0, "config": 0,
+    "data": 1, "samples": 1, "transforms": 1, "models": 1, "optim": 1, "metrics": 1, "card": 1,
+    "trainer": 2, "predict": 2,
+    "train": 3,
+    "demo": 4, "cli": 4,
+}  # fmt: skip
+
+
+def imported_modules(path: Path) -> set[str]:
+    """The package's own modules that a file imports, also inside functions."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("hffruits."):
+            names.add(node.module.split(".")[1])
+        elif isinstance(node, ast.ImportFrom) and node.module == "hffruits":
+            names |= {alias.name for alias in node.names} & set(FLOORS)
+        elif isinstance(node, ast.Import):
+            names |= {a.name.split(".")[1] for a in node.names if a.name.startswith("hffruits.")}
+    return names
+
+
+def test_every_module_has_a_floor():
+    assert {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__"} == set(FLOORS)
+
+
+def test_a_file_imports_only_from_lower_floors():
+    for module, floor in FLOORS.items():
+        for name in imported_modules(PACKAGE / f"{module}.py"):
+            assert FLOORS[name] < floor, f"{module} (floor {floor}) imports {name}"
+
+
+def test_the_public_names_are_these():
+    assert hffruits.__all__ == [
+        "FruitClassifier", "InputError", "Prediction", "build_model", "load_fruits",
+    ]  # fmt: skip
+    for name in hffruits.__all__:
+        assert getattr(hffruits, name).__name__ == name
+
+
+def test_the_package_and_its_help_import_nothing_heavy():
+    code = (
+        "import sys, hffruits.cli\n"
+        "try: hffruits.cli.main(['--help'])\n"
+        "except SystemExit as stop: assert stop.code == 0\n"
+        "heavy = {'torch', 'transformers', 'datasets', 'gradio', 'numpy', 'PIL'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
