@@ -1,0 +1,250 @@
+"""The web page of a trained model: a picture in, its name and the runners-up out.
+
+Serves one model to visitors and to `gradio_client` (endpoint `/predict`), and needs no network.
+Leaves out training, folders of pictures and accounts.
+"""
+
+import html
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import gradio as gr
+from PIL import Image
+
+from hffruits.images import open_rgb
+from hffruits.models import pretrained_produce_folder
+from hffruits.predict import FruitClassifier
+from hffruits.samples import FRUITS, draw_fruit
+
+TITLE = "What fruit is this?"
+EXAMPLE_SEED = 70_000  # far from the seeds of the sample set, so that no model has learned these
+ARTIFACT = ("config.json", "model.safetensors", "metrics.json")
+KEPT_SECONDS = 3600  # how long the server keeps a visitor's picture
+
+
+def newest_model(runs: Path = Path("runs")) -> Path | None:
+    """The folder directly below `runs` whose weights were written last, of the complete ones."""
+    complete = [
+        folder for folder in runs.glob("*/") if all((folder / name).is_file() for name in ARTIFACT)
+    ]
+    written = {folder: (folder / "model.safetensors").stat().st_mtime_ns for folder in complete}
+    return max(complete, key=written.__getitem__, default=None)
+
+
+def open_model(name: str | None = None) -> tuple[FruitClassifier, str]:
+    """The model to serve, and a sentence in Markdown that tells visitors which one it is.
+
+    `name` is a folder or a Hub id; without it the newest trained model is taken, else the bundled
+    ImageNet backbone. Raises `InputError` for a model that can't be loaded.
+    """
+    chosen = name or newest_model()
+    classifier = FruitClassifier.from_pretrained(chosen or pretrained_produce_folder())
+    kinds = len(classifier.labels)
+    if name:
+        return classifier, f"Answers come from `{name}`. It knows {kinds} kinds."
+    if chosen:
+        about = f"Answers come from `{chosen}`, the model trained last. It knows {kinds} kinds."
+        return classifier, about
+    return classifier, (
+        "Nothing is trained yet: answers come from the bundled ImageNet model, and it knows only "
+        f"the {kinds} kinds listed below. Train your own with `make train`, or with "
+        "`hffruits train YOUR_FOLDER`."
+    )
+
+
+def draw_examples(labels: Sequence[str], count: int = 8) -> list[Image.Image]:
+    """Drawn pictures of kinds that the model knows, or of any where it knows none of ours."""
+    known = {_plain(label.rpartition("/")[-1]) for label in labels}
+    names = [name for name in FRUITS if _plain(name) in known] or list(FRUITS)
+    return [
+        draw_fruit(names[i % len(names)], seed=EXAMPLE_SEED + i, size=384) for i in range(count)
+    ]
+
+
+def build_demo(
+    classifier: FruitClassifier,
+    *,
+    title: str = TITLE,
+    about: str = "",
+    examples: Sequence[Image.Image] = (),
+    top_k: int = 5,
+) -> gr.Blocks:
+    """The page. `about` is Markdown. Its look is given to `launch`, see `launch_demo`."""
+
+    def predict(picture: dict | None) -> dict[str, float] | None:
+        """Name the fruit or vegetable in one picture.
+
+        Parameters:
+            picture: an image file: JPEG, PNG, WebP, GIF, TIFF, BMP or AVIF.
+        Returns:
+            label: the likeliest kind; confidences: it and the runners-up, in [0, 1], best first.
+        """
+        if picture is None:
+            return None
+        if not picture.get("path"):
+            raise _visitor_error("no file was sent")
+        try:
+            image = open_rgb(picture["path"])
+        except OSError as error:
+            raise _visitor_error(error.strerror or str(error)) from error
+        return dict(classifier.predict(image, top_k=top_k).top)
+
+    with gr.Blocks(
+        title=title, analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)
+    ) as demo:
+        gr.HTML(HEADER.format(logo=LOGO, title=html.escape(title)))
+        gr.Markdown(about, elem_id="about")
+        with gr.Row(equal_height=True):
+            picture = gr.Image(
+                type="filepath",
+                sources=["upload", "webcam", "clipboard"],
+                placeholder="# Drop a photo here\nor click to choose one",
+                height=400,
+                show_label=False,
+                buttons=["fullscreen"],
+                elem_id="picture",
+            )
+            answer = gr.Label(num_top_classes=top_k, show_label=False, elem_id="answer")
+        if examples:
+            gr.Examples(
+                [[example] for example in examples],
+                picture,
+                label="No photo at hand? Try one of these",
+                elem_id="examples",
+                api_visibility="private",
+            )
+        with gr.Accordion(f"The {len(classifier.labels)} kinds it knows", open=False):
+            chips = "".join(f"<li>{html.escape(label)}</li>" for label in sorted(classifier.labels))
+            gr.HTML(f'<ul class="kinds">{chips}</ul>')
+        # preprocess=False: gradio checks the upload's place, and open_rgb alone decodes it
+        named = picture.change(predict, picture, answer, api_name="predict", preprocess=False)
+        named.failure(lambda: None, None, picture, api_visibility="private", queue=False)
+    # one prediction at a time (GRADIO_DEFAULT_CONCURRENCY_LIMIT changes it), and a bounded queue
+    return demo.queue(max_size=32, api_open=False)
+
+
+def launch_demo(
+    model: str | None = None, *, share: bool = False, prevent_thread_lock: bool = False
+) -> gr.Blocks:
+    """Open the model and serve its page until interrupted; returns at once if told not to lock.
+
+    Gradio's environment variables hold (GRADIO_SERVER_PORT, GRADIO_SERVER_NAME, ...). Raises
+    `InputError` for a model that can't be loaded.
+    """
+    classifier, about = open_model(model)
+    demo = build_demo(classifier, about=about, examples=draw_examples(classifier.labels))
+    demo.launch(
+        share=share or None,  # None leaves the choice to GRADIO_SHARE
+        prevent_thread_lock=prevent_thread_lock,
+        max_file_size="20mb",
+        footer_links=["api", "gradio", "settings"],
+        # else gradio keeps every visitor's pictures in the browser
+        run_history=os.environ.get("GRADIO_RUN_HISTORY", "").lower() == "true",
+        theme=fruit_theme(),
+        css=CSS,
+    )
+    return demo
+
+
+def _plain(name: str) -> str:
+    return name.casefold().replace("-", " ").replace("_", " ")
+
+
+def _visitor_error(reason: str) -> gr.Error:
+    return gr.Error(
+        f"This picture can't be read: {html.escape(reason, quote=False)}. "
+        "Try another one, as JPEG, PNG or WebP.",
+        print_exception=False,
+    )
+
+
+# ---- the look: orange peel on cream, on fig in the dark ----
+
+
+def fruit_theme() -> gr.themes.Base:
+    """System-independent and offline: the font comes with gradio."""
+    peel = gr.themes.Color(
+        *("#fff4ea", "#ffe3cc", "#ffc79a", "#ffa666", "#fb8a3c", "#ee6c1a"),
+        *("#c9500c", "#a53f0c", "#823311", "#632a12", "#361408"),
+    )
+    fig = gr.themes.Color(
+        *("#fffaf2", "#f9f0e4", "#ecdfd0", "#d8c6b8", "#a8959a", "#7d6a74"),
+        *("#5f4d5a", "#493a48", "#332735", "#251b29", "#1a121e"),
+    )
+    theme = gr.themes.Base(
+        primary_hue=peel,
+        secondary_hue=peel,
+        neutral_hue=fig,
+        radius_size=gr.themes.sizes.radius_xxl,
+        spacing_size=gr.themes.sizes.spacing_lg,
+        text_size=gr.themes.sizes.text_lg,
+        font=[gr.themes.LocalFont("Quicksand", weights=(400, 700)), "ui-rounded", "system-ui"],
+        font_mono=["ui-monospace", "Menlo", "Consolas", "monospace"],
+    )
+    return theme.set(
+        body_background_fill="*neutral_50",
+        block_border_width="0px",
+        block_shadow="0 8px 30px rgb(99 42 18 / 0.08)",
+        block_shadow_dark="none",
+        body_text_color_subdued="*neutral_500",
+        block_radius="20px",
+        stat_background_fill="*primary_200",
+        stat_background_fill_dark="*primary_800",
+    )
+
+
+LOGO = (
+    '<svg viewBox="0 0 48 48" aria-hidden="true"><circle cx="24" cy="27" r="19" fill="#ee6c1a"/>'
+    '<circle cx="24" cy="27" r="15.5" fill="#ffe3cc"/><g stroke="#ffe3cc" stroke-width="2">'
+    '<circle cx="24" cy="27" r="13.5" fill="#fb8a3c" stroke="none"/>'
+    '<path d="M24 13v28M10 27h28M14 17l20 20M34 17L14 37"/></g>'
+    '<path d="M24 9c1-6 6-8 13-7-1 6-6 9-13 7z" fill="#4c9a4a"/></svg>'
+)
+HEADER = '<header class="masthead">{logo}<h1>{title}</h1></header>'
+
+CSS = """
+.gradio-container { max-width: 1040px !important; margin: 0 auto !important; }
+.html-container { padding: 0 !important; }
+.masthead { display: flex; align-items: center; gap: 14px; padding-top: 20px; }
+.masthead svg { width: clamp(44px, 8vw, 60px); flex: none; }
+.masthead h1 { font-size: clamp(27px, 6vw, 44px); line-height: 1.1; font-weight: 700; margin: 0; }
+.hide-container { border-radius: 0 !important; }
+#about { margin-top: -12px; }
+
+#picture .upload-container > button {
+  height: calc(100% - 28px) !important; width: calc(100% - 28px); margin: 14px;
+  border: 2px dashed var(--primary-300); border-radius: 14px;
+}
+#picture .upload-container > button:hover { background: var(--tint); }
+
+#answer h2 { display: block; padding: 12px 4px 20px; font-size: 40px; line-height: 1.1;
+  overflow-wrap: anywhere; }
+#answer h2::before { content: "Looks like"; display: block; font-size: 16px; font-weight: 400; }
+#answer .empty::after { content: "Its name appears here, with the runners-up"; }
+#answer .empty { color: var(--body-text-color-subdued); }
+#answer .empty .icon { display: none; }
+#answer .confidence-set {
+  position: relative; overflow: hidden; pointer-events: none; padding: 10px 14px;
+  border-radius: 12px; background: var(--tint); font-family: inherit;
+}
+#answer .bar { position: absolute; inset: 0 auto 0 0; height: 100%; margin: 0; border-radius: 0; }
+#answer .label { position: relative; }
+#answer .line { border: 0; }
+#answer .confidence { font-variant-numeric: tabular-nums; }
+#answer .confidence-set:nth-of-type(1) { font-weight: 700; }
+
+#examples .label svg { display: none; }
+#examples > .gallery { display: grid; grid-template-columns: repeat(8, 1fr); gap: 12px; }
+#examples .gallery-item { overflow: hidden; border-radius: 16px; }
+#examples .container { width: 100%; max-width: none; aspect-ratio: 1; border: 0; }
+
+.kinds { display: flex; flex-wrap: wrap; gap: 8px; max-height: 320px; overflow-y: auto; }
+ul.kinds { padding: 0; list-style: none; }
+.kinds li { padding: 4px 14px; margin: 0; border-radius: 99px; background: var(--tint); }
+
+:root { --tint: color-mix(in srgb, var(--primary-500) 9%, transparent); }
+@media (max-width: 640px) {
+  #examples > .gallery { grid-template-columns: repeat(4, 1fr); }
+}
+"""
