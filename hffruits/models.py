@@ -173,6 +173,9 @@ def save_model(model: PreTrainedModel, processor: BaseImageProcessor, folder: Pa
     with _quiet():
         model.save_pretrained(folder)
         processor.save_pretrained(folder)
+    readable = (folder / "config.json").stat().st_mode
+    for weights in folder.glob("*.safetensors"):
+        weights.chmod(readable)  # safetensors writes files that only their owner can read
 
 
 def is_convolutional(model: nn.Module) -> bool:

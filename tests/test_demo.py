@@ -21,9 +21,9 @@ from hffruits.demo import (  # noqa: E402
     newest_model,
     open_model,
 )
+from hffruits.drawing import draw_fruit  # noqa: E402
 from hffruits.models import build_model  # noqa: E402
 from hffruits.predict import FruitClassifier  # noqa: E402
-from hffruits.samples import draw_fruit  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 LABELS = ["Apple", "Banana", "Dragon fruit", "Kiwi", "Lemon", "Pear"]

@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 import pytest
 from PIL import Image
 
+from hffruits.drawing import draw_fruit
 from hffruits.models import pretrained_produce_folder
 from hffruits.predict import FruitClassifier
-from hffruits.samples import draw_fruit
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="the browser tests need playwright")
 

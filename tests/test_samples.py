@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from hffruits import samples
-from hffruits.samples import FRUITS, draw_fruit, samples_dir, write_samples
+from hffruits.drawing import FRUITS, draw_fruit
+from hffruits.samples import samples_dir, write_samples
 
 
 def pixels(name: str, *, seed: int, size: int = 48) -> np.ndarray:
@@ -37,7 +38,7 @@ def test_same_seed_draws_the_same_and_another_seed_does_not(name):
 
 def test_another_process_draws_the_same_pixels():
     code = (
-        "import hashlib; from hffruits.samples import draw_fruit;"
+        "import hashlib; from hffruits.drawing import draw_fruit;"
         "print(hashlib.sha256(draw_fruit('Kiwi', seed=7, size=48).tobytes()).hexdigest())"
     )
     env = os.environ | {"PYTHONHASHSEED": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
