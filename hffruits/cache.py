@@ -6,6 +6,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from hffruits.errors import InputError
+
 
 def cache_root(cache_dir: Path | None = None) -> Path:
     """`cache_dir`, else $HFFRUITS_CACHE, else ~/.cache/hffruits."""
@@ -19,9 +21,15 @@ def make_once(folder: Path, make: Callable[[Path], None]) -> Path:
     """
     if _is_filled(folder):
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-    aside.chmod(0o755)  # mkdtemp's folders are for their owner alone
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+        aside.chmod(0o755)  # mkdtemp's folders are for their owner alone
+    except OSError as error:
+        raise InputError(
+            f"{folder.parent}: can't be written ({error.strerror}). Set HFFRUITS_CACHE to a "
+            "folder that can."
+        ) from error
     try:
         make(aside)
         aside.rename(folder)

@@ -22,8 +22,9 @@ _TEMPLATE = """\
 | {{ split }} | {{ m.images }} | {{ "%.1f" | format(100 * m.accuracy) }} % \
 | {{ "%.1f" | format(100 * m.top5_accuracy) }} % | {{ "%.1f" | format(100 * m.macro_f1) }} % |
 {% endfor %}
-Trained on {{ data.images.train }} images, {{ "%.4g" | format(training.epochs) }} epochs. \
-The validation images chose the best epoch; the test images chose nothing.
+Trained on {{ data.images.train }} images, {{ "%.4g" | format(training.epochs) }} epochs.
+{%- if training.best_epoch %} The validation images chose the best epoch.{% endif %}
+{%- if measured.test %} The test images chose nothing.{% endif %}
 
 ## How to use it
 
@@ -49,17 +50,16 @@ def write_model_card(folder: Path, metrics: dict[str, Any], labels: list[str]) -
     """Write `README.md` from what was measured; `metrics` is what `metrics.json` holds."""
     measured = {split: metrics[split] for split in ("validation", "test") if split in metrics}
     split = "test" if "test" in measured else "validation"
-    name = "hffruits"
     data = ModelCardData(
         library_name="transformers",
         pipeline_tag="image-classification",
         tags=["hffruits", "fruit"],
-        model_name=name,
+        model_name=folder.resolve().name,
         eval_results=[
             EvalResult(
                 task_type="image-classification",
                 dataset_type="imagefolder",
-                dataset_name=Path(metrics["data"]["data_dir"]).name,
+                dataset_name=Path(metrics["data"]["data_dir"]).resolve().name,
                 dataset_split=split,
                 metric_type=metric,
                 metric_value=measured[split][key],

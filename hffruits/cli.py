@@ -18,7 +18,7 @@ def run_train(argv: list[str]) -> None:
     training = importlib.import_module("hffruits.train")
     metrics = training.train(*arguments)
     if _is_main_process():
-        print(training.format_summary(metrics))
+        print(importlib.import_module("hffruits.summary").format_summary(metrics))
 
 
 def run_predict(argv: list[str]) -> None:
@@ -32,9 +32,15 @@ def run_predict(argv: list[str]) -> None:
     predict = importlib.import_module("hffruits.predict")
     paths = predict.find_images(args.images)
     fruits = predict.FruitClassifier.from_pretrained(args.model)
-    for result in fruits.stream(paths, top_k=args.top_k, batch_size=args.batch_size):
+    bad: list[InputError] = []
+    options = {"top_k": args.top_k, "batch_size": args.batch_size, "on_bad": bad.append}
+    for result in fruits.stream(paths, **options):
         scores = ", ".join(f"{label} {score:.1%}" for label, score in result.top)
         print(f"{result.path}\t{scores}", flush=True)
+    for error in bad[:-1]:
+        print(f"hffruits: error: {error}", file=sys.stderr)
+    if bad:
+        raise bad[-1]
 
 
 def run_demo(argv: list[str]) -> None:
@@ -75,6 +81,8 @@ def main(argv: list[str] | None = None) -> int:
         if _is_main_process():
             print(f"hffruits: error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # `hffruits predict ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -5,14 +5,19 @@ Every `TrainingArguments` field is a flag as well. Values are checked where they
 
 import argparse
 import difflib
+import inspect
 import json
 import os
+import re
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
+
+from hffruits.images import MAX_PIXELS
 
 
 def _option(default: object, help: str, **argparse_options: object):
@@ -40,7 +45,7 @@ class DataArguments:
     max_bad_fraction: float = _option(
         0.05, "Stop when more than this share of the image files can't be read."
     )
-    max_image_pixels: int = _option(100_000_000, "Leave out images with more pixels than this.")
+    max_image_pixels: int = _option(MAX_PIXELS, "Leave out images with more pixels than this.")
     augment: str = _option("light", "What training does to each picture: none or light.")
 
 
@@ -56,6 +61,10 @@ class ModelArguments:
     )
     model_revision: str | None = _option(None, "Branch, tag or commit of a Hub model.")
     pretrained: bool = _option(True, "Start from the backbone's trained weights.")
+    freeze: str = _option(
+        "half",
+        "Stages that keep their weights: none, half, head_only or stages:K (timm backbones).",
+    )
 
 
 @dataclass
@@ -96,7 +105,7 @@ class FruitTrainingArguments(TrainingArguments):
     save_total_limit: int | None = _option(2, "How many checkpoints to keep; the best one is kept.")
     load_best_model_at_end: bool = _option(True, "End with the best epoch, not with the last one.")
     metric_for_best_model: str | None = _option(
-        "loss", "What makes an epoch the best: loss, accuracy, top5_accuracy or macro_f1."
+        "accuracy", "What makes an epoch the best: loss, accuracy, top5_accuracy or macro_f1."
     )
     logging_steps: float = _option(10, "Steps between two reports of the loss.")
     dataloader_num_workers: int | None = _option(
@@ -107,6 +116,9 @@ class FruitTrainingArguments(TrainingArguments):
 
     def __post_init__(self):
         has_gpu = torch.accelerator.is_available()
+        self.resume_from_checkpoint = _RESUME.get(
+            str(self.resume_from_checkpoint).lower(), self.resume_from_checkpoint
+        )
         if self.bf16 is None:
             chosen = self.fp16 or os.environ.get("ACCELERATE_MIXED_PRECISION", "no") != "no"
             self.bf16 = not chosen and bf16_pays()
@@ -117,7 +129,13 @@ class FruitTrainingArguments(TrainingArguments):
             self.dataloader_persistent_workers = self.dataloader_num_workers > 0
         if not has_gpu:
             self.dataloader_pin_memory = False
+        output_dir = self.output_dir
         super().__post_init__()
+        self.output_dir = output_dir  # transformers would make a default of its own
+
+
+# how people say "the last one", or "no", as a flag's or a file's value
+_RESUME = {"true": "last", "last": "last", "false": None, "none": None, "": None}
 
 
 def bf16_pays() -> bool:
@@ -138,10 +156,16 @@ def cores_per_process() -> int:
     return max(1, (cores or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
+def launcher_took_threads() -> bool:
+    """True where `accelerate launch` has set one thread a process, for want of another wish."""
+    launched = "ACCELERATE_MIXED_PRECISION" in os.environ
+    return launched and os.environ.get("OMP_NUM_THREADS") == "1"
+
+
 # ---- command line ----
 
 _GROUPS = (DataArguments, ModelArguments, FruitTrainingArguments)
-_OWN_FLAGS = {name for group in _GROUPS for name in vars(group).get("__annotations__", {})} | {
+_OWN_FLAGS = {name for group in _GROUPS for name in inspect.get_annotations(group)} | {
     "seed", "gradient_accumulation_steps", "optim", "fp16", "torch_compile", "max_steps",
     "full_determinism", "activation_checkpointing", "use_cpu",
 }  # fmt: skip
@@ -152,9 +176,10 @@ def parse_train_arguments(
     argv: list[str], *, prog: str | None = None
 ) -> tuple[DataArguments, ModelArguments, FruitTrainingArguments]:
     """Read flags, and under them a `--config` file. Exits with code 2 and one line if they err."""
-    parser = HfArgumentParser(
+    parser = _Parser(
         _GROUPS,
         prog=prog,
+        usage="%(prog)s [DATA_DIR] [--flag value ...]",
         description="Fine-tune an image model on folders of fruit photos.",
         epilog="Every other field of transformers' TrainingArguments works too: see --help_all.",
         formatter_class=_HelpFormatter,
@@ -162,10 +187,10 @@ def parse_train_arguments(
         allow_abbrev=False,
     )
     parser.add_argument("data", nargs="?", help="the same as --data_dir")
-    parser.add_argument("--config", help="YAML or JSON file with any of these; flags override it")
-    parser.add_argument("-h", "--help", action="store_true", help="show the usual options and exit")
-    parser.add_argument("--help_all", action="store_true", help="show every option and exit")
-    known, _ = _flags_first(parser).parse_known_args(argv)
+    _add_first_flags(parser)
+    first = argparse.ArgumentParser(prog=parser.prog, add_help=False, allow_abbrev=False)
+    _add_first_flags(first)
+    known, _ = first.parse_known_args(argv)
     if known.help or known.help_all:
         _print_help(parser, everything=known.help_all)
         parser.exit()
@@ -175,26 +200,32 @@ def parse_train_arguments(
         data, model, training, extra, unknown = parser.parse_args_into_dataclasses(
             argv, return_remaining_strings=True, look_for_args_file=False
         )
-    except ValueError as error:
+    except (ValueError, TypeError, ImportError) as error:  # TrainingArguments' own checks
         parser.error(" ".join(str(error).split()))
     if unknown:
         parser.error(f"unknown: {' '.join(unknown)}{_suggest(parser, unknown[0])}")
-    if extra.data and data.data_dir:
+    if extra.data and any(re.match(r"--data[_-]dir\b", word) for word in argv):
         parser.error(f"{extra.data} and --data_dir {data.data_dir}: give one of them.")
-    data.data_dir = data.data_dir or extra.data
+    data.data_dir = extra.data or data.data_dir
     return data, model, training
 
 
-def _flags_first(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    """Only what must be known before the rest can be parsed."""
-    first = argparse.ArgumentParser(prog=parser.prog, add_help=False, allow_abbrev=False)
-    first.add_argument("--config")
-    first.add_argument("-h", "--help", action="store_true")
-    first.add_argument("--help_all", action="store_true")
-    return first
+class _Parser(HfArgumentParser):
+    """One line for an error: the usage of 150 flags would hide it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+def _add_first_flags(parser: argparse.ArgumentParser) -> None:
+    """What must be known before the rest can be parsed."""
+    parser.add_argument("--config", help="YAML or JSON file with any of these; flags override it")
+    parser.add_argument("-h", "--help", action="store_true", help="show the usual options and exit")
+    parser.add_argument("--help_all", action="store_true", help="show every option and exit")
 
 
 def _read_config(parser: argparse.ArgumentParser, file: Path) -> dict[str, object]:
+    """Values by field name, as text, so that argparse converts and checks them like flags."""
     try:
         text = file.read_text(encoding="utf-8")
         values = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
@@ -202,11 +233,17 @@ def _read_config(parser: argparse.ArgumentParser, file: Path) -> dict[str, objec
         parser.error(f"--config {file}: {' '.join(str(error).split())}")
     if not isinstance(values, dict):
         parser.error(f"--config {file}: holds no `name: value` lines.")
+    several = {action.dest for action in parser._actions if action.nargs == "+"}
     known = {f.name for group in _GROUPS for f in fields(group)}
-    for name in values:
+    for name, value in values.items():
         if name not in known:
-            parser.error(f"--config {file}: unknown {name}{_suggest(parser, name)}")
-    # argparse converts default values only where they are strings, such as YAML's 1e-3
+            parser.error(f"--config {file}: unknown {name}{_suggest(parser, str(name))}")
+        if value is False and name.endswith("_strategy"):
+            values[name] = "no"  # YAML reads a bare no as false
+        elif isinstance(value, list) and name not in several:
+            parser.error(f"--config {file}: {name} takes one value, not a list.")
+        elif isinstance(value, bool | int | float):
+            values[name] = str(value)
     return values
 
 
@@ -233,7 +270,6 @@ class _HelpFormatter(argparse.HelpFormatter):
 
 
 def _print_help(parser: argparse.ArgumentParser, *, everything: bool) -> None:
-    parser.usage = "%(prog)s [DATA_DIR] [--flag value ...]"
     for action in parser._actions:
         if action.dest in _HIDDEN or any(o.startswith("--no_") for o in action.option_strings):
             action.help = argparse.SUPPRESS

@@ -10,17 +10,19 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 from tqdm.auto import tqdm
 
 from hffruits.errors import InputError
-from hffruits.images import MAX_PIXELS, find_defect, is_image_file, open_rgb
+from hffruits.images import MAX_PIXELS, find_defect, is_hidden, list_images, open_rgb
 
 logger = logging.getLogger(__name__)
 
-SPLITS = {
+SPLIT_NAMES = ("train", "validation", "test")
+SPLITS = {  # folder names, in lower case
     "train": "train", "training": "train",
     "val": "validation", "valid": "validation", "validation": "validation",
     "test": "test", "testing": "test",
@@ -78,10 +80,14 @@ def load_fruits(
     `lists_dir` repeats an earlier split from the lists that `write_lists_to` received.
     Raises `InputError` for anything wrong with the folder.
     """
+    if max_pixels > 2 * MAX_PIXELS:
+        raise InputError(
+            f"max_pixels={max_pixels}: Pillow refuses more than {2 * MAX_PIXELS:,}. Shrink the "
+            "pictures first."
+        )
     root = Path(data_dir).expanduser()
-    splits = find_photos(root)
-    splits, skipped = _drop_unreadable(root, splits, max_pixels, num_workers)
-    _check_bad_fraction(splits, skipped, max_bad_fraction)
+    splits, skipped = _drop_unreadable(root, find_photos(root), max_pixels, num_workers)
+    _check_bad_files(splits, skipped, max_bad_fraction)
     if lists_dir is not None:
         splits = _read_lists(splits, Path(lists_dir))
     elif "validation" not in splits:
@@ -89,17 +95,15 @@ def load_fruits(
         if "test" not in splits:
             fractions["test"] = test_fraction
         splits = _split_by_class(splits, fractions, seed)
-    if write_lists_to is not None:
-        write_lists(splits, Path(write_lists_to))
     names = _label_names(splits)
-    return FruitDatasets(
-        {
-            split: _build_dataset(root, splits[split], names)
-            for split in ("train", "validation", "test")
-            if split in splits
-        },
-        skipped,
-    )
+    datasets = {
+        split: _build_dataset(root, splits[split], names, max_pixels)
+        for split in SPLIT_NAMES
+        if split in splits
+    }
+    if write_lists_to is not None:
+        write_lists(datasets, Path(write_lists_to))
+    return FruitDatasets(datasets, skipped)
 
 
 def find_photos(root: Path) -> dict[str, list[Photo]]:
@@ -112,7 +116,7 @@ def find_photos(root: Path) -> dict[str, list[Photo]]:
     if not root.is_dir():
         raise InputError(f"{root}: not a folder. Give the folder that holds the class folders.")
     folders = _split_folders(root)
-    listed = {split: _list_images(root, below) for split, below in folders.items()}
+    listed = {split: _list_below(root, below) for split, below in folders.items()}
     if not any(listed.values()):
         raise InputError(
             f"{root}: no images found. Expected one folder a class with .jpg, .png, ... files."
@@ -124,6 +128,7 @@ def find_photos(root: Path) -> dict[str, list[Photo]]:
         count = sum(map(len, loose.values()))
         logger.warning("%d images lie outside any class folder and are ignored", count)
     classed = {s: sorted(set(paths) - set(loose[s])) for s, paths in listed.items()}
+    _warn_of_mixed_folders(root, classed)
     if not any(classed.values()):
         raise InputError(f"{root}: images, but no class folders. Put each class in its own folder.")
     if not classed.get("train"):
@@ -131,12 +136,15 @@ def find_photos(root: Path) -> dict[str, list[Photo]]:
     return _label_photos(root, {s: paths for s, paths in classed.items() if paths}, folders)
 
 
-def write_lists(splits: dict[str, list[Photo]], folder: Path) -> None:
+def write_lists(datasets: DatasetDict, folder: Path) -> None:
     """Write `train.txt`, ...: one path a line, so that the same split can be made again."""
     folder.mkdir(parents=True, exist_ok=True)
-    for split, photos in splits.items():
-        lines = [photo.path.as_posix() for photo in photos]
-        (folder / f"{split}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    for split in SPLIT_NAMES:
+        file = folder / f"{split}.txt"
+        if split in datasets:
+            file.write_text("\n".join(datasets[split]["path"]) + "\n", encoding="utf-8")
+        else:
+            file.unlink(missing_ok=True)  # of an earlier run
 
 
 # ---- where the photos are, and what they are called ----
@@ -146,7 +154,7 @@ def _split_folders(root: Path) -> dict[str, Path]:
     """Split name -> folder; `{"train": root}` where the folder has no split folders."""
     top = root
     while True:
-        children = [d for d in sorted(top.iterdir()) if d.is_dir() and not _is_hidden(d)]
+        children = [d for d in sorted(top.iterdir()) if d.is_dir() and not is_hidden(d.name)]
         found = [(SPLITS[d.name.lower()], d) for d in children if d.name.lower() in SPLITS]
         if found or len(children) != 1:
             break
@@ -170,23 +178,23 @@ def _split_folders(root: Path) -> dict[str, Path]:
     return splits
 
 
-def _list_images(root: Path, folder: Path) -> list[Path]:
-    """Image paths below `folder`, relative to `root`; follows links, but into no folder twice."""
-    images, seen = [], set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(f for f in folders if not _is_hidden(Path(f)))
-        real = os.path.realpath(parent)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        paths = (Path(parent, name) for name in sorted(files))
-        images += [path.relative_to(root) for path in paths if is_image_file(path)]
-    return images
+def _list_below(root: Path, folder: Path) -> list[Path]:
+    """Image paths below `folder`, relative to `root`."""
+    paths = [path.relative_to(root) for path in list_images(folder)]
+    for path in paths:
+        try:
+            path.as_posix().encode()
+        except UnicodeEncodeError as error:
+            name = path.as_posix().encode(errors="surrogateescape")
+            raise InputError(f"{name}: not a UTF-8 name. Rename the file or folder.") from error
+    return paths
 
 
-def _is_hidden(folder: Path) -> bool:
-    return folder.name.startswith(".") or folder.name == "__MACOSX"
+def _warn_of_mixed_folders(root: Path, listed: dict[str, list[Path]]) -> None:
+    """Photos beside class folders (`Apple/1.jpg`, `Apple/Gala/2.jpg`) make classes of both."""
+    folders = {path.parent for paths in listed.values() for path in paths}
+    for folder in sorted(folders & {parent for path in folders for parent in path.parents}):
+        logger.warning("%s: holds photos and class folders; both become classes", root / folder)
 
 
 def _label_photos(
@@ -243,16 +251,19 @@ def _find_defects(
         yield from tqdm(checks, total=len(paths), desc="Checking images", unit="img", leave=False)
 
 
-def _check_bad_fraction(
+def _check_bad_files(
     splits: dict[str, list[Photo]], skipped: list[Skipped], max_bad_fraction: float
 ) -> None:
     total = sum(map(len, splits.values())) + len(skipped)
+    first = "; ".join(f"{bad.path}: {bad.reason}" for bad in skipped[:3])
     if len(skipped) > max_bad_fraction * total:
-        first = "; ".join(f"{bad.path}: {bad.reason}" for bad in skipped[:3])
         raise InputError(
             f"{len(skipped)} of {total} images can't be read, over max_bad_fraction="
             f"{max_bad_fraction:g} ({first}). Mend or remove them, or raise max_bad_fraction."
         )
+    for split, photos in splits.items():
+        if not photos:
+            raise InputError(f"{split}: none of its images can be read ({first}). Replace them.")
 
 
 # ---- splitting ----
@@ -292,7 +303,7 @@ def _split_by_class(
 
 def _read_lists(splits: dict[str, list[Photo]], folder: Path) -> dict[str, list[Photo]]:
     photos = {photo.path.as_posix(): photo for part in splits.values() for photo in part}
-    lists = {split: folder / f"{split}.txt" for split in ("train", "validation", "test")}
+    lists = {split: folder / f"{split}.txt" for split in SPLIT_NAMES}
     if not lists["train"].is_file() or not lists["validation"].is_file():
         raise InputError(
             f"{folder}: no train.txt and validation.txt. Name an earlier run's `splits` folder."
@@ -301,7 +312,12 @@ def _read_lists(splits: dict[str, list[Photo]], folder: Path) -> dict[str, list[
     for split, file in lists.items():
         if not file.is_file():
             continue
-        names = file.read_text(encoding="utf-8").splitlines()
+        try:
+            names = file.read_text(encoding="utf-8").rstrip("\n").split("\n")
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"{file}: not UTF-8 text. Use the lists as they were written."
+            ) from error
         missing = [name for name in names if name not in photos]
         if missing:
             raise InputError(
@@ -334,7 +350,7 @@ def _label_names(splits: dict[str, list[Photo]]) -> list[str]:
 # ---- as a `datasets.Dataset` ----
 
 
-def _build_dataset(root: Path, photos: list[Photo], names: list[str]) -> Dataset:
+def _build_dataset(root: Path, photos: list[Photo], names: list[str], max_pixels: int) -> Dataset:
     ids = {name: index for index, name in enumerate(names)}
     columns = {
         "image": [str(root / photo.path) for photo in photos],
@@ -345,13 +361,13 @@ def _build_dataset(root: Path, photos: list[Photo], names: list[str]) -> Dataset
         # undecoded, so that `open_rgb` alone decides how a file becomes a picture
         {"image": Image(decode=False), "label": ClassLabel(names=names), "path": Value("string")}
     )
-    return Dataset.from_dict(columns, features=features).with_transform(decode_images)
+    dataset = Dataset.from_dict(columns, features=features)
+    return dataset.with_transform(partial(decode_images, max_pixels=max_pixels))
 
 
-def decode_images(batch: dict[str, list]) -> dict[str, list]:
+def decode_images(batch: dict[str, list], max_pixels: int = MAX_PIXELS) -> dict[str, list]:
     """Turn the `image` column of a batch from `{"path", "bytes"}` into upright RGB pictures."""
     if "image" not in batch:
         return batch
-    return batch | {
-        "image": [open_rgb(image["bytes"] or image["path"]) for image in batch["image"]]
-    }
+    sources = [image["bytes"] or image["path"] for image in batch["image"]]
+    return batch | {"image": [open_rgb(source, max_pixels=max_pixels) for source in sources]}

@@ -1,29 +1,28 @@
 """One image file to one right-way-up RGB picture, the same for training and prediction.
 
-Knows nothing of labels, folders or tensors.
+Knows nothing of labels, splits or tensors.
 """
 
 import io
-import warnings
+import os
+import struct
+import zlib
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from hffruits.errors import InputError
+
 SUFFIXES = {
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif",
     ".ppm", ".pgm", ".jp2",
 }  # fmt: skip
-MAX_PIXELS = 100_000_000  # 10,000 x 10,000: above any phone camera, 300 MB once decoded
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "PPM", "JPEG2000")
+MAX_PIXELS = 89_478_485  # where Pillow begins to warn of decompression bombs; 256 MB as RGB
 
 ImageSource = str | Path | bytes | Image.Image
-
-
-def is_image_file(path: Path) -> bool:
-    """True for the suffixes we read, and never for hidden files such as macOS' `._photo.jpg`."""
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
 def open_rgb(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -31,13 +30,13 @@ def open_rgb(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> Image.Imag
 
     Raises `OSError` with a short reason for anything that is not a complete, sanely sized image.
     """
-    if isinstance(source, Image.Image):
-        return _to_rgb(source)
-    with _open(source, max_pixels) as image:
-        try:
+    try:
+        if isinstance(source, Image.Image):
+            return _to_rgb(source)
+        with _open(source, max_pixels) as image:
             return _to_rgb(image)
-        except _DECODER_ERRORS as error:
-            raise OSError(_reason(error)) from error
+    except _DECODER_ERRORS as error:
+        raise OSError(_reason(error)) from error
 
 
 def find_defect(path: Path, *, max_pixels: int = MAX_PIXELS) -> str | None:
@@ -45,28 +44,58 @@ def find_defect(path: Path, *, max_pixels: int = MAX_PIXELS) -> str | None:
     try:
         with _open(path, max_pixels) as image:
             image.draft("RGB", (1, 1))  # JPEG: all data is read, but little of it is computed
-            image.load()
+            _to_rgb(image)
     except _DECODER_ERRORS as error:
         return _reason(error)
     return None
 
 
+def list_images(folder: Path) -> list[Path]:
+    """Every image file below a folder, sorted; hidden ones and macOS' leftovers are passed over.
+
+    Follows links, but into no folder twice. Raises `InputError` for a folder that can't be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise InputError(f"{error.filename}: {error.strerror}. Make it readable, or remove it.")
+
+    images, seen = [], set()
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        real = os.path.realpath(parent)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        images += [Path(parent, name) for name in sorted(files) if _is_image_name(name)]
+    return images
+
+
+def is_hidden(name: str) -> bool:
+    """True for `.thumbnails`, `._photo.jpg` and the folder that macOS puts into zips."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def _is_image_name(name: str) -> bool:
+    return not is_hidden(name) and Path(name).suffix.lower() in SUFFIXES
+
+
 # What Pillow's decoders raise for broken data, beside OSError.
-_DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, MemoryError)
+_DECODER_ERRORS = (
+    *(OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, MemoryError),
+    *(struct.error, zlib.error, Image.DecompressionBombError, Image.DecompressionBombWarning),
+)
 
 
 def _open(source: str | Path | bytes, max_pixels: int) -> Image.Image:
-    if (not isinstance(source, bytes) and Path(source).stat().st_size == 0) or source == b"":
+    size = len(source) if isinstance(source, bytes) else Path(source).stat().st_size
+    if size == 0:
         raise OSError("empty file (0 bytes)")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # max_pixels decides
-        try:
-            file = io.BytesIO(source) if isinstance(source, bytes) else source
-            image = Image.open(file, formats=_formats())
-        except Image.DecompressionBombError as error:
-            raise OSError(f"decompression bomb: {error}") from error
-        except Image.UnidentifiedImageError as error:
-            raise OSError("not an image, or an unknown format") from error
+    try:
+        file = io.BytesIO(source) if isinstance(source, bytes) else source
+        image = Image.open(file, formats=_formats())
+    except Image.UnidentifiedImageError as error:
+        raise OSError("not an image, or an unknown format") from error
     width, height = image.size
     if width * height > max_pixels:
         image.close()
@@ -81,8 +110,8 @@ def _formats() -> tuple[str, ...]:
 
 
 def _reason(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text[:200]
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split())[:200] or type(error).__name__
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -91,7 +120,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
         return image
     if image.mode.startswith(("I", "F")):
-        return _stretch_depth(image).convert("RGB")
+        return _scale_depth(image).convert("RGB")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")  # cut-out product photos stand on white
@@ -99,11 +128,12 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _stretch_depth(image: Image.Image) -> Image.Image:
+def _scale_depth(image: Image.Image) -> Image.Image:
     """16- and 32-bit greyscale to 8 bits by its nominal range; Pillow alone would clip it."""
-    values = np.asarray(image, dtype=np.float64)
-    values = np.nan_to_num(values, posinf=0.0, neginf=0.0)
-    top = 65535.0 if image.mode.startswith("I;16") else max(float(values.max()), 1.0)
-    if not image.mode.startswith("I;16"):  # 32 bits: take the smallest usual range that holds it
-        top = next((t for t in (1.0, 255.0, 65535.0) if top <= t), top)
+    values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0.0, neginf=0.0)
+    if image.mode.startswith("I;16"):
+        top = 65535.0
+    else:  # 32 bits: the smallest usual range that holds it
+        most = float(values.max())
+        top = next((top for top in (1.0, 255.0, 65535.0) if most <= top), most)
     return Image.fromarray((values.clip(0, top) * (255 / top)).round().astype(np.uint8))

@@ -9,6 +9,8 @@ import evaluate
 import numpy as np
 from sklearn.metrics import f1_score
 
+METRIC_NAMES = ("accuracy", "top5_accuracy", "macro_f1")
+
 _RANKED = """
 Args:
     predictions: class indices of each sample, best guess first, (N, R) integers.
@@ -57,7 +59,7 @@ class MacroF1(_RankedMetric):
 
 
 def classification_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """`accuracy`, `top5_accuracy` and `macro_f1` of (N, K) logits against (N,) labels."""
+    """`METRIC_NAMES`, in [0, 1], of (N, K) logits against (N,) labels."""
     ranked = np.argsort(-logits, axis=1, kind="stable")[:, :5]  # (N, K) -> (N, 5)
     inputs = {"predictions": ranked, "references": labels}
     top_k = TopKAccuracy(keep_in_memory=True)

@@ -5,7 +5,6 @@ Training and its options live elsewhere.
 """
 
 import importlib
-import logging
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from safetensors import SafetensorError
 from timm.data import ImageNetInfo
 from torch import nn
 from transformers import (
@@ -39,8 +39,6 @@ from transformers.utils import logging as transformers_logging
 
 from hffruits.cache import cache_root, make_once
 from hffruits.errors import InputError
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -61,6 +59,7 @@ BUNDLED = {
     for n in (0, 1, 2)
 }
 DEFAULT_BACKBONE = "efficientnet_lite0"
+MODELS_VERSION = "models-v1"  # the cached folder's name: raise it when what is saved changes
 
 # ImageNet-1k's fruits and vegetables, "head cabbage" to "pomegranate", and corn.
 # 946 is left out: few people buy cardoon, and it takes any leafy green.
@@ -93,36 +92,47 @@ def build_model(
         model = _create_timm(_timm_name(name_or_path), **head)
         return model, _load_processor_of(model)
     source = find_model(name_or_path, revision=revision, cache_dir=cache_dir)
-    if not pretrained:
-        config = AutoConfig.from_pretrained(**source, **head)
-        model = AutoModelForImageClassification.from_config(config)
-    else:
-        model = _load_with_new_head(source, name_or_path, head)
-    return model, load_processor(source)
+    with _told_in_one_line(name_or_path, "can't be fine-tuned"):
+        processor = _load_processor(source)
+        if not pretrained:
+            config = AutoConfig.from_pretrained(**source, **head)
+            return AutoModelForImageClassification.from_config(config), processor
+        old_labels = AutoConfig.from_pretrained(**source).id2label
+        model, info = AutoModelForImageClassification.from_pretrained(
+            **source,
+            **head,
+            ignore_mismatched_sizes=True,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    # a timm checkpoint's own label names would be saved in place of ours
+    vars(model.config).pop("label_names", None)
+    _check_backbone(name_or_path, model, info)
+    if old_labels != head["id2label"]:
+        _reset_head(model)
+    return model, processor
 
 
 def load_model(
     name_or_path: str | Path, *, revision: str | None = None, cache_dir: Path | None = None
 ) -> ModelAndProcessor:
-    """A trained classifier as it was saved, in eval mode, with its image processor."""
-    source = find_model(str(name_or_path), revision=revision, cache_dir=cache_dir)
-    try:
-        with _quiet():
-            model = AutoModelForImageClassification.from_pretrained(**source, use_safetensors=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(
-            f"{name_or_path}: not an image classifier: {_first_line(error)}"
-        ) from error
-    return model.eval(), load_processor(source)
+    """A trained classifier as it was saved, in eval mode, with its image processor.
 
-
-def load_processor(source: dict[str, str | bool | None]) -> BaseImageProcessor:
-    """The checkpoint's own preprocessing, always by Pillow, so that no machine resizes otherwise.
-
-    transformers picks torchvision or Pillow by what is installed, and they differ in the last
-    digits.
+    Raises `InputError` for a model that can't be had, or that was never trained to classify.
     """
-    return AutoImageProcessor.from_pretrained(**source, backend="pil")
+    source = find_model(str(name_or_path), revision=revision, cache_dir=cache_dir)
+    with _told_in_one_line(name_or_path, "not a model that can be loaded"):
+        model, info = AutoModelForImageClassification.from_pretrained(
+            **source, use_safetensors=True, output_loading_info=True
+        )
+        processor = _load_processor(source)
+    if info["missing_keys"]:
+        missing = sorted(info["missing_keys"])
+        raise InputError(
+            f"{name_or_path}: its weights lack {', '.join(missing[:3])}, so it can't classify yet. "
+            "Fine-tune it first."
+        )
+    return model.eval(), processor
 
 
 def find_model(
@@ -130,16 +140,18 @@ def find_model(
 ) -> dict[str, str | bool | None]:
     """The keywords with which `from_pretrained` loads a model; one quick look at the Hub if needed.
 
+    They never let it run code that comes with the model.
+
     transformers alone would retry a Hub that can't be reached for most of a minute.
     """
     if name_or_path in BUNDLED:
         folder = bundled_folder(name_or_path, cache_dir=cache_dir)
-        return {"pretrained_model_name_or_path": str(folder)}
+        return _source(folder)
     path = Path(name_or_path).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise InputError(f"{path}: no config.json. Name a folder that training has written.")
-        return {"pretrained_model_name_or_path": str(path)}
+        return _source(path)
     if name_or_path.startswith((".", "/", "~")) or name_or_path.count("/") > 1:
         raise InputError(f"{name_or_path}: no such folder. Check the path of the trained model.")
     if "/" not in name_or_path:
@@ -149,19 +161,19 @@ def find_model(
                 f"{name_or_path}: no folder, no bundled model and no timm model of this name. "
                 f"Known names include {', '.join(near)}."
             )
-        name_or_path = timm.get_pretrained_cfg(name_or_path).hf_hub_id or f"timm/{name_or_path}"
+        name_or_path = _hub_id_of_timm(name_or_path)
     return _find_on_hub(name_or_path, revision)
 
 
 def bundled_folder(name: str, *, cache_dir: Path | None = None) -> Path:
     """A bundled backbone as a saved `transformers` checkpoint, made at the first call."""
-    folder = cache_root(cache_dir) / "models" / name
+    folder = cache_root(cache_dir) / MODELS_VERSION / name
     return make_once(folder, lambda folder: _save_bundled(name, folder))
 
 
 def pretrained_produce_folder(*, cache_dir: Path | None = None) -> Path:
     """The bundled ImageNet classifier cut down to the fruits and vegetables it knows already."""
-    folder = cache_root(cache_dir) / "models" / "imagenet_produce"
+    folder = cache_root(cache_dir) / MODELS_VERSION / "imagenet_produce"
     return make_once(folder, _save_pretrained_produce)
 
 
@@ -184,6 +196,15 @@ def is_convolutional(model: nn.Module) -> bool:
     A ViT has one convolution (its patch embedding).
     """
     return sum(isinstance(module, nn.Conv2d) for module in model.modules()) > 4
+
+
+def head_names(model: PreTrainedModel) -> tuple[str, ...]:
+    """The classifying layers: timm tells them, transformers' image models use a few names."""
+    if isinstance(model, TimmWrapperForImageClassification):
+        names = model.timm_model.pretrained_cfg["classifier"]
+        names = [names] if isinstance(names, str) else names
+        return tuple(f"timm_model.{name}" for name in names)
+    return ("classifier", "cls_classifier", "distillation_classifier", "head", "fc")
 
 
 # ---- bundled weights ----
@@ -237,6 +258,19 @@ def _timm_name(name: str) -> str:
     return BUNDLED[name].architecture if name in BUNDLED else name.removeprefix("timm/")
 
 
+def _hub_id_of_timm(name: str) -> str:
+    try:
+        return timm.get_pretrained_cfg(name).hf_hub_id or f"timm/{name}"
+    except RuntimeError as error:  # no such tag
+        known = timm.list_pretrained(f"{name.split('.')[0]}.*")
+        raise InputError(f"{name}: unknown weights. Known: {', '.join(known)}.") from error
+
+
+def _source(name: str | Path) -> dict[str, str | bool | None]:
+    # without this, transformers asks on the terminal whether to run a model's own code
+    return {"pretrained_model_name_or_path": str(name), "trust_remote_code": False}
+
+
 def _create_timm(name: str, **head: dict) -> TimmWrapperForImageClassification:
     cfg = timm.get_pretrained_cfg(name).to_dict()
     # without `pretrained_cfg` in config.json the image processor has no size, mean or crop
@@ -249,7 +283,7 @@ def _create_timm(name: str, **head: dict) -> TimmWrapperForImageClassification:
 def _load_processor_of(model: PreTrainedModel) -> BaseImageProcessor:
     with tempfile.TemporaryDirectory() as folder:
         model.config.save_pretrained(folder)
-        return load_processor({"pretrained_model_name_or_path": folder})
+        return _load_processor(_source(folder))
 
 
 @contextmanager
@@ -269,33 +303,48 @@ def _quiet() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def _load_with_new_head(source: dict, name: str, head: dict) -> PreTrainedModel:
+@contextmanager
+def _told_in_one_line(name: str | Path, problem: str) -> Iterator[None]:
+    """What the loaders raise for files that are missing, broken or of another kind."""
     try:
         with _quiet():
-            model, info = AutoModelForImageClassification.from_pretrained(
-                **source,
-                **head,
-                ignore_mismatched_sizes=True,
-                use_safetensors=True,
-                output_loading_info=True,
-            )
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{name}: can't be fine-tuned: {_first_line(error)}") from error
-    # a timm checkpoint's own label names would be saved in place of ours
-    vars(model.config).pop("label_names", None)
+            yield
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+        raise InputError(f"{name}: {problem}: {_first_line(error)}") from error
+
+
+def _load_processor(source: dict) -> BaseImageProcessor:
+    """The checkpoint's own preprocessing, always by Pillow, so that no machine resizes otherwise.
+
+    transformers picks torchvision or Pillow by what is installed, and they differ in the last
+    digits.
+    """
+    return AutoImageProcessor.from_pretrained(**source, backend="pil")
+
+
+def _check_backbone(name: str, model: PreTrainedModel, info: dict) -> None:
+    """Only the head may be new."""
     fresh = {key for key, *_ in info["mismatched_keys"]} | set(info["missing_keys"])
-    body = [key for key in fresh if not any(part in key for part in ("classifier", "head", "fc"))]
+    heads = tuple(f"{head}." for head in head_names(model))
+    body = sorted(key for key in fresh if not key.startswith(heads))
     if body:
         raise InputError(
             f"{name}: its weights lack {len(body)} tensors of the backbone (first: {body[0]}). "
             "Choose a checkpoint made for image classification."
         )
-    logger.info("new head: %s", ", ".join(sorted(fresh)))
-    return model
+
+
+def _reset_head(model: PreTrainedModel) -> None:
+    """Other labels need a new head, also where there happen to be as many of them."""
+    heads = head_names(model)
+    for name, module in model.named_modules():
+        inside = any(name == head or name.startswith(f"{head}.") for head in heads)
+        if inside and isinstance(module, nn.Linear | nn.Conv2d):
+            module.reset_parameters()
 
 
 def _find_on_hub(repo_id: str, revision: str | None) -> dict[str, str | bool | None]:
-    source = {"pretrained_model_name_or_path": repo_id, "revision": revision}
+    source = _source(repo_id) | {"revision": revision}
     try:
         HfApi().model_info(repo_id, revision=revision, timeout=10)
         return source
@@ -309,15 +358,15 @@ def _find_on_hub(repo_id: str, revision: str | None) -> dict[str, str | bool | N
     except (RepositoryNotFoundError, HFValidationError) as error:
         remedy = "Check the spelling; for a private one run `hf auth login`."
         raise InputError(f"{repo_id}: no such folder, and no such Hub model. {remedy}") from error
-    except HfHubHTTPError as error:
-        raise InputError(f"{repo_id}: the Hub answered {_first_line(error)}. Try later.") from error
-    except (HTTPError, OfflineModeIsEnabled) as error:  # no answer: not connected
+    except (HTTPError, OfflineModeIsEnabled) as error:  # the Hub is down, or we are not connected
         cached = try_to_load_from_cache(repo_id, "config.json", revision=revision)
         if isinstance(cached, str):
             return source | {"local_files_only": True}
+        answered = isinstance(error, HfHubHTTPError)
+        problem = f"answered {_first_line(error)}" if answered else "can't be reached"
         raise InputError(
-            f"{repo_id}: the Hub can't be reached, and the model is not in the cache. Connect, or "
-            f"use a bundled backbone ({', '.join(BUNDLED)}) or a local folder."
+            f"{repo_id}: the Hub {problem}, and the model is not in the cache. Try later, or use "
+            f"a bundled backbone ({', '.join(BUNDLED)}) or a local folder."
         ) from error
 
 

@@ -3,21 +3,22 @@
 The same preprocessing as in validation. Knows nothing of training or serving.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import torch
+from PIL import Image
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
 from hffruits.errors import InputError
-from hffruits.images import ImageSource, is_image_file, open_rgb
+from hffruits.images import ImageSource, list_images, open_rgb
 from hffruits.models import is_convolutional, load_model
-from hffruits.transforms import eval_transform
+from hffruits.transforms import EvalTransform
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class FruitClassifier:
         layout = torch.channels_last if is_convolutional(model) else torch.preserve_format
         self.device = torch.device(device)
         self.model = model.eval().to(self.device, memory_format=layout)
-        self.transform = eval_transform(processor)
+        self.transform = EvalTransform(processor)
         self.labels = [model.config.id2label[index] for index in range(model.config.num_labels)]
 
     @classmethod
@@ -65,7 +66,7 @@ class FruitClassifier:
 
     def predict(
         self,
-        images: ImageSource | list[ImageSource],
+        images: ImageSource | Sequence[ImageSource],
         *,
         top_k: int = 5,
         batch_size: int = 32,
@@ -76,21 +77,28 @@ class FruitClassifier:
         folder's files sorted by path. Raises `InputError` for a picture that can't be read.
         """
         if isinstance(images, str | Path) and Path(images).is_dir():
-            images = list_images(Path(images))
-        if not isinstance(images, list):
+            images = find_images([images])
+        if isinstance(images, str | Path | bytes | Image.Image):
             return next(self.stream([images], top_k=top_k))
-        bar = tqdm(total=len(images), desc="Predicting", unit="img", disable=len(images) < 100)
-        with bar:
-            results = []
-            for prediction in self.stream(images, top_k=top_k, batch_size=batch_size):
-                results.append(prediction)
-                bar.update()
-        return results
+        if not isinstance(images, Sequence):
+            kind = type(images).__name__
+            raise InputError(f"{kind}: not a picture. Give a path, bytes, a PIL image or a list.")
+        stream = self.stream(images, top_k=top_k, batch_size=batch_size)
+        few = len(images) < 100
+        return list(tqdm(stream, "Predicting", len(images), unit="img", disable=few))
 
     def stream(
-        self, images: Iterable[ImageSource], *, top_k: int = 5, batch_size: int = 32
+        self,
+        images: Iterable[ImageSource],
+        *,
+        top_k: int = 5,
+        batch_size: int = 32,
+        on_bad: Callable[[InputError], None] | None = None,
     ) -> Iterator[Prediction]:
-        """Like `predict`, one result at a time: holds two batches, whatever the number."""
+        """Like `predict`, one result at a time: holds two batches, whatever the number.
+
+        `on_bad` is told of each picture that can't be read, which is then passed over.
+        """
         if top_k < 1:
             raise InputError(f"top_k={top_k}: must be 1 or more.")
         if batch_size < 1:
@@ -100,19 +108,25 @@ class FruitClassifier:
             waiting = pool.map(self._read, islice(images, batch_size))
             while batch := list(waiting):
                 waiting = pool.map(self._read, islice(images, batch_size))
-                yield from self._label(batch, top_k)
+                for bad in (row for row in batch if isinstance(row, InputError)):
+                    if on_bad is None:
+                        raise bad
+                    on_bad(bad)
+                good = [row for row in batch if not isinstance(row, InputError)]
+                if good:
+                    yield from self._label(good, top_k)
 
     @torch.inference_mode()
     def logits(self, pixels: torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W) -> (B, K) on the CPU, in float32."""
         return self.model(pixel_values=pixels.to(self.device)).logits.float().cpu()
 
-    def _read(self, source: ImageSource) -> tuple[ImageSource, torch.Tensor]:
+    def _read(self, source: ImageSource) -> tuple[ImageSource, torch.Tensor] | InputError:
         try:
             return source, self.transform(open_rgb(source))
         except OSError as error:
-            name = "the picture" if isinstance(source, bytes) else source
-            raise InputError(f"{name}: {error}. Give a complete image file.") from error
+            name = source if isinstance(source, str | Path) else "the picture"
+            return InputError(f"{name}: {error}. Give a complete image file.")
 
     def _label(
         self, batch: list[tuple[ImageSource, torch.Tensor]], top_k: int
@@ -126,19 +140,17 @@ class FruitClassifier:
             yield Prediction(label=top[0][0], score=top[0][1], top=top, path=path)
 
 
-def list_images(folder: Path) -> list[Path]:
-    """Every image file below a folder, sorted. Raises `InputError` if there is none."""
-    paths = sorted(path for path in folder.rglob("*") if is_image_file(path) and path.is_file())
-    if not paths:
-        raise InputError(f"{folder}: no image files. Give a folder with .jpg, .png, ... files.")
-    return paths
+def find_images(sources: Iterable[str | Path]) -> list[Path]:
+    """The files among `sources`, and every image in the folders among them.
 
-
-def find_images(sources: list[str]) -> list[Path]:
-    """The files among `sources`, and every image in the folders among them."""
+    Raises `InputError` for a path that is not there, and for a folder without images.
+    """
     paths = []
     for path in map(Path, sources):
         if not path.exists():
             raise InputError(f"{path}: no such file or folder. Check the path.")
-        paths += list_images(path) if path.is_dir() else [path]
+        found = list_images(path) if path.is_dir() else [path]
+        if not found:
+            raise InputError(f"{path}: no image files. Give a folder with .jpg, .png, ... files.")
+        paths += found
     return paths

@@ -3,10 +3,10 @@
 Every process of a distributed run calls `train`; only the main one writes.
 """
 
+import copy
 import dataclasses
 import json
 import logging
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +17,7 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from transformers import PreTrainedModel, set_seed
 from transformers.image_processing_utils import BaseImageProcessor
-from transformers.trainer_utils import get_last_checkpoint
+from transformers.integrations import get_available_reporting_integrations
 from transformers.utils.logging import disable_progress_bar
 
 from hffruits.card import write_model_card
@@ -26,71 +26,88 @@ from hffruits.config import (
     FruitTrainingArguments,
     ModelArguments,
     cores_per_process,
+    launcher_took_threads,
 )
-from hffruits.data import FruitDatasets, load_fruits
+from hffruits.data import FruitDatasets, load_fruits, write_lists
 from hffruits.errors import InputError
-from hffruits.models import build_model, find_model, is_convolutional, load_model, save_model
+from hffruits.freezing import check_plan, freeze_backbone, has_layer_groups
+from hffruits.metrics import METRIC_NAMES
+from hffruits.models import (
+    build_model,
+    find_model,
+    head_names,
+    is_convolutional,
+    load_model,
+    save_model,
+)
 from hffruits.optim import default_learning_rate
+from hffruits.run_dir import RunDir, choose_run_dir, clear_run
 from hffruits.samples import samples_dir
 from hffruits.trainer import FruitTrainer, as_tensors
-from hffruits.transforms import AUGMENTATIONS, InputSpec, eval_transform, train_transform
+from hffruits.transforms import AUGMENTATIONS, EvalTransform, input_size, train_transform
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 
 def train(
-    data_args: DataArguments, model_args: ModelArguments, args: FruitTrainingArguments
+    data_args: DataArguments, model_args: ModelArguments, training_args: FruitTrainingArguments
 ) -> dict[str, Any]:
     """Train one model and write its artifact folder. Returns what `metrics.json` holds.
 
-    Raises `InputError` for anything wrong with the arguments or the data, before training starts.
+    Raises `InputError` for anything wrong with the arguments or the data, before training starts
+    and before anything of an earlier run is removed.
     """
     started = time.monotonic()
-    check_arguments(data_args, model_args, args)
-    output_dir = choose_output_dir(data_args, args)
-    checkpoint = find_checkpoint(args, output_dir)
-    args.output_dir = str(output_dir)
+    check_arguments(data_args, model_args, training_args)
+    run = on_main_process(lambda: choose_run(data_args, training_args))
+    args = copy.copy(training_args)  # the caller's stay as they are
+    args.output_dir = str(run.folder)
     set_seed(args.seed)
 
-    datasets = on_main_process(lambda: load_datasets(data_args, output_dir, checkpoint, args.seed))
-    labels = datasets["train"].features["label"].names
+    datasets = on_main_process(lambda: load_datasets(data_args, run, args.seed))
     model, processor = build_model(
         model_args.model_name_or_path,
-        labels=labels,
+        labels=datasets["train"].features["label"].names,
         pretrained=model_args.pretrained,
         revision=model_args.model_revision,
     )
+    frozen = freeze_backbone(model, choose_freezing(model_args, model), head=head_names(model))
     if is_convolutional(model):
         model = model.to(memory_format=torch.channels_last)
     if args.learning_rate is None:
         args.learning_rate = default_learning_rate(model)
-    if args.device.type == "cpu":
-        torch.set_num_threads(cores_per_process())  # `accelerate launch` leaves one thread to each
+    if args.device.type == "cpu" and launcher_took_threads():
+        torch.set_num_threads(cores_per_process())
     disable_progress_bar()  # transformers' own, one for each file saved; the Trainer's bar stays
+    PartialState().wait_for_everyone()  # all have read what the next line may remove
+    on_main_process(lambda: start_folder(run, datasets))
 
+    max_pixels = data_args.max_image_pixels
+    augmented = train_transform(processor, data_args.augment)
+    plain = EvalTransform(processor)
     trainer = FruitTrainer(
         model=model,
         args=args,
-        train_dataset=as_tensors(
-            datasets["train"], train_transform(InputSpec.of(processor), data_args.augment)
-        ),
-        eval_dataset=as_tensors(datasets["validation"], eval_transform(processor)),
+        train_dataset=as_tensors(datasets["train"], augmented, max_pixels=max_pixels),
+        eval_dataset=as_tensors(datasets["validation"], plain, max_pixels=max_pixels),
     )
-    logger.info("%s", describe_start(datasets, model_args, model, processor, args))
+    logger.info("%s", describe_start(datasets, model_args, model, processor, args, frozen))
+    checkpoint = str(run.checkpoint) if run.checkpoint else None
     output = trainer.train(resume_from_checkpoint=checkpoint)
     if PartialState().is_main_process:
-        save_model(trainer.accelerator.unwrap_model(trainer.model), processor, output_dir)
+        save_model(trainer.accelerator.unwrap_model(trainer.model), processor, run.folder)
     PartialState().wait_for_everyone()
 
     metrics = {
-        "output_dir": str(output_dir),
+        "output_dir": str(run.folder),
         "data": describe_data(datasets, data_args),
         "model": {
             "name_or_path": model_args.model_name_or_path,
             "parameters": model.num_parameters(),
+            "frozen_parameters": sum(model.get_parameter(name).numel() for name in frozen),
         },
-        **evaluate_artifact(output_dir, datasets, args),
+        **evaluate_artifact(run.folder, datasets, args, max_pixels=max_pixels),
         "training": {
             "epochs": trainer.state.epoch,
             "best_epoch": best_epoch(trainer),
@@ -102,13 +119,13 @@ def train(
         },
     }
     if PartialState().is_main_process:
-        write_records(output_dir, metrics, trainer, data_args, model_args)
+        write_records(run.folder, metrics, trainer, data_args, model_args)
     PartialState().wait_for_everyone()
     return metrics
 
 
 def evaluate_artifact(
-    folder: Path, datasets: FruitDatasets, args: FruitTrainingArguments
+    folder: Path, datasets: FruitDatasets, args: FruitTrainingArguments, *, max_pixels: int
 ) -> dict[str, dict[str, float]]:
     """Metrics of the saved model, in full precision, on each split that was not trained on.
 
@@ -120,18 +137,19 @@ def evaluate_artifact(
     # a Trainer of its own: the one that trained has autocast wrapped around its model
     exact = dataclasses.replace(
         args,
-        **{"bf16": False, "fp16": False, "torch_compile": False},
+        **{"bf16": False, "fp16": False, "label_smoothing_factor": 0.0, "report_to": "none"},
+        **{"torch_compile": False, "torch_compile_backend": None, "torch_compile_mode": None},
         **{"eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False},
     )
+    exact.mixed_precision = "no"  # or `accelerate launch --mixed_precision` would decide
     evaluator = FruitTrainer(model=model, args=exact)
     results = {}
     for split in ("validation", "test"):
         if split in datasets:
-            rows = as_tensors(datasets[split], eval_transform(processor))
+            rows = as_tensors(datasets[split], EvalTransform(processor), max_pixels=max_pixels)
             measured = evaluator.evaluate(rows, metric_key_prefix=split)
-            names = ("loss", "accuracy", "top5_accuracy", "macro_f1")
-            results[split] = {name: measured[f"{split}_{name}"] for name in names}
-            results[split]["images"] = len(rows)
+            results[split] = {name: measured[f"{split}_{name}"] for name in METRIC_NAMES}
+            results[split] |= {"loss": measured[f"{split}_loss"], "images": len(rows)}
     return results
 
 
@@ -151,82 +169,58 @@ def check_arguments(
         )
     if args.remove_unused_columns:
         raise InputError("remove_unused_columns: would drop the pictures. Leave it off.")
+    for name in ("num_train_epochs", "per_device_train_batch_size", "per_device_eval_batch_size"):
+        if getattr(args, name) <= 0:
+            raise InputError(f"{name}={getattr(args, name)}: must be more than 0.")
+    best = (args.metric_for_best_model or "loss").removeprefix("eval_")
+    if best not in ("loss", *METRIC_NAMES):
+        known = ", ".join(("loss", *METRIC_NAMES))
+        raise InputError(f"metric_for_best_model={best}: unknown. Known: {known}.")
+    missing = set(args.report_to) - set(get_available_reporting_integrations())
+    if missing:
+        names = ", ".join(sorted(missing))
+        raise InputError(f"report_to={names}: not installed. Run pip install {names}, or use none.")
+    check_plan(model_args.freeze)
     if model_args.pretrained:
         find_model(model_args.model_name_or_path, revision=model_args.model_revision)
 
 
-def choose_output_dir(data_args: DataArguments, args: FruitTrainingArguments) -> Path:
-    """The folder asked for, or a new `runs/NAME`; never one with a model that would be lost."""
-    if args.output_dir is None:
-        if args.resume_from_checkpoint == "last":
-            raise InputError("resume_from_checkpoint: name the run to go on with as output_dir.")
-        name = Path(data_args.data_dir).resolve().name if data_args.data_dir else "sample"
-        choices = [Path("runs", name), *(Path("runs", f"{name}-{n}") for n in range(2, 1000))]
-        return on_main_process(lambda: next(path for path in choices if not path.exists()))
-    folder = Path(args.output_dir).expanduser()
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder}: is a file. Give output_dir another name.")
-    has_run = folder.is_dir() and (
-        (folder / "config.json").exists() or get_last_checkpoint(str(folder)) is not None
+def choose_run(data_args: DataArguments, args: FruitTrainingArguments) -> RunDir:
+    """The run's folder, named after the data where the user has not named it."""
+    return choose_run_dir(
+        args.output_dir,
+        name=Path(data_args.data_dir).resolve().name if data_args.data_dir else "sample",
+        resume=args.resume_from_checkpoint,
+        overwrite=args.overwrite_output_dir,
     )
-    if has_run and not args.resume_from_checkpoint:
-        if not args.overwrite_output_dir:
-            raise InputError(
-                f"{folder}: holds a run already. Choose another output_dir, go on with "
-                "--resume_from_checkpoint, or replace it with --overwrite_output_dir."
-            )
-        on_main_process(lambda: remove_run(folder))
-    return folder
 
 
-def remove_run(folder: Path) -> None:
-    """Delete what a run wrote, and nothing else that may lie in its folder."""
-    for path in folder.iterdir():
-        if path.name.startswith("checkpoint-") or path.name == "splits":
-            shutil.rmtree(path)
-        elif path.name in ARTIFACT_FILES:
-            path.unlink()
+def choose_freezing(model_args: ModelArguments, model: PreTrainedModel) -> str:
+    """The plan asked for, except where the default makes no sense: random weights, no stages."""
+    by_default = model_args.freeze == ModelArguments.freeze
+    if by_default and not (model_args.pretrained and has_layer_groups(model)):
+        return "none"
+    return model_args.freeze
 
 
-ARTIFACT_FILES = {
-    "config.json", "model.safetensors", "preprocessor_config.json", "README.md", "metrics.json",
-    "training_args.json", "log_history.json",
-}  # fmt: skip
-
-
-def find_checkpoint(args: FruitTrainingArguments, output_dir: Path) -> str | None:
-    """The checkpoint to go on from, or None for a new run."""
-    wanted = args.resume_from_checkpoint
-    if not wanted or wanted.lower() == "false":
-        return None
-    if wanted.lower() in ("last", "true"):
-        last = get_last_checkpoint(str(output_dir)) if output_dir.is_dir() else None
-        if last is None:
-            raise InputError(f"{output_dir}: no checkpoint to resume from. Start without resuming.")
-        return last
-    if not (Path(wanted) / "trainer_state.json").is_file():
-        raise InputError(f"{wanted}: not a checkpoint folder. Name one like runs/x/checkpoint-50.")
-    return wanted
-
-
-def load_datasets(
-    data_args: DataArguments, output_dir: Path, checkpoint: str | None, seed: int
-) -> FruitDatasets:
+def load_datasets(data_args: DataArguments, run: RunDir, seed: int) -> FruitDatasets:
     """Check and split the photos; a resumed run keeps the split that it began with."""
-    lists = data_args.split_lists
-    own_lists = output_dir / "splits"
-    if lists is None and checkpoint is not None and (own_lists / "train.txt").is_file():
-        lists = own_lists
     return load_fruits(
         data_args.data_dir or samples_dir(),
         validation_fraction=data_args.validation_fraction,
         test_fraction=data_args.test_fraction,
         seed=seed,
-        lists_dir=lists,
-        write_lists_to=own_lists,
+        lists_dir=data_args.split_lists or run.lists_to_repeat,
         max_bad_fraction=data_args.max_bad_fraction,
         max_pixels=data_args.max_image_pixels,
     )
+
+
+def start_folder(run: RunDir, datasets: FruitDatasets) -> None:
+    """Now that nothing can be wrong any more: make room, and write down the split."""
+    if run.replaces:
+        clear_run(run.folder)
+    write_lists(datasets, run.lists)
 
 
 def on_main_process(action: Callable[[], Result]) -> Result:
@@ -260,19 +254,21 @@ def write_records(
         "model": dataclasses.asdict(model_args),
         "training": trainer.args.to_dict(),  # tokens are masked there
     }
-    write_json(folder / "metrics.json", metrics)
-    write_json(folder / "training_args.json", arguments)
-    write_json(folder / "log_history.json", trainer.state.log_history)
-    labels = [trainer.model.config.id2label[i] for i in range(trainer.model.config.num_labels)]
-    write_model_card(folder, metrics, labels)
+    _write_json(folder / "metrics.json", metrics)
+    _write_json(folder / "training_args.json", arguments)
+    _write_json(folder / "log_history.json", trainer.state.log_history)
+    config = trainer.model.config
+    write_model_card(folder, metrics, [config.id2label[i] for i in range(config.num_labels)])
 
 
-def write_json(file: Path, content: object) -> None:
+def _write_json(file: Path, content: object) -> None:
     file.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
 
 
 def best_epoch(trainer: FruitTrainer) -> float | None:
     """The epoch of the checkpoint that was kept, where a best one was chosen."""
+    if not trainer.args.load_best_model_at_end:
+        return None
     step = trainer.state.best_global_step
     evaluations = [row for row in trainer.state.log_history if "eval_loss" in row]
     return next((row["epoch"] for row in evaluations if row["step"] == step), None)
@@ -282,6 +278,7 @@ def best_epoch(trainer: FruitTrainer) -> float | None:
 
 
 def describe_data(datasets: FruitDatasets, data_args: DataArguments) -> dict[str, Any]:
+    """The `data` part of `metrics.json`."""
     return {
         "data_dir": data_args.data_dir or "the drawn sample set",
         "classes": datasets["train"].features["label"].num_classes,
@@ -296,42 +293,19 @@ def describe_start(
     model: PreTrainedModel,
     processor: BaseImageProcessor,
     args: FruitTrainingArguments,
+    frozen: list[str],
 ) -> str:
-    """Two lines that say what is about to be trained."""
+    """Three lines that say what is about to be trained."""
+    share = sum(model.get_parameter(name).numel() for name in frozen) / model.num_parameters()
     sizes = ", ".join(f"{split} {len(rows):,}" for split, rows in datasets.items())
-    size = "x".join(map(str, InputSpec.of(processor).size))
+    left_out = f"; {len(datasets.skipped)} left out" if datasets.skipped else ""
+    size = "x".join(map(str, input_size(processor)))
+    millions = model.num_parameters() / 1e6
+    precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32"
     return (
-        f"{datasets['train'].features['label'].num_classes} classes; {sizes} images"
-        f"{f'; {len(datasets.skipped)} left out' if datasets.skipped else ''}\n"
-        f"{model_args.model_name_or_path} ({model.num_parameters() / 1e6:.1f} M parameters) at "
-        f"{size}, learning rate {args.learning_rate:g} ({args.lr_scheduler_type.value}), "
-        f"{'bf16' if args.bf16 else 'fp16' if args.fp16 else 'fp32'} on {args.device.type}"
+        f"{datasets['train'].features['label'].num_classes} classes; {sizes} images{left_out}\n"
+        f"{model_args.model_name_or_path} at {size}: {millions:.1f} M parameters, "
+        f"{share:.0%} of them frozen\n"
+        f"learning rate {args.learning_rate:g} ({args.lr_scheduler_type.value}), {precision} on "
+        f"{args.device.type}"
     )
-
-
-def format_summary(metrics: dict[str, Any]) -> str:
-    """The run on one screen: what was trained on what, how good it is, what to do next."""
-    data, training, folder = metrics["data"], metrics["training"], metrics["output_dir"]
-    minutes, seconds = divmod(round(training["seconds"]), 60)
-    sizes = ", ".join(f"{split} {count:,}" for split, count in data["images"].items())
-    best = training["best_epoch"]
-    lines = [
-        "",
-        f"Data      {data['data_dir']}: {data['classes']} classes; {sizes} images; "
-        f"{len(data['skipped'])} left out",
-        f"Model     {metrics['model']['name_or_path']}, "
-        f"{metrics['model']['parameters'] / 1e6:.1f} M parameters",
-        f"Training  {training['epochs']:.4g} epochs in {minutes} min {seconds} s"
-        + (f", best epoch {best:.4g}" if best else "")
-        + f" ({training['images_per_second']:.1f} images/s with validation)",
-    ]
-    for split, title in (("validation", "Validated"), ("test", "Tested")):
-        if split in metrics:
-            m = metrics[split]
-            lines.append(
-                f"{title:10}accuracy {m['accuracy']:.1%}, "
-                f"top-5 {m['top5_accuracy']:.1%}, macro-F1 {m['macro_f1']:.1%} "
-                f"({m['images']:,} images)"
-            )
-    lines += ["", f"Saved     {folder}", f"Try it    python app.py --model {folder}"]
-    return "\n".join(lines)

@@ -1,5 +1,6 @@
 """The Trainer with the few hooks that fine-tuning on photos needs. One run is `train.py`."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,7 +10,8 @@ from transformers import EvalPrediction, Trainer, TrainerControl, TrainerState
 from transformers.trainer_callback import ProgressCallback
 from transformers.training_args import TrainingArguments
 
-from hffruits.images import open_rgb
+from hffruits.freezing import hold_frozen_norms
+from hffruits.images import MAX_PIXELS, open_rgb
 from hffruits.metrics import classification_metrics
 from hffruits.optim import decayed_parameters
 from hffruits.transforms import Transform
@@ -24,18 +26,25 @@ class FruitTrainer(Trainer):
             self.remove_callback(ProgressCallback)
             self.add_callback(EpochTable)
 
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any):
+        hold_frozen_norms(model)  # the Trainer has just called `model.train()`
+        return super().compute_loss(model, inputs, *args, **kwargs)
+
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         return decayed_parameters(model)
 
 
-def as_tensors(dataset: Dataset, transform: Transform) -> Dataset:
+def as_tensors(dataset: Dataset, transform: Transform, *, max_pixels: int = MAX_PIXELS) -> Dataset:
     """The dataset with rows `pixel_values` (3, H, W) and `labels`, made when they are asked for."""
+    dataset = dataset.cast_column("image", Image(decode=False))
+    # a partial and no closure, so that data-loader workers can be spawned with it
+    return dataset.with_transform(partial(_convert, transform=transform, max_pixels=max_pixels))
 
-    def convert(batch: dict[str, list]) -> dict[str, list]:
-        images = (open_rgb(image["bytes"] or image["path"]) for image in batch["image"])
-        return {"pixel_values": [transform(image) for image in images], "labels": batch["label"]}
 
-    return dataset.cast_column("image", Image(decode=False)).with_transform(convert)
+def _convert(batch: dict[str, list], *, transform: Transform, max_pixels: int) -> dict[str, list]:
+    sources = (image["bytes"] or image["path"] for image in batch["image"])
+    images = (open_rgb(source, max_pixels=max_pixels) for source in sources)
+    return {"pixel_values": [transform(image) for image in images], "labels": batch["label"]}
 
 
 def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:

@@ -1,64 +1,90 @@
 """From a picture to a model's input: augmented for training, exactly one way for everything else.
 
-Size, mean and standard deviation come from the backbone's image processor. No files, no labels.
+Size, interpolation and normalisation come from the backbone's image processor. No files, no labels.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from PIL import Image
+from timm.data.transforms import str_to_interp_mode
 from torchvision.transforms import v2
 from torchvision.transforms.functional import InterpolationMode
+from transformers import TimmWrapperImageProcessor
 from transformers.image_processing_utils import BaseImageProcessor
 
 Transform = Callable[[Image.Image], torch.Tensor]
 
 
 @dataclass(frozen=True)
-class InputSpec:
-    """What a backbone expects: pixels high and wide, and the channels' mean and deviation."""
-
-    size: tuple[int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    @classmethod
-    def of(cls, processor: BaseImageProcessor) -> "InputSpec":
-        """Read from a timm or a transformers image processor."""
-        config = getattr(processor, "data_config", None)  # timm's own settings, where wrapped
-        if config is not None:
-            return cls(tuple(config["input_size"][1:]), tuple(config["mean"]), tuple(config["std"]))
-        probe = eval_transform(processor)(Image.new("RGB", (64, 48)))  # (3, H, W), after any crop
-        return cls(tuple(probe.shape[1:]), tuple(processor.image_mean), tuple(processor.image_std))
-
-
-def eval_transform(processor: BaseImageProcessor) -> Transform:
+class EvalTransform:
     """RGB picture -> (3, H, W): the checkpoint's own preprocessing, for validation and prediction.
 
     The processor itself does it, so that `transformers.pipeline` sees the same pixels.
     """
-    return lambda image: processor(image, return_tensors="pt")["pixel_values"][0]
+
+    processor: BaseImageProcessor
+
+    def __call__(self, image: Image.Image) -> torch.Tensor:
+        return self.processor(image, return_tensors="pt")["pixel_values"][0]
 
 
-def train_transform(spec: InputSpec, augment: str = "light") -> Transform:
-    """RGB picture -> augmented (3, H, W). `augment` is a row of `AUGMENTATIONS`."""
+@dataclass(frozen=True)
+class TrainTransform:
+    """RGB picture -> augmented (3, H, W), normalised by the checkpoint's own processor."""
+
+    processor: BaseImageProcessor
+    augment: Callable[[Image.Image], Image.Image]  # gives a picture of the model's input size
+    options: dict = field(default_factory=lambda: {"do_resize": False, "do_center_crop": False})
+
+    def __call__(self, image: Image.Image) -> torch.Tensor:
+        image = self.augment(image)
+        if isinstance(self.processor, TimmWrapperImageProcessor):
+            config = self.processor.data_config
+            pixels = v2.functional.to_dtype(v2.functional.to_image(image), scale=True)
+            return v2.functional.normalize(pixels, config["mean"], config["std"])
+        return self.processor(image, **self.options, return_tensors="pt")["pixel_values"][0]
+
+
+def train_transform(processor: BaseImageProcessor, augment: str = "light") -> Transform:
+    """The training transform of a checkpoint. `augment` is a row of `AUGMENTATIONS`."""
     if augment not in AUGMENTATIONS:
         raise ValueError(f"augment={augment!r}: unknown. Known: {', '.join(AUGMENTATIONS)}.")
-    to_tensor = [
-        v2.ToImage(),
-        v2.ToDtype(torch.float32, scale=True),
-        v2.Normalize(spec.mean, spec.std),
-    ]
-    return v2.Compose([*AUGMENTATIONS[augment](spec.size), *to_tensor])
+    if AUGMENTATIONS[augment] is None:
+        return EvalTransform(processor)
+    steps = AUGMENTATIONS[augment](input_size(processor), _interpolation(processor))
+    return TrainTransform(processor, v2.Compose(steps))
 
 
 # Colour tells a ripe fruit from an unripe one, so hue moves by 7 degrees at most (0.02 of a turn).
-AUGMENTATIONS: dict[str, Callable[[tuple[int, int]], list]] = {
-    "none": lambda size: [v2.Resize(size, interpolation=InterpolationMode.BICUBIC)],
-    "light": lambda size: [
-        v2.RandomResizedCrop(size, scale=(0.25, 1.0), interpolation=InterpolationMode.BICUBIC),
+AUGMENTATIONS: dict[str, Callable[[tuple[int, int], InterpolationMode], list] | None] = {
+    "none": None,  # what validation does
+    "light": lambda size, interpolation: [
+        v2.RandomResizedCrop(size, scale=(0.25, 1.0), interpolation=interpolation),
         v2.RandomHorizontalFlip(),
         v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2, hue=0.02),
     ],
+}
+
+
+def input_size(processor: BaseImageProcessor) -> tuple[int, int]:
+    """Pixels (high, wide) that the model sees, after any crop."""
+    return tuple(EvalTransform(processor)(Image.new("RGB", (64, 48))).shape[1:])
+
+
+def _interpolation(processor: BaseImageProcessor) -> InterpolationMode:
+    if isinstance(processor, TimmWrapperImageProcessor):
+        mode = str_to_interp_mode(processor.data_config["interpolation"])
+        return mode if isinstance(mode, InterpolationMode) else InterpolationMode.BICUBIC
+    return _OF_PILLOW[Image.Resampling(int(processor.resample))]
+
+
+_OF_PILLOW = {
+    Image.Resampling.NEAREST: InterpolationMode.NEAREST,
+    Image.Resampling.BILINEAR: InterpolationMode.BILINEAR,
+    Image.Resampling.BICUBIC: InterpolationMode.BICUBIC,
+    Image.Resampling.LANCZOS: InterpolationMode.LANCZOS,
+    Image.Resampling.BOX: InterpolationMode.BOX,
+    Image.Resampling.HAMMING: InterpolationMode.HAMMING,
 }

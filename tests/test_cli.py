@@ -41,6 +41,16 @@ def test_predict_prints_a_line_a_picture(trained, drawn_fruits, capsys):
         assert label in names and percent.endswith("%")
 
 
+def test_predict_goes_on_after_a_bad_picture_and_says_so(trained, drawn_fruits, tmp_path, capsys):
+    good = next((drawn_fruits / "test" / "Apple").iterdir())
+    bad = tmp_path / "cut.png"
+    bad.write_bytes(good.read_bytes()[:500])
+    assert main(["predict", str(trained), str(bad), str(good)]) == 2
+    output = capsys.readouterr()
+    assert output.out.startswith(f"{good}\t") and output.out.count("\n") == 1
+    assert output.err.startswith(f"hffruits: error: {bad}: ") and output.err.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     "argv",
     [
@@ -56,7 +66,7 @@ def test_bad_input_is_one_line_and_exit_code_2(argv, capsys, tmp_path, monkeypat
     assert main(argv) == 2
     error = capsys.readouterr().err.strip().splitlines()
     assert len(error) == 1 and error[0].startswith("hffruits: error: ")
-    assert list(tmp_path.iterdir()) == []
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_the_training_script_tells_bad_input_without_a_traceback(tmp_path):

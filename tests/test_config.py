@@ -4,15 +4,16 @@ import json
 
 import pytest
 
-from hffruits.config import parse_train_arguments
+from hffruits.config import FruitTrainingArguments, parse_train_arguments
 
 
 def fails(capsys, argv: list[str]) -> str:
-    """The last line that a wrong command line leaves on stderr."""
+    """The one line that a wrong command line leaves on stderr."""
     with pytest.raises(SystemExit) as stop:
         parse_train_arguments(argv)
     assert stop.value.code == 2
-    return capsys.readouterr().err.strip().splitlines()[-1]
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
 
 
 def test_defaults_are_for_fine_tuning():
@@ -20,7 +21,7 @@ def test_defaults_are_for_fine_tuning():
     assert data.data_dir is None and data.augment == "light"
     assert model.model_name_or_path == "efficientnet_lite0"
     assert training.lr_scheduler_type == "cosine" and training.weight_decay == 0.05
-    assert training.learning_rate is None and training.output_dir == "trainer_output"
+    assert training.learning_rate is None and training.output_dir is None
 
 
 def test_every_trainer_flag_works_with_underscores_and_hyphens():
@@ -32,9 +33,23 @@ def test_every_trainer_flag_works_with_underscores_and_hyphens():
     assert training.lr_scheduler_type == "linear"
 
 
-def test_bf16_can_be_turned_off_and_resuming_needs_no_value():
-    training = parse_train_arguments(["--bf16", "false", "--resume_from_checkpoint"])[2]
-    assert training.bf16 is False and training.resume_from_checkpoint == "last"
+def test_bf16_can_be_turned_off():
+    assert parse_train_arguments(["--bf16", "false"])[2].bf16 is False
+
+
+@pytest.mark.parametrize(
+    ("argv", "meant"),
+    [
+        ([], None),
+        (["--resume_from_checkpoint"], "last"),
+        (["--resume_from_checkpoint", "True"], "last"),
+        (["--resume_from_checkpoint", "false"], None),
+        (["--resume_from_checkpoint", "runs/x/checkpoint-5"], "runs/x/checkpoint-5"),
+    ],
+)
+def test_resuming_is_asked_for_in_the_usual_ways(argv, meant):
+    assert parse_train_arguments(argv)[2].resume_from_checkpoint == meant
+    assert FruitTrainingArguments(resume_from_checkpoint=True).resume_from_checkpoint == "last"
 
 
 @pytest.mark.parametrize("suffix", [".yaml", ".json"])
@@ -46,12 +61,26 @@ def test_a_file_sets_values_and_flags_override_them(tmp_path, suffix):
         "pretrained": False,
     }
     file = tmp_path / f"run{suffix}"
-    text = json.dumps(values)
-    file.write_text(text if suffix == ".json" else "learning_rate: 3e-4\nnum_train_epochs: 7\n"
-                    "augment: none\npretrained: false\n")  # fmt: skip
+    lines = "learning_rate: 3e-4\nnum_train_epochs: 7\naugment: none\npretrained: false\n"
+    file.write_text(json.dumps(values) if suffix == ".json" else lines)
     data, model, training = parse_train_arguments(["--config", str(file), "--num_train_epochs=2"])
     assert training.learning_rate == 3e-4 and training.num_train_epochs == 2
     assert data.augment == "none" and model.pretrained is False
+
+
+def test_a_file_may_say_no_true_and_lists_as_yaml_does(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text(
+        "eval_strategy: no\nsave_strategy: no\nload_best_model_at_end: no\n"
+        "resume_from_checkpoint: true\ninclude_for_metrics: [inputs]\n"
+        "lr_scheduler_kwargs: {num_cycles: 2}\ndata_dir: elsewhere\n"
+    )
+    data, _, training = parse_train_arguments(["fruits", "--config", str(file)])
+    assert training.eval_strategy == "no" and training.load_best_model_at_end is False
+    assert training.resume_from_checkpoint == "last"
+    assert training.include_for_metrics == ["inputs"]
+    assert training.lr_scheduler_kwargs == {"num_cycles": 2}
+    assert data.data_dir == "fruits"
 
 
 def test_mistakes_are_told_with_the_remedy(capsys, tmp_path):
@@ -63,6 +92,10 @@ def test_mistakes_are_told_with_the_remedy(capsys, tmp_path):
     assert "No such file" in fails(capsys, ["--config", str(file)])
     file.write_text("weigth_decay: 1")
     assert "did you mean --weight_decay?" in fails(capsys, ["--config", str(file)])
+    file.write_text("num_train_epochs: [1]")
+    assert "takes one value" in fails(capsys, ["--config", str(file)])
+    file.write_text("per_device_train_batch_size: 8.5")
+    assert "invalid int" in fails(capsys, ["--config", str(file)])
     file.write_text("just words")
     assert "name: value" in fails(capsys, ["--config", str(file)])
     file.write_text("a: [")

@@ -1,6 +1,7 @@
 """From folders to checked, labelled, split datasets."""
 
 import logging
+import os
 import shutil
 
 import pytest
@@ -219,3 +220,43 @@ def test_all_bad_files_of_a_class_are_told_as_a_missing_class(make_folder):
     (root / "train" / "B" / "0.jpg").touch()
     with pytest.raises(InputError, match=r"only one class \(A\)"):
         load_fruits(root)
+
+
+def test_a_split_that_loses_all_its_images_is_named(make_folder):
+    root = make_folder({"train/A": 20, "train/B": 20})
+    (root / "val" / "A").mkdir(parents=True)
+    (root / "val" / "A" / "0.jpg").touch()
+    with pytest.raises(InputError, match=r"validation: none of its images .*0 bytes"):
+        load_fruits(root)
+
+
+def test_a_name_that_is_not_utf8_is_explained(make_folder):
+    root = make_folder({"A": 3, "B": 3})
+    (root / "B").rename(os.fsdecode(os.fsencode(root) + b"/Ma\xe7a"))
+    with pytest.raises(InputError, match="not a UTF-8 name"):
+        load_fruits(root)
+
+
+def test_photos_beside_class_folders_make_classes_of_both_with_a_warning(make_folder, caplog):
+    root = make_folder({"Apple": 3, "Apple/Gala": 3, "Lime": 3})
+    assert load_fruits(root)["train"].features["label"].names == ["Apple", "Gala", "Lime"]
+    assert "holds photos and class folders" in caplog.text
+
+
+def test_the_pixel_limit_holds_for_decoding_too(make_folder):
+    root = make_folder({"A": 3, "B": 3})
+    Image.new("1", (9500, 9500)).save(root / "A" / "0.png")  # over the default limit
+    data = load_fruits(root, max_pixels=100_000_000)
+    rows = [row for split in data.values() for row in split]
+    assert max(row["image"].size for row in rows) == (9500, 9500)
+    with pytest.raises(InputError, match="max_pixels"):
+        load_fruits(root, max_pixels=10**9)
+
+
+def test_lists_of_a_split_that_is_gone_are_removed(make_folder, tmp_path):
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "test.txt").write_text("of an earlier run\n")
+    root = make_folder({"train/A": 3, "train/B": 3, "val/A": 2})
+    load_fruits(root, write_lists_to=tmp_path / "lists")
+    names = {path.name for path in (tmp_path / "lists").iterdir()}
+    assert names == {"train.txt", "validation.txt"}

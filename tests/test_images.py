@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from conftest import paint
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
-from hffruits.images import find_defect, is_image_file, open_rgb
+from hffruits.images import find_defect, list_images, open_rgb
 
 
 def encode(image: Image.Image, fmt: str = "PNG", **options) -> bytes:
@@ -83,7 +84,7 @@ def test_a_truncated_file_has_a_defect_and_does_not_open(tmp_path, suffix):
         (b"", "empty file"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image"),
         (b"hello" * 100, "not an image"),
-        (b"\xff\xd8\xff\xe0" + b"\0" * 50, "."),
+        (b"\xff\xd8\xff\xe0" + b"\0" * 50, "not an image"),
     ],
 )
 def test_what_is_no_image_has_a_reason(tmp_path, content, reason):
@@ -106,7 +107,19 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path, side):
         open_rgb(path, max_pixels=5_000_000)
 
 
-def test_hidden_files_are_no_images(tmp_path):
-    assert is_image_file(tmp_path / "a.JPG")
-    assert not is_image_file(tmp_path / "._a.jpg")
-    assert not is_image_file(tmp_path / "labels.csv")
+def test_a_png_with_a_huge_text_chunk_is_refused_like_any_broken_file(tmp_path):
+    info = PngInfo()
+    info.add_text("comment", "x" * 2_000_000, zip=True)
+    path = tmp_path / "a.png"
+    Image.new("RGB", (4, 4)).save(path, pnginfo=info)
+    assert find_defect(path)
+    with pytest.raises(OSError):
+        open_rgb(path)
+
+
+def test_images_are_listed_sorted_without_hidden_ones(tmp_path):
+    shown = [paint(tmp_path / name) for name in ("a/1.JPG", "a/2.png", "b.webp")]
+    for name in ("._b.jpg", ".thumbs/1.jpg", "__MACOSX/a/1.jpg"):
+        paint(tmp_path / name)
+    (tmp_path / "labels.csv").write_text("a,b")
+    assert sorted(list_images(tmp_path)) == shown

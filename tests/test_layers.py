@@ -9,11 +9,13 @@ import hffruits
 
 PACKAGE = Path(hffruits.__file__).parent
 FLOORS = {
-    "errors": 0, "cache": 0, "images": 0, "drawing": 0, "config": 0,
-    "data": 1, "samples": 1, "transforms": 1, "models": 1, "optim": 1, "metrics": 1, "card": 1,
-    "trainer": 2, "predict": 2,
-    "train": 3, "demo_look": 3,
-    "demo": 4, "cli": 4,
+    "errors": 0,
+    "cache": 1, "images": 1, "drawing": 1,
+    "config": 2, "data": 2, "samples": 2, "transforms": 2, "models": 2, "optim": 2, "metrics": 2,
+    "run_dir": 2, "freezing": 2, "card": 2, "summary": 2,
+    "trainer": 3, "predict": 3,
+    "train": 4, "demo_look": 4,
+    "demo": 5, "cli": 5,
 }  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from transformers import (
     ViTConfig,
     ViTForImageClassification,
     ViTImageProcessor,
+    ViTModel,
 )
 
 from hffruits.errors import InputError
@@ -87,6 +88,19 @@ def test_a_trained_folder_can_be_trained_on_with_other_labels(tmp_path):
     assert model(torch.zeros(1, 3, 64, 64)).logits.shape == (1, 2)
 
 
+def test_other_labels_get_a_new_head_even_if_there_are_as_many(tmp_path):
+    trained, processor = build_model(labels=LABELS)
+    save_model(trained, processor, tmp_path / "timm")
+    save_tiny_vit(tmp_path / "vit")
+    for folder, head in (("timm", "timm_model.classifier.weight"), ("vit", "classifier.weight")):
+        old, _ = load_model(tmp_path / folder)
+        labels = list(old.config.id2label.values())
+        same, _ = build_model(str(tmp_path / folder), labels=labels)
+        other, _ = build_model(str(tmp_path / folder), labels=[f"not {name}" for name in labels])
+        assert torch.equal(same.state_dict()[head], old.state_dict()[head])
+        assert not torch.equal(other.state_dict()[head], old.state_dict()[head])
+
+
 @pytest.mark.parametrize("save", [save_tiny_vit, save_tiny_convnext])
 def test_transformers_checkpoints_get_a_new_head_and_their_own_processor(tmp_path, save):
     save(tmp_path / "base")
@@ -145,6 +159,7 @@ def test_the_bundled_folder_is_made_once(tmp_path):
         ("timm/resnet18.a1_in1k", "the Hub can't be reached, and the model is not in the cache"),
         ("resnet18", "the Hub can't be reached"),
         ("bad//name!", "no such folder"),
+        ("resnet50.nothing", "unknown weights. Known: .*resnet50.a1_in1k"),
     ],
 )
 def test_a_model_that_cannot_be_had_says_what_to_do(name, message):
@@ -164,20 +179,52 @@ def test_pickled_weights_are_refused(tmp_path):
     model = ViTForImageClassification(ViTConfig.from_pretrained(tmp_path))
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
     for load in (load_model, lambda path: build_model(str(path), labels=LABELS)):
-        with pytest.raises(InputError):
+        with pytest.raises(InputError, match="safetensors"):
             load(tmp_path)
 
 
-def test_a_model_with_code_of_its_own_is_refused(tmp_path):
+def test_a_model_with_code_of_its_own_is_refused_without_asking(tmp_path, monkeypatch):
     save_tiny_vit(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     config |= {"model_type": "own", "auto_map": {"AutoModelForImageClassification": "own.Own"}}
     config["auto_map"]["AutoConfig"] = "own.OwnConfig"
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
-    with pytest.raises(InputError):
-        load_model(tmp_path)
+    monkeypatch.setattr("builtins.input", lambda *args: "y")
+    for load in (load_model, lambda path: build_model(str(path), labels=LABELS)):
+        with pytest.raises(InputError, match="custom code"):
+            load(tmp_path)
     assert not (tmp_path / "ran").exists()
+
+
+def break_processor(folder: Path) -> None:
+    (folder / "preprocessor_config.json").unlink()
+
+
+def break_weights(folder: Path) -> None:
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+
+
+def break_config(folder: Path) -> None:
+    (folder / "config.json").write_text("{")
+
+
+@pytest.mark.parametrize("spoil", [break_processor, break_weights, break_config])
+def test_a_spoilt_folder_is_explained_in_one_line(tmp_path, spoil):
+    spoil(save_tiny_vit(tmp_path))
+    for load in (load_model, lambda path: build_model(str(path), labels=LABELS)):
+        with pytest.raises(InputError, match=str(tmp_path)) as caught:
+            load(tmp_path)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_without_a_head_is_fine_to_train_and_refused_to_predict(tmp_path):
+    save_tiny_vit(tmp_path)
+    ViTModel(ViTConfig.from_pretrained(tmp_path), add_pooling_layer=False).save_pretrained(tmp_path)
+    assert build_model(str(tmp_path), labels=LABELS)[0].config.num_labels == 3
+    with pytest.raises(InputError, match="can't classify yet"):
+        load_model(tmp_path)
 
 
 HUB_ANSWERS = {  # repo -> status, X-Error-Code, what we say

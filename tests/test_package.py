@@ -38,4 +38,10 @@ def test_the_installed_wheel_trains_away_from_the_source_tree(wheel, drawn_fruit
         cwd=tmp_path,
         check=True,
     )
+    where = "import hffruits; print(hffruits.__file__)"
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
+    done = subprocess.run(
+        [sys.executable, "-c", where], env=environment, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert Path(done.stdout.strip()).is_relative_to(tmp_path / "site")
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["training"]["steps"] == 1

@@ -74,6 +74,7 @@ def test_vision_transformers_predict_too(folder):
     [
         ("missing.jpg", {}, "missing.jpg: .*No such file"),
         (b"junk", {}, "the picture: not an image"),
+        (3, {}, "int: not a picture"),
         (Image.new("RGB", (8, 8)), {"top_k": 0}, "top_k=0"),
         ([Image.new("RGB", (8, 8))], {"batch_size": 0}, "batch_size=0"),
     ],
@@ -86,3 +87,15 @@ def test_what_cannot_be_predicted_is_explained(fruits, source, options, message)
 def test_a_folder_without_pictures_is_explained(fruits, tmp_path):
     with pytest.raises(InputError, match="no image files"):
         fruits.predict(tmp_path)
+
+
+def test_bad_pictures_can_be_passed_over(fruits, folder):
+    bad = []
+    paths = [folder / "0" / "0.png", folder / "notes.txt", folder / "1" / "1.png"]
+    results = list(fruits.stream(paths, batch_size=2, on_bad=bad.append))
+    assert [result.path for result in results] == [paths[0], paths[2]]
+    assert len(bad) == 1 and "notes.txt: not an image" in str(bad[0])
+
+
+def test_tuples_are_lists_of_pictures_too(fruits, folder):
+    assert len(fruits.predict((folder / "0" / "0.png", folder / "1" / "1.png"))) == 2

@@ -1,6 +1,7 @@
 """One run from folders to an artifact that predicts what the run says it does."""
 
 import json
+import pickle
 import shutil
 import subprocess
 import sys
@@ -17,9 +18,9 @@ from hffruits.errors import InputError
 from hffruits.models import build_model, load_model
 from hffruits.optim import decayed_parameters, default_learning_rate
 from hffruits.predict import FruitClassifier
-from hffruits.train import train
+from hffruits.train import evaluate_artifact, train
 from hffruits.trainer import FruitTrainer, as_tensors
-from hffruits.transforms import eval_transform
+from hffruits.transforms import EvalTransform
 
 ROOT = Path(__file__).parents[1]
 
@@ -45,11 +46,14 @@ def test_training_learns(trained):
     assert read(trained / "metrics.json")["test"]["accuracy"] > 0.5  # chance: 0.25
 
 
-def test_training_changes_the_backbone_and_the_head(trained):
+def test_training_changes_the_head_and_the_later_half_of_the_backbone(trained):
     tuned, bundled = load_model(trained)[0], load_model("efficientnet_lite0")[0]
     before = bundled.state_dict()
     for name, weight in tuned.named_parameters():
-        assert weight.shape != before[name].shape or not torch.equal(weight, before[name]), name
+        frozen = name.startswith(("timm_model.conv_stem", "timm_model.bn1"))
+        frozen |= name.startswith(tuple(f"timm_model.blocks.{stage}." for stage in range(3)))
+        same = weight.shape == before[name].shape and torch.equal(weight, before[name])
+        assert same == frozen, name
 
 
 def test_metrics_are_those_of_the_saved_model_on_every_image_once(trained, drawn_fruits):
@@ -69,7 +73,7 @@ def test_predictions_equal_the_trainers(trained, drawn_fruits, tmp_path):
     rows = load_fruits(drawn_fruits)["test"]
     args = quick_arguments(drawn_fruits, tmp_path, bf16=False, eval_strategy="no")[2]
     trainer = FruitTrainer(model=model, args=args)
-    logits = trainer.predict(as_tensors(rows, eval_transform(processor))).predictions
+    logits = trainer.predict(as_tensors(rows, EvalTransform(processor))).predictions
     scores = torch.tensor(logits).softmax(-1)
     fruits = FruitClassifier.from_pretrained(trained, device="cpu")
     for row, expected in zip(rows, scores, strict=True):
@@ -114,34 +118,63 @@ def test_a_second_run_never_overwrites_the_first_unasked(trained, drawn_fruits):
     assert (trained / "model.safetensors").stat().st_mtime_ns == before
 
 
-def test_overwriting_removes_what_a_run_wrote_and_nothing_else(drawn_fruits, tmp_path):
-    (tmp_path / "checkpoint-3").mkdir()
-    (tmp_path / "config.json").write_text("{}")
-    (tmp_path / "notes.txt").write_text("mine")
+def test_overwriting_loses_nothing_when_the_new_run_cannot_start(trained, drawn_fruits, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(trained, folder)
+    for data_dir, model in [(tmp_path / "nowhere", None), (drawn_fruits, "no_such_net")]:
+        model = model and ModelArguments(model)
+        arguments = quick_arguments(data_dir, folder, model=model, overwrite_output_dir=True)
+        with pytest.raises(InputError):
+            train(*arguments)
+    assert {path.name for path in trained.iterdir()} == {path.name for path in folder.iterdir()}
+
+
+def test_a_model_can_be_trained_on_into_its_own_folder(trained, drawn_fruits, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(trained, folder)
+    (folder / "notes.txt").write_text("mine")
     options = {"overwrite_output_dir": True, "max_steps": 1, "eval_strategy": "no"}
-    train(*quick_arguments(drawn_fruits, tmp_path, **options))
-    assert (tmp_path / "notes.txt").read_text() == "mine"
-    assert not (tmp_path / "checkpoint-3").exists()
-    assert load_model(tmp_path)[0].config.num_labels == 4
+    train(*quick_arguments(drawn_fruits, folder, model=ModelArguments(str(folder)), **options))
+    metrics = read(folder / "metrics.json")
+    assert metrics["training"]["steps"] == 1 and metrics["training"]["best_epoch"] is None
+    assert not list(folder.glob("checkpoint-*"))
+    assert (folder / "notes.txt").read_text() == "mine"
 
 
-def test_without_output_dir_each_run_gets_a_folder_of_its_own(drawn_fruits, tmp_path, monkeypatch):
-    from hffruits.train import choose_output_dir
+def test_training_leaves_the_callers_arguments_alone(drawn_fruits, tmp_path):
+    arguments = quick_arguments(drawn_fruits, tmp_path / "run", max_steps=1, eval_strategy="no")
+    train(*arguments)
+    assert arguments[2].learning_rate is None
 
-    monkeypatch.chdir(tmp_path)
-    data, _, args = quick_arguments(drawn_fruits, tmp_path)
-    args.output_dir = None
-    assert choose_output_dir(data, args) == Path("runs", drawn_fruits.name)
-    Path("runs", drawn_fruits.name).mkdir(parents=True)
-    assert choose_output_dir(data, args) == Path("runs", f"{drawn_fruits.name}-2")
+
+def test_datasets_can_be_sent_to_spawned_workers(drawn_fruits):
+    processor = build_model(labels=["a", "b"])[1]
+    rows = as_tensors(load_fruits(drawn_fruits)["test"], EvalTransform(processor))
+    copy = pickle.loads(pickle.dumps(rows))
+    assert torch.equal(copy[0]["pixel_values"], rows[0]["pixel_values"])
+
+
+def test_final_figures_are_full_precision_whatever_the_launcher_says(
+    trained, drawn_fruits, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    args = quick_arguments(drawn_fruits, tmp_path, label_smoothing_factor=0.3)[2]
+    data = load_fruits(drawn_fruits)
+    measured = evaluate_artifact(trained, data, args, max_pixels=10**6)
+    assert measured["test"] == pytest.approx(read(trained / "metrics.json")["test"], rel=1e-4)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"resume_from_checkpoint": "last"}, "no checkpoint to resume from"),
-        ({"resume_from_checkpoint": "nowhere"}, "not a checkpoint folder"),
+        ({"resume_from_checkpoint": "nowhere"}, "not a complete checkpoint"),
         ({"push_to_hub": True}, "push_to_hub"),
+        ({"report_to": "wandb"}, "report_to=wandb: not installed"),
+        ({"metric_for_best_model": "beauty"}, "metric_for_best_model=beauty.*macro_f1"),
+        ({"per_device_train_batch_size": 0}, "per_device_train_batch_size=0"),
+        ({"model": ModelArguments(freeze="some")}, "freeze=some"),
+        ({"num_train_epochs": -1}, "num_train_epochs=-1"),
         ({"remove_unused_columns": True}, "remove_unused_columns"),
         ({"model": ModelArguments("resnet_18")}, "resnet_18"),
     ],

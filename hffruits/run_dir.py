@@ -1,0 +1,108 @@
+"""Where a run writes, and where it goes on from. Nothing of an earlier run is lost unasked."""
+
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from hffruits.errors import InputError
+
+ARTIFACT_FILES = {
+    "config.json", "model.safetensors", "preprocessor_config.json", "README.md", "metrics.json",
+    "training_args.json", "log_history.json",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """The folder of one run."""
+
+    folder: Path
+    checkpoint: Path | None = None  # to resume from
+    replaces: bool = False  # holds an earlier run, to be cleared once the new one can start
+
+    @property
+    def lists(self) -> Path:
+        """The file lists of this run's split."""
+        return self.folder / "splits"
+
+    @property
+    def lists_to_repeat(self) -> Path | None:
+        """The lists of the run that is resumed, so that it never trains on what it is tested on."""
+        lists = self.checkpoint and self.checkpoint.parent / "splits"
+        return lists if lists and (lists / "train.txt").is_file() else None
+
+
+def choose_run_dir(
+    output_dir: str | None, *, name: str, resume: str | None = None, overwrite: bool = False
+) -> RunDir:
+    """`output_dir`, or the next free `runs/NAME`; made, so that it is sure to be writable.
+
+    `resume` is a checkpoint folder, or `last` for the newest complete one in `output_dir`.
+    Raises `InputError` before anything of an earlier run would be lost.
+    """
+    checkpoint = find_checkpoint(resume, output_dir) if resume else None
+    if output_dir is not None:
+        folder = Path(output_dir).expanduser()
+    elif checkpoint is not None:
+        folder = checkpoint.parent
+    else:
+        choices = [Path("runs", name), *(Path("runs", f"{name}-{n}") for n in range(2, 10_000))]
+        folder = next(path for path in choices if not path.exists())
+    goes_on = checkpoint is not None and checkpoint.parent.resolve() == folder.resolve()
+    occupied = not goes_on and _holds_run(folder)
+    if occupied and not overwrite:
+        raise InputError(
+            f"{folder}: holds a run already. Choose another output_dir, go on with "
+            "--resume_from_checkpoint, or replace it with --overwrite_output_dir."
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".writable").touch()
+        (folder / ".writable").unlink()
+    except OSError as error:
+        raise InputError(
+            f"{folder}: can't be written ({error.strerror}). Give another output_dir."
+        ) from error
+    return RunDir(folder, checkpoint, replaces=occupied)
+
+
+def find_checkpoint(resume: str, output_dir: str | None) -> Path:
+    """The checkpoint that `resume` means. One that was being saved when its run died is not taken.
+
+    The Trainer writes `trainer_state.json` last.
+    """
+    if resume != "last":
+        if not (Path(resume) / "trainer_state.json").is_file():
+            raise InputError(
+                f"{resume}: not a complete checkpoint. Name one like runs/x/checkpoint-50."
+            )
+        return Path(resume)
+    if output_dir is None:
+        raise InputError("resume_from_checkpoint: name the run to go on with as output_dir.")
+    complete = [
+        path
+        for path in _checkpoints(Path(output_dir).expanduser())
+        if (path / "trainer_state.json").is_file()
+    ]
+    if not complete:
+        raise InputError(f"{output_dir}: no checkpoint to resume from. Start without resuming.")
+    return complete[-1]
+
+
+def clear_run(folder: Path) -> None:
+    """Delete what a run wrote, and nothing else that may lie in its folder."""
+    for path in [*_checkpoints(folder), folder / "splits"]:
+        shutil.rmtree(path, ignore_errors=True)
+    for name in ARTIFACT_FILES:
+        (folder / name).unlink(missing_ok=True)
+
+
+def _holds_run(folder: Path) -> bool:
+    return (folder / "config.json").exists() or bool(_checkpoints(folder))
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """The Trainer's checkpoint folders, oldest first."""
+    found = [path for path in folder.glob("checkpoint-*") if re.search(r"-\d+$", path.name)]
+    return sorted((p for p in found if p.is_dir()), key=lambda path: int(path.name.split("-")[-1]))
