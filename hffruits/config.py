@@ -18,6 +18,7 @@ import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
 from hffruits.images import MAX_PIXELS
+from hffruits.precision import cpu_has_bf16, gpu_has_bf16
 
 
 def _option(default: object, help: str, **argparse_options: object):
@@ -81,11 +82,11 @@ class FruitTrainingArguments(TrainingArguments):
         nargs="?",
         const="last",
     )
-    num_train_epochs: float = _option(10, "How often training sees every picture.")
+    num_train_epochs: float = _option(12, "How often training sees every picture.")
     per_device_train_batch_size: int = _option(32, "Pictures a step, on each device.")
     per_device_eval_batch_size: int = _option(64, "Pictures a step in evaluation, on each device.")
     learning_rate: float | None = _option(
-        None, "Peak learning rate. Default: 1e-3 for convolutional nets, 1e-4 for the others."
+        None, "Peak learning rate. Default: 5e-4 for nets with batch norm, 1e-4 for the others."
     )
     lr_scheduler_type: str = _option(
         "cosine", "Shape of the learning rate after warmup: any of transformers' SchedulerType."
@@ -96,7 +97,7 @@ class FruitTrainingArguments(TrainingArguments):
     label_smoothing_factor: float = _option(0.1, "Share of each label spread over all classes.")
     bf16: bool | None = _option(
         None,
-        "Compute in bfloat16. Default: where the processor or GPU has units for it.",
+        "Compute in bfloat16. Default: on GPUs that have it, and on CPUs where it is quicker.",
         nargs="?",
         const=True,
     )
@@ -105,7 +106,9 @@ class FruitTrainingArguments(TrainingArguments):
     save_total_limit: int | None = _option(2, "How many checkpoints to keep; the best one is kept.")
     load_best_model_at_end: bool = _option(True, "End with the best epoch, not with the last one.")
     metric_for_best_model: str | None = _option(
-        "accuracy", "What makes an epoch the best: loss, accuracy, top5_accuracy or macro_f1."
+        "steady_accuracy",
+        "What makes an epoch the best: accuracy, top5_accuracy, macro_f1, loss, or accuracy where "
+        "a later epoch wins over one that is better by less than a standard error.",
     )
     logging_steps: float = _option(10, "Steps between two reports of the loss.")
     dataloader_num_workers: int | None = _option(
@@ -119,9 +122,10 @@ class FruitTrainingArguments(TrainingArguments):
         self.resume_from_checkpoint = _RESUME.get(
             str(self.resume_from_checkpoint).lower(), self.resume_from_checkpoint
         )
+        launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no") != "no"
+        self.try_bf16 = self.bf16 is None and not (self.fp16 or launched) and cpu_has_bf16()
         if self.bf16 is None:
-            chosen = self.fp16 or os.environ.get("ACCELERATE_MIXED_PRECISION", "no") != "no"
-            self.bf16 = not chosen and bf16_pays()
+            self.bf16 = not (self.fp16 or launched) and gpu_has_bf16()
         if self.bf16 and not has_gpu:
             self.use_cpu = True  # transformers asks for this before it takes bf16 without a GPU
         if self.dataloader_num_workers is None:
@@ -136,13 +140,6 @@ class FruitTrainingArguments(TrainingArguments):
 
 # how people say "the last one", or "no", as a flag's or a file's value
 _RESUME = {"true": "last", "last": "last", "false": None, "none": None, "": None}
-
-
-def bf16_pays() -> bool:
-    """True where bfloat16 has units of its own: Ampere GPUs and later, CPUs with AMX."""
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return not torch.accelerator.is_available() and torch.cpu._is_amx_tile_supported()
 
 
 def choose_num_workers(has_gpu: bool) -> int:

@@ -41,6 +41,7 @@ from hffruits.models import (
     save_model,
 )
 from hffruits.optim import default_learning_rate
+from hffruits.precision import bf16_is_faster
 from hffruits.run_dir import RunDir, choose_run_dir, clear_run
 from hffruits.samples import samples_dir
 from hffruits.trainer import FruitTrainer, as_tensors
@@ -79,6 +80,8 @@ def train(
         args.learning_rate = default_learning_rate(model)
     if args.device.type == "cpu" and launcher_took_threads():
         torch.set_num_threads(cores_per_process())
+    if args.try_bf16 and on_main_process(lambda: bf16_is_faster(model, input_size(processor))):
+        args = dataclasses.replace(args, bf16=True)
     disable_progress_bar()  # transformers' own, one for each file saved; the Trainer's bar stays
     PartialState().wait_for_everyone()  # all have read what the next line may remove
     on_main_process(lambda: start_folder(run, datasets))
@@ -173,8 +176,9 @@ def check_arguments(
         if getattr(args, name) <= 0:
             raise InputError(f"{name}={getattr(args, name)}: must be more than 0.")
     best = (args.metric_for_best_model or "loss").removeprefix("eval_")
-    if best not in ("loss", *METRIC_NAMES):
-        known = ", ".join(("loss", *METRIC_NAMES))
+    choices = ("loss", *METRIC_NAMES, "steady_accuracy")
+    if best not in choices:
+        known = ", ".join(choices)
         raise InputError(f"metric_for_best_model={best}: unknown. Known: {known}.")
     missing = set(args.report_to) - set(get_available_reporting_integrations())
     if missing:

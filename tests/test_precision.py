@@ -1,0 +1,48 @@
+"""The default precision is what is quicker, and finding out leaves no trace."""
+
+import pytest
+import torch
+from conftest import quick_arguments
+
+from hffruits import config, train
+from hffruits.config import FruitTrainingArguments
+from hffruits.models import build_model
+from hffruits.precision import bf16_is_faster
+
+
+def test_trying_leaves_the_model_as_it_was():
+    model, _ = build_model("resnet10t", labels=["a", "b"], pretrained=False)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    assert bf16_is_faster(model.eval(), (32, 32), batch_size=2) in (True, False)
+    assert not model.training
+    assert all(weight.grad is None for weight in model.parameters())
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+@pytest.mark.parametrize("has_amx", [True, False])
+@pytest.mark.parametrize(
+    ("options", "tries", "bf16"),
+    [({}, True, False), ({"bf16": True}, False, True), ({"bf16": False}, False, False)],
+)
+def test_bf16_is_tried_only_where_the_cpu_has_it_and_nobody_chose(
+    monkeypatch, has_amx, options, tries, bf16
+):
+    monkeypatch.setattr(config, "cpu_has_bf16", lambda: has_amx)
+    monkeypatch.setattr(config, "gpu_has_bf16", lambda: False)
+    args = FruitTrainingArguments(**options)
+    assert args.try_bf16 is (tries and has_amx) and args.bf16 is bf16
+
+
+def test_the_launchers_choice_of_precision_stands(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    args = FruitTrainingArguments()
+    assert not args.try_bf16 and not args.bf16
+
+
+@pytest.mark.parametrize("faster", [True, False])
+def test_a_run_uses_what_was_quicker(drawn_fruits, tmp_path, monkeypatch, faster):
+    monkeypatch.setattr(config, "cpu_has_bf16", lambda: True)
+    monkeypatch.setattr(train, "bf16_is_faster", lambda *args: faster)
+    arguments = quick_arguments(drawn_fruits, tmp_path, max_steps=1, eval_strategy="no")
+    assert train.train(*arguments)["training"]["bf16"] is faster
