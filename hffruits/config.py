@@ -86,7 +86,7 @@ class FruitTrainingArguments(TrainingArguments):
     per_device_train_batch_size: int = _option(32, "Pictures a step, on each device.")
     per_device_eval_batch_size: int = _option(64, "Pictures a step in evaluation, on each device.")
     learning_rate: float | None = _option(
-        None, "Peak learning rate. Default: 5e-4 for nets with batch norm, 1e-4 for the others."
+        None, "Peak learning rate. Default: 1e-3 for nets with batch norm, 1e-4 for the others."
     )
     lr_scheduler_type: str = _option(
         "cosine", "Shape of the learning rate after warmup: any of transformers' SchedulerType."
@@ -108,7 +108,7 @@ class FruitTrainingArguments(TrainingArguments):
     metric_for_best_model: str | None = _option(
         "steady_accuracy",
         "What makes an epoch the best: accuracy, top5_accuracy, macro_f1, loss, or accuracy where "
-        "a later epoch wins over one that is better by less than a standard error.",
+        "a later epoch wins over one that is better by less than two standard errors.",
     )
     logging_steps: float = _option(10, "Steps between two reports of the loss.")
     dataloader_num_workers: int | None = _option(

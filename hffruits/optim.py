@@ -24,7 +24,7 @@ def decayed_parameters(model: nn.Module) -> list[str]:
 def default_learning_rate(model: nn.Module) -> float:
     """Peak learning rate for AdamW at batch size 32.
 
-    Nets with batch norm bear several times what those with layer norm do.
+    Nets with batch norm bear ten times what those with layer norm do.
     """
     has_batch_norm = any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
-    return 5e-4 if has_batch_norm else 1e-4
+    return 1e-3 if has_batch_norm else 1e-4
