@@ -57,13 +57,12 @@ def train_transform(processor: BaseImageProcessor, augment: str = "light") -> Tr
     return TrainTransform(processor, v2.Compose(steps))
 
 
-# Colour tells a ripe fruit from an unripe one, so hue moves by 7 degrees at most (0.02 of a turn).
+# No jitter of colour: it is what tells an orange pepper from a yellow one, and ripe from unripe.
 AUGMENTATIONS: dict[str, Callable[[tuple[int, int], InterpolationMode], list] | None] = {
     "none": None,  # what validation does
     "light": lambda size, interpolation: [
         v2.RandomResizedCrop(size, scale=(0.25, 1.0), interpolation=interpolation),
         v2.RandomHorizontalFlip(),
-        v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2, hue=0.02),
     ],
 }
 

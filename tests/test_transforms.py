@@ -79,14 +79,12 @@ def test_light_augmentation_varies_and_none_is_the_eval_transform(processor_and_
     assert torch.equal(none(picture), EvalTransform(processor)(picture))
 
 
-def test_light_augmentation_never_turns_a_red_apple_green():
-    processor = ViTImageProcessor(
-        size={"height": 16, "width": 16}, image_mean=[0.0] * 3, image_std=[1.0] * 3
-    )
+def test_light_augmentation_leaves_colours_as_they_are():
+    processor = ViTImageProcessor(size={"height": 16, "width": 16})
+    plain = Image.new("RGB", (32, 32), (200, 140, 40))
     light = train_transform(processor, "light")
-    for _ in range(50):
-        red, green, blue = light(Image.new("RGB", (32, 32), (200, 40, 40))).mean((1, 2))
-        assert red > 2 * green and red > 2 * blue
+    for _ in range(10):
+        assert torch.allclose(light(plain), EvalTransform(processor)(plain), atol=1e-5)
 
 
 def test_an_unknown_augmentation_lists_the_known_ones():
