@@ -13,6 +13,9 @@ from hffruits.errors import InputError
 
 def run_train(argv: list[str]) -> None:
     """Fine-tune a model on a folder of fruit photos."""
+    launching = importlib.import_module("hffruits.launching")
+    if count := launching.missing_processes():
+        sys.exit(launching.start_processes(count, ["train", *argv]))
     config = importlib.import_module("hffruits.config")
     arguments = config.parse_train_arguments(argv, prog="hffruits train")
     training = importlib.import_module("hffruits.train")

@@ -14,10 +14,12 @@ from typing import Any, TypeVar
 
 import torch
 from accelerate import PartialState
+from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast_object_list
 from transformers import PreTrainedModel, set_seed
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.integrations import get_available_reporting_integrations
+from transformers.trainer_utils import IntervalStrategy
 from transformers.utils.logging import disable_progress_bar
 
 from hffruits.card import write_model_card
@@ -81,7 +83,7 @@ def train(
     if args.device.type == "cpu" and launcher_took_threads():
         torch.set_num_threads(cores_per_process())
     if args.try_bf16 and on_main_process(lambda: bf16_is_faster(model, input_size(processor))):
-        args = dataclasses.replace(args, bf16=True)
+        args = with_precision(args, "bf16")
     disable_progress_bar()  # transformers' own, one for each file saved; the Trainer's bar stays
     PartialState().wait_for_everyone()  # all have read what the next line may remove
     on_main_process(lambda: start_folder(run, datasets))
@@ -138,13 +140,10 @@ def evaluate_artifact(
     if is_convolutional(model):
         model = model.to(memory_format=torch.channels_last)
     # a Trainer of its own: the one that trained has autocast wrapped around its model
-    exact = dataclasses.replace(
-        args,
-        **{"bf16": False, "fp16": False, "label_smoothing_factor": 0.0, "report_to": "none"},
-        **{"torch_compile": False, "torch_compile_backend": None, "torch_compile_mode": None},
-        **{"eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False},
-    )
-    exact.mixed_precision = "no"  # or `accelerate launch --mixed_precision` would decide
+    exact = with_precision(args, "no")
+    exact.torch_compile, exact.torch_compile_backend, exact.torch_compile_mode = False, None, None
+    exact.eval_strategy, exact.load_best_model_at_end = IntervalStrategy.NO, False
+    exact.label_smoothing_factor, exact.report_to = 0.0, []
     evaluator = FruitTrainer(model=model, args=exact)
     results = {}
     for split in ("validation", "test"):
@@ -240,6 +239,17 @@ def on_main_process(action: Callable[[], Result]) -> Result:
     if outcome[1] is not None:
         raise outcome[1]
     return outcome[0]
+
+
+def with_precision(args: FruitTrainingArguments, precision: str) -> FruitTrainingArguments:
+    """A copy of the arguments with `no`, `bf16` or `fp16`, whatever the launcher has set.
+
+    `dataclasses.replace` would set up the devices anew, and lose the other processes.
+    """
+    args = copy.copy(args)
+    args.bf16, args.fp16, args.mixed_precision = precision == "bf16", precision == "fp16", precision
+    AcceleratorState._reset_state()  # accelerate refuses another precision otherwise
+    return args
 
 
 # ---- after training ----

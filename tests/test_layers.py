@@ -10,7 +10,7 @@ import hffruits
 PACKAGE = Path(hffruits.__file__).parent
 FLOORS = {
     "errors": 0,
-    "cache": 1, "images": 1, "drawing": 1, "precision": 1,
+    "cache": 1, "images": 1, "drawing": 1, "precision": 1, "launching": 1,
     "config": 2, "data": 2, "samples": 2, "transforms": 2, "models": 2, "optim": 2, "metrics": 2,
     "run_dir": 2, "freezing": 2, "card": 2, "summary": 2,
     "trainer": 3, "predict": 3,

@@ -1,0 +1,35 @@
+"""Several CPU processes from `accelerate launch --cpu --num_processes N`.
+
+accelerate starts one process then, unless MPI starts the others, and says nothing. We see that we
+are alone where N were asked for, and start the N with torch's own launcher.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+
+import psutil
+
+_STARTED = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK")
+
+
+def missing_processes() -> int:
+    """The N that was asked for, where accelerate has started a single process; else 0."""
+    asked = os.environ.get("ACCELERATE_USE_CPU") == "True" and "MASTER_ADDR" in os.environ
+    parent = psutil.Process().parent()
+    if not asked or parent is None or any(name in os.environ for name in _STARTED):
+        return 0
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--num_processes", "--num-processes", type=int, default=0)
+    parser.add_argument("--num_machines", "--num-machines", type=int, default=1)
+    known, _ = parser.parse_known_args(parent.cmdline())
+    alone = known.num_processes > 1 and known.num_machines == 1
+    return known.num_processes if alone else 0
+
+
+def start_processes(count: int, argv: list[str]) -> int:
+    """Run `hffruits` with `argv` in `count` processes on this machine; returns the exit code."""
+    launcher = ["torch.distributed.run", "--standalone", f"--nproc_per_node={count}"]
+    command = [sys.executable, "-m", *launcher, "--module", "hffruits", *argv]
+    return subprocess.run(command).returncode
