@@ -17,7 +17,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 from hffruits.errors import InputError
 from hffruits.images import ImageSource, list_images, open_rgb
-from hffruits.models import is_convolutional, load_model
+from hffruits.models import load_model, use_fast_layout
 from hffruits.transforms import EvalTransform
 
 
@@ -47,9 +47,8 @@ class FruitClassifier:
     ):
         if device is None:
             device = torch.accelerator.current_accelerator(check_available=True) or "cpu"
-        layout = torch.channels_last if is_convolutional(model) else torch.preserve_format
         self.device = torch.device(device)
-        self.model = model.eval().to(self.device, memory_format=layout)
+        self.model = use_fast_layout(model.eval().to(self.device))
         self.transform = EvalTransform(processor)
         self.labels = [model.config.id2label[index] for index in range(model.config.num_labels)]
 

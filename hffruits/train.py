@@ -38,9 +38,9 @@ from hffruits.models import (
     build_model,
     find_model,
     head_names,
-    is_convolutional,
     load_model,
     save_model,
+    use_fast_layout,
 )
 from hffruits.optim import default_learning_rate
 from hffruits.precision import bf16_is_faster
@@ -76,8 +76,7 @@ def train(
         revision=model_args.model_revision,
     )
     frozen = freeze_backbone(model, choose_freezing(model_args, model), head=head_names(model))
-    if is_convolutional(model):
-        model = model.to(memory_format=torch.channels_last)
+    model = use_fast_layout(model)
     if args.learning_rate is None:
         args.learning_rate = default_learning_rate(model)
     if args.device.type == "cpu" and launcher_took_threads():
@@ -137,8 +136,7 @@ def evaluate_artifact(
     What is measured is what a user will load. Across processes each sample counts once.
     """
     model, processor = load_model(folder)
-    if is_convolutional(model):
-        model = model.to(memory_format=torch.channels_last)
+    model = use_fast_layout(model)
     # a Trainer of its own: the one that trained has autocast wrapped around its model
     exact = with_precision(args, "no")
     exact.torch_compile, exact.torch_compile_backend, exact.torch_compile_mode = False, None, None

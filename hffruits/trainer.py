@@ -11,8 +11,9 @@ from transformers import EvalPrediction, Trainer, TrainerControl, TrainerState
 from transformers.trainer_callback import ProgressCallback
 from transformers.training_args import TrainingArguments
 
+from hffruits.data import decode_images
 from hffruits.freezing import hold_frozen_norms
-from hffruits.images import MAX_PIXELS, open_rgb
+from hffruits.images import MAX_PIXELS
 from hffruits.metrics import classification_metrics
 from hffruits.optim import decayed_parameters
 from hffruits.transforms import Transform
@@ -58,8 +59,7 @@ def as_tensors(dataset: Dataset, transform: Transform, *, max_pixels: int = MAX_
 
 
 def _convert(batch: dict[str, list], *, transform: Transform, max_pixels: int) -> dict[str, list]:
-    sources = (image["bytes"] or image["path"] for image in batch["image"])
-    images = (open_rgb(source, max_pixels=max_pixels) for source in sources)
+    images = decode_images(batch, max_pixels=max_pixels)["image"]
     return {"pixel_values": [transform(image) for image in images], "labels": batch["label"]}
 
 
