@@ -67,7 +67,9 @@ def quick_arguments(
     data_dir: Path, output_dir: Path, *, model: ModelArguments | None = None, **options
 ) -> tuple[DataArguments, ModelArguments, FruitTrainingArguments]:
     """Arguments of a run that takes seconds."""
-    options = {"num_train_epochs": 2, "per_device_train_batch_size": 8, **options}
+    quick = {"num_train_epochs": 2, "per_device_train_batch_size": 8}
+    fixed = {"bf16": False}  # else each run would try which precision is quicker just then
+    options = quick | fixed | options
     if options.get("eval_strategy") == "no":  # then there is no best epoch to keep
         options |= {"save_strategy": "no", "load_best_model_at_end": False}
     return (

@@ -44,5 +44,6 @@ def test_the_launchers_choice_of_precision_stands(monkeypatch):
 def test_a_run_uses_what_was_quicker(drawn_fruits, tmp_path, monkeypatch, faster):
     monkeypatch.setattr(config, "cpu_has_bf16", lambda: True)
     monkeypatch.setattr(train, "bf16_is_faster", lambda *args: faster)
-    arguments = quick_arguments(drawn_fruits, tmp_path, max_steps=1, eval_strategy="no")
+    options = {"max_steps": 1, "eval_strategy": "no", "bf16": None}
+    arguments = quick_arguments(drawn_fruits, tmp_path, **options)
     assert train.train(*arguments)["training"]["bf16"] is faster
