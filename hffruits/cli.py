@@ -2,10 +2,12 @@
 
 import argparse
 import importlib
+import json
 import logging
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from hffruits import __version__
 from hffruits.errors import InputError
@@ -22,6 +24,95 @@ def run_train(argv: list[str]) -> None:
     metrics = training.train(*arguments)
     if _is_main_process():
         print(importlib.import_module("hffruits.summary").format_summary(metrics))
+
+
+def run_preview(argv: list[str]) -> None:
+    """Draw what training will see of some photos."""
+    parser = _parser_beside_training("preview", run_preview)
+    parser.add_argument("--output", type=Path, default=Path("preview.png"), help="[%(default)s]")
+    parser.add_argument("--photos", type=int, default=6, help="rows [%(default)s]")
+    parser.add_argument("--views", type=int, default=7, help="augmented columns [%(default)s]")
+    args, arguments = _parse_beside_training(parser, argv)
+    preview = importlib.import_module("hffruits.preview").preview
+    preview(*arguments, file=args.output, photos=args.photos, views=args.views)
+    print(f"Drawn     {args.output}")
+
+
+def run_plot_lr(argv: list[str]) -> None:
+    """Draw learning-rate schedules."""
+    parser = argparse.ArgumentParser(prog="hffruits plot-lr", description=run_plot_lr.__doc__)
+    parser.add_argument("schedules", nargs="*", help="names; default: all that need no validation")
+    parser.add_argument("--output", type=Path, default=Path("lr.png"), help="[%(default)s]")
+    parser.add_argument("--steps", type=int, default=1000, help="of training [%(default)s]")
+    parser.add_argument("--warmup_steps", type=int, default=100, help="of them [%(default)s]")
+    parser.add_argument("--learning_rate", type=float, default=1e-3, help="peak [%(default)s]")
+    parser.add_argument(
+        "--lr_scheduler_kwargs", type=json.loads, default={}, help='JSON, as in {"gamma": 0.5}'
+    )
+    args = parser.parse_args(argv)
+    schedules = importlib.import_module("hffruits.schedules")
+    rates = schedules.compare_schedules(
+        args.schedules,
+        peak=args.learning_rate,
+        total=args.steps,
+        warmup=args.warmup_steps,
+        options=args.lr_scheduler_kwargs,
+    )
+    importlib.import_module("hffruits.plots").draw_schedules(rates, args.output)
+    print(f"Drawn     {args.output}")
+
+
+def run_find_lr(argv: list[str]) -> None:
+    """Test which learning rates train: raise it step by step, and draw the loss."""
+    parser = _parser_beside_training("find-lr", run_find_lr)
+    parser.add_argument("--output", type=Path, default=Path("find_lr.png"), help="[%(default)s]")
+    parser.add_argument("--lowest", type=float, default=1e-6, help="first rate [%(default)s]")
+    parser.add_argument("--highest", type=float, default=1.0, help="last rate [%(default)s]")
+    parser.add_argument("--steps", type=int, default=100, help="of training [%(default)s]")
+    args, arguments = _parse_beside_training(parser, argv)
+    options = {"lowest": args.lowest, "highest": args.highest, "steps": args.steps}
+    finder = importlib.import_module("hffruits.lr_finder")
+    result = finder.find_lr(*arguments, file=args.output, **options)
+    print(f"Drawn     {args.output}")
+    print(f"Suggested --learning_rate {result.suggestion:.1e}")
+
+
+def run_search(argv: list[str]) -> None:
+    """Search hyper-parameters; stop it at any time, and the same command goes on."""
+    parser = _parser_beside_training("search", run_search)
+    parser.add_argument("--trials", type=int, default=20, help="in all [%(default)s]")
+    args, arguments = _parse_beside_training(parser, argv)
+    search = importlib.import_module("hffruits.search")
+    result = search.search(*arguments, trials=args.trials)
+    print(f"{result.trials} trials; the best has {result.best_accuracy:.1%} on validation")
+    print(f"Train it  {search.format_command(result.best, _without(argv, 'trials', 'output_dir'))}")
+
+
+def _parser_beside_training(name: str, run: Callable[[list[str]], None]) -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(
+        prog=f"hffruits {name}",
+        description=run.__doc__,
+        usage=f"hffruits {name} [DATA_DIR] [--flag value ...]",
+        epilog="Takes the flags of `hffruits train` as well.",
+        allow_abbrev=False,
+    )
+
+
+def _parse_beside_training(
+    parser: argparse.ArgumentParser, argv: list[str]
+) -> tuple[argparse.Namespace, tuple]:
+    """A command's own flags, and those of training."""
+    args, rest = parser.parse_known_args(argv)
+    config = importlib.import_module("hffruits.config")
+    return args, config.parse_train_arguments(rest, prog=parser.prog)
+
+
+def _without(argv: list[str], *names: str) -> list[str]:
+    """A command line without some of its flags and their values."""
+    flags = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in names:
+        flags.add_argument(f"--{name}")
+    return flags.parse_known_args(argv)[1]
 
 
 def run_predict(argv: list[str]) -> None:
@@ -57,6 +148,10 @@ def run_demo(argv: list[str]) -> None:
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "train": run_train,
+    "preview": run_preview,
+    "plot-lr": run_plot_lr,
+    "find-lr": run_find_lr,
+    "search": run_search,
     "predict": run_predict,
     "demo": run_demo,
 }

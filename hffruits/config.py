@@ -4,9 +4,11 @@ Every `TrainingArguments` field is a flag as well. Values are checked where they
 """
 
 import argparse
+import copy
 import difflib
 import inspect
 import json
+import math
 import os
 import re
 from dataclasses import dataclass, field, fields
@@ -15,7 +17,10 @@ from typing import NoReturn
 
 import torch
 import yaml
+from accelerate.state import AcceleratorState
 from transformers import HfArgumentParser, TrainingArguments
+from transformers.trainer_utils import SchedulerType
+from transformers.training_args import OptimizerNames
 
 from hffruits.images import MAX_PIXELS
 from hffruits.precision import cpu_has_bf16, gpu_has_bf16
@@ -47,7 +52,9 @@ class DataArguments:
         0.05, "Stop when more than this share of the image files can't be read."
     )
     max_image_pixels: int = _option(MAX_PIXELS, "Leave out images with more pixels than this.")
-    augment: str = _option("light", "What training does to each picture: none or light.")
+    augment: str = _option(
+        "light", "What training does to each picture: none, light, medium or strong."
+    )
 
 
 @dataclass
@@ -64,7 +71,10 @@ class ModelArguments:
     pretrained: bool = _option(True, "Start from the backbone's trained weights.")
     freeze: str = _option(
         "half",
-        "Stages that keep their weights: none, half, head_only or stages:K (timm backbones).",
+        "Stages that keep their weights: none, half, head_only, stages:K, gradual or lp_ft.",
+    )
+    lora_rank: int = _option(
+        0, "Train low-rank updates of this rank instead of a ViT's own weights; 0 for not."
     )
 
 
@@ -89,12 +99,42 @@ class FruitTrainingArguments(TrainingArguments):
         None, "Peak learning rate. Default: 1e-3 for nets with batch norm, 1e-4 for the others."
     )
     lr_scheduler_type: str = _option(
-        "cosine", "Shape of the learning rate after warmup: any of transformers' SchedulerType."
+        "cosine",
+        "Shape of the learning rate: step, exponential, time_based, one_cycle, or any of "
+        "transformers' (cosine, linear, ...).",
     )
     warmup_steps: float = _option(0.1, "Steps of linear warmup, or, below 1, their share of all.")
     weight_decay: float = _option(0.05, "Decay of the weights; norms and biases are left out.")
+    layer_decay: float = _option(
+        1.0, "Learning rate of each layer as a share of the next one's, the head's being full."
+    )
+    optim: str = _option("adamw_torch_fused", "Optimizer: transformers' names, or timm:NAME.")
     max_grad_norm: float = _option(1.0, "Clip the gradient to this norm; 0 for no clipping.")
+    clip_mode: str = _option(
+        "norm", "How gradients are clipped: norm, value, or agc (adaptive, by unit)."
+    )
+    max_grad_value: float = _option(0.05, "With clip_mode=value: the largest entry of a gradient.")
+    agc_clip_factor: float = _option(
+        0.01, "With clip_mode=agc: the largest norm of a unit's gradient against its weights'."
+    )
+    batch_norm: str = _option(
+        "train", "Batch norm: train, freeze, freeze_stats, sync (GPUs) or recalibrate."
+    )
+    ema_decay: float = _option(
+        0.0, "Keep this moving average of the weights (0.99 to 0.9999), with warmup; 0 for none."
+    )
     label_smoothing_factor: float = _option(0.1, "Share of each label spread over all classes.")
+    mixup_alpha: float = _option(0.0, "Blend pairs of pictures and labels (0.2 is usual).")
+    cutmix_alpha: float = _option(0.0, "Paste a part of one picture into another (1.0 is usual).")
+    mix_probability: float = _option(1.0, "Share of the batches that are mixed, where any are.")
+    class_weights: str = _option(
+        "none", "Weight of a class in the loss: none, balanced or effective (number of photos)."
+    )
+    balanced_sampler: bool = _option(False, "Draw every class equally often.")
+    focal_gamma: float = _option(0.0, "Focal loss: down-weight what is easy (2 is usual).")
+    early_stopping_patience: int = _option(
+        0, "Stop after this many validations without a better one; 0 for never."
+    )
     bf16: bool | None = _option(
         None,
         "Compute in bfloat16. Default: on GPUs that have it, and on CPUs where it is quicker.",
@@ -133,9 +173,34 @@ class FruitTrainingArguments(TrainingArguments):
             self.dataloader_persistent_workers = self.dataloader_num_workers > 0
         if not has_gpu:
             self.dataloader_pin_memory = False
-        output_dir = self.output_dir
+        if self.early_stopping_patience:
+            self.restore_callback_states_from_checkpoint = True
+        # transformers would refuse names that are ours, and make a default folder of its own
+        own = {"output_dir": self.output_dir}
+        for name, stand_in in (("optim", "adamw_torch"), ("lr_scheduler_type", "constant")):
+            if getattr(self, name) not in _KNOWN_TO_TRANSFORMERS[name]:
+                own[name] = str(getattr(self, name))
+                setattr(self, name, stand_in)
         super().__post_init__()
-        self.output_dir = output_dir  # transformers would make a default of its own
+        for name, value in own.items():
+            setattr(self, name, value)
+
+    @property
+    def clip_limit(self) -> float:
+        """The limit of the chosen `clip_mode`; infinite where nothing is to be clipped."""
+        limits = {"value": self.max_grad_value, "agc": self.agc_clip_factor}
+        return limits.get(self.clip_mode, self.max_grad_norm) or math.inf
+
+    @property
+    def schedule(self) -> str:
+        """The name of the learning-rate schedule."""
+        return str(getattr(self.lr_scheduler_type, "value", self.lr_scheduler_type))
+
+
+_KNOWN_TO_TRANSFORMERS = {
+    "optim": {name.value for name in OptimizerNames},
+    "lr_scheduler_type": {name.value for name in SchedulerType},
+}
 
 
 # how people say "the last one", or "no", as a flag's or a file's value
@@ -159,13 +224,27 @@ def launcher_took_threads() -> bool:
     return launched and os.environ.get("OMP_NUM_THREADS") == "1"
 
 
+def with_precision(args: FruitTrainingArguments, precision: str) -> FruitTrainingArguments:
+    """A copy of the arguments with `no`, `bf16` or `fp16`, whatever the launcher has set.
+
+    `dataclasses.replace` would set up the devices anew, and lose the other processes.
+    """
+    args = copy.copy(args)
+    args.bf16, args.fp16, args.mixed_precision = precision == "bf16", precision == "fp16", precision
+    AcceleratorState._reset_state()  # accelerate refuses another precision otherwise
+    return args
+
+
 # ---- command line ----
 
 _GROUPS = (DataArguments, ModelArguments, FruitTrainingArguments)
 _OWN_FLAGS = {name for group in _GROUPS for name in inspect.get_annotations(group)} | {
-    "seed", "gradient_accumulation_steps", "optim", "fp16", "torch_compile", "max_steps",
-    "full_determinism", "activation_checkpointing", "use_cpu",
+    "seed", "gradient_accumulation_steps", "lr_scheduler_kwargs", "optim_args", "fp16",
+    "torch_compile", "max_steps", "full_determinism", "activation_checkpointing", "use_cpu",
 }  # fmt: skip
+# name -> a file of flags, each with what it gave on real photos
+RECIPES = {file.stem: file for file in Path(__file__).with_name("recipes").glob("*.yaml")}
+_FIRST_FLAGS = {"recipe", "config", "help", "help_all"}
 _HIDDEN = {"remove_unused_columns", "gradient_checkpointing"}
 
 
@@ -191,6 +270,8 @@ def parse_train_arguments(
     if known.help or known.help_all:
         _print_help(parser, everything=known.help_all)
         parser.exit()
+    if known.recipe:
+        parser.set_defaults(**_read_config(parser, _find_recipe(parser, known.recipe)))
     if known.config:
         parser.set_defaults(**_read_config(parser, Path(known.config)))
     try:
@@ -216,9 +297,17 @@ class _Parser(HfArgumentParser):
 
 def _add_first_flags(parser: argparse.ArgumentParser) -> None:
     """What must be known before the rest can be parsed."""
+    names = ", ".join(sorted(RECIPES))
+    parser.add_argument("--recipe", help=f"settings that were measured together: {names}")
     parser.add_argument("--config", help="YAML or JSON file with any of these; flags override it")
     parser.add_argument("-h", "--help", action="store_true", help="show the usual options and exit")
     parser.add_argument("--help_all", action="store_true", help="show every option and exit")
+
+
+def _find_recipe(parser: argparse.ArgumentParser, name: str) -> Path:
+    if name not in RECIPES:
+        parser.error(f"--recipe {name}: unknown. Known: {', '.join(sorted(RECIPES))}.")
+    return RECIPES[name]
 
 
 def _read_config(parser: argparse.ArgumentParser, file: Path) -> dict[str, object]:
@@ -270,7 +359,13 @@ def _print_help(parser: argparse.ArgumentParser, *, everything: bool) -> None:
     for action in parser._actions:
         if action.dest in _HIDDEN or any(o.startswith("--no_") for o in action.option_strings):
             action.help = argparse.SUPPRESS
-        own = action.dest in _OWN_FLAGS or action.dest in {"data", "config", "help", "help_all"}
+        own = action.dest in _OWN_FLAGS or action.dest in {
+            "data",
+            "recipe",
+            "config",
+            "help",
+            "help_all",
+        }
         if not everything and not own:
             action.help = argparse.SUPPRESS
     parser.print_help()

@@ -1,4 +1,4 @@
-"""Which part of a backbone keeps the weights it came with.
+"""Which part of a backbone keeps the weights it came with, and for how long.
 
 The first stages of a pretrained net know edges, colours and textures. Leaving them alone keeps a
 few hundred photos from spoiling them, and saves their share of the backward pass.
@@ -6,40 +6,39 @@ few hundred photos from spoiling them, and saves their share of the backward pas
 
 import math
 import re
-from collections import defaultdict
 from collections.abc import Callable
 
-from timm.models import group_parameters
 from torch import nn
+from transformers import TrainerCallback
 
 from hffruits.errors import InputError
+from hffruits.layers import layer_groups
 
-# plan -> how many of the groups (stem, stages, head) keep their weights
-PLANS: dict[str, Callable[[int], int]] = {
-    "none": lambda groups: 0,
-    "half": lambda groups: (groups - 1) // 2,
-    "head_only": lambda groups: groups - 1,
+# plan -> how many of n groups (stem, stages, head) keep their weights, at a share of training
+PLANS: dict[str, Callable[[int, float], int]] = {
+    "none": lambda n, done: 0,
+    "half": lambda n, done: (n - 1) // 2,
+    "head_only": lambda n, done: n - 1,
+    # one group after the other, from the head down, over the first half: arXiv:1801.06146
+    "gradual": lambda n, done: max(0, math.ceil((n - 1) * (1 - 2 * done))),
+    # the head first, so that its random start does not spoil the features: arXiv:2202.10054
+    "lp_ft": lambda n, done: n - 1 if done < 0.2 else 0,
 }
+CHANGING = ("gradual", "lp_ft")  # plans that unfreeze as training goes on
 
 
 def freeze_backbone(model: nn.Module, plan: str, *, head: tuple[str, ...]) -> list[str]:
-    """Stop the gradient of the first groups of a timm backbone; returns the parameters' names.
+    """Stop the gradient of the first groups of a backbone, as a plan begins.
 
-    `plan` is `none`, `half` (the first half of the stages), `head_only`, or `stages:K` (the stem
-    and K stages); `head` holds the names of the classifying layers. Raises `InputError` for
+    `plan` is a row of `PLANS`, or `stages:K` (the stem and K stages); `head` holds the names of
+    the classifying layers. Returns the names of the frozen parameters. Raises `InputError` for
     another plan, and for a backbone whose stages are not known.
     """
     check_plan(plan)
     if plan == "none":
         return []
     groups = layer_groups(model, head=head)
-    if plan in PLANS:
-        count = PLANS[plan](len(groups))
-    else:
-        count = int(plan.removeprefix("stages:")) + 1
-        if count >= len(groups):
-            raise InputError(f"freeze={plan}: there are {len(groups) - 2} stages. Name fewer.")
-    frozen = [name for group in groups[:count] for name in group]
+    frozen = [name for group in groups[: _frozen_groups(plan, len(groups))] for name in group]
     for name in frozen:
         model.get_parameter(name).requires_grad_(False)
     return frozen
@@ -51,34 +50,26 @@ def check_plan(plan: str) -> None:
         raise InputError(f"freeze={plan}: unknown. Known: {', '.join(PLANS)}, stages:K.")
 
 
-def layer_groups(model: nn.Module, *, head: tuple[str, ...]) -> list[list[str]]:
-    """Parameter names from the input on: the stem, the stages, and last the head.
-
-    Stages are timm's coarse groups: those of a CNN, the blocks of a ViT. Raises `InputError` for a
-    model that is not wrapped timm.
-    """
-    if not has_layer_groups(model):
-        raise InputError("freeze: the stages are known for timm backbones alone. Use freeze=none.")
-    net = model.timm_model
-    groups: dict[float, list[str]] = defaultdict(list)
-    for name, group in group_parameters(net, net.group_matcher(coarse=True), reverse=True).items():
-        name = f"timm_model.{name}"
-        in_head = name.startswith(tuple(f"{part}." for part in head))
-        groups[math.inf if in_head else group].append(name)
-    return [groups[group] for group in sorted(groups)]
+def _frozen_groups(plan: str, groups: int, done: float = 0.0) -> int:
+    """How many groups are frozen at a share of training, in [0, 1]."""
+    if plan in PLANS:
+        return PLANS[plan](groups, done)
+    count = int(plan.removeprefix("stages:")) + 1
+    if count >= groups:
+        raise InputError(f"freeze={plan}: there are {groups - 2} stages. Name fewer.")
+    return count
 
 
-def has_layer_groups(model: nn.Module) -> bool:
-    """True for timm backbones, wrapped by transformers."""
-    return "timm_model" in dict(model.named_children())
+class Unfreezing(TrainerCallback):
+    """Follows one of the `CHANGING` plans. The step alone decides, so resuming needs no state."""
 
+    def __init__(self, plan: str, groups: list[list[str]], *, keep: set[str]):
+        self.plan, self.groups = plan, groups
+        self.keep = keep  # parameters that stay frozen for another reason
 
-def hold_frozen_norms(model: nn.Module) -> None:
-    """Keep batch norm in evaluation mode wherever its weights are frozen.
-
-    To be called after every `model.train()`: running statistics would drift otherwise.
-    """
-    for module in model.modules():
-        is_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
-        if is_norm and module.affine and not module.weight.requires_grad:
-            module.eval()
+    def on_step_begin(self, args, state, control, model=None, **kwargs):
+        count = _frozen_groups(self.plan, len(self.groups), state.global_step / state.max_steps)
+        for number, group in enumerate(self.groups):
+            for name in group:
+                if name not in self.keep:
+                    model.get_parameter(name).requires_grad_(number >= count)

@@ -1,6 +1,17 @@
-"""Which parameters decay, and how fast they learn. Plain functions over a model."""
+"""Which parameters decay, how fast each layer learns, and which optimizer moves them."""
 
+from typing import Any
+
+import yaml
+from timm.optim import get_optimizer_class, get_optimizer_info, list_optimizers
 from torch import nn
+from torch.optim import Optimizer
+from transformers.training_args import OptimizerNames
+
+from hffruits.errors import InputError
+from hffruits.layers import layer_groups
+
+TIMM = "timm:"  # prefix of timm's optimizers
 
 
 def decayed_parameters(model: nn.Module) -> list[str]:
@@ -28,3 +39,83 @@ def default_learning_rate(model: nn.Module) -> float:
     """
     has_batch_norm = any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
     return 1e-3 if has_batch_norm else 1e-4
+
+
+def layer_scales(model: nn.Module, decay: float, *, head: tuple[str, ...]) -> dict[str, float]:
+    """Factor of the learning rate by parameter name: 1 for the head, `decay` times less a layer.
+
+    Layer-wise learning-rate decay as in BEiT, arXiv:2106.08254, for CNNs (by stage) and ViTs (by
+    block). Raises `InputError` for a model whose layers are not known.
+    """
+    groups = layer_groups(model, head=head)
+    return {
+        name: decay ** (len(groups) - 1 - depth)
+        for depth, group in enumerate(groups)
+        for name in group
+    }
+
+
+def split_groups(optimizer: Optimizer, model: nn.Module, scales: dict[str, float]) -> None:
+    """Divide a fresh optimizer's parameter groups by learning rate, highest first.
+
+    timm's groups carry an `lr_scale` instead, which only timm's own schedulers apply.
+    """
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    split = []
+    for group in optimizer.param_groups:
+        by_scale: dict[float, list[nn.Parameter]] = {}
+        for parameter in group["params"]:
+            by_scale.setdefault(scales[names[parameter]], []).append(parameter)
+        for scale, parameters in by_scale.items():
+            split.append(group | {"params": parameters, "lr": group["lr"] * scale})
+    optimizer.param_groups[:] = sorted(split, key=lambda group: -group["lr"])
+
+
+def format_groups(optimizer: Optimizer) -> str:
+    """The parameter groups as a table, for the log."""
+    lines = ["   peak lr  weight decay  tensors  parameters"]
+    for group in optimizer.param_groups:
+        count = sum(parameter.numel() for parameter in group["params"])
+        lines.append(
+            f"{group.get('initial_lr', group['lr']):10.2e}  {group['weight_decay']:12g}  "
+            f"{len(group['params']):7}  {count:10,}"
+        )
+    return "\n".join(lines)
+
+
+# ---- timm's optimizers ----
+
+
+def check_optimizer(name: str) -> None:
+    """Raise `InputError`, with the known names, for an optimizer that nobody has."""
+    if name.startswith(TIMM):
+        if name.removeprefix(TIMM) not in list_optimizers():
+            known = ", ".join(list_optimizers())
+            raise InputError(f"optim={name}: unknown to timm. Known: {known}.")
+    elif name not in {optimizer.value for optimizer in OptimizerNames}:
+        known = ", ".join(optimizer.value for optimizer in OptimizerNames)
+        raise InputError(f"optim={name}: unknown. Known: {known}; timm:NAME for timm's.")
+
+
+def parse_options(text: str | None) -> dict[str, Any]:
+    """The Trainer's `optim_args`, as in `momentum=0.9,nesterov=true`."""
+    try:
+        pairs = [pair.split("=", 1) for pair in (text or "").split(",") if pair.strip()]
+        return {name.strip(): yaml.safe_load(value) for name, value in pairs}
+    except ValueError as error:
+        raise InputError(f"optim_args={text}: write name=value,name=value.") from error
+
+
+def timm_optimizer(
+    name: str, *, lr: float, betas: tuple[float, float], eps: float, options: dict[str, Any]
+) -> tuple[type[Optimizer], dict[str, Any]]:
+    """Class and keywords of `timm:NAME`; `options` override timm's defaults for it."""
+    info = get_optimizer_info(name.removeprefix(TIMM))
+    keywords: dict[str, Any] = {"lr": lr} | dict(info.defaults or {})
+    if info.has_betas and info.num_betas == 2:
+        keywords["betas"] = betas
+    if info.has_eps:
+        keywords["eps"] = eps
+    if info.has_momentum:
+        keywords.setdefault("momentum", 0.9)
+    return get_optimizer_class(info.name, bind_defaults=False), keywords | options

@@ -1,9 +1,11 @@
 """Where a run writes, and where it goes on from. Nothing of an earlier run is lost unasked."""
 
+import json
 import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hffruits.errors import InputError
 
@@ -25,6 +27,12 @@ class RunDir:
     def lists(self) -> Path:
         """The file lists of this run's split."""
         return self.folder / "splits"
+
+    @property
+    def recorded_arguments(self) -> dict[str, Any] | None:
+        """What the run that is resumed began with: its `training_args.json`."""
+        file = self.checkpoint and self.checkpoint.parent / "training_args.json"
+        return json.loads(file.read_text(encoding="utf-8")) if file and file.is_file() else None
 
     @property
     def lists_to_repeat(self) -> Path | None:

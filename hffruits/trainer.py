@@ -1,38 +1,195 @@
-"""The Trainer with the few hooks that fine-tuning on photos needs. One run is `train.py`."""
+"""The Trainer with the hooks that fine-tuning on photos needs. One run is `train.py`."""
 
+import copy
 import math
+from collections.abc import Iterable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset, Image
 from torch import nn
-from transformers import EvalPrediction, Trainer, TrainerControl, TrainerState
-from transformers.trainer_callback import ProgressCallback
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torchvision.transforms import v2
+from transformers import EarlyStoppingCallback, EvalPrediction, Trainer
+from transformers.trainer_callback import (
+    ProgressCallback,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+)
 from transformers.training_args import TrainingArguments
 
+from hffruits.batch_norm import hold_statistics
+from hffruits.clipping import GradientClipping
+from hffruits.config import FruitTrainingArguments
 from hffruits.data import decode_images
-from hffruits.freezing import hold_frozen_norms
+from hffruits.ema import AveragedWeights
 from hffruits.images import MAX_PIXELS
+from hffruits.losses import ClassificationLoss, class_weights
 from hffruits.metrics import classification_metrics
-from hffruits.optim import decayed_parameters
+from hffruits.optim import (
+    TIMM,
+    decayed_parameters,
+    layer_scales,
+    parse_options,
+    split_groups,
+    timm_optimizer,
+)
+from hffruits.sampling import EpochSampler, SeededRows, balanced_weights
+from hffruits.schedules import make_scheduler
 from hffruits.transforms import Transform
 
 
 class FruitTrainer(Trainer):
-    """transformers' `Trainer` for datasets made by `as_tensors`."""
+    """transformers' `Trainer` for datasets made by `as_tensors`.
 
-    def __init__(self, **kwargs: Any):
+    `head` holds the names of the classifying layers.
+    """
+
+    args: FruitTrainingArguments
+
+    def __init__(
+        self,
+        *,
+        args: FruitTrainingArguments,
+        head: tuple[str, ...] = (),
+        train_dataset: Dataset | None = None,
+        callbacks: Iterable[TrainerCallback] = (),
+        **kwargs: Any,
+    ):
+        args = copy.copy(args)
+        limit = args.clip_limit
+        if args.clip_mode != "norm":
+            args.max_grad_norm = 0.0  # the Trainer's own clipping
+        self.head = head
+        self.clipping = GradientClipping(args.clip_mode, limit, head=head)
+        self.averaged = AveragedWeights(args.ema_decay) if args.ema_decay else None
+        callbacks = [*callbacks, self.clipping]
+        if self.averaged:
+            callbacks.append(self.averaged)
+        if args.early_stopping_patience:
+            callbacks.append(EarlyStoppingCallback(args.early_stopping_patience))
+        if train_dataset is not None:
+            labels = train_dataset.with_format(None)["label"]
+            classes = train_dataset.features["label"].num_classes
+            self.class_weights = class_weights(labels, classes, args.class_weights)
+            self.mix = make_mix(args.mixup_alpha, args.cutmix_alpha, classes)
+            weights = balanced_weights(labels, classes) if args.balanced_sampler else None
+            self.sampler = EpochSampler(len(labels), seed=args.seed, weights=weights)
+            callbacks.append(_SetEpoch(self.sampler))
+            train_dataset = SeededRows(train_dataset, seed=args.seed)
         super().__init__(
-            data_collator=collate, compute_metrics=self.compute_fruit_metrics, **kwargs
+            args=args,
+            train_dataset=train_dataset,
+            callbacks=callbacks,
+            data_collator=collate,
+            compute_metrics=self.compute_fruit_metrics,
+            **kwargs,
         )
+        self.model_accepts_loss_kwargs = False  # our loss is a mean over the batch
         if not self.args.disable_tqdm:
             self.remove_callback(ProgressCallback)
             self.add_callback(EpochTable)
 
-    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any):
-        hold_frozen_norms(model)  # the Trainer has just called `model.train()`
-        return super().compute_loss(model, inputs, *args, **kwargs)
+    # ---- one step ----
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> EpochSampler:
+        return self.sampler
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,
+        **kwargs: Any,
+    ):
+        """The training loss on mixed pictures, or in validation plain cross-entropy."""
+        pixels, labels = inputs["pixel_values"], inputs["labels"]
+        loss = ClassificationLoss()
+        if model.training:
+            hold_statistics(model, self.args.batch_norm)  # the Trainer has just called `train()`
+            loss = ClassificationLoss(
+                self.args.label_smoothing_factor, self.class_weights, self.args.focal_gamma
+            )
+            if self.mix and torch.rand(()) < self.args.mix_probability:
+                pixels, labels = self.mix(pixels, labels)  # (B, 3, H, W), (B,) -> (B, K)
+        outputs = model(pixel_values=pixels)
+        value = loss(outputs.logits, labels)
+        return (value, outputs) if return_outputs else value
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: torch.Tensor | None = None):
+        self.clipping.norm = super()._get_grad_norm(model, grad_norm)
+        return self.clipping.norm
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        if "grad_norm" in logs:
+            logs["clipped_steps"] = self.clipping.share_since_last()
+        super().log(logs, *args, **kwargs)
+
+    # ---- optimizer and schedule ----
+
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
+        return decayed_parameters(model)
+
+    @staticmethod
+    def get_optimizer_cls_and_kwargs(
+        args: FruitTrainingArguments, model: nn.Module | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        if not args.optim.startswith(TIMM):
+            return Trainer.get_optimizer_cls_and_kwargs(args, model)
+        return timm_optimizer(
+            args.optim,
+            lr=args.learning_rate,
+            betas=(args.adam_beta1, args.adam_beta2),
+            eps=args.adam_epsilon,
+            options=parse_options(args.optim_args),
+        )
+
+    def create_optimizer(self, model: nn.Module | None = None) -> Optimizer:
+        fresh = self.optimizer is None
+        optimizer = super().create_optimizer(model)
+        if fresh and self.args.layer_decay < 1:
+            net = self.model if model is None else model
+            split_groups(optimizer, net, layer_scales(net, self.args.layer_decay, head=self.head))
+        return optimizer
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: Optimizer | None = None
+    ) -> LRScheduler:
+        if self.lr_scheduler is None:
+            self.lr_scheduler = make_scheduler(
+                optimizer or self.optimizer,
+                self.args.schedule,
+                total=num_training_steps,
+                warmup=self.args.get_warmup_steps(num_training_steps),
+                options=self.args.lr_scheduler_kwargs,
+                maximise=bool(self.args.greater_is_better),
+            )
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    # ---- averaged weights ----
+
+    def train(self, resume_from_checkpoint: str | None = None, **kwargs: Any):
+        if self.averaged:
+            self.averaged.checkpoint = resume_from_checkpoint
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        if not self.averaged:
+            return super().evaluate(*args, **kwargs)
+        with self.averaged.in_place(self.model):
+            return super().evaluate(*args, **kwargs)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        super().save_model(output_dir, _internal_call)
+        if self.averaged and self.averaged.average is not None and self.args.should_save:
+            self.averaged.save(Path(output_dir or self.args.output_dir))
+
+    # ---- validation ----
 
     def compute_fruit_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
         """`METRIC_NAMES`, and `steady_accuracy`, which chooses the best epoch by default.
@@ -47,8 +204,25 @@ class FruitTrainer(Trainer):
         done = self.state.global_step / max(1, self.state.max_steps)
         return metrics | {"steady_accuracy": accuracy + 2 * error * done}
 
-    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
-        return decayed_parameters(model)
+
+class _SetEpoch(TrainerCallback):
+    """Tells the sampler the epoch, also where a resumed loader hides it under two wrappers."""
+
+    def __init__(self, sampler: EpochSampler):
+        self.sampler = sampler
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        self.sampler.set_epoch(int(state.epoch or 0))
+
+
+def make_mix(mixup_alpha: float, cutmix_alpha: float, classes: int) -> v2.Transform | None:
+    """Mixup (arXiv:1710.09412), CutMix (arXiv:1905.04899), or one of both at random; or neither."""
+    kinds: list[v2.Transform] = []
+    if mixup_alpha:
+        kinds.append(v2.MixUp(alpha=mixup_alpha, num_classes=classes))
+    if cutmix_alpha:
+        kinds.append(v2.CutMix(alpha=cutmix_alpha, num_classes=classes))
+    return v2.RandomChoice(kinds) if kinds else None
 
 
 def as_tensors(dataset: Dataset, transform: Transform, *, max_pixels: int = MAX_PIXELS) -> Dataset:

@@ -5,16 +5,19 @@ Size, interpolation and normalisation come from the backbone's image processor. 
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from PIL import Image
 from timm.data.transforms import str_to_interp_mode
+from torch import nn
 from torchvision.transforms import v2
 from torchvision.transforms.functional import InterpolationMode
 from transformers import TimmWrapperImageProcessor
 from transformers.image_processing_utils import BaseImageProcessor
 
 Transform = Callable[[Image.Image], torch.Tensor]
+_identity = nn.Identity()
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class TrainTransform:
 
     processor: BaseImageProcessor
     augment: Callable[[Image.Image], Image.Image]  # gives a picture of the model's input size
+    finish: Callable[[torch.Tensor], torch.Tensor] = _identity  # on normalised pixels
     options: dict = field(default_factory=lambda: {"do_resize": False, "do_center_crop": False})
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
@@ -43,27 +47,78 @@ class TrainTransform:
         if isinstance(self.processor, TimmWrapperImageProcessor):
             config = self.processor.data_config
             pixels = v2.functional.to_dtype(v2.functional.to_image(image), scale=True)
-            return v2.functional.normalize(pixels, config["mean"], config["std"])
-        return self.processor(image, **self.options, return_tensors="pt")["pixel_values"][0]
+            pixels = v2.functional.normalize(pixels, config["mean"], config["std"])
+        else:
+            pixels = self.processor(image, **self.options, return_tensors="pt")["pixel_values"][0]
+        return self.finish(pixels)
+
+
+class ColourSafeTrivialAugment(v2.TrivialAugmentWide):
+    """TrivialAugment (arXiv:2103.10158) without the operations that make other colours.
+
+    Solarize, posterize, equalize, auto-contrast and the wide "color" turn a ripe fruit into an
+    unripe one.
+    """
+
+    _AUGMENTATION_SPACE: ClassVar = {
+        name: how
+        for name, how in v2.TrivialAugmentWide._AUGMENTATION_SPACE.items()
+        if name in ("Identity", "ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate",
+                    "Brightness", "Contrast", "Sharpness")
+    }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """A preset: steps on the picture, given (height, width) and interpolation, then on pixels."""
+
+    about: str
+    steps: Callable[[tuple[int, int], InterpolationMode], list]
+    finish: Callable[[torch.Tensor], torch.Tensor] = _identity
 
 
 def train_transform(processor: BaseImageProcessor, augment: str = "light") -> Transform:
     """The training transform of a checkpoint. `augment` is a row of `AUGMENTATIONS`."""
     if augment not in AUGMENTATIONS:
         raise ValueError(f"augment={augment!r}: unknown. Known: {', '.join(AUGMENTATIONS)}.")
-    if AUGMENTATIONS[augment] is None:
+    preset = AUGMENTATIONS[augment]
+    if preset is None:
         return EvalTransform(processor)
-    steps = AUGMENTATIONS[augment](input_size(processor), _interpolation(processor))
-    return TrainTransform(processor, v2.Compose(steps))
+    steps = preset.steps(input_size(processor), _interpolation(processor))
+    return TrainTransform(processor, v2.Compose(steps), preset.finish)
 
 
-# No jitter of colour: it is what tells an orange pepper from a yellow one, and ripe from unripe.
-AUGMENTATIONS: dict[str, Callable[[tuple[int, int], InterpolationMode], list] | None] = {
+# Colours hardly change: they tell an orange pepper from a yellow one, and ripe from unripe.
+AUGMENTATIONS: dict[str, Augmentation | None] = {
     "none": None,  # what validation does
-    "light": lambda size, interpolation: [
-        v2.RandomResizedCrop(size, scale=(0.25, 1.0), interpolation=interpolation),
-        v2.RandomHorizontalFlip(),
-    ],
+    "light": Augmentation(
+        "random crop, flip",
+        lambda size, interpolation: [
+            v2.RandomResizedCrop(size, scale=(0.25, 1.0), interpolation=interpolation),
+            v2.RandomHorizontalFlip(),
+        ],
+    ),
+    "medium": Augmentation(
+        "random crop, flip, rotation to 15 degrees, brightness and contrast, erasing",
+        lambda size, interpolation: [
+            v2.RandomRotation(15, interpolation=InterpolationMode.BILINEAR),
+            v2.RandomResizedCrop(size, scale=(0.25, 1.0), interpolation=interpolation),
+            v2.RandomHorizontalFlip(),
+            v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.1, hue=0.01),
+        ],
+        v2.RandomErasing(p=0.1),
+    ),
+    "strong": Augmentation(
+        "random crop, flips, TrivialAugment without colour operations, colour jitter, erasing",
+        lambda size, interpolation: [
+            v2.RandomResizedCrop(size, scale=(0.15, 1.0), interpolation=interpolation),
+            v2.RandomHorizontalFlip(),
+            v2.RandomVerticalFlip(p=0.2),
+            ColourSafeTrivialAugment(),
+            v2.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.2, hue=0.02),
+        ],
+        v2.RandomErasing(p=0.25),
+    ),
 }
 
 

@@ -4,9 +4,11 @@ import pytest
 import torch
 from conftest import quick_arguments
 
+from hffruits.batch_norm import hold_statistics
 from hffruits.config import ModelArguments
 from hffruits.errors import InputError
-from hffruits.freezing import freeze_backbone, hold_frozen_norms, layer_groups
+from hffruits.freezing import freeze_backbone
+from hffruits.layers import layer_groups
 from hffruits.models import build_model, head_names, load_model
 from hffruits.train import train
 
@@ -42,7 +44,7 @@ def test_frozen_norms_stay_in_evaluation_mode_and_the_others_do_not():
     model, _ = build_model(labels=["a", "b"])
     freeze_backbone(model, "half", head=head_names(model))
     model.train()
-    hold_frozen_norms(model)
+    hold_statistics(model, "train")
     assert not model.timm_model.bn1.training and not model.timm_model.blocks[2][0].bn1.training
     assert model.timm_model.blocks[3][0].bn1.training
 
@@ -50,7 +52,7 @@ def test_frozen_norms_stay_in_evaluation_mode_and_the_others_do_not():
 @pytest.mark.parametrize("plan", ["stages", "stages:x", "some", "stages:-1"])
 def test_an_unknown_plan_lists_the_known_ones(plan):
     model, _ = build_model(labels=["a", "b"])
-    with pytest.raises(InputError, match="Known: none, half, head_only, stages:K"):
+    with pytest.raises(InputError, match="Known: none, half, head_only, gradual, lp_ft, stages:K"):
         freeze_backbone(model, plan, head=head_names(model))
 
 

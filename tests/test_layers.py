@@ -10,12 +10,15 @@ import hffruits
 PACKAGE = Path(hffruits.__file__).parent
 FLOORS = {
     "errors": 0,
-    "cache": 1, "images": 1, "drawing": 1, "precision": 1, "launching": 1,
+    "cache": 1, "images": 1, "drawing": 1, "precision": 1, "launching": 1, "layers": 1,
+    "distributed": 1, "schedules": 1, "losses": 1, "sampling": 1, "ema": 1, "batch_norm": 1,
+    "clipping": 1, "lora": 1, "plots": 1,
     "config": 2, "data": 2, "samples": 2, "transforms": 2, "models": 2, "optim": 2, "metrics": 2,
     "run_dir": 2, "freezing": 2, "card": 2, "summary": 2,
-    "trainer": 3, "predict": 3,
-    "train": 4, "demo_look": 4,
-    "demo": 5, "cli": 5,
+    "trainer": 3, "predict": 3, "checks": 3,
+    "preparation": 4, "demo_look": 4,
+    "train": 5, "lr_finder": 5, "search": 5, "preview": 5,
+    "demo": 6, "cli": 6,
 }  # fmt: skip
 
 

@@ -1,0 +1,191 @@
+"""What can't be: refused in one line, before any data is read."""
+
+from collections.abc import Callable
+from typing import Any
+
+from transformers.integrations import get_available_reporting_integrations
+from transformers.trainer_utils import IntervalStrategy
+
+from hffruits.batch_norm import POLICIES
+from hffruits.clipping import CLIP_MODES
+from hffruits.config import DataArguments, FruitTrainingArguments, ModelArguments
+from hffruits.errors import InputError
+from hffruits.freezing import check_plan
+from hffruits.losses import CLASS_WEIGHTS
+from hffruits.metrics import METRIC_NAMES
+from hffruits.models import find_model
+from hffruits.optim import check_optimizer
+from hffruits.schedules import BY_VALIDATION, KNOWN
+from hffruits.transforms import AUGMENTATIONS
+
+Arguments = tuple[DataArguments, ModelArguments, FruitTrainingArguments]
+
+# field -> its known values
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "augment": tuple(AUGMENTATIONS),
+    "lr_scheduler_type": KNOWN,
+    "clip_mode": tuple(CLIP_MODES),
+    "batch_norm": tuple(POLICIES),
+    "class_weights": tuple(CLASS_WEIGHTS),
+    "metric_for_best_model": ("loss", *METRIC_NAMES, "steady_accuracy"),
+}
+
+# field -> what its value must be, and the test
+_RANGES: dict[str, tuple[str, Callable[[float], bool]]] = {
+    "num_train_epochs": ("more than 0", lambda value: value > 0),
+    "per_device_train_batch_size": ("more than 0", lambda value: value > 0),
+    "per_device_eval_batch_size": ("more than 0", lambda value: value > 0),
+    "gradient_accumulation_steps": ("more than 0", lambda value: value > 0),
+    "learning_rate": ("more than 0", lambda value: value is None or value > 0),
+    "weight_decay": ("0 or more", lambda value: value >= 0),
+    "layer_decay": ("more than 0 and at most 1", lambda value: 0 < value <= 1),
+    "max_grad_norm": ("0 or more", lambda value: value >= 0),
+    "max_grad_value": ("more than 0", lambda value: value > 0),
+    "agc_clip_factor": ("more than 0", lambda value: value > 0),
+    "ema_decay": ("at least 0 and less than 1", lambda value: 0 <= value < 1),
+    "label_smoothing_factor": ("at least 0 and less than 1", lambda value: 0 <= value < 1),
+    "mixup_alpha": ("0 or more", lambda value: value >= 0),
+    "cutmix_alpha": ("0 or more", lambda value: value >= 0),
+    "mix_probability": ("between 0 and 1", lambda value: 0 <= value <= 1),
+    "focal_gamma": ("0 or more", lambda value: value >= 0),
+    "lora_rank": ("0 or more", lambda value: value >= 0),
+    "early_stopping_patience": ("0 or more", lambda value: value >= 0),
+}
+
+# two options that exclude each other, and why: (data, model, training) -> bool
+_CONFLICTS: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
+    (
+        lambda data, model, args: args.balanced_sampler and args.class_weights != "none",
+        "balanced_sampler and class_weights: rare classes would count twice. Use one of them.",
+    ),
+    (
+        lambda data, model, args: args.early_stopping_patience and not _validates(args),
+        "early_stopping_patience: needs validation and the best model. Set eval_strategy to epoch "
+        "and load_best_model_at_end to true.",
+    ),
+    (
+        lambda data, model, args: args.schedule in BY_VALIDATION and not _validates(args),
+        "lr_scheduler_type: reduce_lr_on_plateau and greedy follow the validation. Set "
+        "eval_strategy to epoch.",
+    ),
+    (
+        lambda data, model, args: model.lora_rank and model.freeze not in ("none", "half"),
+        "lora_rank and freeze: LoRA freezes the backbone itself. Leave freeze out.",
+    ),
+    (
+        lambda data, model, args: model.lora_rank and args.layer_decay < 1,
+        "lora_rank and layer_decay: the layers' own weights don't learn. Use one of them.",
+    ),
+    (
+        lambda data, model, args: model.lora_rank and args.clip_mode == "agc",
+        "lora_rank and clip_mode=agc: updates that begin at 0 would be clipped to nothing. Use "
+        "clip_mode=norm.",
+    ),
+    (
+        lambda data, model, args: model.freeze == "head_only" and args.layer_decay < 1,
+        "freeze=head_only and layer_decay: only one layer learns. Use one of them.",
+    ),
+    (
+        lambda data, model, args: args.ema_decay and (args.fsdp or args.deepspeed),
+        "ema_decay: averages whole weights, which FSDP and DeepSpeed divide. Set it to 0.",
+    ),
+    (
+        lambda data, model, args: (
+            args.batch_norm == "recalibrate" and (args.fsdp or args.deepspeed)
+        ),
+        "batch_norm=recalibrate: needs whole weights, which FSDP and DeepSpeed divide.",
+    ),
+    (
+        lambda data, model, args: args.clip_mode != "norm" and (args.fsdp or args.deepspeed),
+        "clip_mode: value and agc need whole gradients, which FSDP and DeepSpeed divide. Use norm.",
+    ),
+    (
+        lambda data, model, args: args.layer_decay < 1 and _own_groups(args.optim),
+        "layer_decay: this optimizer makes groups or rates of its own. Use adamw_torch, sgd or "
+        "another plain one.",
+    ),
+    (
+        lambda data, model, args: (
+            args.batch_norm == "sync" and args.world_size > 1 and args.device.type == "cpu"
+        ),
+        "batch_norm=sync: PyTorch synchronises batch norm on GPUs alone. Use train or freeze.",
+    ),
+    (
+        lambda data, model, args: args.train_sampling_strategy != "random",
+        "train_sampling_strategy: pictures come in an order of their own. Leave it out; see "
+        "balanced_sampler.",
+    ),
+]
+
+
+def check_arguments(
+    data_args: DataArguments, model_args: ModelArguments, args: FruitTrainingArguments
+) -> None:
+    """Raise `InputError` for values that are unknown or out of range, and for conflicts."""
+    groups = (data_args, model_args, args)
+    for name, known in _CHOICES.items():
+        value = _value(groups, name)
+        if value not in known:
+            raise InputError(f"{name}={value}: unknown. Known: {', '.join(known)}.")
+    for name, (wanted, holds) in _RANGES.items():
+        value = _value(groups, name)
+        if not holds(value):
+            raise InputError(f"{name}={value}: must be {wanted}.")
+    check_optimizer(str(getattr(args.optim, "value", args.optim)))
+    check_plan(model_args.freeze)
+    if args.push_to_hub:
+        raise InputError(
+            "push_to_hub: not part of training yet. Train, then run `hf upload USER/NAME RUN`."
+        )
+    if args.remove_unused_columns:
+        raise InputError("remove_unused_columns: would drop the pictures. Leave it off.")
+    missing = set(args.report_to) - set(get_available_reporting_integrations())
+    if missing:
+        names = ", ".join(sorted(missing))
+        raise InputError(f"report_to={names}: not installed. Run pip install {names}, or use none.")
+    for excluded, reason in _CONFLICTS:
+        if excluded(*groups):
+            raise InputError(reason)
+    if model_args.pretrained:
+        find_model(model_args.model_name_or_path, revision=model_args.model_revision)
+
+
+# What may differ when a run goes on: where it writes, what it prints, how it is spread.
+_FREE = {
+    "output_dir", "overwrite_output_dir", "resume_from_checkpoint", "max_bad_fraction",
+    "per_device_eval_batch_size", "save_strategy", "save_total_limit", "logging_steps", "bf16",
+    "dataloader_num_workers", "report_to", "split_lists", "validation_fraction", "test_fraction",
+    "remove_unused_columns",
+}  # fmt: skip
+
+
+def check_same_run(recorded: dict[str, dict[str, Any]], arguments: Arguments) -> None:
+    """Raise `InputError` where a resumed run would go on otherwise than it began."""
+    for group, values in zip(("data", "model", "training"), arguments, strict=True):
+        for name in set(type(values).__annotations__) - _FREE:
+            now, then = getattr(values, name, None), recorded[group].get(name)
+            now = getattr(now, "value", now)
+            chosen_later = name == "learning_rate" and now is None
+            if name in recorded[group] and now != then and not chosen_later:
+                raise InputError(
+                    f"{name}={now}: the run began with {then}. Resume with --{name} {then}, or "
+                    "start another run."
+                )
+
+
+def _value(groups: Arguments, name: str) -> Any:
+    for group in groups:
+        if name in type(group).__dataclass_fields__:
+            value = getattr(group, name)
+            value = getattr(value, "value", value)
+            return str(value).removeprefix("eval_") if name == "metric_for_best_model" else value
+    raise AssertionError(name)
+
+
+def _validates(args: FruitTrainingArguments) -> bool:
+    return args.eval_strategy != IntervalStrategy.NO and args.load_best_model_at_end
+
+
+def _own_groups(optim: str) -> bool:
+    name = str(getattr(optim, "value", optim))
+    return name.startswith(("galore", "lomo", "adalomo", "apollo", "adafactor", "muon", "dion"))

@@ -1,0 +1,36 @@
+"""Low-rank adaptation of ViTs through peft: few weights learn, and are merged when saved."""
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from hffruits.errors import InputError
+
+
+def add_lora(model: PreTrainedModel, rank: int, *, head: tuple[str, ...]) -> nn.Module:
+    """The model with low-rank updates (arXiv:2106.09685) in every linear layer of its blocks.
+
+    The head learns in full; all else is frozen. Raises `InputError` for nets that are not made of
+    linear layers, and where peft is missing.
+    """
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError as error:
+        raise InputError("lora_rank: needs peft. Run pip install 'hffruits[lora]'.") from error
+    linear = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and not name.startswith(head)
+    ]
+    in_linear = sum(model.get_submodule(name).weight.numel() for name in linear)
+    if in_linear < model.num_parameters() / 2:
+        raise InputError(f"lora_rank={rank}: for ViTs; most weights here are in convolutions.")
+    present = [name for name in head if name in dict(model.named_modules())]
+    config = LoraConfig(
+        r=rank, lora_alpha=2 * rank, target_modules=linear, modules_to_save=present, bias="none"
+    )
+    return get_peft_model(model, config)
+
+
+def merge_lora(model: nn.Module) -> PreTrainedModel:
+    """The plain model again, with the updates added to its weights."""
+    return model.merge_and_unload()

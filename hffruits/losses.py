@@ -1,0 +1,46 @@
+"""The training loss: label smoothing, class weights, focal loss, all for hard and mixed labels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class ClassificationLoss:
+    """Cross-entropy, mean over the batch, of (B, K) logits against (B,) or (B, K) labels."""
+
+    label_smoothing: float = 0.0
+    class_weights: torch.Tensor | None = None  # (K,)
+    focal_gamma: float = 0.0  # arXiv:1708.02002; 0 is plain cross-entropy
+
+    def __call__(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        logits = logits.float()
+        classes = logits.shape[1]
+        if labels.ndim == 1:
+            labels = functional.one_hot(labels, classes)
+        targets = labels.float() * (1 - self.label_smoothing) + self.label_smoothing / classes
+        if self.class_weights is not None:
+            targets = targets * self.class_weights.to(logits)
+        log_p = logits.log_softmax(1)
+        if self.focal_gamma:
+            targets = targets * (1 - log_p.exp()) ** self.focal_gamma
+        return -(targets * log_p).sum(1).mean()
+
+
+def class_weights(labels: Sequence[int], classes: int, kind: str) -> torch.Tensor | None:
+    """Weights (K,) by a row of `CLASS_WEIGHTS`, scaled so that the mean over all images is 1."""
+    if CLASS_WEIGHTS[kind] is None:
+        return None
+    n = torch.bincount(torch.as_tensor(labels), minlength=classes).double()
+    weights = CLASS_WEIGHTS[kind](n.clamp(min=1))
+    return (weights * n.sum() / (weights * n).sum()).float()
+
+
+CLASS_WEIGHTS = {
+    "none": None,
+    "balanced": lambda n: 1 / n,  # as scikit-learn's "balanced"
+    # n photos of one class repeat each other: count the "effective number", arXiv:1901.05555
+    "effective": lambda n: (1 - 0.999) / (1 - 0.999**n),
+}

@@ -1,0 +1,74 @@
+"""Pictures of numbers and of pictures, as PNG files. Takes plain values, draws, knows no models."""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from hffruits.errors import InputError
+
+
+def draw_schedules(rates: dict[str, list[float]], file: Path) -> None:
+    """One line a schedule: the learning rate over the steps, from zero and on a log scale."""
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    linear, logarithmic = figure.subplots(1, 2)
+    for name, values in rates.items():
+        linear.plot(values, label=name)
+        logarithmic.plot([value if value > 0 else np.nan for value in values])
+    linear.set(xlabel="step", ylabel="learning rate", ylim=(0, None))
+    logarithmic.set(xlabel="step", ylabel="learning rate (log scale)", yscale="log")
+    figure.legend(loc="outside lower center", ncols=min(6, len(rates)), frameon=False)
+    _save(figure, file)
+
+
+def draw_lr_range(
+    rates: list[float], losses: list[float], smooth: list[float], best: float, file: Path
+) -> None:
+    """The loss against the learning rate of a range test, and the rate that it suggests."""
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(rates, losses, color="0.8", label="loss of a step")
+    axes.plot(rates, smooth, color="tab:blue", label="smoothed")
+    axes.axvline(best, color="tab:red", linestyle="--", label=f"suggested: {best:.1e}")
+    low, high = min(smooth), max(smooth[: int(np.argmin(smooth)) + 1])
+    axes.set(xscale="log", xlabel="learning rate", ylabel="loss")
+    axes.set_ylim(low - 0.2 * (high - low), high + 0.5 * (high - low))
+    axes.legend(frameon=False)
+    _save(figure, file)
+
+
+def draw_grid(rows: list[tuple[str, list[np.ndarray]]], columns: list[str], file: Path) -> None:
+    """Rows of pictures (H, W, 3) in [0, 1], each row with its name, each column with its title."""
+    count = len(columns)
+    figure = Figure(figsize=(1.5 * count + 0.6, 1.55 * len(rows) + 0.5), layout="constrained")
+    grid = figure.subplots(len(rows), count, squeeze=False)
+    for line, (name, pictures) in zip(grid, rows, strict=True):
+        line[0].set_ylabel(name, fontsize=9)
+        for axes, picture in zip(line, pictures, strict=True):
+            axes.imshow(picture, interpolation="nearest")
+            axes.set(xticks=[], yticks=[])
+            for side in axes.spines.values():
+                side.set_visible(False)
+    for axes, title in zip(grid[0], columns, strict=True):
+        axes.set_title(title, fontsize=9)
+    _save(figure, file)
+
+
+def draw_bars(values: dict[str, float], *, title: str, file: Path) -> None:
+    """Horizontal bars, the longest on top."""
+    figure = Figure(figsize=(7, 0.5 * len(values) + 1.2), layout="constrained")
+    axes = figure.subplots()
+    ordered = sorted(values.items(), key=lambda item: item[1])
+    bars = axes.barh([name for name, _ in ordered], [value for _, value in ordered])
+    axes.bar_label(bars, fmt="%.2f", padding=3)
+    axes.set_title(title)
+    axes.spines[["top", "right"]].set_visible(False)
+    _save(figure, file)
+
+
+def _save(figure: Figure, file: Path) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(file, dpi=130)
+    except (OSError, ValueError) as error:  # ValueError: a suffix that matplotlib can't write
+        raise InputError(f"{file}: can't be written ({error}). Name a .png file.") from error

@@ -1,0 +1,141 @@
+"""From arguments to a trainer that can start: photos, model, and what is decided by trying."""
+
+import logging
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel, TrainerCallback
+from transformers.image_processing_utils import BaseImageProcessor
+
+from hffruits.batch_norm import batch_norms, set_policy
+from hffruits.config import (
+    DataArguments,
+    FruitTrainingArguments,
+    ModelArguments,
+    cores_per_process,
+    launcher_took_threads,
+    with_precision,
+)
+from hffruits.data import FruitDatasets, load_fruits
+from hffruits.distributed import on_main_process
+from hffruits.freezing import CHANGING, Unfreezing, freeze_backbone
+from hffruits.layers import has_layer_groups, layer_groups
+from hffruits.lora import add_lora
+from hffruits.models import build_model, head_names, use_fast_layout
+from hffruits.optim import default_learning_rate
+from hffruits.precision import bf16_is_faster
+from hffruits.run_dir import RunDir
+from hffruits.samples import samples_dir
+from hffruits.trainer import FruitTrainer, as_tensors
+from hffruits.transforms import EvalTransform, input_size, train_transform
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PreparedModel:
+    """A model that is ready to be trained, and what belongs to it."""
+
+    model: PreTrainedModel | nn.Module  # a peft model with LoRA
+    processor: BaseImageProcessor
+    head: tuple[str, ...]
+    frozen: list[str]  # parameters
+    callbacks: list[TrainerCallback] = field(default_factory=list)
+
+
+def load_datasets(data_args: DataArguments, run: RunDir | None, seed: int) -> FruitDatasets:
+    """Check and split the photos; a resumed run keeps the split that it began with."""
+    return load_fruits(
+        data_args.data_dir or samples_dir(),
+        validation_fraction=data_args.validation_fraction,
+        test_fraction=data_args.test_fraction,
+        seed=seed,
+        lists_dir=data_args.split_lists or (run and run.lists_to_repeat),
+        max_bad_fraction=data_args.max_bad_fraction,
+        max_pixels=data_args.max_image_pixels,
+    )
+
+
+def prepare_model(
+    model_args: ModelArguments, args: FruitTrainingArguments, labels: list[str]
+) -> PreparedModel:
+    """The backbone with a new head, frozen, normalised and adapted as the arguments say."""
+    model, processor = build_model(
+        model_args.model_name_or_path,
+        labels=labels,
+        pretrained=model_args.pretrained,
+        revision=model_args.model_revision,
+    )
+    head = head_names(model)
+    plan = choose_freezing(model_args, model)
+    frozen = freeze_backbone(model, plan, head=head)
+    if args.batch_norm != "train" and not batch_norms(model):
+        logger.info("batch_norm=%s: nothing to act on, the net has no batch norm", args.batch_norm)
+    if args.batch_norm == "sync" and args.world_size == 1:
+        logger.info("batch_norm=sync: one process has nothing to synchronise")
+    model, fixed = set_policy(model, args.batch_norm)
+    callbacks = []
+    if plan in CHANGING:
+        callbacks.append(Unfreezing(plan, layer_groups(model, head=head), keep=set(fixed)))
+    if model_args.lora_rank:
+        model = add_lora(model, model_args.lora_rank, head=head)
+    frozen = sorted({*frozen, *fixed})
+    return PreparedModel(use_fast_layout(model), processor, head, frozen, callbacks)
+
+
+def choose_freezing(model_args: ModelArguments, model: PreTrainedModel) -> str:
+    """The plan asked for, except where the default makes no sense.
+
+    Random weights must all learn, some nets have no known stages, and LoRA freezes by itself.
+    """
+    by_default = model_args.freeze == ModelArguments.freeze
+    sensible = model_args.pretrained and has_layer_groups(model) and not model_args.lora_rank
+    return "none" if by_default and not sensible else model_args.freeze
+
+
+def resolve_arguments(
+    args: FruitTrainingArguments, prepared: PreparedModel, *, recorded: dict[str, Any] | None = None
+) -> FruitTrainingArguments:
+    """The arguments with what depends on the model and the machine filled in.
+
+    `recorded` are the training arguments that a resumed run began with.
+    """
+    if args.learning_rate is None:
+        args.learning_rate = default_learning_rate(prepared.model)
+    if any(callback.plan in CHANGING for callback in prepared.callbacks):
+        args.ddp_find_unused_parameters = True  # what is frozen now has no gradient yet
+    if args.device.type == "cpu" and launcher_took_threads():
+        torch.set_num_threads(cores_per_process())
+    if args.try_bf16:
+        size = input_size(prepared.processor)
+        faster = on_main_process(
+            lambda: recorded["bf16"] if recorded else bf16_is_faster(prepared.model, size)
+        )
+        if faster:
+            args = with_precision(args, "bf16")
+    return args
+
+
+def make_trainer(
+    prepared: PreparedModel,
+    datasets: FruitDatasets,
+    data_args: DataArguments,
+    args: FruitTrainingArguments,
+    **kwargs: Any,
+) -> FruitTrainer:
+    """The trainer of a prepared model on the training and validation photos."""
+    augmented = train_transform(prepared.processor, data_args.augment)
+    plain, max_pixels = EvalTransform(prepared.processor), data_args.max_image_pixels
+    callbacks = [*prepared.callbacks, *kwargs.pop("callbacks", ())]
+    model = {} if "model_init" in kwargs else {"model": prepared.model}
+    return FruitTrainer(
+        **model,
+        args=args,
+        head=prepared.head,
+        train_dataset=as_tensors(datasets["train"], augmented, max_pixels=max_pixels),
+        eval_dataset=as_tensors(datasets["validation"], plain, max_pixels=max_pixels),
+        callbacks=callbacks,
+        **kwargs,
+    )

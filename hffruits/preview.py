@@ -1,0 +1,61 @@
+"""What training will see: a grid of photos, each as validation sees it and several times augmented.
+
+Seeded, so that two presets can be compared picture by picture.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from hffruits.config import DataArguments, FruitTrainingArguments, ModelArguments
+from hffruits.models import build_model
+from hffruits.plots import draw_grid
+from hffruits.preparation import load_datasets
+from hffruits.sampling import SeededRows
+from hffruits.trainer import as_tensors, collate, make_mix
+from hffruits.transforms import EvalTransform, train_transform
+
+
+def preview(
+    data_args: DataArguments,
+    model_args: ModelArguments,
+    args: FruitTrainingArguments,
+    *,
+    file: Path,
+    photos: int = 6,
+    views: int = 7,
+) -> None:
+    """Draw `photos` rows of `views` augmented pictures into `file`; mixed ones where asked for.
+
+    Raises `InputError` for data or names that can't be used.
+    """
+    datasets = load_datasets(data_args, None, args.seed)
+    rows = datasets["train"].shuffle(seed=args.seed)
+    rows = rows.select(range(min(photos, len(rows))))
+    feature = rows.features["label"]
+    _, processor = build_model(model_args.model_name_or_path, labels=feature.names)
+    plain = as_tensors(rows, EvalTransform(processor))
+    augmented = SeededRows(
+        as_tensors(rows, train_transform(processor, data_args.augment)), seed=args.seed
+    )
+    mix = make_mix(args.mixup_alpha, args.cutmix_alpha, feature.num_classes)
+    torch.manual_seed(args.seed)
+    columns = [_pixels(collate([plain[i] for i in range(len(rows))]))]
+    for view in range(views):
+        batch = collate([augmented[view, i] for i in range(len(rows))])
+        if mix:
+            batch["pixel_values"], _ = mix(batch["pixel_values"], batch["labels"])
+        columns.append(_pixels(batch))
+    low, high = columns[0].min(), columns[0].max()
+    names = [feature.int2str(label) for label in rows["label"]]
+    pictures = [
+        (name, [np.clip((column[row] - low) / (high - low), 0, 1) for column in columns])
+        for row, name in enumerate(names)
+    ]
+    title = data_args.augment + (" + mixed" if mix else "")
+    draw_grid(pictures, ["validation", *[title] * views], file)
+
+
+def _pixels(batch: dict[str, torch.Tensor]) -> np.ndarray:
+    return batch["pixel_values"].permute(0, 2, 3, 1).numpy()  # (B, 3, H, W) -> (B, H, W, 3)
