@@ -69,6 +69,9 @@ class ModelArguments:
     )
     model_revision: str | None = _option(None, "Branch, tag or commit of a Hub model.")
     pretrained: bool = _option(True, "Start from the backbone's trained weights.")
+    image_size: int | None = _option(
+        None, "Height and width that the model sees (timm's CNNs). Default: the backbone's own."
+    )
     freeze: str = _option(
         "half",
         "Stages that keep their weights: none, half, head_only, stages:K, gradual or lp_ft.",

@@ -14,6 +14,8 @@ from timm.utils import ModelEmaV3
 from torch import nn
 from transformers import TrainerCallback
 
+from hffruits.errors import InputError
+
 AVERAGE_FILE = "ema.safetensors"
 
 
@@ -64,7 +66,10 @@ class AveragedWeights(TrainerCallback):
         )
 
     def _load(self, model: nn.Module, checkpoint: Path) -> None:
-        model.load_state_dict(load_file(checkpoint / AVERAGE_FILE))
+        file = checkpoint / AVERAGE_FILE
+        if not file.is_file():
+            raise InputError(f"{checkpoint}: has no {AVERAGE_FILE}, so its run had no ema_decay.")
+        model.load_state_dict(load_file(file))
 
 
 @torch.no_grad()

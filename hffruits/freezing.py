@@ -28,14 +28,15 @@ CHANGING = ("gradual", "lp_ft")  # plans that unfreeze as training goes on
 
 
 def freeze_backbone(model: nn.Module, plan: str, *, head: tuple[str, ...]) -> list[str]:
-    """Stop the gradient of the first groups of a backbone, as a plan begins.
+    """Stop the gradient of the first groups of a backbone for all of training.
 
     `plan` is a row of `PLANS`, or `stages:K` (the stem and K stages); `head` holds the names of
-    the classifying layers. Returns the names of the frozen parameters. Raises `InputError` for
-    another plan, and for a backbone whose stages are not known.
+    the classifying layers. Returns the names of the frozen parameters: none for `CHANGING` plans,
+    whose parameters the optimizer must know. Raises `InputError` for another plan, and for a
+    backbone whose stages are not known.
     """
     check_plan(plan)
-    if plan == "none":
+    if plan == "none" or plan in CHANGING:
         return []
     groups = layer_groups(model, head=head)
     frozen = [name for group in groups[: _frozen_groups(plan, len(groups))] for name in group]

@@ -13,7 +13,7 @@ def layer_groups(model: nn.Module, *, head: tuple[str, ...]) -> list[list[str]]:
     """Parameter names from the input on: the stem, the stages, and last the head.
 
     `head` holds the names of the classifying layers. Stages are timm's coarse groups (those of a
-    CNN, the blocks of a ViT), or the members of a transformers encoder's outermost `ModuleList`.
+    CNN, the blocks of a ViT), or the members of a transformers encoder's list of layers.
     Raises `InputError` for a model that has neither.
     """
     groups: dict[float, list[str]] = defaultdict(list)
@@ -48,11 +48,16 @@ def _stage_of_parameters(model: nn.Module) -> dict[str, int]:
 
 
 def _encoder_layers(model: nn.Module) -> tuple[str, int] | None:
-    """Path and length of the first list of layers inside an encoder."""
-    for path, module in model.named_modules():
-        if isinstance(module, nn.ModuleList) and "encoder" in path and len(module) > 1:
-            return path, len(module)
-    return None
+    """Path and length of the list of layers that holds most of the weights."""
+    lists = {
+        path: module
+        for path, module in model.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module) > 1
+    }
+    if not lists:
+        return None
+    path = max(lists, key=lambda path: sum(p.numel() for p in lists[path].parameters()))
+    return path, len(lists[path])
 
 
 def _is_timm(model: nn.Module) -> bool:

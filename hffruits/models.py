@@ -113,6 +113,19 @@ def build_model(
     return model, processor
 
 
+def resize_input(model: PreTrainedModel, size: int) -> BaseImageProcessor:
+    """Make a CNN of timm see `size` x `size` pixels from now on; returns its new processor.
+
+    Half the size is four times as fast. Raises `InputError` for nets that are built for one size.
+    """
+    if not isinstance(model, TimmWrapperForImageClassification) or not is_convolutional(model):
+        raise InputError(f"image_size={size}: this net has one size. Leave it out.")
+    if size < 32:
+        raise InputError(f"image_size={size}: too small to see anything. Take 96 or more.")
+    model.config.pretrained_cfg["input_size"] = [3, size, size]
+    return _load_processor_of(model)
+
+
 def load_model(
     name_or_path: str | Path, *, revision: str | None = None, cache_dir: Path | None = None
 ) -> ModelAndProcessor:

@@ -1,5 +1,6 @@
 """Pictures of numbers and of pictures, as PNG files. Takes plain values, draws, knows no models."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +10,21 @@ from hffruits.errors import InputError
 
 
 def draw_schedules(rates: dict[str, list[float]], file: Path) -> None:
-    """One line a schedule: the learning rate over the steps, from zero and on a log scale."""
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
-    linear, logarithmic = figure.subplots(1, 2)
-    for name, values in rates.items():
-        linear.plot(values, label=name)
-        logarithmic.plot([value if value > 0 else np.nan for value in values])
-    linear.set(xlabel="step", ylabel="learning rate", ylim=(0, None))
-    logarithmic.set(xlabel="step", ylabel="learning rate (log scale)", yscale="log")
-    figure.legend(loc="outside lower center", ncols=min(6, len(rates)), frameon=False)
+    """A panel a schedule: the learning rate over the steps, all on the same axes."""
+    across = min(4, len(rates))
+    down = math.ceil(len(rates) / across)
+    figure = Figure(figsize=(2.9 * across + 0.5, 2.1 * down + 0.4), layout="constrained")
+    panels = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
+    for axes in panels.flat[len(rates) :]:
+        axes.set_axis_off()
+    for axes, (name, values) in zip(panels.flat, rates.items(), strict=False):
+        axes.fill_between(range(len(values)), values, alpha=0.15)
+        axes.plot(values)
+        axes.set_title(name, fontsize=10)
+        axes.set_ylim(0, None)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.supxlabel("step", fontsize=9)
+    figure.supylabel("learning rate", fontsize=9)
     _save(figure, file)
 
 

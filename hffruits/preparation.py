@@ -23,7 +23,7 @@ from hffruits.distributed import on_main_process
 from hffruits.freezing import CHANGING, Unfreezing, freeze_backbone
 from hffruits.layers import has_layer_groups, layer_groups
 from hffruits.lora import add_lora
-from hffruits.models import build_model, head_names, use_fast_layout
+from hffruits.models import build_model, head_names, resize_input, use_fast_layout
 from hffruits.optim import default_learning_rate
 from hffruits.precision import bf16_is_faster
 from hffruits.run_dir import RunDir
@@ -68,6 +68,8 @@ def prepare_model(
         pretrained=model_args.pretrained,
         revision=model_args.model_revision,
     )
+    if model_args.image_size:
+        processor = resize_input(model, model_args.image_size)
     head = head_names(model)
     plan = choose_freezing(model_args, model)
     frozen = freeze_backbone(model, plan, head=head)

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from hffruits.checks import check_arguments
 from hffruits.config import DataArguments, FruitTrainingArguments, ModelArguments
-from hffruits.models import build_model
 from hffruits.plots import draw_grid
-from hffruits.preparation import load_datasets
+from hffruits.preparation import load_datasets, prepare_model
 from hffruits.sampling import SeededRows
 from hffruits.trainer import as_tensors, collate, make_mix
 from hffruits.transforms import EvalTransform, train_transform
@@ -30,11 +30,12 @@ def preview(
 
     Raises `InputError` for data or names that can't be used.
     """
+    check_arguments(data_args, model_args, args)
     datasets = load_datasets(data_args, None, args.seed)
     rows = datasets["train"].shuffle(seed=args.seed)
     rows = rows.select(range(min(photos, len(rows))))
     feature = rows.features["label"]
-    _, processor = build_model(model_args.model_name_or_path, labels=feature.names)
+    processor = prepare_model(model_args, args, feature.names).processor
     plain = as_tensors(rows, EvalTransform(processor))
     augmented = SeededRows(
         as_tensors(rows, train_transform(processor, data_args.augment)), seed=args.seed

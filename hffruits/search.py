@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformers import set_seed
-from transformers.trainer_utils import SaveStrategy
+from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from hffruits.checks import check_arguments
 from hffruits.config import DataArguments, FruitTrainingArguments, ModelArguments
@@ -64,6 +64,8 @@ def search(
     args.save_strategy, args.load_best_model_at_end = SaveStrategy.NO, False
     args.lr_scheduler_type = args.schedule  # a plain name: the Trainer keeps a field's type
     check_arguments(data_args, model_args, args)
+    if args.eval_strategy == IntervalStrategy.NO:
+        raise InputError("eval_strategy=no: a search compares validations. Set it to epoch.")
     folder.mkdir(parents=True, exist_ok=True)
     storage = f"sqlite:///{(folder / 'search.db').resolve()}"
     study = optuna.create_study(

@@ -18,6 +18,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 Transform = Callable[[Image.Image], torch.Tensor]
 _identity = nn.Identity()
+_GREY = (124, 116, 104)  # behind a turned picture: ImageNet's mean
 
 
 @dataclass(frozen=True)
@@ -53,19 +54,17 @@ class TrainTransform:
         return self.finish(pixels)
 
 
-class ColourSafeTrivialAugment(v2.TrivialAugmentWide):
-    """TrivialAugment (arXiv:2103.10158) without the operations that make other colours.
+class ColourSafeRandAugment(v2.RandAugment):
+    """RandAugment (arXiv:1909.13719) without the operations that make other colours.
 
-    Solarize, posterize, equalize, auto-contrast and the wide "color" turn a ripe fruit into an
-    unripe one.
+    Solarize, posterize, equalize, auto-contrast and "color" turn a ripe fruit into an unripe one.
     """
 
     _AUGMENTATION_SPACE: ClassVar = {
         name: how
-        for name, how in v2.TrivialAugmentWide._AUGMENTATION_SPACE.items()
-        if name in ("Identity", "ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate",
-                    "Brightness", "Contrast", "Sharpness")
-    }  # fmt: skip
+        for name, how in v2.RandAugment._AUGMENTATION_SPACE.items()
+        if name not in ("Color", "Posterize", "Solarize", "AutoContrast", "Equalize")
+    }
 
 
 @dataclass(frozen=True)
@@ -99,9 +98,9 @@ AUGMENTATIONS: dict[str, Augmentation | None] = {
         ],
     ),
     "medium": Augmentation(
-        "random crop, flip, rotation to 15 degrees, brightness and contrast, erasing",
+        "random crop, flip, rotation to 15 degrees, brightness and contrast, some erasing",
         lambda size, interpolation: [
-            v2.RandomRotation(15, interpolation=InterpolationMode.BILINEAR),
+            v2.RandomRotation(15, interpolation=InterpolationMode.BILINEAR, fill=_GREY),
             v2.RandomResizedCrop(size, scale=(0.25, 1.0), interpolation=interpolation),
             v2.RandomHorizontalFlip(),
             v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.1, hue=0.01),
@@ -109,15 +108,15 @@ AUGMENTATIONS: dict[str, Augmentation | None] = {
         v2.RandomErasing(p=0.1),
     ),
     "strong": Augmentation(
-        "random crop, flips, TrivialAugment without colour operations, colour jitter, erasing",
+        "smaller crops, both flips, RandAugment without its colour operations, more erasing",
         lambda size, interpolation: [
             v2.RandomResizedCrop(size, scale=(0.15, 1.0), interpolation=interpolation),
             v2.RandomHorizontalFlip(),
             v2.RandomVerticalFlip(p=0.2),
-            ColourSafeTrivialAugment(),
-            v2.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.2, hue=0.02),
+            ColourSafeRandAugment(num_ops=2, magnitude=9, fill=_GREY),
+            v2.ColorJitter(saturation=0.2, hue=0.02),
         ],
-        v2.RandomErasing(p=0.25),
+        v2.RandomErasing(p=0.25, scale=(0.02, 0.2)),
     ),
 }
 

@@ -1,6 +1,8 @@
 """Pictures, folders and one small trained model that several test files share."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +15,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may wait for the network
 from hffruits.config import DataArguments, FruitTrainingArguments, ModelArguments
 from hffruits.drawing import FRUITS, draw_fruit
 
+ROOT = Path(__file__).parents[1]
 COLOURS = {"Apple": "red", "Banana": "yellow", "Lime": "lime", "Plum": "purple"}
 
 
@@ -71,7 +74,7 @@ def quick_arguments(
     fixed = {"bf16": False}  # else each run would try which precision is quicker just then
     options = quick | fixed | options
     if options.get("eval_strategy") == "no":  # then there is no best epoch to keep
-        options |= {"save_strategy": "no", "load_best_model_at_end": False}
+        options = {"save_strategy": "no", "load_best_model_at_end": False} | options
     return (
         DataArguments(data_dir=str(data_dir)),
         model or ModelArguments(),
@@ -87,3 +90,20 @@ def trained(drawn_fruits: Path, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "drawn"
     train(*quick_arguments(drawn_fruits, folder))
     return folder
+
+
+def tiny_arguments(
+    data_dir: Path, output_dir: Path, *, model: ModelArguments | None = None, **options
+) -> tuple[DataArguments, ModelArguments, FruitTrainingArguments]:
+    """Arguments of a run that takes a second: a net of 0.4 M random weights on 32 pixels."""
+    tiny = {"eval_strategy": "no", "disable_tqdm": True, "per_device_train_batch_size": 8}
+    tiny_net = ModelArguments("test_efficientnet", pretrained=False, image_size=32, freeze="none")
+    return quick_arguments(data_dir, output_dir, model=model or tiny_net, **tiny | options)
+
+
+def launch_two(arguments: list[str | Path]) -> subprocess.CompletedProcess:
+    """Run `hffruits train` on two CPU processes, as `accelerate launch` does it."""
+    launch = [Path(sys.executable).with_name("accelerate"), "launch", "--cpu", "--num_processes=2"]
+    silent = ["--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no"]
+    command = [*launch, *silent, ROOT / "scripts" / "train.py", *arguments]
+    return subprocess.run(command, capture_output=True, text=True)

@@ -10,20 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import quick_arguments
+from conftest import launch_two, quick_arguments
 from transformers import EvalPrediction
 
 from hffruits.config import ModelArguments
 from hffruits.data import load_fruits
 from hffruits.errors import InputError
 from hffruits.models import build_model, load_model
-from hffruits.optim import decayed_parameters, default_learning_rate
 from hffruits.predict import FruitClassifier
 from hffruits.train import evaluate_artifact, train
 from hffruits.trainer import FruitTrainer, as_tensors
 from hffruits.transforms import EvalTransform
-
-ROOT = Path(__file__).parents[1]
 
 
 def read(file: Path) -> dict:
@@ -202,14 +199,6 @@ def test_impossible_arguments_stop_before_the_data_is_read(tmp_path, options, me
         train(*quick_arguments(tmp_path / "no data", tmp_path / "run", **options))
 
 
-def launch_two(arguments: list[str | Path]) -> subprocess.CompletedProcess:
-    """Run `hffruits train` on two CPU processes, as `accelerate launch` does it."""
-    launch = [Path(sys.executable).with_name("accelerate"), "launch", "--cpu", "--num_processes=2"]
-    silent = ["--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no"]
-    command = [*launch, *silent, ROOT / "scripts" / "train.py", *arguments]
-    return subprocess.run(command, capture_output=True, text=True)
-
-
 @pytest.mark.slow
 def test_two_processes_train_one_model_and_count_each_sample_once(drawn_fruits, tmp_path):
     folder = tmp_path / "two"
@@ -252,30 +241,3 @@ def test_of_epochs_that_validation_cannot_tell_apart_the_later_is_kept(drawn_fru
     assert steady(0, 80) == pytest.approx(0.80)
     assert steady(100, 80) == pytest.approx(0.80 + 2 * 0.04)  # sqrt(0.8 * 0.2 / 100)
     assert steady(100, 79) > steady(50, 80) > steady(100, 70)
-
-
-# ---- which weights decay, and how fast they learn ----
-
-
-def test_weight_decay_leaves_out_norms_biases_and_position_embeddings():
-    model, _ = build_model("test_vit", labels=["a", "b"], pretrained=False)
-    decayed = set(decayed_parameters(model))
-    for name, weight in model.named_parameters():
-        left_out = weight.ndim < 2 or "pos_embed" in name or "cls_token" in name
-        assert (name in decayed) != left_out, name
-
-
-def test_weight_decay_reaches_the_optimizers_groups(drawn_fruits, tmp_path):
-    options = {"learning_rate": 1e-3, "weight_decay": 0.3, "eval_strategy": "no"}
-    args = quick_arguments(drawn_fruits, tmp_path, **options)[2]
-    model, _ = build_model(labels=["a", "b"])
-    groups = FruitTrainer(model=model, args=args).create_optimizer().param_groups
-    assert [group["weight_decay"] for group in groups] == [0.3, 0.0]
-    assert all(weight.ndim > 1 for weight in groups[0]["params"])
-    assert all(weight.ndim < 2 for weight in groups[1]["params"])
-
-
-def test_nets_with_batch_norm_learn_faster():
-    assert default_learning_rate(build_model(labels=["a", "b"])[0]) == 1e-3
-    vit, _ = build_model("test_vit", labels=["a", "b"], pretrained=False)
-    assert default_learning_rate(vit) == 1e-4

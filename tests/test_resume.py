@@ -1,0 +1,123 @@
+"""A run that is killed in mid-epoch and resumed ends as if nothing had happened, to the bit."""
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import traceback
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import quick_arguments, tiny_arguments
+from safetensors.torch import load_file
+from transformers import TrainerCallback
+
+from hffruits.errors import InputError
+from hffruits.schedules import KNOWN
+from hffruits.train import train
+from hffruits.trainer import FruitTrainer
+
+EVERYTHING = {  # 32 photos: 4 steps an epoch, 12 in all, validation and a checkpoint every 3
+    "num_train_epochs": 3, "save_strategy": "steps", "save_steps": 3, "eval_strategy": "steps",
+    "eval_steps": 3, "logging_steps": 1, "ema_decay": 0.9, "mixup_alpha": 0.2, "cutmix_alpha": 1.0,
+    "mix_probability": 0.7, "balanced_sampler": True, "save_total_limit": None,
+}  # fmt: skip
+KILLED_AT = 8  # the last checkpoint is of step 6: in mid-epoch
+
+
+class Kill(TrainerCallback):
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == KILLED_AT:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def run(data_dir: Path, folder: Path, options: dict, *, kill: bool = False) -> None:
+    """One training, in a process of its own."""
+    torch.set_num_threads(1)
+    if kill:
+        start = FruitTrainer.__init__
+
+        def start_and_kill(self, *args, callbacks=(), **kwargs):
+            start(self, *args, callbacks=[*callbacks, Kill()], **kwargs)
+
+        FruitTrainer.__init__ = start_and_kill
+    try:
+        arguments = tiny_arguments(data_dir, folder, **EVERYTHING | options)
+        arguments[0].augment = "medium"
+        train(*arguments)
+    except Exception:
+        traceback.print_exc()
+        raise
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """Processes that begin with everything imported and nothing computed."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["hffruits.train", "conftest", "test_resume"])
+    return context
+
+
+def finish(processes, *arguments, **keywords) -> int:
+    process = processes.Process(target=run, args=arguments, kwargs=keywords)
+    process.start()
+    process.join(120)
+    return process.exitcode
+
+
+def log_of(folder: Path) -> list[dict]:
+    timing = ("runtime", "per_second", "total_flos", "train_loss")
+    log = json.loads((folder / "log_history.json").read_text())
+    return [
+        {name: value for name, value in row.items() if not name.endswith(timing)} for row in log
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("schedule", KNOWN)
+def test_a_killed_and_resumed_run_equals_an_unbroken_one(
+    processes, drawn_fruits, tmp_path, schedule
+):
+    options = {"lr_scheduler_type": schedule}
+    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
+    assert finish(processes, drawn_fruits, unbroken, options) == 0
+    assert finish(processes, drawn_fruits, broken, options, kill=True) == -signal.SIGKILL
+    assert not (broken / "model.safetensors").exists()
+    resume = options | {"resume_from_checkpoint": "last"}
+    assert finish(processes, drawn_fruits, broken, resume) == 0
+    expected, got = (load_file(folder / "model.safetensors") for folder in (unbroken, broken))
+    for name, value in expected.items():
+        assert torch.equal(value, got[name]), name
+    assert log_of(broken) == log_of(unbroken)
+    metrics = [json.loads((folder / "metrics.json").read_text()) for folder in (unbroken, broken)]
+    for split in ("validation", "test"):
+        assert metrics[0][split] == metrics[1][split]
+
+
+def test_a_run_is_not_resumed_with_other_options(trained, drawn_fruits):
+    for options, message in [
+        ({"weight_decay": 0.2}, r"weight_decay=0.2: the run began with 0.05. Resume with "
+                                r"--weight_decay 0.05"),
+        ({"lr_scheduler_type": "step"}, "lr_scheduler_type=step: the run began with cosine"),
+        ({"ema_decay": 0.9}, "ema_decay=0.9: the run began with 0.0"),
+    ]:  # fmt: skip
+        options |= {"resume_from_checkpoint": "last"}
+        with pytest.raises(InputError, match=message):
+            train(*quick_arguments(drawn_fruits, trained, **options))
+
+
+def test_the_precision_of_a_resumed_run_is_not_tried_anew(
+    trained, drawn_fruits, tmp_path, monkeypatch
+):
+    def fail(*args, **kwargs):
+        raise AssertionError("tried")
+
+    monkeypatch.setattr("hffruits.preparation.bf16_is_faster", fail)
+    folder = tmp_path / "run"
+    shutil.copytree(trained, folder)
+    arguments = quick_arguments(drawn_fruits, folder, resume_from_checkpoint="last")
+    arguments[2].try_bf16 = True
+    train(*arguments)
+    assert json.loads((folder / "training_args.json").read_text())["training"]["bf16"] is False

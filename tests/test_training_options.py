@@ -1,0 +1,169 @@
+"""Options of a run that need a whole run to be seen: plans, LoRA, stopping, compiling, recipes."""
+
+import json
+from itertools import pairwise
+
+import pytest
+import torch
+import yaml
+from conftest import launch_two, tiny_arguments
+from safetensors.torch import load_file
+
+from hffruits.config import RECIPES, ModelArguments, parse_train_arguments
+from hffruits.errors import InputError
+from hffruits.models import build_model, load_model
+from hffruits.predict import FruitClassifier
+from hffruits.train import train
+
+TINY_CNN = {"pretrained": False, "image_size": 32}
+
+
+def log_of(folder) -> list[dict]:
+    return json.loads((folder / "log_history.json").read_text())
+
+
+# ---- unfreezing ----
+
+
+def changed_layers(folder, step: int, before: int = 0) -> set[str]:
+    """The stages that have learned between two checkpoints."""
+    now = load_file(folder / f"checkpoint-{step}" / "model.safetensors")
+    then = load_file(folder / f"checkpoint-{before}" / "model.safetensors")
+    return {
+        ".".join(name.split(".")[1:3]) if ".blocks." in name else name.split(".")[1]
+        for name in now
+        if name.endswith("weight") and not torch.equal(now[name], then[name])
+    }
+
+
+def steps_of_plan(data_dir, folder, plan: str):
+    arguments = tiny_arguments(
+        data_dir, folder, model=ModelArguments("test_efficientnet", freeze=plan, **TINY_CNN),
+        max_steps=10, save_strategy="steps", save_steps=1, save_total_limit=None, warmup_steps=0,
+    )  # fmt: skip
+    train(*arguments)
+
+
+def test_the_head_learns_first_and_then_all(drawn_fruits, tmp_path):
+    steps_of_plan(drawn_fruits, tmp_path, "lp_ft")
+    assert changed_layers(tmp_path, 2, 1) == {"classifier"}
+    assert {"conv_stem", "blocks.0", "classifier"} <= changed_layers(tmp_path, 4, 3)
+
+
+def test_gradual_unfreezing_goes_from_the_head_to_the_stem(drawn_fruits, tmp_path):
+    steps_of_plan(drawn_fruits, tmp_path, "gradual")
+    learning = [changed_layers(tmp_path, step + 1, step) for step in range(1, 7)]
+    assert all(earlier <= later for earlier, later in pairwise(learning))
+    assert "conv_stem" not in learning[0] and "classifier" in learning[0]
+    assert "conv_stem" in learning[-1]
+
+
+@pytest.mark.slow
+def test_two_processes_unfreeze_alike(drawn_fruits, tmp_path):
+    options = ["--model_name_or_path=test_efficientnet", "--pretrained=false", "--image_size=32",
+               "--freeze=lp_ft", "--max_steps=6", "--per_device_train_batch_size=4",
+               "--ema_decay=0.9", "--mixup_alpha=0.2", "--eval_strategy=no", "--save_strategy=no",
+               "--load_best_model_at_end=false"]  # fmt: skip
+    done = launch_two([drawn_fruits, "--output_dir", tmp_path / "two", *options])
+    assert done.returncode == 0, done.stderr
+    torch.manual_seed(42)
+    fresh, _ = build_model(
+        "test_efficientnet", labels=load_labels(tmp_path / "two"), pretrained=False
+    )
+    tuned = load_model(tmp_path / "two")[0].state_dict()
+    assert not torch.equal(tuned["timm_model.conv_stem.weight"],
+                           fresh.state_dict()["timm_model.conv_stem.weight"])  # fmt: skip
+
+
+def load_labels(folder) -> list[str]:
+    return list(load_model(folder)[0].config.id2label.values())
+
+
+# ---- LoRA ----
+
+
+def test_lora_is_merged_into_a_plain_checkpoint(drawn_fruits, tmp_path):
+    torch.manual_seed(0)
+    vit = ModelArguments("test_vit", pretrained=False, lora_rank=2)
+    options = {"eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": True}
+    train(*tiny_arguments(drawn_fruits, tmp_path, model=vit, ema_decay=0.5, **options))
+    plain, _ = build_model("test_vit", labels=["a", "b", "c", "d"], pretrained=False)
+    saved = load_file(tmp_path / "model.safetensors")
+    assert saved.keys() == plain.state_dict().keys()
+    measured = json.loads((tmp_path / "metrics.json").read_text())["model"]
+    assert measured["frozen_parameters"] > 0.8 * measured["parameters"]
+    assert FruitClassifier.from_pretrained(tmp_path).labels == load_labels(tmp_path)
+
+
+def test_lora_needs_a_net_of_linear_layers(drawn_fruits, tmp_path):
+    model = ModelArguments("test_efficientnet", pretrained=False, lora_rank=2)
+    with pytest.raises(InputError, match="most weights here are in convolutions"):
+        train(*tiny_arguments(drawn_fruits, tmp_path, model=model))
+
+
+# ---- the rest ----
+
+
+def test_training_stops_early_when_validation_no_longer_gains(drawn_fruits, tmp_path):
+    options = {
+        "num_train_epochs": 20, "eval_strategy": "epoch", "save_strategy": "epoch",
+        "load_best_model_at_end": True, "early_stopping_patience": 2, "learning_rate": 1e-12,
+        "metric_for_best_model": "accuracy",
+    }  # fmt: skip
+    train(*tiny_arguments(drawn_fruits, tmp_path, **options))
+    training = json.loads((tmp_path / "metrics.json").read_text())["training"]
+    assert training["epochs"] == 3 and training["best_epoch"] == 1
+
+
+@pytest.mark.parametrize("name", ["test_efficientnet", "test_vit"])
+def test_checkpointed_activations_give_the_same_weights(drawn_fruits, tmp_path, name):
+    weights = []
+    for checkpointing in (False, True):
+        folder = tmp_path / str(checkpointing)
+        model = ModelArguments(name, pretrained=False, freeze="none")
+        options = {"activation_checkpointing": checkpointing, "optim": "sgd", "max_steps": 2}
+        train(*tiny_arguments(drawn_fruits, folder, model=model, **options))
+        weights.append(load_file(folder / "model.safetensors"))
+    for key, value in weights[0].items():
+        if "running" not in key and "num_batches" not in key:  # these see both passes
+            assert torch.allclose(value, weights[1][key], atol=1e-4), key
+
+
+def test_another_image_size_is_what_the_artifact_sees(drawn_fruits, tmp_path):
+    train(*tiny_arguments(drawn_fruits, tmp_path, max_steps=1))
+    _, processor = load_model(tmp_path)
+    assert processor(torch.zeros(3, 90, 70), return_tensors="pt")["pixel_values"].shape[2:] == (
+        32, 32,
+    )  # fmt: skip
+    vit = ModelArguments("test_vit", pretrained=False, image_size=96)
+    with pytest.raises(InputError, match="image_size=96: this net has one size"):
+        train(*tiny_arguments(drawn_fruits, tmp_path / "vit", model=vit))
+
+
+@pytest.mark.slow
+def test_a_compiled_model_learns_and_is_saved_plain(drawn_fruits, tmp_path):
+    options = {"torch_compile": True, "ema_decay": 0.9, "max_steps": 3}
+    train(*tiny_arguments(drawn_fruits, tmp_path, **options))
+    names = load_file(tmp_path / "model.safetensors").keys()
+    assert not [name for name in names if "_orig_mod" in name]
+    assert [row for row in log_of(tmp_path) if "train_loss" in row]
+
+
+@pytest.mark.parametrize("name", ["fast", "balanced", "best"])
+def test_a_recipe_is_readable_and_any_flag_overrides_it(name):
+    text = RECIPES[name].read_text(encoding="utf-8")
+    assert "test top-1" in text  # what it gave on real photos
+    values = yaml.safe_load(text)
+    data, model, training = parse_train_arguments(["--recipe", name])
+    for key, value in values.items():
+        group = next(group for group in (data, model, training) if key in vars(group))
+        assert getattr(group, key) == value, key
+    overridden = parse_train_arguments(["--recipe", name, "--num_train_epochs", "1.5"])
+    assert overridden[2].num_train_epochs == 1.5
+
+
+def test_an_unknown_recipe_lists_the_known_ones(capsys):
+    with pytest.raises(SystemExit) as stop:
+        parse_train_arguments(["--recipe", "quick"])
+    assert stop.value.code == 2
+    assert "Known: balanced, best, fast" in capsys.readouterr().err
