@@ -7,13 +7,13 @@ from timm.layers import convert_sync_batchnorm
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-POLICIES = {
-    "train": "statistics and weights follow the training batches",
-    "freeze": "statistics and weights stay as they were pretrained",
-    "freeze_stats": "statistics stay, weights learn",
-    "sync": "statistics over the batches of all processes (GPUs)",
-    "recalibrate": "as train; at the end, statistics anew from clean training images",
-}
+POLICIES = (
+    "train",  # statistics and weights follow the training batches
+    "freeze",  # statistics and weights stay as they were pretrained
+    "freeze_stats",  # statistics stay, weights learn
+    "sync",  # statistics over the batches of all processes, on GPUs
+    "recalibrate",  # as train; at the end, statistics anew from clean training images
+)
 
 
 def batch_norms(model: nn.Module) -> dict[str, _BatchNorm]:
@@ -22,7 +22,7 @@ def batch_norms(model: nn.Module) -> dict[str, _BatchNorm]:
 
 
 def set_policy(model: nn.Module, policy: str) -> tuple[nn.Module, list[str]]:
-    """The model under a row of `POLICIES`, and the names of the parameters that this froze."""
+    """The model under one of `POLICIES`, and the names of the parameters that this froze."""
     frozen = []
     if policy == "freeze":
         for path, norm in batch_norms(model).items():
@@ -53,7 +53,9 @@ def recalibrate(model: nn.Module, batches: Iterable[torch.Tensor]) -> None:
     `batches` are pixels (B, 3, H, W). Unlike `torch.optim.swa_utils.update_bn`, frozen norms keep
     their statistics, and dropout stays off.
     """
-    norms = [norm for norm in batch_norms(model).values() if norm.weight.requires_grad]
+    norms = [
+        norm for norm in batch_norms(model).values() if not norm.affine or norm.weight.requires_grad
+    ]
     model.eval()
     momenta = [norm.momentum for norm in norms]
     for norm in norms:

@@ -15,7 +15,7 @@ from hffruits.losses import CLASS_WEIGHTS
 from hffruits.metrics import METRIC_NAMES
 from hffruits.models import find_model
 from hffruits.optim import check_optimizer
-from hffruits.schedules import BY_VALIDATION, KNOWN
+from hffruits.schedules import BY_VALIDATION, SCHEDULE_NAMES
 from hffruits.transforms import AUGMENTATIONS
 
 Arguments = tuple[DataArguments, ModelArguments, FruitTrainingArguments]
@@ -23,7 +23,7 @@ Arguments = tuple[DataArguments, ModelArguments, FruitTrainingArguments]
 # field -> its known values
 _CHOICES: dict[str, tuple[str, ...]] = {
     "augment": tuple(AUGMENTATIONS),
-    "lr_scheduler_type": KNOWN,
+    "lr_scheduler_type": SCHEDULE_NAMES,
     "clip_mode": tuple(CLIP_MODES),
     "batch_norm": tuple(POLICIES),
     "class_weights": tuple(CLASS_WEIGHTS),
@@ -35,6 +35,8 @@ _RANGES: dict[str, tuple[str, Callable[[float], bool]]] = {
     "num_train_epochs": ("more than 0", lambda value: value > 0),
     "per_device_train_batch_size": ("more than 0", lambda value: value > 0),
     "per_device_eval_batch_size": ("more than 0", lambda value: value > 0),
+    "image_size": ("32 or more", lambda value: value is None or value >= 32),
+    "train_image_size": ("32 or more", lambda value: value is None or value >= 32),
     "gradient_accumulation_steps": ("more than 0", lambda value: value > 0),
     "learning_rate": ("more than 0", lambda value: value is None or value > 0),
     "weight_decay": ("0 or more", lambda value: value >= 0),
@@ -59,14 +61,22 @@ _CONFLICTS: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
         "balanced_sampler and class_weights: rare classes would count twice. Use one of them.",
     ),
     (
+        lambda data, model, args: model.train_image_size and data.augment == "none",
+        "train_image_size and augment=none: without crops, training sees what validation sees. "
+        "Use one of them.",
+    ),
+    (
         lambda data, model, args: args.early_stopping_patience and not _validates(args),
         "early_stopping_patience: needs validation and the best model. Set eval_strategy to epoch "
         "and load_best_model_at_end to true.",
     ),
     (
-        lambda data, model, args: args.schedule in BY_VALIDATION and not _validates(args),
-        "lr_scheduler_type: reduce_lr_on_plateau and greedy follow the validation. Set "
-        "eval_strategy to epoch.",
+        lambda data, model, args: (
+            args.metric_for_best_model == "steady_accuracy"
+            and (args.early_stopping_patience or args.schedule in BY_VALIDATION)
+        ),
+        "metric_for_best_model=steady_accuracy: grows with every epoch, so it can't tell when "
+        "training has stopped to gain. Use accuracy or loss.",
     ),
     (
         lambda data, model, args: model.lora_rank and model.freeze not in ("none", "half"),
@@ -84,6 +94,17 @@ _CONFLICTS: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
     (
         lambda data, model, args: model.freeze == "head_only" and args.layer_decay < 1,
         "freeze=head_only and layer_decay: only one layer learns. Use one of them.",
+    ),
+    (
+        lambda data, model, args: model.freeze == "head_only" and args.batch_norm != "train",
+        "freeze=head_only and batch_norm: frozen norms keep their statistics. Leave batch_norm "
+        "out.",
+    ),
+    (
+        lambda data, model, args: (
+            args.mix_probability < 1 and not (args.mixup_alpha or args.cutmix_alpha)
+        ),
+        "mix_probability: nothing is mixed. Set mixup_alpha or cutmix_alpha.",
     ),
     (
         lambda data, model, args: args.ema_decay and (args.fsdp or args.deepspeed),
@@ -150,6 +171,11 @@ def check_arguments(
         find_model(model_args.model_name_or_path, revision=model_args.model_revision)
 
 
+def takes_layer_decay(model_args: ModelArguments, plan: str, args: FruitTrainingArguments) -> bool:
+    """Whether a layer decay goes with this freezing plan and optimizer, and without LoRA."""
+    return plan != "head_only" and not model_args.lora_rank and not _own_groups(args.optim)
+
+
 # What may differ when a run goes on: where it writes, what it prints, how it is spread.
 _FREE = {
     "output_dir", "overwrite_output_dir", "resume_from_checkpoint", "max_bad_fraction",
@@ -157,12 +183,18 @@ _FREE = {
     "dataloader_num_workers", "report_to", "split_lists", "validation_fraction", "test_fraction",
     "remove_unused_columns",
 }  # fmt: skip
+# Fields of transformers' own that change what is learned.
+_SAME = {
+    "seed", "gradient_accumulation_steps", "max_steps", "lr_scheduler_kwargs", "optim_args", "fp16",
+    "adam_beta1", "adam_beta2", "adam_epsilon", "eval_steps", "dataloader_drop_last",
+}  # fmt: skip
 
 
 def check_same_run(recorded: dict[str, dict[str, Any]], arguments: Arguments) -> None:
     """Raise `InputError` where a resumed run would go on otherwise than it began."""
     for group, values in zip(("data", "model", "training"), arguments, strict=True):
-        for name in set(type(values).__annotations__) - _FREE:
+        same = _SAME if group == "training" else set()
+        for name in sorted(set(type(values).__annotations__) - _FREE | same):
             now, then = getattr(values, name, None), recorded[group].get(name)
             now = getattr(now, "value", now)
             chosen_later = name == "learning_rate" and now is None

@@ -111,7 +111,7 @@ def _without(argv: list[str], *names: str) -> list[str]:
     """A command line without some of its flags and their values."""
     flags = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for name in names:
-        flags.add_argument(f"--{name}")
+        flags.add_argument(f"--{name}", f"--{name.replace('_', '-')}")
     return flags.parse_known_args(argv)[1]
 
 

@@ -24,6 +24,7 @@ from transformers.training_args import OptimizerNames
 
 from hffruits.images import MAX_PIXELS
 from hffruits.precision import cpu_has_bf16, gpu_has_bf16
+from hffruits.schedules import BY_VALIDATION
 
 
 def _option(default: object, help: str, **argparse_options: object):
@@ -72,6 +73,9 @@ class ModelArguments:
     image_size: int | None = _option(
         None, "Height and width that the model sees (timm's CNNs). Default: the backbone's own."
     )
+    train_image_size: int | None = _option(
+        None, "Height and width in training alone (CNNs); a little smaller is faster and no worse."
+    )
     freeze: str = _option(
         "half",
         "Stages that keep their weights: none, half, head_only, stages:K, gradual or lp_ft.",
@@ -95,7 +99,7 @@ class FruitTrainingArguments(TrainingArguments):
         nargs="?",
         const="last",
     )
-    num_train_epochs: float = _option(12, "How often training sees every picture.")
+    num_train_epochs: float = _option(16, "How often training sees every picture.")
     per_device_train_batch_size: int = _option(32, "Pictures a step, on each device.")
     per_device_eval_batch_size: int = _option(64, "Pictures a step in evaluation, on each device.")
     learning_rate: float | None = _option(
@@ -123,8 +127,10 @@ class FruitTrainingArguments(TrainingArguments):
     batch_norm: str = _option(
         "train", "Batch norm: train, freeze, freeze_stats, sync (GPUs) or recalibrate."
     )
-    ema_decay: float = _option(
-        0.0, "Keep this moving average of the weights (0.99 to 0.9999), with warmup; 0 for none."
+    ema_decay: float | None = _option(
+        None,
+        "Keep this moving average of the weights, with warmup; 0 for none. Default: 0.995, but "
+        "none under FSDP and DeepSpeed, which divide the weights.",
     )
     label_smoothing_factor: float = _option(0.1, "Share of each label spread over all classes.")
     mixup_alpha: float = _option(0.0, "Blend pairs of pictures and labels (0.2 is usual).")
@@ -149,9 +155,10 @@ class FruitTrainingArguments(TrainingArguments):
     save_total_limit: int | None = _option(2, "How many checkpoints to keep; the best one is kept.")
     load_best_model_at_end: bool = _option(True, "End with the best epoch, not with the last one.")
     metric_for_best_model: str | None = _option(
-        "steady_accuracy",
-        "What makes an epoch the best: accuracy, top5_accuracy, macro_f1, loss, or accuracy where "
-        "a later epoch wins over one that is better by less than two standard errors.",
+        None,
+        "What makes an epoch the best: accuracy, top5_accuracy, macro_f1, loss, or steady_accuracy "
+        "(default), where a later epoch wins over one that is better by less than two standard "
+        "errors. Early stopping and reduce_lr_on_plateau default to accuracy.",
     )
     logging_steps: float = _option(10, "Steps between two reports of the loss.")
     dataloader_num_workers: int | None = _option(
@@ -176,8 +183,13 @@ class FruitTrainingArguments(TrainingArguments):
             self.dataloader_persistent_workers = self.dataloader_num_workers > 0
         if not has_gpu:
             self.dataloader_pin_memory = False
+        if self.ema_decay is None:
+            self.ema_decay = 0.0 if self.fsdp or self.deepspeed else 0.995
         if self.early_stopping_patience:
             self.restore_callback_states_from_checkpoint = True
+        if self.metric_for_best_model is None:
+            follows = self.early_stopping_patience or self.schedule in BY_VALIDATION
+            self.metric_for_best_model = "accuracy" if follows else "steady_accuracy"
         # transformers would refuse names that are ours, and make a default folder of its own
         own = {"output_dir": self.output_dir}
         for name, stand_in in (("optim", "adamw_torch"), ("lr_scheduler_type", "constant")):

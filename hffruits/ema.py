@@ -74,5 +74,6 @@ class AveragedWeights(TrainerCallback):
 
 @torch.no_grad()
 def _copy(source: nn.Module, target: nn.Module) -> None:
+    values = source.state_dict()
     for name, value in target.state_dict().items():
-        value.copy_(source.state_dict()[name])
+        value.copy_(values[name])

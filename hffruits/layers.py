@@ -25,14 +25,13 @@ def layer_groups(model: nn.Module, *, head: tuple[str, ...]) -> list[list[str]]:
 
 def has_layer_groups(model: nn.Module) -> bool:
     """True where `layer_groups` knows the stages."""
-    return _is_timm(model) or _encoder_layers(model) is not None
+    return _timm_stages(model) is not None or _encoder_layers(model) is not None
 
 
 def _stage_of_parameters(model: nn.Module) -> dict[str, int]:
-    if _is_timm(model):
-        net = model.timm_model
-        stages = group_parameters(net, net.group_matcher(coarse=True), reverse=True)
-        return {f"timm_model.{name}": stage for name, stage in stages.items()}
+    stages = _timm_stages(model)
+    if stages is not None:
+        return stages
     found = _encoder_layers(model)
     if found is None:
         raise InputError(f"{type(model).__name__}: its stages are not known. Use freeze=none.")
@@ -60,5 +59,14 @@ def _encoder_layers(model: nn.Module) -> tuple[str, int] | None:
     return path, len(lists[path])
 
 
-def _is_timm(model: nn.Module) -> bool:
-    return "timm_model" in dict(model.named_children())
+def _timm_stages(model: nn.Module) -> dict[str, int] | None:
+    """Stage by parameter name; None for the few nets whose stages timm does not tell."""
+    net = dict(model.named_children()).get("timm_model")
+    matcher = getattr(net, "group_matcher", None)
+    if matcher is None:
+        return None
+    try:
+        stages = group_parameters(net, matcher(coarse=True), reverse=True)
+    except AssertionError:  # rdnet has no coarse stages
+        return None
+    return {f"timm_model.{name}": stage for name, stage in stages.items()}

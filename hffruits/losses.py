@@ -25,7 +25,8 @@ class ClassificationLoss:
             targets = targets * self.class_weights.to(logits)
         log_p = logits.log_softmax(1)
         if self.focal_gamma:
-            targets = targets * (1 - log_p.exp()) ** self.focal_gamma
+            # away from 0, where a power below 1 has no slope
+            targets = targets * (1 - log_p.exp()).clamp(min=1e-6) ** self.focal_gamma
         return -(targets * log_p).sum(1).mean()
 
 

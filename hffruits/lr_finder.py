@@ -14,6 +14,7 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from hffruits.checks import check_arguments
 from hffruits.config import DataArguments, FruitTrainingArguments, ModelArguments
+from hffruits.errors import InputError
 from hffruits.plots import draw_lr_range
 from hffruits.preparation import load_datasets, make_trainer, prepare_model, resolve_arguments
 
@@ -44,13 +45,20 @@ def find_lr(
 
     Raises `InputError` as training would.
     """
+    if not (0 < lowest < highest < math.inf and steps >= 10):
+        raise InputError(
+            f"lowest={lowest:g}, highest={highest:g}, steps={steps}: give 0 < lowest < highest and "
+            "10 steps or more."
+        )
     args = copy.copy(training_args)
+    args.metric_for_best_model = "accuracy"
     args.learning_rate, args.max_steps, args.warmup_steps = lowest, steps, 0
     args.lr_scheduler_type = "exponential"
     args.lr_scheduler_kwargs = {"gamma": (highest / lowest) ** (1 / max(1, steps - 1))}
     args.eval_strategy, args.save_strategy = IntervalStrategy.NO, SaveStrategy.NO
     args.load_best_model_at_end, args.early_stopping_patience = False, 0
     args.logging_steps, args.ema_decay = 1, 0.0
+    args.logging_nan_inf_filter = False  # it would log a loss that is not a number as 0
     args.output_dir = args.output_dir or str(file.parent)
     check_arguments(data_args, model_args, args)
     set_seed(args.seed)
@@ -68,8 +76,14 @@ def find_lr(
 
 
 def suggest(rates: list[float], losses: list[float]) -> float:
-    """The rate at which the smoothed loss falls most steeply, before its minimum."""
-    curve = np.asarray(smooth(losses))
+    """The rate at which the smoothed loss falls most steeply, before its minimum.
+
+    What comes after the first loss that is not a number does not count.
+    """
+    finite = int(np.argmin(np.isfinite([*losses, math.nan])))
+    curve = np.asarray(smooth(losses[:finite]))
+    if len(curve) < 2:
+        raise InputError(f"lowest={rates[0]:g}: the loss is no number from the start. Go lower.")
     until = max(2, int(curve.argmin()) + 1)
     slope = np.gradient(curve[:until], np.log(rates[:until]))
     return rates[int(slope.argmin())]

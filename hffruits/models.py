@@ -118,10 +118,8 @@ def resize_input(model: PreTrainedModel, size: int) -> BaseImageProcessor:
 
     Half the size is four times as fast. Raises `InputError` for nets that are built for one size.
     """
-    if not isinstance(model, TimmWrapperForImageClassification) or not is_convolutional(model):
+    if not isinstance(model, TimmWrapperForImageClassification) or not takes_any_size(model):
         raise InputError(f"image_size={size}: this net has one size. Leave it out.")
-    if size < 32:
-        raise InputError(f"image_size={size}: too small to see anything. Take 96 or more.")
     model.config.pretrained_cfg["input_size"] = [3, size, size]
     return _load_processor_of(model)
 
@@ -214,6 +212,12 @@ def is_convolutional(model: nn.Module) -> bool:
     A ViT has one convolution (its patch embedding).
     """
     return sum(isinstance(module, nn.Conv2d) for module in model.modules()) > 4
+
+
+def takes_any_size(model: PreTrainedModel) -> bool:
+    """True for convolutional nets, but for those hybrids that timm knows to have one size."""
+    config = getattr(model.config, "pretrained_cfg", None) or {}
+    return is_convolutional(model) and not config.get("fixed_input_size", False)
 
 
 def head_names(model: PreTrainedModel) -> tuple[str, ...]:

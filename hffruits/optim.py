@@ -5,7 +5,9 @@ from typing import Any
 import yaml
 from timm.optim import get_optimizer_class, get_optimizer_info, list_optimizers
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
+from transformers import TrainingArguments
 from transformers.training_args import OptimizerNames
 
 from hffruits.errors import InputError
@@ -28,8 +30,12 @@ def decayed_parameters(model: nn.Module) -> list[str]:
     return [
         name
         for name, parameter in model.named_parameters()
-        if parameter.ndim > 1 and name not in kept_out
+        if parameter.ndim > 1 and name not in kept_out and not name.endswith(_EMBEDDINGS)
     ]
+
+
+# what transformers calls them
+_EMBEDDINGS = ("position_embeddings", "cls_token", "mask_token", "distillation_token")
 
 
 def default_learning_rate(model: nn.Module) -> float:
@@ -37,7 +43,7 @@ def default_learning_rate(model: nn.Module) -> float:
 
     Nets with batch norm bear ten times what those with layer norm do.
     """
-    has_batch_norm = any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+    has_batch_norm = any(isinstance(module, _BatchNorm) for module in model.modules())
     return 1e-3 if has_batch_norm else 1e-4
 
 
@@ -89,8 +95,9 @@ def format_groups(optimizer: Optimizer) -> str:
 def check_optimizer(name: str) -> None:
     """Raise `InputError`, with the known names, for an optimizer that nobody has."""
     if name.startswith(TIMM):
-        if name.removeprefix(TIMM) not in list_optimizers():
-            known = ", ".join(list_optimizers())
+        first_order = [n for n in list_optimizers() if not get_optimizer_info(n).second_order]
+        if name.removeprefix(TIMM) not in first_order:
+            known = ", ".join(first_order)
             raise InputError(f"optim={name}: unknown to timm. Known: {known}.")
     elif name not in {optimizer.value for optimizer in OptimizerNames}:
         known = ", ".join(optimizer.value for optimizer in OptimizerNames)
@@ -112,9 +119,10 @@ def timm_optimizer(
     """Class and keywords of `timm:NAME`; `options` override timm's defaults for it."""
     info = get_optimizer_info(name.removeprefix(TIMM))
     keywords: dict[str, Any] = {"lr": lr} | dict(info.defaults or {})
-    if info.has_betas and info.num_betas == 2:
+    usual = TrainingArguments  # its defaults are AdamW's: no wish of the user
+    if info.has_betas and info.num_betas == 2 and betas != (usual.adam_beta1, usual.adam_beta2):
         keywords["betas"] = betas
-    if info.has_eps:
+    if info.has_eps and eps != usual.adam_epsilon:
         keywords["eps"] = eps
     if info.has_momentum:
         keywords.setdefault("momentum", 0.9)

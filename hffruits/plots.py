@@ -37,7 +37,7 @@ def draw_lr_range(
     axes.plot(rates, losses, color="0.8", label="loss of a step")
     axes.plot(rates, smooth, color="tab:blue", label="smoothed")
     axes.axvline(best, color="tab:red", linestyle="--", label=f"suggested: {best:.1e}")
-    low, high = min(smooth), max(smooth[: int(np.argmin(smooth)) + 1])
+    low, high = np.nanmin(smooth), max(smooth[: int(np.nanargmin(smooth)) + 1])
     axes.set(xscale="log", xlabel="learning rate", ylabel="loss")
     axes.set_ylim(low - 0.2 * (high - low), high + 0.5 * (high - low))
     axes.legend(frameon=False)

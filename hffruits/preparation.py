@@ -20,14 +20,16 @@ from hffruits.config import (
 )
 from hffruits.data import FruitDatasets, load_fruits
 from hffruits.distributed import on_main_process
+from hffruits.errors import InputError
 from hffruits.freezing import CHANGING, Unfreezing, freeze_backbone
 from hffruits.layers import has_layer_groups, layer_groups
 from hffruits.lora import add_lora
-from hffruits.models import build_model, head_names, resize_input, use_fast_layout
+from hffruits.models import build_model, head_names, resize_input, takes_any_size, use_fast_layout
 from hffruits.optim import default_learning_rate
 from hffruits.precision import bf16_is_faster
 from hffruits.run_dir import RunDir
 from hffruits.samples import samples_dir
+from hffruits.schedules import BY_VALIDATION
 from hffruits.trainer import FruitTrainer, as_tensors
 from hffruits.transforms import EvalTransform, input_size, train_transform
 
@@ -41,7 +43,8 @@ class PreparedModel:
     model: PreTrainedModel | nn.Module  # a peft model with LoRA
     processor: BaseImageProcessor
     head: tuple[str, ...]
-    frozen: list[str]  # parameters
+    plan: str  # of freezing
+    train_image_size: int | None = None  # pixels, where it differs from validation's
     callbacks: list[TrainerCallback] = field(default_factory=list)
 
 
@@ -70,11 +73,16 @@ def prepare_model(
     )
     if model_args.image_size:
         processor = resize_input(model, model_args.image_size)
+    if model_args.train_image_size and not takes_any_size(model):
+        size = model_args.train_image_size
+        raise InputError(f"train_image_size={size}: this net has one size. Leave it out.")
     head = head_names(model)
     plan = choose_freezing(model_args, model)
-    frozen = freeze_backbone(model, plan, head=head)
+    freeze_backbone(model, plan, head=head)
     if args.batch_norm != "train" and not batch_norms(model):
         logger.info("batch_norm=%s: nothing to act on, the net has no batch norm", args.batch_norm)
+    if args.warmup_steps and args.schedule in ("one_cycle", *BY_VALIDATION):
+        logger.info("warmup_steps: nothing to act on, %s has no such warmup", args.schedule)
     if args.batch_norm == "sync" and args.world_size == 1:
         logger.info("batch_norm=sync: one process has nothing to synchronise")
     model, fixed = set_policy(model, args.batch_norm)
@@ -82,9 +90,10 @@ def prepare_model(
     if plan in CHANGING:
         callbacks.append(Unfreezing(plan, layer_groups(model, head=head), keep=set(fixed)))
     if model_args.lora_rank:
-        model = add_lora(model, model_args.lora_rank, head=head)
-    frozen = sorted({*frozen, *fixed})
-    return PreparedModel(use_fast_layout(model), processor, head, frozen, callbacks)
+        size = input_size(processor)
+        model = add_lora(model, model_args.lora_rank, head=head, size=size)
+    train_size = model_args.train_image_size
+    return PreparedModel(use_fast_layout(model), processor, head, plan, train_size, callbacks)
 
 
 def choose_freezing(model_args: ModelArguments, model: PreTrainedModel) -> str:
@@ -128,7 +137,9 @@ def make_trainer(
     **kwargs: Any,
 ) -> FruitTrainer:
     """The trainer of a prepared model on the training and validation photos."""
-    augmented = train_transform(prepared.processor, data_args.augment)
+    augmented = train_transform(
+        prepared.processor, data_args.augment, size=prepared.train_image_size
+    )
     plain, max_pixels = EvalTransform(prepared.processor), data_args.max_image_pixels
     callbacks = [*prepared.callbacks, *kwargs.pop("callbacks", ())]
     model = {} if "model_init" in kwargs else {"model": prepared.model}

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from hffruits.checks import check_arguments
 from hffruits.config import DataArguments, FruitTrainingArguments, ModelArguments
+from hffruits.errors import InputError
 from hffruits.plots import draw_grid
 from hffruits.preparation import load_datasets, prepare_model
 from hffruits.sampling import SeededRows
@@ -30,25 +32,31 @@ def preview(
 
     Raises `InputError` for data or names that can't be used.
     """
+    if photos < 1 or views < 1:
+        raise InputError(f"photos={photos}, views={views}: give 1 or more.")
     check_arguments(data_args, model_args, args)
     datasets = load_datasets(data_args, None, args.seed)
     rows = datasets["train"].shuffle(seed=args.seed)
     rows = rows.select(range(min(photos, len(rows))))
     feature = rows.features["label"]
     processor = prepare_model(model_args, args, feature.names).processor
-    plain = as_tensors(rows, EvalTransform(processor))
-    augmented = SeededRows(
-        as_tensors(rows, train_transform(processor, data_args.augment)), seed=args.seed
-    )
+    size, max_pixels = model_args.train_image_size, data_args.max_image_pixels
+    plain = as_tensors(rows, EvalTransform(processor), max_pixels=max_pixels)
+    transform = train_transform(processor, data_args.augment, size=size)
+    augmented = SeededRows(as_tensors(rows, transform, max_pixels=max_pixels), seed=args.seed)
     mix = make_mix(args.mixup_alpha, args.cutmix_alpha, feature.num_classes)
     torch.manual_seed(args.seed)
     columns = [_pixels(collate([plain[i] for i in range(len(rows))]))]
     for view in range(views):
         batch = collate([augmented[view, i] for i in range(len(rows))])
-        if mix:
+        if mix and torch.rand(()) < args.mix_probability:
             batch["pixel_values"], _ = mix(batch["pixel_values"], batch["labels"])
         columns.append(_pixels(batch))
-    low, high = columns[0].min(), columns[0].max()
+    # what black and white become, a channel: undoes the normalisation
+    low, high = (
+        EvalTransform(processor)(Image.new("RGB", (64, 64), colour))[:, 0, 0].numpy()
+        for colour in ("black", "white")
+    )
     names = [feature.int2str(label) for label in rows["label"]]
     pictures = [
         (name, [np.clip((column[row] - low) / (high - low), 0, 1) for column in columns])

@@ -23,7 +23,9 @@ def step(total: int, *, step_size: int | None = None, gamma: float = 0.1) -> Sch
 
     As `torch.optim.lr_scheduler.StepLR`.
     """
-    size = step_size or max(1, math.ceil(total / 3))
+    size = math.ceil(total / 3) if step_size is None else step_size
+    if size < 1:
+        raise ValueError("step_size must be 1 or more")
     return lambda t: gamma ** (t // size)
 
 
@@ -74,7 +76,7 @@ SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "time_based": time_based,
     "one_cycle": one_cycle,
 }
-KNOWN = (*SCHEDULES, *(kind.value for kind in SchedulerType))
+SCHEDULE_NAMES = (*SCHEDULES, *(kind.value for kind in SchedulerType))
 BY_VALIDATION = ("reduce_lr_on_plateau", "greedy")  # these follow a metric, not the step
 
 # What transformers' own ask for and have no default of: total steps -> options.
@@ -107,7 +109,7 @@ def make_scheduler(
     options: dict[str, Any] | None = None,
     maximise: bool = True,
 ) -> LRScheduler:
-    """The scheduler of any name in `KNOWN`, for `total` steps of which `warmup` warm up.
+    """The scheduler of any name in `SCHEDULE_NAMES`, for `total` steps of which `warmup` warm up.
 
     `maximise`: whether the metric that `BY_VALIDATION` ones follow is better when larger.
     Raises `InputError` for options that the schedule lacks.
@@ -115,8 +117,8 @@ def make_scheduler(
     options = options or {}
     if name in SCHEDULES:
         return LambdaLR(optimizer, build_schedule(name, total, warmup=warmup, **options))
-    if name in _DEFAULT_OPTIONS and not options:
-        options = _DEFAULT_OPTIONS[name](total)
+    if name in _DEFAULT_OPTIONS:
+        options = _DEFAULT_OPTIONS[name](total) | options
     if name in BY_VALIDATION:
         options = {"mode": "max" if maximise else "min"} | options
     try:
@@ -132,8 +134,23 @@ def make_scheduler(
 
 
 def learning_rates(name: str, *, peak: float, total: int, **kwargs: Any) -> list[float]:
-    """The learning rate of each of `total` steps. `kwargs` as for `make_scheduler`."""
+    """The learning rate of each of `total` steps. `kwargs` as for `make_scheduler`.
+
+    Raises `InputError` for options with which no rate, or a negative one, comes out.
+    """
+    try:
+        rates = _learning_rates(name, peak=peak, total=total, **kwargs)
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise _wrong_options(name, kwargs.get("options"), error) from error
+    if not all(0 <= rate < math.inf for rate in rates):
+        raise _wrong_options(name, kwargs.get("options"), "the rate would be negative or infinite")
+    return rates
+
+
+def _learning_rates(name: str, *, peak: float, total: int, **kwargs: Any) -> list[float]:
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=peak)
+    if not isinstance(kwargs.get("options") or {}, dict):
+        raise TypeError('give {"name": value}')
     scheduler = make_scheduler(optimizer, name, total=total, **kwargs)
     rates = []
     for _ in range(total):
@@ -148,14 +165,16 @@ def compare_schedules(names: list[str], **kwargs: Any) -> dict[str, list[float]]
 
     Raises `InputError` for names that are unknown or can't be told ahead.
     """
+    if kwargs["total"] < 1:
+        raise InputError(f"steps={kwargs['total']}: give 1 or more.")
     for name in names:
-        if name not in KNOWN:
-            raise InputError(f"{name}: unknown schedule. Known: {', '.join(KNOWN)}.")
+        if name not in SCHEDULE_NAMES:
+            raise InputError(f"{name}: unknown schedule. Known: {', '.join(SCHEDULE_NAMES)}.")
         if name in BY_VALIDATION:
             raise InputError(f"{name}: follows the validation, so it can't be drawn ahead.")
-    chosen = names or [name for name in KNOWN if name not in BY_VALIDATION]
+    chosen = names or [name for name in SCHEDULE_NAMES if name not in BY_VALIDATION]
     return {name: learning_rates(name, **kwargs) for name in chosen}
 
 
-def _wrong_options(name: str, options: dict[str, Any], error: Exception) -> InputError:
+def _wrong_options(name: str, options: object, error: object) -> InputError:
     return InputError(f"lr_scheduler_kwargs={options}: not for {name} ({error}).")

@@ -4,6 +4,7 @@ Every trial is kept in a database on disk: a stopped search goes on where it was
 """
 
 import copy
+import dataclasses
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import set_seed
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
-from hffruits.checks import check_arguments
+from hffruits.checks import Arguments, check_arguments, takes_layer_decay
 from hffruits.config import DataArguments, FruitTrainingArguments, ModelArguments
 from hffruits.errors import InputError
 from hffruits.layers import has_layer_groups
@@ -58,10 +59,14 @@ def search(
         import optuna
     except ImportError as error:
         raise InputError("search: needs optuna. Run pip install 'hffruits[search]'.") from error
+    if trials < 1:
+        raise InputError(f"trials={trials}: give 1 or more.")
     args = copy.copy(training_args)
-    folder = Path(args.output_dir or "runs/search")
+    name = Path(data_args.data_dir).resolve().name if data_args.data_dir else "sample"
+    folder = Path(args.output_dir or f"runs/search-{name}")
     args.output_dir = str(folder)
     args.save_strategy, args.load_best_model_at_end = SaveStrategy.NO, False
+    args.early_stopping_patience = 0  # the pruner stops what is hopeless
     args.lr_scheduler_type = args.schedule  # a plain name: the Trainer keeps a field's type
     check_arguments(data_args, model_args, args)
     if args.eval_strategy == IntervalStrategy.NO:
@@ -71,6 +76,7 @@ def search(
     study = optuna.create_study(
         study_name=STUDY, storage=storage, direction="maximize", load_if_exists=True
     )
+    check_same_study(study, folder, (data_args, model_args, training_args))
     datasets = load_datasets(data_args, None, args.seed)
     labels = datasets["train"].features["label"].names
     prepared = prepare_model(model_args, args, labels)
@@ -81,11 +87,12 @@ def search(
         set_seed(args.seed)
         return prepare_model(model_args, args, labels).model
 
-    missing = trials - len(finished_trials(study))
+    done = len(finished_trials(study))
+    missing = trials - done
     if missing > 0:
         trainer = make_trainer(prepared, datasets, data_args, args, model_init=new_model)
         trainer.hyperparameter_search(
-            search_space(args.learning_rate, prepared, model_args),
+            search_space(args, model_args, prepared),
             lambda metrics: metrics["eval_accuracy"],
             n_trials=missing,
             direction="maximize",
@@ -93,36 +100,63 @@ def search(
             study_name=STUDY,
             storage=storage,
             load_if_exists=True,
+            sampler=optuna.samplers.TPESampler(seed=args.seed + done),  # no draw twice
             pruner=optuna.pruners.MedianPruner(n_startup_trials=5),
         )
-    done = finished_trials(study)
-    if len(done) >= 3:
+    done = len(finished_trials(study))
+    if done >= 3:
         importance = optuna.importance.get_param_importances(study)
         draw_bars(importance, title="What the accuracy depends on", file=folder / "importance.png")
-    return SearchResult(len(done), study.best_value, study.best_params)
+    return SearchResult(done, study.best_value, study.best_params)
 
 
 def search_space(
-    learning_rate: float, prepared: PreparedModel, model_args: ModelArguments
+    args: FruitTrainingArguments, model_args: ModelArguments, prepared: PreparedModel
 ) -> Callable[["optuna.Trial"], dict[str, Any]]:
-    """What a trial may choose, around a model's usual learning rate."""
+    """What a trial may choose, around a model's usual learning rate, and `train` will take."""
+    rate = args.learning_rate
+    by_layer = has_layer_groups(prepared.model) and takes_layer_decay(
+        model_args, prepared.plan, args
+    )
+    # the Trainer keeps the type that a field has
+    args.weight_decay, args.layer_decay = float(args.weight_decay), float(args.layer_decay)
+    args.label_smoothing_factor = float(args.label_smoothing_factor)
 
     def space(trial: "optuna.Trial") -> dict[str, Any]:
         choice = {
-            "learning_rate": trial.suggest_float(
-                "learning_rate", learning_rate / 10, learning_rate * 5, log=True
-            ),
+            "learning_rate": trial.suggest_float("learning_rate", rate / 10, rate * 5, log=True),
             "weight_decay": trial.suggest_float("weight_decay", 1e-3, 0.3, log=True),
             "label_smoothing_factor": trial.suggest_float("label_smoothing_factor", 0.0, 0.2),
-            "lr_scheduler_type": trial.suggest_categorical(
-                "lr_scheduler_type", ["cosine", "linear", "one_cycle", "exponential"]
-            ),
         }
-        if has_layer_groups(prepared.model) and not model_args.lora_rank:
+        if not args.lr_scheduler_kwargs:  # they belong to one schedule
+            choice["lr_scheduler_type"] = trial.suggest_categorical(
+                "lr_scheduler_type", ["cosine", "linear", "one_cycle", "exponential"]
+            )
+        if by_layer:
             choice["layer_decay"] = trial.suggest_float("layer_decay", 0.5, 1.0)
         return choice
 
     return space
+
+
+def check_same_study(study: "optuna.Study", folder: Path, arguments: Arguments) -> None:
+    """Write down what a study is of; raise `InputError` where it was begun for something else."""
+    data, model, training = (dataclasses.asdict(group) for group in arguments)
+    asked = data | model | {name: training[name] for name in _OF_A_TRIAL}
+    for name, value in asked.items():
+        kept = study.user_attrs.get(name, value)
+        if kept != value:
+            raise InputError(
+                f"{folder}: its search has {name}={kept}, not {value}. Give another output_dir."
+            )
+        study.set_user_attr(name, value)
+
+
+# Training options that all trials of a study share
+_OF_A_TRIAL = (
+    "num_train_epochs", "max_steps", "per_device_train_batch_size", "seed", "batch_norm",
+    "mixup_alpha", "cutmix_alpha", "learning_rate",
+)  # fmt: skip
 
 
 def finished_trials(study: "optuna.Study") -> list["optuna.trial.FrozenTrial"]:

@@ -76,6 +76,7 @@ def train(
     args = resolve_arguments(args, prepared, recorded=recorded_training)
     disable_progress_bar()  # transformers' own, one for each file saved; the Trainer's bar stays
     trainer = make_trainer(prepared, datasets, data_args, args, callbacks=[TellGroups()])
+    trainer.try_optimizer()
     PartialState().wait_for_everyone()  # all have read what the next line may remove
     on_main_process(lambda: start_folder(run, datasets, data_args, model_args, args))
 
@@ -128,7 +129,7 @@ def evaluate_artifact(
     exact = with_precision(args, "no")
     exact.torch_compile, exact.torch_compile_backend, exact.torch_compile_mode = False, None, None
     exact.eval_strategy, exact.load_best_model_at_end = IntervalStrategy.NO, False
-    exact.label_smoothing_factor, exact.report_to = 0.0, []
+    exact.ema_decay, exact.early_stopping_patience, exact.report_to = 0.0, 0, []
     evaluator = FruitTrainer(model=model, args=exact)
     results = {}
     for split in ("validation", "test"):
@@ -252,6 +253,6 @@ def describe_start(
     return (
         f"{datasets['train'].features['label'].num_classes} classes; {sizes} images{left_out}\n"
         f"{model_args.model_name_or_path} at {size}: {parameters / 1e6:.1f} M parameters, "
-        f"{count_frozen(prepared) / parameters:.0%} of them frozen\n"
+        f"{count_frozen(prepared) / parameters:.0%} of them frozen ({prepared.plan})\n"
         f"learning rate {args.learning_rate:g} ({args.schedule}), {precision} on {args.device.type}"
     )

@@ -27,6 +27,7 @@ from hffruits.clipping import GradientClipping
 from hffruits.config import FruitTrainingArguments
 from hffruits.data import decode_images
 from hffruits.ema import AveragedWeights
+from hffruits.errors import InputError
 from hffruits.images import MAX_PIXELS
 from hffruits.losses import ClassificationLoss, class_weights
 from hffruits.metrics import classification_metrics
@@ -39,7 +40,7 @@ from hffruits.optim import (
     timm_optimizer,
 )
 from hffruits.sampling import EpochSampler, SeededRows, balanced_weights
-from hffruits.schedules import make_scheduler
+from hffruits.schedules import BY_VALIDATION, learning_rates, make_scheduler
 from hffruits.transforms import Transform
 
 
@@ -170,6 +171,26 @@ class FruitTrainer(Trainer):
             )
             self._created_lr_scheduler = True
         return self.lr_scheduler
+
+    def try_optimizer(self) -> None:
+        """Make optimizer and schedule once, to see whether they can be made.
+
+        Raises `InputError` for options that they lack, and for what is not installed.
+        """
+        try:
+            self.create_optimizer()
+        except (TypeError, ValueError, ImportError, RuntimeError) as error:
+            name = getattr(self.args.optim, "value", self.args.optim)
+            asked = f"optim={name}, optim_args={self.args.optim_args}"
+            remedy = "Install it, or use adamw_torch, sgd, or timm:NAME."
+            raise InputError(
+                f"{asked}: can't be made ({' '.join(str(error).split())}). {remedy}"
+            ) from error
+        finally:
+            self.optimizer = None
+        if self.args.schedule not in BY_VALIDATION:
+            options = self.args.lr_scheduler_kwargs
+            learning_rates(self.args.schedule, peak=1.0, total=20, warmup=2, options=options)
 
     # ---- averaged weights ----
 

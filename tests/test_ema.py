@@ -79,7 +79,7 @@ def test_validation_measures_the_average(averaged_run):
 def test_training_itself_does_not_change(averaged_run, drawn_fruits, tmp_path):
     train(*tiny_arguments(
         drawn_fruits, tmp_path, eval_strategy="epoch", save_strategy="epoch", num_train_epochs=3,
-        load_best_model_at_end=False, save_total_limit=None,
+        load_best_model_at_end=False, save_total_limit=None, ema_decay=0.0,
     ))  # fmt: skip
     for checkpoint in tmp_path.glob("checkpoint-*"):
         plain = load_file(checkpoint / "model.safetensors")

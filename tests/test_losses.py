@@ -46,6 +46,12 @@ def test_focal_loss_equals_its_formula_and_gamma_0_is_cross_entropy(logits):
     assert ClassificationLoss(focal_gamma=0.0)(logits, LABELS) == pytest.approx(plain.item())
 
 
+def test_a_small_gamma_has_gradients_where_the_model_is_certain():
+    logits = torch.tensor([[40.0, 0.0, 0.0]], requires_grad=True)
+    ClassificationLoss(focal_gamma=0.5)(logits, torch.tensor([0])).backward()
+    assert torch.isfinite(logits.grad).all()
+
+
 def test_balanced_weights_equal_scikit_learns():
     labels = [0] * 50 + [1] * 5 + [2] * 20
     ours = class_weights(labels, 3, "balanced")

@@ -1,15 +1,19 @@
 """Parameter groups: what decays, how fast each layer learns, and with which optimizer."""
 
+import copy
+
 import pytest
 import torch
 from conftest import tiny_arguments
+from timm.optim import create_optimizer_v2
 from transformers import ConvNextConfig, ConvNextForImageClassification, ViTConfig
 from transformers import ViTForImageClassification as ViT
 from transformers.training_args import OptimizerNames
 
+from hffruits.batch_norm import set_policy
 from hffruits.config import ModelArguments
 from hffruits.errors import InputError
-from hffruits.layers import layer_groups
+from hffruits.layers import has_layer_groups, layer_groups
 from hffruits.models import build_model, head_names, load_model
 from hffruits.optim import (
     check_optimizer,
@@ -45,7 +49,9 @@ def test_weight_decay_reaches_the_optimizers_groups(tmp_path):
 
 
 def test_nets_with_batch_norm_learn_faster():
-    assert default_learning_rate(build_model(labels=["a", "b"])[0]) == 1e-3
+    cnn = build_model(labels=["a", "b"])[0]
+    assert default_learning_rate(cnn) == 1e-3
+    assert default_learning_rate(set_policy(cnn, "sync")[0]) == 1e-3
     vit, _ = build_model("test_vit", labels=["a", "b"], pretrained=False)
     assert default_learning_rate(vit) == 1e-4
 
@@ -95,8 +101,18 @@ def test_transformers_encoders_have_layers_too():
         assert len(groups) == 1 + stages + 1
         assert all("embeddings" in name for name in groups[0])
         assert {name.split(".")[0] for name in groups[-1]} == {"classifier"}
+        assert not [name for name in decayed_parameters(model) if name.endswith("embeddings")]
+        assert not [name for name in decayed_parameters(model) if name.endswith("token")]
         scales = layer_scales(model, 0.5, head=head_names(model))
         assert scales["classifier.weight"] == 1 and min(scales.values()) == 0.5 ** (stages + 1)
+
+
+@pytest.mark.parametrize("name", ["poolformer_s12", "rdnet_tiny"])
+def test_nets_whose_stages_timm_does_not_tell_have_none(name):
+    model, _ = build_model(name, labels=["a"], pretrained=False)
+    assert not has_layer_groups(model)
+    with pytest.raises(InputError, match="its stages are not known"):
+        layer_groups(model, head=head_names(model))
 
 
 def test_the_groups_are_told_as_a_table(tmp_path):
@@ -112,10 +128,48 @@ def test_the_groups_are_told_as_a_table(tmp_path):
 # ---- optimizers ----
 
 
-@pytest.mark.parametrize("name", ["lamb", "lion", "sgd", "nadamw", "adan", "adopt", "rmsproptf"])
-def test_timms_optimizers_train(drawn_fruits, tmp_path, name):
-    train(*tiny_arguments(drawn_fruits, tmp_path, max_steps=2, optim=f"timm:{name}"))
-    assert (tmp_path / "model.safetensors").exists()
+@pytest.mark.parametrize("name", ["lamb", "lion", "sgd", "nadamw", "adan", "adopt", "novograd"])
+def test_timms_optimizers_are_timms(tmp_path, name):
+    torch.manual_seed(0)
+    ours, _ = build_model("test_efficientnet", labels=["a", "b"], pretrained=False)
+    theirs = copy.deepcopy(ours)
+    ours_moves = trainer_for(ours, tmp_path, optim=f"timm:{name}", weight_decay=0.1)
+    ours_moves = ours_moves.create_optimizer()
+    theirs_moves = create_optimizer_v2(theirs, opt=name, lr=1e-3, weight_decay=0.1)
+    pixels = torch.randn(2, 3, 32, 32)
+    for _ in range(3):
+        for model, optimizer in ((ours, ours_moves), (theirs, theirs_moves)):
+            optimizer.zero_grad()
+            model(pixel_values=pixels).logits[:, 0].sum().backward()
+            optimizer.step()
+    for (key, mine), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        assert torch.allclose(mine, other, atol=1e-7), key
+
+
+def test_a_beta_of_the_users_reaches_timms_optimizer(tmp_path):
+    model, _ = build_model("test_efficientnet", labels=["a", "b"], pretrained=False)
+    trainer = trainer_for(model, tmp_path, optim="timm:lion", adam_beta2=0.95)
+    assert trainer.create_optimizer().defaults["betas"] == (0.9, 0.95)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"optim": "timm:sgd", "optim_args": "foo=1"}, r"optim=timm:sgd.*foo"),
+        ({"optim": "lion_8bit"}, r"optim=lion_8bit.*Install it, or use"),
+        ({"lr_scheduler_type": "step", "lr_scheduler_kwargs": {"step_size": -3}}, "step_size"),
+        ({"lr_scheduler_type": "exponential", "lr_scheduler_kwargs": {"gamma": -1}}, "gamma"),
+        ({"lr_scheduler_type": "one_cycle", "lr_scheduler_kwargs": {"div_factor": 0}}, "div_"),
+    ],
+)
+def test_what_cannot_be_made_stops_before_an_earlier_run_is_removed(
+    drawn_fruits, tmp_path, options, message
+):
+    folder = tmp_path / "run"
+    train(*tiny_arguments(drawn_fruits, folder, max_steps=1))
+    with pytest.raises(InputError, match=message):
+        train(*tiny_arguments(drawn_fruits, folder, overwrite_output_dir=True, **options))
+    assert (folder / "model.safetensors").exists()
 
 
 def test_options_reach_timms_optimizer(tmp_path):

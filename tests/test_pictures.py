@@ -9,6 +9,7 @@ from conftest import tiny_arguments
 from PIL import Image
 
 from hffruits.cli import main
+from hffruits.config import ModelArguments
 from hffruits.errors import InputError
 from hffruits.lr_finder import find_lr, smooth, suggest
 from hffruits.plots import draw_grid
@@ -62,6 +63,12 @@ def test_wrong_input_to_the_drawing_commands_is_told_in_one_line(tmp_path, capsy
         (["plot-lr", "step", "--output", str(tmp_path / "lr.xyz")], "Name a .png file"),
         (["preview", str(tmp_path / "nowhere")], "no such folder"),
         (["preview", "--augment", "wild"], "augment=wild: unknown. Known: none, light"),
+        (["preview", "--photos", "0"], "photos=0"),
+        (["plot-lr", "step", "--lr_scheduler_kwargs", "5"], "not for step"),
+        (["plot-lr", "step", "--steps", "0"], "steps=0"),
+        (["find-lr", "--steps", "1"], "steps=1: give"),
+        (["find-lr", "--lowest", "0"], "lowest=0"),
+        (["search", "--trials", "0"], "trials=0"),
     ]:
         assert main(argv) == 2
         (line,) = capsys.readouterr().err.splitlines()
@@ -105,6 +112,37 @@ def test_a_search_goes_on_where_it_was_stopped(drawn_fruits, tmp_path, capsys):
     command = format_command(result.best, [str(drawn_fruits), "--num_train_epochs", "1"])
     assert command.startswith(f"hffruits train {drawn_fruits} --num_train_epochs 1 --")
     assert all(f"--{name}" in command for name in ("learning_rate", "layer_decay"))
+
+
+def test_the_suggestion_ignores_what_comes_after_a_loss_that_is_no_number():
+    rates = np.geomspace(1e-6, 1, 50)
+    losses = [3 - step / 20 for step in range(30)] + [math.nan] + [0.0] * 19
+    assert suggest(rates.tolist(), losses) < rates[30]
+    with pytest.raises(InputError, match="no number from the start"):
+        suggest(rates.tolist(), [math.nan] * 50)
+
+
+def test_white_is_white_in_the_preview_whatever_the_normalisation(tmp_path, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr("hffruits.preview.draw_grid", lambda rows, *_: drawn.update(rows=rows))
+    for split in ("train", "val"):
+        for label in ("a", "b"):
+            folder = tmp_path / split / label
+            folder.mkdir(parents=True)
+            for name in range(3):
+                Image.new("RGB", (50 + name, 50), "white").save(folder / f"{name}.png")
+    resnet = ModelArguments("resnet10t", pretrained=False, freeze="none")
+    arguments = tiny_arguments(tmp_path, tmp_path / "run", model=resnet)
+    preview(*arguments, file=tmp_path / "x.png", photos=1, views=1)
+    ((_, pictures),) = drawn["rows"]
+    assert all(np.allclose(picture, 1.0, atol=1e-3) for picture in pictures)
+
+
+def test_a_search_of_other_data_is_not_gone_on_with(drawn_fruits, tmp_path):
+    options = {"eval_strategy": "epoch", "num_train_epochs": 1}
+    search(*tiny_arguments(drawn_fruits, tmp_path, **options), trials=1)
+    with pytest.raises(InputError, match="its search has batch_norm=train, not freeze"):
+        search(*tiny_arguments(drawn_fruits, tmp_path, batch_norm="freeze", **options), trials=1)
 
 
 def test_a_search_needs_validation(drawn_fruits, tmp_path):

@@ -7,7 +7,7 @@ from torch.optim import lr_scheduler as reference
 from hffruits.errors import InputError
 from hffruits.schedules import (
     BY_VALIDATION,
-    KNOWN,
+    SCHEDULE_NAMES,
     build_schedule,
     compare_schedules,
     learning_rates,
@@ -72,7 +72,7 @@ def test_runs_of_a_few_steps_have_a_rate(total):
         assert len(rates) == total and all(0 < rate <= 1 for rate in rates)
 
 
-@pytest.mark.parametrize("name", [name for name in KNOWN if name not in BY_VALIDATION])
+@pytest.mark.parametrize("name", [name for name in SCHEDULE_NAMES if name not in BY_VALIDATION])
 def test_every_known_name_works_without_options(name):
     rates = learning_rates(name, peak=1.0, total=40, warmup=4)
     assert max(rates) == pytest.approx(1.0, abs=0.02) and min(rates) >= 0
@@ -95,7 +95,9 @@ def test_options_of_another_schedule_are_refused(name):
 
 
 def test_schedules_to_draw_must_be_known_and_depend_on_the_step_alone():
-    assert set(compare_schedules([], peak=1.0, total=10)) == set(KNOWN) - set(BY_VALIDATION)
+    assert set(compare_schedules([], peak=1.0, total=10)) == set(SCHEDULE_NAMES) - set(
+        BY_VALIDATION
+    )
     with pytest.raises(InputError, match=r"wavy: unknown schedule. Known: step, "):
         compare_schedules(["wavy"], peak=1.0, total=10)
     with pytest.raises(InputError, match="greedy: follows the validation"):

@@ -1,6 +1,7 @@
 """Options of a run that need a whole run to be seen: plans, LoRA, stopping, compiling, recipes."""
 
 import json
+import shutil
 from itertools import pairwise
 
 import pytest
@@ -62,17 +63,14 @@ def test_gradual_unfreezing_goes_from_the_head_to_the_stem(drawn_fruits, tmp_pat
 def test_two_processes_unfreeze_alike(drawn_fruits, tmp_path):
     options = ["--model_name_or_path=test_efficientnet", "--pretrained=false", "--image_size=32",
                "--freeze=lp_ft", "--max_steps=6", "--per_device_train_batch_size=4",
-               "--ema_decay=0.9", "--mixup_alpha=0.2", "--eval_strategy=no", "--save_strategy=no",
+               "--ema_decay=0.9", "--mixup_alpha=0.2", "--eval_strategy=no", "--save_steps=1",
+               "--save_strategy=steps", "--save_total_limit=9", "--warmup_steps=0",
                "--load_best_model_at_end=false"]  # fmt: skip
     done = launch_two([drawn_fruits, "--output_dir", tmp_path / "two", *options])
     assert done.returncode == 0, done.stderr
-    torch.manual_seed(42)
-    fresh, _ = build_model(
-        "test_efficientnet", labels=load_labels(tmp_path / "two"), pretrained=False
-    )
-    tuned = load_model(tmp_path / "two")[0].state_dict()
-    assert not torch.equal(tuned["timm_model.conv_stem.weight"],
-                           fresh.state_dict()["timm_model.conv_stem.weight"])  # fmt: skip
+    # of 6 steps, the head alone learns in the first fifth
+    assert changed_layers(tmp_path / "two", 2, 1) == {"classifier"}
+    assert {"conv_stem", "blocks.0", "classifier"} <= changed_layers(tmp_path / "two", 4, 3)
 
 
 def load_labels(folder) -> list[str]:
@@ -86,11 +84,16 @@ def test_lora_is_merged_into_a_plain_checkpoint(drawn_fruits, tmp_path):
     torch.manual_seed(0)
     vit = ModelArguments("test_vit", pretrained=False, lora_rank=2)
     options = {"eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": True}
+    options |= {"metric_for_best_model": "loss", "learning_rate": 1e-2}
     train(*tiny_arguments(drawn_fruits, tmp_path, model=vit, ema_decay=0.5, **options))
     plain, _ = build_model("test_vit", labels=["a", "b", "c", "d"], pretrained=False)
     saved = load_file(tmp_path / "model.safetensors")
     assert saved.keys() == plain.state_dict().keys()
-    measured = json.loads((tmp_path / "metrics.json").read_text())["model"]
+    losses = [row["eval_loss"] for row in log_of(tmp_path) if "eval_loss" in row]
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    # the merged model is what was validated with the updates beside the weights
+    assert metrics["validation"]["loss"] == pytest.approx(min(losses), rel=1e-4)
+    measured = metrics["model"]
     assert measured["frozen_parameters"] > 0.8 * measured["parameters"]
     assert FruitClassifier.from_pretrained(tmp_path).labels == load_labels(tmp_path)
 
@@ -104,15 +107,37 @@ def test_lora_needs_a_net_of_linear_layers(drawn_fruits, tmp_path):
 # ---- the rest ----
 
 
-def test_training_stops_early_when_validation_no_longer_gains(drawn_fruits, tmp_path):
-    options = {
-        "num_train_epochs": 20, "eval_strategy": "epoch", "save_strategy": "epoch",
-        "load_best_model_at_end": True, "early_stopping_patience": 2, "learning_rate": 1e-12,
-        "metric_for_best_model": "accuracy",
-    }  # fmt: skip
-    train(*tiny_arguments(drawn_fruits, tmp_path, **options))
+STUCK = {  # by a rate of nearly nothing, so that validation never gains
+    "num_train_epochs": 20, "eval_strategy": "epoch", "save_strategy": "epoch",
+    "load_best_model_at_end": True, "learning_rate": 1e-12,
+}  # fmt: skip
+
+
+def test_training_stops_early_when_validation_no_longer_gains(drawn_fruits, tmp_path, caplog):
+    train(*tiny_arguments(drawn_fruits, tmp_path, early_stopping_patience=2, **STUCK))
     training = json.loads((tmp_path / "metrics.json").read_text())["training"]
     assert training["epochs"] == 3 and training["best_epoch"] == 1
+    assert "early stopping" not in caplog.text
+
+
+def test_patience_goes_on_counting_when_a_run_is_resumed(drawn_fruits, tmp_path):
+    options = STUCK | {"early_stopping_patience": 4, "save_total_limit": None}
+    train(*tiny_arguments(drawn_fruits, tmp_path, **options))
+    shutil.rmtree(tmp_path / "checkpoint-20")
+    shutil.rmtree(tmp_path / "checkpoint-16")
+    train(*tiny_arguments(drawn_fruits, tmp_path, resume_from_checkpoint="last", **options))
+    assert json.loads((tmp_path / "metrics.json").read_text())["training"]["epochs"] == 5
+
+
+def test_the_plateau_schedule_lowers_the_rate_when_validation_no_longer_gains(
+    drawn_fruits, tmp_path
+):
+    plateau = {"lr_scheduler_type": "reduce_lr_on_plateau", "logging_steps": 1}
+    plateau["lr_scheduler_kwargs"] = {"patience": 1, "eps": 0.0}
+    options = STUCK | plateau | {"num_train_epochs": 5}
+    train(*tiny_arguments(drawn_fruits, tmp_path, **options))
+    rates = [row["learning_rate"] for row in log_of(tmp_path) if "learning_rate" in row]
+    assert rates[0] == 1e-12 and rates[-1] == pytest.approx(1e-13)
 
 
 @pytest.mark.parametrize("name", ["test_efficientnet", "test_vit"])
@@ -127,6 +152,9 @@ def test_checkpointed_activations_give_the_same_weights(drawn_fruits, tmp_path, 
     for key, value in weights[0].items():
         if "running" not in key and "num_batches" not in key:  # these see both passes
             assert torch.allclose(value, weights[1][key], atol=1e-4), key
+    if name == "test_efficientnet":  # the second pass was really made
+        passes = [state["timm_model.blocks.0.0.bn1.num_batches_tracked"] for state in weights]
+        assert passes == [2, 4]
 
 
 def test_another_image_size_is_what_the_artifact_sees(drawn_fruits, tmp_path):
@@ -135,18 +163,25 @@ def test_another_image_size_is_what_the_artifact_sees(drawn_fruits, tmp_path):
     assert processor(torch.zeros(3, 90, 70), return_tensors="pt")["pixel_values"].shape[2:] == (
         32, 32,
     )  # fmt: skip
-    vit = ModelArguments("test_vit", pretrained=False, image_size=96)
-    with pytest.raises(InputError, match="image_size=96: this net has one size"):
-        train(*tiny_arguments(drawn_fruits, tmp_path / "vit", model=vit))
+    for name in ("image_size", "train_image_size"):
+        vit = ModelArguments("test_vit", pretrained=False, **{name: 96})
+        with pytest.raises(InputError, match=f"^{name}=96: this net has one size"):
+            train(*tiny_arguments(drawn_fruits, tmp_path / "vit", model=vit))
 
 
 @pytest.mark.slow
 def test_a_compiled_model_learns_and_is_saved_plain(drawn_fruits, tmp_path):
-    options = {"torch_compile": True, "ema_decay": 0.9, "max_steps": 3}
-    train(*tiny_arguments(drawn_fruits, tmp_path, **options))
-    names = load_file(tmp_path / "model.safetensors").keys()
-    assert not [name for name in names if "_orig_mod" in name]
-    assert [row for row in log_of(tmp_path) if "train_loss" in row]
+    weights = {}
+    for compiled in (False, True):
+        folder = tmp_path / str(compiled)
+        torch._dynamo.reset()
+        options = {"torch_compile": compiled, "ema_decay": 0.9, "max_steps": 3, "optim": "sgd"}
+        train(*tiny_arguments(drawn_fruits, folder, **options))
+        weights[compiled] = load_file(folder / "model.safetensors")
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+    assert weights[True].keys() == weights[False].keys()
+    for name, value in weights[False].items():
+        assert torch.allclose(value, weights[True][name], atol=1e-4), name
 
 
 @pytest.mark.parametrize("name", ["fast", "balanced", "best"])

@@ -2,6 +2,7 @@
 
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -70,6 +71,13 @@ def test_train_transforms_keep_the_size_and_can_be_sent_to_workers(processor_and
     assert pixels.shape == (3, *size) and pixels.dtype == torch.float32
 
 
+def test_training_may_see_another_size_than_validation(processor_and_size):
+    processor, size = processor_and_size
+    picture = draw_fruit("Kiwi", seed=1, size=100)
+    assert train_transform(processor, "light", size=40)(picture).shape == (3, 40, 40)
+    assert EvalTransform(processor)(picture).shape == (3, *size)
+
+
 def test_light_augmentation_varies_and_none_is_the_eval_transform(processor_and_size):
     processor, _ = processor_and_size
     picture = draw_fruit("Kiwi", seed=1, size=100)
@@ -85,6 +93,20 @@ def test_light_augmentation_leaves_colours_as_they_are():
     light = train_transform(processor, "light")
     for _ in range(10):
         assert torch.allclose(light(plain), EvalTransform(processor)(plain), atol=1e-5)
+
+
+@pytest.mark.parametrize("augment", ["medium", "strong"])
+def test_stronger_augmentation_hardly_turns_the_hue(augment):
+    """What tells fruits apart must survive: the mean hue moves by a few degrees of 360."""
+    processor = ViTImageProcessor(size={"height": 16, "width": 16})
+    noise = np.random.default_rng(0).integers(-20, 20, (48, 48, 3))
+    picture = Image.fromarray((np.array([210, 120, 40]) + noise).astype(np.uint8))
+    transform = train_transform(processor, augment)
+    for seed in range(40):
+        torch.manual_seed(seed)
+        pixels = transform.augment(picture).convert("HSV")
+        hues = np.asarray(pixels)[..., 0][np.asarray(pixels)[..., 1] > 60]  # without the grey
+        assert abs(np.median(hues) / 255 * 360 - 28) < 12
 
 
 def test_an_unknown_augmentation_lists_the_known_ones():
