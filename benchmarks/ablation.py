@@ -3,7 +3,7 @@
     python benchmarks/ablation.py DATA_DIR --output_dir runs/ablation [--rows NAME ...]
 
 `DATA_DIR` has train and validation folders; a test folder is not looked at. Rows that are finished
-already are not run again; the table is printed from all of them.
+already are not run again; the table is printed and `ablation.png` drawn from all of them.
 """
 
 import argparse
@@ -11,12 +11,16 @@ import json
 import shutil
 from pathlib import Path
 
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
 from hffruits.config import parse_train_arguments
 from hffruits.train import train
 
 PLAIN = [
     "--image_size=128", "--num_train_epochs=6", "--load_best_model_at_end=false",
     "--save_strategy=no", "--eval_strategy=no", "--bf16=false", "--logging_steps=25",
+    "--ema_decay=0",
 ]  # fmt: skip
 
 # name -> flags beside PLAIN
@@ -45,6 +49,8 @@ ROWS: dict[str, list[str]] = {
     "schedule one_cycle": ["--lr_scheduler_type=one_cycle"],
     "weight decay 0": ["--weight_decay=0"],
     "no label smoothing": ["--label_smoothing_factor=0"],
+    "train at 112, see 128, recalibrate": ["--train_image_size=112", "--batch_norm=recalibrate"],
+    "batch norm freeze, EMA 0.995": ["--batch_norm=freeze", "--ema_decay=0.995"],
     "no clipping": ["--max_grad_norm=0"],
     "clip agc": ["--clip_mode=agc"],
     "clip value": ["--clip_mode=value"],
@@ -65,6 +71,28 @@ def run_row(name: str, data_dir: str, folder: Path) -> dict:
     return json.loads((place / "metrics.json").read_text())
 
 
+def draw(results: dict[str, dict], file: Path) -> None:
+    """A dot a row on two scales, over the range of the plain run's seeds."""
+    plain = [name for name in results if name.startswith("plain")]
+    others = [name for name in results if name not in plain][::-1]
+    figure = Figure(figsize=(9, 0.27 * len(others) + 1.2), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, metric, title in zip(
+        panels, ("loss", "accuracy"), ("validation loss", "validation top-1"), strict=True
+    ):
+        values = {name: metrics["validation"][metric] for name, metrics in results.items()}
+        seeds = [values[name] for name in plain]
+        axes.axvspan(min(seeds), max(seeds), color="0.88", label="plain run, its seeds")
+        axes.scatter([values[name] for name in others], others, zorder=2)
+        axes.set_title(title, fontsize=10)
+        axes.tick_params(labelsize=8)
+        axes.grid(axis="x", color="0.93")
+        axes.spines[["top", "right", "left"]].set_visible(False)
+    panels[1].xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    panels[0].legend(frameon=False, fontsize=8, loc="upper right")
+    figure.savefig(file, dpi=110)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data_dir")
@@ -78,6 +106,7 @@ def main() -> None:
     for name, metrics in results.items():
         val = metrics["validation"]
         print(f"| {name} | {val['accuracy']:.1%} | {val['macro_f1']:.1%} | {val['loss']:.3f} |")
+    draw(results, args.output_dir / "ablation.png")
 
 
 if __name__ == "__main__":

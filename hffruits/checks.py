@@ -96,7 +96,9 @@ _CONFLICTS: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
         "freeze=head_only and layer_decay: only one layer learns. Use one of them.",
     ),
     (
-        lambda data, model, args: model.freeze == "head_only" and args.batch_norm != "train",
+        lambda data, model, args: (
+            model.freeze == "head_only" and args.batch_norm not in (None, "train")
+        ),
         "freeze=head_only and batch_norm: frozen norms keep their statistics. Leave batch_norm "
         "out.",
     ),
@@ -146,7 +148,7 @@ def check_arguments(
     groups = (data_args, model_args, args)
     for name, known in _CHOICES.items():
         value = _value(groups, name)
-        if value not in known:
+        if value is not None and value not in known:
             raise InputError(f"{name}={value}: unknown. Known: {', '.join(known)}.")
     for name, (wanted, holds) in _RANGES.items():
         value = _value(groups, name)
@@ -197,7 +199,7 @@ def check_same_run(recorded: dict[str, dict[str, Any]], arguments: Arguments) ->
         for name in sorted(set(type(values).__annotations__) - _FREE | same):
             now, then = getattr(values, name, None), recorded[group].get(name)
             now = getattr(now, "value", now)
-            chosen_later = name == "learning_rate" and now is None
+            chosen_later = now is None  # by the model, as it was when the run began
             if name in recorded[group] and now != then and not chosen_later:
                 raise InputError(
                     f"{name}={now}: the run began with {then}. Resume with --{name} {then}, or "
@@ -210,7 +212,7 @@ def _value(groups: Arguments, name: str) -> Any:
         if name in type(group).__dataclass_fields__:
             value = getattr(group, name)
             value = getattr(value, "value", value)
-            return str(value).removeprefix("eval_") if name == "metric_for_best_model" else value
+            return value.removeprefix("eval_") if name == "metric_for_best_model" else value
     raise AssertionError(name)
 
 

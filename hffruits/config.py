@@ -124,8 +124,10 @@ class FruitTrainingArguments(TrainingArguments):
     agc_clip_factor: float = _option(
         0.01, "With clip_mode=agc: the largest norm of a unit's gradient against its weights'."
     )
-    batch_norm: str = _option(
-        "train", "Batch norm: train, freeze, freeze_stats, sync (GPUs) or recalibrate."
+    batch_norm: str | None = _option(
+        None,
+        "Batch norm: train, freeze, freeze_stats, sync (GPUs) or recalibrate. Default: freeze, but "
+        "train where the weights start at random.",
     )
     ema_decay: float | None = _option(
         None,

@@ -44,6 +44,7 @@ class PreparedModel:
     processor: BaseImageProcessor
     head: tuple[str, ...]
     plan: str  # of freezing
+    batch_norm: str  # policy
     train_image_size: int | None = None  # pixels, where it differs from validation's
     callbacks: list[TrainerCallback] = field(default_factory=list)
 
@@ -79,13 +80,14 @@ def prepare_model(
     head = head_names(model)
     plan = choose_freezing(model_args, model)
     freeze_backbone(model, plan, head=head)
-    if args.batch_norm != "train" and not batch_norms(model):
+    if args.batch_norm not in (None, "train") and not batch_norms(model):
         logger.info("batch_norm=%s: nothing to act on, the net has no batch norm", args.batch_norm)
+    policy = args.batch_norm or ("freeze" if model_args.pretrained else "train")
     if args.warmup_steps and args.schedule in ("one_cycle", *BY_VALIDATION):
         logger.info("warmup_steps: nothing to act on, %s has no such warmup", args.schedule)
     if args.batch_norm == "sync" and args.world_size == 1:
         logger.info("batch_norm=sync: one process has nothing to synchronise")
-    model, fixed = set_policy(model, args.batch_norm)
+    model, fixed = set_policy(model, policy)
     callbacks = []
     if plan in CHANGING:
         callbacks.append(Unfreezing(plan, layer_groups(model, head=head), keep=set(fixed)))
@@ -93,7 +95,9 @@ def prepare_model(
         size = input_size(processor)
         model = add_lora(model, model_args.lora_rank, head=head, size=size)
     train_size = model_args.train_image_size
-    return PreparedModel(use_fast_layout(model), processor, head, plan, train_size, callbacks)
+    return PreparedModel(
+        use_fast_layout(model), processor, head, plan, policy, train_size, callbacks
+    )
 
 
 def choose_freezing(model_args: ModelArguments, model: PreTrainedModel) -> str:
@@ -113,6 +117,7 @@ def resolve_arguments(
 
     `recorded` are the training arguments that a resumed run began with.
     """
+    args.batch_norm = prepared.batch_norm
     if args.learning_rate is None:
         args.learning_rate = default_learning_rate(prepared.model)
     if any(callback.plan in CHANGING for callback in prepared.callbacks):

@@ -1,6 +1,7 @@
 """Each batch-norm policy moves what it says, and nothing else."""
 
 import copy
+import json
 import logging
 
 import pytest
@@ -104,6 +105,21 @@ def test_held_norms_stay_in_evaluation_mode_through_every_train():
         hold_statistics(model, "freeze_stats")
         assert not any(norm.training for norm in batch_norms(model).values())
         assert model.timm_model.conv_stem.training
+
+
+@pytest.mark.parametrize(("pretrained", "stay"), [(True, True), (False, False)])
+def test_by_default_norms_stay_where_weights_are_pretrained(
+    start, drawn_fruits, tmp_path, pretrained, stay
+):
+    arguments = tiny_arguments(drawn_fruits, tmp_path / "run", max_steps=2)
+    if pretrained:
+        arguments[1].model_name_or_path, arguments[1].image_size = str(start), None
+    arguments[1].pretrained = pretrained
+    train(*arguments)
+    before, after = batch_norms(load_model(start)[0]), batch_norms(load_model(tmp_path / "run")[0])
+    assert all(same(before[name], after[name], WEIGHTS + STATISTICS) for name in before) == stay
+    kept = json.loads((tmp_path / "run" / "training_args.json").read_text())["training"]
+    assert kept["batch_norm"] == ("freeze" if stay else "train")
 
 
 def test_a_net_without_batch_norm_is_told_so(drawn_fruits, tmp_path, caplog):
