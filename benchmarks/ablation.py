@@ -88,7 +88,7 @@ def draw(results: dict[str, dict], file: Path) -> None:
         axes.tick_params(labelsize=8)
         axes.grid(axis="x", color="0.93")
         axes.spines[["top", "right", "left"]].set_visible(False)
-    panels[1].xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    panels[1].xaxis.set_major_formatter(PercentFormatter(1))
     panels[0].legend(frameon=False, fontsize=8, loc="upper right")
     figure.savefig(file, dpi=110)
 

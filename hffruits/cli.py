@@ -85,7 +85,9 @@ def run_search(argv: list[str]) -> None:
     search = importlib.import_module("hffruits.search")
     result = search.search(*arguments, trials=args.trials)
     print(f"{result.trials} trials; the best has {result.best_accuracy:.1%} on validation")
-    print(f"Train it  {search.format_command(result.best, _without(argv, 'trials', 'output_dir'))}")
+    command = search.format_command(result.best, _without(argv, "trials", "output_dir"))
+    program = importlib.import_module("hffruits.summary").program_path()
+    print(f"Train it  {program} {command}")
 
 
 def _parser_beside_training(name: str, run: Callable[[list[str]], None]) -> argparse.ArgumentParser:
@@ -182,7 +184,8 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # `hffruits predict ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        hint = "; the same command with --resume_from_checkpoint --output_dir RUN goes on"
+        print(f"\ninterrupted{hint if args.command == 'train' else ''}", file=sys.stderr)
         return 130
     return 0
 

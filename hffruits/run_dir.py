@@ -35,6 +35,14 @@ class RunDir:
         return json.loads(file.read_text(encoding="utf-8")) if file and file.is_file() else None
 
     @property
+    def is_finished(self) -> bool:
+        """True where the run to be resumed has made its last step, and was saved."""
+        if self.checkpoint is None or not (self.checkpoint.parent / "metrics.json").is_file():
+            return False
+        state = json.loads((self.checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+        return state["global_step"] >= state["max_steps"]
+
+    @property
     def lists_to_repeat(self) -> Path | None:
         """The lists of the run that is resumed, so that it never trains on what it is tested on."""
         lists = self.checkpoint and self.checkpoint.parent / "splits"
@@ -44,7 +52,7 @@ class RunDir:
 def choose_run_dir(
     output_dir: str | None, *, name: str, resume: str | None = None, overwrite: bool = False
 ) -> RunDir:
-    """`output_dir`, or the next free `runs/NAME`; made, so that it is sure to be writable.
+    """`output_dir`, or the next free `runs/NAME`; tried, so that it is sure to be writable.
 
     `resume` is a checkpoint folder, or `last` for the newest complete one in `output_dir`.
     Raises `InputError` before anything of an earlier run would be lost.
@@ -64,10 +72,13 @@ def choose_run_dir(
             f"{folder}: holds a run already. Choose another output_dir, go on with "
             "--resume_from_checkpoint, or replace it with --overwrite_output_dir."
         )
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / ".writable").touch()
         (folder / ".writable").unlink()
+        for path in new:  # a run that is refused leaves no empty folder
+            path.rmdir()
     except OSError as error:
         raise InputError(
             f"{folder}: can't be written ({error.strerror}). Give another output_dir."

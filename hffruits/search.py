@@ -167,6 +167,6 @@ def finished_trials(study: "optuna.Study") -> list["optuna.trial.FrozenTrial"]:
 
 
 def format_command(best: dict[str, Any], argv: list[str]) -> str:
-    """`hffruits train` with the words of the search's own command line and the best trial."""
+    """`train` with the words of the search's own command line and the best trial."""
     flags = [word for name, value in best.items() for word in (f"--{name}", f"{value}")]
-    return shlex.join(["hffruits", "train", *argv, *flags])
+    return shlex.join(["train", *argv, *flags])

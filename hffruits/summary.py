@@ -28,11 +28,11 @@ def format_summary(metrics: dict[str, Any]) -> str:
                 f"{title:10}accuracy {m['accuracy']:.1%}, top-5 {m['top5_accuracy']:.1%}, "
                 f"macro-F1 {m['macro_f1']:.1%} ({m['images']:,} images)"
             )
-    command = f"{_command()} demo {shlex.quote(folder)}"
+    command = f"{program_path()} demo {shlex.quote(folder)}"
     return "\n".join([*lines, "", f"Saved     {folder}", f"Try it    {command}"])
 
 
-def _command() -> str:
+def program_path() -> str:
     """`hffruits` as it can be typed here: it lies beside the interpreter, on the PATH or not."""
     beside = Path(sys.executable).with_name("hffruits")
     if not beside.exists():

@@ -32,6 +32,7 @@ from hffruits.config import (
 )
 from hffruits.data import FruitDatasets, write_lists
 from hffruits.distributed import on_main_process
+from hffruits.errors import InputError
 from hffruits.lora import merge_lora
 from hffruits.metrics import METRIC_NAMES
 from hffruits.models import load_model, save_model, use_fast_layout
@@ -65,6 +66,8 @@ def train(
     recorded = run.recorded_arguments
     if recorded:
         check_same_run(recorded, (data_args, model_args, training_args))
+    if run.is_finished:
+        raise InputError(f"{run.folder}: this run has finished. There is nothing to go on with.")
     args = copy.copy(training_args)  # the caller's stay as they are
     args.output_dir = str(run.folder)
     set_seed(args.seed)
@@ -80,6 +83,8 @@ def train(
     PartialState().wait_for_everyone()  # all have read what the next line may remove
     on_main_process(lambda: start_folder(run, datasets, data_args, model_args, args))
 
+    if run.checkpoint:
+        logger.info("going on from %s", run.checkpoint)
     logger.info("%s", describe_start(datasets, model_args, prepared, args))
     output = trainer.train(resume_from_checkpoint=run.checkpoint and str(run.checkpoint))
     model = trainer.accelerator.unwrap_model(trainer.model)
@@ -162,6 +167,7 @@ def start_folder(
     args: FruitTrainingArguments,
 ) -> None:
     """Now that nothing can be wrong any more: make room, and write down what is to be done."""
+    run.folder.mkdir(parents=True, exist_ok=True)
     if run.replaces:
         clear_run(run.folder)
     write_lists(datasets, run.lists)
@@ -253,6 +259,7 @@ def describe_start(
     return (
         f"{datasets['train'].features['label'].num_classes} classes; {sizes} images{left_out}\n"
         f"{model_args.model_name_or_path} at {size}: {parameters / 1e6:.1f} M parameters, "
-        f"{count_frozen(prepared) / parameters:.0%} of them frozen ({prepared.plan})\n"
+        f"{count_frozen(prepared) / parameters:.0%} of them frozen (freeze={prepared.plan}, "
+        f"batch_norm={prepared.batch_norm})\n"
         f"learning rate {args.learning_rate:g} ({args.schedule}), {precision} on {args.device.type}"
     )

@@ -24,7 +24,8 @@ def wheel(tmp_path_factory) -> Path:
 def test_the_wheel_is_valid_and_holds_every_module(wheel):
     subprocess.run([sys.executable, "-m", "twine", "check", "--strict", wheel], check=True)
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert {f"hffruits/{path.name}" for path in (ROOT / "hffruits").glob("*.py")} <= names
+    sources = [*(ROOT / "hffruits").glob("*.py"), *(ROOT / "hffruits").glob("recipes/*.yaml")]
+    assert {str(path.relative_to(ROOT)) for path in sources} <= names
     assert not [name for name in names if name.startswith(("tests/", "scripts/", "runs/"))]
 
 

@@ -110,7 +110,7 @@ def test_a_search_goes_on_where_it_was_stopped(drawn_fruits, tmp_path, capsys):
     assert result.best_accuracy == best
     assert colours(folder / "importance.png") > 20
     command = format_command(result.best, [str(drawn_fruits), "--num_train_epochs", "1"])
-    assert command.startswith(f"hffruits train {drawn_fruits} --num_train_epochs 1 --")
+    assert command.startswith(f"train {drawn_fruits} --num_train_epochs 1 --")
     assert all(f"--{name}" in command for name in ("learning_rate", "layer_decay"))
 
 

@@ -14,6 +14,7 @@ from conftest import quick_arguments, tiny_arguments
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
+from hffruits.config import ModelArguments
 from hffruits.errors import InputError
 from hffruits.schedules import SCHEDULE_NAMES
 from hffruits.train import train
@@ -108,6 +109,21 @@ def test_a_run_is_not_resumed_with_other_options(trained, drawn_fruits):
             train(*quick_arguments(drawn_fruits, trained, **options))
 
 
+def test_a_finished_run_is_left_alone(trained, drawn_fruits):
+    before = (trained / "model.safetensors").stat().st_mtime_ns
+    with pytest.raises(InputError, match="this run has finished"):
+        train(*quick_arguments(drawn_fruits, trained, resume_from_checkpoint="last"))
+    assert (trained / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_refused_run_leaves_no_folder(drawn_fruits, tmp_path):
+    folder = tmp_path / "new" / "run"
+    arguments = quick_arguments(drawn_fruits, folder, model=ModelArguments(freeze="stages:99"))
+    with pytest.raises(InputError, match="there are 7 stages"):
+        train(*arguments)
+    assert not folder.parent.exists()
+
+
 def test_the_precision_of_a_resumed_run_is_not_tried_anew(
     trained, drawn_fruits, tmp_path, monkeypatch
 ):
@@ -117,6 +133,7 @@ def test_the_precision_of_a_resumed_run_is_not_tried_anew(
     monkeypatch.setattr("hffruits.preparation.bf16_is_faster", fail)
     folder = tmp_path / "run"
     shutil.copytree(trained, folder)
+    (folder / "metrics.json").unlink()  # not yet finished
     arguments = quick_arguments(drawn_fruits, folder, resume_from_checkpoint="last")
     arguments[2].try_bf16 = True
     train(*arguments)

@@ -23,7 +23,8 @@ def test_without_output_dir_each_run_gets_a_folder_of_its_own(tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     for name in ("fruits", "fruits-2", "fruits-3"):
         run = choose_run_dir(None, name="fruits")
-        assert run.folder == Path("runs", name) and run.folder.is_dir()
+        assert run.folder == Path("runs", name) and not run.folder.exists()
+        run.folder.mkdir(parents=True)
         assert run.checkpoint is None and not run.replaces
 
 
