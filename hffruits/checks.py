@@ -1,5 +1,6 @@
 """What can't be: refused in one line, before any data is read."""
 
+import difflib
 from collections.abc import Callable
 from typing import Any
 
@@ -103,6 +104,14 @@ _CONFLICTS: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
         "out.",
     ),
     (
+        lambda data, model, args: args.clip_mode != "agc" and args.agc_clip_factor != 0.01,
+        "agc_clip_factor: acts with clip_mode=agc alone. Set that too.",
+    ),
+    (
+        lambda data, model, args: args.clip_mode != "value" and args.max_grad_value != 0.05,
+        "max_grad_value: acts with clip_mode=value alone. Set that too.",
+    ),
+    (
         lambda data, model, args: (
             args.mix_probability < 1 and not (args.mixup_alpha or args.cutmix_alpha)
         ),
@@ -149,7 +158,9 @@ def check_arguments(
     for name, known in _CHOICES.items():
         value = _value(groups, name)
         if value is not None and value not in known:
-            raise InputError(f"{name}={value}: unknown. Known: {', '.join(known)}.")
+            near = difflib.get_close_matches(value, known, n=1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise InputError(f"{name}={value}: unknown{hint}. Known: {', '.join(known)}.")
     for name, (wanted, holds) in _RANGES.items():
         value = _value(groups, name)
         if not holds(value):
