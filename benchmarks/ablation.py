@@ -20,7 +20,7 @@ from hffruits.train import train
 PLAIN = [
     "--image_size=128", "--num_train_epochs=6", "--load_best_model_at_end=false",
     "--save_strategy=no", "--eval_strategy=no", "--bf16=false", "--logging_steps=25",
-    "--ema_decay=0",
+    "--batch_norm=train", "--ema_decay=0",
 ]  # fmt: skip
 
 # name -> flags beside PLAIN

@@ -26,7 +26,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "augment": tuple(AUGMENTATIONS),
     "lr_scheduler_type": SCHEDULE_NAMES,
     "clip_mode": tuple(CLIP_MODES),
-    "batch_norm": tuple(POLICIES),
+    "batch_norm": POLICIES,
     "class_weights": tuple(CLASS_WEIGHTS),
     "metric_for_best_model": ("loss", *METRIC_NAMES, "steady_accuracy"),
 }
@@ -132,7 +132,7 @@ _CONFLICTS: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
         "clip_mode: value and agc need whole gradients, which FSDP and DeepSpeed divide. Use norm.",
     ),
     (
-        lambda data, model, args: args.layer_decay < 1 and _own_groups(args.optim),
+        lambda data, model, args: args.layer_decay < 1 and _own_groups(args.optimizer),
         "layer_decay: this optimizer makes groups or rates of its own. Use adamw_torch, sgd or "
         "another plain one.",
     ),
@@ -165,7 +165,7 @@ def check_arguments(
         value = _value(groups, name)
         if not holds(value):
             raise InputError(f"{name}={value}: must be {wanted}.")
-    check_optimizer(str(getattr(args.optim, "value", args.optim)))
+    check_optimizer(args.optimizer)
     check_plan(model_args.freeze)
     if args.push_to_hub:
         raise InputError(
@@ -186,7 +186,7 @@ def check_arguments(
 
 def takes_layer_decay(model_args: ModelArguments, plan: str, args: FruitTrainingArguments) -> bool:
     """Whether a layer decay goes with this freezing plan and optimizer, and without LoRA."""
-    return plan != "head_only" and not model_args.lora_rank and not _own_groups(args.optim)
+    return plan != "head_only" and not model_args.lora_rank and not _own_groups(args.optimizer)
 
 
 # What may differ when a run goes on: where it writes, what it prints, how it is spread.
@@ -231,6 +231,7 @@ def _validates(args: FruitTrainingArguments) -> bool:
     return args.eval_strategy != IntervalStrategy.NO and args.load_best_model_at_end
 
 
-def _own_groups(optim: str) -> bool:
-    name = str(getattr(optim, "value", optim))
-    return name.startswith(("galore", "lomo", "adalomo", "apollo", "adafactor", "muon", "dion"))
+def _own_groups(optimizer: str) -> bool:
+    return optimizer.startswith(
+        ("galore", "lomo", "adalomo", "apollo", "adafactor", "muon", "dion")
+    )

@@ -57,6 +57,11 @@ class DataArguments:
         "light", "What training does to each picture: none, light, medium or strong."
     )
 
+    @property
+    def name(self) -> str:
+        """What a folder of results on this data is called."""
+        return Path(self.data_dir).resolve().name if self.data_dir else "sample"
+
 
 @dataclass
 class ModelArguments:
@@ -207,6 +212,11 @@ class FruitTrainingArguments(TrainingArguments):
         """The limit of the chosen `clip_mode`; infinite where nothing is to be clipped."""
         limits = {"value": self.max_grad_value, "agc": self.agc_clip_factor}
         return limits.get(self.clip_mode, self.max_grad_norm) or math.inf
+
+    @property
+    def optimizer(self) -> str:
+        """The name of the optimizer."""
+        return str(getattr(self.optim, "value", self.optim))
 
     @property
     def schedule(self) -> str:
@@ -376,13 +386,7 @@ def _print_help(parser: argparse.ArgumentParser, *, everything: bool) -> None:
     for action in parser._actions:
         if action.dest in _HIDDEN or any(o.startswith("--no_") for o in action.option_strings):
             action.help = argparse.SUPPRESS
-        own = action.dest in _OWN_FLAGS or action.dest in {
-            "data",
-            "recipe",
-            "config",
-            "help",
-            "help_all",
-        }
+        own = action.dest in _OWN_FLAGS | _FIRST_FLAGS | {"data"}
         if not everything and not own:
             action.help = argparse.SUPPRESS
     parser.print_help()

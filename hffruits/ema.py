@@ -40,7 +40,7 @@ class AveragedWeights(TrainerCallback):
         if args.load_best_model_at_end and state.best_model_checkpoint is not None:
             self._load(model, Path(state.best_model_checkpoint))
         else:
-            _copy(self.average.module, model)
+            _copy(self.average.module.state_dict(), model)
         self.average = None
 
     @contextmanager
@@ -50,13 +50,11 @@ class AveragedWeights(TrainerCallback):
             yield
             return
         kept = {name: value.clone() for name, value in model.state_dict().items()}
-        _copy(self.average.module, model)
+        _copy(self.average.module.state_dict(), model)
         try:
             yield
         finally:
-            with torch.no_grad():
-                for name, value in model.state_dict().items():
-                    value.copy_(kept[name])
+            _copy(kept, model)
 
     def save(self, folder: Path) -> None:
         """Write the average into a checkpoint."""
@@ -73,7 +71,6 @@ class AveragedWeights(TrainerCallback):
 
 
 @torch.no_grad()
-def _copy(source: nn.Module, target: nn.Module) -> None:
-    values = source.state_dict()
+def _copy(values: dict[str, torch.Tensor], target: nn.Module) -> None:
     for name, value in target.state_dict().items():
         value.copy_(values[name])

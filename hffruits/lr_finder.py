@@ -51,10 +51,9 @@ def find_lr(
             "10 steps or more."
         )
     args = copy.copy(training_args)
-    args.metric_for_best_model = "accuracy"
     args.learning_rate, args.max_steps, args.warmup_steps = lowest, steps, 0
     args.lr_scheduler_type = "exponential"
-    args.lr_scheduler_kwargs = {"gamma": (highest / lowest) ** (1 / max(1, steps - 1))}
+    args.lr_scheduler_kwargs = {"gamma": (highest / lowest) ** (1 / (steps - 1))}
     args.eval_strategy, args.save_strategy = IntervalStrategy.NO, SaveStrategy.NO
     args.load_best_model_at_end, args.early_stopping_patience = False, 0
     args.logging_steps, args.ema_decay = 1, 0.0

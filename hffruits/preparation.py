@@ -120,7 +120,7 @@ def resolve_arguments(
     args.batch_norm = prepared.batch_norm
     if args.learning_rate is None:
         args.learning_rate = default_learning_rate(prepared.model)
-    if any(callback.plan in CHANGING for callback in prepared.callbacks):
+    if prepared.plan in CHANGING:
         args.ddp_find_unused_parameters = True  # what is frozen now has no gradient yet
     if args.device.type == "cpu" and launcher_took_threads():
         torch.set_num_threads(cores_per_process())

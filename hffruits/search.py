@@ -18,7 +18,6 @@ from hffruits.checks import Arguments, check_arguments, takes_layer_decay
 from hffruits.config import DataArguments, FruitTrainingArguments, ModelArguments
 from hffruits.errors import InputError
 from hffruits.layers import has_layer_groups
-from hffruits.optim import default_learning_rate
 from hffruits.plots import draw_bars
 from hffruits.preparation import (
     PreparedModel,
@@ -62,8 +61,7 @@ def search(
     if trials < 1:
         raise InputError(f"trials={trials}: give 1 or more.")
     args = copy.copy(training_args)
-    name = Path(data_args.data_dir).resolve().name if data_args.data_dir else "sample"
-    folder = Path(args.output_dir or f"runs/search-{name}")
+    folder = Path(args.output_dir or f"runs/search-{data_args.name}")
     args.output_dir = str(folder)
     args.save_strategy, args.load_best_model_at_end = SaveStrategy.NO, False
     args.early_stopping_patience = 0  # the pruner stops what is hopeless
@@ -81,7 +79,6 @@ def search(
     labels = datasets["train"].features["label"].names
     prepared = prepare_model(model_args, args, labels)
     args = resolve_arguments(args, prepared)
-    args.learning_rate = training_args.learning_rate or default_learning_rate(prepared.model)
 
     def new_model() -> Any:
         set_seed(args.seed)

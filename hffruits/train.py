@@ -153,7 +153,7 @@ def choose_run(data_args: DataArguments, args: FruitTrainingArguments) -> RunDir
     """The run's folder, named after the data where the user has not named it."""
     return choose_run_dir(
         args.output_dir,
-        name=Path(data_args.data_dir).resolve().name if data_args.data_dir else "sample",
+        name=data_args.name,
         resume=args.resume_from_checkpoint,
         overwrite=args.overwrite_output_dir,
     )
@@ -167,7 +167,6 @@ def start_folder(
     args: FruitTrainingArguments,
 ) -> None:
     """Now that nothing can be wrong any more: make room, and write down what is to be done."""
-    run.folder.mkdir(parents=True, exist_ok=True)
     if run.replaces:
         clear_run(run.folder)
     write_lists(datasets, run.lists)

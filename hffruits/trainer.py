@@ -180,8 +180,7 @@ class FruitTrainer(Trainer):
         try:
             self.create_optimizer()
         except (TypeError, ValueError, ImportError, RuntimeError) as error:
-            name = getattr(self.args.optim, "value", self.args.optim)
-            asked = f"optim={name}, optim_args={self.args.optim_args}"
+            asked = f"optim={self.args.optimizer}, optim_args={self.args.optim_args}"
             remedy = "Install it, or use adamw_torch, sgd, or timm:NAME."
             raise InputError(
                 f"{asked}: can't be made ({' '.join(str(error).split())}). {remedy}"
