@@ -22,6 +22,10 @@ _TEMPLATE = """\
 | {{ split }} | {{ m.images }} | {{ "%.1f" | format(100 * m.accuracy) }} % \
 | {{ "%.1f" | format(100 * m.top5_accuracy) }} % | {{ "%.1f" | format(100 * m.macro_f1) }} % |
 {% endfor %}
+{% for split, count in data.near_duplicates_in_train.items() if count -%}
+{{ count }} of the {{ split }} images have a near-duplicate among the training images, so these \
+figures are too good.
+{% endfor -%}
 Trained on {{ data.images.train }} images, {{ "%.4g" | format(training.epochs) }} epochs.
 {%- if training.best_epoch %} The validation images chose the best epoch.{% endif %}
 {%- if measured.test %} The test images chose nothing.{% endif %}

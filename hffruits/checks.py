@@ -16,7 +16,9 @@ from hffruits.losses import CLASS_WEIGHTS
 from hffruits.metrics import METRIC_NAMES
 from hffruits.models import find_model
 from hffruits.optim import check_optimizer
+from hffruits.photo_cache import CACHES
 from hffruits.schedules import BY_VALIDATION, SCHEDULE_NAMES
+from hffruits.splits import SPLIT_BY
 from hffruits.transforms import AUGMENTATIONS
 
 Arguments = tuple[DataArguments, ModelArguments, FruitTrainingArguments]
@@ -24,6 +26,8 @@ Arguments = tuple[DataArguments, ModelArguments, FruitTrainingArguments]
 # field -> its known values
 _CHOICES: dict[str, tuple[str, ...]] = {
     "augment": tuple(AUGMENTATIONS),
+    "split_by": SPLIT_BY,
+    "cache": tuple(CACHES),
     "lr_scheduler_type": SCHEDULE_NAMES,
     "clip_mode": tuple(CLIP_MODES),
     "batch_norm": POLICIES,

@@ -26,6 +26,58 @@ def run_train(argv: list[str]) -> None:
         print(importlib.import_module("hffruits.summary").format_summary(metrics))
 
 
+def run_explore(argv: list[str]) -> None:
+    """Look for what is wrong with the data: one page, with what mends it."""
+    config = importlib.import_module("hffruits.config")
+    parser = config.data_parser("explore", run_explore.__doc__)
+    parser.add_argument("--output_dir", type=Path, default=Path("audit"), help="[%(default)s]")
+    parser.add_argument(
+        "--max_features",
+        type=int,
+        default=20_000,
+        help="photos to look at with a backbone, for label errors and the map [%(default)s]",
+    )
+    data, args = config.parse_data_arguments(parser, argv)
+    explore = importlib.import_module("hffruits.explore").explore
+    options = {"max_features": args.max_features, "seed": args.seed}
+    record = explore(data, output_dir=args.output_dir, **options)
+    for finding in record["findings"]:
+        print(f"{finding['severity']:8}  {finding['title']}")
+    print(f"Open      {args.output_dir / 'explore.html'}")
+
+
+def run_split(argv: list[str]) -> None:
+    """Write leak-free split lists, k-fold too; repair a data set without touching it."""
+    config = importlib.import_module("hffruits.config")
+    parser = config.data_parser("split", run_split.__doc__)
+    parser.add_argument("--output_dir", type=Path, default=Path("splits"), help="[%(default)s]")
+    parser.add_argument("--folds", type=int, default=0, help="k of a k-fold split")
+    parser.add_argument("--resplit", action="store_true", help="forget the data's own splits")
+    parser.add_argument(
+        "--repair",
+        default="none",
+        metavar="list|copy",
+        help="leave out broken files, photos in two classes, leaks and exact copies: as a list, or "
+        "as a clean copy of the photos",
+    )
+    data, args = config.parse_data_arguments(parser, argv)
+    resplit = importlib.import_module("hffruits.resplit").resplit
+    options = {"repair": args.repair, "folds": args.folds, "anew": args.resplit}
+    result = resplit(data, output_dir=args.output_dir, seed=args.seed, **options)
+    for number, images in enumerate(result["images"], 1):
+        name = f"Fold {number}" if args.folds else "Split"
+        print(f"{name:10}{', '.join(f'{split} {count:,}' for split, count in images.items())}")
+    for reason, count in result["left_out"].items():
+        print(f"Left out  {count:,}: {reason}")
+    print(f"Written   {args.output_dir}")
+    folder = args.output_dir / "photos"
+    if args.repair == "copy":
+        print(f"Train it  hffruits train {folder}")
+    else:
+        fold = args.output_dir / "fold-1" if args.folds else args.output_dir
+        print(f"Train it  hffruits train {data.source.name} --split_lists {fold}")
+
+
 def run_preview(argv: list[str]) -> None:
     """Draw what training will see of some photos."""
     parser = _parser_beside_training("preview", run_preview)
@@ -150,6 +202,8 @@ def run_demo(argv: list[str]) -> None:
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "train": run_train,
+    "explore": run_explore,
+    "split": run_split,
     "preview": run_preview,
     "plot-lr": run_plot_lr,
     "find-lr": run_find_lr,

@@ -25,6 +25,7 @@ from transformers.training_args import OptimizerNames
 from hffruits.images import MAX_PIXELS
 from hffruits.precision import cpu_has_bf16, gpu_has_bf16
 from hffruits.schedules import BY_VALIDATION
+from hffruits.source import Source
 
 
 def _option(default: object, help: str, **argparse_options: object):
@@ -38,7 +39,26 @@ class DataArguments:
     _argument_group_name = "data"
 
     data_dir: str | None = _option(
-        None, "Folder of class folders, nested or split as you like. Default: the drawn sample set."
+        None,
+        "Folder of class folders, nested or split as you like; a zip or tar of one; a CSV, JSONL "
+        "or Parquet file; or WebDataset shards. Default: the drawn sample set.",
+    )
+    dataset_name: str | None = _option(None, "A dataset of the Hub instead, as user/name.")
+    dataset_config_name: str | None = _option(None, "Which configuration of the Hub dataset.")
+    train_split_name: str | None = _option(None, "What the Hub dataset calls its train split.")
+    validation_split_name: str | None = _option(None, "The same for the validation split.")
+    test_split_name: str | None = _option(None, "The same for the test split.")
+    image_column_name: str | None = _option(
+        None, "The column with pictures or their paths. Default: by its type or usual names."
+    )
+    label_column_name: str | None = _option(
+        None, "The column with the classes. Default: by its type or usual names."
+    )
+    streaming: bool = _option(
+        False, "Read shards, tables or a Hub dataset on the fly: for data larger than the disk."
+    )
+    shuffle_buffer: int = _option(
+        1000, "With streaming: rows among which the next one is drawn; more mix better."
     )
     validation_fraction: float = _option(
         0.15, "Share of each class held out to choose the best epoch, where the data has no split."
@@ -46,8 +66,34 @@ class DataArguments:
     test_fraction: float = _option(
         0.15, "Share of each class held out for the final figures, where the data has no split."
     )
+    split_by: str = _option(
+        "duplicates",
+        "What stays on one side of a split that is made: near-duplicates (duplicates), or nothing "
+        "(class).",
+    )
+    group_by: str | None = _option(
+        None,
+        "A column, or a pattern in the path: photos that share it stay on one side instead, as in "
+        "'(shop_\\d+)/'.",
+    )
     split_lists: str | None = _option(
         None, "Folder with train.txt, validation.txt, ... of an earlier run, to repeat its split."
+    )
+    exclude: str | None = _option(
+        None, "File with a path a line to leave out, as `hffruits split --repair list` writes it."
+    )
+    coarse_labels: str | None = _option(
+        None,
+        "CSV or JSON file that says which coarse label a class belongs to. Default: by the folders "
+        "that hold the classes.",
+    )
+    cache: str = _option(
+        "none",
+        "Decode photos once, not every epoch: none, resized (large training photos, shrunk), or "
+        "decoded (all, every pixel; takes much disk).",
+    )
+    cache_size: int = _option(
+        512, "With cache=resized: the shorter side in pixels; twice the model's input is enough."
     )
     max_bad_fraction: float = _option(
         0.05, "Stop when more than this share of the image files can't be read."
@@ -60,7 +106,28 @@ class DataArguments:
     @property
     def name(self) -> str:
         """What a folder of results on this data is called."""
-        return Path(self.data_dir).resolve().name if self.data_dir else "sample"
+        if self.dataset_name:
+            return self.dataset_name.rpartition("/")[2]
+        return Path(self.data_dir).resolve().stem if self.data_dir else "sample"
+
+    @property
+    def source(self) -> Source:
+        """Which data is meant, as plain values."""
+        names = {
+            "train": self.train_split_name,
+            "validation": self.validation_split_name,
+            "test": self.test_split_name,
+        }
+        return Source(
+            self.data_dir,
+            self.dataset_name,
+            config_name=self.dataset_config_name,
+            split_names={split: name for split, name in names.items() if name},
+            image_column=self.image_column_name,
+            label_column=self.label_column_name,
+            group_by=self.group_by,
+            streaming=self.streaming,
+        )
 
 
 @dataclass
@@ -313,6 +380,36 @@ def parse_train_arguments(
         parser.error(f"{extra.data} and --data_dir {data.data_dir}: give one of them.")
     data.data_dir = extra.data or data.data_dir
     return data, model, training
+
+
+def data_parser(command: str, description: str) -> "_Parser":
+    """The parser of a command about data alone; `parse_data_arguments` uses it."""
+    parser = _Parser(
+        (DataArguments,),
+        prog=f"hffruits {command}",
+        usage=f"hffruits {command} [DATA_DIR] [--flag value ...]",
+        description=description,
+        allow_abbrev=False,
+        formatter_class=_HelpFormatter,
+    )
+    parser.add_argument("data", nargs="?", help="the same as --data_dir")
+    parser.add_argument("--seed", type=int, default=42, help="of everything drawn [%(default)s]")
+    return parser
+
+
+def parse_data_arguments(
+    parser: "_Parser", argv: list[str]
+) -> tuple[DataArguments, argparse.Namespace]:
+    """The data, and the command's own flags. Exits with code 2 and one line if they err."""
+    data, extra, unknown = parser.parse_args_into_dataclasses(
+        argv, return_remaining_strings=True, look_for_args_file=False
+    )
+    if unknown:
+        parser.error(f"unknown: {' '.join(unknown)}{_suggest(parser, unknown[0])}")
+    if extra.data and data.data_dir:
+        parser.error(f"{extra.data} and --data_dir {data.data_dir}: give one of them.")
+    data.data_dir = extra.data or data.data_dir
+    return data, extra
 
 
 class _Parser(HfArgumentParser):

@@ -39,15 +39,32 @@ def open_rgb(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> Image.Imag
         raise OSError(_reason(error)) from error
 
 
-def find_defect(path: Path, *, max_pixels: int = MAX_PIXELS) -> str | None:
-    """Read every byte of an image file; the reason why it can't be used, or None if it can."""
+def open_small(
+    source: str | Path | bytes, size: int, *, max_pixels: int = MAX_PIXELS
+) -> tuple[Image.Image, str, tuple[int, int]]:
+    """An upright RGB image of at least `size` pixels a side, or of its own if smaller; quickly.
+
+    Every byte is read, but a large JPEG is decoded at a fraction of its size. Gives the format
+    ("JPEG") and the upright (width, height) of the file too. Raises `OSError` as `open_rgb` does.
+    """
     try:
-        with _open(path, max_pixels) as image:
-            image.draft("RGB", (1, 1))  # JPEG: all data is read, but little of it is computed
-            _to_rgb(image)
+        with _open(source, max_pixels) as image:
+            width, height = image.size
+            if image.getexif().get(0x0112, 1) >= 5:  # lies on its side
+                width, height = height, width
+            form = image.format or ""
+            image.draft("RGB", (size, size))
+            return _to_rgb(image), form, (width, height)
     except _DECODER_ERRORS as error:
-        return _reason(error)
-    return None
+        raise OSError(_reason(error)) from error
+
+
+def decode_images(batch: dict[str, list], max_pixels: int = MAX_PIXELS) -> dict[str, list]:
+    """Turn the `image` column of a batch from `{"path", "bytes"}` into upright RGB pictures."""
+    if "image" not in batch:
+        return batch
+    sources = [image["bytes"] or image["path"] for image in batch["image"]]
+    return batch | {"image": [open_rgb(source, max_pixels=max_pixels) for source in sources]}
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -67,7 +84,7 @@ def list_images(folder: Path) -> list[Path]:
             folders.clear()
             continue
         seen.add(real)
-        images += [Path(parent, name) for name in sorted(files) if _is_image_name(name)]
+        images += [Path(parent, name) for name in sorted(files) if is_image_name(name)]
     return images
 
 
@@ -76,7 +93,7 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
 
 
-def _is_image_name(name: str) -> bool:
+def is_image_name(name: str) -> bool:
     return not is_hidden(name) and Path(name).suffix.lower() in SUFFIXES
 
 

@@ -4,6 +4,8 @@
 no models, no plots.
 """
 
+from collections.abc import Sequence
+
 import datasets
 import evaluate
 import numpy as np
@@ -58,13 +60,24 @@ class MacroF1(_RankedMetric):
         return {"f1": float(f1_score(references, first, average="macro", zero_division=0))}
 
 
-def classification_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """`METRIC_NAMES`, in [0, 1], of (N, K) logits against (N,) labels."""
+def classification_metrics(
+    logits: np.ndarray, labels: np.ndarray, *, coarse: Sequence[int] | None = None
+) -> dict[str, float]:
+    """`METRIC_NAMES`, in [0, 1], of (N, K) logits against (N,) labels.
+
+    With `coarse`, the coarse class of each of the K classes, also `coarse_accuracy`: how often the
+    best guess is at least of the right kind.
+    """
     ranked = np.argsort(-logits, axis=1, kind="stable")[:, :5]  # (N, K) -> (N, 5)
     inputs = {"predictions": ranked, "references": labels}
     top_k = TopKAccuracy(keep_in_memory=True)
-    return {
+    metrics = {
         "accuracy": top_k.compute(**inputs)["accuracy"],
         "top5_accuracy": top_k.compute(**inputs, k=5)["accuracy"],
         "macro_f1": MacroF1(keep_in_memory=True).compute(**inputs)["f1"],
     }
+    if coarse is not None:
+        kinds = np.asarray(coarse)
+        inputs = {"predictions": kinds[ranked[:, :1]], "references": kinds[labels]}
+        metrics["coarse_accuracy"] = top_k.compute(**inputs)["accuracy"]
+    return metrics

@@ -30,6 +30,7 @@ from transformers import (
     AutoConfig,
     AutoImageProcessor,
     AutoModelForImageClassification,
+    PretrainedConfig,
     PreTrainedModel,
     TimmWrapperConfig,
     TimmWrapperForImageClassification,
@@ -199,6 +200,18 @@ def save_model(model: PreTrainedModel, processor: BaseImageProcessor, folder: Pa
     readable = (folder / "config.json").stat().st_mode
     for weights in folder.glob("*.safetensors"):
         weights.chmod(readable)  # safetensors writes files that only their owner can read
+
+
+def coarse_ids(config: PretrainedConfig) -> list[int] | None:
+    """The coarse class of each class, numbered by name; None where the model has no hierarchy.
+
+    `config.coarse_labels` maps class names to coarse names.
+    """
+    coarse = getattr(config, "coarse_labels", None)
+    if not coarse:
+        return None
+    names = sorted(set(coarse.values()))
+    return [names.index(coarse[config.id2label[i]]) for i in range(config.num_labels)]
 
 
 def use_fast_layout(model: PreTrainedModel) -> PreTrainedModel:

@@ -28,7 +28,6 @@ from hffruits.models import build_model, head_names, resize_input, takes_any_siz
 from hffruits.optim import default_learning_rate
 from hffruits.precision import bf16_is_faster
 from hffruits.run_dir import RunDir
-from hffruits.samples import samples_dir
 from hffruits.schedules import BY_VALIDATION
 from hffruits.trainer import FruitTrainer, as_tensors
 from hffruits.transforms import EvalTransform, input_size, train_transform
@@ -52,7 +51,13 @@ class PreparedModel:
 def load_datasets(data_args: DataArguments, run: RunDir | None, seed: int) -> FruitDatasets:
     """Check and split the photos; a resumed run keeps the split that it began with."""
     return load_fruits(
-        data_args.data_dir or samples_dir(),
+        source=data_args.source,
+        split_by=data_args.split_by,
+        group_by=data_args.group_by,
+        exclude=data_args.exclude,
+        coarse_labels=data_args.coarse_labels,
+        cache=data_args.cache,
+        cache_size=data_args.cache_size,
         validation_fraction=data_args.validation_fraction,
         test_fraction=data_args.test_fraction,
         seed=seed,
@@ -63,15 +68,24 @@ def load_datasets(data_args: DataArguments, run: RunDir | None, seed: int) -> Fr
 
 
 def prepare_model(
-    model_args: ModelArguments, args: FruitTrainingArguments, labels: list[str]
+    model_args: ModelArguments,
+    args: FruitTrainingArguments,
+    labels: list[str],
+    *,
+    coarse: dict[str, str] | None = None,
 ) -> PreparedModel:
-    """The backbone with a new head, frozen, normalised and adapted as the arguments say."""
+    """The backbone with a new head, frozen, normalised and adapted as the arguments say.
+
+    `coarse` (class -> coarse label) goes into its config, and so into the artifact.
+    """
     model, processor = build_model(
         model_args.model_name_or_path,
         labels=labels,
         pretrained=model_args.pretrained,
         revision=model_args.model_revision,
     )
+    if coarse:
+        model.config.coarse_labels = coarse
     if model_args.image_size:
         processor = resize_input(model, model_args.image_size)
     if model_args.train_image_size and not takes_any_size(model):

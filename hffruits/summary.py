@@ -24,10 +24,13 @@ def format_summary(metrics: dict[str, Any]) -> str:
     for split, title in (("validation", "Validated"), ("test", "Tested")):
         if split in metrics:
             m = metrics[split]
+            coarse = f"coarse {m['coarse_accuracy']:.1%}, " if "coarse_accuracy" in m else ""
             lines.append(
-                f"{title:10}accuracy {m['accuracy']:.1%}, top-5 {m['top5_accuracy']:.1%}, "
+                f"{title:10}accuracy {m['accuracy']:.1%}, {coarse}top-5 {m['top5_accuracy']:.1%}, "
                 f"macro-F1 {m['macro_f1']:.1%} ({m['images']:,} images)"
             )
+            if leaks := data["near_duplicates_in_train"].get(split):
+                lines.append(f"          {leaks} of these images have a near-duplicate in train")
     command = f"{program_path()} demo {shlex.quote(folder)}"
     return "\n".join([*lines, "", f"Saved     {folder}", f"Try it    {command}"])
 

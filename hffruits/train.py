@@ -30,12 +30,12 @@ from hffruits.config import (
     ModelArguments,
     with_precision,
 )
-from hffruits.data import FruitDatasets, write_lists
+from hffruits.data import FruitDatasets
 from hffruits.distributed import on_main_process
 from hffruits.errors import InputError
 from hffruits.lora import merge_lora
 from hffruits.metrics import METRIC_NAMES
-from hffruits.models import load_model, save_model, use_fast_layout
+from hffruits.models import coarse_ids, load_model, save_model, use_fast_layout
 from hffruits.optim import format_groups
 from hffruits.preparation import (
     PreparedModel,
@@ -45,6 +45,7 @@ from hffruits.preparation import (
     resolve_arguments,
 )
 from hffruits.run_dir import RunDir, choose_run_dir, clear_run
+from hffruits.splits import write_lists
 from hffruits.trainer import FruitTrainer, as_tensors, collate
 from hffruits.transforms import EvalTransform, input_size
 
@@ -74,7 +75,7 @@ def train(
 
     datasets = on_main_process(lambda: load_datasets(data_args, run, args.seed))
     labels = datasets["train"].features["label"].names
-    prepared = prepare_model(model_args, args, labels)
+    prepared = prepare_model(model_args, args, labels, coarse=datasets.coarse)
     recorded_training = recorded and recorded["training"]
     args = resolve_arguments(args, prepared, recorded=recorded_training)
     disable_progress_bar()  # transformers' own, one for each file saved; the Trainer's bar stays
@@ -141,7 +142,8 @@ def evaluate_artifact(
         if split in datasets:
             rows = as_tensors(datasets[split], EvalTransform(processor), max_pixels=max_pixels)
             measured = evaluator.evaluate(rows, metric_key_prefix=split)
-            results[split] = {name: measured[f"{split}_{name}"] for name in METRIC_NAMES}
+            names = [*METRIC_NAMES, *(["coarse_accuracy"] if coarse_ids(model.config) else [])]
+            results[split] = {name: measured[f"{split}_{name}"] for name in names}
             results[split] |= {"loss": measured[f"{split}_loss"], "images": len(rows)}
     return results
 
@@ -231,9 +233,11 @@ class TellGroups(TrainerCallback):
 def describe_data(datasets: FruitDatasets, data_args: DataArguments) -> dict[str, Any]:
     """The `data` part of `metrics.json`."""
     return {
-        "data_dir": data_args.data_dir or "the drawn sample set",
+        "data_dir": data_args.data_dir or data_args.dataset_name or "the drawn sample set",
         "classes": datasets["train"].features["label"].num_classes,
         "images": {split: len(rows) for split, rows in datasets.items()},
+        "near_duplicates_in_train": datasets.leaks,
+        "coarse_classes": len(set(datasets.coarse.values())) or None,
         "skipped": [{"path": str(s.path), "reason": s.reason} for s in datasets.skipped],
     }
 

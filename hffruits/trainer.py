@@ -25,12 +25,12 @@ from transformers.training_args import TrainingArguments
 from hffruits.batch_norm import hold_statistics
 from hffruits.clipping import GradientClipping
 from hffruits.config import FruitTrainingArguments
-from hffruits.data import decode_images
 from hffruits.ema import AveragedWeights
 from hffruits.errors import InputError
-from hffruits.images import MAX_PIXELS
+from hffruits.images import MAX_PIXELS, decode_images
 from hffruits.losses import ClassificationLoss, class_weights
 from hffruits.metrics import classification_metrics
+from hffruits.models import coarse_ids
 from hffruits.optim import (
     TIMM,
     decayed_parameters,
@@ -218,8 +218,10 @@ class FruitTrainer(Trainer):
         the validation set can't tell apart (at 95 %), the later one is kept, for the learning rate
         has fallen since. After the one-standard-error rule (Breiman et al., 1984, section 3.4.3).
         """
-        metrics = classification_metrics(prediction.predictions, prediction.label_ids)
-        accuracy, images = metrics["accuracy"], len(prediction.label_ids)
+        coarse = coarse_ids(self.model.config)
+        logits, labels = prediction.predictions, prediction.label_ids
+        metrics = classification_metrics(logits, labels, coarse=coarse)
+        accuracy, images = metrics["accuracy"], len(labels)
         share = (accuracy * images + 1) / (images + 2)  # Laplace: 100 % has an error too
         error = math.sqrt(share * (1 - share) / images)
         done = self.state.global_step / max(1, self.state.max_steps)

@@ -8,8 +8,9 @@ import pytest
 from conftest import paint
 from PIL import Image
 
-from hffruits.data import find_photos, load_fruits
+from hffruits.data import load_fruits
 from hffruits.errors import InputError
+from hffruits.folders import find_photos
 
 
 def labels_of(dataset) -> set[str]:

@@ -1,0 +1,138 @@
+"""What the user named, as raw rows by split: folder, archive, table, shards or Hub dataset."""
+
+import logging
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from datasets import Dataset
+
+from hffruits.archives import is_archive, looks_like_webdataset, unpack
+from hffruits.cache import cache_root, make_once
+from hffruits.errors import InputError
+from hffruits.folders import SPLITS, find_photos
+from hffruits.hierarchy import coarse_from_folders
+from hffruits.images import is_hidden, is_image_name
+from hffruits.samples import samples_dir
+from hffruits.source import Source
+from hffruits.tables import ROW, TABLES, Rows, load_hub, load_tables, load_webdataset
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RawRows:
+    """Rows by split, not looked at yet: `image`, `label` (text), `path` and maybe `group`."""
+
+    splits: dict[str, Rows]
+    coarse: dict[str, str] = field(default_factory=dict)  # class -> coarse label, by its folders
+    root: Path | None = None  # the folder that `path` starts from
+
+
+def open_source(source: Source) -> RawRows:
+    """Find the rows of any usual form of data; no picture is decoded.
+
+    Raises `InputError` for what is not there or can't be understood.
+    """
+    if source.data_dir and source.dataset_name:
+        raise InputError(
+            f"data_dir={source.data_dir}, dataset_name={source.dataset_name}: give one of them."
+        )
+    columns = {
+        "image_column": source.image_column,
+        "label_column": source.label_column,
+        "group_column": source.group_by,
+        "streaming": source.streaming,
+    }
+    if source.dataset_name:
+        return RawRows(
+            load_hub(
+                source.dataset_name,
+                config=source.config_name,
+                split_names=source.split_names,
+                **columns,
+            )
+        )
+    if source.data_dir is None:
+        return _open_folder(samples_dir())
+    path = Path(source.data_dir).expanduser()
+    if "://" in str(source.data_dir):
+        return RawRows(load_webdataset({"train": [str(source.data_dir)]}, **columns))
+    files = _files_of(path)
+    if files and files[0].suffix.lower() in TABLES:
+        return RawRows(load_tables(_by_split(path, files), **columns))
+    if files and (len(files) > 1 or source.streaming or looks_like_webdataset(files[0])):
+        shards = {split: list(map(str, some)) for split, some in _by_split(path, files).items()}
+        return RawRows(load_webdataset(shards, **columns))
+    if source.streaming:
+        raise InputError(
+            f"{path}: streaming is for shards, tables and the Hub. Leave it out: photos in folders "
+            "are read one by one anyway."
+        )
+    return _open_folder(_unpacked(files[0]) if files else path)
+
+
+def _files_of(path: Path) -> list[Path]:
+    """The tables or archives that are meant: none for a folder of photos."""
+    if path.is_dir():
+        if any(is_image_name(p.name) and p.parent != path for p in path.rglob("*")):
+            return []  # class folders, whatever lies beside them
+        kinds = {*TABLES, ".tar"}
+        files = (p for p in path.rglob("*") if p.is_file() and not is_hidden(p.name))
+        return _of_one_kind(path, sorted(p for p in files if p.suffix.lower() in kinds))
+    if path.is_file():
+        if path.suffix.lower() in TABLES or is_archive(path):
+            return [path]
+        raise InputError(
+            f"{path}: not a folder. Give the folder that holds the class folders, a zip or tar of "
+            f"it, or a table ({', '.join(TABLES)})."
+        )
+    if re.search(r"[*?\[]", str(path)):
+        found = sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor or "."))))
+        if not found:
+            raise InputError(f"{path}: no file fits this pattern.")
+        return _of_one_kind(path, found)
+    return []
+
+
+def _of_one_kind(path: Path, files: list[Path]) -> list[Path]:
+    kinds = sorted({p.suffix.lower() for p in files})
+    if len(kinds) > 1:
+        raise InputError(f"{path}: holds {' and '.join(kinds)} files. Name those of one kind.")
+    return files
+
+
+def _by_split(path: Path, files: list[Path]) -> dict[str, list[Path]]:
+    """Split -> files, by their own or their folders' names (`train-000.tar`, `val/0.parquet`)."""
+    parts: dict[str, list[Path]] = {}
+    for file in files:
+        below = file.relative_to(path).parts if path.is_dir() else (file.name,)
+        words = [word.lower() for part in below for word in re.split(r"[^a-zA-Z]+", part)]
+        split = next((SPLITS[word] for word in words if word in SPLITS), None)
+        parts.setdefault(split or "train", []).append(file)
+    if "train" not in parts:
+        raise InputError(f"{path}: has {', '.join(parts)} files, but none to train on.")
+    return parts
+
+
+def _unpacked(archive: Path) -> Path:
+    """The folder that an archive was unpacked into, once for each version of it."""
+    stat = archive.stat()
+    name = f"{archive.stem}-{stat.st_size:x}-{stat.st_mtime_ns:x}"
+    folder = cache_root() / "archives" / name
+    logger.info("%s: unpacked in %s", archive, folder)
+    return make_once(folder, lambda folder: unpack(archive, folder, wanted=is_image_name))
+
+
+def _open_folder(root: Path) -> RawRows:
+    splits = find_photos(root)
+    rows = {}
+    for split, photos in splits.items():
+        columns = {
+            "image": [{"path": str(root / photo.path), "bytes": None} for photo in photos],
+            "label": [photo.label for photo in photos],
+            "path": [photo.path.as_posix() for photo in photos],
+        }
+        rows[split] = Dataset.from_dict(columns, features=ROW)
+    coarse = coarse_from_folders({photo.label: photo.leaf for photo in splits["train"]})
+    return RawRows(rows, coarse, root)

@@ -1,0 +1,117 @@
+"""Split lists for a data set, and a repaired list or copy of it: all of `hffruits split`."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hffruits.checking import Part, check_pictures, join_parts
+from hffruits.config import DataArguments
+from hffruits.errors import InputError
+from hffruits.folders import SPLIT_NAMES
+from hffruits.inputs import open_source
+from hffruits.repair import (
+    choose_repairs,
+    count_by_reason,
+    paths_of,
+    without,
+    write_copy,
+    write_exclusions,
+)
+from hffruits.splits import choose_splits, group_rows, write_lists
+from hffruits.splitting import fold_by_groups
+
+logger = logging.getLogger(__name__)
+REPAIRS = ("none", "list", "copy")
+
+
+def resplit(
+    data_args: DataArguments,
+    *,
+    output_dir: Path,
+    repair: str = "none",
+    folds: int = 0,
+    anew: bool = False,
+    seed: int = 42,
+) -> dict[str, Any]:
+    """Write the lists of a split to `output_dir`; returns counts by split, and what was left out.
+
+    `repair`: `list` leaves out what `choose_repairs` says and writes `exclude.txt`; `copy` writes
+    the photos that are left to `output_dir`/photos as well. `folds`: that many splits,
+    `fold-1/train.txt` and so on: each photo is held out once, for the test, or for validation where
+    the data has a test split. `anew` forgets the data's own splits.
+    """
+    if repair not in REPAIRS:
+        raise InputError(f"repair={repair}: must be one of {', '.join(REPAIRS)}.")
+    if repair == "copy" and folds:
+        raise InputError("repair=copy, folds: a copy has one split. Copy first, then fold that.")
+    source = replace(data_args.source, streaming=False)
+    raw = open_source(source)
+    checked = check_pictures(
+        raw, name=source.name, exclude=data_args.exclude, max_pixels=data_args.max_image_pixels
+    )
+    parts: Mapping[str, Part] = checked.parts
+    if anew:
+        parts = {"train": join_parts(list(parts.values()))}
+    left_out = {picture.path.as_posix(): picture.reason for picture in checked.skipped}
+    if repair != "none":
+        repairs = choose_repairs(parts)
+        left_out |= paths_of(parts, repairs)
+        parts = without(parts, repairs)
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        if repair != "none":
+            write_exclusions(left_out, output_dir / "exclude.txt")
+        if folds:
+            made = fold_splits(parts, data_args, folds, seed)
+            for number, fold in enumerate(made, 1):
+                write_lists(_rows(fold), output_dir / f"fold-{number}")
+        else:
+            made = [_split(parts, data_args, seed)]
+            write_lists(_rows(made[0]), output_dir)
+    except OSError as error:
+        raise InputError(f"{output_dir}: can't be written ({error.strerror}).") from error
+    if repair == "copy":
+        write_copy(made[0], raw.coarse, output_dir / "photos")
+    return {
+        "images": [{split: len(rows) for split, rows in _rows(some).items()} for some in made],
+        "left_out": count_by_reason(left_out),
+    }
+
+
+def fold_splits(
+    parts: Mapping[str, Part], data_args: DataArguments, folds: int, seed: int
+) -> list[dict[str, Part]]:
+    """One split a fold, with near-duplicates (or `group_by`) on one side in each."""
+    pool = join_parts([part for split, part in parts.items() if split != "test"])
+    options = {"split_by": data_args.split_by, "group_by": data_args.group_by}
+    together = group_rows(pool, **options).tolist()
+    labels = pool.rows["label"][:]
+    made = []
+    for held_out in fold_by_groups(labels, together, folds, seed=seed):
+        rest = pool.take(sorted(set(range(len(labels))) - set(held_out)))
+        fold = {"train": rest, "test": pool.take(held_out)}
+        if "test" in parts:
+            made.append({"train": rest, "validation": fold["test"], "test": parts["test"]})
+        else:
+            made.append(_split(fold, data_args, seed))
+    return made
+
+
+def _split(parts: Mapping[str, Part], data_args: DataArguments, seed: int) -> dict[str, Part]:
+    fractions = {
+        "validation": data_args.validation_fraction,
+        "test": data_args.test_fraction,
+    }
+    return choose_splits(
+        dict(parts),
+        fractions,
+        split_by=data_args.split_by,
+        group_by=data_args.group_by,
+        seed=seed,
+    )
+
+
+def _rows(parts: Mapping[str, Part]) -> dict[str, Any]:
+    return {split: parts[split].rows for split in SPLIT_NAMES if split in parts}

@@ -1,0 +1,23 @@
+"""Which data is meant: one small value that says it, for every command."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Source:
+    """What to read, and how to understand it. Neither path nor name means the drawn samples."""
+
+    data_dir: str | Path | None = None  # a folder, archive, table or shards; a pattern of files
+    dataset_name: str | None = None  # a Hub id
+    config_name: str | None = None
+    split_names: dict[str, str] = field(default_factory=dict)  # ours -> the Hub dataset's
+    image_column: str | None = None
+    label_column: str | None = None
+    group_by: str | None = None  # a column, or a pattern that doesn't concern the source
+    streaming: bool = False
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages."""
+        return str(self.dataset_name or self.data_dir or "the drawn sample set")

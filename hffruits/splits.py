@@ -1,0 +1,114 @@
+"""Which picture is in which split: as the data has it, as lists say, or made without leaks."""
+
+import logging
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset
+
+from hffruits.checking import Part, join_parts
+from hffruits.errors import InputError
+from hffruits.folders import SPLIT_NAMES
+from hffruits.splitting import split_by_groups
+
+logger = logging.getLogger(__name__)
+SPLIT_BY = ("duplicates", "class")
+
+
+def choose_splits(
+    parts: dict[str, Part],
+    fractions: dict[str, float],
+    *,
+    split_by: str = "duplicates",
+    group_by: str | None = None,
+    seed: int = 42,
+    lists_dir: Path | None = None,
+) -> dict[str, Part]:
+    """The pictures of each split: as listed, else as the data has them, else made.
+
+    A missing `validation`, and `test` where neither is given, is taken from train.
+    """
+    if split_by not in SPLIT_BY:
+        raise InputError(f"split_by={split_by}: must be one of {', '.join(SPLIT_BY)}.")
+    if lists_dir is not None:
+        return _read_lists(join_parts(list(parts.values())), lists_dir)
+    if "validation" in parts:
+        return parts
+    if "test" in parts:
+        fractions = {"validation": fractions["validation"]}
+    train = parts["train"]
+    together = group_rows(train, split_by=split_by, group_by=group_by).tolist()
+    split = split_by_groups(train.rows["label"][:], together, fractions, seed=seed)
+    if split.cut:
+        why = f"group_by={group_by} gives" if group_by else "near-duplicates leave"
+        logger.warning(
+            "%s: %s too few groups to split, so each is cut in the order of its files. Their "
+            "figures will be too good", ", ".join(split.cut), why,
+        )  # fmt: skip
+    return parts | {name: train.take(indices) for name, indices in split.parts.items()}
+
+
+def group_rows(part: Part, *, split_by: str = "duplicates", group_by: str | None = None):
+    """A number for each row, (N,) integers: rows with the same one stay together.
+
+    `group_by`: the column that the rows carry as `group`, or a pattern; of a pattern, what its
+    groups in parentheses find in the path counts, or else all that it finds; a path without any
+    stands alone. Raises `InputError` for a pattern that is none, or that finds nothing.
+    """
+    rows = part.rows
+    if group_by is None:
+        return part.groups if split_by == "duplicates" else np.arange(len(rows))
+    if "group" in rows.column_names:
+        keys: list[object] = rows["group"][:]
+    else:
+        try:
+            pattern = re.compile(group_by)
+        except re.error as error:
+            raise InputError(f"group_by={group_by}: not a pattern ({error}).") from error
+        finds = [pattern.search(path) for path in rows["path"]]
+        if not any(finds):
+            first = rows["path"][0]
+            raise InputError(f"group_by={group_by}: found in no path (such as {first}).")
+        keys = [(m.groups() or m.group()) if m else index for index, m in enumerate(finds)]
+    numbers: dict[object, int] = {}
+    return np.array([numbers.setdefault(key, len(numbers)) for key in keys])
+
+
+def _read_lists(every: Part, folder: Path) -> dict[str, Part]:
+    lists = {split: folder / f"{split}.txt" for split in SPLIT_NAMES}
+    if not lists["train"].is_file() or not lists["validation"].is_file():
+        raise InputError(
+            f"{folder}: no train.txt and validation.txt. Name an earlier run's `splits` folder."
+        )
+    places = {path: index for index, path in enumerate(every.rows["path"])}
+    parts = {}
+    for split, file in lists.items():
+        if not file.is_file():
+            continue
+        try:
+            names = file.read_text(encoding="utf-8").rstrip("\n").split("\n")
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"{file}: not UTF-8 text. Use the lists as they were written."
+            ) from error
+        missing = [name for name in names if name not in places]
+        if missing:
+            raise InputError(
+                f"{file}: {len(missing)} files are not in the data folder, or can't be read "
+                f"(first: {missing[0]}). Use the folder that the lists were made for."
+            )
+        parts[split] = every.take([places[name] for name in names])
+    return parts
+
+
+def write_lists(datasets: Mapping[str, Dataset], folder: Path) -> None:
+    """Write `train.txt`, ...: one path a line, so that the same split can be made again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for split in SPLIT_NAMES:
+        file = folder / f"{split}.txt"
+        if split in datasets:
+            file.write_text("\n".join(datasets[split]["path"]) + "\n", encoding="utf-8")
+        else:
+            file.unlink(missing_ok=True)  # of an earlier run
