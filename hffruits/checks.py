@@ -37,6 +37,8 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 
 # field -> what its value must be, and the test
 _RANGES: dict[str, tuple[str, Callable[[float], bool]]] = {
+    "cache_size": ("32 or more", lambda value: value >= 32),
+    "shuffle_buffer": ("1 or more", lambda value: value >= 1),
     "num_train_epochs": ("more than 0", lambda value: value > 0),
     "per_device_train_batch_size": ("more than 0", lambda value: value > 0),
     "per_device_eval_batch_size": ("more than 0", lambda value: value > 0),
@@ -61,6 +63,18 @@ _RANGES: dict[str, tuple[str, Callable[[float], bool]]] = {
 
 # two options that exclude each other, and why: (data, model, training) -> bool
 _CONFLICTS: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
+    (
+        lambda data, model, args: data.streaming and args.balanced_sampler,
+        "streaming and balanced_sampler: a stream comes in its own order. Use class_weights.",
+    ),
+    (
+        lambda data, model, args: (
+            data.streaming
+            and (data.split_lists or data.exclude or data.group_by or data.cache != "none")
+        ),
+        "streaming: split_lists, exclude, group_by and cache need all photos at hand. Leave them "
+        "out, or don't stream.",
+    ),
     (
         lambda data, model, args: args.balanced_sampler and args.class_weights != "none",
         "balanced_sampler and class_weights: rare classes would count twice. Use one of them.",

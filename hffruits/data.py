@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
+from datasets import ClassLabel, Dataset, DatasetDict
 
 from hffruits.checking import Part, Skipped, check_pictures
 from hffruits.errors import InputError
@@ -157,10 +157,7 @@ def _label_names(labels: dict[str, list[str]]) -> list[str]:
 def _build_dataset(rows: Dataset, names: list[str], max_pixels: int) -> Dataset:
     ids = {name: index for index, name in enumerate(names)}
     labels = [ids[label] for label in rows["label"]]
-    features = Features(
-        # undecoded, so that `open_rgb` alone decides how a file becomes a picture
-        {"image": Image(decode=False), "label": ClassLabel(names=names), "path": Value("string")}
-    )
-    rows = rows.select_columns(["image", "path"]).add_column("label", labels)
-    rows = rows.select_columns(list(features)).cast(features)
+    # `image` stays undecoded, so that `open_rgb` alone decides how a file becomes a picture
+    rows = rows.remove_columns("label").add_column("label", labels, feature=ClassLabel(names=names))
+    rows = rows.select_columns(["image", "label", "path"])
     return rows.with_transform(partial(decode_images, max_pixels=max_pixels))

@@ -3,6 +3,7 @@
 import logging
 import re
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 
 from datasets import Dataset
@@ -75,11 +76,7 @@ def open_source(source: Source) -> RawRows:
 def _files_of(path: Path) -> list[Path]:
     """The tables or archives that are meant: none for a folder of photos."""
     if path.is_dir():
-        if any(is_image_name(p.name) and p.parent != path for p in path.rglob("*")):
-            return []  # class folders, whatever lies beside them
-        kinds = {*TABLES, ".tar"}
-        files = (p for p in path.rglob("*") if p.is_file() and not is_hidden(p.name))
-        return _of_one_kind(path, sorted(p for p in files if p.suffix.lower() in kinds))
+        return _of_one_kind(path, _files_in(path))
     if path.is_file():
         if path.suffix.lower() in TABLES or is_archive(path):
             return [path]
@@ -87,12 +84,30 @@ def _files_of(path: Path) -> list[Path]:
             f"{path}: not a folder. Give the folder that holds the class folders, a zip or tar of "
             f"it, or a table ({', '.join(TABLES)})."
         )
-    if re.search(r"[*?\[]", str(path)):
-        found = sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor or "."))))
-        if not found:
-            raise InputError(f"{path}: no file fits this pattern.")
-        return _of_one_kind(path, found)
+    if _MAGIC.search(str(path)):
+        found = Path(path.anchor or ".").glob(str(path.relative_to(path.anchor or ".")))
+        if files := sorted(p for p in found if p.suffix.lower() in TABLES or is_archive(p)):
+            return _of_one_kind(path, files)
+        raise InputError(f"{path}: no table or archive fits this pattern.")
     return []
+
+
+def _files_in(folder: Path) -> list[Path]:
+    """Its tables and archives; none where two folders hold photos, which are classes then."""
+    files, holders = [], set()
+    for path in folder.rglob("*"):
+        if any(map(is_hidden, path.relative_to(folder).parts)):
+            continue
+        if is_image_name(path.name) and path.parent != folder:
+            holders.add(path.parent.name)
+        elif path.suffix.lower() in TABLES or is_archive(path):
+            files.append(path)
+        if len({name for name in holders if name.lower() not in SPLITS}) > 1:
+            return []
+    return sorted(files)
+
+
+_MAGIC = re.compile(r"[*?\[]")
 
 
 def _of_one_kind(path: Path, files: list[Path]) -> list[Path]:
@@ -104,12 +119,15 @@ def _of_one_kind(path: Path, files: list[Path]) -> list[Path]:
 
 def _by_split(path: Path, files: list[Path]) -> dict[str, list[Path]]:
     """Split -> files, by their own or their folders' names (`train-000.tar`, `val/0.parquet`)."""
+    if len(files) == 1:
+        return {"train": files}
+    fixed = takewhile(lambda part: not _MAGIC.search(part), path.parts)
+    top = path if path.is_dir() else Path(*fixed)
     parts: dict[str, list[Path]] = {}
     for file in files:
-        below = file.relative_to(path).parts if path.is_dir() else (file.name,)
-        words = [word.lower() for part in below for word in re.split(r"[^a-zA-Z]+", part)]
-        split = next((SPLITS[word] for word in words if word in SPLITS), None)
-        parts.setdefault(split or "train", []).append(file)
+        words = re.split(r"[^a-z]+", str(file.relative_to(top)).lower())
+        split = next((SPLITS[word] for word in words if word in SPLITS), "train")
+        parts.setdefault(split, []).append(file)
     if "train" not in parts:
         raise InputError(f"{path}: has {', '.join(parts)} files, but none to train on.")
     return parts

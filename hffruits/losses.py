@@ -30,11 +30,14 @@ class ClassificationLoss:
         return -(targets * log_p).sum(1).mean()
 
 
-def class_weights(labels: Sequence[int], classes: int, kind: str) -> torch.Tensor | None:
-    """Weights (K,) by a row of `CLASS_WEIGHTS`, scaled so that the mean over all images is 1."""
+def class_weights(counts: Sequence[int], kind: str) -> torch.Tensor | None:
+    """Weights (K,) by a row of `CLASS_WEIGHTS`, scaled so that the mean over all images is 1.
+
+    `counts` (K,) are the images of each class.
+    """
     if CLASS_WEIGHTS[kind] is None:
         return None
-    n = torch.bincount(torch.as_tensor(labels), minlength=classes).double()
+    n = torch.as_tensor(counts).double()
     weights = CLASS_WEIGHTS[kind](n.clamp(min=1))
     return (weights * n.sum() / (weights * n).sum()).float()
 

@@ -29,10 +29,14 @@ from hffruits.optim import default_learning_rate
 from hffruits.precision import bf16_is_faster
 from hffruits.run_dir import RunDir
 from hffruits.schedules import BY_VALIDATION
-from hffruits.trainer import FruitTrainer, as_tensors
+from hffruits.stream_data import FruitStreams, load_streams
+from hffruits.tensors import as_tensors
+from hffruits.trainer import FruitTrainer
 from hffruits.transforms import EvalTransform, input_size, train_transform
 
 logger = logging.getLogger(__name__)
+
+FruitData = FruitDatasets | FruitStreams
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,16 @@ class PreparedModel:
     callbacks: list[TrainerCallback] = field(default_factory=list)
 
 
-def load_datasets(data_args: DataArguments, run: RunDir | None, seed: int) -> FruitDatasets:
+def load_datasets(data_args: DataArguments, run: RunDir | None, seed: int) -> FruitData:
     """Check and split the photos; a resumed run keeps the split that it began with."""
+    if data_args.streaming:
+        return load_streams(
+            data_args.source,
+            validation_fraction=data_args.validation_fraction,
+            test_fraction=data_args.test_fraction,
+            seed=seed,
+            coarse_labels=data_args.coarse_labels,
+        )
     return load_fruits(
         source=data_args.source,
         split_by=data_args.split_by,
@@ -150,7 +162,7 @@ def resolve_arguments(
 
 def make_trainer(
     prepared: PreparedModel,
-    datasets: FruitDatasets,
+    datasets: FruitData,
     data_args: DataArguments,
     args: FruitTrainingArguments,
     **kwargs: Any,
@@ -166,7 +178,12 @@ def make_trainer(
         **model,
         args=args,
         head=prepared.head,
-        train_dataset=as_tensors(datasets["train"], augmented, max_pixels=max_pixels),
+        train_dataset=as_tensors(
+            datasets["train"],
+            augmented,
+            max_pixels=max_pixels,
+            shuffle_buffer=data_args.shuffle_buffer,
+        ),
         eval_dataset=as_tensors(datasets["validation"], plain, max_pixels=max_pixels),
         callbacks=callbacks,
         **kwargs,

@@ -15,7 +15,8 @@ from hffruits.errors import InputError
 from hffruits.plots import draw_grid
 from hffruits.preparation import load_datasets, prepare_model
 from hffruits.sampling import SeededRows
-from hffruits.trainer import as_tensors, collate, make_mix
+from hffruits.tensors import as_tensors, collate
+from hffruits.trainer import make_mix
 from hffruits.transforms import EvalTransform, train_transform
 
 
@@ -35,6 +36,8 @@ def preview(
     if photos < 1 or views < 1:
         raise InputError(f"photos={photos}, views={views}: give 1 or more.")
     check_arguments(data_args, model_args, args)
+    if data_args.streaming:
+        raise InputError("streaming: a preview needs photos at hand. Give it a folder of some.")
     datasets = load_datasets(data_args, None, args.seed)
     rows = datasets["train"].shuffle(seed=args.seed)
     rows = rows.select(range(min(photos, len(rows))))

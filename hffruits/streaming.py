@@ -356,7 +356,7 @@ def _shuffled(rows: Iterator[Row], size: int, rng: random.Random) -> Iterator[Ro
     yield from buffer
 
 
-def train_loader(
+def stream_loader(
     rows: StreamRows,
     *,
     collate_fn: Callable[[list[Row]], Any],

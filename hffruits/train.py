@@ -9,6 +9,7 @@ import json
 import logging
 import time
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from hffruits.metrics import METRIC_NAMES
 from hffruits.models import coarse_ids, load_model, save_model, use_fast_layout
 from hffruits.optim import format_groups
 from hffruits.preparation import (
+    FruitData,
     PreparedModel,
     load_datasets,
     make_trainer,
@@ -46,7 +48,10 @@ from hffruits.preparation import (
 )
 from hffruits.run_dir import RunDir, choose_run_dir, clear_run
 from hffruits.splits import write_lists
-from hffruits.trainer import FruitTrainer, as_tensors, collate
+from hffruits.stream_data import StreamSplit
+from hffruits.streaming import stream_loader
+from hffruits.tensors import as_tensors, collate
+from hffruits.trainer import FruitTrainer
 from hffruits.transforms import EvalTransform, input_size
 
 logger = logging.getLogger(__name__)
@@ -123,7 +128,7 @@ def train(
 
 
 def evaluate_artifact(
-    folder: Path, datasets: FruitDatasets, args: FruitTrainingArguments, *, max_pixels: int
+    folder: Path, datasets: FruitData, args: FruitTrainingArguments, *, max_pixels: int
 ) -> dict[str, dict[str, float]]:
     """Metrics of the saved model, in full precision, on each split that was not trained on.
 
@@ -163,7 +168,7 @@ def choose_run(data_args: DataArguments, args: FruitTrainingArguments) -> RunDir
 
 def start_folder(
     run: RunDir,
-    datasets: FruitDatasets,
+    datasets: FruitData,
     data_args: DataArguments,
     model_args: ModelArguments,
     args: FruitTrainingArguments,
@@ -171,7 +176,8 @@ def start_folder(
     """Now that nothing can be wrong any more: make room, and write down what is to be done."""
     if run.replaces:
         clear_run(run.folder)
-    write_lists(datasets, run.lists)
+    if isinstance(datasets, FruitDatasets):  # a stream's split is a hash of its rows' names
+        write_lists(datasets, run.lists)
     arguments = {
         "data": dataclasses.asdict(data_args),
         "model": dataclasses.asdict(model_args),
@@ -184,16 +190,21 @@ def start_folder(
 
 
 def clean_batches(
-    datasets: FruitDatasets,
+    datasets: FruitData,
     prepared: PreparedModel,
     args: FruitTrainingArguments,
     max_pixels: int,
 ) -> Iterator[torch.Tensor]:
     """Training pictures as validation would see them, (B, 3, H, W), at most some thousands."""
-    rows = datasets["train"].shuffle(seed=args.seed)
-    rows = rows.select(range(min(len(rows), RECALIBRATION_IMAGES)))
-    rows = as_tensors(rows, EvalTransform(prepared.processor), max_pixels=max_pixels)
-    batches = DataLoader(rows, args.per_device_eval_batch_size, collate_fn=collate)
+    rows, transform = datasets["train"], EvalTransform(prepared.processor)
+    if isinstance(rows, StreamSplit):
+        stream = as_tensors(rows, transform, max_pixels=max_pixels).rows(args, shuffle=True)
+        batches = stream_loader(stream, collate_fn=collate)
+        batches = islice(batches, max(1, RECALIBRATION_IMAGES // stream.batch_size))
+    else:
+        rows = rows.shuffle(seed=args.seed).select(range(min(len(rows), RECALIBRATION_IMAGES)))
+        rows = as_tensors(rows, transform, max_pixels=max_pixels)
+        batches = DataLoader(rows, args.per_device_eval_batch_size, collate_fn=collate)
     for batch in tqdm(batches, desc="Batch norm", disable=args.disable_tqdm, leave=False):
         yield batch["pixel_values"].to(args.device)
 
@@ -230,7 +241,7 @@ class TellGroups(TrainerCallback):
         logger.info("%s", format_groups(optimizer))
 
 
-def describe_data(datasets: FruitDatasets, data_args: DataArguments) -> dict[str, Any]:
+def describe_data(datasets: FruitData, data_args: DataArguments) -> dict[str, Any]:
     """The `data` part of `metrics.json`."""
     return {
         "data_dir": data_args.data_dir or data_args.dataset_name or "the drawn sample set",
@@ -248,7 +259,7 @@ def count_frozen(prepared: PreparedModel) -> int:
 
 
 def describe_start(
-    datasets: FruitDatasets,
+    datasets: FruitData,
     model_args: ModelArguments,
     prepared: PreparedModel,
     args: FruitTrainingArguments,

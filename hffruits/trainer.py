@@ -3,15 +3,16 @@
 import copy
 import math
 from collections.abc import Iterable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from datasets import Dataset, Image
+from datasets import Dataset
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 from transformers import EarlyStoppingCallback, EvalPrediction, Trainer
 from transformers.trainer_callback import (
@@ -27,7 +28,6 @@ from hffruits.clipping import GradientClipping
 from hffruits.config import FruitTrainingArguments
 from hffruits.ema import AveragedWeights
 from hffruits.errors import InputError
-from hffruits.images import MAX_PIXELS, decode_images
 from hffruits.losses import ClassificationLoss, class_weights
 from hffruits.metrics import classification_metrics
 from hffruits.models import coarse_ids
@@ -41,7 +41,8 @@ from hffruits.optim import (
 )
 from hffruits.sampling import EpochSampler, SeededRows, balanced_weights
 from hffruits.schedules import BY_VALIDATION, learning_rates, make_scheduler
-from hffruits.transforms import Transform
+from hffruits.streaming import StreamRows, stream_loader
+from hffruits.tensors import StreamTensors, collate
 
 
 class FruitTrainer(Trainer):
@@ -57,7 +58,7 @@ class FruitTrainer(Trainer):
         *,
         args: FruitTrainingArguments,
         head: tuple[str, ...] = (),
-        train_dataset: Dataset | None = None,
+        train_dataset: Dataset | StreamTensors | None = None,
         callbacks: Iterable[TrainerCallback] = (),
         **kwargs: Any,
     ):
@@ -74,14 +75,20 @@ class FruitTrainer(Trainer):
         if args.early_stopping_patience:
             callbacks.append(EarlyStoppingCallback(args.early_stopping_patience))
         if train_dataset is not None:
-            labels = train_dataset.with_format(None)["label"]
             classes = train_dataset.features["label"].num_classes
-            self.class_weights = class_weights(labels, classes, args.class_weights)
             self.mix = make_mix(args.mixup_alpha, args.cutmix_alpha, classes)
-            weights = balanced_weights(labels, classes) if args.balanced_sampler else None
-            self.sampler = EpochSampler(len(labels), seed=args.seed, weights=weights)
-            callbacks.append(_SetEpoch(self.sampler))
-            train_dataset = SeededRows(train_dataset, seed=args.seed)
+            if isinstance(train_dataset, StreamTensors):
+                counts = train_dataset.split.label_counts
+                train_dataset = train_dataset.rows(args, shuffle=True)
+                callbacks.append(_StartAt(train_dataset))
+            else:
+                labels = train_dataset.with_format(None)["label"]
+                counts = np.bincount(labels, minlength=classes).tolist()
+                weights = balanced_weights(labels, classes) if args.balanced_sampler else None
+                self.sampler = EpochSampler(len(labels), seed=args.seed, weights=weights)
+                callbacks.append(_SetEpoch(self.sampler))
+                train_dataset = SeededRows(train_dataset, seed=args.seed)
+            self.class_weights = class_weights(counts, args.class_weights)
         super().__init__(
             args=args,
             train_dataset=train_dataset,
@@ -94,6 +101,28 @@ class FruitTrainer(Trainer):
         if not self.args.disable_tqdm:
             self.remove_callback(ProgressCallback)
             self.add_callback(EpochTable)
+
+    # ---- streams ----
+
+    def get_train_dataloader(self) -> DataLoader:
+        if not isinstance(self.train_dataset, StreamRows):
+            return super().get_train_dataloader()
+        return self._stream_loader(self.train_dataset)
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
+        rows = self.eval_dataset if eval_dataset is None else eval_dataset
+        if not isinstance(rows, StreamTensors):
+            return super().get_eval_dataloader(eval_dataset)
+        return self._stream_loader(rows.rows(self.args))
+
+    def _stream_loader(self, rows: StreamRows) -> DataLoader:
+        return stream_loader(
+            rows,
+            collate_fn=collate,
+            device=self.args.device,
+            pin_memory=self.args.dataloader_pin_memory,
+            persistent_workers=self.args.dataloader_persistent_workers,
+        )
 
     # ---- one step ----
 
@@ -238,6 +267,20 @@ class _SetEpoch(TrainerCallback):
         self.sampler.set_epoch(int(state.epoch or 0))
 
 
+class _StartAt(TrainerCallback):
+    """Tells a stream which batches of a resumed epoch were trained on, so that it skips them."""
+
+    def __init__(self, rows: StreamRows):
+        self.rows = rows
+
+    def on_epoch_begin(self, args, state, control, train_dataloader=None, **kwargs):
+        batches = math.ceil(len(self.rows) / self.rows.batch_size)
+        epoch, step = divmod(
+            state.global_step, math.ceil(batches / args.gradient_accumulation_steps)
+        )
+        self.rows.start_at(epoch, step * args.gradient_accumulation_steps)
+
+
 def make_mix(mixup_alpha: float, cutmix_alpha: float, classes: int) -> v2.Transform | None:
     """Mixup (arXiv:1710.09412), CutMix (arXiv:1905.04899), or one of both at random; or neither."""
     kinds: list[v2.Transform] = []
@@ -246,26 +289,6 @@ def make_mix(mixup_alpha: float, cutmix_alpha: float, classes: int) -> v2.Transf
     if cutmix_alpha:
         kinds.append(v2.CutMix(alpha=cutmix_alpha, num_classes=classes))
     return v2.RandomChoice(kinds) if kinds else None
-
-
-def as_tensors(dataset: Dataset, transform: Transform, *, max_pixels: int = MAX_PIXELS) -> Dataset:
-    """The dataset with rows `pixel_values` (3, H, W) and `labels`, made when they are asked for."""
-    dataset = dataset.cast_column("image", Image(decode=False))
-    # a partial and no closure, so that data-loader workers can be spawned with it
-    return dataset.with_transform(partial(_convert, transform=transform, max_pixels=max_pixels))
-
-
-def _convert(batch: dict[str, list], *, transform: Transform, max_pixels: int) -> dict[str, list]:
-    images = decode_images(batch, max_pixels=max_pixels)["image"]
-    return {"pixel_values": [transform(image) for image in images], "labels": batch["label"]}
-
-
-def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-    """Rows -> `pixel_values` (B, 3, H, W) and `labels` (B,)."""
-    return {
-        "pixel_values": torch.stack([row["pixel_values"] for row in rows]),
-        "labels": torch.tensor([row["labels"] for row in rows]),
-    }
 
 
 class EpochTable(ProgressCallback):

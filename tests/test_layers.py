@@ -17,14 +17,15 @@ FLOORS = {
     "config": 2, "folders": 2, "samples": 2, "scan": 2, "duplicates": 2, "photo_cache": 2,
     "transforms": 2, "models": 2, "optim": 2, "metrics": 2, "run_dir": 2, "freezing": 2,
     "card": 2, "summary": 2,
-    "tables": 3, "streaming": 3, "features": 3, "trainer": 3, "predict": 3,
+    "tables": 3, "streaming": 3, "features": 3, "predict": 3,
     "inputs": 4, "demo_look": 4,
     "checking": 5,
-    "splits": 6, "audit": 6, "repair": 6,
-    "data": 7, "explore": 7, "resplit": 7, "checks": 7,
-    "preparation": 8,
-    "train": 9, "lr_finder": 9, "search": 9, "preview": 9,
-    "demo": 10, "cli": 10,
+    "splits": 6, "audit": 6, "repair": 6, "stream_data": 6, "stream_audit": 6,
+    "data": 7, "explore": 7, "resplit": 7, "checks": 7, "tensors": 7,
+    "trainer": 8,
+    "preparation": 9,
+    "train": 10, "lr_finder": 10, "search": 10, "preview": 10,
+    "demo": 11, "cli": 11,
 }  # fmt: skip
 
 

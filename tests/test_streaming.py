@@ -26,7 +26,7 @@ from hffruits.streaming import (
     deal_shards,
     index_stream,
     split_of,
-    train_loader,
+    stream_loader,
 )
 
 LABELS = ["Apple", "Banana"]
@@ -197,7 +197,7 @@ def test_worker_processes_read_every_row_once(shards, workers):
         rows = make_rows(
             stream, rank=rank, world_size=2, num_workers=workers, shuffle_buffer=8, batch_size=3
         )
-        loader = train_loader(rows, collate_fn=collate)
+        loader = stream_loader(rows, collate_fn=collate)
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # torch warns when a length is exceeded
             assert len(loader) == 7
@@ -215,7 +215,7 @@ def test_evaluation_sees_every_row_once_over_all_processes(rows, world, workers)
     steps, remainders = [], set()
     for rank in range(world):
         options = {"rank": rank, "world_size": world, "num_workers": workers}
-        loader = train_loader(make_rows(stream, batch_size=2, **options), collate_fn=collate)
+        loader = stream_loader(make_rows(stream, batch_size=2, **options), collate_fn=collate)
         batches = []
         for batch in loader:
             remainders.add(loader.remainder)
@@ -250,7 +250,7 @@ def test_shards_sorted_by_class_are_mixed():
 def test_persistent_workers_see_the_epoch():
     stream = stream_of(24, 2)
     rows = make_rows(stream, shuffle_buffer=8, num_workers=2)
-    loader = train_loader(rows, collate_fn=collate, persistent_workers=True)
+    loader = stream_loader(rows, collate_fn=collate, persistent_workers=True)
     epochs = [paths(loader), paths(loader)]  # accelerate counts epochs itself
     loader.set_epoch(0)
     assert paths(loader) == epochs[0] != epochs[1]
@@ -273,7 +273,7 @@ def test_augmentation_does_not_depend_on_the_layout():
     assert len({tuple(values) for values in alone.values()}) == 24
     assert alone == noise(1, world_size=3)
     assert alone != noise(0)
-    loader = train_loader(make_rows(stream, num_workers=2), collate_fn=collate)
+    loader = stream_loader(make_rows(stream, num_workers=2), collate_fn=collate)
     loader.set_epoch(1)
     batches = list(loader)
     assert alone == {
@@ -297,7 +297,7 @@ def test_making_a_row_leaves_the_random_numbers_of_training_alone():
 def test_a_resumed_epoch_goes_on_with_the_same_batches(workers):
     stream = stream_of(41, 3, broken=frozenset({7, 30}))
     rows = make_rows(stream, shuffle_buffer=8, num_workers=workers)
-    loader = train_loader(rows, collate_fn=collate)
+    loader = stream_loader(rows, collate_fn=collate)
     loader.set_epoch(1)
     unbroken = paths(loader)
     for start in (1, 3, 10):
@@ -331,7 +331,7 @@ def test_a_picture_that_can_not_be_read_is_replaced_in_its_place(caplog):
 
 def test_what_workers_skip_is_counted():
     rows = make_rows(stream_of(12, 1, broken=frozenset({2, 9})), num_workers=2)
-    read = paths(train_loader(rows, collate_fn=collate))
+    read = paths(stream_loader(rows, collate_fn=collate))
     assert sum(map(len, read)) == 12 and rows.skipped == 2
 
 
@@ -377,7 +377,7 @@ def test_pictures_in_tars_come_once_with_their_labels(tars, world, workers):
     for rank in range(world):
         layout = {"rank": rank, "world_size": world, "num_workers": workers}
         rows = make_rows(tars, convert=draw, batch_size=3, shuffle_buffer=4, **layout)
-        for batch in train_loader(rows, collate_fn=collate):
+        for batch in stream_loader(rows, collate_fn=collate):
             seen.update(batch["path"])
             assert [int(path[2:]) % 2 for path in batch["path"]] == batch["labels"].tolist()
             green = batch["pixel_values"][:, 1] > 128  # yellow bananas

@@ -1,0 +1,153 @@
+"""Data larger than the disk, as `data` but read on the fly: what is known is counted in one pass.
+
+No near-duplicates, no scan, no lists: rows are held out by a hash of their names.
+"""
+
+import hashlib
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasets import ClassLabel, Features, IterableDataset
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
+
+from hffruits.cache import cache_root
+from hffruits.checking import Skipped
+from hffruits.errors import InputError
+from hffruits.hierarchy import read_coarse_labels
+from hffruits.inputs import open_source
+from hffruits.source import Source
+from hffruits.streaming import StreamIndex, index_stream
+
+logger = logging.getLogger(__name__)
+VERSION = 1  # of what is counted: raise it when that changes
+
+
+@dataclass(frozen=True)
+class StreamSplit:
+    """One split of a stream: undecoded rows, and how many there are of what."""
+
+    stream: IterableDataset
+    index: StreamIndex
+    part: str  # the index's name of the split
+    names: tuple[str, ...]  # of the classes
+
+    def __len__(self) -> int:
+        return self.index.rows(self.part)
+
+    @property
+    def features(self) -> Features:
+        """As a `Dataset` has them."""
+        return Features({"label": ClassLabel(names=list(self.names))})
+
+    @property
+    def label_counts(self) -> list[int]:
+        """Rows of each class, (K,)."""
+        return [self.index.counts[self.part][name] for name in self.names]
+
+
+class FruitStreams(dict[str, StreamSplit]):
+    """`train`, `validation` and maybe `test` of a stream, with what `FruitDatasets` tells too."""
+
+    def __init__(self, splits: dict[str, StreamSplit], coarse: dict[str, str] | None = None):
+        super().__init__(splits)
+        self.coarse = coarse or {}
+        self.skipped: list[Skipped] = []
+        self.leaks: dict[str, int] = {}
+
+    def __reduce__(self):
+        return FruitStreams, (dict(self), self.coarse)
+
+
+def load_streams(
+    source: Source,
+    *,
+    validation_fraction: float = 0.15,
+    test_fraction: float = 0.15,
+    seed: int = 42,
+    coarse_labels: str | Path | None = None,
+) -> FruitStreams:
+    """Count the rows of shards, tables or a Hub dataset, and split off what is missing.
+
+    The count is kept on disk, for files that stay as they are and for a Hub dataset's commit.
+    Raises `InputError` for anything wrong with the data.
+    """
+    streams = open_source(source).splits
+    held_out: dict[str, float] = {}
+    if "validation" not in streams:
+        held_out["validation"] = validation_fraction
+        if "test" not in streams:
+            held_out["test"] = test_fraction
+    version = _version_of(source)
+    counted = {}
+    for split, stream in streams.items():
+        holdout = held_out if split == "train" else {}
+        key = version and json.dumps([version, split, holdout, seed])
+        counted[split] = _count(stream, holdout, seed, split, key)
+    names = tuple(sorted(counted["train"].counts["train"]))
+    if len(names) < 2:
+        raise InputError(f"{source.name}: only one class ({', '.join(names)}). Two are needed.")
+    splits = {
+        split: StreamSplit(stream, counted[split], "train", names)
+        for split, stream in streams.items()
+    }
+    splits |= {
+        split: StreamSplit(streams["train"], counted["train"], split, names) for split in held_out
+    }
+    for split, rows in splits.items():
+        unknown = sorted(rows.index.counts[rows.part].keys() - set(names))
+        if unknown:
+            raise InputError(
+                f"{split} has classes that train lacks: {', '.join(unknown[:5])}. Add them to "
+                f"train, or remove them from {split}."
+            )
+        if not len(rows):
+            raise InputError(f"{split}: no rows. Hold out more, or add some.")
+    coarse = read_coarse_labels(Path(coarse_labels), names) if coarse_labels else {}
+    return FruitStreams(splits, coarse)
+
+
+def _count(
+    stream: IterableDataset, holdout: dict[str, float], seed: int, split: str, key: str | None
+) -> StreamIndex:
+    digest = hashlib.blake2b((key or "").encode(), digest_size=16).hexdigest()
+    file = cache_root() / f"streams-v{VERSION}" / f"{digest}.json"
+    try:
+        if key:
+            return StreamIndex.from_json(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # not counted yet, or damaged
+    index = index_stream(stream, holdout=holdout, seed=seed, description=f"Counting {split}")
+    if key:
+        aside = file.with_suffix(".new")
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            aside.write_text(index.to_json(), encoding="utf-8")
+            aside.replace(file)
+        except OSError as error:
+            logger.warning("%s: can't be written (%s)", file, error.strerror)
+    return index
+
+
+def _version_of(source: Source) -> str | None:
+    """What changes when the data does; None where that can't be known."""
+    described = repr(source)
+    if source.dataset_name:
+        try:
+            return f"{described} {HfApi().dataset_info(source.dataset_name).sha}"
+        except (HfHubHTTPError, HTTPError, OfflineModeIsEnabled):
+            return None
+    path = Path(str(source.data_dir)).expanduser()
+    if "://" in str(source.data_dir):
+        return None
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+    elif path.is_file():
+        files = [path]
+    else:
+        start = Path(path.anchor or ".")
+        files = sorted(start.glob(str(path.relative_to(path.anchor or "."))))
+    stats = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return f"{described} {stats}"
