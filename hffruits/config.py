@@ -392,7 +392,7 @@ def data_parser(command: str, description: str) -> "_Parser":
         allow_abbrev=False,
         formatter_class=_HelpFormatter,
     )
-    parser.add_argument("data", nargs="?", help="the same as --data_dir")
+    parser.add_argument("data", nargs="?", help="the same as --data_dir, or as --dataset_name")
     parser.add_argument("--seed", type=int, default=42, help="of everything drawn [%(default)s]")
     return parser
 
@@ -406,10 +406,19 @@ def parse_data_arguments(
     )
     if unknown:
         parser.error(f"unknown: {' '.join(unknown)}{_suggest(parser, unknown[0])}")
-    if extra.data and data.data_dir:
-        parser.error(f"{extra.data} and --data_dir {data.data_dir}: give one of them.")
-    data.data_dir = extra.data or data.data_dir
+    if extra.data and (data.data_dir or data.dataset_name):
+        parser.error(f"{extra.data}, {data.data_dir or data.dataset_name}: give one of them.")
+    if extra.data and _is_hub_id(extra.data):
+        data.dataset_name = extra.data
+    else:
+        data.data_dir = extra.data or data.data_dir
     return data, extra
+
+
+def _is_hub_id(text: str) -> bool:
+    """True for `user/name` where no such folder is, nor one that would hold it."""
+    path = Path(text)
+    return bool(re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", text)) and not path.parent.exists()
 
 
 class _Parser(HfArgumentParser):

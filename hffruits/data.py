@@ -6,11 +6,12 @@ split. No tensors, no augmentation.
 
 import logging
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from datasets import ClassLabel, Dataset, DatasetDict
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value, concatenate_datasets
 
 from hffruits.checking import Part, Skipped, check_pictures
 from hffruits.errors import InputError
@@ -18,6 +19,7 @@ from hffruits.folders import SPLIT_NAMES
 from hffruits.hierarchy import read_coarse_labels
 from hffruits.images import MAX_PIXELS, decode_images
 from hffruits.inputs import open_source
+from hffruits.loading import quiet
 from hffruits.photo_cache import cache_photos
 from hffruits.source import Source
 from hffruits.splits import choose_splits, write_lists
@@ -81,7 +83,9 @@ def load_fruits(
     is a list of paths to leave out; `cache` is one of `photo_cache.CACHES`. Raises `InputError`
     for anything wrong with the data.
     """
-    source = source or Source(data_dir, group_by=group_by)
+    if data_dir and source:
+        raise InputError(f"data_dir={data_dir}, source={source.name}: give one of them.")
+    source = replace(source or Source(data_dir), group_by=group_by)
     raw = open_source(source)
     checked = check_pictures(
         raw,
@@ -107,7 +111,7 @@ def load_fruits(
     for split in SPLIT_NAMES:
         if split in parts:
             rows = parts[split].rows
-            if cache == "decoded" or (cache == "resized" and split == "train"):
+            if cache == "decoded" or (cache != "none" and split == "train"):
                 digests = parts[split].records["digest"]
                 rows = cache_photos(rows, digests, cache, size=cache_size, max_pixels=max_pixels)
             datasets[split] = _build_dataset(rows, names, max_pixels)
@@ -156,8 +160,11 @@ def _label_names(labels: dict[str, list[str]]) -> list[str]:
 
 def _build_dataset(rows: Dataset, names: list[str], max_pixels: int) -> Dataset:
     ids = {name: index for index, name in enumerate(names)}
-    labels = [ids[label] for label in rows["label"]]
     # `image` stays undecoded, so that `open_rgb` alone decides how a file becomes a picture
-    rows = rows.remove_columns("label").add_column("label", labels, feature=ClassLabel(names=names))
-    rows = rows.select_columns(["image", "label", "path"])
+    texts = Dataset.from_dict(
+        {"label": [ids[label] for label in rows["label"]], "path": rows["path"][:]},
+        Features({"label": ClassLabel(names=names), "path": Value("string")}),
+    )
+    with quiet():
+        rows = concatenate_datasets([rows.select_columns("image"), texts], axis=1)
     return rows.with_transform(partial(decode_images, max_pixels=max_pixels))

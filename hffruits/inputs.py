@@ -10,13 +10,15 @@ from datasets import Dataset
 
 from hffruits.archives import is_archive, looks_like_webdataset, unpack
 from hffruits.cache import cache_root, make_once
+from hffruits.columns import ROW, Rows
 from hffruits.errors import InputError
 from hffruits.folders import SPLITS, find_photos
 from hffruits.hierarchy import coarse_from_folders
 from hffruits.images import is_hidden, is_image_name
 from hffruits.samples import samples_dir
 from hffruits.source import Source
-from hffruits.tables import ROW, TABLES, Rows, load_hub, load_tables, load_webdataset
+from hffruits.tables import TABLES, load_hub, load_tables
+from hffruits.webdataset import load_webdataset
 
 logger = logging.getLogger(__name__)
 
@@ -56,13 +58,15 @@ def open_source(source: Source) -> RawRows:
         )
     if source.data_dir is None:
         return _open_folder(samples_dir())
-    path = Path(source.data_dir).expanduser()
     if "://" in str(source.data_dir):
-        return RawRows(load_webdataset({"train": [str(source.data_dir)]}, **columns))
+        return RawRows(load_webdataset({"train": _shard_urls(str(source.data_dir))}, **columns))
+    path = Path(source.data_dir).expanduser()
     files = _files_of(path)
     if files and files[0].suffix.lower() in TABLES:
         return RawRows(load_tables(_by_split(path, files), **columns))
-    if files and (len(files) > 1 or source.streaming or looks_like_webdataset(files[0])):
+    if len(files) > 1 and files[0].suffix.lower() == ".zip":
+        raise InputError(f"{path}: holds {len(files)} zips. Unpack them, and give the folder.")
+    if _are_shards(files, source.streaming):
         shards = {split: list(map(str, some)) for split, some in _by_split(path, files).items()}
         return RawRows(load_webdataset(shards, **columns))
     if source.streaming:
@@ -70,7 +74,30 @@ def open_source(source: Source) -> RawRows:
             f"{path}: streaming is for shards, tables and the Hub. Leave it out: photos in folders "
             "are read one by one anyway."
         )
-    return _open_folder(_unpacked(files[0]) if files else path)
+    if not files:
+        return _open_folder(path)
+    folder = _unpacked(files[0])
+    try:
+        return _open_folder(folder)
+    except InputError as error:  # the user knows the archive
+        raise InputError(str(error).replace(str(folder), str(files[0]))) from error
+
+
+def _are_shards(files: list[Path], streaming: bool) -> bool:
+    if not files or files[0].suffix.lower() == ".zip":
+        return False
+    return len(files) > 1 or streaming or looks_like_webdataset(files[0])
+
+
+def _shard_urls(url: str) -> list[str]:
+    """The URLs that are meant; `{000..012}` in one means that many, as in WebDataset."""
+    if not re.search(r"\.(tar|tar\.gz|tgz)$", url):
+        raise InputError(f"{url}: only shards (.tar) are read from a URL. Download it first.")
+    if not (found := re.search(r"\{(\d+)\.\.(\d+)\}", url)):
+        return [url]
+    first, last = found.groups()
+    numbers = [f"{number:0{len(first)}}" for number in range(int(first), int(last) + 1)]
+    return [url[: found.start()] + number + url[found.end() :] for number in numbers]
 
 
 def _files_of(path: Path) -> list[Path]:
@@ -100,13 +127,20 @@ def _files_in(folder: Path) -> list[Path]:
             continue
         if is_image_name(path.name) and path.parent != folder:
             holders.add(path.parent.name)
-        elif path.suffix.lower() in TABLES or is_archive(path):
+        elif path.name not in _NO_TABLES and (path.suffix.lower() in TABLES or is_archive(path)):
             files.append(path)
         if len({name for name in holders if name.lower() not in SPLITS}) > 1:
+            if files:
+                logger.warning(
+                    "%s: beside class folders and so ignored. Give it as data_dir to use it",
+                    files[0],
+                )
             return []
     return sorted(files)
 
 
+# What `datasets` writes beside its files.
+_NO_TABLES = ("dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json")
 _MAGIC = re.compile(r"[*?\[]")
 
 

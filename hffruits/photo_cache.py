@@ -6,19 +6,22 @@
 import hashlib
 import io
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset
+from datasets import Dataset, Features, concatenate_datasets
 from PIL import Image
 
 from hffruits.cache import cache_root, make_once
+from hffruits.errors import InputError
 from hffruits.images import open_rgb, open_small
 
 VERSION = 1  # of what is written: raise it when that changes
+BATCH = 8  # photos in memory at once; decoded, each may have 270 MB
 
 
 def _shrunk(source: str | bytes, size: int, max_pixels: int) -> bytes:
@@ -44,32 +47,62 @@ def cache_photos(
 ) -> Dataset:
     """The rows with their `image` (undecoded) from a file that is made at the first call.
 
-    `digests` (N,) are hashes of the photos: other photos or settings make another file.
+    `digests` (N,) are hashes of the photos: other photos or settings make another file. It is
+    mapped, not read, by any number of processes. Raises `InputError` for an unknown `kind`, and
+    where the file can't be made.
     """
+    convert = CACHES.get(kind)
+    if convert is None:
+        raise InputError(f"cache={kind}: must be one of {', '.join(CACHES)}.")
+    if size < 1:
+        raise InputError(f"cache_size={size}: must be a number of pixels. Try 512.")
     key = hashlib.blake2b(digests.tobytes(), digest_size=16)
     key.update(f"{kind}/{size if kind == 'resized' else ''}/{max_pixels}".encode())
     folder = cache_root() / f"photos-v{VERSION}" / f"{kind}-{key.hexdigest()}"
-    make = partial(_write, rows, CACHES[kind], size=size, max_pixels=max_pixels)
-    images = Dataset.from_file(str(make_once(folder, make) / "photos.arrow"))
-    return rows.remove_columns("image").add_column("image", images.data.column("image"))
+    make = partial(_write, rows, partial(convert, size=size, max_pixels=max_pixels))
+    try:
+        make_once(folder, make)
+    except OSError as error:
+        raise InputError(
+            f"{folder.parent}: can't be written ({error.strerror or error}). Make room there, or "
+            "set HFFRUITS_CACHE to another folder."
+        ) from error
+    images = Dataset.from_file(str(folder / "photos.arrow"))
+    # Not `add_column`, which would take the pixels into memory to hash them.
+    others = [name for name in rows.column_names if name != "image"]
+    texts = Dataset.from_dict(
+        {name: rows[name][:] for name in others},
+        Features({name: rows.features[name] for name in others}),
+    )
+    return concatenate_datasets([images, texts], axis=1)
 
 
-def _write(rows: Dataset, convert: Any, folder: Path, *, size: int, max_pixels: int) -> None:
+def _write(rows: Dataset, convert: Callable[[str | bytes], bytes], folder: Path) -> None:
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
 
         def convert_batch(batch: dict[str, list]) -> dict[str, list]:
             sources = [image["bytes"] or image["path"] for image in batch["image"]]
-            contents = pool.map(lambda source: convert(source, size, max_pixels), sources)
+            contents = pool.map(partial(_convert, convert), sources)
             return {"image": [{"bytes": content, "path": None} for content in contents]}
 
         rows.select_columns("image").map(
             convert_batch,
             batched=True,
-            batch_size=32,
+            batch_size=BATCH,
             cache_file_name=str(folder / "photos.arrow"),
             new_fingerprint="photos",
             desc="Caching photos",
         )
+
+
+def _convert(convert: Callable[[str | bytes], bytes], source: str | bytes) -> bytes:
+    try:
+        return convert(source)
+    except OSError as error:  # the scan could read it
+        name = source if isinstance(source, str) else "a photo"
+        raise InputError(
+            f"{name}: can't be read any more ({error.strerror or error}). Start again."
+        ) from error
 
 
 def _encode(image: Image.Image, form: str, **options: Any) -> bytes:

@@ -10,11 +10,11 @@ import numpy as np
 from datasets import Dataset
 
 from hffruits.checking import Checked, Part, Skipped
+from hffruits.columns import ROW, Rows
 from hffruits.duplicates import known_groups
 from hffruits.errors import InputError
 from hffruits.images import MAX_PIXELS, open_small
 from hffruits.scan import Picture, reason_of, scan_pictures
-from hffruits.tables import ROW, Rows
 
 KEPT_SIZE = 256  # pixels of a kept picture's shorter side
 

@@ -12,6 +12,8 @@ from PIL import Image
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may wait for the network
 
+import datasets
+
 from hffruits.config import DataArguments, FruitTrainingArguments, ModelArguments
 from hffruits.drawing import FRUITS, draw_fruit
 
@@ -49,6 +51,8 @@ def cache(tmp_path_factory) -> Path:
     """One cache for the session, so that no test reads or fills the user's."""
     folder = tmp_path_factory.mktemp("cache")
     os.environ["HFFRUITS_CACHE"] = str(folder)
+    os.environ["HF_DATASETS_CACHE"] = str(folder / "datasets")  # of processes started here
+    datasets.config.HF_DATASETS_CACHE = folder / "datasets"
     return folder
 
 

@@ -18,8 +18,8 @@ from hffruits.data import load_fruits
 from hffruits.errors import InputError
 from hffruits.models import build_model, load_model
 from hffruits.predict import FruitClassifier
-from hffruits.train import evaluate_artifact, train
 from hffruits.tensors import as_tensors
+from hffruits.train import evaluate_artifact, train
 from hffruits.trainer import FruitTrainer
 from hffruits.transforms import EvalTransform
 
