@@ -4,7 +4,12 @@ import json
 
 import pytest
 
-from hffruits.config import FruitTrainingArguments, parse_train_arguments
+from hffruits.config import (
+    FruitTrainingArguments,
+    data_parser,
+    parse_data_arguments,
+    parse_train_arguments,
+)
 
 
 def fails(capsys, argv: list[str]) -> str:
@@ -113,3 +118,20 @@ def test_help_is_grouped_and_short_and_help_all_has_everything(capsys):
         assert group in short
     assert "--weight_decay" in short and "--adam_beta1" not in short and "--adam_beta1" in full
     assert len(short.splitlines()) < 170
+
+
+def test_a_data_command_takes_a_hub_id_where_no_folder_is_meant(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    parser = data_parser("explore", "Look.")
+    for word, folder, hub in (
+        ("user/fruits", None, "user/fruits"),
+        ("photos/fruits", "photos/fruits", None),  # a slip in a path
+        ("photos", "photos", None),
+        ("./user/fruits", "./user/fruits", None),
+    ):
+        data, _ = parse_data_arguments(parser, [word])
+        assert (data.data_dir, data.dataset_name) == (folder, hub)
+    with pytest.raises(SystemExit):
+        parse_data_arguments(parser, ["photos", "--dataset_name", "user/fruits"])
+    assert "give one of them" in capsys.readouterr().err
