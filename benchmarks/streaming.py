@@ -72,9 +72,10 @@ def main() -> None:
             runs = []
             for seed in range(args.seeds):
                 started = time.perf_counter()
+                place = work / "runs" / title / str(seed)
                 command = [
                     *(str(data), f"--recipe={args.recipe}", f"--seed={seed}", "--bf16=false"),
-                    *("--disable_tqdm=true", f"--output_dir={work / title / str(seed)}", *flags),
+                    *("--disable_tqdm=true", f"--output_dir={place}", *flags),
                 ]
                 runs.append((train(*parse_train_arguments(command)), time.perf_counter() - started))
             scores = [metrics["validation"]["accuracy"] for metrics, _ in runs]

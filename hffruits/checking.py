@@ -7,7 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from datasets import Dataset, concatenate_datasets
@@ -78,92 +78,104 @@ def check_pictures(
             f"max_pixels={max_pixels}: Pillow refuses more than {2 * MAX_PIXELS:,}. Shrink the "
             "pictures first."
         )
-    splits = {split: _with_own_names(rows) for split, rows in raw.splits.items()}
+    splits = _with_own_names(raw.splits)
     if exclude is not None:
         splits = _exclude(splits, Path(exclude))
-    total = sum(map(len, splits.values()))
+    place = raw.root or Path(name)
     records = scan_pictures(
         (picture for rows in splits.values() for picture in _pictures(rows)),
-        total=total,
+        total=sum(map(len, splits.values())),
         max_pixels=max_pixels,
-        kept_as=str(raw.root.resolve()) if raw.root else name,
+        kept_as=str(place.resolve()) if place.exists() else name,
         num_workers=num_workers,
     )
-    skipped, good, start = [], {}, 0
-    for split, rows in splits.items():
-        own = records[start : start + len(rows)]
+    skipped: list[Skipped] = []
+    usable: dict[str, tuple[Dataset, np.ndarray]] = {}
+    ends = np.cumsum([len(rows) for rows in splits.values()])
+    for (split, rows), own in zip(splits.items(), np.split(records, ends[:-1]), strict=True):
         reasons = [
             reason_of(record) or ("" if label else "no label")
             for record, label in zip(own, rows["label"], strict=True)
         ]
-        good[split] = [i for i, reason in enumerate(reasons) if not reason]
-        bad = [i for i, reason in enumerate(reasons) if reason]
-        paths = rows.select(bad)["path"]
-        skipped += [Skipped(Path(path), reasons[i]) for path, i in zip(paths, bad, strict=True)]
-        if bad:
-            splits[split] = rows.select(good[split])
-        good[split] = [start + i for i in good[split]]
-        start += len(rows)
+        bad = [(path, why) for path, why in zip(rows["path"], reasons, strict=True) if why]
+        skipped += [Skipped(Path(path), why) for path, why in bad]
+        good = [i for i, why in enumerate(reasons) if not why]
+        usable[split] = (rows.select(good) if bad else rows, own[good])
     for picture in skipped:
         logger.warning("left out %s: %s", picture.path, picture.reason)
-    _check_bad_files(splits, skipped, max_bad_fraction)
-    usable = records[np.concatenate([np.array(own, int) for own in good.values()])]
-    groups = np.split(known_groups(usable), np.cumsum([len(own) for own in good.values()])[:-1])
-    parts = {
-        split: Part(splits[split], records[own], numbers)
-        for (split, own), numbers in zip(good.items(), groups, strict=True)
-    }
+    _check_bad_files(
+        {split: len(own) for split, (_, own) in usable.items()}, skipped, max_bad_fraction
+    )
+    groups = known_groups(np.concatenate([own for _, own in usable.values()]))
+    parts, start = {}, 0
+    for split, (rows, own) in usable.items():
+        parts[split] = Part(rows, own, groups[start : start + len(own)])
+        start += len(own)
     return Checked(parts, skipped)
 
 
-def _with_own_names(rows: Dataset) -> Dataset:
-    """Rows whose `path` nothing else has: what names a row in a list must mean that row."""
-    paths = rows["path"][:]
-    if len(set(paths)) == len(paths):
-        return rows
+def _with_own_names(splits: dict[str, Dataset]) -> dict[str, Dataset]:
+    """Rows whose `path` no other one has: what names a row in a list must mean that row."""
     seen: Counter[str] = Counter()
-    unique = []
-    for path in paths:
-        seen[path] += 1
-        unique.append(path if seen[path] == 1 else f"{path}#{seen[path]}")
-    return rows.remove_columns("path").add_column("path", unique)
+    taken: set[str] = set()
+    named = {}
+    for split, rows in splits.items():
+        paths = rows["path"][:]
+        names = []
+        for path in paths:
+            name = path = PurePosixPath(path).as_posix()
+            while name in taken:
+                seen[path] += 1
+                name = f"{path}#{seen[path] + 1}"
+            taken.add(name)
+            names.append(name)
+        if names != paths:
+            columns = rows.column_names
+            rows = rows.remove_columns("path").add_column("path", names).select_columns(columns)
+        named[split] = rows
+    return named
 
 
 def _exclude(splits: dict[str, Dataset], file: Path) -> dict[str, Dataset]:
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{file}: can't be read ({error}). Give a list of paths.") from error
-    names = {line.split("\t")[0] for line in lines if line and not line.startswith("#")}
     known = {path for rows in splits.values() for path in rows["path"]}
-    if names and not names & known:
+    named = {line.split("\t")[0] for line in lines if line}
+    named = {name for name in named if name in known or not name.startswith("#")}  # no comments
+    if named and named.isdisjoint(known):
         raise InputError(
-            f"{file}: none of its {len(names)} paths is in the data (first: {min(names)}). Use the "
+            f"{file}: none of its {len(named)} paths is in the data (first: {min(named)}). Use the "
             "data that the list was made for."
         )
-    return {
-        split: rows.select([i for i, path in enumerate(rows["path"]) if path not in names])
+    left = {
+        split: rows.select([i for i, path in enumerate(rows["path"]) if path not in named])
         for split, rows in splits.items()
     }
+    for split, rows in left.items():
+        if not len(rows):
+            raise InputError(f"{file}: leaves nothing of {split}. Shorten the list.")
+    return left
 
 
 def _pictures(rows: Dataset) -> Iterator[Picture]:
-    for batch in rows.select_columns(["image", "path"]).iter(256):
+    for batch in rows.select_columns(["image", "path"]).iter(64):
         for image, path in zip(batch["image"], batch["path"], strict=True):
             missing = image["bytes"] is None and image["path"]
             yield Picture(path, Path(image["path"]) if missing else image["bytes"] or b"")
 
 
 def _check_bad_files(
-    splits: dict[str, Dataset], skipped: list[Skipped], max_bad_fraction: float
+    usable: dict[str, int], skipped: list[Skipped], max_bad_fraction: float
 ) -> None:
-    total = sum(map(len, splits.values())) + len(skipped)
+    total = sum(usable.values()) + len(skipped)
     first = "; ".join(f"{bad.path}: {bad.reason}" for bad in skipped[:3])
     if len(skipped) > max_bad_fraction * total:
         raise InputError(
             f"{len(skipped)} of {total} images can't be read, over max_bad_fraction="
             f"{max_bad_fraction:g} ({first}). Mend or remove them, or raise max_bad_fraction."
         )
-    for split, rows in splits.items():
-        if not len(rows):
+    for split, count in usable.items():
+        if not count:
             raise InputError(f"{split}: none of its images can be read ({first}). Replace them.")

@@ -214,6 +214,8 @@ _FREE = {
     "dataloader_num_workers", "report_to", "split_lists", "validation_fraction", "test_fraction",
     "remove_unused_columns",
 }  # fmt: skip
+# What a stream's rows depend on as well: it has no lists, and is dealt out to readers.
+_STREAMED = {"validation_fraction", "test_fraction", "dataloader_num_workers", "world_size"}
 # Fields of transformers' own that change what is learned.
 _SAME = {
     "seed", "gradient_accumulation_steps", "max_steps", "lr_scheduler_kwargs", "optim_args", "fp16",
@@ -223,8 +225,9 @@ _SAME = {
 
 def check_same_run(recorded: dict[str, dict[str, Any]], arguments: Arguments) -> None:
     """Raise `InputError` where a resumed run would go on otherwise than it began."""
+    streamed = _STREAMED if arguments[0].streaming else set()
     for group, values in zip(("data", "model", "training"), arguments, strict=True):
-        same = _SAME if group == "training" else set()
+        same = (_SAME if group == "training" else set()) | streamed
         for name in sorted(set(type(values).__annotations__) - _FREE | same):
             now, then = getattr(values, name, None), recorded[group].get(name)
             now = getattr(now, "value", now)

@@ -5,6 +5,7 @@ import importlib
 import json
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -38,6 +39,8 @@ def run_explore(argv: list[str]) -> None:
         help="photos to look at with a backbone, for label errors and the map [%(default)s]",
     )
     data, args = config.parse_data_arguments(parser, argv)
+    if data.split_lists or (data.streaming and data.exclude):
+        raise InputError("split_lists, exclude: explore looks at all photos. Leave them out.")
     explore = importlib.import_module("hffruits.explore").explore
     options = {"max_features": args.max_features, "seed": args.seed}
     record = explore(data, output_dir=args.output_dir, **options)
@@ -61,6 +64,8 @@ def run_split(argv: list[str]) -> None:
         "as a clean copy of the photos",
     )
     data, args = config.parse_data_arguments(parser, argv)
+    if data.streaming or data.split_lists:
+        raise InputError("streaming, split_lists: don't go with making lists. Leave them out.")
     resplit = importlib.import_module("hffruits.resplit").resplit
     options = {"repair": args.repair, "folds": args.folds, "anew": args.resplit}
     result = resplit(data, output_dir=args.output_dir, seed=args.seed, **options)
@@ -72,10 +77,11 @@ def run_split(argv: list[str]) -> None:
     print(f"Written   {args.output_dir}")
     folder = args.output_dir / "photos"
     if args.repair == "copy":
-        print(f"Train it  hffruits train {folder}")
+        print(f"Train it  {shlex.join(['hffruits', 'train', str(folder)])}")
     else:
         fold = args.output_dir / "fold-1" if args.folds else args.output_dir
-        print(f"Train it  hffruits train {data.source.name} --split_lists {fold}")
+        words = ["hffruits", "train", *data.words, "--split_lists", str(fold)]
+        print(f"Train it  {shlex.join(words)}")
 
 
 def run_preview(argv: list[str]) -> None:

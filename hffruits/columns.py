@@ -84,7 +84,9 @@ class Columns:
         else:
             name = os.path.join(self.below, str(name))  # noqa: PTH118, quicker
         text = {"label": _label_of(row[self.label], self.label, self.classes), "path": name}
-        return text | ({"group": str(row[self.group])} if self.group else {})
+        group = row[self.group] if self.group else None  # one without stands alone
+        known = None if group in (None, "") else str(group)
+        return text | ({"group": known} if self.group else {})
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,21 @@ class DataArguments:
         """What a folder of results on this data is called."""
         if self.dataset_name:
             return self.dataset_name.rpartition("/")[2]
-        return Path(self.data_dir).resolve().stem if self.data_dir else "sample"
+        path = Path(self.data_dir or "sample").resolve()
+        while re.search(r"[*?\[{]", path.name):  # of `shards/*.tar`, the folder
+            path = path.parent
+        return path.stem if path.is_file() else path.name
+
+    @property
+    def words(self) -> list[str]:
+        """This as words of a command line; without --streaming, which not all commands take."""
+        folder = str(self.data_dir or "")
+        words = [f"--data_dir={folder}" if folder.startswith("-") else folder] if folder else []
+        for option in fields(self):
+            value = getattr(self, option.name)
+            if option.name not in ("data_dir", "streaming") and value != option.default:
+                words += [f"--{option.name}", str(value)]
+        return words
 
     @property
     def source(self) -> Source:
@@ -356,7 +370,7 @@ def parse_train_arguments(
         add_help=False,
         allow_abbrev=False,
     )
-    parser.add_argument("data", nargs="?", help="the same as --data_dir")
+    parser.add_argument("data", nargs="?", help="the same as --data_dir, or as --dataset_name")
     _add_first_flags(parser)
     first = argparse.ArgumentParser(prog=parser.prog, add_help=False, allow_abbrev=False)
     _add_first_flags(first)
@@ -376,9 +390,7 @@ def parse_train_arguments(
         parser.error(" ".join(str(error).split()))
     if unknown:
         parser.error(f"unknown: {' '.join(unknown)}{_suggest(parser, unknown[0])}")
-    if extra.data and any(re.match(r"--data[_-]dir\b", word) for word in argv):
-        parser.error(f"{extra.data} and --data_dir {data.data_dir}: give one of them.")
-    data.data_dir = extra.data or data.data_dir
+    _name_data(parser, data, extra.data, argv)
     return data, model, training
 
 
@@ -406,13 +418,18 @@ def parse_data_arguments(
     )
     if unknown:
         parser.error(f"unknown: {' '.join(unknown)}{_suggest(parser, unknown[0])}")
-    if extra.data and (data.data_dir or data.dataset_name):
-        parser.error(f"{extra.data}, {data.data_dir or data.dataset_name}: give one of them.")
-    if extra.data and _is_hub_id(extra.data):
-        data.dataset_name = extra.data
-    else:
-        data.data_dir = extra.data or data.data_dir
+    _name_data(parser, data, extra.data, argv)
     return data, extra
+
+
+def _name_data(parser: "_Parser", data: DataArguments, word: str | None, argv: list[str]) -> None:
+    """Take the command's first word for the data that it names, whatever a file names."""
+    if word is None:
+        return
+    if flags := [flag for flag in argv if re.match(r"--(data[_-]dir|dataset[_-]name)\b", flag)]:
+        parser.error(f"{word} and {flags[0]}: give one of them.")
+    hub = _is_hub_id(word)
+    data.data_dir, data.dataset_name = (None, word) if hub else (word, None)
 
 
 def _is_hub_id(text: str) -> bool:

@@ -85,6 +85,7 @@ def load_fruits(
     """
     if data_dir and source:
         raise InputError(f"data_dir={data_dir}, source={source.name}: give one of them.")
+    group_by = group_by or (source and source.group_by)
     source = replace(source or Source(data_dir), group_by=group_by)
     raw = open_source(source)
     checked = check_pictures(
@@ -104,7 +105,9 @@ def load_fruits(
         lists_dir=lists_dir and Path(lists_dir),
     )
     names = _label_names({split: part.rows["label"][:] for split, part in parts.items()})
-    coarse = raw.coarse if set(raw.coarse) == set(names) else {}
+    coarse = {name: raw.coarse[name] for name in names if name in raw.coarse}
+    if len(coarse) < len(names):  # of an archive of lists, say
+        coarse = {}
     if coarse_labels is not None:
         coarse = read_coarse_labels(Path(coarse_labels), names)
     datasets = {}

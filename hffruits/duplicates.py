@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import os
+from contextlib import suppress
 
 import numpy as np
 
@@ -10,26 +11,28 @@ from hffruits.cache import cache_root
 from hffruits.near_duplicates import Fingerprints, group_duplicates
 
 logger = logging.getLogger(__name__)
-VERSION = 1  # of the search: raise it when its results change
+VERSION = 2  # of the search: raise it when its results change
 
 
 def known_groups(records: np.ndarray) -> np.ndarray:
     """Group numbers (N,) of `scan_pictures`' records: equal for near-duplicates."""
     key = hashlib.blake2b(records["digest"].tobytes(), digest_size=16).hexdigest()
-    file = cache_root() / f"duplicates-v{VERSION}" / f"{key}.npy"
+    file = cache_root() / f"duplicates-v{VERSION}" / f"{key}.i8"
     try:
-        groups = np.load(file, allow_pickle=False)
-        if groups.shape == (len(records),):
+        groups = np.fromfile(file, np.int64)
+        if len(groups) == len(records):
             return groups
-    except (OSError, ValueError, EOFError):
-        pass  # not looked for yet, or damaged
+    except OSError:
+        pass  # not looked for yet
     prints = Fingerprints(records["grey"], records["colour"])
     groups = group_duplicates(prints, records["digest"].tolist())
-    aside = file.with_name(f".{file.stem}-{os.getpid()}.npy")
+    aside = file.with_name(f".{file.stem}-{os.getpid()}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        np.save(aside, groups)
+        groups.tofile(aside)
         aside.replace(file)
     except OSError as error:
-        logger.warning("%s: can't be written (%s)", file, error.strerror)
+        with suppress(OSError):
+            aside.unlink()
+        logger.warning("%s: can't be written (%s)", file, error.strerror or error)
     return groups

@@ -2,10 +2,12 @@
 
 import json
 import logging
+import math
 import shlex
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator
+from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,25 +18,28 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from hffruits import __version__
-from hffruits.audit import Audited, Finding, as_record, audit
+from hffruits.audit import LISTED, Audited, Finding, as_record, audit
 from hffruits.checking import Checked, check_pictures, join_parts
 from hffruits.config import DataArguments
 from hffruits.errors import InputError
 from hffruits.features import embed_pictures
 from hffruits.images import open_small
 from hffruits.inputs import open_source
-from hffruits.label_errors import find_label_errors, find_outliers, map_features
+from hffruits.label_errors import Suspects, find_label_errors, find_outliers, map_features
 from hffruits.page import render_page, sprite_uri, thumbnail_uri
+from hffruits.stream_audit import check_stream
 
 logger = logging.getLogger(__name__)
+MAX_FEATURES = 20_000  # pictures that the backbone looks at
 EXAMPLES = 8  # groups of a finding that the page shows
 IN_GROUP = 6  # pictures of a group
 SAMPLES = 8  # pictures of a class, fewer where there are many classes
 THUMB, TILE = 112, 40  # pixels, of examples and of points of the map
 MAP_POINTS = 2000
-HISTOGRAMS = {  # field -> name, unit, what to look for
+HISTOGRAMS = {  # measure -> name, unit, what to look for
     "width": ("Width", "pixels", "A second peak often is a second source."),
     "height": ("Height", "pixels", "Sizes far below the others are thumbnails."),
+    "aspect": ("Aspect ratio", "width by height", "The model sees the middle square alone."),
     "bytes": ("File size", "kB", "Very small files are heavily compressed."),
     "brightness": ("Brightness", "mean grey level, 0 to 255", "Both ends hide the colour."),
     "contrast": ("Contrast", "standard deviation of grey", "Near zero there is nothing to see."),
@@ -43,61 +48,79 @@ HISTOGRAMS = {  # field -> name, unit, what to look for
 
 
 def explore(
-    data_args: DataArguments, *, output_dir: Path, max_features: int = 20_000, seed: int = 42
+    data_args: DataArguments, *, output_dir: Path, max_features: int = MAX_FEATURES, seed: int = 42
 ) -> dict[str, Any]:
     """Audit the data and write `explore.html` and `explore.json`; returns what the latter holds.
 
-    Features (label errors, outliers, the map) are computed for at most `max_features` pictures,
-    drawn evenly from the classes; 0 for none. Raises `InputError` for data that can't be used.
+    Beside them lie lists for `--exclude`, one for each finding about single photos. Features (label
+    errors, outliers, the map) are computed for at most `max_features` pictures, drawn evenly from
+    the classes; 0 for none. Raises `InputError` for data that can't be used.
     """
     started = time.monotonic()
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{output_dir}: can't be made ({error.strerror}).") from error
-    source = data_args.source
-    raw = open_source(source)
-    checked = check_pictures(
-        raw, name=source.name, exclude=data_args.exclude, max_pixels=data_args.max_image_pixels
-    )
+    checked, coarse = look_at(data_args, keep=max(max_features, MAP_POINTS), seed=seed)
     part = join_parts(list(checked.parts.values()))
     labels = np.array(part.rows["label"][:])
-    splits = np.repeat(list(checked.parts), [len(p.rows) for p in checked.parts.values()])
-    names = sorted(set(labels))
-    chosen = draw_evenly(labels, max_features, seed=seed)
+    names = sorted(set(labels.tolist()))
+    at_hand = np.arange(len(labels))
+    if data_args.streaming:  # the others' pixels are gone
+        at_hand = np.flatnonzero([image["bytes"] != b"" for image in part.rows["image"]])
+    chosen = at_hand[draw_evenly(labels[at_hand], max_features, seed=seed)]
     features = np.zeros((0, 1), np.float32)
     judged: dict[str, Any] = {}
-    if len(chosen) >= 10 and len(names) > 1:
-        sources = _sources(part.rows.select(chosen))
-        features = embed_pictures(sources, total=len(chosen), max_pixels=data_args.max_image_pixels)
-        judged = judge(features, labels[chosen], part.groups[chosen], names, chosen)
-    data = Audited(part, splits, labels, checked.skipped, source.name, **judged, classes=names)
+    if len(chosen) >= 10:
+        features = embed_pictures(
+            _sources(part.rows.select(chosen)),
+            total=len(chosen),
+            max_pixels=data_args.max_image_pixels,
+        )
+        judged = judge(
+            features, np.searchsorted(names, labels[chosen]), part.groups[chosen], chosen
+        )
+    words = command_words(data_args)
+    data = Audited(
+        part,
+        np.repeat(list(checked.parts), [len(p.rows) for p in checked.parts.values()]),
+        labels,
+        checked.skipped,
+        words,
+        streaming=data_args.streaming,
+        lists=output_dir,
+        classes=names,
+        **judged,
+    )
     findings, passed = audit(data)
 
-    summary = {
-        "images": len(labels),
-        "classes": len(names),
-        "splits": {split: len(p.rows) for split, p in checked.parts.items()},
-        "bytes": int(part.records["bytes"].sum()),
-        "unreadable": len(checked.skipped),
-    }
     head = {
-        "source": source.name,
+        "source": data_args.source.name,
         "created": datetime.now().strftime("%Y-%m-%d %H:%M"),
         "version": __version__,
-        "command": f"hffruits explore {shlex.quote(source.name)}",
+        "command": _own_command(words, data_args.streaming, output_dir, max_features),
     }
+    classes = show_classes(checked, coarse, data, at_hand, seed=seed)
+    formats = dict(Counter(f.decode() for f in part.records["format"]).most_common())
     content = {
         **head,
         "title": data_args.name,
         "findings": [show_finding(finding, data) for finding in findings],
         "passed": passed,
-        "classes": show_classes(checked, raw.coarse, data, seed=seed),
+        "classes": classes,
         "histograms": show_histograms(part.records),
         "sizes": show_sizes(part.records),
-        "formats": dict(Counter(f.decode() for f in part.records["format"]).most_common()),
+        "formats": formats,
         "map": show_map(features, chosen, data, seed=seed),
-        "summary": summary | {"seconds": round(time.monotonic() - started, 1)},
+        "summary": {
+            "images": len(labels),
+            "classes": len(names),
+            "splits": {split: len(p.rows) for split, p in checked.parts.items()},
+            "bytes": int(part.records["bytes"].sum()),
+            "unreadable": len(checked.skipped),
+            "judged": data.judged,
+            "seconds": round(time.monotonic() - started, 1),
+        },
     }
     render_page("explore.html.jinja", content, output_dir / "explore.html")
     paths = part.rows["path"][:]
@@ -106,30 +129,59 @@ def explore(
         "summary": content["summary"],
         "findings": [as_record(finding, paths) for finding in findings],
         "passed": passed,
-        "classes": {
-            row["name"]: {"coarse": row["coarse"], "counts": row["counts"]}
-            for row in content["classes"]
-        },
-        "formats": content["formats"],
+        "classes": {c["name"]: {"coarse": c["coarse"], "counts": c["counts"]} for c in classes},
+        "formats": formats,
     }
     _write(output_dir / "explore.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-    _write_doubtful(findings, paths, output_dir / "label_errors.txt")
+    write_lists(findings, paths, output_dir, earlier=data_args.exclude)
     return record
 
 
+def look_at(data_args: DataArguments, *, keep: int, seed: int) -> tuple[Checked, dict[str, str]]:
+    """Every picture looked at once, and coarse labels; of a stream, `keep` pictures stay."""
+    if data_args.split_lists:
+        raise InputError(
+            f"split_lists={data_args.split_lists}: the audit is of the data's own splits. Leave it "
+            "out."
+        )
+    source, max_pixels = data_args.source, data_args.max_image_pixels
+    if source.streaming and data_args.exclude:
+        raise InputError("streaming, exclude: a stream is seen as it is. Leave one of them out.")
+    raw = open_source(source)
+    if source.streaming:
+        return check_stream(raw.splits, keep=keep, max_pixels=max_pixels, seed=seed), raw.coarse
+    options = {"exclude": data_args.exclude, "max_pixels": max_pixels}
+    return check_pictures(raw, name=source.name, **options), raw.coarse
+
+
 def judge(
-    features: np.ndarray,
-    labels: np.ndarray,
-    groups: np.ndarray,
-    names: Sequence[str],
-    rows: np.ndarray,
+    features: np.ndarray, labels: np.ndarray, groups: np.ndarray, rows: np.ndarray
 ) -> dict[str, Any]:
     """Label errors and outliers among `rows`, numbered as all pictures are."""
-    ids = np.searchsorted(names, labels)
-    suspects = find_label_errors(features, ids, groups)
-    outliers = find_outliers(features, groups)
-    renumbered = type(suspects)(rows[suspects.indices], suspects.guesses)
-    return {"suspects": renumbered, "outliers": rows[outliers]}
+    suspects = find_label_errors(features, labels, groups)
+    return {
+        "judged": len(rows),
+        "suspects": Suspects(rows[suspects.indices], suspects.guesses),
+        "outliers": rows[find_outliers(features, labels)],
+    }
+
+
+def command_words(data_args: DataArguments) -> str:
+    """The data as words of a command line; without --streaming, which not all commands take."""
+    folder = str(data_args.data_dir or "")
+    words = [f"--data_dir={folder}" if folder.startswith("-") else folder] if folder else []
+    for option in fields(data_args):
+        value = getattr(data_args, option.name)
+        if option.name not in ("data_dir", "streaming") and value != option.default:
+            words += [f"--{option.name}", str(value)]
+    return shlex.join(words)
+
+
+def _own_command(words: str, streaming: bool, output_dir: Path, max_features: int) -> str:
+    options = ["--streaming"] if streaming else []
+    options += ["--output_dir", shlex.quote(str(output_dir))]
+    options += ["--max_features", str(max_features)] if max_features != MAX_FEATURES else []
+    return " ".join(["hffruits", "explore", *([words] if words else []), *options])
 
 
 def draw_evenly(labels: np.ndarray, count: int, *, seed: int) -> np.ndarray:
@@ -150,10 +202,12 @@ def draw_evenly(labels: np.ndarray, count: int, *, seed: int) -> np.ndarray:
 
 def show_finding(finding: Finding, data: Audited) -> dict[str, Any]:
     """A finding with its first pictures."""
-    rows = [group[:IN_GROUP] for group in finding.groups[:EXAMPLES]]
-    if all(len(group) == 1 for group in rows):
-        rows = finding.groups[: 3 * EXAMPLES]
-    groups = [[show_photo(row, data, finding.notes.get(row, "")) for row in g] for g in rows]
+    single = all(len(group) == 1 for group in finding.groups)
+    shown = [
+        _varied(group, data)[:IN_GROUP]
+        for group in finding.groups[: 3 * EXAMPLES if single else EXAMPLES]
+    ]
+    groups = [[show_photo(row, data, finding.notes.get(row, "")) for row in g] for g in shown]
     groups += [
         [{"path": path, "label": "", "split": "", "thumb": None, "note": reason}]
         for path, reason in finding.files[: 3 * EXAMPLES]
@@ -170,6 +224,17 @@ def show_finding(finding: Finding, data: Audited) -> dict[str, Any]:
     }
 
 
+def _varied(group: list[int], data: Audited) -> list[int]:
+    """The rows of a group, one of each split and class first."""
+    turns: Counter[tuple[str, str]] = Counter()
+    order = {}
+    for row in group:
+        kind = data.splits[row], data.labels[row]
+        order[row] = turns[kind]
+        turns[kind] += 1
+    return sorted(group, key=order.__getitem__)
+
+
 def show_photo(row: int, data: Audited, note: str) -> dict[str, Any]:
     """One picture of a finding."""
     picture = _picture(data.part.rows, row, THUMB)
@@ -183,10 +248,10 @@ def show_photo(row: int, data: Audited, note: str) -> dict[str, Any]:
 
 
 def show_classes(
-    checked: Checked, coarse: dict[str, str], data: Audited, *, seed: int
+    checked: Checked, coarse: dict[str, str], data: Audited, at_hand: np.ndarray, *, seed: int
 ) -> list[dict[str, Any]]:
-    """Counts, samples, mean image and mean colour of each class."""
-    names = sorted(set(data.labels))
+    """Counts, samples (of the rows `at_hand`), mean image and mean colour of each class."""
+    names = sorted(set(data.labels.tolist()))
     samples = min(SAMPLES, max(1, 2000 // len(names)))
     rng = np.random.default_rng(seed)
     classes = []
@@ -195,12 +260,12 @@ def show_classes(
         counts = Counter(data.splits[rows].tolist())
         records = data.part.records[rows]
         mean = mean_image(records)
-        drawn = rng.permutation(rows)[:samples]
+        drawn = rng.permutation(np.intersect1d(rows, at_hand))[:samples]
         pictures = [_picture(data.part.rows, row, THUMB) for row in sorted(drawn)]
         own = coarse.get(name)
         classes.append(
             {
-                "name": str(name),
+                "name": name,
                 "coarse": own if own != name else None,
                 "counts": {split: counts[split] for split in checked.parts},
                 "mean_colour": "#" + bytes(mean.resize((1, 1)).getpixel((0, 0))).hex(),
@@ -220,17 +285,24 @@ def mean_image(records: np.ndarray) -> Image.Image:
 
 
 def show_histograms(records: np.ndarray) -> list[dict[str, Any]]:
-    """Counts of each measure in 24 bins, the longest tail in the last one."""
+    """Counts of each measure in 24 bins; the longest percent of a tail goes into the last one."""
+    aspect = records["width"] / np.maximum(records["height"], 1)
+    measures = {"aspect": aspect, "bytes": records["bytes"] / 1000}
     shown = []
     for key, (name, unit, help) in HISTOGRAMS.items():
-        values = records[key].astype(float) / (1000 if key == "bytes" else 1)
+        values = (measures[key] if key in measures else records[key]).astype(float)
         low, high = values.min(), np.quantile(values, 0.99)
-        counts, edges = np.histogram(values.clip(None, high), bins=24, range=(low, high + 1e-6))
+        if high == low:  # then numpy takes half a unit to both sides
+            high = values.max()
+        counts, edges = np.histogram(values.clip(None, high), bins=24, range=(low, high))
+        digits = max(0, math.ceil(1 - math.log10(edges[1] - edges[0])))
+        if high < values.max():
+            help += " The last bar holds all larger values."
         shown.append(
             {
                 "name": name,
                 "unit": unit,
-                "edges": edges.round(1).tolist(),
+                "edges": edges.round(digits).tolist(),
                 "counts": counts.tolist(),
                 "help": help,
             }
@@ -254,7 +326,7 @@ def show_map(
     logger.info("drawing the map of %d photos", len(few))
     points = map_features(features[few], seed=seed)
     chosen = rows[few]
-    names, splits = sorted(set(data.labels)), list(dict.fromkeys(data.splits.tolist()))
+    names, splits = list(data.classes), list(dict.fromkeys(data.splits.tolist()))
     class_ids = np.searchsorted(names, data.labels[chosen])
     suspects = set() if data.suspects is None else set(data.suspects.indices.tolist())
     pictures = [
@@ -267,7 +339,7 @@ def show_map(
             [round(float(x), 4), round(float(y), 4), int(label), splits.index(split)]
             for (x, y), label, split in zip(points, class_ids, data.splits[chosen], strict=True)
         ],
-        "classes": [str(name) for name in names],
+        "classes": names,
         "splits": splits,
         "paths": data.part.rows.select(chosen)["path"][:],
         "suspects": [i for i, row in enumerate(chosen.tolist()) if row in suspects],
@@ -278,32 +350,48 @@ def show_map(
     }
 
 
-def _sources(rows: Dataset) -> list[Path | bytes]:
-    return [
-        Path(image["path"]) if image["bytes"] is None else image["bytes"] for image in rows["image"]
-    ]
+def _sources(rows: Dataset) -> Iterator[Path | bytes]:
+    for batch in rows.select_columns("image").iter(64):
+        for image in batch["image"]:
+            yield Path(image["path"]) if image["bytes"] is None else image["bytes"]
 
 
 def _picture(rows: Dataset, row: int, size: int) -> Image.Image | None:
     (source,) = _sources(rows.select([int(row)]))
     try:
         return open_small(source, size)[0]
-    except OSError:  # gone, or over the usual limit of pixels
+    except OSError:  # gone, not kept of a stream, or over the usual limit of pixels
         return None
+
+
+# ---- files beside the page ----
+
+
+def write_lists(
+    findings: list[Finding], paths: list[str], folder: Path, *, earlier: str | None = None
+) -> None:
+    """A list for `--exclude` for each finding about single photos, with what `earlier` lists."""
+    before = _read_list(Path(earlier)) if earlier else []
+    found = {finding.id: finding for finding in findings}
+    for id in LISTED:
+        file = folder / f"{id}.txt"
+        if id not in found:
+            file.unlink(missing_ok=True)  # of an earlier audit
+            continue
+        notes = {paths[row]: found[id].notes[row] for (row,) in found[id].groups}
+        lines = [f"{path}\t{note}" for path, note in notes.items() if not {*"\t\n"} & {*path}]
+        if len(lines) < len(notes):
+            logger.warning("%s: names with tabs or line breaks are not in it", file)
+        _write(file, "\n".join(["# path, and why it is here", *lines, *before]) + "\n")
+
+
+def _read_list(file: Path) -> list[str]:
+    lines = file.read_text(encoding="utf-8-sig").split("\n")  # it was read before
+    return [line for line in lines if line and not line.startswith("# ")]
 
 
 def _write(file: Path, text: str) -> None:
     try:
-        file.write_text(text, encoding="utf-8")
+        file.write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise InputError(f"{file}: can't be written ({error.strerror}).") from error
-
-
-def _write_doubtful(findings: list[Finding], paths: list[str], file: Path) -> None:
-    """The photos with doubtful labels, a list for `--exclude`."""
-    doubtful = next((f for f in findings if f.id == "label_errors"), None)
-    if doubtful is None:
-        file.unlink(missing_ok=True)  # of an earlier audit
-        return
-    lines = [f"{paths[row]}\t{doubtful.notes[row]}" for (row,) in doubtful.groups]
-    _write(file, "\n".join(["# path, and what is doubted", *lines]) + "\n")

@@ -28,7 +28,7 @@ def embed_pictures(
     """The pooled features (N, D) of pictures, each of unit length, float32.
 
     `backbone`: a bundled name, timm name, Hub id or folder of a timm-wrapped model. Raises
-    `InputError` for another model.
+    `InputError` for another model, and for a picture that can't be read.
     """
     model, processor = load_model(backbone)
     if not isinstance(model, TimmWrapperForImageClassification):
@@ -37,8 +37,8 @@ def embed_pictures(
     net = use_fast_layout(model).to(device).timm_model
     net.reset_classifier(0)
     transform = EvalTransform(processor)
-    half = cpu_has_bf16() or gpu_has_bf16()
-    rows = []
+    half = cpu_has_bf16() if device.type == "cpu" else gpu_has_bf16()  # 1.5 to 2 times as quick
+    rows = [np.zeros((0, net.num_features), np.float32)]
     bar = tqdm(total=total, desc="Computing features", unit="img", leave=False)
     with (
         ThreadPoolExecutor(4) as pool,  # decodes the next batch meanwhile
@@ -63,9 +63,15 @@ def _batches(
     """Batches (B, 3, H, W), the next one being made while one is used."""
     sources = iter(sources)
 
+    def prepare(source: Path | bytes) -> torch.Tensor:
+        try:
+            return transform(open_rgb(source, max_pixels=max_pixels))
+        except OSError as error:
+            name = source if isinstance(source, Path) else f"a picture of {len(source)} bytes"
+            raise InputError(f"{name}: can't be read ({error}). Leave it out.") from error
+
     def start() -> Iterator[torch.Tensor]:
-        block = list(islice(sources, size))
-        return pool.map(lambda source: transform(open_rgb(source, max_pixels=max_pixels)), block)
+        return pool.map(prepare, list(islice(sources, size)))
 
     waiting = start()
     while batch := list(waiting):

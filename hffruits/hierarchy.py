@@ -1,6 +1,7 @@
 """Coarse labels: Royal-Gala is an Apple. From the folders that hold classes, or from a file."""
 
 import csv
+import io
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
@@ -40,15 +41,18 @@ def read_coarse_labels(file: Path, labels: Iterable[str]) -> dict[str, str]:
         if file.suffix.lower() == ".json":
             rows = json.loads(text)
         else:
-            rows = {row[0].strip(): row[1].strip() for row in csv.reader(text.splitlines()) if row}
+            lines = csv.reader(io.StringIO(text, newline=""))
+            rows = {row[0].strip(): row[1].strip() for row in lines if row}
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{file}: can't be read ({error}). Check the path.") from error
-    except (ValueError, IndexError, csv.Error) as error:
+    except (ValueError, IndexError, RecursionError, csv.Error) as error:
         raise InputError(
             f'{file}: not a mapping of classes. Give JSON ({{"Royal-Gala": "Apple"}}) or CSV with '
             "two columns (Royal-Gala,Apple)."
         ) from error
-    if not isinstance(rows, dict) or not all(isinstance(v, str) and v for v in rows.values()):
+    if not isinstance(rows, dict) or not all(
+        isinstance(v, str) and v.strip() for v in rows.values()
+    ):
         raise InputError(f"{file}: must map each class to one name.")
     labels = list(labels)
     if not set(labels) & set(rows):

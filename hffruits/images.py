@@ -7,6 +7,7 @@ import io
 import os
 import struct
 import zlib
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -72,11 +73,16 @@ def list_images(folder: Path) -> list[Path]:
 
     Follows links, but into no folder twice. Raises `InputError` for a folder that can't be read.
     """
+    return [path for path in walk_files(folder) if is_image_name(path.name)]
+
+
+def walk_files(folder: Path) -> Iterator[Path]:
+    """Every file below a folder that isn't hidden, sorted, one folder after the other."""
 
     def refuse(error: OSError) -> None:
         raise InputError(f"{error.filename}: {error.strerror}. Make it readable, or remove it.")
 
-    images, seen = [], set()
+    seen = set()
     for parent, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
         folders[:] = sorted(name for name in folders if not is_hidden(name))
         real = os.path.realpath(parent)
@@ -84,8 +90,7 @@ def list_images(folder: Path) -> list[Path]:
             folders.clear()
             continue
         seen.add(real)
-        images += [Path(parent, name) for name in sorted(files) if is_image_name(name)]
-    return images
+        yield from (Path(parent, name) for name in sorted(files) if not is_hidden(name))
 
 
 def is_hidden(name: str) -> bool:

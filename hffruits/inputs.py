@@ -14,7 +14,7 @@ from hffruits.columns import ROW, Rows
 from hffruits.errors import InputError
 from hffruits.folders import SPLITS, find_photos
 from hffruits.hierarchy import coarse_from_folders
-from hffruits.images import is_hidden, is_image_name
+from hffruits.images import is_image_name, walk_files
 from hffruits.samples import samples_dir
 from hffruits.source import Source
 from hffruits.tables import TABLES, load_hub, load_tables
@@ -56,11 +56,11 @@ def open_source(source: Source) -> RawRows:
                 **columns,
             )
         )
-    if source.data_dir is None:
+    if source.data_dir is None and not source.streaming:
         return _open_folder(samples_dir())
     if "://" in str(source.data_dir):
         return RawRows(load_webdataset({"train": _shard_urls(str(source.data_dir))}, **columns))
-    path = Path(source.data_dir).expanduser()
+    path = Path(source.data_dir or samples_dir()).expanduser()
     files = _files_of(path)
     if files and files[0].suffix.lower() in TABLES:
         return RawRows(load_tables(_by_split(path, files), **columns))
@@ -96,6 +96,8 @@ def _shard_urls(url: str) -> list[str]:
     if not (found := re.search(r"\{(\d+)\.\.(\d+)\}", url)):
         return [url]
     first, last = found.groups()
+    if not int(first) <= int(last) < 1_000_000 or "{" in url[found.end() :]:
+        raise InputError(f"{url}: give one range of shards, the lower end first: {{000..012}}.")
     numbers = [f"{number:0{len(first)}}" for number in range(int(first), int(last) + 1)]
     return [url[: found.start()] + number + url[found.end() :] for number in numbers]
 
@@ -122,9 +124,7 @@ def _files_of(path: Path) -> list[Path]:
 def _files_in(folder: Path) -> list[Path]:
     """Its tables and archives; none where two folders hold photos, which are classes then."""
     files, holders = [], set()
-    for path in folder.rglob("*"):
-        if any(map(is_hidden, path.relative_to(folder).parts)):
-            continue
+    for path in walk_files(folder):
         if is_image_name(path.name) and path.parent != folder:
             holders.add(path.parent.name)
         elif path.name not in _NO_TABLES and (path.suffix.lower() in TABLES or is_archive(path)):

@@ -20,6 +20,9 @@ FOLDS = 5
 NEIGHBOURS = 10
 DOUBTED = 0.1  # of the best guess's probability: a label that gets less is doubted
 AGREEING = 0.2  # share of the neighbours that may still carry a doubted label
+OTHERS = 2  # of its class, without which nothing can be said of a picture's label
+FAR_OUT = 2.0  # spreads between quartiles beyond the upper one
+FAR = 0.85  # and at least this far from a class: pictures of one class lie at 0.5
 
 
 @dataclass(frozen=True)
@@ -37,28 +40,61 @@ def find_label_errors(
 
     `features` (N, D) of unit length, `labels` (N,) integers, `groups` (N,) of near-duplicates,
     which never vouch for one another. The classifier's probabilities are out of sample, as in
-    confident learning (arXiv:1911.00068); `benchmarks/audit.py` says how well it works.
+    confident learning (arXiv:1911.00068); `benchmarks/audit.py` says how well it works. Labels with
+    fewer than two other groups of pictures are never doubted.
     """
-    probabilities = _out_of_sample(features, labels, groups, seed)
-    rows = np.arange(len(labels))
+    probabilities = predict_out_of_sample(features, labels, groups, seed=seed)
     guesses = probabilities.argmax(1)
+    rows = np.arange(len(labels))
     share = probabilities[rows, labels] / probabilities[rows, guesses]
-    agreeing = _agreement(features, labels, groups)
-    doubted = (guesses != labels) & (share < DOUBTED) & (agreeing <= AGREEING)
+    doubted = (guesses != labels) & (share < DOUBTED) & (_sizes(labels, groups)[labels] > OTHERS)
     indices = np.flatnonzero(doubted)
+    if len(indices):
+        agreeing = _agreement(features, labels, groups, indices)
+        indices = indices[agreeing <= AGREEING]
     indices = indices[np.argsort(share[indices], kind="stable")]
     return Suspects(indices, guesses[indices])
 
 
-def find_outliers(features: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Pictures further from their nearest neighbours than nearly all others, furthest first.
+def predict_out_of_sample(
+    features: np.ndarray, labels: np.ndarray, groups: np.ndarray, *, seed: int = 0
+) -> np.ndarray:
+    """Each picture's class probabilities (N, K) by a classifier that hasn't seen its group.
 
-    Beyond the upper quartile by three times the spread between quartiles (Tukey's far out).
+    A class that the classifier has not seen has 1e-6 beside the others, which sum to 1. Not
+    whitened: with few pictures, that blows up what is noise.
     """
-    distances, _ = _neighbours(features, groups)
-    distance = distances[:, :3].mean(axis=1)
+    few = PCA(min(DIMENSIONS, *features.shape), random_state=seed).fit_transform(features)
+    few /= few.std() + 1e-9
+    probabilities = np.full((len(labels), labels.max() + 1), 1e-6)
+    folds = min(FOLDS, int(_sizes(labels, groups).max()))
+    if folds < 2:
+        return probabilities
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # classes with fewer pictures than folds
+        warnings.simplefilter("ignore", ConvergenceWarning)  # near enough
+        splits = list(splitter.split(few, labels, groups))
+        for train, test in tqdm(splits, "Judging labels", unit="fold", leave=False):
+            if len(test) and len(set(labels[train])) > 1:
+                classifier = LogisticRegression(C=0.3, max_iter=200, tol=1e-3).fit(
+                    few[train], labels[train]
+                )
+                columns = np.ix_(test, classifier.classes_)
+                probabilities[columns] = classifier.predict_proba(few[test])
+    return probabilities
+
+
+def find_outliers(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Pictures far from the mean of every class, the furthest first.
+
+    Unlike the distance to neighbours, this finds strange pictures that are like one another, and is
+    not misled by wrong labels. `features` (N, D) of unit length, `labels` (N,) integers. Far is
+    beyond the upper quartile by twice the spread between quartiles (Tukey's fences), and `FAR`.
+    """
+    distance = _distance_to_classes(features, labels)
     low, high = np.quantile(distance, (0.25, 0.75))
-    indices = np.flatnonzero(distance > high + 3 * (high - low))
+    indices = np.flatnonzero(distance > max(FAR, high + FAR_OUT * (high - low)))
     return indices[np.argsort(-distance[indices], kind="stable")]
 
 
@@ -70,46 +106,44 @@ def map_features(features: np.ndarray, *, seed: int = 0) -> np.ndarray:
     return (points - points.min(0)) / np.maximum(np.ptp(points, axis=0), 1e-9)
 
 
-def _out_of_sample(
-    features: np.ndarray, labels: np.ndarray, groups: np.ndarray, seed: int
+def _sizes(labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """How many pictures each class has, near-duplicates counted once, (K,)."""
+    pairs = np.unique(np.stack([labels, groups], axis=1), axis=0)
+    return np.bincount(pairs[:, 0])
+
+
+def _agreement(
+    features: np.ndarray, labels: np.ndarray, groups: np.ndarray, rows: np.ndarray
 ) -> np.ndarray:
-    """Each picture's class probabilities (N, K) by a classifier that hasn't seen its group."""
-    pca = PCA(min(DIMENSIONS, *features.shape), whiten=True, random_state=seed)
-    few = pca.fit_transform(features)
-    probabilities = np.full((len(labels), labels.max() + 1), 1e-6)
-    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # classes with fewer pictures than folds
-        warnings.simplefilter("ignore", ConvergenceWarning)  # near enough
-        splits = list(folds.split(few, labels, groups))
-        for train, test in tqdm(splits, "Judging labels", unit="fold", leave=False):
-            if len(set(labels[train])) < 2:
-                continue
-            classifier = LogisticRegression(C=0.1, max_iter=200).fit(few[train], labels[train])
-            columns = np.ix_(test, classifier.classes_)
-            probabilities[columns] = classifier.predict_proba(few[test])
-    return probabilities
+    """The share of the neighbours of `rows` that carry their label, (R,).
 
-
-def _agreement(features: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Share of each picture's neighbours (as many as its class has) with its label, (N,)."""
-    _, neighbours = _neighbours(features, groups)
-    same = (labels[neighbours] == labels[:, None]) & (neighbours >= 0)
-    possible = np.minimum(np.bincount(labels)[labels] - 1, NEIGHBOURS)
+    Neighbours are the nearest ten that are no near-duplicates; of a small class fewer can agree.
+    """
+    count = min(NEIGHBOURS + 20, len(features) - 1)
+    search = NearestNeighbors(n_neighbors=count + 1).fit(features)
+    nearest = search.kneighbors(features[rows], return_distance=False)  # themselves first, mostly
+    foreign = groups[nearest] != groups[rows][:, None]
+    order = np.argsort(~foreign, axis=1, kind="stable")[:, :NEIGHBOURS]  # copies last
+    same = np.take_along_axis((labels[nearest] == labels[rows][:, None]) & foreign, order, axis=1)
+    possible = np.minimum(np.bincount(labels)[labels[rows]] - 1, NEIGHBOURS)
     return same.sum(1) / np.maximum(possible, 1)
 
 
-def _neighbours(features: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distances and indices (N, 10) of the nearest pictures that are no near-duplicates.
+def _distance_to_classes(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The distance of each picture from the nearest mean of a class, (N,).
 
-    Where there are fewer, the distance is the last one found, and the index -1.
+    A mean leaves out the picture itself. A mean of n varies as much as a picture, by a share of
+    1 / n, which is taken off: else small classes would seem further away. Means of one or two
+    pictures count for themselves alone.
     """
-    count = min(NEIGHBOURS + 20, len(features) - 1)
-    search = NearestNeighbors(n_neighbors=count).fit(features)
-    distances, indices = search.kneighbors()  # without the pictures themselves
-    copies = groups[indices] == groups[:, None]
-    order = np.argsort(copies, axis=1, kind="stable")[:, :NEIGHBOURS]  # copies last
-    distances, indices, copies = (
-        np.take_along_axis(values, order, axis=1) for values in (distances, indices, copies)
-    )
-    return distances, np.where(copies, -1, indices)
+    classes, ids = np.unique(labels, return_inverse=True)
+    counts = np.bincount(ids)
+    means = np.zeros((len(classes), features.shape[1]), features.dtype)
+    np.add.at(means, ids, features)
+    means /= counts[:, None].astype(features.dtype)
+    squares = (features**2).sum(1)[:, None] - 2 * features @ means.T + (means**2).sum(1)
+    own = np.arange(len(ids)), ids
+    other = squares * (counts / (counts + 1))
+    other[:, counts < 3] = np.inf
+    other[own] = squares[own] * (counts / np.maximum(counts - 1, 1))[ids]  # 0 if it is alone
+    return np.sqrt(np.maximum(other.min(1), 0))

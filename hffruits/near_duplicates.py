@@ -4,6 +4,8 @@ Candidates come from an approximate nearest-neighbour index, so the work grows a
 number of pictures; each is then compared at its best alignment. Takes arrays, knows no files.
 """
 
+import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +16,11 @@ from tqdm.auto import tqdm
 GREY_SIZE, COLOUR_SIZE = 32, 8  # pixels a side
 NEIGHBOURS = 6  # candidates a picture, and as many for its mirror image
 CANDIDATE_COSINE = 0.75  # of the colour thumbnails
-ALIKE = 0.8  # correlation of the detail: 5 % crops reach 0.87, other photos of a shelf 0.65
+ALIKE = 0.8  # correlation of the detail: 5 % crops reach 0.87, other photos of a shelf 0.69
+ALIKE_ON_PLAIN = 0.9  # for their outlines alone make different fruits on white reach 0.85
+PLAIN = 0.65  # share of a picture that has detail, under which its ground is plain
 _FLAT = 3.0  # standard deviation in grey levels under which there is nothing to compare
+_FAINT = 4.0  # grey levels of detail that noise and compression make
 
 
 @dataclass(frozen=True)
@@ -33,21 +38,27 @@ def fingerprint(image: Image.Image) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(small.convert("L")), np.asarray(colour)
 
 
-def group_duplicates(prints: Fingerprints, digests: list[bytes], *, progress: bool = True):
+def group_duplicates(
+    prints: Fingerprints, digests: list[bytes], *, progress: bool = True
+) -> np.ndarray:
     """A number a group, shape (N,): equal for pictures that are copies of one another.
 
     `digests` are hashes of the files; equal ones are copies whatever the thumbnails say. Copies of
-    copies belong together, so all frames of a turntable can be one group.
+    copies belong together, so all frames of a turntable can be one group. The order of the pictures
+    changes the numbers, but not the groups.
     """
     groups = _Groups(len(digests))
     first: dict[bytes, int] = {}
     for i, digest in enumerate(digests):
         groups.join(i, first.setdefault(digest, i))
-    shown: dict[bytes, int] = {}
-    comparable = prints.grey.reshape(len(digests), -1).std(axis=1) > _FLAT
-    for i in np.flatnonzero(comparable):
-        groups.join(i, shown.setdefault(prints.grey[i].tobytes() + prints.colour[i].tobytes(), i))
-    chosen = np.array(sorted(shown.values()), dtype=int)  # the index degrades on equal vectors
+    looks: dict[bytes, int] = {}
+    for i, (grey, colour) in enumerate(zip(prints.grey, prints.colour, strict=True)):
+        if grey.std() > _FLAT:
+            look = hashlib.blake2b(grey.tobytes() + colour.tobytes(), digest_size=16).digest()
+            groups.join(i, looks.setdefault(look, i))
+    # one of each, for the index degrades on equal vectors; and in the order of their hashes, for it
+    # misses one in ten where the frames of a turntable follow one another
+    chosen = np.array([looks[look] for look in sorted(looks)], dtype=int)
     if len(chosen) > 1:
         few = Fingerprints(prints.grey[chosen], prints.colour[chosen])
         _join_alike(few, chosen, groups, progress)
@@ -56,48 +67,49 @@ def group_duplicates(prints: Fingerprints, digests: list[bytes], *, progress: bo
 
 def _join_alike(prints: Fingerprints, names: np.ndarray, groups: "_Groups", progress: bool) -> None:
     pairs, mirrored = _find_candidates(prints, progress)
-    bar = tqdm(total=len(pairs), desc="Comparing", unit="pair", leave=False, disable=not progress)
-    for start in range(0, len(pairs), 512):
-        # most pairs of a turntable's frames are joined already through others
-        block = slice(start, start + 512)
-        apart = [groups.find(names[a]) != groups.find(names[b]) for a, b in pairs[block]]
-        some, flip = pairs[block][apart], mirrored[block][apart]
-        for (a, b), score in zip(some, compare(prints.grey, some, flip), strict=True):
-            if score >= ALIKE:
-                groups.join(names[a], names[b])
-        bar.update(len(apart))
-    bar.close()
+    bars = np.empty(len(names))  # how alike each must be to another
+    for block in _blocks(len(names), 2048, "Measuring", "img", progress):
+        share = (_detail(prints.grey[block]).abs() > 0.4).float().mean(dim=(1, 2)).numpy()
+        bars[block] = np.where(share < PLAIN, ALIKE_ON_PLAIN, ALIKE)
+    for windows in (_WINDOWS[:1], _WINDOWS):  # whole pictures first: cheap, and enough for most
+        apart = [groups.find(names[a]) != groups.find(names[b]) for a, b in pairs]
+        pairs, mirrored = pairs[apart], mirrored[apart]
+        scores = compare(prints.grey, pairs, mirrored, windows=windows, progress=progress)
+        for a, b in names[pairs[scores >= bars[pairs].max(axis=1)]]:
+            groups.join(a, b)
+
+
+def _blocks(count: int, size: int, desc: str, unit: str, progress: bool) -> Iterator[slice]:
+    """0 .. count - 1 in slices of `size`, under a progress bar."""
+    with tqdm(total=count, desc=desc, unit=unit, leave=False, disable=not progress) as bar:
+        for start in range(0, count, size):
+            stop = min(start + size, count)
+            yield slice(start, stop)
+            bar.update(stop - start)
 
 
 # ---- candidates ----
 
 
 def _find_candidates(prints: Fingerprints, progress: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs (P, 2) with similar colour thumbnails, most similar first, and which are mirrored."""
+    """Pairs (P, 2) with similar colour thumbnails, and which of them are mirrored, (P,)."""
     from voyager import Index, Space  # HNSW, arXiv:1603.09320
 
-    vectors, mirrored = (_vectors(c) for c in (prints.colour, prints.colour[:, :, ::-1]))
-    count, dimensions = vectors.shape
+    count, dimensions = len(prints.colour), 3 * COLOUR_SIZE**2
     index = Index(Space.InnerProduct, dimensions, M=12, ef_construction=64, max_elements=count)
+    for block in _blocks(count, 2048, "Indexing", "img", progress):
+        index.add_items(_vectors(prints.colour[block]), num_threads=1)  # else it is never the same
     neighbours = min(NEIGHBOURS + 1, count)  # a picture is its own neighbour
-    blocks = range(0, count, 2048)
-    options = {"unit": "img", "unit_scale": 2048, "leave": False, "disable": not progress}
-    for start in tqdm(blocks, "Indexing", **options):
-        index.add_items(vectors[start : start + 2048])
     found = []
-    for start in tqdm(blocks, "Looking for duplicates", **options):
-        for flip, queries in enumerate((vectors, mirrored)):
-            block = queries[start : start + 2048]
-            ids, distances = index.query(block, k=neighbours, query_ef=max(64, neighbours))
-            a = np.repeat(np.arange(start, start + len(block)), neighbours)
+    for block in _blocks(count, 2048, "Looking for duplicates", "img", progress):
+        for flip, colour in enumerate((prints.colour[block], prints.colour[block, :, ::-1])):
+            ids, distances = index.query(_vectors(colour), k=neighbours, query_ef=64)
+            a = np.repeat(np.arange(block.start, block.stop), neighbours)
             b, cosine = ids.ravel().astype(int), 1 - distances.ravel()
             keep = (cosine >= CANDIDATE_COSINE) & (a != b)
             low, high = np.minimum(a, b)[keep], np.maximum(a, b)[keep]
-            found.append(np.stack([low, high, np.full(len(low), flip), -cosine[keep] * 1e6], 1))
-    rows = np.concatenate(found).astype(np.int64)  # (P, 4): pair, mirrored, order
-    _, once = np.unique(rows[:, :3], axis=0, return_index=True)
-    rows = rows[once]
-    rows = rows[np.argsort(rows[:, 3], kind="stable")]
+            found.append(np.stack([low, high, np.full(len(low), flip)], axis=1))
+    rows = np.unique(np.concatenate(found), axis=0)
     return rows[:, :2], rows[:, 2].astype(bool)
 
 
@@ -111,35 +123,79 @@ def _vectors(colour: np.ndarray) -> np.ndarray:
 # ---- comparison ----
 
 
-def compare(grey: np.ndarray, pairs: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
+def compare(
+    grey: np.ndarray,
+    pairs: np.ndarray,
+    mirrored: np.ndarray,
+    *,
+    windows: torch.Tensor | None = None,
+    progress: bool = False,
+) -> np.ndarray:
     """How alike pairs (P, 2) of thumbnails are in detail, in [-1, 1], shape (P,).
 
     The correlation of their high-passed thumbnails, the best over windows of 90 to 100 % of one
     against all of the other. What is smooth, as light and layout, doesn't count.
     """
-    scores = [np.zeros(0, np.float32)]
-    for start in range(0, len(pairs), 128):
-        a, b = (torch.from_numpy(grey[pairs[start : start + 128, side]]).float() for side in (0, 1))
-        flip = torch.from_numpy(mirrored[start : start + 128])[:, None, None]
-        a = torch.where(flip, a.flip(-1), a)
-        best = torch.maximum(_best_window(a, b), _best_window(b, a))
-        scores.append(best.numpy())
-    return np.concatenate(scores)
+    windows = _WINDOWS if windows is None else windows
+    shown, places = np.unique(pairs, return_inverse=True)
+    places = places.reshape(pairs.shape)
+    details = torch.empty(len(shown), GREY_SIZE, GREY_SIZE, dtype=torch.float16)
+    lengths = torch.empty(len(shown), len(windows), len(windows))
+    for block in _blocks(len(shown), 64, "Measuring", "img", progress):
+        detail = _detail(grey[shown[block]])
+        details[block], lengths[block] = detail, _window_lengths(detail, windows)
+    scores = np.empty(len(pairs), np.float32)
+    for block in _blocks(len(pairs), 256, "Comparing", "pair", progress):
+        a, b = places[block].T
+        whole_a, whole_b = details[a].float(), details[b].float()
+        flip = torch.from_numpy(mirrored[block])[:, None, None]
+        part_a, part_b = (torch.where(flip, x.flip(-1), x) for x in (whole_a, whole_b))
+        best = torch.maximum(
+            _best_window(whole_a, lengths[a], part_b, lengths[b], windows),
+            _best_window(whole_b, lengths[b], part_a, lengths[a], windows),
+        )
+        scores[block] = best.numpy()
+    return scores
 
 
-def _best_window(whole: torch.Tensor, part: torch.Tensor) -> torch.Tensor:
-    """(P, 32, 32) twice -> (P,): the best match of a window of `whole` with `part`."""
-    rows = whole[:, None] if len(whole) else whole.reshape(0, 1, GREY_SIZE, GREY_SIZE)
-    windows = _WINDOWS[None, :, None] @ rows[:, :, None] @ _WINDOWS.mT[None, None]  # (P, W, W, ..)
-    windows = _detail(windows.flatten(1, 2))  # (P, W * W, 1024)
-    return (windows @ _detail(part)[:, :, None]).amax(dim=(1, 2))
+def _detail(grey: np.ndarray) -> torch.Tensor:
+    """High-passed thumbnails with a mean of zero: (P, 32, 32).
+
+    Local contrast is divided out, or the outline of a fruit on white would count for more than all
+    that is inside it.
+    """
+    pictures = torch.from_numpy(grey).float()
+    detail = pictures - _TREND @ pictures @ _TREND.T  # of a slope nothing is left, to the edges
+    contrast = _MEAN @ detail**2 @ _MEAN.T
+    detail = detail / (contrast + _FAINT**2).sqrt()
+    return detail - detail.mean(dim=(1, 2), keepdim=True)
 
 
-def _detail(pictures: torch.Tensor) -> torch.Tensor:
-    """High-passed and normalised: (..., 32, 32) -> (..., 1024)."""
-    detail = (pictures - _BLUR @ pictures @ _BLUR.T).flatten(-2)
-    detail = detail - detail.mean(-1, keepdim=True)
-    return detail / (detail.norm(dim=-1, keepdim=True) + 1e-3)
+def _window_lengths(detail: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
+    """The Euclidean length of each window, less its mean: (P, 32, 32) -> (P, W, W).
+
+    A window is R @ detail @ C.T for two of `windows`; none of them has to be made for its length.
+    """
+    grams, sums = windows.mT @ windows, windows.sum(1)  # (W, 32, 32), (W, 32)
+    squares = torch.einsum("wij,pvij->pwv", grams, detail[:, None] @ grams @ detail.mT[:, None])
+    means = sums @ detail @ sums.T / GREY_SIZE**2
+    return (squares / GREY_SIZE**2 - means**2).clamp(min=0.1).sqrt() * GREY_SIZE
+
+
+def _best_window(
+    whole: torch.Tensor,
+    lengths: torch.Tensor,
+    part: torch.Tensor,
+    of_part: torch.Tensor,
+    windows: torch.Tensor,
+) -> torch.Tensor:
+    """The best correlation of a window of `whole` with `part`, both (P, 32, 32): (P,).
+
+    The product of R @ whole @ C.T with the part is that of R @ whole with part @ C.
+    """
+    rows, columns = windows @ whole[:, None], part[:, None] @ windows  # (P, W, 32, 32)
+    products = torch.einsum("pwij,pvij->pwv", rows, columns)
+    return (products / lengths).amax(dim=(1, 2)) / of_part[:, 0, 0]
 
 
 def _window(start: float, length: float) -> torch.Tensor:
@@ -151,10 +207,13 @@ def _window(start: float, length: float) -> torch.Tensor:
 
 _WINDOWS = torch.stack(
     [_window(0, 1)]
-    + [_window((1 - length) * at, length) for length in (0.95, 0.9) for at in (0, 0.5, 1)]
+    + [_window((1 - size) * at, size) for size in (0.975, 0.95, 0.925, 0.9) for at in (0, 0.5, 1)]
 )  # (W, 32, 32); used for rows and columns alike, so also for crops of one side
-_BLUR = torch.exp(-((torch.arange(32.0)[:, None] - torch.arange(32.0)) ** 2) / 8)  # sigma 2
-_BLUR = _BLUR / _BLUR.sum(1, keepdim=True)
+_OFFSETS = torch.arange(float(GREY_SIZE)) - torch.arange(float(GREY_SIZE))[:, None]
+_NEAR = torch.exp(-(_OFFSETS**2) / (2 * 2.0**2))  # Gaussian
+_MEAN = _NEAR / _NEAR.sum(1, keepdim=True)  # of what is around
+_M0, _M1, _M2 = ((_NEAR * _OFFSETS**k).sum(1, keepdim=True) for k in range(3))
+_TREND = _NEAR * (_M2 - _M1 * _OFFSETS) / (_M0 * _M2 - _M1**2)  # of a local linear fit
 
 
 class _Groups:

@@ -21,7 +21,7 @@ from hffruits.errors import InputError
 from hffruits.images import open_rgb, open_small
 
 VERSION = 1  # of what is written: raise it when that changes
-BATCH = 8  # photos in memory at once; decoded, each may have 270 MB
+BATCH = 3  # photos in memory at once: decoded, each may have 540 MB, and Arrow's limit is 2 GB
 
 
 def _shrunk(source: str | bytes, size: int, max_pixels: int) -> bytes:

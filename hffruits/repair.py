@@ -1,8 +1,8 @@
 """What is better left out of a data set, why, and a copy without it; originals stay untouched."""
 
-import logging
+import re
 import shutil
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,8 +10,8 @@ from tqdm.auto import tqdm
 
 from hffruits.checking import Part
 from hffruits.errors import InputError
+from hffruits.images import is_hidden, is_image_name
 
-logger = logging.getLogger(__name__)
 KEPT_FIRST = ("test", "validation", "train")  # of near-duplicates, the side that stays
 
 
@@ -24,6 +24,7 @@ def choose_repairs(parts: Mapping[str, Part]) -> dict[str, dict[int, str]]:
     """
     members: dict[int, list[tuple[str, int]]] = defaultdict(list)
     labels = {split: part.rows["label"][:] for split, part in parts.items()}
+    paths = {split: part.rows["path"][:] for split, part in parts.items()}
     for split in KEPT_FIRST:
         if split in parts:
             for row, group in enumerate(parts[split].groups.tolist()):
@@ -38,8 +39,7 @@ def choose_repairs(parts: Mapping[str, Part]) -> dict[str, dict[int, str]]:
             if len(classes) > 1:
                 repairs[split][row] = f"in several classes: {', '.join(classes)}"
             elif split != kept:
-                first = parts[kept].rows[own]["path"]
-                repairs[split][row] = f"near-duplicate of {first} in {kept}"
+                repairs[split][row] = f"near-duplicate of {paths[kept][own]} in {kept}"
             elif digest in seen:
                 repairs[split][row] = "exact copy"
             seen.add(digest)
@@ -47,13 +47,23 @@ def choose_repairs(parts: Mapping[str, Part]) -> dict[str, dict[int, str]]:
 
 
 def without(parts: Mapping[str, Part], repairs: dict[str, dict[int, str]]) -> dict[str, Part]:
-    """The parts less what is to be left out. Raises `InputError` where a split would be empty."""
+    """The parts less what is to be left out.
+
+    Raises `InputError` where a split would be empty, or train would lack a class of the others.
+    """
     kept = {}
     for split, part in parts.items():
         rows = [row for row in range(len(part.rows)) if row not in repairs[split]]
         if not rows:
             raise InputError(f"{split}: nothing is left after the repair. Add --resplit.")
         kept[split] = part.take(rows)
+    known = set(kept["train"].rows["label"])
+    for split, part in kept.items():
+        if lost := sorted(set(part.rows["label"]) - known):
+            raise InputError(
+                f"{', '.join(lost)}: left in {split}, but not in train, after the repair. Add "
+                "--resplit."
+            )
     return kept
 
 
@@ -63,23 +73,29 @@ def write_exclusions(reasons: dict[str, str], file: Path) -> None:
     file.write_text("\n".join(["# path, and why it is left out", *lines]) + "\n", encoding="utf-8")
 
 
+def check_empty(folder: Path) -> None:
+    """Raise `InputError` for a folder that holds something."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder}: not empty. Name another output_dir.")
+
+
 def write_copy(parts: Mapping[str, Part], coarse: Mapping[str, str], folder: Path) -> int:
     """Copy the photos to `folder`/split/[coarse/]class/name; returns how many.
 
     Raises `InputError` for a folder that is not empty, and where the disk is full.
     """
-    if folder.exists() and any(folder.iterdir()):
-        raise InputError(f"{folder}: not empty. Name another output_dir.")
+    check_empty(folder)
     total = sum(len(part.rows) for part in parts.values())
+    classes = _class_folders({label for part in parts.values() for label in part.rows["label"]})
+    taken: dict[Path, int] = {}
     bar = tqdm(total=total, desc="Copying", unit="img", leave=False)
     try:
         for split, part in parts.items():
-            taken: set[Path] = set()
             for row, record in zip(part.rows, part.records, strict=True):
                 own = coarse.get(row["label"])
                 middle = [own] if own and own != row["label"] else []
                 name = _file_name(row["path"], record["format"].decode())
-                target = _free(folder.joinpath(split, *middle, row["label"], name), taken)
+                target = _free(folder.joinpath(split, *middle, classes[row["label"]], name), taken)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 if row["image"]["bytes"] is None:
                     shutil.copy2(row["image"]["path"], target)
@@ -97,37 +113,53 @@ def write_copy(parts: Mapping[str, Part], coarse: Mapping[str, str], folder: Pat
 
 def count_by_reason(reasons: Mapping[str, str]) -> dict[str, int]:
     """How many are left out for each kind of reason."""
-    kinds: dict[str, int] = defaultdict(int)
-    for reason in reasons.values():
-        kinds[reason.split(" of ")[0].split(": ")[0]] += 1
-    return dict(kinds)
+    kinds = (reason.split(": ")[0].split(" of ")[0] for reason in reasons.values())
+    return dict(Counter(kinds).most_common())
+
+
+def _class_folders(labels: set[str]) -> dict[str, str]:
+    """A folder for each class, which `find_photos` will give the same name; never one outside.
+
+    A label with a slash is a nested folder only where another class ends alike (`Apple/Red`,
+    `Pepper/Red`), for there the parent is part of the name.
+    """
+    ends = Counter(label.rpartition("/")[2] for label in labels)
+    folders = {}
+    for label in sorted(labels):
+        parts = label.split("/") if ends[label.rpartition("/")[2]] > 1 else [label]
+        folders[label] = "/".join(map(_plain, parts))
+    return folders
+
+
+def _plain(name: str) -> str:
+    """A name of a file or folder that is neither hidden nor a path."""
+    name = re.sub(r"[/\\\0]", "_", name)
+    return f"_{name}" if not name or is_hidden(name) else name
 
 
 def _file_name(path: str, form: str) -> str:
     """The last part of a row's name, with a suffix that image folders know."""
-    name = path.rpartition("/")[2].replace("\\", "_").replace("\0", "_") or "photo"
-    known = Path(name).suffix.lower()[1:] in {"jpg", form.lower(), *_SUFFIXES.values()}
-    return name if known else f"{name}.{_SUFFIXES.get(form, form.lower())}"
+    name = _plain(path.rpartition("/")[2])
+    return name if is_image_name(name) else f"{name}.{_SUFFIXES.get(form, form.lower())}"
 
 
-_SUFFIXES = {"JPEG": "jpg", "TIFF": "tif", "JPEG2000": "jp2", "PNG": "png", "WEBP": "webp",
-             "BMP": "bmp", "GIF": "gif", "AVIF": "avif", "PPM": "ppm"}  # fmt: skip
+_SUFFIXES = {"JPEG": "jpg", "MPO": "jpg", "JPEG2000": "jp2"}  # where the format is no suffix
 
 
-def _free(path: Path, taken: set[Path]) -> Path:
+def _free(path: Path, taken: dict[Path, int]) -> Path:
     """The path, or one like it that no other photo has."""
-    free, number = path, 1
+    free = path
     while free in taken:
-        number += 1
-        free = path.with_name(f"{path.stem}-{number}{path.suffix}")
-    taken.add(free)
+        taken[path] += 1
+        free = path.with_name(f"{path.stem}-{taken[path]}{path.suffix}")
+    taken[free] = 1
     return free
 
 
 def paths_of(parts: Mapping[str, Part], repairs: dict[str, dict[int, str]]) -> dict[str, str]:
     """Path -> reason, over all splits."""
-    return {
-        part.rows[row]["path"]: reason
-        for split, part in parts.items()
-        for row, reason in repairs[split].items()
-    }
+    reasons = {}
+    for split, part in parts.items():
+        paths = part.rows["path"][:]
+        reasons |= {paths[row]: reason for row, reason in repairs[split].items()}
+    return reasons

@@ -12,6 +12,7 @@ from hffruits.errors import InputError
 from hffruits.folders import SPLIT_NAMES
 from hffruits.inputs import open_source
 from hffruits.repair import (
+    check_empty,
     choose_repairs,
     count_by_reason,
     paths_of,
@@ -46,6 +47,7 @@ def resplit(
         raise InputError(f"repair={repair}: must be one of {', '.join(REPAIRS)}.")
     if repair == "copy" and folds:
         raise InputError("repair=copy, folds: a copy has one split. Copy first, then fold that.")
+    _check_output_dir(data_args, output_dir, repair)
     source = replace(data_args.source, streaming=False)
     raw = open_source(source)
     checked = check_pictures(
@@ -54,30 +56,49 @@ def resplit(
     parts: Mapping[str, Part] = checked.parts
     if anew:
         parts = {"train": join_parts(list(parts.values()))}
-    left_out = {picture.path.as_posix(): picture.reason for picture in checked.skipped}
+    left_out = {bad.path.as_posix(): f"can't be used: {bad.reason}" for bad in checked.skipped}
     if repair != "none":
         repairs = choose_repairs(parts)
         left_out |= paths_of(parts, repairs)
         parts = without(parts, repairs)
+    if folds:
+        names = [f"fold-{number}" for number in range(1, folds + 1)]
+        made = dict(zip(names, fold_splits(parts, data_args, folds, seed), strict=True))
+    else:
+        made = {"": _split(parts, data_args, seed)}
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
         if repair != "none":
             write_exclusions(left_out, output_dir / "exclude.txt")
-        if folds:
-            made = fold_splits(parts, data_args, folds, seed)
-            for number, fold in enumerate(made, 1):
-                write_lists(_rows(fold), output_dir / f"fold-{number}")
-        else:
-            made = [_split(parts, data_args, seed)]
-            write_lists(_rows(made[0]), output_dir)
+        for name, some in made.items():
+            write_lists(_rows(some), output_dir / name)
+        for folder in output_dir.glob("fold-*"):
+            if folds and folder.name not in made:
+                write_lists({}, folder)  # of an earlier run with more folds
     except OSError as error:
         raise InputError(f"{output_dir}: can't be written ({error.strerror}).") from error
     if repair == "copy":
-        write_copy(made[0], raw.coarse, output_dir / "photos")
+        write_copy(made[""], raw.coarse, output_dir / "photos")
+    counts = [{split: len(rows) for split, rows in _rows(some).items()} for some in made.values()]
     return {
-        "images": [{split: len(rows) for split, rows in _rows(some).items()} for some in made],
+        "images": counts,
         "left_out": count_by_reason(left_out),
     }
+
+
+def _check_output_dir(data_args: DataArguments, output_dir: Path, repair: str) -> None:
+    """Refuse early what would be refused after a long scan, or would do harm."""
+    data = Path(data_args.data_dir).expanduser() if data_args.data_dir else None
+    if data and data.is_dir() and output_dir.resolve().is_relative_to(data.resolve()):
+        raise InputError(
+            f"output_dir={output_dir}: lies in the data folder, where it would be taken for data. "
+            "Name one elsewhere."
+        )
+    if repair == "copy":
+        check_empty(output_dir / "photos")
+    exclude = data_args.exclude and Path(data_args.exclude).resolve()
+    if repair != "none" and exclude == (output_dir / "exclude.txt").resolve():
+        raise InputError(f"exclude={exclude}: would be overwritten. Name another output_dir.")
 
 
 def fold_splits(

@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -21,7 +22,7 @@ from hffruits.images import MAX_PIXELS, open_small
 from hffruits.near_duplicates import COLOUR_SIZE, GREY_SIZE, fingerprint
 
 logger = logging.getLogger(__name__)
-VERSION = 1  # of what is kept: raise it when a measure changes
+VERSION = 2  # of what is kept: raise it when a measure or `_ROW` changes
 MEASURED_SIZE = 256  # pixels of the long side, for brightness, contrast and sharpness
 
 _ROW = np.dtype(
@@ -66,7 +67,7 @@ def scan_pictures(
     rows, fresh = [np.empty(0, _ROW)], False
     bar = tqdm(total=total, desc="Checking images", unit="img", leave=False)
     with ThreadPoolExecutor(workers) as pool:
-        for block in _blocks(pictures, 1024):
+        for block in _blocks(pictures, 128):
             keys = [_key(picture, max_pixels) for picture in block]
             new = [p for p, key in zip(block, keys, strict=True) if key not in old]
             bar.update(len(block) - len(new))
@@ -77,7 +78,8 @@ def scan_pictures(
                     table[i] = old[key]
                 else:
                     table[i] = next(seen)
-                    table[i]["key"] = key
+                    if table[i]["digest"]:  # else it couldn't be read, which may change
+                        table[i]["key"] = key
                     bar.update()
             rows.append(table)
             fresh |= bool(new)
@@ -94,6 +96,7 @@ def reason_of(record: np.void) -> str:
 
 
 def _blocks(pictures: Iterable[Picture], size: int) -> Iterator[list[Picture]]:
+    """Some at a time, for they can be bytes of many megabytes."""
     pictures = iter(pictures)
     while block := list(islice(pictures, size)):
         yield block
@@ -112,7 +115,7 @@ def _examine(picture: Picture, max_pixels: int) -> np.void:
             content, MEASURED_SIZE, max_pixels=max_pixels
         )
     except OSError as error:
-        row["reason"] = (error.strerror or str(error)).encode()[:120]
+        row["reason"] = (error.strerror or str(error)).encode(errors="replace")[:120]
         return row
     image.thumbnail((MEASURED_SIZE, MEASURED_SIZE), Image.Resampling.BILINEAR, reducing_gap=3.0)
     row["grey"], row["colour"] = fingerprint(image)
@@ -148,26 +151,25 @@ def _digest(content: bytes) -> bytes:
 
 def _file_of(name: str) -> Path:
     digest = _digest(name.encode(errors="surrogateescape")).decode()
-    return cache_root() / f"scans-v{VERSION}" / f"{digest}.npy"
+    return cache_root() / f"scans-v{VERSION}" / f"{digest}.rows"
 
 
 def _read(file: Path) -> dict[bytes, np.void]:
+    """Key -> row; what is cut off or damaged fits no key."""
     try:
-        rows = np.load(file, allow_pickle=False)
-    except FileNotFoundError:
+        rows = np.fromfile(file, _ROW)
+    except OSError:  # not looked at yet
         return {}
-    except (OSError, ValueError, EOFError):
-        logger.info("%s: damaged, made anew", file)
-        return {}
-    return {row["key"]: row for row in rows if row["key"]} if rows.dtype == _ROW else {}
+    return {row["key"]: row for row in rows if row["key"]}
 
 
 def _write(file: Path, rows: np.ndarray) -> None:
-    aside = file.with_name(f".{file.stem}-{os.getpid()}.npy")
+    aside = file.with_name(f".{file.stem}-{os.getpid()}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        np.save(aside, rows)
+        rows.tofile(aside)
         aside.replace(file)
     except OSError as error:  # the next run looks again
-        aside.unlink(missing_ok=True)
-        logger.warning("%s: can't be written (%s)", file, error.strerror)
+        with suppress(OSError):
+            aside.unlink()
+        logger.warning("%s: can't be written (%s)", file, error.strerror or error)

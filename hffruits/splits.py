@@ -30,8 +30,7 @@ def choose_splits(
 
     A missing `validation`, and `test` where neither is given, is taken from train.
     """
-    if split_by not in SPLIT_BY:
-        raise InputError(f"split_by={split_by}: must be one of {', '.join(SPLIT_BY)}.")
+    _check_split_by(split_by)
     if lists_dir is not None:
         return _read_lists(join_parts(list(parts.values())), lists_dir)
     if "validation" in parts:
@@ -50,18 +49,21 @@ def choose_splits(
     return parts | {name: train.take(indices) for name, indices in split.parts.items()}
 
 
-def group_rows(part: Part, *, split_by: str = "duplicates", group_by: str | None = None):
+def group_rows(
+    part: Part, *, split_by: str = "duplicates", group_by: str | None = None
+) -> np.ndarray:
     """A number for each row, (N,) integers: rows with the same one stay together.
 
     `group_by`: the column that the rows carry as `group`, or a pattern; of a pattern, what its
-    groups in parentheses find in the path counts, or else all that it finds; a path without any
+    groups in parentheses find in the path counts, or else all that it finds. A row without either
     stands alone. Raises `InputError` for a pattern that is none, or that finds nothing.
     """
+    _check_split_by(split_by)
     rows = part.rows
     if group_by is None:
         return part.groups if split_by == "duplicates" else np.arange(len(rows))
     if "group" in rows.column_names:
-        keys: list[object] = rows["group"][:]
+        keys = [index if key is None else key for index, key in enumerate(rows["group"])]
     else:
         try:
             pattern = re.compile(group_by)
@@ -76,6 +78,11 @@ def group_rows(part: Part, *, split_by: str = "duplicates", group_by: str | None
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys])
 
 
+def _check_split_by(split_by: str) -> None:
+    if split_by not in SPLIT_BY:
+        raise InputError(f"split_by={split_by}: must be one of {', '.join(SPLIT_BY)}.")
+
+
 def _read_lists(every: Part, folder: Path) -> dict[str, Part]:
     lists = {split: folder / f"{split}.txt" for split in SPLIT_NAMES}
     if not lists["train"].is_file() or not lists["validation"].is_file():
@@ -88,16 +95,19 @@ def _read_lists(every: Part, folder: Path) -> dict[str, Part]:
         if not file.is_file():
             continue
         try:
-            names = file.read_text(encoding="utf-8").rstrip("\n").split("\n")
-        except UnicodeDecodeError as error:
+            lines = file.read_text(encoding="utf-8-sig").split("\n")
+        except (OSError, UnicodeDecodeError) as error:
             raise InputError(
-                f"{file}: not UTF-8 text. Use the lists as they were written."
+                f"{file}: can't be read ({error}). Use the lists as they were written."
             ) from error
+        names = [line for line in lines if line]
+        if not names:
+            raise InputError(f"{file}: names no picture. Use the lists as they were written.")
         missing = [name for name in names if name not in places]
         if missing:
             raise InputError(
-                f"{file}: {len(missing)} files are not in the data folder, or can't be read "
-                f"(first: {missing[0]}). Use the folder that the lists were made for."
+                f"{file}: {len(missing)} files are not in the data folder, can't be read or are "
+                f"excluded (first: {missing[0]}). Use the folder that the lists were made for."
             )
         parts[split] = every.take([places[name] for name in names])
     return parts

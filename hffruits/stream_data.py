@@ -149,5 +149,6 @@ def _version_of(source: Source) -> str | None:
     else:
         start = Path(path.anchor or ".")
         files = sorted(start.glob(str(path.relative_to(path.anchor or "."))))
+        files = [file for file in files if file.is_file()]
     stats = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     return f"{described} {stats}"

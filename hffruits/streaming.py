@@ -45,11 +45,6 @@ class StreamIndex:
     shards: dict[str, list[int]]  # split -> its rows in each shard
     counts: dict[str, Counter[str]]  # split -> its rows of each label
 
-    @property
-    def labels(self) -> list[str]:
-        """Sorted names of all splits."""
-        return sorted(set().union(*self.counts.values()))
-
     def rows(self, split: str) -> int:
         return sum(self.shards[split])
 
@@ -83,7 +78,8 @@ def index_stream(
     """Read labels and keys once and count them; nothing is decoded.
 
     `holdout` is {"validation": 0.15, ...}, shares that are split off train; {} for none.
-    Raises `InputError` for keys that come twice, and for rows without label or key.
+    Rows without a label are left out, here and in `StreamRows`. Raises `InputError` for keys that
+    come twice.
     """
     for split, fraction in holdout.items():
         if not 0 < fraction < 1 or sum(holdout.values()) >= 1:
@@ -93,17 +89,15 @@ def index_stream(
             )
     shards = {split: [0] * stream.num_shards for split in ("train", *holdout)}
     counts = {split: Counter() for split in shards}
-    keys = set()  # hashes, at half the memory of the paths
+    unlabelled, keys = 0, set()  # hashes, at half the memory of the paths
     columns = stream.select_columns(["label", "path"])
     with tqdm(desc=description, unit="img", leave=False) as bar:
         for shard in range(stream.num_shards):
             for row in _read_shard(columns, shard):
                 label, path = row["label"], row["path"]
-                if not isinstance(label, str) or not isinstance(path, str):
-                    raise InputError(
-                        f"shard {shard}: a row with label={label!r}, path={path!r}. Both must be "
-                        "text; filter such rows out, or map them."
-                    )
+                if not label:
+                    unlabelled += 1
+                    continue
                 key = _hash(path)
                 if key in keys:
                     raise InputError(
@@ -115,6 +109,8 @@ def index_stream(
                 shards[split][shard] += 1
                 counts[split][label] += 1
                 bar.update()
+    if unlabelled:
+        logger.warning("%d rows without a label are left out", unlabelled)
     return StreamIndex(seed=seed, holdout=dict(holdout), shards=shards, counts=counts)
 
 
@@ -322,7 +318,7 @@ class StreamRows(IterableDataset):
     def _read(self, piece: Piece) -> Iterator[Row]:
         rows = _read_shard(self.stream, piece.shard)
         place = self.index.holdout, self.index.seed
-        rows = (row for row in rows if split_of(row["path"], *place) == self.split)
+        rows = (r for r in rows if r["label"] and split_of(r["path"], *place) == self.split)
         count = piece.start
         for row in islice(rows, piece.start, piece.stop):
             count += 1

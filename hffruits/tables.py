@@ -160,9 +160,11 @@ def _choose_splits(source: str, found: list[str], wanted: dict[str, str]) -> dic
     for theirs in wanted.values():
         if theirs not in found:
             raise InputError(f"{source}: has no split {theirs!r}. It has {', '.join(found)}.")
+    if len(set(wanted.values())) < len(wanted):
+        raise InputError(f"{source}: the same split is named twice. Name another, or none.")
     rest = [name for name in found if name not in wanted.values()]
     chosen = {SPLITS[name.lower()]: name for name in rest if name.lower() in SPLITS} | wanted
-    if "train" not in chosen and len(found) == 1:
+    if "train" not in chosen and len(found) == 1 and not wanted:
         chosen = {"train": found[0]}
     if "train" not in chosen:
         raise InputError(

@@ -181,7 +181,8 @@ def start_folder(
     arguments = {
         "data": dataclasses.asdict(data_args),
         "model": dataclasses.asdict(model_args),
-        "training": args.to_dict(),  # tokens are masked there
+        # tokens are masked there
+        "training": args.to_dict() | {"world_size": args.world_size},
     }
     _write_json(run.folder / "training_args.json", arguments)
 

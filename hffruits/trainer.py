@@ -278,7 +278,8 @@ class _StartAt(TrainerCallback):
         epoch, step = divmod(
             state.global_step, math.ceil(batches / args.gradient_accumulation_steps)
         )
-        self.rows.start_at(epoch, step * args.gradient_accumulation_steps)
+        skipped = 0 if args.ignore_data_skip else step * args.gradient_accumulation_steps
+        self.rows.start_at(epoch, skipped)
 
 
 def make_mix(mixup_alpha: float, cutmix_alpha: float, classes: int) -> v2.Transform | None:

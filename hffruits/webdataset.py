@@ -18,6 +18,7 @@ from hffruits.errors import InputError
 from hffruits.images import is_hidden
 from hffruits.loading import quiet, troubles_told
 
+MAX_BYTES = 2**28  # of a member: what is larger is no picture
 VERSION = 1  # of how shards become rows: raise it when that changes
 
 
@@ -96,11 +97,13 @@ def _samples(shard: str) -> Iterator[Row]:
         fsspec.open(shard) as file,
         tarfile.open(fileobj=file, mode="r|*", tarinfo=_TarHeader) as tar,
     ):
-        members = ((*_key_of(info.name), info) for info in tar if info.isfile())
+        members = ((*_key_of(info.name), info) for info in _members(tar))
         shown = ((key, name, info) for key, name, info in members if key)
         for key, group in groupby(shown, key=lambda member: member[0]):
             sample: Row = {"__key__": key}
             for _, name, info in group:
+                if info.size > MAX_BYTES:
+                    raise InputError(f"{shard}: {info.name} has {info.size:,} bytes. Remove it.")
                 content = tar.extractfile(info).read()
                 if name == "json":
                     fields = json.loads(content)
@@ -108,6 +111,14 @@ def _samples(shard: str) -> Iterator[Row]:
                 else:
                     sample[name] = content
             yield sample
+
+
+def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """The files of a tar one by one; tarfile would keep the headers of all."""
+    while (info := tar.next()) is not None:
+        tar.members.clear()
+        if info.isfile():
+            yield info
 
 
 class _TarHeader(tarfile.TarInfo):

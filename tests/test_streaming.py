@@ -111,7 +111,7 @@ def test_the_splits_are_disjoint_and_complete():
 
 def test_the_index_counts_shards_and_labels_and_survives_json():
     index = index_stream(stream_of(50, 3), holdout=HOLDOUT, seed=1)
-    assert index.labels == LABELS
+    assert sorted(index.counts["train"]) == LABELS
     assert index.counts["train"] + index.counts["validation"] == {"Apple": 25, "Banana": 25}
     both = zip(index.shards["train"], index.shards["validation"], strict=True)
     assert [a + b for a, b in both] == [17, 17, 16]
@@ -127,8 +127,20 @@ def test_what_can_not_be_counted_is_refused():
             index_stream(stream, holdout=holdout or {}, seed=1)
 
     refuse([row, row], r"0\.jpg: twice")
-    refuse([row, row | {"label": None}], "label=None")
     refuse([row], "validation=1.5", {"validation": 1.5})
+
+
+def test_rows_without_a_label_are_left_out_and_told(caplog):
+    rows = [
+        {"image": {"bytes": b"0", "path": None}, "label": label, "path": f"{number}.jpg"}
+        for number, label in enumerate(["Apple", None, "Lime", ""])
+    ]
+    stream = Dataset.from_list(rows, features=FEATURES).to_iterable_dataset()
+    index = index_stream(stream, holdout={}, seed=1)
+    assert index.rows("train") == 2 and "2 rows without a label" in caplog.text
+    options = {"split": "train", "labels": ["Apple", "Lime"], "seed": 1, "batch_size": 2}
+    read = StreamRows(stream, index, convert=lambda row: row, **options)
+    assert [row["path"] for row in read] == ["0.jpg", "2.jpg"]
 
 
 def test_rows_that_do_not_fit_the_index_are_refused():

@@ -1,0 +1,161 @@
+"""What the audit finds of planted faults, and how often it is right.
+
+    python benchmarks/audit.py --data_dir produce
+
+Copies `train` and `val` into a temporary folder, audits the copy, plants faults in another, audits
+that, and prints a table. What the first audit reported is not counted, for nobody knows what is
+behind it. Wrong labels are planted among all classes once, and once among those of one parent
+folder. `test` is not read.
+"""
+
+import argparse
+import random
+import shutil
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+
+from PIL import Image
+
+from hffruits.config import DataArguments
+from hffruits.explore import explore
+from hffruits.folders import Photo, find_photos
+
+LEAKS, CONFLICTS, CORRUPT = 30, 30, 20
+WRONG_LABELS = 0.05
+
+
+class Copy:
+    """A copy of the data that faults are planted in; `path` is below it."""
+
+    def __init__(self, root: Path, folder: Path):
+        self.folder = folder
+        self.photos: dict[str, list[Photo]] = {}
+        for split, photos in find_photos(root).items():
+            if split != "test":
+                self.photos[split] = photos
+                for photo in photos:
+                    (folder / photo.path).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy(root / photo.path, folder / photo.path)
+        self.folders: dict[str, dict[str, Path]] = {  # split -> class -> folder
+            split: {photo.label: photo.path.parent for photo in photos}
+            for split, photos in self.photos.items()
+        }
+
+    def plant_leaks(self, rng: random.Random) -> list[set[str]]:
+        """Changed copies of training photos in validation; the pairs."""
+        pairs = []
+        both = [p for p in self.photos["train"] if p.label in self.folders["validation"]]
+        for number, photo in enumerate(rng.sample(both, LEAKS)):
+            image = Image.open(self.folder / photo.path).convert("RGB")
+            width, height = image.size
+            changed = [
+                lambda image=image: image,
+                lambda image=image: image.resize((image.width // 2, image.height // 2)),
+                lambda image=image, w=width, h=height: image.crop((w // 20, h // 20, w, h)),
+            ][number % 3]()
+            place = self.folders["validation"][photo.label] / f"leak{number}.jpg"
+            changed.save(self.folder / place, quality=60)
+            pairs.append({photo.path.as_posix(), place.as_posix()})
+        return pairs
+
+    def plant_conflicts(self, rng: random.Random) -> list[set[str]]:
+        """Recompressed copies in another class of train; the pairs."""
+        pairs = []
+        for number, photo in enumerate(rng.sample(self.photos["train"], CONFLICTS)):
+            others = sorted(set(self.folders["train"]) - {photo.label})
+            place = self.folders["train"][rng.choice(others)] / f"conflict{number}.jpg"
+            Image.open(self.folder / photo.path).save(self.folder / place, quality=70)
+            pairs.append({photo.path.as_posix(), place.as_posix()})
+        return pairs
+
+    def plant_corrupt(self, rng: random.Random) -> set[str]:
+        """Truncated, empty and other files."""
+        paths = set()
+        for number, photo in enumerate(rng.sample(self.photos["train"], CORRUPT)):
+            content = (self.folder / photo.path).read_bytes()
+            broken = [content[: len(content) // 2], b"", b"no picture"][number % 3]
+            place = photo.path.with_name(f"corrupt{number}.jpg")
+            (self.folder / place).write_bytes(broken)
+            paths.add(place.as_posix())
+        return paths
+
+    def plant_wrong_labels(self, rng: random.Random, *, similar: bool) -> set[str]:
+        """Training photos moved into another class, or into another one of the same folder."""
+        folders = self.folders["train"]
+        near = defaultdict(list)
+        for label, folder in folders.items():
+            near[folder.parent].append(label)
+        choices = {
+            label: sorted(set(near[folder.parent] if similar else folders) - {label})
+            for label, folder in folders.items()
+        }
+        movable = [photo for photo in self.photos["train"] if choices[photo.label]]
+        count = round(WRONG_LABELS * len(self.photos["train"]))
+        moved = set()
+        for number, photo in enumerate(rng.sample(movable, count)):
+            place = folders[rng.choice(choices[photo.label])] / f"moved{number}.jpg"
+            (self.folder / photo.path).rename(self.folder / place)
+            moved.add(place.as_posix())
+        left = [p for p in self.photos["train"] if (self.folder / p.path).exists()]
+        self.photos["train"] = left
+        return moved
+
+
+def audit(folder: Path, output: Path) -> dict[str, list]:
+    """Finding -> its files, or groups of files."""
+    record = explore(DataArguments(data_dir=str(folder)), output_dir=output)
+    return {f["id"]: f.get("groups") or f.get("files") or [] for f in record["findings"]}
+
+
+def row(name: str, planted: list, reported: list, before: list, neutral: set[str]) -> str:
+    """Pairs are found where both lie in one group; of groups one right pair makes it right.
+
+    `neutral` are photos with another fault, for which the report is no false alarm.
+    """
+    old = [set(entry) if isinstance(entry, list) else {entry} for entry in before]
+    new = [set(entry) if isinstance(entry, list) else {entry} for entry in reported]
+    new = [entry for entry in new if entry not in old and not entry <= neutral]
+    wanted = [entry if isinstance(entry, set) else {entry} for entry in planted]
+    found = sum(any(want <= entry for entry in new) for want in wanted)
+    right = sum(any(want <= entry for want in wanted) for entry in new)
+    precision = f"{right / len(new):.0%}" if new else "-"
+    return (
+        f"| {name} | {len(wanted)} | {found / len(wanted):.0%} | {len(new)} | {precision} "
+        f"| {len(old)} |"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data_dir", type=Path, required=True, help="folder with train and val")
+    args = parser.parse_args()
+    print("| fault | planted | found | reported | right | reported before |")
+    print("|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        clean = Copy(args.data_dir, work / "clean")
+        before = audit(clean.folder, work / "audit-clean")
+        for similar in (False, True):
+            rng = random.Random(0)
+            copy = Copy(args.data_dir, work / f"planted-{similar}")
+            moved = copy.plant_wrong_labels(rng, similar=similar)
+            planted = {"label_errors": sorted(moved)}
+            if not similar:
+                planted |= {
+                    "leaks": copy.plant_leaks(rng),
+                    "conflicts": copy.plant_conflicts(rng),
+                    "unreadable": sorted(copy.plant_corrupt(rng)),
+                }
+            found = audit(copy.folder, work / f"audit-{similar}")
+            for id, faults in planted.items():
+                title = id
+                if id == "label_errors":
+                    title += f", {'similar' if similar else 'any'} classes"
+                others = [v for k, v in planted.items() if k == "conflicts" and k != id]
+                neutral = {path for pairs in others for pair in pairs for path in pair}
+                print(row(title, faults, found.get(id, []), before.get(id, []), neutral))
+
+
+if __name__ == "__main__":
+    main()
