@@ -92,10 +92,10 @@ def write_copy(parts: Mapping[str, Part], coarse: Mapping[str, str], folder: Pat
     try:
         for split, part in parts.items():
             for row, record in zip(part.rows, part.records, strict=True):
-                own = coarse.get(row["label"])
-                middle = [own] if own and own != row["label"] else []
+                own, leaf = coarse.get(row["label"]), classes[row["label"]]
+                above = [own] if own and own not in leaf.split("/") else []
                 name = _file_name(row["path"], record["format"].decode())
-                target = _free(folder.joinpath(split, *middle, classes[row["label"]], name), taken)
+                target = _free(folder.joinpath(split, *above, leaf, name), taken)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 if row["image"]["bytes"] is None:
                     shutil.copy2(row["image"]["path"], target)

@@ -27,35 +27,36 @@ def split_by_groups(
 ) -> Split:
     """Take a share of every class for each split in `fractions`, the rest is `train`.
 
-    A group lies in one split as a whole, and each class gives at least one picture to each split.
-    What several classes share stays in train, for it can't measure any. A class whose groups are
-    too few for that, or so large that it would lose more than twice the share, is cut in the order
-    given, so that only the neighbours at the cut are alike. Raises `InputError` for fractions that
-    leave nothing to train on, and for a class with too few pictures.
+    A group lies in one split as a whole, also where it has pictures of several classes, as those of
+    one shop; each class gives at least one picture to each split. A class that has too few groups
+    for that, or so large ones that it would lose more than twice the share, is cut in the order
+    given, so that only the neighbours at the cut are alike.
+
+    Raises `InputError` for fractions that leave nothing to train on, and for a class with too few
+    pictures.
     """
     _check_fractions(fractions)
     by_class: dict[str, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
     for index, (label, group) in enumerate(zip(labels, groups, strict=True)):
         by_class[label][group].append(index)
-    classes = Counter(group for own in by_class.values() for group in own)
-    home: dict[int, str] = {}  # group -> split; else train
-    single: dict[int, str] = {}  # index -> split, of groups that are cut
+    home: dict[int, str] = {}  # group -> split
+    # who has the least choice goes first
+    for label, own in sorted(by_class.items(), key=lambda item: (len(item[1]), item[0])):
+        if len(own) > len(fractions):
+            _place(label, own, fractions, home, seed)
     cut = []
+    single: dict[int, str] = {}  # index -> split, of groups that are cut
     for label, own in sorted(by_class.items()):
         total = sum(map(len, own.values()))
-        wanted = {split: max(1, round(share * total)) for split, share in fractions.items()}
-        alone = {group: len(rows) for group, rows in own.items() if classes[group] == 1}
-        for_train = 1 if len(alone) == len(own) else 0
-        rng = random.Random(f"{seed}/{label}")  # one class never disturbs another
-        placed = _place(alone, wanted, for_train, rng)
-        if placed is None:
+        wanted = sum(max(1, round(fraction * total)) for fraction in fractions.values())
+        held_out = sum(len(rows) for group, rows in own.items() if home.get(group) in fractions)
+        everywhere = len({home.get(group) for group in own}) > len(fractions)
+        if not everywhere or held_out > 2 * wanted:
             cut.append(label)
-            single |= _cut_in_order(label, sorted(chain(*own.values())), wanted)
-        else:
-            home |= placed
+            single |= _cut_in_order(label, sorted(chain(*own.values())), fractions)
     parts: dict[str, list[int]] = {"train": [], **{split: [] for split in fractions}}
     for index, group in enumerate(groups):
-        parts[single.get(index) or home.get(group, "train")].append(index)
+        parts[single.get(index) or home[group]].append(index)
     return Split(parts, tuple(cut))
 
 
@@ -89,39 +90,47 @@ def _check_fractions(fractions: dict[str, float]) -> None:
 
 
 def _place(
-    sizes: dict[int, int], wanted: dict[str, int], for_train: int, rng: random.Random
-) -> dict[int, str] | None:
-    """Group -> split held out, `for_train` left over at least; None where that takes too much."""
-    free = list(sizes)
-    rng.shuffle(free)
-    home: dict[int, str] = {}
-    for later, (split, count) in zip(reversed(range(len(wanted))), wanted.items(), strict=True):
-        spare = len(free) - later - for_train  # one for each split after this one
-        if spare < 1:
-            return None
-        chosen, have = [], 0
+    label: str,
+    own: dict[int, list[int]],
+    fractions: dict[str, float],
+    home: dict[int, str],
+    seed: int,
+) -> None:
+    """Give each group of one class its split, where another class has not given it one yet."""
+    total = sum(map(len, own.values()))
+    free = [group for group in own if group not in home]
+    random.Random(f"{seed}/{label}").shuffle(free)  # one class never disturbs another
+    missing = {"train", *fractions} - {home.get(group) for group in own}
+    for split, fraction in fractions.items():
+        wanted = max(1, round(fraction * total))
+        have = sum(len(members) for group, members in own.items() if home.get(group) == split)
+        missing.discard(split)
+        spare = len(free) - len(missing)  # one group each for those after this one, and train
+        chosen: list[int] = []
         for group in free:
-            if have < count and have + sizes[group] <= count and len(chosen) < spare:
+            if have >= wanted or len(chosen) >= spare:
+                break
+            if have + len(own[group]) <= wanted:
                 chosen.append(group)
-                have += sizes[group]
-        if not chosen:  # all are larger than the share
-            chosen = [min(free, key=lambda group: sizes[group])]
+                have += len(own[group])
+        if not have and spare > 0:  # all are larger than the share
+            chosen = [min(free, key=lambda group: len(own[group]))]
         home |= dict.fromkeys(chosen, split)
         free = [group for group in free if group not in home]
-    held_out = sum(sizes[group] for group in home)
-    return home if held_out <= 2 * sum(wanted.values()) else None
+    home |= dict.fromkeys(free, "train")
 
 
-def _cut_in_order(label: str, indices: list[int], wanted: dict[str, int]) -> dict[int, str]:
+def _cut_in_order(label: str, indices: list[int], fractions: dict[str, float]) -> dict[int, str]:
     """The last pictures for the splits held out, the first ones for train."""
-    if len(indices) <= len(wanted):
+    if len(indices) <= len(fractions):
         raise InputError(
-            f"{label}: {len(indices)} image(s); splitting into train, {', '.join(wanted)} needs "
-            f"{1 + len(wanted)}. Add some or remove the class."
+            f"{label}: {len(indices)} image(s); splitting into train, {', '.join(fractions)} needs "
+            f"{1 + len(fractions)}. Add some or remove the class."
         )
     home, end = {}, len(indices)
-    for later, (split, count) in zip(reversed(range(len(wanted))), wanted.items(), strict=True):
-        count = min(count, end - later - 1)  # one for each split after this one, and for train
+    for place, (split, fraction) in enumerate(fractions.items()):
+        later = len(fractions) - place  # one picture each for the splits after this one, and train
+        count = min(max(1, round(fraction * len(indices))), end - later)
         home |= dict.fromkeys(indices[end - count : end], split)
         end -= count
     return home | dict.fromkeys(indices[:end], "train")
