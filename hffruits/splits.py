@@ -39,7 +39,9 @@ def choose_splits(
         fractions = {"validation": fractions["validation"]}
     train = parts["train"]
     together = group_rows(train, split_by=split_by, group_by=group_by).tolist()
-    split = split_by_groups(train.rows["label"][:], together, fractions, seed=seed)
+    # groups that the user knows stay whole, whatever their size
+    options = {"seed": seed, "cut_large": group_by is None}
+    split = split_by_groups(train.rows["label"][:], together, fractions, **options)
     if split.cut:
         why = f"group_by={group_by} gives" if group_by else "near-duplicates leave"
         logger.warning(

@@ -23,14 +23,19 @@ class Split:
 
 
 def split_by_groups(
-    labels: Sequence[str], groups: Sequence[int], fractions: dict[str, float], *, seed: int
+    labels: Sequence[str],
+    groups: Sequence[int],
+    fractions: dict[str, float],
+    *,
+    seed: int,
+    cut_large: bool = True,
 ) -> Split:
     """Take a share of every class for each split in `fractions`, the rest is `train`.
 
     A group lies in one split as a whole, also where it has pictures of several classes, as those of
     one shop; each class gives at least one picture to each split. A class that has too few groups
-    for that, or so large ones that it would lose more than twice the share, is cut in the order
-    given, so that only the neighbours at the cut are alike.
+    for that, or (with `cut_large`) so large ones that it would lose more than twice the share, is
+    cut in the order given, so that only the neighbours at the cut are alike.
 
     Raises `InputError` for fractions that leave nothing to train on, and for a class with too few
     pictures.
@@ -51,7 +56,7 @@ def split_by_groups(
         wanted = sum(max(1, round(fraction * total)) for fraction in fractions.values())
         held_out = sum(len(rows) for group, rows in own.items() if home.get(group) in fractions)
         everywhere = len({home.get(group) for group in own}) > len(fractions)
-        if not everywhere or held_out > 2 * wanted:
+        if not everywhere or (cut_large and held_out > 2 * wanted):
             cut.append(label)
             single |= _cut_in_order(label, sorted(chain(*own.values())), fractions)
     parts: dict[str, list[int]] = {"train": [], **{split: [] for split in fractions}}

@@ -151,6 +151,13 @@ def test_with_single_pictures_it_is_plain_stratified_splitting(count):
     assert split.cut == ()
 
 
+def test_large_groups_stay_whole_where_the_user_knows_them():
+    labels, groups = ["A"] * 30, [index // 10 for index in range(30)]
+    assert split_by_groups(labels, groups, HELD_OUT, seed=0).cut == ("A",)
+    whole = split_by_groups(labels, groups, HELD_OUT, seed=0, cut_large=False)
+    assert whole.cut == () and {len(rows) for rows in whole.parts.values()} == {10}
+
+
 def test_other_seeds_give_other_splits():
     labels = ["A"] * 30 + ["B"] * 30
     splits = [split_by_groups(labels, range(60), HELD_OUT, seed=seed) for seed in range(5)]
