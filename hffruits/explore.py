@@ -7,7 +7,6 @@ import shlex
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -80,7 +79,7 @@ def explore(
         judged = judge(
             features, np.searchsorted(names, labels[chosen]), part.groups[chosen], chosen
         )
-    words = command_words(data_args)
+    words = shlex.join(data_args.words)
     data = Audited(
         part,
         np.repeat(list(checked.parts), [len(p.rows) for p in checked.parts.values()]),
@@ -139,14 +138,7 @@ def explore(
 
 def look_at(data_args: DataArguments, *, keep: int, seed: int) -> tuple[Checked, dict[str, str]]:
     """Every picture looked at once, and coarse labels; of a stream, `keep` pictures stay."""
-    if data_args.split_lists:
-        raise InputError(
-            f"split_lists={data_args.split_lists}: the audit is of the data's own splits. Leave it "
-            "out."
-        )
     source, max_pixels = data_args.source, data_args.max_image_pixels
-    if source.streaming and data_args.exclude:
-        raise InputError("streaming, exclude: a stream is seen as it is. Leave one of them out.")
     raw = open_source(source)
     if source.streaming:
         return check_stream(raw.splits, keep=keep, max_pixels=max_pixels, seed=seed), raw.coarse
@@ -164,17 +156,6 @@ def judge(
         "suspects": Suspects(rows[suspects.indices], suspects.guesses),
         "outliers": rows[find_outliers(features, labels)],
     }
-
-
-def command_words(data_args: DataArguments) -> str:
-    """The data as words of a command line; without --streaming, which not all commands take."""
-    folder = str(data_args.data_dir or "")
-    words = [f"--data_dir={folder}" if folder.startswith("-") else folder] if folder else []
-    for option in fields(data_args):
-        value = getattr(data_args, option.name)
-        if option.name not in ("data_dir", "streaming") and value != option.default:
-            words += [f"--{option.name}", str(value)]
-    return shlex.join(words)
 
 
 def _own_command(words: str, streaming: bool, output_dir: Path, max_features: int) -> str:
