@@ -64,7 +64,7 @@ def predict_out_of_sample(
     A class that the classifier has not seen has 1e-6 beside the others, which sum to 1. Not
     whitened: with few pictures, that blows up what is noise.
     """
-    few = PCA(min(DIMENSIONS, *features.shape), random_state=seed).fit_transform(features)
+    few = _reduce(features, DIMENSIONS, seed)
     few /= few.std() + 1e-9
     probabilities = np.full((len(labels), labels.max() + 1), 1e-6)
     folds = min(FOLDS, int(_sizes(labels, groups).max()))
@@ -100,10 +100,20 @@ def find_outliers(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 def map_features(features: np.ndarray, *, seed: int = 0) -> np.ndarray:
     """Features (N, D) as points of the unit square (N, 2), neighbours side by side: t-SNE."""
-    few = PCA(min(50, *features.shape), random_state=seed).fit_transform(features)
+    few = _reduce(features, 50, seed)
     perplexity = min(30.0, max(1.0, (len(few) - 1) / 3))
-    points = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(few)
+    # as its init="pca", which divides by zero, and crashes, where all pictures are the same
+    start = few[:, :2] / (few[:, 0].std() + 1e-9) * 1e-4
+    start = start + np.random.default_rng(seed).normal(scale=1e-7, size=start.shape)
+    tsne = TSNE(perplexity=perplexity, init=start.astype(np.float32), random_state=seed)
+    points = tsne.fit_transform(few)
     return (points - points.min(0)) / np.maximum(np.ptp(points, axis=0), 1e-9)
+
+
+def _reduce(features: np.ndarray, dimensions: int, seed: int) -> np.ndarray:
+    """The principal components of features, (N, at most `dimensions`)."""
+    with np.errstate(invalid="ignore"):  # all pictures may be the same
+        return PCA(min(dimensions, *features.shape), random_state=seed).fit_transform(features)
 
 
 def _sizes(labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
