@@ -64,8 +64,9 @@ def run_split(argv: list[str]) -> None:
         "as a clean copy of the photos",
     )
     data, args = config.parse_data_arguments(parser, argv)
-    if data.streaming or data.split_lists:
-        raise InputError("streaming, split_lists: don't go with making lists. Leave them out.")
+    for option, given in {"streaming": data.streaming, "split_lists": data.split_lists}.items():
+        if given:
+            raise InputError(f"{option}: doesn't go with making lists. Leave it out.")
     resplit = importlib.import_module("hffruits.resplit").resplit
     options = {"repair": args.repair, "folds": args.folds, "anew": args.resplit}
     result = resplit(data, output_dir=args.output_dir, seed=args.seed, **options)

@@ -76,6 +76,11 @@ class Columns:
     classes: tuple[str, ...] | None = None  # of numbered labels
     below: str = ""  # a folder that the names start from
 
+    @property
+    def texts(self) -> list[str]:
+        """The columns without the pictures."""
+        return sorted({self.label, self.group, self.name} - {None})
+
     def text_of(self, row: Row, place: str, index: int = 0) -> Row:
         """All of a standard row but the picture; rows without a name are numbered in `place`."""
         name = row[self.name] if self.name else None
@@ -98,9 +103,12 @@ class AskedColumns:
     group: str | None  # a column, or a pattern that doesn't concern us
 
     def of_table(
-        self, features: Features, source: object, folder: Path | None, below: str
+        self, rows: Rows, source: object, *, folder: Path | None = None, below: str = ""
     ) -> Columns:
         """Columns as told, or by type or usual names."""
+        features = features_of(rows)
+        if not features or (isinstance(rows, Dataset) and not len(rows)):
+            raise no_rows(source)
         names = list(features)
         pictures = [name for name in names if isinstance(features[name], Image)]
         classes = [name for name in names if isinstance(features[name], ClassLabel)]
@@ -161,47 +169,47 @@ class AskedColumns:
         listed = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
         raise InputError(f"{source}: {option}: {problem}. Name one of {listed}.")
 
-    def standard(
-        self,
-        rows: Rows,
-        source: object,
-        *,
-        prefix: str,
-        folder: Path | None = None,
-        below: str = "",
-    ) -> Rows:
-        """The rows as `image`, `label`, `path` (and `group`)."""
-        features = features_of(rows)
-        if not features or (isinstance(rows, Dataset) and not len(rows)):
-            raise no_rows(source)
-        columns = self.of_table(features, source, folder, below)
-        if isinstance(rows, IterableDataset):
-            used = {columns.image, columns.label, columns.group, columns.name} - {None}
-            stream = rows.select_columns(sorted(used))
-            if isinstance(features[columns.image], Image):
-                stream = stream.cast_column(columns.image, Image(decode=False))
-            return IterableDataset.from_generator(
-                _stream_rows,
-                features=row_features(columns.group),
-                gen_kwargs={
-                    "shards": list(range(stream.num_shards)),
-                    "stream": stream,
-                    "columns": columns,
-                    "source": str(source),
-                    "folder": folder,
-                    "prefix": prefix,
-                },
-            )
-        # The pictures stay in the file that they are in, and are not read.
-        images = _image_column(rows, columns.image, folder)
-        used = {columns.label, columns.group, columns.name} - {None}
-        texts = [
-            columns.text_of(row, prefix, index)
-            for index, row in enumerate(tqdm(rows.select_columns(sorted(used)), **_BAR))
-        ]
-        features = row_features(columns.group)
-        texts = Dataset.from_list(texts, Features({n: features[n] for n in list(features)[1:]}))
-        return concatenate_datasets([images, texts], axis=1)
+
+def standard_rows(
+    rows: Rows,
+    columns: Columns,
+    source: object,
+    *,
+    prefix: str,
+    folder: Path | None = None,
+    pictures: bool = True,
+) -> Rows:
+    """The rows as `image`, `label`, `path` (and `group`).
+
+    Without `pictures`, for streams alone, the images are empty and their column is not read.
+    """
+    if isinstance(rows, IterableDataset):
+        used = {*columns.texts, columns.image} if pictures else {*columns.texts}
+        stream = rows.select_columns(sorted(used))
+        if columns.image in used and isinstance(features_of(rows)[columns.image], Image):
+            stream = stream.cast_column(columns.image, Image(decode=False))
+        return IterableDataset.from_generator(
+            _stream_rows,
+            features=row_features(columns.group),
+            gen_kwargs={
+                "shards": list(range(stream.num_shards)),
+                "stream": stream,
+                "columns": columns,
+                "source": str(source),
+                "folder": folder,
+                "prefix": prefix,
+                "pictures": pictures,
+            },
+        )
+    # The pictures stay in the file that they are in, and are not read.
+    images = _image_column(rows, columns.image, folder)
+    texts = [
+        columns.text_of(row, prefix, index)
+        for index, row in enumerate(tqdm(rows.select_columns(columns.texts), **_BAR))
+    ]
+    features = row_features(columns.group)
+    texts = Dataset.from_list(texts, Features({n: features[n] for n in list(features)[1:]}))
+    return concatenate_datasets([images, texts], axis=1)
 
 
 _BAR = {"desc": "Reading rows", "unit": "row", "leave": False}
@@ -279,6 +287,7 @@ def _stream_rows(
     source: str,
     folder: Path | None,
     prefix: str,
+    pictures: bool,
 ) -> Iterator[Row]:
     """Standard rows of some shards, numbered within each, so that names don't depend on readers."""
     with troubles_told(source):
@@ -288,7 +297,8 @@ def _stream_rows(
             for index, batch in enumerate(view.iter(batch_size=1)):
                 row = {column: values[0] for column, values in batch.items()}
                 text = columns.text_of(row, f"{prefix}/{shard:05d}", index)
-                yield {"image": picture_of(row[columns.image], folder)} | text
+                picture = row[columns.image] if pictures else None
+                yield {"image": picture_of(picture, folder)} | text
 
 
 def pictures_in(sample: Row) -> list[str]:

@@ -10,10 +10,9 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value, concatenate_datasets
 
-from hffruits.checking import Part, Skipped, check_pictures
+from hffruits.checking import Skipped, check_pictures
 from hffruits.errors import InputError
 from hffruits.folders import SPLIT_NAMES
 from hffruits.hierarchy import read_coarse_labels
@@ -22,7 +21,7 @@ from hffruits.inputs import open_source
 from hffruits.loading import quiet
 from hffruits.photo_cache import cache_photos
 from hffruits.source import Source
-from hffruits.splits import choose_splits, write_lists
+from hffruits.splits import choose_splits, count_leaks, write_lists
 
 logger = logging.getLogger(__name__)
 
@@ -120,23 +119,8 @@ def load_fruits(
             datasets[split] = _build_dataset(rows, names, max_pixels)
     if write_lists_to is not None:
         write_lists(datasets, Path(write_lists_to))
-    leaks = _count_leaks(parts)
-    for split, count in leaks.items():
-        if count:
-            logger.warning(
-                "%d of %d %s photos have a near-duplicate in train: the figures will be too good. "
-                "`hffruits explore` shows them, `hffruits split --repair` mends them",
-                *(count, len(datasets[split]), split),
-            )
+    leaks = count_leaks(parts)
     return FruitDatasets(datasets, checked.skipped, coarse, leaks)
-
-
-def _count_leaks(parts: dict[str, Part]) -> dict[str, int]:
-    return {
-        split: int(np.isin(part.groups, parts["train"].groups).sum())
-        for split, part in parts.items()
-        if split != "train"
-    }
 
 
 def _label_names(labels: dict[str, list[str]]) -> list[str]:

@@ -56,11 +56,18 @@ def explore(
     the classes; 0 for none. Raises `InputError` for data that can't be used.
     """
     started = time.monotonic()
+    data_args.source.check_outside(output_dir)
+    made = not output_dir.exists()
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{output_dir}: can't be made ({error.strerror}).") from error
-    checked, coarse = look_at(data_args, keep=max(max_features, MAP_POINTS), seed=seed)
+    try:
+        checked, coarse = look_at(data_args, keep=max(max_features, MAP_POINTS), seed=seed)
+    except InputError:
+        if made:
+            output_dir.rmdir()
+        raise
     part = join_parts(list(checked.parts.values()))
     labels = np.array(part.rows["label"][:])
     names = sorted(set(labels.tolist()))

@@ -59,7 +59,14 @@ def read_coarse_labels(file: Path, labels: Iterable[str]) -> dict[str, str]:
         raise InputError(
             f"{file}: names none of the classes ({', '.join(labels[:3])}, ...). Use their names."
         )
-    return _if_it_tells({label: rows.get(label, label) for label in labels})
+    coarse = {label: rows.get(label, label) for label in labels}
+    if not _if_it_tells(coarse):
+        kinds = len(set(coarse.values()))
+        raise InputError(
+            f"{file}: makes {kinds} coarse classes of {len(labels)} classes, which tells nothing. "
+            "Map some classes, but not all, to the same name."
+        )
+    return coarse
 
 
 def _if_it_tells(coarse: dict[str, str]) -> dict[str, str]:

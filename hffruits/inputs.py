@@ -32,9 +32,10 @@ class RawRows:
     root: Path | None = None  # the folder that `path` starts from
 
 
-def open_source(source: Source) -> RawRows:
+def open_source(source: Source, *, pictures: bool = True) -> RawRows:
     """Find the rows of any usual form of data; no picture is decoded.
 
+    Without `pictures`, for streams alone, the images are empty where that spares reading them.
     Raises `InputError` for what is not there or can't be understood.
     """
     if source.data_dir and source.dataset_name:
@@ -53,6 +54,7 @@ def open_source(source: Source) -> RawRows:
                 source.dataset_name,
                 config=source.config_name,
                 split_names=source.split_names,
+                pictures=pictures,
                 **columns,
             )
         )
@@ -63,7 +65,7 @@ def open_source(source: Source) -> RawRows:
     path = Path(source.data_dir or samples_dir()).expanduser()
     files = _files_of(path)
     if files and files[0].suffix.lower() in TABLES:
-        return RawRows(load_tables(_by_split(path, files), **columns))
+        return RawRows(load_tables(_by_split(path, files), pictures=pictures, **columns))
     if len(files) > 1 and files[0].suffix.lower() == ".zip":
         raise InputError(f"{path}: holds {len(files)} zips. Unpack them, and give the folder.")
     if _are_shards(files, source.streaming):
@@ -172,8 +174,9 @@ def _unpacked(archive: Path) -> Path:
     stat = archive.stat()
     name = f"{archive.stem}-{stat.st_size:x}-{stat.st_mtime_ns:x}"
     folder = cache_root() / "archives" / name
+    made = make_once(folder, lambda folder: unpack(archive, folder, wanted=is_image_name))
     logger.info("%s: unpacked in %s", archive, folder)
-    return make_once(folder, lambda folder: unpack(archive, folder, wanted=is_image_name))
+    return made
 
 
 def _open_folder(root: Path) -> RawRows:

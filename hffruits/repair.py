@@ -18,9 +18,9 @@ KEPT_FIRST = ("test", "validation", "train")  # of near-duplicates, the side tha
 def choose_repairs(parts: Mapping[str, Part]) -> dict[str, dict[int, str]]:
     """Split -> row -> why it is better left out.
 
-    A photo in two classes goes with all its copies, for one label is wrong and nobody knows which;
-    of near-duplicates in several splits those in the test stay, else those in validation; of exact
-    copies in one split the first one stays.
+    Of near-duplicates in several classes those outside the class of two thirds go, or else all, for
+    a label is wrong and nobody knows which; of near-duplicates in several splits those in the test
+    stay, else those in validation; of exact copies in one split the first one stays.
     """
     members: dict[int, list[tuple[str, int]]] = defaultdict(list)
     labels = {split: part.rows["label"][:] for split, part in parts.items()}
@@ -31,13 +31,15 @@ def choose_repairs(parts: Mapping[str, Part]) -> dict[str, dict[int, str]]:
                 members[group].append((split, row))
     repairs: dict[str, dict[int, str]] = {split: {} for split in parts}
     for group in members.values():
-        kept, own = group[0]  # on the side that stays
-        classes = sorted({labels[split][row] for split, row in group})
+        counts = Counter(labels[split][row] for split, row in group)
+        (main, most), *others = counts.most_common()
+        trusted = {main} if most >= 2 * len(group) / 3 else set()
+        kept, own = next((p for p in group if labels[p[0]][p[1]] in trusted), group[0])
         seen = set()
         for split, row in group:
             digest = parts[split].records["digest"][row]
-            if len(classes) > 1:
-                repairs[split][row] = f"in several classes: {', '.join(classes)}"
+            if others and labels[split][row] not in trusted:
+                repairs[split][row] = f"in several classes: {', '.join(sorted(counts))}"
             elif split != kept:
                 repairs[split][row] = f"near-duplicate of {paths[kept][own]} in {kept}"
             elif digest in seen:

@@ -20,7 +20,7 @@ from hffruits.repair import (
     write_copy,
     write_exclusions,
 )
-from hffruits.splits import choose_splits, group_rows, write_lists
+from hffruits.splits import choose_splits, count_leaks, group_rows, write_lists
 from hffruits.splitting import fold_by_groups
 
 logger = logging.getLogger(__name__)
@@ -66,6 +66,7 @@ def resplit(
         made = dict(zip(names, fold_splits(parts, data_args, folds, seed), strict=True))
     else:
         made = {"": _split(parts, data_args, seed)}
+        count_leaks(made[""])
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
         if repair != "none":
@@ -88,12 +89,7 @@ def resplit(
 
 def _check_output_dir(data_args: DataArguments, output_dir: Path, repair: str) -> None:
     """Refuse early what would be refused after a long scan, or would do harm."""
-    data = Path(data_args.data_dir).expanduser() if data_args.data_dir else None
-    if data and data.is_dir() and output_dir.resolve().is_relative_to(data.resolve()):
-        raise InputError(
-            f"output_dir={output_dir}: lies in the data folder, where it would be taken for data. "
-            "Name one elsewhere."
-        )
+    data_args.source.check_outside(output_dir)
     if repair == "copy":
         check_empty(output_dir / "photos")
     exclude = data_args.exclude and Path(data_args.exclude).resolve()

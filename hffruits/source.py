@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hffruits.errors import InputError
+
 
 @dataclass(frozen=True)
 class Source:
@@ -21,3 +23,12 @@ class Source:
     def name(self) -> str:
         """What it is called in messages."""
         return str(self.dataset_name or self.data_dir or "the drawn sample set")
+
+    def check_outside(self, output_dir: Path) -> None:
+        """Raise `InputError` for an output folder within the data."""
+        data = Path(self.data_dir).expanduser() if self.data_dir else None
+        if data and data.is_dir() and output_dir.resolve().is_relative_to(data.resolve()):
+            raise InputError(
+                f"output_dir={output_dir}: lies in the data folder, where it would be taken for "
+                "data. Name one elsewhere."
+            )

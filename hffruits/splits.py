@@ -45,8 +45,8 @@ def choose_splits(
     if split.cut:
         why = f"group_by={group_by} gives" if group_by else "near-duplicates leave"
         logger.warning(
-            "%s: %s too few groups to split, so each is cut in the order of its files. Their "
-            "figures will be too good", ", ".join(split.cut), why,
+            "%s: %s too few groups to split, or too large ones, so each is cut in the order of its "
+            "files. Their figures will be too good", ", ".join(split.cut), why,
         )  # fmt: skip
     return parts | {name: train.take(indices) for name, indices in split.parts.items()}
 
@@ -74,7 +74,10 @@ def group_rows(
         finds = [pattern.search(path) for path in rows["path"]]
         if not any(finds):
             first = rows["path"][0]
-            raise InputError(f"group_by={group_by}: found in no path (such as {first}).")
+            raise InputError(
+                f"group_by={group_by}: no column of that name, and found in no path (such as "
+                f"{first}). Name a column, or a pattern that fits the paths."
+            )
         keys = [(m.groups() or m.group()) if m else index for index, m in enumerate(finds)]
     numbers: dict[object, int] = {}
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys])
@@ -113,6 +116,23 @@ def _read_lists(every: Part, folder: Path) -> dict[str, Part]:
             )
         parts[split] = every.take([places[name] for name in names])
     return parts
+
+
+def count_leaks(parts: Mapping[str, Part]) -> dict[str, int]:
+    """For each split held out, how many of its pictures have a near-duplicate in train; warns."""
+    leaks = {
+        split: int(np.isin(part.groups, parts["train"].groups).sum())
+        for split, part in parts.items()
+        if split != "train"
+    }
+    for split, count in leaks.items():
+        if count:
+            logger.warning(
+                "%d of %d %s photos have a near-duplicate in train: the figures will be too good. "
+                "`hffruits explore` shows them, `hffruits split --repair` mends them",
+                *(count, len(parts[split].rows), split),
+            )
+    return leaks
 
 
 def write_lists(datasets: Mapping[str, Dataset], folder: Path) -> None:

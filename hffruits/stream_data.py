@@ -75,6 +75,7 @@ def load_streams(
     Raises `InputError` for anything wrong with the data.
     """
     streams = open_source(source).splits
+    texts: dict[str, IterableDataset] = {}  # the same without pictures, opened where needed
     held_out: dict[str, float] = {}
     if "validation" not in streams:
         held_out["validation"] = validation_fraction
@@ -82,10 +83,17 @@ def load_streams(
             held_out["test"] = test_fraction
     version = _version_of(source)
     counted = {}
-    for split, stream in streams.items():
+    for split in streams:
         holdout = held_out if split == "train" else {}
-        key = version and json.dumps([version, split, holdout, seed])
-        counted[split] = _count(stream, holdout, seed, split, key)
+        file = version and _count_file(json.dumps([version, split, holdout, seed]))
+        index = file and _read_count(file)
+        if not index:
+            texts = texts or open_source(source, pictures=False).splits
+            name = f"Counting {split}"
+            index = index_stream(texts[split], holdout=holdout, seed=seed, description=name)
+            if file:
+                _write_count(index, file)
+        counted[split] = index
     names = tuple(sorted(counted["train"].counts["train"]))
     if len(names) < 2:
         raise InputError(f"{source.name}: only one class ({', '.join(names)}). Two are needed.")
@@ -109,26 +117,26 @@ def load_streams(
     return FruitStreams(splits, coarse)
 
 
-def _count(
-    stream: IterableDataset, holdout: dict[str, float], seed: int, split: str, key: str | None
-) -> StreamIndex:
-    digest = hashlib.blake2b((key or "").encode(), digest_size=16).hexdigest()
-    file = cache_root() / f"streams-v{VERSION}" / f"{digest}.json"
+def _count_file(key: str) -> Path:
+    digest = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
+    return cache_root() / f"streams-v{VERSION}" / f"{digest}.json"
+
+
+def _read_count(file: Path) -> StreamIndex | None:
     try:
-        if key:
-            return StreamIndex.from_json(file.read_text(encoding="utf-8"))
+        return StreamIndex.from_json(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # not counted yet, or damaged
-    index = index_stream(stream, holdout=holdout, seed=seed, description=f"Counting {split}")
-    if key:
-        aside = file.with_suffix(".new")
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            aside.write_text(index.to_json(), encoding="utf-8")
-            aside.replace(file)
-        except OSError as error:
-            logger.warning("%s: can't be written (%s)", file, error.strerror)
-    return index
+        return None  # not counted yet, or damaged
+
+
+def _write_count(index: StreamIndex, file: Path) -> None:
+    aside = file.with_suffix(".new")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_text(index.to_json(), encoding="utf-8")
+        aside.replace(file)
+    except OSError as error:
+        logger.warning("%s: can't be written (%s)", file, error.strerror)
 
 
 def _version_of(source: Source) -> str | None:

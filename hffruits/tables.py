@@ -19,9 +19,10 @@ from datasets import (
     load_dataset_builder,
 )
 from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
+from datasets.packaged_modules.parquet.parquet import Parquet
 from pyarrow import parquet
 
-from hffruits.columns import AskedColumns, Rows, features_of, no_rows
+from hffruits.columns import AskedColumns, Rows, features_of, no_rows, standard_rows
 from hffruits.errors import InputError
 from hffruits.folders import SPLITS
 from hffruits.loading import quiet, troubles_told
@@ -36,11 +37,13 @@ def load_tables(
     label_column: str | None = None,
     group_column: str | None = None,
     streaming: bool = False,
+    pictures: bool = True,
 ) -> dict[str, Rows]:
     """The rows of CSV, TSV, JSONL, JSON or Parquet files by split, all of one kind.
 
     Pictures are bytes, or paths, where relative ones start at the folder of their file. Where no
-    file is of a split, a `split` column splits the rows.
+    file is of a split, a `split` column splits the rows. Without `pictures`, for streams alone, the
+    images are empty, and those in Parquet are not read.
     """
     asked = AskedColumns(image_column, label_column, group_column)
     top = os.path.commonpath([file.parent for some in files.values() for file in some])
@@ -49,12 +52,13 @@ def load_tables(
         for number, (folder, group) in enumerate(groupby(sorted(some), lambda file: file.parent)):
             table = list(group)
             rows = _load_table(table, streaming=streaming)
-            standard = asked.standard(
-                rows,
-                table[0],
-                prefix=f"{split}-{number}" if number else split,
-                folder=folder,
-                below=folder.relative_to(top).as_posix(),  # else two folders may have a 0.jpg
+            below = folder.relative_to(top).as_posix()  # else two folders may have a 0.jpg
+            columns = asked.of_table(rows, table[0], folder=folder, below=below)
+            if not pictures:
+                rows = _load_table(table, streaming=streaming, columns=columns.texts)
+            prefix = f"{split}-{number}" if number else split
+            standard = standard_rows(
+                rows, columns, table[0], prefix=prefix, folder=folder, pictures=pictures
             )
             if list(files) == ["train"] and "split" in features_of(rows):
                 found = _by_column(rows, standard, table[0])
@@ -80,10 +84,12 @@ def load_hub(
     label_column: str | None = None,
     group_column: str | None = None,
     streaming: bool = False,
+    pictures: bool = True,
 ) -> dict[str, Rows]:
     """The rows of a Hub dataset by split; `split_names` says what its splits mean.
 
-    It can't run code: `datasets` no longer runs any that comes with the data.
+    Without `pictures`, for streams alone, the images are empty, and where they can be left, they
+    are. It can't run code: `datasets` no longer runs any that comes with the data.
     """
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
         raise InputError(f"{name}: no id of a Hub dataset. It is user/name; files are data_dir.")
@@ -100,31 +106,41 @@ def load_hub(
         raise
     chosen = _choose_splits(name, list(found), split_names or {})
     asked = AskedColumns(image_column, label_column, group_column)
+    columns = {split: asked.of_table(found[theirs], name) for split, theirs in chosen.items()}
+    if not pictures:
+        needed = {text for some in columns.values() for text in some.texts}
+        found = _load_hub(name, config, streaming=streaming, columns=sorted(needed))
     return {
-        split: asked.standard(found[theirs], name, prefix=split) for split, theirs in chosen.items()
+        split: standard_rows(found[theirs], columns[split], name, prefix=split, pictures=pictures)
+        for split, theirs in chosen.items()
     }
 
 
 # ---- what `datasets` loads ----
 
 
-def _load_hub(name: str, config: str | None, *, streaming: bool) -> Any:
+def _load_hub(
+    name: str, config: str | None, *, streaming: bool, columns: list[str] | None = None
+) -> Any:
     with troubles_told(name), quiet(bars=True):  # a download may take hours
         if not streaming:
             return load_dataset(name, config)
         builder = load_dataset_builder(name, config)
         if isinstance(builder, ImageFolder):  # it would decode: one bad file would end the stream
             builder.config.decode_num_threads = 0
+        if isinstance(builder, Parquet):  # other builders read rows as a whole
+            builder.config.columns = columns
         return builder.as_streaming_dataset()
 
 
-def _load_table(files: list[Path], *, streaming: bool) -> Rows:
+def _load_table(files: list[Path], *, streaming: bool, columns: list[str] | None = None) -> Rows:
     first = files[0]
     kind = TABLES[first.suffix.lower()]
     options = _csv_options(first) if kind == "csv" else {}
     if kind == "parquet":
         with troubles_told(first):  # `datasets` takes a file without rows for a damaged one
             files = [file for file in files if parquet.read_metadata(file).num_rows]
+        options = {"columns": columns}
     if not any(file.stat().st_size for file in files):
         raise no_rows(first)
     names = [_without_magic(file) for file in files]

@@ -187,7 +187,13 @@ def test_only_broken_files_end_with_one_line(tmp_path: Path, capsys: pytest.Capt
         (tmp_path / "photos" / name / "0.jpg").write_text("nothing")
     assert main(["explore", str(tmp_path / "photos"), "--output_dir", str(tmp_path / "a")]) == 2
     assert capsys.readouterr().err.rstrip().count("\n") <= 2  # two warnings of files
-    assert not (tmp_path / "a/explore.html").exists()
+    assert not (tmp_path / "a").exists()
+
+
+def test_an_output_folder_within_the_data_is_refused(faulty: Path):
+    with pytest.raises(InputError, match="lies in the data folder"):
+        audit(faulty, faulty / "audit")
+    assert not (faulty / "audit").exists()
 
 
 def test_names_that_mean_harm_stay_names(tmp_path: Path):

@@ -84,11 +84,6 @@ def test_names_with_commas_and_line_breaks_are_read_as_csv_has_them(tmp_path):
     assert read == {"Gala, red": "Apple", "Two\nlines": "Apple", "Fu\u2028ji": "Pear"}
 
 
-def test_a_file_that_tells_nothing_gives_nothing(tmp_path):
-    (tmp_path / "a.json").write_text(json.dumps({label: label for label in CLASSES}))
-    assert read_coarse_labels(tmp_path / "a.json", CLASSES) == {}
-
-
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -108,6 +103,8 @@ def test_a_file_that_tells_nothing_gives_nothing(tmp_path):
         ("a.json", b'{"Gala": null}', "must map"),
         ("a.json", b'{"Gala": " "}', "must map"),
         ("a.json", b"9" * 5000, "not a mapping"),
+        ("a.json", b'{"Gala": "Gala"}', "makes 3 coarse classes of 3 classes, which tells nothing"),
+        ("a.csv", b"Gala,A\nFuji,A\nAnjou,A\n", "makes 1 coarse classes of 3"),
         ("a.json", b'{"Durian": "Other"}', r"names none of the classes \(Anjou, Fuji, Gala, ...\)"),
     ],
 )

@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from datasets import ClassLabel, Dataset, Features, IterableDataset, Value
+from datasets.packaged_modules.parquet.parquet import Parquet
 from hub_server import TOKEN, Repo, serve_hub
 from PIL import Image
 from pyarrow import parquet
@@ -283,6 +284,28 @@ def test_a_form_gives_the_labelled_pictures(form, tmp_path, caplog):
     assert len(set(paths)) == COUNT
     told = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert not told or "tar" in form
+
+
+@pytest.mark.parametrize("form", [*TABLES, *SHARDS])
+def test_a_stream_without_pictures_has_the_same_texts(form, tmp_path, monkeypatch):
+    source = Source((TABLES | SHARDS)[form](tmp_path), streaming=True)
+    full = list(open_source(source).splits["train"])
+    read = []
+    of_file = Parquet._generate_tables
+
+    def spy(builder, *args, **kwargs):
+        for key, table in of_file(builder, *args, **kwargs):
+            read.append(set(table.column_names))
+            yield key, table
+
+    monkeypatch.setattr(Parquet, "_generate_tables", spy)
+    texts = open_source(source, pictures=False).splits["train"]
+    read.clear()  # to find the columns, the first row is read whole
+    rows = list(texts)
+    assert [(r["label"], r["path"]) for r in rows] == [(r["label"], r["path"]) for r in full]
+    if form.startswith("parquet") and form != "parquet, paths":
+        assert read and not any("image" in columns for columns in read)
+        assert {row["image"]["bytes"] for row in rows} == {b""}
 
 
 @pytest.mark.parametrize("form", [*TABLES, *SHARDS])

@@ -196,7 +196,7 @@ def test_folds_of_an_earlier_run_do_not_stay(plain, tmp_path):
         ({"split_by": "colour"}, "split_by=colour: must be one of duplicates, class"),
         ({"split_by": "colour", "folds": 2}, "split_by=colour: must be one of"),
         ({"group_by": "("}, r"group_by=\(: not a pattern"),
-        ({"group_by": "shop"}, r"group_by=shop: found in no path \(such as Apple/0.png\)"),
+        ({"group_by": "shop"}, r"group_by=shop: no column .*found in no path \(such as Apple/0.png\)"),
         ({"test_fraction": 0.9}, "_fraction=0"),
     ],
 )
@@ -440,3 +440,21 @@ def test_of_near_duplicates_the_test_keeps_its_own_then_validation():
     }
     kept = {split: part.rows["path"][:] for split, part in without(parts, repairs).items()}
     assert kept == {"train": ["c", "d"], "validation": ["b#2", "e"], "test": ["a#3", "f"]}
+
+
+def test_of_near_duplicates_in_two_classes_the_few_go(tmp_path: Path):
+    for name in FRUITS:
+        (tmp_path / name).mkdir()
+        for number in range(6):
+            draw(name, number).save(tmp_path / name / f"{number}.png")
+    for quality in (95, 90, 85):
+        draw("Apple", 0).save(tmp_path / "Apple" / f"again{quality}.jpg", quality=quality)
+    draw("Apple", 0).save(tmp_path / "Banana" / "wrong.jpg", quality=80)
+    resplit(DataArguments(data_dir=str(tmp_path)), output_dir=tmp_path / "../out", repair="list")
+    lines = (tmp_path / "../out/exclude.txt").read_text().splitlines()[1:]
+    assert lines == ["Banana/wrong.jpg\tin several classes: Apple, Banana"]
+
+
+def test_leaks_of_own_splits_are_told(faulty: Path, tmp_path: Path, caplog):
+    resplit(DataArguments(data_dir=str(faulty)), output_dir=tmp_path / "lists")
+    assert "2 of 10 test photos have a near-duplicate in train" in caplog.text
