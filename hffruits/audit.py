@@ -327,7 +327,7 @@ def find_outliers(data: Audited) -> Finding | str | None:
         "low",
         f"unlike those of any class{data.of_judged}",
         "Often no photo of fruit at all, which teaches the model that anything may be one.",
-        lambda row: "",
+        lambda row: "far from every class",
         nothing=f"No photo unlike all others{data.of_judged}",
     )
 

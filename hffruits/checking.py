@@ -149,6 +149,7 @@ def _exclude(splits: dict[str, Dataset], file: Path) -> dict[str, Dataset]:
             f"{file}: none of its {len(named)} paths is in the data (first: {min(named)}). Use the "
             "data that the list was made for."
         )
+    logger.info("%s: %d photos excluded", file, len(named & known))
     left = {
         split: rows.select([i for i, path in enumerate(rows["path"]) if path not in named])
         for split, rows in splits.items()

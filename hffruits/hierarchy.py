@@ -1,13 +1,17 @@
 """Coarse labels: Royal-Gala is an Apple. From the folders that hold classes, or from a file."""
 
 import csv
+import difflib
 import io
 import json
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
 
 from hffruits.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 
 def coarse_from_folders(leaves: Mapping[str, PurePath]) -> dict[str, str]:
@@ -59,6 +63,10 @@ def read_coarse_labels(file: Path, labels: Iterable[str]) -> dict[str, str]:
         raise InputError(
             f"{file}: names none of the classes ({', '.join(labels[:3])}, ...). Use their names."
         )
+    # not where the file covers other classes on purpose, but for what looks misspelt
+    for name in sorted(set(rows) - set(labels)):
+        if near := difflib.get_close_matches(name, set(labels) - set(rows), 1, 0.8):
+            logger.warning("%s: %s is no class of the data. Is it %s?", file, name, near[0])
     coarse = {label: rows.get(label, label) for label in labels}
     if not _if_it_tells(coarse):
         kinds = len(set(coarse.values()))

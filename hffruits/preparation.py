@@ -62,6 +62,8 @@ def load_datasets(data_args: DataArguments, run: RunDir | None, seed: int) -> Fr
             seed=seed,
             coarse_labels=data_args.coarse_labels,
         )
+    if not (data_args.data_dir or data_args.dataset_name):
+        logger.info("no data named: this is the drawn sample set")
     return load_fruits(
         source=data_args.source,
         split_by=data_args.split_by,

@@ -66,7 +66,12 @@ def resplit(
         made = dict(zip(names, fold_splits(parts, data_args, folds, seed), strict=True))
     else:
         made = {"": _split(parts, data_args, seed)}
-        count_leaks(made[""])
+        if repair == "none":
+            count_leaks(made[""])
+        else:  # a split by `group_by` may have parted near-duplicates
+            repairs = choose_repairs(made[""])
+            left_out |= paths_of(made[""], repairs)
+            made[""] = without(made[""], repairs)
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
         if repair != "none":

@@ -78,6 +78,11 @@ def group_rows(
                 f"group_by={group_by}: no column of that name, and found in no path (such as "
                 f"{first}). Name a column, or a pattern that fits the paths."
             )
+        if missed := finds.count(None):
+            logger.warning(
+                "group_by=%s: %d of %d paths don't have it (such as %s) and stand alone",
+                *(group_by, missed, len(finds), rows["path"][finds.index(None)]),
+            )
         keys = [(m.groups() or m.group()) if m else index for index, m in enumerate(finds)]
     numbers: dict[object, int] = {}
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys])

@@ -196,7 +196,10 @@ def test_folds_of_an_earlier_run_do_not_stay(plain, tmp_path):
         ({"split_by": "colour"}, "split_by=colour: must be one of duplicates, class"),
         ({"split_by": "colour", "folds": 2}, "split_by=colour: must be one of"),
         ({"group_by": "("}, r"group_by=\(: not a pattern"),
-        ({"group_by": "shop"}, r"group_by=shop: no column .*found in no path \(such as Apple/0.png\)"),
+        (
+            {"group_by": "shop"},
+            r"group_by=shop: no column .*found in no path \(such as Apple/0.png\)",
+        ),
         ({"test_fraction": 0.9}, "_fraction=0"),
     ],
 )
@@ -458,3 +461,20 @@ def test_of_near_duplicates_in_two_classes_the_few_go(tmp_path: Path):
 def test_leaks_of_own_splits_are_told(faulty: Path, tmp_path: Path, caplog):
     resplit(DataArguments(data_dir=str(faulty)), output_dir=tmp_path / "lists")
     assert "2 of 10 test photos have a near-duplicate in train" in caplog.text
+
+
+def test_a_repair_also_mends_the_split_that_it_makes(tmp_path: Path):
+    """Each shop has a copy of another shop's photo, so that a split by shop parts them."""
+    for shop in range(6):
+        for name in FRUITS:
+            (tmp_path / "data" / name).mkdir(parents=True, exist_ok=True)
+            for number in range(2):
+                picture = draw(name, 10 * shop + number)
+                picture.save(tmp_path / "data" / name / f"shop{shop}-{number}.png")
+            copy = draw(name, 10 * ((shop + 1) % 6))
+            copy.save(tmp_path / "data" / name / f"shop{shop}-copy.jpg", quality=90)
+    arguments = DataArguments(data_dir=str(tmp_path / "data"), group_by=r"(shop\d)")
+    resplit(arguments, output_dir=tmp_path / "clean", repair="copy")
+    mended = load_fruits(tmp_path / "clean/photos")
+    assert mended.leaks == {"validation": 0, "test": 0}
+    assert resplit(arguments, output_dir=tmp_path / "lists")["left_out"] == {}
