@@ -16,12 +16,23 @@ _TEMPLATE = """\
 
 ## How good it is
 
-| split | images | accuracy | top-5 | macro-F1 |
-|---|---|---|---|---|
+| split | images | accuracy (95 % interval) | top-5 | macro-F1 | calibration error |
+|---|---|---|---|---|---|
 {% for split, m in measured.items() -%}
 | {{ split }} | {{ m.images }} | {{ "%.1f" | format(100 * m.accuracy) }} % \
-| {{ "%.1f" | format(100 * m.top5_accuracy) }} % | {{ "%.1f" | format(100 * m.macro_f1) }} % |
+({{ "%.1f" | format(100 * m.intervals.accuracy[0]) }} to \
+{{ "%.1f" | format(100 * m.intervals.accuracy[1]) }}) \
+| {{ "%.1f" | format(100 * m.top5_accuracy) }} % | {{ "%.1f" | format(100 * m.macro_f1) }} % \
+| {{ "%.1f" | format(100 * m.ece) }} % |
 {% endfor %}
+{%- set final = measured.test or measured.validation %}
+{%- if final.most_confused %}
+Most often confused:
+{% for pair in final.most_confused[:5] %}
+- {{ pair.class }} taken for {{ pair.taken_for }}: {{ pair.images }} \
+({{ "%.0f" | format(100 * pair.share) }} % of its photos)
+{%- endfor %}
+{% endif %}
 {% for split, count in data.near_duplicates_in_train.items() if count -%}
 {{ count }} of the {{ split }} images have a near-duplicate among the training images, so these \
 figures are too good.
@@ -46,7 +57,17 @@ from transformers import pipeline
 pipeline("image-classification", "path/of/this/folder")("photo.jpg")
 ```
 
+{% if final.refused is defined and rejects -%}
+`Prediction.known` is False for pictures unlike all that it has learned. So it refuses \
+{{ "%.1f" | format(100 * final.refused) }} % of photos of its own classes, and most things that \
+are no fruit; but many fruits that it hasn't learned pass for those that it has. `pipeline` \
+answers with one of its classes whatever the picture shows, a shoe included.
+{%- else -%}
 It answers with one of its classes whatever the picture shows, a shoe included.
+{%- endif %}
+
+Its scores are calibrated: the validation images chose a temperature of \
+{{ "%.2f" | format(final.temperature) }}, which is in the weights already.
 """
 
 
@@ -79,5 +100,6 @@ def write_model_card(folder: Path, metrics: dict[str, Any], labels: list[str]) -
         measured=measured,
         data=metrics["data"],
         training=metrics["training"],
+        rejects=(folder / "prototypes.safetensors").is_file(),
     )
     card.save(folder / "README.md")

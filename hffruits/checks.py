@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from transformers.integrations import get_available_reporting_integrations
@@ -57,6 +58,7 @@ _RANGES: dict[str, tuple[str, Callable[[float], bool]]] = {
     "cutmix_alpha": ("0 or more", lambda value: value >= 0),
     "mix_probability": ("between 0 and 1", lambda value: 0 <= value <= 1),
     "focal_gamma": ("0 or more", lambda value: value >= 0),
+    "reject_rate": ("at least 0 and less than 1", lambda value: 0 <= value < 1),
     "lora_rank": ("0 or more", lambda value: value >= 0),
     "early_stopping_patience": ("0 or more", lambda value: value >= 0),
 }
@@ -195,6 +197,12 @@ def check_arguments(
     if missing:
         names = ", ".join(sorted(missing))
         raise InputError(f"report_to={names}: not installed. Run pip install {names}, or use none.")
+    if args.output_dir:
+        data_args.source.check_outside(Path(args.output_dir))
+    for name in ("exclude", "coarse_labels", "split_lists"):  # a look at all photos comes first
+        file = getattr(data_args, name)
+        if file and not Path(file).exists():
+            raise InputError(f"{name}={file}: no such file or folder. Check the path.")
     for excluded, reason in _CONFLICTS:
         if excluded(*groups):
             raise InputError(reason)

@@ -176,10 +176,72 @@ def _without(argv: list[str], *names: str) -> list[str]:
     return flags.parse_known_args(argv)[1]
 
 
+_MODEL = "folder that training wrote, or Hub id"
+
+
+def run_evaluate(argv: list[str]) -> None:
+    """Measure a trained model: figures with intervals, and a page to look at."""
+    config = importlib.import_module("hffruits.config")
+    parser = config.data_parser("evaluate", run_evaluate.__doc__, model=_MODEL)
+    parser.add_argument("--output_dir", type=Path, default=Path("evaluation"), help="[%(default)s]")
+    parser.add_argument(
+        "--split", help="train, validation or test [test, else validation, else everything]"
+    )
+    parser.add_argument(
+        "--tta", default="", metavar="VIEWS", help="look more than once: flip, zoom, whole, corners"
+    )
+    parser.add_argument("--unknown_dir", type=Path, help="photos of things it doesn't know")
+    parser.add_argument(
+        "--robustness", action="store_true", help="also on blurred, dark, noisy ... photos; slow"
+    )
+    parser.add_argument("--batch_size", type=int, default=32, help="photos a step [%(default)s]")
+    data, args = config.parse_data_arguments(parser, argv)
+    evaluation = importlib.import_module("hffruits.evaluation")
+    record = evaluation.evaluate(
+        args.model,
+        data,
+        output_dir=args.output_dir,
+        split=args.split,
+        tta=tuple(filter(None, args.tta.split(","))),
+        unknown_dir=args.unknown_dir,
+        robustness=args.robustness,
+        batch_size=args.batch_size,
+    )
+    if _is_main_process():
+        print(importlib.import_module("hffruits.summary").format_evaluation(record))
+        print(f"Open      {args.output_dir / 'report.html'}")
+
+
+def run_compare(argv: list[str]) -> None:
+    """Compare two trained models on the same photos: is the difference more than chance?"""
+    config = importlib.import_module("hffruits.config")
+    parser = config.data_parser("compare", run_compare.__doc__, model_a=_MODEL, model_b="another")
+    parser.add_argument("--output_dir", type=Path, default=Path("comparison"), help="[%(default)s]")
+    parser.add_argument("--split", help="train, validation or test [as `hffruits evaluate`]")
+    parser.add_argument("--batch_size", type=int, default=32, help="photos a step [%(default)s]")
+    data, args = config.parse_data_arguments(parser, argv)
+    record = importlib.import_module("hffruits.compare").compare(
+        args.model_a,
+        args.model_b,
+        data,
+        output_dir=args.output_dir,
+        split=args.split,
+        batch_size=args.batch_size,
+    )
+    if _is_main_process():
+        for name, row in record["metrics"].items():
+            print(
+                f"{name:18}{row['a']:.1%}  {row['b']:.1%}  {row['difference']:+.1%} "
+                f"({row['low']:+.1%} to {row['high']:+.1%})"
+            )
+        print(record["verdict"])
+        print(f"Open      {args.output_dir / 'compare.html'}")
+
+
 def run_predict(argv: list[str]) -> None:
     """Label pictures with a trained model."""
     parser = argparse.ArgumentParser(prog="hffruits predict", description=run_predict.__doc__)
-    parser.add_argument("model", help="folder that training wrote, or Hub id")
+    parser.add_argument("model", help=_MODEL)
     parser.add_argument("images", nargs="+", help="image files, or folders of them")
     parser.add_argument("--top_k", type=int, default=1, help="labels a picture [%(default)s]")
     parser.add_argument("--batch_size", type=int, default=32, help="pictures a step [%(default)s]")
@@ -191,6 +253,7 @@ def run_predict(argv: list[str]) -> None:
     options = {"top_k": args.top_k, "batch_size": args.batch_size, "on_bad": bad.append}
     for result in fruits.stream(paths, **options):
         scores = ", ".join(f"{label} {score:.1%}" for label, score in result.top)
+        scores = scores if result.known else f"unknown (nearest {scores})"
         print(f"{result.path}\t{scores}", flush=True)
     for error in bad[:-1]:
         print(f"hffruits: error: {error}", file=sys.stderr)
@@ -215,6 +278,8 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "plot-lr": run_plot_lr,
     "find-lr": run_find_lr,
     "search": run_search,
+    "evaluate": run_evaluate,
+    "compare": run_compare,
     "predict": run_predict,
     "demo": run_demo,
 }

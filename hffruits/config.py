@@ -229,6 +229,11 @@ class FruitTrainingArguments(TrainingArguments):
     )
     balanced_sampler: bool = _option(False, "Draw every class equally often.")
     focal_gamma: float = _option(0.0, "Focal loss: down-weight what is easy (2 is usual).")
+    reject_rate: float = _option(
+        0.05,
+        "Share of known fruit that may be refused as unknown, which sets the threshold; 0 refuses "
+        "nothing.",
+    )
     early_stopping_patience: int = _option(
         0, "Stop after this many validations without a better one; 0 for never."
     )
@@ -394,16 +399,22 @@ def parse_train_arguments(
     return data, model, training
 
 
-def data_parser(command: str, description: str) -> "_Parser":
-    """The parser of a command about data alone; `parse_data_arguments` uses it."""
+def data_parser(command: str, description: str, **words: str) -> "_Parser":
+    """The parser of a command about data; `parse_data_arguments` uses it.
+
+    `words` are what comes before the data, with their help.
+    """
+    first = "".join(f"{word.upper()} " for word in words)
     parser = _Parser(
         (DataArguments,),
         prog=f"hffruits {command}",
-        usage=f"hffruits {command} [DATA_DIR] [--flag value ...]",
+        usage=f"hffruits {command} {first}[DATA_DIR] [--flag value ...]",
         description=description,
         allow_abbrev=False,
         formatter_class=_HelpFormatter,
     )
+    for word, help in words.items():
+        parser.add_argument(word, help=help)
     parser.add_argument("data", nargs="?", help="the same as --data_dir, or as --dataset_name")
     parser.add_argument("--seed", type=int, default=42, help="of everything drawn [%(default)s]")
     return parser

@@ -19,6 +19,7 @@ from hffruits.models import pretrained_produce_folder
 from hffruits.predict import FruitClassifier
 
 TITLE = "What fruit is this?"
+UNKNOWN = '<div class="unknown"><h2>Not a fruit I know</h2><p>The nearest that I do:</p></div>'
 EXAMPLE_SEED = 70_000  # far from the seeds of the sample set, so that no model has learned these
 ARTIFACT = ("config.json", "model.safetensors", "metrics.json")
 KEPT_SECONDS = 3600  # how long the server keeps a visitor's picture
@@ -73,23 +74,29 @@ def build_demo(
 ) -> gr.Blocks:
     """The page. `about` is Markdown. Its look is given to `launch`, see `launch_demo`."""
 
-    def predict(picture: dict | None) -> dict[str, float] | None:
+    def predict(picture: dict | None) -> tuple[dict[str, float] | None, str]:
         """Name the fruit or vegetable in one picture.
 
         Parameters:
             picture: an image file: JPEG, PNG, WebP, GIF, TIFF, BMP or AVIF.
         Returns:
-            label: the likeliest kind; confidences: it and the runners-up, in [0, 1], best first.
+            answer: the likeliest kind, and it and the runners-up, in [0, 1], best first.
+            verdict: empty, or that it is none of the kinds known; then those are the nearest.
         """
         if picture is None:
-            return None
-        if not picture.get("path"):
-            raise _visitor_error("no file was sent")
-        try:
-            image = open_rgb(picture["path"])
-        except OSError as error:
-            raise _visitor_error(error.strerror or str(error)) from error
-        return dict(classifier.predict(image, top_k=top_k).top)
+            return None, ""
+        found = classifier.predict(_open(picture), top_k=top_k)
+        return dict(found.top), "" if found.known else UNKNOWN
+
+    def explain(picture: dict | None) -> Image.Image | None:
+        """Show where the model looked to name the fruit in one picture.
+
+        Parameters:
+            picture: an image file, as for predict.
+        Returns:
+            what the model saw, the parts that spoke for its answer in yellow and red.
+        """
+        return classifier.explain(_open(picture)).overlay() if picture else None
 
     with gr.Blocks(
         title=title, analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)
@@ -106,7 +113,20 @@ def build_demo(
                 buttons=["fullscreen"],
                 elem_id="picture",
             )
-            answer = gr.Label(num_top_classes=top_k, show_label=False, elem_id="answer")
+            with gr.Column(elem_id="answers"):
+                verdict = gr.HTML(elem_id="verdict")
+                answer = gr.Label(num_top_classes=top_k, show_label=False, elem_id="answer")
+                looked = gr.Button("Show where it looked", elem_id="look")
+        heat = gr.Image(
+            type="pil",
+            format="jpeg",
+            interactive=False,
+            visible="hidden",
+            height=400,
+            label="Yellow and red spoke for the answer",
+            buttons=["fullscreen"],
+            elem_id="heat",
+        )
         if examples:
             gr.Examples(
                 [[example] for example in examples],
@@ -119,8 +139,18 @@ def build_demo(
             chips = "".join(f"<li>{html.escape(label)}</li>" for label in sorted(classifier.labels))
             gr.HTML(f'<ul class="kinds">{chips}</ul>')
         # preprocess=False: gradio checks the upload's place, and open_rgb alone decodes it
-        named = picture.change(predict, picture, answer, api_name="predict", preprocess=False)
+        named = picture.change(
+            predict, picture, [answer, verdict], api_name="predict", preprocess=False
+        )
         named.failure(lambda: None, None, picture, api_visibility="private", queue=False)
+        looked.click(explain, picture, heat, api_name="explain", preprocess=False).success(
+            lambda shown: gr.Image(visible=shown is not None or "hidden"),
+            *(heat, heat),
+            api_visibility="private",
+        )
+        picture.change(
+            lambda: gr.Image(None, visible="hidden"), None, heat, api_visibility="private"
+        )
     # one prediction at a time (GRADIO_DEFAULT_CONCURRENCY_LIMIT changes it), and a bounded queue
     return demo.queue(max_size=32, api_open=False)
 
@@ -146,6 +176,16 @@ def launch_demo(
         css=CSS,
     )
     return demo
+
+
+def _open(picture: dict) -> Image.Image:
+    """The picture that a visitor sent; tells why, but no path, if it can't be read."""
+    if not picture.get("path"):
+        raise _visitor_error("no file was sent")
+    try:
+        return open_rgb(picture["path"])
+    except OSError as error:
+        raise _visitor_error(error.strerror or str(error)) from error
 
 
 def _plain(name: str) -> str:

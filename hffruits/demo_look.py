@@ -75,6 +75,13 @@ CSS = """
 #answer .confidence { font-variant-numeric: tabular-nums; }
 #answer .confidence-set:nth-of-type(1) { font-weight: 700; }
 
+#answers { gap: 12px; }
+#verdict:not(:has(.unknown)) { display: none; }
+#verdict .unknown { padding: 16px 18px 0; }
+#verdict h2 { font-size: 34px; line-height: 1.1; margin: 0 0 6px; }
+#answers:has(.unknown) #answer h2 { display: none; }
+#answers:not(:has(.confidence-set)) #look { display: none; }
+
 #examples .label svg { display: none; }
 #examples > .gallery { display: grid; grid-template-columns: repeat(8, 1fr); gap: 12px; }
 #examples .gallery-item { overflow: hidden; border-radius: 16px; }

@@ -36,6 +36,7 @@ from transformers import (
     TimmWrapperForImageClassification,
 )
 from transformers.image_processing_utils import BaseImageProcessor
+from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
 from hffruits.cache import cache_root, make_once
@@ -242,6 +243,51 @@ def head_names(model: PreTrainedModel) -> tuple[str, ...]:
     return ("classifier", "cls_classifier", "distillation_classifier", "head", "fc")
 
 
+def logits_and_features(
+    model: PreTrainedModel, pixels: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What a classifier says of pixels (B, 3, H, W): logits (B, K), and what its head saw (B, D).
+
+    Of a distilled ViT's two heads the first one counts. Other threads must leave the model alone.
+    """
+    seen: list[torch.Tensor] = []
+    hook = last_layers(model)[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    try:
+        logits = model(pixel_values=pixels).logits
+    finally:
+        hook.remove()
+    features = seen[0]
+    if features.ndim == 4:  # a convolution classifies, before or after pooling
+        features = features.mean((2, 3))
+    return logits, features
+
+
+def last_layers(model: PreTrainedModel) -> list[nn.Module]:
+    """The linear layers that give the logits; most nets have one.
+
+    Raises `InputError` for a head without.
+    """
+    modules = dict(model.named_modules())
+    found = []
+    for name in head_names(model):
+        inner = modules[name].modules() if name in modules else ()
+        found += [layer for layer in inner if isinstance(layer, nn.Linear | nn.Conv2d)][-1:]
+    if not found:
+        raise InputError(f"{type(model).__name__}: its head has no linear layer. Choose another.")
+    return found
+
+
+@torch.no_grad()
+def scale_logits(model: PreTrainedModel, factor: float) -> None:
+    """Multiply every logit by a factor, in the weights of the classifying layers.
+
+    Whoever loads the model then has them: transformers, timm, exports.
+    """
+    for layer in last_layers(model):
+        for parameter in layer.parameters():
+            parameter.mul_(factor)
+
+
 # ---- bundled weights ----
 
 
@@ -319,6 +365,16 @@ def _load_processor_of(model: PreTrainedModel) -> BaseImageProcessor:
     with tempfile.TemporaryDirectory() as folder:
         model.config.save_pretrained(folder)
         return _load_processor(_source(folder))
+
+
+def find_file(name_or_path: str | Path, name: str, *, revision: str | None = None) -> Path | None:
+    """A file beside a model's weights, from the Hub if it lies there; None where it has none."""
+    source = find_model(str(name_or_path), revision=revision)
+    place = source.pop("pretrained_model_name_or_path")
+    source.pop("trust_remote_code")
+    with _told_in_one_line(name_or_path, f"{name} can't be fetched"):
+        found = cached_file(place, name, _raise_exceptions_for_missing_entries=False, **source)
+    return found and Path(found)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from hffruits.errors import InputError
 
 ARTIFACT_FILES = {
     "config.json", "model.safetensors", "preprocessor_config.json", "README.md", "metrics.json",
-    "training_args.json", "log_history.json",
+    "training_args.json", "log_history.json", "prototypes.safetensors", "report.html",
 }  # fmt: skip
 
 

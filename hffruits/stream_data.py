@@ -6,8 +6,10 @@ No near-duplicates, no scan, no lists: rows are held out by a hash of their name
 import hashlib
 import json
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from datasets import ClassLabel, Features, IterableDataset
 from huggingface_hub import HfApi
@@ -19,7 +21,7 @@ from hffruits.errors import InputError
 from hffruits.hierarchy import read_coarse_labels
 from hffruits.inputs import open_source
 from hffruits.source import Source
-from hffruits.streaming import StreamIndex, index_stream
+from hffruits.streaming import StreamIndex, index_stream, read_shard, split_of
 
 logger = logging.getLogger(__name__)
 VERSION = 1  # of what is counted: raise it when that changes
@@ -46,6 +48,14 @@ class StreamSplit:
     def label_counts(self) -> list[int]:
         """Rows of each class, (K,)."""
         return [self.index.counts[self.part][name] for name in self.names]
+
+    def read(self, rank: int = 0, world_size: int = 1) -> Iterator[dict[str, Any]]:
+        """A process's share of the undecoded rows: whole shards, each row once."""
+        place = self.index.holdout, self.index.seed
+        for shard in range(rank, self.stream.num_shards, world_size):
+            for row in read_shard(self.stream, shard):
+                if row["label"] and split_of(row["path"], *place) == self.part:
+                    yield row
 
 
 class FruitStreams(dict[str, StreamSplit]):

@@ -93,7 +93,7 @@ def index_stream(
     columns = stream.select_columns(["label", "path"])
     with tqdm(desc=description, unit="img", leave=False) as bar:
         for shard in range(stream.num_shards):
-            for row in _read_shard(columns, shard):
+            for row in read_shard(columns, shard):
                 label, path = row["label"], row["path"]
                 if not label:
                     unlabelled += 1
@@ -120,7 +120,8 @@ def _hash(*parts: int | str) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest())
 
 
-def _read_shard(stream: datasets.IterableDataset, shard: int) -> Iterator[Row]:
+def read_shard(stream: datasets.IterableDataset, shard: int) -> Iterator[Row]:
+    """The rows of one shard, whoever asks."""
     view = stream.shard(num_shards=stream.num_shards, index=shard)
     # not `iter(view)`, which in a data-loader worker would split the shard over the workers again
     for batch in view.iter(batch_size=1):
@@ -316,7 +317,7 @@ class StreamRows(IterableDataset):
         return chain(rows, again)
 
     def _read(self, piece: Piece) -> Iterator[Row]:
-        rows = _read_shard(self.stream, piece.shard)
+        rows = read_shard(self.stream, piece.shard)
         place = self.index.holdout, self.index.seed
         rows = (r for r in rows if r["label"] and split_of(r["path"], *place) == self.split)
         count = piece.start

@@ -23,16 +23,47 @@ def format_summary(metrics: dict[str, Any]) -> str:
     ]
     for split, title in (("validation", "Validated"), ("test", "Tested")):
         if split in metrics:
-            m = metrics[split]
-            coarse = f"coarse {m['coarse_accuracy']:.1%}, " if "coarse_accuracy" in m else ""
-            lines.append(
-                f"{title:10}accuracy {m['accuracy']:.1%}, {coarse}top-5 {m['top5_accuracy']:.1%}, "
-                f"macro-F1 {m['macro_f1']:.1%} ({m['images']:,} images)"
-            )
+            lines.append(f"{title:10}{format_figures(metrics[split])}")
             if leaks := data["near_duplicates_in_train"].get(split):
                 lines.append(f"          {leaks} of these images have a near-duplicate in train")
     command = f"{program_path()} demo {shlex.quote(folder)}"
-    return "\n".join([*lines, "", f"Saved     {folder}", f"Try it    {command}"])
+    report = Path(folder) / "report.html"
+    saved = [f"Saved     {folder}", f"Look      {report}", f"Try it    {command}"]
+    return "\n".join([*lines, "", *saved])
+
+
+def format_figures(measured: dict[str, Any]) -> str:
+    """The figures of one split on a line."""
+    low, high = measured["intervals"]["accuracy"]
+    coarse = f"coarse {measured['coarse_accuracy']:.1%}, " if "coarse_accuracy" in measured else ""
+    return (
+        f"accuracy {measured['accuracy']:.1%} ({low:.1%} to {high:.1%}), {coarse}"
+        f"top-5 {measured['top5_accuracy']:.1%}, macro-F1 {measured['macro_f1']:.1%} "
+        f"({measured['images']:,} images)"
+    )
+
+
+def format_evaluation(record: dict[str, Any]) -> str:
+    """An evaluation on one screen, from what its `metrics.json` holds."""
+    lines = [
+        f"{record['split'].capitalize():10}{format_figures(record)}",
+        f"Scores    off by {record['ece']:.1%} on average ({record['ece_uncalibrated']:.1%} before "
+        f"temperature {record['temperature']:.2f}); {record['refused']:.1%} refused as unknown",
+    ]
+    for name, some in record["unknown"].items():
+        lines.append(
+            f"Unknown   {name}: {some['refused']:.0%} of {some['images']:,} refused, AUROC "
+            f"{some['auroc']:.3f}, FPR@95 {some['fpr95']:.0%}"
+        )
+    for pair in record["most_confused"][:3]:
+        lines.append(
+            f"Confused  {pair['class']} taken for {pair['taken_for']}: {pair['images']} photos "
+            f"({pair['share']:.0%})"
+        )
+    if "robustness" in record:
+        r = record["robustness"]
+        lines.append(f"Robust    {r['mean']:.1%} on spoiled photos, {r['clean']:.1%} on clean ones")
+    return "\n".join(lines)
 
 
 def program_path() -> str:

@@ -5,7 +5,6 @@ Every process of a distributed run calls `train`; only the main one writes.
 
 import copy
 import dataclasses
-import json
 import logging
 import time
 from collections.abc import Iterator
@@ -19,24 +18,18 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers import TrainerCallback, set_seed
-from transformers.trainer_utils import IntervalStrategy
 from transformers.utils.logging import disable_progress_bar
 
 from hffruits.batch_norm import recalibrate
 from hffruits.card import write_model_card
 from hffruits.checks import check_arguments, check_same_run
-from hffruits.config import (
-    DataArguments,
-    FruitTrainingArguments,
-    ModelArguments,
-    with_precision,
-)
+from hffruits.config import DataArguments, FruitTrainingArguments, ModelArguments
 from hffruits.data import FruitDatasets
 from hffruits.distributed import on_main_process
 from hffruits.errors import InputError
+from hffruits.evaluation import calibrate_artifact, evaluate_artifact, write_json
 from hffruits.lora import merge_lora
-from hffruits.metrics import METRIC_NAMES
-from hffruits.models import coarse_ids, load_model, save_model, use_fast_layout
+from hffruits.models import save_model
 from hffruits.optim import format_groups
 from hffruits.preparation import (
     FruitData,
@@ -100,8 +93,17 @@ def train(
         model = merge_lora(model)
     if PartialState().is_main_process:
         save_model(model, prepared.processor, run.folder)
+        calibrate_artifact(run.folder, datasets, args, max_pixels=data_args.max_image_pixels)
     PartialState().wait_for_everyone()
 
+    evaluated = evaluate_artifact(
+        run.folder,
+        datasets,
+        args,
+        data_args=data_args,
+        log=trainer.state.log_history,
+        best_epoch=best_epoch(trainer),
+    )
     metrics = {
         "output_dir": str(run.folder),
         "data": describe_data(datasets, data_args),
@@ -110,7 +112,7 @@ def train(
             "parameters": model.num_parameters(),
             "frozen_parameters": count_frozen(prepared),
         },
-        **evaluate_artifact(run.folder, datasets, args, max_pixels=data_args.max_image_pixels),
+        **evaluated,
         "training": {
             "epochs": trainer.state.epoch,
             "best_epoch": best_epoch(trainer),
@@ -125,32 +127,6 @@ def train(
         write_records(run.folder, metrics, trainer, labels)
     PartialState().wait_for_everyone()
     return metrics
-
-
-def evaluate_artifact(
-    folder: Path, datasets: FruitData, args: FruitTrainingArguments, *, max_pixels: int
-) -> dict[str, dict[str, float]]:
-    """Metrics of the saved model, in full precision, on each split that was not trained on.
-
-    What is measured is what a user will load. Across processes each sample counts once.
-    """
-    model, processor = load_model(folder)
-    model = use_fast_layout(model)
-    # a Trainer of its own: the one that trained has autocast wrapped around its model
-    exact = with_precision(args, "no")
-    exact.torch_compile, exact.torch_compile_backend, exact.torch_compile_mode = False, None, None
-    exact.eval_strategy, exact.load_best_model_at_end = IntervalStrategy.NO, False
-    exact.ema_decay, exact.early_stopping_patience, exact.report_to = 0.0, 0, []
-    evaluator = FruitTrainer(model=model, args=exact)
-    results = {}
-    for split in ("validation", "test"):
-        if split in datasets:
-            rows = as_tensors(datasets[split], EvalTransform(processor), max_pixels=max_pixels)
-            measured = evaluator.evaluate(rows, metric_key_prefix=split)
-            names = [*METRIC_NAMES, *(["coarse_accuracy"] if coarse_ids(model.config) else [])]
-            results[split] = {name: measured[f"{split}_{name}"] for name in names}
-            results[split] |= {"loss": measured[f"{split}_loss"], "images": len(rows)}
-    return results
 
 
 # ---- before training ----
@@ -184,7 +160,7 @@ def start_folder(
         # tokens are masked there
         "training": args.to_dict() | {"world_size": args.world_size},
     }
-    _write_json(run.folder / "training_args.json", arguments)
+    write_json(run.folder / "training_args.json", arguments)
 
 
 # ---- after training ----
@@ -214,13 +190,9 @@ def write_records(
     folder: Path, metrics: dict[str, Any], trainer: FruitTrainer, labels: list[str]
 ) -> None:
     """What was measured, and how training went."""
-    _write_json(folder / "metrics.json", metrics)
-    _write_json(folder / "log_history.json", trainer.state.log_history)
+    write_json(folder / "metrics.json", metrics)
+    write_json(folder / "log_history.json", trainer.state.log_history)
     write_model_card(folder, metrics, labels)
-
-
-def _write_json(file: Path, content: object) -> None:
-    file.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
 
 
 def best_epoch(trainer: FruitTrainer) -> float | None:

@@ -24,6 +24,7 @@ from hffruits.demo import (  # noqa: E402
 from hffruits.drawing import draw_fruit  # noqa: E402
 from hffruits.models import build_model  # noqa: E402
 from hffruits.predict import FruitClassifier  # noqa: E402
+from hffruits.unknowns import find_prototypes, save_prototypes  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 LABELS = ["Apple", "Banana", "Dragon fruit", "Kiwi", "Lemon", "Pear"]
@@ -31,9 +32,15 @@ LABELS = ["Apple", "Banana", "Dragon fruit", "Kiwi", "Lemon", "Pear"]
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with an untrained head, which knows drawn fruit from other things."""
     folder = tmp_path_factory.mktemp("runs") / "sample"
-    model, _ = build_model("efficientnet_lite0", labels=LABELS)
+    model, processor = build_model("efficientnet_lite0", labels=LABELS)
+    fruits = FruitClassifier(model.eval(), processor)
+    drawn = [draw_fruit(name, seed=seed) for name in ("Pear", "Kiwi") for seed in range(6)]
+    (answers,) = fruits.answer(drawn)
+    model.config.reject_below = 0.6
     model.save_pretrained(folder)
+    save_prototypes(find_prototypes(answers.features.numpy(), np.arange(12) // 6), folder)
     (folder / "metrics.json").write_text("{}")
     return folder
 
@@ -117,21 +124,45 @@ def test_the_endpoint_answers_what_the_classifier_answers(
         image.save(path)
     else:
         image.save(path)
-    answer = client.predict(gradio_client.handle_file(path), api_name="/predict")
+    answer, verdict = client.predict(gradio_client.handle_file(path), api_name="/predict")
     expected = FruitClassifier.from_pretrained(trained).predict(path)
     assert answer["label"] == expected.label
     scores = {row["label"]: row["confidence"] for row in answer["confidences"]}
     assert list(scores) == [label for label, _ in expected.top]
     assert scores == pytest.approx(dict(expected.top))
+    assert ("Not a fruit I know" in verdict) == (not expected.known)
 
 
-def test_the_api_is_predict_alone_and_described(client: gradio_client.Client) -> None:
+def test_the_api_is_predict_and_explain_and_described(client: gradio_client.Client) -> None:
     api = client.view_api(return_format="dict", print_info=False)
-    assert set(api["named_endpoints"]) == {"/predict"}
+    assert set(api["named_endpoints"]) == {"/predict", "/explain"}
     assert not api["unnamed_endpoints"]
     endpoint = api["named_endpoints"]["/predict"]
     assert [row["parameter_name"] for row in endpoint["parameters"]] == ["picture"]
     assert "Name the fruit" in endpoint["description"]
+
+
+def test_what_is_no_fruit_is_not_called_one(
+    client: gradio_client.Client, trained: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "page.png"
+    Image.effect_noise((200, 200), 90).save(path)
+    assert not FruitClassifier.from_pretrained(trained).predict(path).known
+    _, verdict = client.predict(gradio_client.handle_file(path), api_name="/predict")
+    assert "Not a fruit I know" in verdict
+
+
+def test_the_heatmap_is_that_of_the_classifier(
+    client: gradio_client.Client, trained: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "pear.png"
+    draw_fruit("Pear", seed=3).save(path)
+    shown = client.predict(gradio_client.handle_file(path), api_name="/explain")
+    expected = FruitClassifier.from_pretrained(trained).explain(path).overlay()
+    with Image.open(shown if isinstance(shown, str) else shown["path"]) as image:
+        assert image.size == expected.size
+        off = np.abs(np.asarray(image.convert("RGB"), int) - np.asarray(expected, int))
+    assert off.mean() < 6  # it was sent as a JPEG
 
 
 def test_a_broken_picture_is_told_without_a_traceback_and_the_server_lives_on(
@@ -145,7 +176,9 @@ def test_a_broken_picture_is_told_without_a_traceback_and_the_server_lives_on(
         with pytest.raises(gradio_client.exceptions.AppError, match="can't be read") as caught:
             client.predict(gradio_client.handle_file(broken), api_name="/predict")
         assert "/" not in str(caught.value), "the message tells a path of the server"
-    assert client.predict(gradio_client.handle_file(good), api_name="/predict")["label"] in LABELS
+    assert (
+        client.predict(gradio_client.handle_file(good), api_name="/predict")[0]["label"] in LABELS
+    )
     assert "Traceback" not in "".join(capfd.readouterr())
 
 

@@ -32,7 +32,7 @@ def test_a_run_leaves_the_artifact_folder_and_no_pickle(trained):
     names = {path.name for path in trained.iterdir() if path.is_file()}
     assert names == {
         "config.json", "model.safetensors", "README.md", "metrics.json", "training_args.json",
-        "log_history.json",
+        "log_history.json", "prototypes.safetensors", "report.html",
     }  # fmt: skip
     metrics = read(trained / "metrics.json")
     assert metrics["data"]["images"] == {"train": 32, "validation": 12, "test": 20}
@@ -158,10 +158,14 @@ def test_final_figures_are_full_precision_whatever_the_launcher_says(
     trained, drawn_fruits, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
-    args = quick_arguments(drawn_fruits, tmp_path, label_smoothing_factor=0.3)[2]
+    run = shutil.copytree(trained, tmp_path / "run")
+    data_args, _, args = quick_arguments(drawn_fruits, tmp_path, label_smoothing_factor=0.3)
     data = load_fruits(drawn_fruits)
-    measured = evaluate_artifact(trained, data, args, max_pixels=10**6)
-    assert measured["test"] == pytest.approx(read(trained / "metrics.json")["test"], rel=1e-4)
+    options = {"data_args": data_args, "log": [], "best_epoch": None}
+    measured = evaluate_artifact(run, data, args, **options)["test"]
+    recorded = read(trained / "metrics.json")["test"]
+    for name in ("accuracy", "macro_f1", "loss", "ece", "temperature"):
+        assert measured[name] == pytest.approx(recorded[name], rel=1e-4), name
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,9 @@ for (const input of all("[data-filters]")) {
 const order = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" });
 for (const head of all("thead th:has(button)")) {
   const column = head.cellIndex;
-  const read = (row) => row.cells[column].textContent.replace(/(\d),(?=\d)/g, "$1");
+  const read = (row) => row.cells[column].dataset.value // where a cell shows it less exactly
+    ?? row.cells[column].textContent.replace(/(\d),(?=\d)/g, "$1");
+  const compare = (a, b) => a - b || order.compare(a, b); // NaN where one is no number
   const button = head.querySelector("button");
   const [usual, other] = "number" in button.dataset
     ? ["descending", "ascending"] : ["ascending", "descending"];
@@ -50,7 +52,7 @@ for (const head of all("thead th:has(button)")) {
     head.ariaSort = now;
     const body = head.closest("table").tBodies[0];
     const sign = now === "ascending" ? 1 : -1;
-    body.append(...[...body.rows].sort((a, b) => sign * order.compare(read(a), read(b))));
+    body.append(...[...body.rows].sort((a, b) => sign * compare(read(a), read(b))));
   });
 }
 

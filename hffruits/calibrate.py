@@ -1,0 +1,66 @@
+"""Makes a trained model's scores mean what they say, and has it know what it doesn't know.
+
+What is found goes into the model itself, and so wherever it is loaded: the temperature into the
+weights of its head, the threshold into its config, the prototypes beside its weights.
+"""
+
+import logging
+from collections.abc import Iterable
+from itertools import islice
+
+import torch
+
+from hffruits.calibration import fit_temperature
+from hffruits.models import scale_logits
+from hffruits.outcomes import Sample, collect_answers
+from hffruits.predict import FruitClassifier
+from hffruits.unknowns import choose_threshold, find_prototypes
+
+logger = logging.getLogger(__name__)
+HELD_OUT = 10_000  # pictures; more give the same
+
+
+def calibrate(
+    fruits: FruitClassifier,
+    train: Iterable[Sample],
+    held_out: Iterable[Sample],
+    *,
+    reject_rate: float,
+    batch_size: int = 32,
+    max_pixels: int,
+) -> None:
+    """Change the classifier, its model and its config by some of the pictures.
+
+    Of `train`, `unknowns.PICTURES` of each class are enough. `held_out` must not have been trained
+    on; `reject_rate` is the share of them that would be refused as unknown, 0 refuses nothing. One
+    process does this, and saves the model.
+    """
+    options = {"batch_size": batch_size, "max_pixels": max_pixels, "description": "Calibrating"}
+    logits, features, labels = collect_answers(fruits, islice(held_out, HELD_OUT), **options)
+    temperature = fit_temperature(logits.numpy(), labels)
+    if not _divide_logits(fruits, temperature):
+        logger.warning("the scores stay uncalibrated: this head's last layer is not linear")
+        temperature = 1.0
+    config = fruits.model.config
+    config.calibration = {"temperature": temperature, "images": len(labels)}
+    config.reject_below = None
+    if reject_rate:
+        options["description"] = "Finding prototypes"
+        known = collect_answers(fruits, train, **options)
+        fruits.prototypes = find_prototypes(known[1].numpy(), known[2])
+        fruits.reject_below = choose_threshold(fruits.familiarity(features), reject_rate)
+        config.reject_below = fruits.reject_below
+        config.calibration["reject_rate"] = reject_rate
+
+
+def _divide_logits(fruits: FruitClassifier, temperature: float) -> bool:
+    """Whether that worked; if not, the model is as it was."""
+    probe = torch.randn(2, 3, *fruits.input_size, generator=torch.Generator().manual_seed(0))
+    before, _ = fruits.forward(probe)
+    weights = {name: tensor.clone() for name, tensor in fruits.model.state_dict().items()}
+    scale_logits(fruits.model, 1 / temperature)
+    after, _ = fruits.forward(probe)
+    if torch.allclose(after, before / temperature, rtol=1e-2, atol=1e-2):
+        return True
+    fruits.model.load_state_dict(weights)
+    return False

@@ -1,0 +1,305 @@
+"""`hffruits evaluate` and `compare`, end to end, and what training measures of its own model."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import launch_two, quick_arguments
+from PIL import Image
+from sklearn.metrics import accuracy_score, f1_score
+from transformers import pipeline
+
+from hffruits.calibration import reliability
+from hffruits.cli import main
+from hffruits.compare import McNemar, compare
+from hffruits.config import DataArguments
+from hffruits.drawing import FRUITS, draw_fruit
+from hffruits.errors import InputError
+from hffruits.evaluation import evaluate
+from hffruits.models import load_model, scale_logits
+from hffruits.outcomes import UNKNOWN, Outcomes, Sample, answer_samples
+from hffruits.predict import FruitClassifier
+from hffruits.robustness import FAULTS, SEVERITIES, measure_robustness
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory) -> Path:
+    """Drawn photos of the four classes, one broken, and a class that the model doesn't have."""
+    root = tmp_path_factory.mktemp("mixed")
+    for name in [*list(FRUITS)[:4], "Tomato"]:
+        (root / name).mkdir()
+        for index in range(6):
+            picture = draw_fruit(name if name in FRUITS else "Pear", seed=900 + index, size=72)
+            picture.save(root / name / f"{index}.png")
+    (root / "Apple" / "broken.jpg").write_text("no picture")
+    return root
+
+
+@pytest.fixture(scope="module")
+def evaluated(trained: Path, mixed: Path, tmp_path_factory) -> tuple[dict, Path]:
+    output = tmp_path_factory.mktemp("evaluations") / "mixed"
+    noise = tmp_path_factory.mktemp("noise")
+    for seed in range(8):
+        grain = np.random.default_rng(seed).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        Image.fromarray(grain).save(noise / f"{seed}.png")
+    arguments = DataArguments(data_dir=str(mixed))
+    return evaluate(trained, arguments, output_dir=output, unknown_dir=noise), output
+
+
+def test_figures_are_those_of_the_predictions(evaluated, trained: Path, mixed: Path):
+    record, output = evaluated
+    assert json.loads((output / "metrics.json").read_text()) == record
+    with (output / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    known = [row for row in rows if row["label"]]
+    assert len(rows) == 30 and len(known) == record["images"] == 24
+    labels, guesses = ([row[key] for row in known] for key in ("label", "predicted"))
+    assert record["accuracy"] == pytest.approx(accuracy_score(labels, guesses))
+    assert record["macro_f1"] == pytest.approx(f1_score(labels, guesses, average="macro"))
+    scores = np.array([float(row["score"]) for row in known])
+    hits = np.array(labels) == np.array(guesses)
+    assert record["ece"] == pytest.approx(reliability(scores, hits).ece, abs=1e-3)
+    refused = np.mean([row["known"] == "False" for row in known])
+    assert record["refused"] == pytest.approx(refused)
+    assert record["split"] == "all"
+    assert record["skipped"] == ["Apple/broken.jpg: not an image, or an unknown format"]
+    low, high = record["intervals"]["accuracy"]
+    assert low <= record["accuracy"] <= high and high - low > 0.01
+
+
+def test_other_classes_and_other_things_count_as_unknown(evaluated):
+    unknown = evaluated[0]["unknown"]
+    assert set(unknown) == {"other classes", next(k for k in unknown if k.startswith("noise"))}
+    assert unknown["other classes"]["images"] == 6
+    noise = next(value for key, value in unknown.items() if key.startswith("noise"))
+    assert noise["auroc"] == 1.0 and noise["refused"] == 1.0
+
+
+def test_the_classifier_says_the_same(evaluated, trained: Path, mixed: Path):
+    with (evaluated[1] / "predictions.csv").open(newline="") as file:
+        rows = {row["path"]: row for row in csv.DictReader(file)}
+    files = sorted(mixed.rglob("*.png"))
+    for found in FruitClassifier.from_pretrained(trained).predict(files):
+        row = rows[found.path.relative_to(mixed).as_posix()]
+        assert found.label == row["predicted"]
+        assert found.score == pytest.approx(float(row["score"]), abs=1e-3)
+        assert str(found.known) == row["known"]
+
+
+def test_the_page_has_everything_inside(evaluated):
+    page = (evaluated[1] / "report.html").read_text("utf-8")
+    assert 'src="http' not in page and "Tomato" not in page.split("<main")[0]
+    for word in ("Confusion", "Confidence", "Unknown things", "off by"):
+        assert word.lower() in page.lower()
+
+
+def test_a_run_is_measured_on_what_it_held_out(trained: Path, drawn_fruits: Path, tmp_path: Path):
+    recorded = json.loads((trained / "metrics.json").read_text())
+    for data in (DataArguments(), DataArguments(data_dir=str(drawn_fruits))):
+        record = evaluate(trained, data, output_dir=tmp_path / "out")
+        assert record["split"] == "test" and record["images"] == 20
+        for name in ("accuracy", "loss", "ece", "macro_f1", "coarse_accuracy"):
+            assert record[name] == pytest.approx(recorded["test"][name], abs=1e-4), name
+    validation = evaluate(trained, DataArguments(), output_dir=tmp_path / "v", split="validation")
+    assert validation["images"] == 12
+
+
+def test_calibration_is_in_the_weights(trained: Path, drawn_fruits: Path):
+    recorded = json.loads((trained / "metrics.json").read_text())
+    model, _ = load_model(trained)
+    temperature = model.config.calibration["temperature"]
+    assert temperature != 1 and recorded["test"]["temperature"] == temperature
+    file = next(drawn_fruits.glob("test/*/0.png"))
+    fruits = FruitClassifier.from_pretrained(trained)
+    (plain,) = pipeline("image-classification", str(trained))([str(file)], top_k=4)
+    assert dict(fruits.predict(file).top) == pytest.approx(
+        {row["label"]: row["score"] for row in plain}, abs=1e-4
+    )
+    before, _ = fruits.forward(torch.ones(1, 3, 64, 64))
+    scale_logits(fruits.model, temperature)
+    after, _ = fruits.forward(torch.ones(1, 3, 64, 64))
+    torch.testing.assert_close(after, before * temperature, rtol=1e-3, atol=1e-3)
+
+
+def test_a_rate_of_nothing_refuses_nothing(drawn_fruits: Path, tmp_path: Path):
+    from hffruits.train import train
+
+    arguments = quick_arguments(drawn_fruits, tmp_path, reject_rate=0.0, max_steps=1)
+    train(*arguments)
+    assert not (tmp_path / "prototypes.safetensors").exists()
+    fruits = FruitClassifier.from_pretrained(tmp_path)
+    assert fruits.predict(Image.effect_noise((64, 64), 90).convert("RGB")).known
+
+
+def test_two_processes_count_each_picture_once(trained: Path, drawn_fruits: Path, tmp_path: Path):
+    run = launch_two([drawn_fruits, "--output_dir", tmp_path / "two", "--max_steps", "2"])
+    assert run.returncode == 0, run.stderr[-2000:]
+    recorded = json.loads((tmp_path / "two/metrics.json").read_text())["test"]
+    assert recorded["images"] == 20
+    assert sum(own["support"] for own in recorded["classes"].values()) == 20
+    alone = evaluate(tmp_path / "two", DataArguments(), output_dir=tmp_path / "alone")
+    for name in ("accuracy", "loss", "ece", "macro_f1"):
+        assert alone[name] == pytest.approx(recorded[name], abs=1e-4), name
+
+
+def test_a_million_answers_take_little_memory():
+    """What is kept of each answer, and the figures of it, without pictures or logits."""
+    count, classes = 1_000_000, 50
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, classes, count).astype(np.int32)
+    ranked = np.stack([labels, *rng.integers(0, classes, (4, count), dtype=np.int32)], axis=1)
+    scores = rng.random((count, 5), dtype=np.float32)
+    flat = scores[:, 0]
+    outcomes = Outcomes(["a.jpg"] * count, labels, ranked, scores, flat, flat, flat)
+    arrays = [value for value in vars(outcomes).values() if isinstance(value, np.ndarray)]
+    assert sum(array.nbytes for array in arrays) <= 60 * count
+    assert outcomes.tally(classes, None).total == count
+
+
+def test_a_picture_that_vanishes_is_left_out_and_told(trained: Path, tmp_path: Path, caplog):
+    draw_fruit("Apple", seed=1, size=64).save(tmp_path / "0.png")
+    samples = [Sample(str(n), tmp_path / f"{n}.png", 0) for n in range(3)]
+    outcomes = answer_samples(FruitClassifier.from_pretrained(trained), samples, batch_size=2)
+    assert outcomes.paths == ["0"] and len(outcomes.skipped) == 2
+    assert "1.png" in caplog.text
+
+
+def test_a_stream_is_evaluated_too(trained: Path, tmp_path: Path):
+    import io
+    import tarfile
+
+    with tarfile.open(tmp_path / "shard-000.tar", "w") as tar:
+        for number in range(8):
+            name = list(FRUITS)[number % 4]
+            file = io.BytesIO()
+            draw_fruit(name, seed=number, size=64).save(file, "PNG")
+            for suffix, content in (("png", file.getvalue()), ("cls.txt", name.encode())):
+                member = tarfile.TarInfo(f"{number:03d}.{suffix.split('.')[-1]}")
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+    data = DataArguments(data_dir=str(tmp_path / "shard-000.tar"), streaming=True)
+    record = evaluate(trained, data, output_dir=tmp_path / "out")
+    assert record["images"] == 8 and (tmp_path / "out/report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"split": "holdout"}, "split=holdout: the data has train. Name one of them"),
+        ({"tta": ("mirror",)}, "tta=mirror: unknown"),
+        ({"unknown_dir": Path("nowhere")}, "nowhere: no such folder"),
+        ({"data": DataArguments(data_dir="nowhere")}, "nowhere: no such"),
+    ],
+)
+def test_what_cannot_be_is_told_in_one_line(trained, mixed, tmp_path, options, message):
+    data = options.pop("data", DataArguments(data_dir=str(mixed)))
+    with pytest.raises(InputError, match=message) as caught:
+        evaluate(trained, data, output_dir=tmp_path / "out", **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_foreign_classes_and_models_without_data_are_told(trained, make_folder, tmp_path):
+    cars = make_folder({"Car": 3, "Boat": 3})
+    with pytest.raises(InputError, match=r"the model has none of its classes \(Boat, Car"):
+        evaluate(trained, DataArguments(data_dir=str(cars)), output_dir=tmp_path / "out")
+    bare = shutil.copytree(trained, tmp_path / "bare")
+    (bare / "training_args.json").unlink()
+    with pytest.raises(InputError, match="doesn't say what it was trained on"):
+        evaluate(bare, DataArguments(), output_dir=tmp_path / "out")
+
+
+def test_the_command_prints_figures(trained: Path, tmp_path: Path, capsys):
+    assert main(["evaluate", str(trained), "--output_dir", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("Test      accuracy 100.0% (83.9% to 100.0%)")
+    assert f"Open      {tmp_path / 'out/report.html'}" in printed
+    assert main(["evaluate", str(trained), "--split", "x", "--output_dir", str(tmp_path)]) == 2
+
+
+# ---- two models ----
+
+
+@pytest.fixture(scope="module")
+def worse(trained: Path, tmp_path_factory) -> Path:
+    """The same model with the rows of two classes exchanged."""
+    folder = tmp_path_factory.mktemp("worse") / "run"
+    shutil.copytree(trained, folder)
+    model, _ = load_model(folder)
+    head = model.timm_model.get_classifier()
+    with torch.no_grad():
+        for parameter in (head.weight, head.bias):
+            parameter[[0, 1]] = parameter[[1, 0]].clone()
+    model.save_pretrained(folder)
+    return folder
+
+
+def test_the_better_model_is_told(trained: Path, worse: Path, tmp_path: Path):
+    record = compare(worse, trained, DataArguments(), output_dir=tmp_path / "out")
+    assert json.loads((tmp_path / "out/compare.json").read_text()) == record
+    assert record["mcnemar"] == {
+        "both_right": 10, "only_a": 0, "only_b": 10, "both_wrong": 0, "p_value": 2 * 0.5**10,
+    }  # fmt: skip
+    accuracy = record["metrics"]["accuracy"]
+    assert (accuracy["a"], accuracy["b"], accuracy["difference"]) == (0.5, 1.0, 0.5)
+    assert 0.2 < accuracy["low"] < 0.5 < accuracy["high"] < 0.8
+    assert record["verdict"].startswith(f"{trained} is better by 50.0 points")
+    assert [row["difference"] for row in record["classes"]] == [1, 1, 0, 0]
+    assert (tmp_path / "out/compare.html").stat().st_size > 10_000
+
+
+def test_a_model_is_no_better_than_itself(trained: Path, tmp_path: Path, capsys):
+    command = ["compare", str(trained), str(trained), "--output_dir", str(tmp_path / "out")]
+    assert main(command) == 0
+    assert "No difference can be told" in capsys.readouterr().out
+
+
+def test_mcnemar_is_the_exact_binomial_test():
+    hits = np.array([1] * 6 + [0] * 10, bool)
+    others = np.array([1] * 5 + [0] + [1] * 5 + [0] * 5, bool)
+    test = McNemar.of(hits, others)
+    assert (test.both_right, test.only_a, test.only_b, test.both_wrong) == (5, 1, 5, 5)
+    assert test.p_value == pytest.approx(2 * (1 + 6) / 2**6)  # P(X <= 1), X ~ Bin(6, 1/2), twice
+
+
+def test_models_of_other_classes_are_not_compared(trained, tmp_path):
+    other = shutil.copytree(trained, tmp_path / "other")
+    config = json.loads((other / "config.json").read_text())
+    config["label_names"][0] = "Quince"
+    (other / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match="not the same classes"):
+        compare(trained, other, DataArguments(), output_dir=tmp_path / "out")
+
+
+# ---- spoiled pictures ----
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_grows_with_its_severity_and_keeps_the_original(name: str):
+    picture = draw_fruit("Apple", seed=1, size=128)
+    before = picture.tobytes()
+    small = np.asarray(picture.resize((32, 32)), float)
+    off = []
+    for severity in range(SEVERITIES):
+        spoiled = FAULTS[name](picture, severity, np.random.default_rng(0))
+        assert spoiled.mode == "RGB"
+        off.append(np.abs(np.asarray(spoiled.resize((32, 32)), float) - small).mean())
+    assert off[-1] > off[0] > 0
+    assert picture.tobytes() == before
+
+
+def test_robustness_is_measured_on_known_pictures(trained: Path, mixed: Path):
+    fruits = FruitClassifier.from_pretrained(trained)
+    files = sorted(mixed.glob("*/[01].png"))
+    samples = [
+        Sample(str(f), f, fruits.labels.index(f.parent.name) if f.parent.name in fruits.labels
+               else UNKNOWN) for f in files
+    ]  # fmt: skip
+    found = measure_robustness(fruits, samples, batch_size=16, max_pixels=10**6)
+    assert found["images"] == 8 and found["clean"] == 1.0
+    assert [row["name"] for row in found["rows"]] == list(FAULTS)
+    assert all(len(row["accuracies"]) == SEVERITIES for row in found["rows"])
+    assert 0 < found["mean"] <= 1
