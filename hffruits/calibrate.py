@@ -12,7 +12,7 @@ import torch
 
 from hffruits.calibration import fit_temperature
 from hffruits.models import scale_logits
-from hffruits.outcomes import Sample, collect_answers
+from hffruits.outcomes import Sample, collect_answers, temperature_of
 from hffruits.predict import FruitClassifier
 from hffruits.unknowns import choose_threshold, find_prototypes
 
@@ -41,8 +41,8 @@ def calibrate(
     if not _divide_logits(fruits, temperature):
         logger.warning("the scores stay uncalibrated: this head's last layer is not linear")
         temperature = 1.0
-    config = fruits.model.config
-    config.calibration = {"temperature": temperature, "images": len(labels)}
+    config, before = fruits.model.config, temperature_of(fruits)  # not 1 if it was calibrated
+    config.calibration = {"temperature": before * temperature, "images": len(labels)}
     config.reject_below = None
     if reject_rate:
         options["description"] = "Finding prototypes"

@@ -14,17 +14,21 @@ PRIOR = 0.5  # standard deviation of log T before any picture is seen
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The T for which softmax(logits / T) gives `labels` the highest likelihood.
+    """The T for which the best guess of softmax(logits / T) has the chance of being right.
 
-    Logits (N, K), labels (N,) integers; needs pictures that were not trained on. Guo et al. 2017,
-    arXiv:1706.04599, section 4.2; with a normal prior on log T, which keeps T near 1 where few or
-    perfect answers can't tell, and is nothing beside a hundred pictures.
+    Logits (N, K), labels (N,) integers; needs pictures that were not trained on. Temperature
+    scaling (Guo et al. 2017, arXiv:1706.04599, section 4.2), by the likelihood that the best guess
+    is right or wrong, for that is what is shown (top-label calibration, arXiv:2107.08353). A
+    normal prior on log T keeps T near 1 where few or perfect answers can't tell; it is nothing
+    beside a hundred pictures.
     """
-    rows, logits = np.arange(len(labels)), logits.astype(np.float64)
+    logits = logits.astype(np.float64)
+    hits = logits.argmax(axis=1) == labels
 
     def loss(log_temperature: float) -> float:
-        likelihood = log_softmax(logits / np.exp(log_temperature), axis=1)[rows, labels].sum()
-        return 0.5 * (log_temperature / PRIOR) ** 2 - likelihood
+        chances = log_softmax(logits / np.exp(log_temperature), axis=1).max(axis=1)
+        wrong = np.log(np.maximum(-np.expm1(chances), 1e-12))  # log(1 - p)
+        return 0.5 * (log_temperature / PRIOR) ** 2 - np.where(hits, chances, wrong).sum()
 
     return float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))
 

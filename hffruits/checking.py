@@ -114,6 +114,24 @@ def check_pictures(
     return Checked(parts, skipped)
 
 
+def list_pictures(raw: RawRows, *, exclude: str | Path | None = None) -> dict[str, Part]:
+    """The rows with a label, none looked at: for what reads each picture itself.
+
+    Every row stands alone, and its record is empty.
+    """
+    splits = _with_own_names(raw.splits)
+    if exclude is not None:
+        splits = _exclude(splits, Path(exclude))
+    parts = {}
+    for split, rows in splits.items():
+        labelled = [i for i, label in enumerate(rows["label"]) if label]
+        if len(labelled) < len(rows):
+            logger.warning("%s: %d rows without a label", split, len(rows) - len(labelled))
+            rows = rows.select(labelled)
+        parts[split] = Part(rows, np.zeros(len(rows)), np.arange(len(rows)))
+    return parts
+
+
 def _with_own_names(splits: dict[str, Dataset]) -> dict[str, Dataset]:
     """Rows whose `path` no other one has: what names a row in a list must mean that row."""
     seen: Counter[str] = Counter()

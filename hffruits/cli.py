@@ -181,6 +181,9 @@ _MODEL = "folder that training wrote, or Hub id"
 
 def run_evaluate(argv: list[str]) -> None:
     """Measure a trained model: figures with intervals, and a page to look at."""
+    launching = importlib.import_module("hffruits.launching")
+    if count := launching.missing_processes():
+        sys.exit(launching.start_processes(count, ["evaluate", *argv]))
     config = importlib.import_module("hffruits.config")
     parser = config.data_parser("evaluate", run_evaluate.__doc__, model=_MODEL)
     parser.add_argument("--output_dir", type=Path, default=Path("evaluation"), help="[%(default)s]")

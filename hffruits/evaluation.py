@@ -13,11 +13,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import PartialState
 
 from hffruits import __version__
 from hffruits.calibrate import calibrate
-from hffruits.config import DataArguments, FruitTrainingArguments
+from hffruits.config import (
+    DataArguments,
+    FruitTrainingArguments,
+    cores_per_process,
+    launcher_took_threads,
+)
 from hffruits.data import FruitDatasets
 from hffruits.distributed import on_main_process
 from hffruits.errors import InputError
@@ -59,6 +65,8 @@ def evaluate(
     """
     data_args = data_of_run(model, data_args)
     data_args.source.check_outside(output_dir)
+    if launcher_took_threads():
+        torch.set_num_threads(cores_per_process())
     fruits = FruitClassifier.from_pretrained(model, tta=tta)
     photos = on_main_process(lambda: choose_photos(data_args, fruits.labels, split))
     options = {"batch_size": batch_size, "max_pixels": data_args.max_image_pixels}
@@ -72,8 +80,9 @@ def evaluate(
     if unknown_dir is not None:
         samples = unknown_samples(unknown_dir)
         unknown[unknown_dir.name] = answer_samples(fruits, samples, **options)
+        if not len(unknown[unknown_dir.name]):
+            raise InputError(f"{unknown_dir}: none of its photos can be read. Check them.")
     measured = measure(known, fruits) | {
-        "skipped": [*photos.skipped, *outcomes.skipped],
         "images_per_second": round(len(outcomes) / seconds, 2),
     }
     measured["unknown"] = {
@@ -131,11 +140,18 @@ def data_of_run(model: str | Path, data_args: DataArguments) -> DataArguments:
         if not recorded:
             raise InputError(f"{model}: doesn't say what it was trained on. Name a data folder.")
         data_args = own
-    elif not recorded or named != (own.data_dir or own.dataset_name) or data_args.split_lists:
+    elif not recorded or not _same_data(data_args, own) or data_args.split_lists:
         return data_args
     if (lists / "train.txt").is_file() and not data_args.streaming:
         return dataclasses.replace(data_args, split_lists=str(lists))
     return data_args
+
+
+def _same_data(one: DataArguments, other: DataArguments) -> bool:
+    if one.data_dir and other.data_dir:
+        first, second = (Path(data.data_dir).expanduser().resolve() for data in (one, other))
+        return first == second
+    return one.dataset_name is not None and one.dataset_name == other.dataset_name
 
 
 # ---- at the end of training ----

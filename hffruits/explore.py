@@ -7,6 +7,7 @@ import shlex
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from hffruits.checking import Checked, check_pictures, join_parts
 from hffruits.config import DataArguments
 from hffruits.errors import InputError
 from hffruits.features import embed_pictures
+from hffruits.folders import SPLIT_NAMES
 from hffruits.images import open_small
 from hffruits.inputs import open_source
 from hffruits.label_errors import Suspects, find_label_errors, find_outliers, map_features
@@ -68,6 +70,8 @@ def explore(
         if made:
             output_dir.rmdir()
         raise
+    in_order = {split: checked.parts[split] for split in SPLIT_NAMES if split in checked.parts}
+    checked = replace(checked, parts=in_order)
     part = join_parts(list(checked.parts.values()))
     labels = np.array(part.rows["label"][:])
     names = sorted(set(labels.tolist()))

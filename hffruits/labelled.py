@@ -13,7 +13,7 @@ from accelerate import PartialState
 from datasets import Dataset
 from PIL import Image
 
-from hffruits.checking import check_pictures
+from hffruits.checking import list_pictures
 from hffruits.config import DataArguments
 from hffruits.errors import InputError
 from hffruits.folders import SPLIT_NAMES
@@ -37,7 +37,6 @@ class Photos:
     rows: Dataset  # or an iterable of the same rows
     labels: list[int] | None  # of the rows; None for a stream
     ids: dict[str, int]
-    skipped: tuple[str, ...]  # what the scan left out
 
     @property
     def total(self) -> int | None:
@@ -63,15 +62,8 @@ def choose_photos(data_args: DataArguments, labels: list[str], split: str | None
     raw = open_source(data_args.source)
     if data_args.streaming:
         chosen = _choose_split(list(raw.splits), split)
-        return Photos(chosen, raw.splits[chosen], None, ids, ())
-    checked = check_pictures(
-        raw,
-        name=data_args.source.name,
-        exclude=data_args.exclude,
-        max_bad_fraction=1.0,
-        max_pixels=data_args.max_image_pixels,
-    )
-    parts = checked.parts
+        return Photos(chosen, raw.splits[chosen], None, ids)
+    parts = list_pictures(raw, exclude=data_args.exclude)
     if data_args.split_lists:
         parts = choose_splits(dict(parts), {}, lists_dir=Path(data_args.split_lists))
     chosen = _choose_split(list(parts), split)
@@ -89,9 +81,8 @@ def choose_photos(data_args: DataArguments, labels: list[str], split: str | None
             "%d classes that the model doesn't have count as unknown objects: %s",
             *(len(missing), ", ".join(missing[:5])),
         )
-    skipped = tuple(f"{bad.path}: {bad.reason}" for bad in checked.skipped)
     name = "all" if list(parts) == ["train"] and split is None else chosen
-    return Photos(name, rows, found, ids, skipped)
+    return Photos(name, rows, found, ids)
 
 
 def _choose_split(found: list[str], asked: str | None) -> str:

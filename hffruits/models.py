@@ -107,8 +107,9 @@ def build_model(
             use_safetensors=True,
             output_loading_info=True,
         )
-    # a timm checkpoint's own label names would be saved in place of ours
-    vars(model.config).pop("label_names", None)
+    # what a checkpoint says of its own classes would be saved as if it held for ours
+    for own in ("label_names", "calibration", "reject_below", "coarse_labels"):
+        vars(model.config).pop(own, None)
     _check_backbone(name_or_path, model, info)
     if old_labels != head["id2label"]:
         _reset_head(model)

@@ -93,8 +93,8 @@ def train(
         model = merge_lora(model)
     if PartialState().is_main_process:
         save_model(model, prepared.processor, run.folder)
-        calibrate_artifact(run.folder, datasets, args, max_pixels=data_args.max_image_pixels)
-    PartialState().wait_for_everyone()
+    max_pixels = data_args.max_image_pixels
+    on_main_process(lambda: calibrate_artifact(run.folder, datasets, args, max_pixels=max_pixels))
 
     evaluated = evaluate_artifact(
         run.folder,
