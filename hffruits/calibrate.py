@@ -6,7 +6,6 @@ weights of its head, the threshold into its config, the prototypes beside its we
 
 import logging
 from collections.abc import Iterable
-from itertools import islice
 
 import torch
 
@@ -31,26 +30,36 @@ def calibrate(
 ) -> None:
     """Change the classifier, its model and its config by some of the pictures.
 
-    Of `train`, `unknowns.PICTURES` of each class are enough. `held_out` must not have been trained
-    on; `reject_rate` is the share of them that would be refused as unknown, 0 refuses nothing. One
-    process does this, and saves the model.
+    Of `train`, `unknowns.PICTURES` of each class are enough; of `held_out`, which must not have
+    been trained on, `HELD_OUT`. `reject_rate` is the share of them that would be refused as
+    unknown, 0 refuses nothing. One process does this, and saves the model.
     """
-    options = {"batch_size": batch_size, "max_pixels": max_pixels, "description": "Calibrating"}
-    logits, features, labels = collect_answers(fruits, islice(held_out, HELD_OUT), **options)
+    options = {"batch_size": batch_size, "max_pixels": max_pixels}
+    logits, features, labels = collect_answers(
+        fruits, held_out, description="Calibrating", **options
+    )
+    config, before = fruits.model.config, temperature_of(fruits)  # not 1 if it was calibrated
+    config.reject_below = None
+    if not logits.isfinite().all():
+        logger.warning("the model's answers are not numbers: it stays as it is. Train it anew")
+        return
     temperature = fit_temperature(logits.numpy(), labels)
     if not _divide_logits(fruits, temperature):
-        logger.warning("the scores stay uncalibrated: this head's last layer is not linear")
+        logger.warning("the scores stay uncalibrated: this net's logits are not those of its head")
         temperature = 1.0
-    config, before = fruits.model.config, temperature_of(fruits)  # not 1 if it was calibrated
     config.calibration = {"temperature": before * temperature, "images": len(labels)}
-    config.reject_below = None
-    if reject_rate:
-        options["description"] = "Finding prototypes"
-        known = collect_answers(fruits, train, **options)
-        fruits.prototypes = find_prototypes(known[1].numpy(), known[2])
-        fruits.reject_below = choose_threshold(fruits.familiarity(features), reject_rate)
-        config.reject_below = fruits.reject_below
-        config.calibration["reject_rate"] = reject_rate
+    if not reject_rate:
+        return
+    _, known, classes = collect_answers(
+        fruits, train, description="Finding prototypes", keep_logits=False, **options
+    )
+    if missing := len(fruits.labels) - len(set(classes.tolist())):
+        logger.warning("nothing is refused as unknown: no photos at hand of %d classes", missing)
+        return
+    fruits.prototypes = find_prototypes(known.numpy(), classes)
+    fruits.reject_below = choose_threshold(fruits.familiarity(features), reject_rate)
+    config.reject_below = fruits.reject_below
+    config.calibration["reject_rate"] = reject_rate
 
 
 def _divide_logits(fruits: FruitClassifier, temperature: float) -> bool:

@@ -66,8 +66,10 @@ answers with one of its classes whatever the picture shows, a shoe included.
 It answers with one of its classes whatever the picture shows, a shoe included.
 {%- endif %}
 
+{% if final.temperature != 1 -%}
 Its scores are calibrated: the validation images chose a temperature of \
 {{ "%.2f" | format(final.temperature) }}, which is in the weights already.
+{%- endif %}
 """
 
 

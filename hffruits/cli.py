@@ -8,7 +8,9 @@ import os
 import shlex
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from hffruits import __version__
 from hffruits.errors import InputError
@@ -199,13 +201,14 @@ def run_evaluate(argv: list[str]) -> None:
     )
     parser.add_argument("--batch_size", type=int, default=32, help="photos a step [%(default)s]")
     data, args = config.parse_data_arguments(parser, argv)
+    _refuse_training_flags(data)
     evaluation = importlib.import_module("hffruits.evaluation")
     record = evaluation.evaluate(
         args.model,
         data,
         output_dir=args.output_dir,
         split=args.split,
-        tta=tuple(filter(None, args.tta.split(","))),
+        tta=tuple(filter(None, (name.strip() for name in args.tta.split(",")))),
         unknown_dir=args.unknown_dir,
         robustness=args.robustness,
         batch_size=args.batch_size,
@@ -213,6 +216,13 @@ def run_evaluate(argv: list[str]) -> None:
     if _is_main_process():
         print(importlib.import_module("hffruits.summary").format_evaluation(record))
         print(f"Open      {args.output_dir / 'report.html'}")
+
+
+def _refuse_training_flags(data: Any) -> None:
+    for option in fields(data):
+        known = option.name in ("augment", "cache", "cache_size", "coarse_labels", "split_by")
+        if known and getattr(data, option.name) != option.default:
+            raise InputError(f"{option.name}: acts in training alone. Leave it out.")
 
 
 def run_compare(argv: list[str]) -> None:
@@ -223,6 +233,7 @@ def run_compare(argv: list[str]) -> None:
     parser.add_argument("--split", help="train, validation or test [as `hffruits evaluate`]")
     parser.add_argument("--batch_size", type=int, default=32, help="photos a step [%(default)s]")
     data, args = config.parse_data_arguments(parser, argv)
+    _refuse_training_flags(data)
     record = importlib.import_module("hffruits.compare").compare(
         args.model_a,
         args.model_b,

@@ -1,6 +1,6 @@
 """Two models on the same photos: which is better, by how much, and whether that may be chance."""
 
-import json
+import logging
 import shlex
 import time
 from dataclasses import dataclass
@@ -16,7 +16,14 @@ from hffruits import __version__
 from hffruits.config import DataArguments
 from hffruits.distributed import on_main_process
 from hffruits.errors import InputError
-from hffruits.evaluation import data_of_run
+from hffruits.evaluation import (
+    check_output_dir,
+    data_of_run,
+    is_same_data,
+    open_classifier,
+    read_record,
+    write_json,
+)
 from hffruits.labelled import Photos, choose_photos
 from hffruits.models import coarse_ids
 from hffruits.outcomes import Outcomes, answer_samples, split_unknown
@@ -25,6 +32,7 @@ from hffruits.predict import FruitClassifier
 from hffruits.report import METRICS, THUMB, Opener
 from hffruits.tally import LEVEL, Tally, draw_counts, figures, percentiles
 
+logger = logging.getLogger(__name__)
 GALLERY = 18
 
 
@@ -71,9 +79,10 @@ def compare(
     are taken. Raises `InputError` for models that don't have the same classes, and for anything
     wrong with the data.
     """
-    data_args = data_of_run(model_b, data_args)
-    data_args.source.check_outside(output_dir)
-    models = [FruitClassifier.from_pretrained(model) for model in (model_a, model_b)]
+    own = data_of_run(model_b, data_args)
+    data_args = own.data_args
+    check_output_dir(data_args, output_dir)
+    models = [open_classifier(model) for model in (model_a, model_b)]
     labels = models[0].labels
     if set(labels) != set(models[1].labels):
         extra = sorted(set(labels) ^ set(models[1].labels))
@@ -83,7 +92,9 @@ def compare(
         )
     answers, seconds = [], []
     for fruits in models:
-        photos = on_main_process(lambda own=fruits.labels: choose_photos(data_args, own, split))
+        photos = on_main_process(
+            lambda names=fruits.labels: choose_photos(data_args, names, split, held_out_by=own.seed)
+        )
         started = time.monotonic()
         options = {"batch_size": batch_size, "max_pixels": data_args.max_image_pixels}
         outcomes = answer_samples(fruits, photos.samples(), total=photos.total, **options)
@@ -95,7 +106,9 @@ def compare(
     if not len(a):
         raise InputError(f"{data_args.source.name}: none of its photos can be read. Check them.")
     words = [str(model_a), str(model_b), *data_args.words, "--output_dir", str(output_dir)]
+    words += ["--streaming"] if data_args.streaming else []
     words += ["--split", split] if split else []
+    warn_of_training_photos(model_a, data_args, a)
     test = McNemar.of(a.hits, b.hits)
     record = {
         "a": str(model_a),
@@ -112,14 +125,25 @@ def compare(
     }
     record["verdict"] = verdict(record)
     if PartialState().is_main_process:
-        try:
-            output_dir.mkdir(parents=True, exist_ok=True)
-            text = json.dumps(record, indent=2) + "\n"
-            (output_dir / "compare.json").write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise InputError(f"{output_dir}: can't be written ({error.strerror}).") from error
+        write_json(output_dir / "compare.json", record)
         show(record, models, answers, seconds, photos, output_dir / "compare.html")
     return record
+
+
+def warn_of_training_photos(
+    model: str | Path, data_args: DataArguments, outcomes: Outcomes
+) -> None:
+    """Of photos that this model was trained on, for which its figures are too good."""
+    trained = Path(model).expanduser() / "splits" / "train.txt"
+    recorded = trained.is_file() and read_record(trained.parents[1] / "training_args.json")
+    if not recorded or not is_same_data(data_args, recorded[0], recorded[1]):
+        return
+    seen = set(trained.read_text(encoding="utf-8").split("\n")) & set(outcomes.paths)
+    if seen:
+        logger.warning(
+            "%s was trained on %d of these %d photos: its figures are too good",
+            *(model, len(seen), len(outcomes)),
+        )
 
 
 def _in_order(outcomes: Outcomes, own: list[str], labels: list[str]) -> Outcomes:
@@ -149,8 +173,8 @@ def compare_figures(
     compared = {}
     theirs = figures(second)
     for name, (value,) in figures(first).items():
-        low, high = percentiles(drawn[name])
         own, other = float(value), float(theirs[name][0])
+        low, high = percentiles(drawn[name], other - own)
         row = {"a": own, "b": other, "difference": other - own, "low": low, "high": high}
         compared[name] = row
     return compared

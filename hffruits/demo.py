@@ -14,6 +14,7 @@ from PIL import Image
 
 from hffruits.demo_look import CSS, HEADER, fruit_theme
 from hffruits.drawing import FRUITS, draw_fruit
+from hffruits.errors import InputError
 from hffruits.images import open_rgb
 from hffruits.models import pretrained_produce_folder
 from hffruits.predict import FruitClassifier
@@ -22,6 +23,7 @@ TITLE = "What fruit is this?"
 UNKNOWN = '<div class="unknown"><h2>Not a fruit I know</h2><p>The nearest that I do:</p></div>'
 EXAMPLE_SEED = 70_000  # far from the seeds of the sample set, so that no model has learned these
 ARTIFACT = ("config.json", "model.safetensors", "metrics.json")
+HEAT_SIZE = 448  # pixels
 KEPT_SECONDS = 3600  # how long the server keeps a visitor's picture
 
 
@@ -96,7 +98,12 @@ def build_demo(
         Returns:
             what the model saw, the parts that spoke for its answer in yellow and red.
         """
-        return classifier.explain(_open(picture)).overlay() if picture else None
+        if picture is None:
+            return None
+        try:
+            return classifier.explain(_open(picture)).overlay(HEAT_SIZE)
+        except InputError as error:
+            raise gr.Error(html.escape(str(error)), print_exception=False) from error
 
     with gr.Blocks(
         title=title, analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)

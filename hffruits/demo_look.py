@@ -77,7 +77,8 @@ CSS = """
 
 #answers { gap: 12px; }
 #verdict:not(:has(.unknown)) { display: none; }
-#verdict .unknown { padding: 16px 18px 0; }
+#verdict .unknown { padding: 18px 20px; border-radius: 20px; }
+#verdict .unknown { background: var(--block-background-fill); }
 #verdict h2 { font-size: 34px; line-height: 1.1; margin: 0 0 6px; }
 #answers:has(.unknown) #answer h2 { display: none; }
 #answers:not(:has(.confidence-set)) #look { display: none; }

@@ -5,10 +5,11 @@ calls these functions; each picture counts once, and only the main process write
 """
 
 import csv
-import dataclasses
 import json
+import logging
 import shlex
 import time
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import torch
 from accelerate import PartialState
 
 from hffruits import __version__
-from hffruits.calibrate import calibrate
+from hffruits.calibrate import HELD_OUT, calibrate
 from hffruits.config import (
     DataArguments,
     FruitTrainingArguments,
@@ -29,6 +30,7 @@ from hffruits.distributed import on_main_process
 from hffruits.errors import InputError
 from hffruits.labelled import (
     choose_photos,
+    draw_samples,
     picture_opener,
     samples_of_split,
     some_of_each_class,
@@ -39,9 +41,12 @@ from hffruits.models import save_model
 from hffruits.outcomes import UNKNOWN, Outcomes, answer_samples, split_unknown
 from hffruits.predict import FruitClassifier
 from hffruits.report import write_report
-from hffruits.robustness import measure_robustness
+from hffruits.robustness import PICTURES, measure_robustness
 from hffruits.stream_data import FruitStreams, StreamSplit
-from hffruits.unknowns import save_prototypes
+from hffruits.unknowns import PER_CLASS, save_prototypes
+from hffruits.unknowns import PICTURES as PICTURES_A_CLASS
+
+logger = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -63,34 +68,45 @@ def evaluate(
     have, and those in `unknown_dir`, count as unknown objects. Raises `InputError` for anything
     wrong with model, data or names.
     """
-    data_args = data_of_run(model, data_args)
-    data_args.source.check_outside(output_dir)
-    if launcher_took_threads():
-        torch.set_num_threads(cores_per_process())
-    fruits = FruitClassifier.from_pretrained(model, tta=tta)
-    photos = on_main_process(lambda: choose_photos(data_args, fruits.labels, split))
+    own = data_of_run(model, data_args)
+    data_args = own.data_args
+    check_output_dir(data_args, output_dir)
+    if robustness and data_args.streaming:
+        raise InputError("robustness: needs photos at hand. Leave it out, or don't stream.")
+    strange = unknown_samples(unknown_dir) if unknown_dir else []
+    fruits = open_classifier(model, tta=tta)
     options = {"batch_size": batch_size, "max_pixels": data_args.max_image_pixels}
+    photos = on_main_process(
+        lambda: choose_photos(data_args, fruits.labels, split, held_out_by=own.seed)
+    )
     started = time.monotonic()
     outcomes = answer_samples(fruits, photos.samples(), total=photos.total, **options)
     seconds = time.monotonic() - started
-    known, strange = split_unknown(outcomes)
+    known, others = split_unknown(outcomes)
     if not len(known):
-        raise InputError(f"{data_args.source.name}: none of its photos can be read. Check them.")
-    unknown = {"other classes": strange} if len(strange) else {}
+        raise InputError(
+            f"{data_args.source.name}: no photo of a class that the model has can be read. Check "
+            "the photos and the names of their classes."
+        )
+    unknown = {"other classes": others} if len(others) else {}
     if unknown_dir is not None:
-        samples = unknown_samples(unknown_dir)
-        unknown[unknown_dir.name] = answer_samples(fruits, samples, **options)
-        if not len(unknown[unknown_dir.name]):
+        name = unknown_dir.resolve().name
+        unknown[name] = answer_samples(fruits, strange, **options)
+        if not len(unknown[name]):
             raise InputError(f"{unknown_dir}: none of its photos can be read. Check them.")
-    measured = measure(known, fruits) | {
-        "images_per_second": round(len(outcomes) / seconds, 2),
-    }
+    if unknown and fruits.prototypes is None:
+        logger.warning("unknown objects are not measured: this model refuses nothing")
+        unknown = {}
+    measured = measure(known, fruits)
+    measured["images_per_second"] = round(len(outcomes) / seconds, 2)
     measured["unknown"] = {
         name: measure_unknown(known, some, fruits) for name, some in unknown.items()
     }
     if robustness:
-        measured["robustness"] = measure_robustness(fruits, list(photos.samples()), **options)
+        some = list(photos.draw(PICTURES).samples())
+        measured["robustness"] = measure_robustness(fruits, some, **options)
     words = [str(model), *data_args.words, "--output_dir", str(output_dir)]
+    words += ["--streaming"] if data_args.streaming else []
     words += ["--split", split] if split else []
     words += ["--tta", ",".join(tta)] if tta else []
     words += ["--unknown_dir", str(unknown_dir)] if unknown_dir else []
@@ -101,12 +117,8 @@ def evaluate(
         **measured,
     }
     if PartialState().is_main_process:
-        try:
-            output_dir.mkdir(parents=True, exist_ok=True)
-            write_json(output_dir / "metrics.json", record)
-            write_predictions(outcomes, fruits, output_dir / "predictions.csv")
-        except OSError as error:
-            raise InputError(f"{output_dir}: can't be written ({error.strerror}).") from error
+        write_json(output_dir / "metrics.json", record)
+        write_predictions(outcomes, fruits, output_dir / "predictions.csv")
         write_report(
             output_dir / "report.html",
             fruits,
@@ -120,38 +132,90 @@ def evaluate(
     return record
 
 
-def data_of_run(model: str | Path, data_args: DataArguments) -> DataArguments:
-    """The data arguments, with a run's own data and split where nothing else is said.
+def open_classifier(model: str | Path, *, tta: tuple[str, ...] = ()) -> FruitClassifier:
+    """The model on this process's device, with all of its threads."""
+    device = PartialState().device
+    if device.type == "cpu" and launcher_took_threads():
+        torch.set_num_threads(cores_per_process())
+    return FruitClassifier.from_pretrained(model, device=device, tta=tta)
 
-    The run's lists also hold where its data folder is named: what it was trained on must not count.
+
+def check_output_dir(data_args: DataArguments, output_dir: Path) -> None:
+    """Make it. Raises `InputError` where that can't be, or where it lies in the data."""
+    data_args.source.check_outside(output_dir)
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        (output_dir / ".writable").touch()
+        (output_dir / ".writable").unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"{output_dir}: can't be written ({error.strerror}).") from error
+
+
+# ---- the run's own data ----
+
+
+@dataclass(frozen=True)
+class RunData:
+    """What is to be measured on; `seed` is the one by which a run held out rows of a stream."""
+
+    data_args: DataArguments
+    seed: int | None = None
+
+
+def data_of_run(model: str | Path, data_args: DataArguments) -> RunData:
+    """The data named, or else the run's own; of that always what the run held out.
+
+    What it was trained on must not count, also where its data folder is named. Raises `InputError`
+    for a model without data of its own where none is named.
     """
-    file = Path(model) / "training_args.json"
-    recorded = json.loads(file.read_text(encoding="utf-8"))["data"] if file.is_file() else {}
-    own = DataArguments(
-        **{
-            f.name: recorded[f.name]
-            for f in dataclasses.fields(DataArguments)
-            if f.name in recorded
-        }
-    )
-    lists = Path(model) / "splits"
-    named = data_args.data_dir or data_args.dataset_name
-    if not named:
-        if not recorded:
+    folder = Path(model).expanduser()
+    recorded = read_record(folder / "training_args.json")
+    named = bool(data_args.data_dir or data_args.dataset_name)
+    if not recorded:
+        if not named:
             raise InputError(f"{model}: doesn't say what it was trained on. Name a data folder.")
-        data_args = own
-    elif not recorded or not _same_data(data_args, own) or data_args.split_lists:
-        return data_args
-    if (lists / "train.txt").is_file() and not data_args.streaming:
-        return dataclasses.replace(data_args, split_lists=str(lists))
-    return data_args
+        return RunData(data_args)
+    own, path, seed = recorded
+    if named and not is_same_data(data_args, own, path):
+        return RunData(data_args)
+    given = {
+        f.name: getattr(data_args, f.name)
+        for f in fields(DataArguments)
+        if getattr(data_args, f.name) != f.default
+    }
+    merged = replace(own, **({"data_dir": path} if path else {}) | given)
+    if merged.streaming != own.streaming:
+        flag = "--streaming" if own.streaming else "no --streaming"
+        raise InputError(f"{model}: was trained with {flag}. Measure it so, too.")
+    if merged.streaming:
+        return RunData(merged, seed)
+    lists = folder / "splits"
+    if not data_args.split_lists and (lists / "train.txt").is_file():
+        merged = replace(merged, split_lists=str(lists), exclude=data_args.exclude)
+    return RunData(merged)
 
 
-def _same_data(one: DataArguments, other: DataArguments) -> bool:
-    if one.data_dir and other.data_dir:
-        first, second = (Path(data.data_dir).expanduser().resolve() for data in (one, other))
-        return first == second
-    return one.dataset_name is not None and one.dataset_name == other.dataset_name
+def read_record(file: Path) -> tuple[DataArguments, str | None, int] | None:
+    """Data, its absolute folder and seed of a run, out of its `training_args.json`; None without.
+
+    Raises `InputError` for a file that training has not written.
+    """
+    try:
+        recorded = json.loads(file.read_text(encoding="utf-8"))
+        names = {f.name for f in fields(DataArguments)} & set(recorded["data"])
+        own = DataArguments(**{name: recorded["data"][name] for name in names})
+        return own, recorded.get("data_path"), int(recorded["training"]["seed"])
+    except OSError:
+        return None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{file}: not as training wrote it. Name the data, or mend it.") from error
+
+
+def is_same_data(named: DataArguments, own: DataArguments, path: str | None) -> bool:
+    """Whether the data named is a run's own, whose folder was at `path`."""
+    if named.data_dir and own.data_dir:
+        return Path(named.data_dir).expanduser().resolve() == Path(path or own.data_dir).resolve()
+    return named.dataset_name is not None and named.dataset_name == own.dataset_name
 
 
 # ---- at the end of training ----
@@ -166,10 +230,11 @@ def calibrate_artifact(
 ) -> None:
     """Have the saved model's scores mean what they say; one process does this."""
     fruits = FruitClassifier.from_pretrained(folder, device=args.device)
+    per_class = max(PER_CLASS, min(PICTURES_A_CLASS, HELD_OUT // len(fruits.labels)))
     calibrate(
         fruits,
-        some_of_each_class(datasets["train"]),
-        samples_of_split(datasets["validation"], alone=True),
+        some_of_each_class(datasets["train"], per_class),
+        draw_samples(datasets["validation"], HELD_OUT),
         reject_rate=args.reject_rate,
         batch_size=args.per_device_eval_batch_size,
         max_pixels=max_pixels,
@@ -198,9 +263,7 @@ def evaluate_artifact(
         "max_pixels": data_args.max_image_pixels,
     }
     results = {}
-    for split in ("validation", "test"):
-        if split not in datasets:
-            continue
+    for split in (name for name in ("validation", "test") if name in datasets):
         rows, started = datasets[split], time.monotonic()
         outcomes = answer_samples(fruits, samples_of_split(rows), total=len(rows), **options)
         seconds = time.monotonic() - started
@@ -266,5 +329,7 @@ def write_json(file: Path, content: object) -> None:
 
 def log_of(model: str | Path) -> list[dict[str, Any]]:
     """How training went, where the model's folder tells."""
-    file = Path(model) / "log_history.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
+    try:
+        return json.loads((Path(model).expanduser() / "log_history.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return []

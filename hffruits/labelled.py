@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,15 @@ from hffruits.errors import InputError
 from hffruits.folders import SPLIT_NAMES
 from hffruits.images import list_images, open_rgb
 from hffruits.inputs import open_source
-from hffruits.outcomes import UNKNOWN, Outcomes, Sample, samples_of
+from hffruits.outcomes import UNKNOWN, Outcomes, Sample, samples_of, source_of
 from hffruits.report import Opener
 from hffruits.splits import choose_splits
-from hffruits.stream_data import StreamSplit
-from hffruits.unknowns import PICTURES
+from hffruits.stream_data import StreamSplit, load_streams
+from hffruits.streaming import StreamIndex, share_of
 
 logger = logging.getLogger(__name__)
 SEARCHED = 20_000  # rows of a stream in which some of each class are looked for
+UNSPLIT = StreamIndex(seed=0, holdout={}, shards={}, counts={})
 
 
 @dataclass(frozen=True)
@@ -34,55 +35,90 @@ class Photos:
     """What a model is measured on."""
 
     split: str  # or "all"
-    rows: Dataset  # or an iterable of the same rows
+    rows: Dataset | StreamSplit
     labels: list[int] | None  # of the rows; None for a stream
     ids: dict[str, int]
-
-    @property
-    def total(self) -> int | None:
-        return None if self.labels is None else len(self.labels)
+    total: int | None  # None for a stream that was not counted
 
     def samples(self) -> Iterator[Sample]:
         """Those of this process."""
         state = PartialState()
-        if self.labels is not None:
-            share = {"rank": state.process_index, "world_size": state.num_processes}
-            return samples_of(self.rows, self.labels, **share)
-        rows = islice(self.rows, state.process_index, None, state.num_processes)
-        return (sample_of(row, self.ids) for row in rows if row["label"])
+        share = {"rank": state.process_index, "world_size": state.num_processes}
+        if isinstance(self.rows, StreamSplit):
+            return (sample_of(row, self.ids) for row in self.rows.read(**share))
+        return samples_of(self.rows, self.labels, **share)
 
     def opener(self, outcomes: Outcomes) -> Opener | None:
         """Pictures by the row of their outcome; None for a stream, where they are gone."""
         return None if self.labels is None else picture_opener(self.rows, outcomes)
 
+    def draw(self, count: int) -> "Photos":
+        """Some of those that the model has the classes of, drawn; not of a stream."""
+        assert self.labels is not None
+        known = np.flatnonzero(np.array(self.labels) != UNKNOWN)
+        rows = np.sort(np.random.default_rng(0).permutation(known)[:count]).tolist()
+        labels = [self.labels[row] for row in rows]
+        return replace(self, rows=self.rows.select(rows), labels=labels, total=len(rows))
 
-def choose_photos(data_args: DataArguments, labels: list[str], split: str | None) -> Photos:
-    """The rows of the split asked for, or of the one that tells the most."""
+
+def choose_photos(
+    data_args: DataArguments,
+    labels: list[str],
+    split: str | None,
+    *,
+    held_out_by: int | None = None,
+) -> Photos:
+    """The rows of the split asked for, or of the one that tells the most.
+
+    `held_out_by` is the seed with which a run held out rows of a stream. Raises `InputError` for
+    data that can't be used, and where the model has none of its classes.
+    """
     ids = {name: index for index, name in enumerate(labels)}
-    raw = open_source(data_args.source)
     if data_args.streaming:
-        chosen = _choose_split(list(raw.splits), split)
-        return Photos(chosen, raw.splits[chosen], None, ids)
-    parts = list_pictures(raw, exclude=data_args.exclude)
+        return _choose_stream(data_args, ids, split, held_out_by)
+    parts = list_pictures(open_source(data_args.source), exclude=data_args.exclude)
     if data_args.split_lists:
         parts = choose_splits(dict(parts), {}, lists_dir=Path(data_args.split_lists))
     chosen = _choose_split(list(parts), split)
     rows = parts[chosen].rows
-    found = [ids.get(label, UNKNOWN) for label in rows["label"]]
+    names = rows["label"][:]
+    found = [ids.get(label, UNKNOWN) for label in names]
     if set(found) <= {UNKNOWN}:
-        names = sorted(set(rows["label"]))
-        raise InputError(
-            f"{data_args.source.name}: the model has none of its classes ({', '.join(names[:3])}, "
-            f"...). It has {', '.join(labels[:3])}, ... Name the folders so."
-        )
-    missing = sorted({label for label in rows["label"] if label not in ids})
-    if missing:
+        raise foreign_classes(data_args, sorted(set(names)), labels)
+    if missing := sorted(set(names) - set(ids)):
         logger.warning(
             "%d classes that the model doesn't have count as unknown objects: %s",
             *(len(missing), ", ".join(missing[:5])),
         )
     name = "all" if list(parts) == ["train"] and split is None else chosen
-    return Photos(name, rows, found, ids)
+    return Photos(name, rows, found, ids, len(found))
+
+
+def _choose_stream(
+    data_args: DataArguments, ids: dict[str, int], split: str | None, seed: int | None
+) -> Photos:
+    if seed is None:
+        streams = open_source(data_args.source).splits
+        chosen = _choose_split(list(streams), split)
+        rows = StreamSplit(streams[chosen], UNSPLIT, "train", tuple(ids))
+        name = "all" if list(streams) == ["train"] and split is None else chosen
+        return Photos(name, rows, None, ids, None)
+    held_out = load_streams(
+        data_args.source,
+        validation_fraction=data_args.validation_fraction,
+        test_fraction=data_args.test_fraction,
+        seed=seed,
+    )
+    chosen = _choose_split(list(held_out), split)
+    return Photos(chosen, held_out[chosen], None, ids, len(held_out[chosen]))
+
+
+def foreign_classes(data_args: DataArguments, names: list[str], labels: list[str]) -> InputError:
+    found = ", ".join(names[:3])
+    return InputError(
+        f"{data_args.source.name}: the model has none of its classes ({found}, ...). "
+        f"It has {', '.join(labels[:3])}, ... Name the folders so."
+    )
 
 
 def _choose_split(found: list[str], asked: str | None) -> str:
@@ -95,9 +131,7 @@ def _choose_split(found: list[str], asked: str | None) -> str:
 
 def sample_of(row: dict[str, Any], ids: dict[str, int]) -> Sample:
     """An undecoded row, whose label is text, as a sample."""
-    image = row["image"] or {}
-    source = image.get("bytes") or (Path(image["path"]) if image.get("path") else b"")
-    return Sample(row["path"], source, ids.get(row["label"], UNKNOWN))
+    return Sample(row["path"], source_of(row["image"]), ids.get(row["label"], UNKNOWN))
 
 
 def samples_of_split(rows: Dataset | StreamSplit, *, alone: bool = False) -> Iterator[Sample]:
@@ -110,34 +144,55 @@ def samples_of_split(rows: Dataset | StreamSplit, *, alone: bool = False) -> Ite
     return (sample_of(row, ids) for row in rows.read(rank, world_size))
 
 
-def some_of_each_class(rows: Dataset | StreamSplit) -> Iterator[Sample]:
-    """`unknowns.PICTURES` of each class, for one process to read."""
+def draw_samples(rows: Dataset | StreamSplit, count: int) -> Iterator[Sample]:
+    """About `count` samples of a split, drawn from all of it, for one process to read."""
+    if isinstance(rows, StreamSplit):
+        wanted = count / max(1, len(rows))
+        samples = samples_of_split(rows, alone=True)
+        return (sample for sample in samples if share_of(sample.path, "drawn") < wanted)
+    drawn = np.random.default_rng(0).permutation(len(rows))[:count]
+    return samples_of(rows.select(np.sort(drawn)))
+
+
+def some_of_each_class(rows: Dataset | StreamSplit, count: int) -> Iterator[Sample]:
+    """Up to `count` samples of each class, for one process to read.
+
+    Of a stream, those among the first rows of every shard.
+    """
     taken: Counter[int] = Counter()
     if isinstance(rows, StreamSplit):
-        for sample in islice(samples_of_split(rows, alone=True), SEARCHED):
-            taken[sample.label] += 1
-            if taken[sample.label] <= PICTURES:
-                yield sample
+        ids = {name: index for index, name in enumerate(rows.names)}
+        shards = rows.stream.num_shards
+        for shard in range(shards):
+            own = rows.read(shard, shards)
+            for row in islice(own, -(-SEARCHED // shards)):
+                sample = sample_of(row, ids)
+                taken[sample.label] += 1
+                if taken[sample.label] <= count:
+                    yield sample
         return
     labels = rows.with_format(None)["label"][:]
     chosen = []
     for number in np.random.default_rng(0).permutation(len(labels)).tolist():
         taken[labels[number]] += 1
-        if taken[labels[number]] <= PICTURES:
+        if taken[labels[number]] <= count:
             chosen.append(number)
     yield from samples_of(rows.select(sorted(chosen)))
 
 
-def unknown_samples(folder: Path) -> Iterator[Sample]:
-    """Every picture in a folder, as something that the model doesn't have."""
+def unknown_samples(folder: Path) -> list[Sample]:
+    """Every picture in a folder, as something that the model doesn't have; this process's share.
+
+    Raises `InputError` for a folder without pictures.
+    """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder. Name one with photos of other things.")
     files = list_images(folder)
     if not files:
         raise InputError(f"{folder}: no image files. Name a folder with photos of other things.")
     state = PartialState()
-    for file in files[state.process_index :: state.num_processes]:
-        yield Sample(str(file), file, UNKNOWN)
+    own = files[state.process_index :: state.num_processes]
+    return [Sample(str(file), file, UNKNOWN) for file in own]
 
 
 def picture_opener(rows: Dataset, outcomes: Outcomes) -> Opener:
@@ -146,9 +201,8 @@ def picture_opener(rows: Dataset, outcomes: Outcomes) -> Opener:
     places = {path: place for place, path in enumerate(raw["path"][:])}
 
     def open_row(row: int) -> Image.Image | None:
-        image = raw[places[outcomes.paths[row]]]["image"]
         try:
-            return open_rgb(image["bytes"] or image["path"])
+            return open_rgb(source_of(raw[places[outcomes.paths[row]]]["image"]))
         except OSError:  # gone since
             return None
 

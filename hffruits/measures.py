@@ -69,18 +69,17 @@ def confused_pairs(outcomes: Outcomes, names: list[str]) -> list[dict[str, Any]]
     confusion = outcomes.tally(len(names), None).confusion
     support = confusion.sum(1)
     np.fill_diagonal(confusion, 0)
-    shares = confusion / np.maximum(support, 1)[:, None]
-    places = np.argsort(-(confusion + shares), axis=None, kind="stable")[:PAIRS]
-    rows, columns = np.unravel_index(places, confusion.shape)
+    rows, columns = np.nonzero(confusion)
+    counts = confusion[rows, columns]
+    shares = counts / np.maximum(support, 1)[rows]
     return [
         {
-            "class": names[row],
-            "taken_for": names[column],
-            "images": int(confusion[row, column]),
-            "share": float(shares[row, column]),
+            "class": names[rows[i]],
+            "taken_for": names[columns[i]],
+            "images": int(counts[i]),
+            "share": float(shares[i]),
         }
-        for row, column in zip(rows, columns, strict=True)
-        if confusion[row, column]
+        for i in np.lexsort((-shares, -counts))[:PAIRS]
     ]
 
 

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -87,6 +87,12 @@ def split_unknown(outcomes: Outcomes) -> tuple[Outcomes, Outcomes]:
     return outcomes.take(own), outcomes.take(~own)
 
 
+def source_of(image: dict[str, Any] | None) -> Path | bytes:
+    """What `open_rgb` takes, of an undecoded `image`; nothing of a row without one."""
+    image = image or {}
+    return image.get("bytes") or (Path(image["path"]) if image.get("path") else b"")
+
+
 def samples_of(
     rows: Dataset, labels: list[int] | None = None, *, rank: int = 0, world_size: int = 1
 ) -> Iterator[Sample]:
@@ -94,7 +100,7 @@ def samples_of(
     raw = rows.with_format(None)
     for number in range(rank, len(raw), world_size):
         row = raw[number]
-        source = row["image"]["bytes"] or Path(row["image"]["path"])
+        source = source_of(row["image"])
         yield Sample(row["path"], source, row["label"] if labels is None else labels[number])
 
 
@@ -172,7 +178,8 @@ def _join(parts: list[Outcomes], skipped: list[str], classes: int) -> Outcomes:
         width = min(RANKED, classes)
         empty = {f.name: np.zeros((0,), np.float32) for f in _ARRAYS}
         empty |= {"labels": np.zeros(0, np.int32), "ranked": np.zeros((0, width), np.int32)}
-        return Outcomes([], **empty | {"scores": np.zeros((0, width))}, skipped=tuple(skipped))
+        empty["scores"] = np.zeros((0, width), np.float32)
+        return Outcomes([], **empty, skipped=tuple(skipped))
     columns = {f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in _ARRAYS}
     paths = [path for part in parts for path in part.paths]
     return Outcomes(paths, **columns, skipped=tuple(skipped))
@@ -193,12 +200,18 @@ def collect_answers(
     samples: Iterable[Sample],
     *,
     description: str,
+    keep_logits: bool = True,
     batch_size: int = 32,
     max_pixels: int = MAX_PIXELS,
 ) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
-    """Logits (n, K), features (n, D) and labels (n,) of this process's samples, to be kept few."""
-    parts: list[Answers] = []
+    """Logits (n, K), features (n, D) and labels (n,) of this process's samples, to be kept few.
+
+    Without `keep_logits` they are (n, 0). Raises `InputError` where no picture can be read.
+    """
+    logits: list[torch.Tensor] = []
+    features: list[torch.Tensor] = []
     labels: list[int] = []
+    places: list[int] = []
 
     def sources() -> Iterator[ImageSource]:
         for sample in samples:
@@ -208,12 +221,10 @@ def collect_answers(
     options = {"batch_size": batch_size, "on_bad": lambda _: None, "max_pixels": max_pixels}
     with tqdm(desc=description, unit="img", leave=False) as bar:
         for answers in fruits.answer(sources(), **options):
-            parts.append(answers)
+            logits.append(answers.logits if keep_logits else answers.logits[:, :0])
+            features.append(answers.features)
+            places += answers.places
             bar.update(len(answers.places))
-    if not parts:
+    if not places:
         raise InputError("none of the pictures can be read any more. Check the data.")
-    places = [place for part in parts for place in part.places]
-    logits, features = (
-        torch.cat(rows) for rows in zip(*((p.logits, p.features) for p in parts), strict=True)
-    )
-    return logits, features, np.array(labels)[places]
+    return torch.cat(logits), torch.cat(features), np.array(labels)[places]

@@ -53,9 +53,11 @@ class Explanation:
     picture: Image.Image  # what it saw: cropped and resized
     heat: np.ndarray  # (H, W) in [0, 1], as large
 
-    def overlay(self) -> Image.Image:
-        """The picture with the heat over it."""
-        return overlay(self.picture, self.heat)
+    def overlay(self, size: int | None = None) -> Image.Image:
+        """The picture with the heat over it; `size` is its shorter side in pixels."""
+        scale = size / min(self.picture.size) if size else 1
+        width, height = (round(side * scale) for side in self.picture.size)
+        return overlay(self.picture.resize((width, height)), self.heat)
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,8 @@ class FruitClassifier:
         self.tta = tuple(tta)
         self._views = choose_views(tta)
         self.prototypes = prototypes  # (P, D); without them, everything is taken for known
-        self.reject_below: float = getattr(model.config, "reject_below", None) or -math.inf
+        below = getattr(model.config, "reject_below", None)
+        self.reject_below = -math.inf if below is None else float(below)
         self.input_size = input_size(processor)  # (height, width) in pixels
         self._lock = threading.Lock()  # hooks on the model see every thread's pictures
 
@@ -212,7 +215,8 @@ class FruitClassifier:
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(B, 3, H, W) -> logits (B, K) and features (B, D), on the CPU, in float32."""
         with self._lock:
-            logits, features = logits_and_features(self.model, pixels.to(self.device))
+            pixels = pixels.to(self.device, self.model.dtype)
+            logits, features = logits_and_features(self.model, pixels)
         return logits.float().cpu(), features.float().cpu()
 
     def familiarity(self, features: torch.Tensor) -> np.ndarray:

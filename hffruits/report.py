@@ -238,7 +238,7 @@ def history_shown(log: list[dict[str, Any]], best_epoch: float | None) -> dict[s
 def advice(measured: dict[str, Any], split: str) -> list[str]:
     """Sentences on what to keep in mind."""
     notes = []
-    few = [name for name, own in measured["classes"].items() if own["support"] < FEW]
+    few = [name for name, own in measured["classes"].items() if 0 < own["support"] < FEW]
     if few:
         count = "1 class has" if len(few) == 1 else f"{len(few)} classes have"
         notes.append(f"{count} fewer than {FEW} photos here: their figures say little.")

@@ -13,11 +13,11 @@ from accelerate import PartialState
 from PIL import Image, ImageEnhance, ImageFilter
 
 from hffruits.images import open_rgb
-from hffruits.outcomes import Sample, answer_samples
+from hffruits.outcomes import Outcomes, Sample, answer_samples
 from hffruits.predict import FruitClassifier
 
 SIDE = 512  # pixels of the shorter side, to which larger pictures are shrunk first
-PICTURES = 1000  # drawn where there are more
+PICTURES = 1000  # that are enough
 
 Fault = Callable[[Image.Image, int, np.random.Generator], Image.Image]
 
@@ -54,9 +54,10 @@ def _rotation(image: Image.Image, severity: int, rng: np.random.Generator) -> Im
 
 def _crop(image: Image.Image, severity: int, rng: np.random.Generator) -> Image.Image:
     width, height = (round(side * (0.9, 0.75, 0.6, 0.45, 0.3)[severity]) for side in image.size)
+    width, height = max(1, width), max(1, height)
     left = int(rng.integers(0, image.width - width + 1))
     top = int(rng.integers(0, image.height - height + 1))
-    return image.crop((left, top, left + max(1, width), top + max(1, height)))
+    return image.crop((left, top, left + width, top + height))
 
 
 FAULTS: dict[str, Fault] = {
@@ -74,32 +75,32 @@ SEVERITIES = 5
 def measure_robustness(
     fruits: FruitClassifier, samples: Sequence[Sample], *, batch_size: int, max_pixels: int
 ) -> dict[str, Any]:
-    """Accuracy of clean pictures, of each fault at each severity, and their mean, in [0, 1]."""
-    samples = [sample for sample in samples if sample.label >= 0]
-    if len(samples) > PICTURES:
-        chosen = np.random.default_rng(0).permutation(len(samples))[:PICTURES]
-        samples = [samples[place] for place in sorted(chosen)]
-    total = len(samples) * PartialState().num_processes
-    options = {"batch_size": batch_size, "max_pixels": max_pixels, "total": total}
+    """Accuracy of clean pictures, of each fault at each severity, and their mean, in [0, 1].
 
-    def accuracy(fault: Fault | None, severity: int, name: str) -> float:
+    `samples` are this process's, of classes that the model has.
+    """
+    options = {"batch_size": batch_size, "max_pixels": max_pixels}
+    options["total"] = len(samples) * PartialState().num_processes
+
+    def answer(fault: Fault | None, severity: int, name: str) -> Outcomes:
         spoiled = _spoil(samples, fault, severity, max_pixels)
-        outcomes = answer_samples(fruits, spoiled, description=name, **options)
-        return float(outcomes.hits.mean())
+        return answer_samples(fruits, spoiled, description=name, **options)
+
+    clean = answer(None, 0, "clean")
 
     rows = [
         {
             "name": name,
             "accuracies": [
-                accuracy(fault, severity, f"{name} {severity + 1}/{SEVERITIES}")
-                for severity in range(SEVERITIES)
+                float(answer(fault, i, f"{name} {i + 1}/{SEVERITIES}").hits.mean())
+                for i in range(SEVERITIES)
             ],
         }
         for name, fault in FAULTS.items()
     ]
     return {
-        "images": len(samples),
-        "clean": accuracy(None, 0, "clean"),
+        "images": len(clean),
+        "clean": float(clean.hits.mean()),
         "rows": rows,
         "mean": float(np.mean([row["accuracies"] for row in rows])),
     }

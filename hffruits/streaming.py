@@ -60,12 +60,17 @@ class StreamIndex:
 
 def split_of(path: str, holdout: dict[str, float], seed: int) -> str:
     """The split of a row: `holdout` takes its shares by a hash of the path, train has the rest."""
-    place = _hash(seed, path) / 2**64
+    place = share_of(path, seed)
     for split, fraction in holdout.items():
         if place < fraction:
             return split
         place -= fraction
     return "train"
+
+
+def share_of(path: str, seed: int | str) -> float:
+    """A number in [0, 1) that is a row's own, evenly spread over rows."""
+    return _hash(seed, path) / 2**64
 
 
 def index_stream(

@@ -156,11 +156,17 @@ def start_folder(
         write_lists(datasets, run.lists)
     arguments = {
         "data": dataclasses.asdict(data_args),
+        "data_path": _absolute(data_args.data_dir),
         "model": dataclasses.asdict(model_args),
         # tokens are masked there
         "training": args.to_dict() | {"world_size": args.world_size},
     }
     write_json(run.folder / "training_args.json", arguments)
+
+
+def _absolute(data_dir: str | None) -> str | None:
+    path = Path(data_dir).expanduser() if data_dir else None
+    return str(path.resolve()) if path and path.exists() else None
 
 
 # ---- after training ----

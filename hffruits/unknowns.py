@@ -20,7 +20,7 @@ from hffruits.errors import InputError
 
 FILE = "prototypes.safetensors"
 PER_CLASS = 3
-PICTURES = 30  # of a class that are enough to find them
+PICTURES = 30  # of a class that are enough to find them, less with many classes
 
 
 def find_prototypes(features: np.ndarray, labels: np.ndarray) -> torch.Tensor:
@@ -34,7 +34,8 @@ def find_prototypes(features: np.ndarray, labels: np.ndarray) -> torch.Tensor:
         own = unit[labels == label]
         means = KMeans(min(PER_CLASS, len(own)), n_init=1, random_state=0).fit(own)
         middles.append(means.cluster_centers_)
-    return normalize(torch.from_numpy(np.concatenate(middles)).float(), dim=1)
+    saved = torch.from_numpy(np.concatenate(middles)).half()  # as they will be read back
+    return normalize(saved.float(), dim=1)
 
 
 def familiarity(features: torch.Tensor, prototypes: torch.Tensor) -> torch.Tensor:
@@ -52,9 +53,12 @@ def save_prototypes(prototypes: torch.Tensor, folder: Path) -> None:
 def load_prototypes(file: Path) -> torch.Tensor:
     """What `save_prototypes` wrote, (P, D). Raises `InputError` for another file."""
     try:
-        return normalize(load_file(file)["prototypes"].float(), dim=1)
+        prototypes = load_file(file)["prototypes"].float()
     except (OSError, KeyError, RuntimeError, SafetensorError) as error:
         raise InputError(f"{file}: can't be read ({error}). Save the model anew.") from error
+    if prototypes.ndim != 2 or not len(prototypes) or not prototypes.isfinite().all():
+        raise InputError(f"{file}: holds no prototypes. Save the model anew.")
+    return normalize(prototypes, dim=1)
 
 
 # ---- figures ----

@@ -158,7 +158,7 @@ def test_the_heatmap_is_that_of_the_classifier(
     path = tmp_path / "pear.png"
     draw_fruit("Pear", seed=3).save(path)
     shown = client.predict(gradio_client.handle_file(path), api_name="/explain")
-    expected = FruitClassifier.from_pretrained(trained).explain(path).overlay()
+    expected = FruitClassifier.from_pretrained(trained).explain(path).overlay(448)
     with Image.open(shown if isinstance(shown, str) else shown["path"]) as image:
         assert image.size == expected.size
         off = np.abs(np.asarray(image.convert("RGB"), int) - np.asarray(expected, int))

@@ -1,14 +1,22 @@
 """`hffruits evaluate` and `compare`, end to end, and what training measures of its own model."""
 
 import csv
+import io
 import json
+import math
 import shutil
+import tarfile
+import tracemalloc
+from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 
+import datasets
 import numpy as np
 import pytest
 import torch
-from conftest import launch_two, quick_arguments
+from conftest import launch_two, tiny_arguments
+from datasets import Dataset, Features, Value
 from PIL import Image
 from sklearn.metrics import accuracy_score, f1_score
 from transformers import pipeline
@@ -20,10 +28,12 @@ from hffruits.config import DataArguments
 from hffruits.drawing import FRUITS, draw_fruit
 from hffruits.errors import InputError
 from hffruits.evaluation import evaluate
+from hffruits.measures import measure
 from hffruits.models import load_model, scale_logits
-from hffruits.outcomes import UNKNOWN, Outcomes, Sample, answer_samples
-from hffruits.predict import FruitClassifier
+from hffruits.outcomes import UNKNOWN, Sample, answer_samples
+from hffruits.predict import Answers, FruitClassifier
 from hffruits.robustness import FAULTS, SEVERITIES, measure_robustness
+from hffruits.train import train
 
 
 @pytest.fixture(scope="module")
@@ -126,10 +136,18 @@ def test_calibration_is_in_the_weights(trained: Path, drawn_fruits: Path):
     torch.testing.assert_close(after, before * temperature, rtol=1e-3, atol=1e-3)
 
 
-def test_a_rate_of_nothing_refuses_nothing(drawn_fruits: Path, tmp_path: Path):
-    from hffruits.train import train
+def test_a_run_without_a_test_split_reports_validation(drawn_fruits: Path, tmp_path: Path):
+    for split in ("train", "validation"):
+        shutil.copytree(drawn_fruits / split, tmp_path / "data" / split)
+    arguments = tiny_arguments(tmp_path / "data", tmp_path / "run", max_steps=1)
+    metrics = train(*arguments)
+    assert "test" not in metrics and metrics["validation"]["images"] == 12
+    assert "Validation chose" in (tmp_path / "run/report.html").read_text("utf-8")
+    assert "calibration error" in (tmp_path / "run/README.md").read_text("utf-8")
 
-    arguments = quick_arguments(drawn_fruits, tmp_path, reject_rate=0.0, max_steps=1)
+
+def test_a_rate_of_nothing_refuses_nothing(drawn_fruits: Path, tmp_path: Path):
+    arguments = tiny_arguments(drawn_fruits, tmp_path, reject_rate=0.0, max_steps=1)
     train(*arguments)
     assert not (tmp_path / "prototypes.safetensors").exists()
     fruits = FruitClassifier.from_pretrained(tmp_path)
@@ -147,18 +165,41 @@ def test_two_processes_count_each_picture_once(trained: Path, drawn_fruits: Path
         assert alone[name] == pytest.approx(recorded[name], abs=1e-4), name
 
 
-def test_a_million_answers_take_little_memory():
-    """What is kept of each answer, and the figures of it, without pictures or logits."""
-    count, classes = 1_000_000, 50
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, classes, count).astype(np.int32)
-    ranked = np.stack([labels, *rng.integers(0, classes, (4, count), dtype=np.int32)], axis=1)
-    scores = rng.random((count, 5), dtype=np.float32)
-    flat = scores[:, 0]
-    outcomes = Outcomes(["a.jpg"] * count, labels, ranked, scores, flat, flat, flat)
-    arrays = [value for value in vars(outcomes).values() if isinstance(value, np.ndarray)]
-    assert sum(array.nbytes for array in arrays) <= 60 * count
-    assert outcomes.tally(classes, None).total == count
+class Oracle:
+    """Answers as a classifier does, at no cost: the right class, by the picture's first byte."""
+
+    labels = tuple(f"class {number}" for number in range(50))
+    prototypes = None
+    reject_below = -math.inf
+
+    def __init__(self, config):
+        self.model = SimpleNamespace(config=config)
+
+    def answer(self, images, *, batch_size, **_):
+        images, first = iter(images), 0
+        while batch := list(islice(images, batch_size)):
+            rows = torch.tensor([image[0] for image in batch])
+            logits = 5 * torch.nn.functional.one_hot(rows, 50).float()
+            yield Answers(list(range(first, first + len(batch))), logits, logits)
+            first += len(batch)
+
+    def familiarity(self, features):
+        return np.ones(len(features), np.float32)
+
+
+def test_many_answers_take_little_memory(trained: Path):
+    """The pictures would take 2 GB, their logits 40 MB."""
+    count = 200_000
+    samples = (Sample(f"{n:08d}.jpg", bytes([n % 50]) * 10_000, n % 50) for n in range(count))
+    oracle = Oracle(load_model(trained)[0].config)
+    oracle.model.config.coarse_labels = None
+    tracemalloc.start()
+    outcomes = answer_samples(oracle, samples, batch_size=1024)
+    found = measure(outcomes, oracle)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found["images"] == count and found["accuracy"] == 1.0
+    assert peak < 400 * count  # half of it while parts are joined
 
 
 def test_a_picture_that_vanishes_is_left_out_and_told(trained: Path, tmp_path: Path, caplog):
@@ -170,21 +211,71 @@ def test_a_picture_that_vanishes_is_left_out_and_told(trained: Path, tmp_path: P
 
 
 def test_a_stream_is_evaluated_too(trained: Path, tmp_path: Path):
-    import io
-    import tarfile
+    data = DataArguments(data_dir=str(pack(tmp_path, 8)), streaming=True)
+    record = evaluate(trained, data, output_dir=tmp_path / "out")
+    assert record["images"] == 8 and record["split"] == "all"
+    assert "--streaming" in record["command"]
+    with pytest.raises(InputError, match="robustness: needs photos at hand"):
+        evaluate(trained, data, output_dir=tmp_path / "out", robustness=True)
 
-    with tarfile.open(tmp_path / "shard-000.tar", "w") as tar:
-        for number in range(8):
-            name = list(FRUITS)[number % 4]
+
+def pack(folder: Path, count: int) -> Path:
+    """A shard of drawn fruits, sorted by class."""
+    shard = folder / "shard-000.tar"
+    with tarfile.open(shard, "w") as tar:
+        for number in range(count):
+            name = list(FRUITS)[4 * number // count]
             file = io.BytesIO()
             draw_fruit(name, seed=number, size=64).save(file, "PNG")
-            for suffix, content in (("png", file.getvalue()), ("cls.txt", name.encode())):
-                member = tarfile.TarInfo(f"{number:03d}.{suffix.split('.')[-1]}")
+            for suffix, content in (("png", file.getvalue()), ("txt", name.encode())):
+                member = tarfile.TarInfo(f"{number:03d}.{suffix}")
                 member.size = len(content)
                 tar.addfile(member, io.BytesIO(content))
-    data = DataArguments(data_dir=str(tmp_path / "shard-000.tar"), streaming=True)
+    return shard
+
+
+def test_a_streamed_run_is_measured_on_what_it_held_out(tmp_path: Path):
+    shard = pack(tmp_path, 60)
+    arguments = tiny_arguments(shard, tmp_path / "run", max_steps=1)
+    arguments[0].streaming = True
+    metrics = train(*arguments)
+    record = evaluate(tmp_path / "run", DataArguments(), output_dir=tmp_path / "out")
+    assert record["split"] == "test" and record["images"] == metrics["data"]["images"]["test"]
+    assert record["loss"] == pytest.approx(metrics["test"]["loss"], abs=1e-4)
+    assert record["images"] < 20
+    named = DataArguments(data_dir=str(shard))
+    assert evaluate(tmp_path / "run", named, output_dir=tmp_path / "b")["images"] < 20
+
+
+def test_a_row_without_a_picture_is_left_out(trained: Path, tmp_path: Path):
+    file = io.BytesIO()
+    draw_fruit("Apple", seed=1, size=64).save(file, "PNG")
+    rows = {"image": [{"bytes": file.getvalue(), "path": None}, None], "label": ["Apple"] * 2}
+    features = Features({"image": datasets.Image(decode=False), "label": Value("string")})
+    Dataset.from_dict(rows, features).to_parquet(tmp_path / "rows.parquet")
+    data = DataArguments(data_dir=str(tmp_path / "rows.parquet"))
     record = evaluate(trained, data, output_dir=tmp_path / "out")
-    assert record["images"] == 8 and (tmp_path / "out/report.html").is_file()
+    assert record["images"] == 1 and len(record["skipped"]) == 1
+
+
+def test_what_is_said_of_the_data_goes_before_what_the_run_says(
+    trained: Path, drawn_fruits: Path, tmp_path: Path, monkeypatch
+):
+    listed = (trained / "splits/test.txt").read_text().split()
+    (tmp_path / "exclude.txt").write_text("\n".join(listed[:5]))
+    monkeypatch.chdir(tmp_path)  # the run knows its data from anywhere
+    lists = shutil.copytree(trained / "splits", tmp_path / "lists")
+    (lists / "test.txt").write_text("\n".join(listed[5:]) + "\n")
+    data = DataArguments(exclude="exclude.txt", split_lists=str(lists))
+    assert evaluate(trained, data, output_dir=tmp_path / "out")["images"] == 15
+
+
+def test_a_foreign_record_is_told(trained: Path, tmp_path: Path):
+    run = shutil.copytree(trained, tmp_path / "run")
+    for text in ("{", "[]", '{"data": {}}', '{"data": {"nonsense": 1}, "training": {}}'):
+        (run / "training_args.json").write_text(text)
+        with pytest.raises(InputError, match="not as training wrote it"):
+            evaluate(run, DataArguments(), output_dir=tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -192,6 +283,7 @@ def test_a_stream_is_evaluated_too(trained: Path, tmp_path: Path):
     [
         ({"split": "holdout"}, "split=holdout: the data has train. Name one of them"),
         ({"tta": ("mirror",)}, "tta=mirror: unknown"),
+        ({"data": DataArguments(streaming=True)}, "was trained with no --streaming"),
         ({"unknown_dir": Path("nowhere")}, "nowhere: no such folder"),
         ({"data": DataArguments(data_dir="nowhere")}, "nowhere: no such"),
     ],
@@ -258,6 +350,16 @@ def test_a_model_is_no_better_than_itself(trained: Path, tmp_path: Path, capsys)
     assert "No difference can be told" in capsys.readouterr().out
 
 
+def test_photos_that_the_other_model_was_trained_on_are_told(
+    trained: Path, drawn_fruits: Path, tmp_path: Path, caplog
+):
+    other = shutil.copytree(trained, tmp_path / "other")
+    train_list, test_list = (trained / f"splits/{s}.txt" for s in ("train", "test"))
+    (other / "splits/train.txt").write_text(test_list.read_text() + train_list.read_text())
+    compare(other, trained, DataArguments(), output_dir=tmp_path / "out")
+    assert "was trained on 20 of these 20 photos" in caplog.text
+
+
 def test_mcnemar_is_the_exact_binomial_test():
     hits = np.array([1] * 6 + [0] * 10, bool)
     others = np.array([1] * 5 + [0] + [1] * 5 + [0] * 5, bool)
@@ -299,6 +401,7 @@ def test_robustness_is_measured_on_known_pictures(trained: Path, mixed: Path):
         Sample(str(f), f, fruits.labels.index(f.parent.name) if f.parent.name in fruits.labels
                else UNKNOWN) for f in files
     ]  # fmt: skip
+    samples = [sample for sample in samples if sample.label != UNKNOWN]
     found = measure_robustness(fruits, samples, batch_size=16, max_pixels=10**6)
     assert found["images"] == 8 and found["clean"] == 1.0
     assert [row["name"] for row in found["rows"]] == list(FAULTS)

@@ -109,6 +109,25 @@ def test_an_interval_holds_the_truth_nineteen_times_of_twenty():
     assert 180 <= held <= 198
 
 
+def test_intervals_of_macro_averages_hold_with_few_pictures_a_class():
+    """Where draws are biased: 12 pictures of each of 20 classes, recalls of 0.5 to 1."""
+    rng, held = np.random.default_rng(2), 0
+    recall = np.linspace(0.5, 1, 20)
+    labels = np.repeat(np.arange(20), 12)
+
+    def answers(count: int) -> tuple[np.ndarray, np.ndarray]:
+        truth = np.tile(labels, count)
+        right = rng.random(len(truth)) < recall[truth]
+        return truth, np.where(right, truth, (truth + 1) % 20)
+
+    truth = f1_score(*answers(400), average="macro")
+    for _ in range(100):
+        own, guesses = answers(1)
+        low, high = intervals(Tally.of(own, guesses[:, None], classes=20, coarse=None))["macro_f1"]
+        held += low <= truth <= high
+    assert held >= 86
+
+
 def test_perfect_answers_are_not_certain():
     labels = np.arange(20) % 4
     tally = Tally.of(labels, labels[:, None], classes=4, coarse=None)

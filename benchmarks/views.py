@@ -1,0 +1,54 @@
+"""What test-time augmentation gains and costs.
+
+    python benchmarks/views.py runs/balanced --data_dir produce --split test
+
+Measures a trained model with several sets of views, each on the same photos.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+from hffruits.compare import McNemar
+from hffruits.config import DataArguments
+from hffruits.evaluation import data_of_run
+from hffruits.labelled import choose_photos
+from hffruits.measures import measure
+from hffruits.outcomes import answer_samples
+from hffruits.predict import FruitClassifier
+
+SETS = ("", "flip", "zoom", "whole", "flip,zoom", "flip,whole", "flip,zoom,whole", "flip,corners")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--data_dir", type=Path, help="default: the run's own")
+    parser.add_argument("--split", default="validation")
+    args = parser.parse_args()
+    named = DataArguments(data_dir=args.data_dir and str(args.data_dir))
+    data = data_of_run(args.model, named).data_args
+    print("| views | looks | accuracy | gain (p) | calibration error | images/s, of the plain |")
+    print("|---|---|---|---|---|---|")
+    plain, plain_seconds = None, 0.0
+    for names in SETS:
+        fruits = FruitClassifier.from_pretrained(
+            args.model, tta=list(filter(None, names.split(",")))
+        )
+        photos = choose_photos(data, fruits.labels, args.split)
+        started = time.perf_counter()
+        outcomes = answer_samples(fruits, photos.samples(), total=photos.total)
+        seconds = time.perf_counter() - started
+        found = measure(outcomes, fruits)
+        plain, plain_seconds = (plain, plain_seconds) if plain else (outcomes, seconds)
+        test = McNemar.of(plain.hits, outcomes.hits)
+        gain = (test.only_b - test.only_a) / len(outcomes)
+        looks = 1 + sum(4 if name == "corners" else 1 for name in fruits.tta)
+        print(
+            f"| {names or 'plain'} | {looks} | {found['accuracy']:.1%} | {gain:+.1%} "
+            f"({test.p_value:.2f}) | {found['ece']:.1%} | {plain_seconds / seconds:.2f} |"
+        )
+
+
+if __name__ == "__main__":
+    main()
