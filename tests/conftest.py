@@ -105,9 +105,12 @@ def tiny_arguments(
     return quick_arguments(data_dir, output_dir, model=model or tiny_net, **tiny | options)
 
 
-def launch_two(arguments: list[str | Path]) -> subprocess.CompletedProcess:
-    """Run `hffruits train` on two CPU processes, as `accelerate launch` does it."""
+def launch_two(
+    arguments: list[str | Path], *, command: str = "train"
+) -> subprocess.CompletedProcess:
+    """Run a command of `hffruits` on two CPU processes, as `accelerate launch` does it."""
     launch = [Path(sys.executable).with_name("accelerate"), "launch", "--cpu", "--num_processes=2"]
     silent = ["--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no"]
-    command = [*launch, *silent, ROOT / "scripts" / "train.py", *arguments]
-    return subprocess.run(command, capture_output=True, text=True)
+    start = ["--module", "hffruits", command]
+    start = [ROOT / "scripts" / "train.py"] if command == "train" else start
+    return subprocess.run([*launch, *silent, *start, *arguments], capture_output=True, text=True)

@@ -161,8 +161,15 @@ def test_two_processes_count_each_picture_once(trained: Path, drawn_fruits: Path
     assert recorded["images"] == 20
     assert sum(own["support"] for own in recorded["classes"].values()) == 20
     alone = evaluate(tmp_path / "two", DataArguments(), output_dir=tmp_path / "alone")
-    for name in ("accuracy", "loss", "ece", "macro_f1"):
+    options = ["--output_dir", tmp_path / "both", "--split", "test"]
+    run = launch_two([tmp_path / "two", *options], command="evaluate")
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert run.stdout.count("Open      ") == 1  # one process prints
+    both = json.loads((tmp_path / "both/metrics.json").read_text())
+    for name in ("accuracy", "loss", "ece", "macro_f1", "refused"):
         assert alone[name] == pytest.approx(recorded[name], abs=1e-4), name
+        assert both[name] == pytest.approx(alone[name], abs=1e-4), name
+    assert both["classes"] == alone["classes"]
 
 
 class Oracle:
