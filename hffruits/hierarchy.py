@@ -65,7 +65,7 @@ def read_coarse_labels(file: Path, labels: Iterable[str]) -> dict[str, str]:
         )
     # not where the file covers other classes on purpose, but for what looks misspelt
     for name in sorted(set(rows) - set(labels)):
-        if near := difflib.get_close_matches(name, set(labels) - set(rows), 1, 0.8):
+        if near := difflib.get_close_matches(name, set(labels) - set(rows), 1, 0.7):
             logger.warning("%s: %s is no class of the data. Is it %s?", file, name, near[0])
     coarse = {label: rows.get(label, label) for label in labels}
     if not _if_it_tells(coarse):

@@ -118,3 +118,11 @@ def test_a_file_that_cannot_be_used_is_explained_in_one_line(tmp_path, name, con
         read_coarse_labels(file, CLASSES)
     assert "\n" not in str(caught.value)
     assert str(file) in str(caught.value)
+
+
+def test_a_name_that_looks_misspelt_is_told(tmp_path, caplog):
+    (tmp_path / "a.csv").write_text("Gala,Apple\nFugi,Apple\nAnjou,Apple\nDurian,Other\n")
+    read = read_coarse_labels(tmp_path / "a.csv", CLASSES)
+    assert read == {"Anjou": "Apple", "Fuji": "Fuji", "Gala": "Apple"}
+    assert "Fugi is no class of the data. Is it Fuji?" in caplog.text
+    assert "Durian" not in caplog.text

@@ -257,3 +257,19 @@ def test_of_epochs_that_validation_cannot_tell_apart_the_later_is_kept(drawn_fru
     assert steady(100, 80) == pytest.approx(0.80 + 2 * 0.04, abs=2e-3)
     assert steady(100, 100) > steady(50, 100) and steady(100, 100) > steady(75, 99)
     assert steady(100, 79) > steady(50, 80) > steady(100, 70)
+
+
+def test_a_run_may_not_lie_in_its_data(drawn_fruits, tmp_path):
+    root = shutil.copytree(drawn_fruits, tmp_path / "data")
+    with pytest.raises(InputError, match="lies in the data folder"):
+        train(*quick_arguments(root, root / "run"))
+    assert not (root / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["exclude", "coarse_labels", "split_lists"])
+def test_a_missing_file_is_told_before_any_photo_is_read(drawn_fruits, tmp_path, name, caplog):
+    arguments = quick_arguments(drawn_fruits, tmp_path / "run")
+    setattr(arguments[0], name, str(tmp_path / "gone.txt"))
+    with pytest.raises(InputError, match=f"{name}=.*gone.txt: no such file"):
+        train(*arguments)
+    assert not (tmp_path / "run").exists()
