@@ -96,7 +96,7 @@ def build_demo(
         Parameters:
             picture: an image file, as for predict.
         Returns:
-            what the model saw, the parts that spoke for its answer in yellow and red.
+            what the model saw, the parts that spoke for its answer coloured, brightest where most.
         """
         if picture is None:
             return None
@@ -130,7 +130,7 @@ def build_demo(
             interactive=False,
             visible="hidden",
             height=400,
-            label="Yellow and red spoke for the answer",
+            label="What spoke for the answer: the brighter, the more",
             buttons=["fullscreen"],
             elem_id="heat",
         )

@@ -90,7 +90,7 @@ def evaluate(
         )
     unknown = {"other classes": others} if len(others) else {}
     if unknown_dir is not None:
-        name = unknown_dir.resolve().name
+        name = unknown_dir.absolute().name
         unknown[name] = answer_samples(fruits, strange, **options)
         if not len(unknown[name]):
             raise InputError(f"{unknown_dir}: none of its photos can be read. Check them.")
