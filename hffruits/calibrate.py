@@ -10,6 +10,7 @@ from collections.abc import Iterable
 import torch
 
 from hffruits.calibration import fit_temperature
+from hffruits.errors import InputError
 from hffruits.models import scale_logits
 from hffruits.outcomes import Sample, collect_answers, temperature_of
 from hffruits.predict import FruitClassifier
@@ -32,7 +33,8 @@ def calibrate(
 
     Of `train`, `unknowns.PICTURES` of each class are enough; of `held_out`, which must not have
     been trained on, `HELD_OUT`. `reject_rate` is the share of them that would be refused as
-    unknown, 0 refuses nothing. One process does this, and saves the model.
+    unknown, 0 refuses nothing. One process does this, and saves the model. Raises `InputError` for
+    a model that answers NaN.
     """
     options = {"batch_size": batch_size, "max_pixels": max_pixels}
     logits, features, labels = collect_answers(
@@ -41,13 +43,15 @@ def calibrate(
     config, before = fruits.model.config, temperature_of(fruits)  # not 1 if it was calibrated
     config.reject_below = None
     if not logits.isfinite().all():
-        logger.warning("the model's answers are not numbers: it stays as it is. Train it anew")
-        return
-    temperature = fit_temperature(logits.numpy(), labels)
-    if not _divide_logits(fruits, temperature):
+        raise InputError(
+            "the trained model's answers are not numbers: training diverged. Use a lower "
+            "learning_rate, or clip gradients (max_grad_norm)."
+        )
+    temperature = fit_temperature(before * logits.numpy(), labels)
+    if not _divide_logits(fruits, temperature / before):
         logger.warning("the scores stay uncalibrated: this net's logits are not those of its head")
-        temperature = 1.0
-    config.calibration = {"temperature": before * temperature, "images": len(labels)}
+        temperature = before
+    config.calibration = {"temperature": temperature, "images": len(labels)}
     if not reject_rate:
         return
     _, known, classes = collect_answers(

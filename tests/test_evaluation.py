@@ -21,6 +21,7 @@ from PIL import Image
 from sklearn.metrics import accuracy_score, f1_score
 from transformers import pipeline
 
+from hffruits.calibrate import calibrate
 from hffruits.calibration import reliability
 from hffruits.cli import main
 from hffruits.compare import McNemar, compare
@@ -30,7 +31,7 @@ from hffruits.errors import InputError
 from hffruits.evaluation import evaluate
 from hffruits.measures import measure
 from hffruits.models import load_model, scale_logits
-from hffruits.outcomes import UNKNOWN, Sample, answer_samples
+from hffruits.outcomes import UNKNOWN, Sample, answer_samples, temperature_of
 from hffruits.predict import Answers, FruitClassifier
 from hffruits.robustness import FAULTS, SEVERITIES, measure_robustness
 from hffruits.train import train
@@ -144,6 +145,27 @@ def test_a_run_without_a_test_split_reports_validation(drawn_fruits: Path, tmp_p
     assert "test" not in metrics and metrics["validation"]["images"] == 12
     assert "Validation chose" in (tmp_path / "run/report.html").read_text("utf-8")
     assert "calibration error" in (tmp_path / "run/README.md").read_text("utf-8")
+
+
+def test_a_model_that_diverged_is_told(trained: Path, drawn_fruits: Path):
+    fruits = FruitClassifier.from_pretrained(trained)
+    with torch.no_grad():
+        fruits.model.timm_model.get_classifier().weight.fill_(torch.nan)
+    samples = [Sample(f.name, f, 0) for f in drawn_fruits.glob("test/Apple/*.png")]
+    with pytest.raises(InputError, match="diverged.*lower learning_rate"):
+        calibrate(fruits, samples, samples, reject_rate=0.05, max_pixels=10**6)
+
+
+def test_calibrating_again_changes_nothing(trained: Path, drawn_fruits: Path):
+    fruits = FruitClassifier.from_pretrained(trained)
+    files = sorted(drawn_fruits.glob("validation/**/*.png"))
+    samples = [Sample(str(f), f, fruits.labels.index(f.parent.name)) for f in files]
+    before = fruits.predict(samples[0].source)
+    temperature = temperature_of(fruits)
+    calibrate(fruits, samples, samples, reject_rate=0.05, max_pixels=10**6)
+    calibrate(fruits, samples, samples, reject_rate=0.05, max_pixels=10**6)
+    assert temperature_of(fruits) == pytest.approx(temperature, rel=1e-3)
+    assert fruits.predict(samples[0].source).score == pytest.approx(before.score, abs=1e-3)
 
 
 def test_a_rate_of_nothing_refuses_nothing(drawn_fruits: Path, tmp_path: Path):
