@@ -152,7 +152,7 @@ def test_a_model_that_diverged_is_told(trained: Path, drawn_fruits: Path):
     with torch.no_grad():
         fruits.model.timm_model.get_classifier().weight.fill_(torch.nan)
     samples = [Sample(f.name, f, 0) for f in drawn_fruits.glob("test/Apple/*.png")]
-    with pytest.raises(InputError, match="diverged.*lower learning_rate"):
+    with pytest.raises(InputError, match=r"diverged.*lower learning_rate"):
         calibrate(fruits, samples, samples, reject_rate=0.05, max_pixels=10**6)
 
 
