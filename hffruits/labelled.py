@@ -16,7 +16,7 @@ from PIL import Image
 from hffruits.checking import list_pictures
 from hffruits.config import DataArguments
 from hffruits.errors import InputError
-from hffruits.folders import SPLIT_NAMES
+from hffruits.folders import SPLIT_NAMES, SPLITS
 from hffruits.images import list_images, open_rgb
 from hffruits.inputs import open_source
 from hffruits.outcomes import UNKNOWN, Outcomes, Sample, samples_of, source_of
@@ -76,10 +76,12 @@ def choose_photos(
     ids = {name: index for index, name in enumerate(labels)}
     if data_args.streaming:
         return _choose_stream(data_args, ids, split, held_out_by)
-    parts = list_pictures(open_source(data_args.source), exclude=data_args.exclude)
+    lone = _lone_split(data_args, split)
+    source = replace(data_args.source, data_dir=lone[1]) if lone else data_args.source
+    parts = list_pictures(open_source(source), exclude=data_args.exclude)
     if data_args.split_lists:
         parts = choose_splits(dict(parts), {}, lists_dir=Path(data_args.split_lists))
-    chosen = _choose_split(list(parts), split)
+    chosen = _choose_split(list(parts), None if lone else split)
     rows = parts[chosen].rows
     names = rows["label"][:]
     found = [ids.get(label, UNKNOWN) for label in names]
@@ -91,7 +93,21 @@ def choose_photos(
             *(len(missing), ", ".join(missing[:5])),
         )
     name = "all" if list(parts) == ["train"] and split is None else chosen
+    name = lone[0] if lone else name
     return Photos(name, rows, found, ids, len(found))
+
+
+def _lone_split(data_args: DataArguments, asked: str | None) -> tuple[str, Path] | None:
+    """Which of the split folders is meant where there is none to train on, and its path."""
+    folder = Path(data_args.data_dir or "").expanduser()
+    if data_args.data_dir is None or not folder.is_dir():
+        return None
+    children = {SPLITS.get(child.name.lower()): child for child in sorted(folder.iterdir())}
+    found = {name: children[name] for name in SPLIT_NAMES if name in children}
+    if not found or "train" in found:
+        return None
+    chosen = _choose_split(list(found), asked)
+    return chosen, found[chosen]
 
 
 def _choose_stream(

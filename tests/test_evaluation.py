@@ -276,6 +276,15 @@ def test_a_streamed_run_is_measured_on_what_it_held_out(tmp_path: Path):
     assert evaluate(tmp_path / "run", named, output_dir=tmp_path / "b")["images"] < 20
 
 
+def test_new_photos_need_no_training_split(trained: Path, drawn_fruits: Path, tmp_path: Path):
+    shutil.copytree(drawn_fruits / "test", tmp_path / "new/test")
+    data = DataArguments(data_dir=str(tmp_path / "new"))
+    record = evaluate(trained, data, output_dir=tmp_path / "out")
+    assert record["split"] == "test" and record["images"] == 20
+    with pytest.raises(InputError, match="split=validation: the data has test"):
+        evaluate(trained, data, output_dir=tmp_path / "out", split="validation")
+
+
 def test_a_row_without_a_picture_is_left_out(trained: Path, tmp_path: Path):
     file = io.BytesIO()
     draw_fruit("Apple", seed=1, size=64).save(file, "PNG")
