@@ -37,7 +37,7 @@ from hffruits.labelled import (
     unknown_samples,
 )
 from hffruits.measures import measure, measure_unknown
-from hffruits.models import save_model
+from hffruits.models import find_model, save_model
 from hffruits.outcomes import UNKNOWN, Outcomes, answer_samples, split_unknown
 from hffruits.predict import FruitClassifier
 from hffruits.report import write_report
@@ -99,6 +99,8 @@ def evaluate(
         unknown = {}
     measured = measure(known, fruits)
     measured["images_per_second"] = round(len(outcomes) / seconds, 2)
+    measured["other_classes"] = photos.strange
+    measured["trained_on"] = count_training_photos(model, data_args, known)
     measured["unknown"] = {
         name: measure_unknown(known, some, fruits) for name, some in unknown.items()
     }
@@ -141,8 +143,12 @@ def open_classifier(model: str | Path, *, tta: tuple[str, ...] = ()) -> FruitCla
 
 
 def check_output_dir(data_args: DataArguments, output_dir: Path) -> None:
-    """Make it. Raises `InputError` where that can't be, or where it lies in the data."""
+    """Make it. Raises `InputError` where that can't be, and for one in the data or of a model."""
     data_args.source.check_outside(output_dir)
+    if (output_dir / "config.json").exists():
+        raise InputError(
+            f"{output_dir}: holds a model, whose files these are. Name another folder."
+        )
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
         (output_dir / ".writable").touch()
@@ -169,6 +175,7 @@ def data_of_run(model: str | Path, data_args: DataArguments) -> RunData:
     for a model without data of its own where none is named.
     """
     folder = Path(model).expanduser()
+    find_model(str(model))
     recorded = read_record(folder / "training_args.json")
     named = bool(data_args.data_dir or data_args.dataset_name)
     if not recorded:
@@ -216,6 +223,21 @@ def is_same_data(named: DataArguments, own: DataArguments, path: str | None) -> 
     if named.data_dir and own.data_dir:
         return Path(named.data_dir).expanduser().resolve() == Path(path or own.data_dir).resolve()
     return named.dataset_name is not None and named.dataset_name == own.dataset_name
+
+
+def count_training_photos(model: str | Path, data_args: DataArguments, outcomes: Outcomes) -> int:
+    """How many of the photos a run learned, by their paths in its own data; warns of them."""
+    trained = Path(model).expanduser() / "splits" / "train.txt"
+    recorded = trained.is_file() and read_record(trained.parents[1] / "training_args.json")
+    if not recorded or not is_same_data(data_args, recorded[0], recorded[1]):
+        return 0
+    seen = set(trained.read_text(encoding="utf-8").split("\n")) & set(outcomes.paths)
+    if seen:
+        logger.warning(
+            "%s was trained on %d of these %d photos: its figures are too good",
+            *(model, len(seen), len(outcomes)),
+        )
+    return len(seen)
 
 
 # ---- at the end of training ----

@@ -1,9 +1,10 @@
 """Labelled pictures as samples: of a run's splits, of any data, of things a model doesn't have."""
 
+import difflib
 import logging
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ class Photos:
     labels: list[int] | None  # of the rows; None for a stream
     ids: dict[str, int]
     total: int | None  # None for a stream that was not counted
+    strange: dict[str, int] = field(default_factory=dict)  # classes that the model lacks: photos
 
     def samples(self) -> Iterator[Sample]:
         """Those of this process."""
@@ -87,14 +89,16 @@ def choose_photos(
     found = [ids.get(label, UNKNOWN) for label in names]
     if set(found) <= {UNKNOWN}:
         raise foreign_classes(data_args, sorted(set(names)), labels)
-    if missing := sorted(set(names) - set(ids)):
+    strange = Counter(name for name in sorted(names) if name not in ids)
+    for name in list(strange)[:5]:
+        near = difflib.get_close_matches(name, ids, 1, 0.7)
         logger.warning(
-            "%d classes that the model doesn't have count as unknown objects: %s",
-            *(len(missing), ", ".join(missing[:5])),
+            "%s: a class that the model doesn't have; its %d photos count as unknown objects%s",
+            *(name, strange[name], f". Is it {near[0]}?" if near else ""),
         )
     name = "all" if list(parts) == ["train"] and split is None else chosen
     name = lone[0] if lone else name
-    return Photos(name, rows, found, ids, len(found))
+    return Photos(name, rows, found, ids, len(found), dict(strange))
 
 
 def _lone_split(data_args: DataArguments, asked: str | None) -> tuple[str, Path] | None:

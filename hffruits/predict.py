@@ -94,8 +94,8 @@ class FruitClassifier:
         self.model = use_fast_layout(model.eval().to(self.device))
         self.transform = EvalTransform(processor)
         self.labels = [model.config.id2label[index] for index in range(model.config.num_labels)]
-        self.tta = tuple(tta)
-        self._views = choose_views(tta)
+        self.tta = tuple(tta.split(",") if isinstance(tta, str) else tta)
+        self._views = choose_views(self.tta)
         self.prototypes = prototypes  # (P, D); without them, everything is taken for known
         below = getattr(model.config, "reject_below", None)
         self.reject_below = -math.inf if below is None else float(below)

@@ -242,6 +242,19 @@ def advice(measured: dict[str, Any], split: str) -> list[str]:
     if few:
         count = "1 class has" if len(few) == 1 else f"{len(few)} classes have"
         notes.append(f"{count} fewer than {FEW} photos here: their figures say little.")
+    if measured.get("trained_on"):
+        notes.append(
+            f"The model was trained on {measured['trained_on']} of these photos: its figures are "
+            "too good."
+        )
+    if other := measured.get("other_classes"):
+        listed = ", ".join(f"{name} ({count})" for name, count in list(other.items())[:8])
+        notes.append(f"The model has no such classes, so they count as unknown: {listed}.")
+    absent = [name for name, own in measured["classes"].items() if not own["support"]]
+    if absent:
+        notes.append(
+            f"Named here, but without photos: {', '.join(absent[:8])}. They count as 0 in macro F1."
+        )
     if split == "validation":
         notes.append(
             "Validation chose the epoch and the temperature, so these figures are a little too "

@@ -43,10 +43,13 @@ def format_figures(measured: dict[str, Any]) -> str:
     )
 
 
+_TITLES = {"train": "Trained", "validation": "Validated", "test": "Tested"}
+
+
 def format_evaluation(record: dict[str, Any]) -> str:
     """An evaluation on one screen, from what its `metrics.json` holds."""
     lines = [
-        f"{record['split'].capitalize():10}{format_figures(record)}",
+        f"{_TITLES.get(record['split'], 'Measured'):10}{format_figures(record)}",
         f"Scores    off by {record['ece']:.1%} on average ({record['ece_uncalibrated']:.1%} before "
         f"temperature {record['temperature']:.2f}); {record['refused']:.1%} refused as unknown",
     ]

@@ -35,6 +35,7 @@ VIEWS: dict[str, Views] = {
 
 def choose_views(names: Sequence[str]) -> list[Views]:
     """The rows of `VIEWS` by name. Raises `InputError` for one that isn't there."""
+    assert not isinstance(names, str), "names are a list"
     for name in names:
         if name not in VIEWS:
             raise InputError(f"tta={name}: unknown. Known: {', '.join(VIEWS)}.")

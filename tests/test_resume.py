@@ -94,6 +94,8 @@ def test_a_killed_and_resumed_run_equals_an_unbroken_one(
     assert log_of(broken) == log_of(unbroken)
     metrics = [json.loads((folder / "metrics.json").read_text()) for folder in (unbroken, broken)]
     for split in ("validation", "test"):
+        for measured in metrics:
+            del measured[split]["images_per_second"]
         assert metrics[0][split] == metrics[1][split]
 
 

@@ -38,7 +38,7 @@ def test_logits_are_averaged_before_the_softmax(trained):
     views = [picture, *VIEWS["flip"](picture), *VIEWS["corners"](picture)]
     plain = FruitClassifier.from_pretrained(trained)
     (single,) = plain.answer(views)
-    several = FruitClassifier.from_pretrained(trained, tta=["flip", "corners"])
+    several = FruitClassifier.from_pretrained(trained, tta="flip,corners")
     (answer,) = several.answer([picture])
     torch.testing.assert_close(answer.logits[0], single.logits.mean(0), atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(answer.features[0], single.features[0], atol=1e-4, rtol=1e-4)
