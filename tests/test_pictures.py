@@ -127,12 +127,12 @@ def test_white_is_white_in_the_preview_whatever_the_normalisation(tmp_path, monk
     monkeypatch.setattr("hffruits.preview.draw_grid", lambda rows, *_: drawn.update(rows=rows))
     for split in ("train", "val"):
         for label in ("a", "b"):
-            folder = tmp_path / split / label
+            folder = tmp_path / "data" / split / label
             folder.mkdir(parents=True)
             for name in range(3):
                 Image.new("RGB", (50 + name, 50), "white").save(folder / f"{name}.png")
     resnet = ModelArguments("resnet10t", pretrained=False, freeze="none")
-    arguments = tiny_arguments(tmp_path, tmp_path / "run", model=resnet)
+    arguments = tiny_arguments(tmp_path / "data", tmp_path / "run", model=resnet)
     preview(*arguments, file=tmp_path / "x.png", photos=1, views=1)
     ((_, pictures),) = drawn["rows"]
     assert all(np.allclose(picture, 1.0, atol=1e-3) for picture in pictures)
