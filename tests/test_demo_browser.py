@@ -113,6 +113,21 @@ def test_an_uploaded_picture_gets_the_answer_of_the_classifier(
     sync_api.expect(_answer(page)).to_have_count(0)
 
 
+def test_a_click_shows_where_it_looked_and_another_picture_hides_it(
+    url: str, page: sync_api.Page, tmp_path: Path
+) -> None:
+    path = tmp_path / "picture.png"
+    draw_fruit("Strawberry", seed=4, size=320).save(path)
+    page.goto(url)
+    sync_api.expect(page.locator("#look")).to_be_hidden()
+    _upload(page, path)
+    sync_api.expect(_answer(page)).to_be_visible()
+    page.locator("#look").click()
+    sync_api.expect(page.locator("#heat img")).to_be_visible()
+    page.get_by_label("Remove Image").first.click()
+    sync_api.expect(page.locator("#heat img")).to_have_count(0)
+
+
 def test_an_example_is_answered_at_a_click(url: str, page: sync_api.Page) -> None:
     page.goto(url)
     page.locator("#examples button").first.click()
