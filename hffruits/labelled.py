@@ -82,7 +82,10 @@ def choose_photos(
     source = replace(data_args.source, data_dir=lone[1]) if lone else data_args.source
     parts = list_pictures(open_source(source), exclude=data_args.exclude)
     if data_args.split_lists:
-        parts = choose_splits(dict(parts), {}, lists_dir=Path(data_args.split_lists))
+        lists = Path(data_args.split_lists)
+        listed = [name for name in SPLIT_NAMES if (lists / f"{name}.txt").is_file()]
+        only = _choose_split(listed, split) if listed else None
+        parts = choose_splits(dict(parts), {}, lists_dir=lists, only=only)
     chosen = _choose_split(list(parts), None if lone else split)
     rows = parts[chosen].rows
     names = rows["label"][:]

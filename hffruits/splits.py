@@ -25,14 +25,16 @@ def choose_splits(
     group_by: str | None = None,
     seed: int = 42,
     lists_dir: Path | None = None,
+    only: str | None = None,
 ) -> dict[str, Part]:
     """The pictures of each split: as listed, else as the data has them, else made.
 
-    A missing `validation`, and `test` where neither is given, is taken from train.
+    A missing `validation`, and `test` where neither is given, is taken from train. Of lists, the
+    one of the split `only` is enough for a model that is trained already.
     """
     _check_split_by(split_by)
     if lists_dir is not None:
-        return _read_lists(join_parts(list(parts.values())), lists_dir)
+        return _read_lists(join_parts(list(parts.values())), lists_dir, only)
     if "validation" in parts:
         return parts
     if "test" in parts:
@@ -93,7 +95,7 @@ def _check_split_by(split_by: str) -> None:
         raise InputError(f"split_by={split_by}: must be one of {', '.join(SPLIT_BY)}.")
 
 
-def _read_lists(every: Part, folder: Path) -> dict[str, Part]:
+def _read_lists(every: Part, folder: Path, only: str | None = None) -> dict[str, Part]:
     lists = {split: folder / f"{split}.txt" for split in SPLIT_NAMES}
     if not lists["train"].is_file() or not lists["validation"].is_file():
         raise InputError(
@@ -102,7 +104,7 @@ def _read_lists(every: Part, folder: Path) -> dict[str, Part]:
     places = {path: index for index, path in enumerate(every.rows["path"])}
     parts = {}
     for split, file in lists.items():
-        if not file.is_file():
+        if not file.is_file() or only not in (None, split):
             continue
         try:
             lines = file.read_text(encoding="utf-8-sig").split("\n")

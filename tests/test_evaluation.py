@@ -310,6 +310,16 @@ def test_what_is_said_of_the_data_goes_before_what_the_run_says(
     assert evaluate(trained, data, output_dir=tmp_path / "out")["images"] == 15
 
 
+def test_training_photos_may_be_gone(drawn_fruits: Path, tmp_path: Path):
+    root = shutil.copytree(drawn_fruits, tmp_path / "data")
+    train(*tiny_arguments(root, tmp_path / "run", max_steps=1))
+    next(root.glob("train/*/0.png")).unlink()
+    assert evaluate(tmp_path / "run", DataArguments(), output_dir=tmp_path / "out")["images"] == 20
+    with pytest.raises(InputError, match="1 files are not in the data folder"):
+        options = {"output_dir": tmp_path / "out", "split": "train"}
+        evaluate(tmp_path / "run", DataArguments(), **options)
+
+
 def test_a_foreign_record_is_told(trained: Path, tmp_path: Path):
     run = shutil.copytree(trained, tmp_path / "run")
     for text in ("{", "[]", '{"data": {}}', '{"data": {"nonsense": 1}, "training": {}}'):
