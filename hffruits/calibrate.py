@@ -40,7 +40,7 @@ def calibrate(
     logits, features, labels = collect_answers(
         fruits, held_out, description="Calibrating", **options
     )
-    config, before = fruits.model.config, temperature_of(fruits)  # not 1 if it was calibrated
+    config, before = fruits.config, temperature_of(fruits)  # not 1 if it was calibrated
     config.reject_below = None
     if not logits.isfinite().all():
         raise InputError(

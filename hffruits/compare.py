@@ -116,7 +116,7 @@ def compare(
             side: count_training_photos(model, data_args, a)
             for side, model in {"a": model_a, "b": model_b}.items()
         },
-        "metrics": compare_figures(a, b, labels, coarse_ids(models[0].model.config)),
+        "metrics": compare_figures(a, b, labels, coarse_ids(models[0].config)),
         "mcnemar": {**vars(test), "p_value": test.p_value},
         "classes": compare_classes(a, b, labels),
         "command": shlex.join(["hffruits", "compare", *words]),
@@ -217,7 +217,7 @@ def show(
         {
             "name": record[side],
             "seconds": took,
-            "megabytes": fruits.model.get_memory_footprint() / 1e6,
+            "megabytes": fruits.engine.megabytes,
         }
         for side, took, fruits in zip("ab", seconds, models, strict=True)
     ]

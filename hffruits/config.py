@@ -22,6 +22,7 @@ from transformers import HfArgumentParser, TrainingArguments
 from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
 
+from hffruits.distributed import cores_per_process
 from hffruits.images import MAX_PIXELS
 from hffruits.precision import cpu_has_bf16, gpu_has_bf16
 from hffruits.schedules import BY_VALIDATION
@@ -323,18 +324,6 @@ _RESUME = {"true": "last", "last": "last", "false": None, "none": None, "": None
 def choose_num_workers(has_gpu: bool) -> int:
     """A GPU waits for pictures; on CPUs alone, workers would take the cores that compute."""
     return min(8, cores_per_process()) if has_gpu else 0
-
-
-def cores_per_process() -> int:
-    """This process's share of the cores that the machine lets us use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, (cores or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
-
-
-def launcher_took_threads() -> bool:
-    """True where `accelerate launch` has set one thread a process, for want of another wish."""
-    launched = "ACCELERATE_MIXED_PRECISION" in os.environ
-    return launched and os.environ.get("OMP_NUM_THREADS") == "1"
 
 
 def with_precision(args: FruitTrainingArguments, precision: str) -> FruitTrainingArguments:

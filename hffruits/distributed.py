@@ -1,8 +1,10 @@
-"""Doing something once for all processes of a run."""
+"""What a process is among the others of a run: doing something once, and its share of cores."""
 
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
@@ -24,3 +26,16 @@ def on_main_process(action: Callable[[], Result]) -> Result:
     if outcome[1] is not None:
         raise outcome[1]
     return outcome[0]
+
+
+def use_own_cores(device: torch.device) -> None:
+    """Compute on all cores that are this process's, where `accelerate launch` left it one."""
+    launched = "ACCELERATE_MIXED_PRECISION" in os.environ
+    if device.type == "cpu" and launched and os.environ.get("OMP_NUM_THREADS") == "1":
+        torch.set_num_threads(cores_per_process())
+
+
+def cores_per_process() -> int:
+    """This process's share of the cores that the machine lets us use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, (cores or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))

@@ -14,19 +14,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import PartialState
 
 from hffruits import __version__
 from hffruits.calibrate import HELD_OUT, calibrate
-from hffruits.config import (
-    DataArguments,
-    FruitTrainingArguments,
-    cores_per_process,
-    launcher_took_threads,
-)
+from hffruits.config import DataArguments, FruitTrainingArguments
 from hffruits.data import FruitDatasets
-from hffruits.distributed import on_main_process
+from hffruits.distributed import on_main_process, use_own_cores
 from hffruits.errors import InputError
 from hffruits.labelled import (
     choose_photos,
@@ -137,8 +131,7 @@ def evaluate(
 def open_classifier(model: str | Path, *, tta: tuple[str, ...] = ()) -> FruitClassifier:
     """The model on this process's device, with all of its threads."""
     device = PartialState().device
-    if device.type == "cpu" and launcher_took_threads():
-        torch.set_num_threads(cores_per_process())
+    use_own_cores(device)
     return FruitClassifier.from_pretrained(model, device=device, tta=tta)
 
 

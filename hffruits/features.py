@@ -13,7 +13,7 @@ from transformers import TimmWrapperForImageClassification
 from hffruits.errors import InputError
 from hffruits.images import MAX_PIXELS, open_rgb
 from hffruits.models import DEFAULT_BACKBONE, load_model, use_fast_layout
-from hffruits.precision import cpu_has_bf16, gpu_has_bf16
+from hffruits.precision import has_bf16
 from hffruits.transforms import EvalTransform
 
 
@@ -37,7 +37,7 @@ def embed_pictures(
     net = use_fast_layout(model).to(device).timm_model
     net.reset_classifier(0)
     transform = EvalTransform(processor)
-    half = cpu_has_bf16() if device.type == "cpu" else gpu_has_bf16()  # 1.5 to 2 times as quick
+    half = has_bf16(device)  # 1.5 to 2 times as quick
     rows = [np.zeros((0, net.num_features), np.float32)]
     bar = tqdm(total=total, desc="Computing features", unit="img", leave=False)
     with (

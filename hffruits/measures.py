@@ -21,7 +21,7 @@ def measure(outcomes: Outcomes, fruits: FruitClassifier) -> dict[str, Any]:
     `loss` is the mean cross-entropy; `ece` the expected calibration error; `refused` the share of
     these known pictures that the model would refuse; `classes` has the figures of each class.
     """
-    tally = outcomes.tally(len(fruits.labels), coarse_ids(fruits.model.config))
+    tally = outcomes.tally(len(fruits.labels), coarse_ids(fruits.config))
     names = figures(tally)
     sure, right = coverage_curve(outcomes.confidence, outcomes.hits)
     at = np.maximum(1, np.ceil(np.array(COVERAGES) * len(sure))).astype(int) - 1

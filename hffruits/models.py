@@ -149,6 +149,18 @@ def load_model(
     return model.eval(), processor
 
 
+def load_config(
+    name_or_path: str | Path, *, revision: str | None = None
+) -> tuple[PretrainedConfig, BaseImageProcessor]:
+    """What a model's folder says beside its weights: labels, and the image processor.
+
+    Raises `InputError` for a model that can't be had.
+    """
+    source = find_model(str(name_or_path), revision=revision)
+    with _told_in_one_line(name_or_path, "not a model that can be loaded"):
+        return AutoConfig.from_pretrained(**source), _load_processor(source)
+
+
 def find_model(
     name_or_path: str, *, revision: str | None = None, cache_dir: Path | None = None
 ) -> dict[str, str | bool | None]:

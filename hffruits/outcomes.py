@@ -149,7 +149,7 @@ def answer_samples(
 
 def temperature_of(fruits: FruitClassifier) -> float:
     """What the logits were divided by when the model was calibrated."""
-    calibration = getattr(fruits.model.config, "calibration", None) or {}
+    calibration = getattr(fruits.config, "calibration", None) or {}
     return float(calibration.get("temperature", 1.0))
 
 

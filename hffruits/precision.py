@@ -21,6 +21,11 @@ def cpu_has_bf16() -> bool:
     return not torch.accelerator.is_available() and torch.cpu._is_amx_tile_supported()
 
 
+def has_bf16(device: torch.device) -> bool:
+    """True where a device computes in bfloat16 at full speed."""
+    return cpu_has_bf16() if device.type == "cpu" else gpu_has_bf16()
+
+
 def bf16_is_faster(model: nn.Module, size: tuple[int, int], *, batch_size: int = 16) -> bool:
     """Time training steps of a model on the CPU in both precisions, some seconds in all.
 

@@ -4,7 +4,6 @@ import logging
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import nn
 from transformers import PreTrainedModel, TrainerCallback
 from transformers.image_processing_utils import BaseImageProcessor
@@ -14,12 +13,10 @@ from hffruits.config import (
     DataArguments,
     FruitTrainingArguments,
     ModelArguments,
-    cores_per_process,
-    launcher_took_threads,
     with_precision,
 )
 from hffruits.data import FruitDatasets, load_fruits
-from hffruits.distributed import on_main_process
+from hffruits.distributed import on_main_process, use_own_cores
 from hffruits.errors import InputError
 from hffruits.freezing import CHANGING, Unfreezing, freeze_backbone
 from hffruits.layers import has_layer_groups, layer_groups
@@ -150,8 +147,7 @@ def resolve_arguments(
         args.learning_rate = default_learning_rate(prepared.model)
     if prepared.plan in CHANGING:
         args.ddp_find_unused_parameters = True  # what is frozen now has no gradient yet
-    if args.device.type == "cpu" and launcher_took_threads():
-        torch.set_num_threads(cores_per_process())
+    use_own_cores(args.device)
     if args.try_bf16:
         size = input_size(prepared.processor)
         faster = on_main_process(

@@ -54,7 +54,7 @@ def write_report(
     `known` are outcomes of classes that the model has, `unknown` of other things, by name.
     """
     gallery = Gallery(fruits, known, picture)
-    config, size = fruits.model.config, fruits.input_size
+    config, size = fruits.config, fruits.input_size
     calibration = getattr(config, "calibration", None) or {}
     content = {
         "title": Path(record["data"]).name,
@@ -66,8 +66,8 @@ def write_report(
         "model": {
             "name": Path(record["model"]).name,
             "classes": len(fruits.labels),
-            "parameters": fruits.model.num_parameters(),
-            "megabytes": fruits.model.get_memory_footprint() / 1e6,
+            "parameters": fruits.engine.parameters,
+            "megabytes": fruits.engine.megabytes,
             "input_size": f"{size[1]} x {size[0]}",
             "backbone": getattr(config, "architecture", None) or config.model_type,
         },

@@ -9,7 +9,6 @@ import tarfile
 import tracemalloc
 from itertools import islice
 from pathlib import Path
-from types import SimpleNamespace
 
 import datasets
 import numpy as np
@@ -204,7 +203,7 @@ class Oracle:
     reject_below = -math.inf
 
     def __init__(self, config):
-        self.model = SimpleNamespace(config=config)
+        self.config = config
 
     def answer(self, images, *, batch_size, **_):
         images, first = iter(images), 0
@@ -223,7 +222,7 @@ def test_many_answers_take_little_memory(trained: Path):
     count = 200_000
     samples = (Sample(f"{n:08d}.jpg", bytes([n % 50]) * 10_000, n % 50) for n in range(count))
     oracle = Oracle(load_model(trained)[0].config)
-    oracle.model.config.coarse_labels = None
+    oracle.config.coarse_labels = None
     tracemalloc.start()
     outcomes = answer_samples(oracle, samples, batch_size=1024)
     found = measure(outcomes, oracle)

@@ -1,0 +1,133 @@
+"""What computes a model's answers: PyTorch here, and the runtimes that a model can be exported to.
+
+They differ in `forward` alone. Pictures, labels and scores are the classifier's.
+"""
+
+import importlib
+import json
+import logging
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from transformers import PretrainedConfig, PreTrainedModel
+from transformers.image_processing_utils import BaseImageProcessor
+
+from hffruits.errors import InputError
+from hffruits.folding import fold_batch_norm
+from hffruits.models import (
+    find_file,
+    load_config,
+    load_model,
+    logits_and_features,
+    use_fast_layout,
+)
+from hffruits.precision import has_bf16
+
+logger = logging.getLogger(__name__)
+RECORD = "export.json"  # beside a model that was exported: its format, precision and figures
+PRECISIONS = ("fp32", "bf16")  # of PyTorch
+
+
+class Engine(Protocol):
+    """A model that is ready to answer, whatever runs it. Not to be called by two threads at once.
+
+    `device` is where its answers are computed, as a user would name it.
+    """
+
+    config: PretrainedConfig
+    device: torch.device
+    parameters: int
+    megabytes: float
+
+    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B, 3, H, W) -> logits (B, K) and features (B, D), on the CPU, in float32."""
+        ...
+
+
+class TorchEngine:
+    """PyTorch, eager. `model` is as it was saved; what answers is a copy with folded batch norm."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        *,
+        device: str | torch.device | None = None,
+        precision: str = "fp32",
+    ):
+        if precision not in PRECISIONS:
+            raise InputError(f"precision={precision}: unknown. Known: {', '.join(PRECISIONS)}.")
+        if device is None:
+            device = torch.accelerator.current_accelerator(check_available=True) or "cpu"
+        self.device = torch.device(device)
+        self.bf16 = precision == "bf16" and has_bf16(self.device)
+        if precision == "bf16" and not self.bf16:
+            logger.warning("precision=bf16: this machine has no units for it, so fp32 is used")
+        self.model = use_fast_layout(model.eval().to(self.device))
+        self.config = model.config
+        self.parameters = model.num_parameters()
+        self.megabytes = model.get_memory_footprint() / 1e6
+        self._folded: PreTrainedModel | None = None
+
+    @torch.inference_mode()
+    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B, 3, H, W) -> logits (B, K) and features (B, D), on the CPU, in float32."""
+        pixels = pixels.to(self.device, self.model.dtype)
+        if self._folded is None:
+            self._folded = fold_batch_norm(self.model, pixels[:1])
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            logits, features = logits_and_features(self._folded, pixels)
+        return logits.float().cpu(), features.float().cpu()
+
+
+# What an export is called -> the module that runs it, and the package that this needs.
+RUNTIMES = {
+    "onnx": ("hffruits.onnx_engine", "onnxruntime"),
+    "openvino": ("hffruits.openvino_engine", "openvino"),
+    "torch": ("hffruits.pt2_engine", "torch"),
+}
+
+
+def open_engine(
+    name_or_path: str | Path,
+    *,
+    revision: str | None = None,
+    device: str | torch.device | None = None,
+    precision: str = "fp32",
+) -> tuple[Engine, BaseImageProcessor]:
+    """A trained model, or one that was exported, and its image processor.
+
+    An export runs where and as precisely as it was made for. Raises `InputError` for a model that
+    can't be had, and for an export whose runtime is not installed.
+    """
+    file = find_file(name_or_path, RECORD, revision=revision)
+    if file is None:
+        model, processor = load_model(name_or_path, revision=revision)
+        return TorchEngine(model, device=device, precision=precision), processor
+    if precision != "fp32":
+        raise InputError(f"precision={precision}: {name_or_path} is an export. Export it so.")
+    record = read_export(file)
+    config, processor = load_config(name_or_path, revision=revision)
+    files = [find_file(name_or_path, part, revision=revision) for part in record["files"]]
+    if missing := [part for part, at in zip(record["files"], files, strict=True) if at is None]:
+        raise InputError(f"{name_or_path}: {missing[0]} is missing. Export the model anew.")
+    runtime, package = RUNTIMES[record["format"]]
+    try:
+        module = importlib.import_module(runtime)
+    except ImportError as error:
+        raise InputError(
+            f"{name_or_path}: needs {package}. Run pip install 'hffruits[{record['format']}]'."
+        ) from error
+    return module.open_export(files[0], config, record), processor
+
+
+def read_export(file: Path) -> dict[str, Any]:
+    """What `export.json` says. Raises `InputError` for one that exporting has not written."""
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        names = [record["files"], record["format"], record["precision"], record["parameters"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file}: not as exporting wrote it. Export the model anew.") from error
+    if names[1] not in RUNTIMES or not all(Path(part).name == part for part in names[0]):
+        raise InputError(f"{file}: format={names[1]} unknown. Known: {', '.join(RUNTIMES)}.")
+    return record

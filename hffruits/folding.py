@@ -1,0 +1,53 @@
+"""Batch norm folded into the convolutions before it: the same answers in half the time on CPUs.
+
+For inference alone; a frozen batch norm is a scale and a shift, which a convolution does for free.
+"""
+
+import copy
+from itertools import pairwise
+
+import torch
+from torch import nn
+from torch.nn.utils import fuse_conv_bn_eval
+
+_TOLERANCE = 1e-3  # of the largest output; folding itself changes the last digits alone
+
+
+def fold_batch_norm(model: nn.Module, pixels: torch.Tensor) -> nn.Module:
+    """A model that answers as this one does in eval mode, with fewer layers.
+
+    Shares all tensors but those of the folded convolutions. Which batch norm follows which
+    convolution is read off the order of the layers, and tried out on pixels (B, 3, H, W): a net
+    that does something else between them comes back as it is.
+    """
+    shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    folded = copy.deepcopy(model, shared)
+    found = 0
+    for parent in list(folded.modules()):
+        children = list(parent.named_children())
+        for (name, conv), (name_after, norm) in pairwise(children):
+            if _fit(conv, norm):
+                setattr(parent, name, fuse_conv_bn_eval(conv, norm))
+                setattr(parent, name_after, _without_norm(norm))
+                found += 1
+    if not found:
+        return model
+    with torch.inference_mode():
+        wanted, got = model(pixel_values=pixels).logits, folded(pixel_values=pixels).logits
+    return folded if (wanted - got).abs().max() <= _TOLERANCE * wanted.abs().max() else model
+
+
+def _fit(conv: nn.Module, norm: nn.Module) -> bool:
+    return (
+        isinstance(conv, nn.Conv2d)
+        and isinstance(norm, nn.BatchNorm2d)
+        and norm.running_var is not None
+        and not norm.training
+        and conv.out_channels == norm.num_features
+    )
+
+
+def _without_norm(norm: nn.BatchNorm2d) -> nn.Module:
+    """What timm's batch norms do after normalising: drop and act."""
+    rest = [getattr(norm, name, None) for name in ("drop", "act")]
+    return nn.Sequential(*[layer for layer in rest if layer is not None])
