@@ -14,7 +14,12 @@ def cache_root(cache_dir: Path | None = None) -> Path:
     return Path(cache_dir or os.environ.get("HFFRUITS_CACHE") or "~/.cache/hffruits").expanduser()
 
 
-def make_once(folder: Path, make: Callable[[Path], None]) -> Path:
+def make_once(
+    folder: Path,
+    make: Callable[[Path], None],
+    *,
+    remedy: str = "Set HFFRUITS_CACHE to a folder that can.",
+) -> Path:
     """Have `make` fill a new folder, unless it is there already; it appears whole or not at all.
 
     When several processes are at it, the first one's folder stays.
@@ -27,8 +32,7 @@ def make_once(folder: Path, make: Callable[[Path], None]) -> Path:
         aside.chmod(0o755)  # mkdtemp's folders are for their owner alone
     except OSError as error:
         raise InputError(
-            f"{folder.parent}: can't be written ({error.strerror}). Set HFFRUITS_CACHE to a "
-            "folder that can."
+            f"{folder.parent}: can't be written ({error.strerror}). {remedy}"
         ) from error
     try:
         make(aside)

@@ -252,6 +252,33 @@ def run_compare(argv: list[str]) -> None:
         print(f"Open      {args.output_dir / 'compare.html'}")
 
 
+def run_export(argv: list[str]) -> None:
+    """Write a trained model for another runtime: quicker, smaller, or for a browser."""
+    config = importlib.import_module("hffruits.config")
+    parser = config.data_parser("export", run_export.__doc__, model=_MODEL)
+    parser.add_argument(
+        "--format", default="openvino", help="onnx, openvino, web, torch [%(default)s]"
+    )
+    parser.add_argument("--precision", default="fp32", help="fp32, fp16, bf16, int8 [%(default)s]")
+    parser.add_argument("--output_dir", type=Path, help="[MODEL-format-precision]")
+    parser.add_argument(
+        "--max_loss", type=float, default=0.005, help="accuracy that may be lost [%(default)s]"
+    )
+    parser.add_argument("--force", action="store_true", help="keep it, whatever it loses")
+    data, args = config.parse_data_arguments(parser, argv)
+    _refuse_training_flags(data)
+    record = importlib.import_module("hffruits.export").export(
+        args.model,
+        data,
+        format=args.format,
+        precision=args.precision,
+        output_dir=args.output_dir,
+        max_loss=args.max_loss,
+        force=args.force,
+    )
+    print(importlib.import_module("hffruits.summary").format_export(record))
+
+
 def run_predict(argv: list[str]) -> None:
     """Label pictures with a trained model."""
     parser = argparse.ArgumentParser(prog="hffruits predict", description=run_predict.__doc__)
@@ -294,6 +321,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "search": run_search,
     "evaluate": run_evaluate,
     "compare": run_compare,
+    "export": run_export,
     "predict": run_predict,
     "demo": run_demo,
 }

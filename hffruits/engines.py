@@ -80,11 +80,10 @@ class TorchEngine:
         return logits.float().cpu(), features.float().cpu()
 
 
-# What an export is called -> the module that runs it, and the package that this needs.
+# An export's format -> the module that runs it, and the package that this needs.
 RUNTIMES = {
     "onnx": ("hffruits.onnx_engine", "onnxruntime"),
     "openvino": ("hffruits.openvino_engine", "openvino"),
-    "torch": ("hffruits.pt2_engine", "torch"),
 }
 
 
@@ -128,6 +127,8 @@ def read_export(file: Path) -> dict[str, Any]:
         names = [record["files"], record["format"], record["precision"], record["parameters"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{file}: not as exporting wrote it. Export the model anew.") from error
-    if names[1] not in RUNTIMES or not all(Path(part).name == part for part in names[0]):
-        raise InputError(f"{file}: format={names[1]} unknown. Known: {', '.join(RUNTIMES)}.")
+    if names[1] not in RUNTIMES or any(Path(part).name != part for part in names[0]):
+        raise InputError(
+            f"{file}: format={names[1]} is not run here. These are: {', '.join(RUNTIMES)}."
+        )
     return record

@@ -210,10 +210,17 @@ def save_model(model: PreTrainedModel, processor: BaseImageProcessor, folder: Pa
     """
     with _quiet():
         model.save_pretrained(folder)
-        processor.save_pretrained(folder)
+    save_config(model.config, processor, folder)
     readable = (folder / "config.json").stat().st_mode
     for weights in folder.glob("*.safetensors"):
         weights.chmod(readable)  # safetensors writes files that only their owner can read
+
+
+def save_config(config: PretrainedConfig, processor: BaseImageProcessor, folder: Path) -> None:
+    """Write what a model's folder has beside its weights: labels and preprocessing."""
+    with _quiet():
+        config.save_pretrained(folder)
+        processor.save_pretrained(folder)
 
 
 def coarse_ids(config: PretrainedConfig) -> list[int] | None:

@@ -69,6 +69,25 @@ def format_evaluation(record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def format_export(record: dict[str, Any]) -> str:
+    """What an export answers beside the model it was made from, and how to use it."""
+    check, folder = record["check"], record["output_dir"]
+    accuracy = (
+        f"; accuracy {check['accuracy_before']:.1%} before, {check['accuracy']:.1%} now"
+        if "accuracy" in check
+        else ""
+    )
+    lines = [
+        f"Checked   {check['images']:,} {check['pictures']}: {check['agreement']:.1%} the same "
+        f"answer, scores differ by up to {check['largest_difference']:.2g}{accuracy}",
+        f"Written   {folder} ({record['megabytes']:.1f} MB)",
+    ]
+    if record["format"] in ("onnx", "openvino"):
+        command = f"{program_path()} predict {shlex.quote(folder)} FOLDER --output answers.csv"
+        lines.append(f"Use it    {command}")
+    return "\n".join(lines)
+
+
 def program_path() -> str:
     """`hffruits` as it can be typed here: it lies beside the interpreter, on the PATH or not."""
     beside = Path(sys.executable).with_name("hffruits")

@@ -16,6 +16,8 @@ from torchvision.transforms.functional import InterpolationMode
 from transformers import TimmWrapperImageProcessor
 from transformers.image_processing_utils import BaseImageProcessor
 
+from hffruits.errors import InputError
+
 Transform = Callable[[Image.Image], torch.Tensor]
 _identity = nn.Identity()
 _GREY = (124, 116, 104)  # behind a turned picture: ImageNet's mean
@@ -32,6 +34,51 @@ class EvalTransform:
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
         return self.processor(image, return_tensors="pt")["pixel_values"][0]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What a checkpoint's image processor does, spelled out: resize, cut out the middle, scale."""
+
+    resize: tuple[int, ...]  # (high, wide), or the shorter side's pixels alone
+    crop: tuple[int, int] | None  # (high, wide)
+    interpolation: InterpolationMode
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def resize_shorter(self) -> bool:
+        """Whether the proportions stay."""
+        return len(self.resize) == 1
+
+
+def preprocessing_of(processor: BaseImageProcessor) -> Preprocessing:
+    """The steps of a processor. Raises `InputError` for one with other steps than these."""
+    if isinstance(processor, TimmWrapperImageProcessor):
+        steps = {type(step).__name__: step for step in processor.val_transforms.transforms}
+        if set(steps) <= {"Resize", "CenterCrop", "MaybeToTensor", "Normalize"}:
+            size, scaling = steps["Resize"].size, steps["Normalize"]
+            return Preprocessing(
+                (size,) if isinstance(size, int) else tuple(size),
+                tuple(steps["CenterCrop"].size) if "CenterCrop" in steps else None,
+                _interpolation(processor),
+                tuple(scaling.mean.tolist()),
+                tuple(scaling.std.tolist()),
+            )
+    else:
+        size = dict(processor.size)
+        squeezed = size.get("height") and size.get("width") and not processor.do_center_crop
+        plain = processor.do_resize and processor.do_rescale and processor.do_normalize
+        if squeezed and plain and getattr(processor, "crop_pct", None) is None:
+            return Preprocessing(
+                (size["height"], size["width"]),
+                None,
+                _interpolation(processor),
+                tuple(processor.image_mean),
+                tuple(processor.image_std),
+            )
+    name = type(processor).__name__
+    raise InputError(f"{name}: its preprocessing can't be put into a graph. Export without it.")
 
 
 @dataclass(frozen=True)
