@@ -67,6 +67,11 @@ MODELS_VERSION = "models-v1"  # the cached folder's name: raise it when what is 
 # 946 is left out: few people buy cardoon, and it takes any leafy green.
 IMAGENET_PRODUCE = (*range(936, 946), *range(947, 958), 987)
 
+_OF_OTHER_CLASSES = (
+    *("label_names", "calibration", "reject_below", "coarse_labels"),
+    *("taught", "taught_from"),
+)
+
 ModelAndProcessor = tuple[PreTrainedModel, BaseImageProcessor]
 
 
@@ -108,7 +113,7 @@ def build_model(
             output_loading_info=True,
         )
     # what a checkpoint says of its own classes would be saved as if it held for ours
-    for own in ("label_names", "calibration", "reject_below", "coarse_labels"):
+    for own in _OF_OTHER_CLASSES:
         vars(model.config).pop(own, None)
     _check_backbone(name_or_path, model, info)
     if old_labels != head["id2label"]:

@@ -21,7 +21,7 @@ FLOORS = {
     "columns": 3, "streaming": 3, "features": 3, "explain": 3, "engines": 3, "tracing": 3,
     "onnx_export": 4, "tables": 4, "webdataset": 4, "demo_look": 4, "predict": 4,
     "inputs": 5, "outcomes": 5, "export_formats": 5,
-    "checking": 6, "measures": 6, "calibrate": 6, "robustness": 6, "report": 6,
+    "checking": 6, "measures": 6, "calibrate": 6, "robustness": 6, "report": 6, "teach": 6,
     "splits": 7, "audit": 7, "repair": 7, "stream_data": 7, "stream_audit": 7,
     "data": 8, "explore": 8, "resplit": 8, "checks": 8, "tensors": 8, "labelled": 8,
     "trainer": 9, "evaluation": 9,
