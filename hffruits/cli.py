@@ -280,16 +280,31 @@ def run_export(argv: list[str]) -> None:
 
 
 def run_predict(argv: list[str]) -> None:
-    """Label pictures with a trained model."""
+    """Label pictures with a trained model, or millions of them into a table."""
+    launching = importlib.import_module("hffruits.launching")
+    if count := launching.missing_processes():
+        sys.exit(launching.start_processes(count, ["predict", *argv]))
     parser = argparse.ArgumentParser(prog="hffruits predict", description=run_predict.__doc__)
     parser.add_argument("model", help=_MODEL)
     parser.add_argument("images", nargs="+", help="image files, or folders of them")
     parser.add_argument("--top_k", type=int, default=1, help="labels a picture [%(default)s]")
     parser.add_argument("--batch_size", type=int, default=32, help="pictures a step [%(default)s]")
+    parser.add_argument(
+        "--precision", default="fp32", help="bf16: quicker where there are units for it [fp32]"
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help="write a table (.csv, .jsonl, .parquet); the same command goes on if it was stopped, "
+        "and `accelerate launch -m hffruits predict ...` spreads it over processes",
+    )
     args = parser.parse_args(argv)
     predict = importlib.import_module("hffruits.predict")
+    if args.output:
+        _predict_into_table(args)
+        return
     paths = predict.find_images(args.images)
-    fruits = predict.FruitClassifier.from_pretrained(args.model)
+    fruits = predict.FruitClassifier.from_pretrained(args.model, precision=args.precision)
     bad: list[InputError] = []
     options = {"top_k": args.top_k, "batch_size": args.batch_size, "on_bad": bad.append}
     for result in fruits.stream(paths, **options):
@@ -300,6 +315,19 @@ def run_predict(argv: list[str]) -> None:
         print(f"hffruits: error: {error}", file=sys.stderr)
     if bad:
         raise bad[-1]
+
+
+def _predict_into_table(args: argparse.Namespace) -> None:
+    labelled = importlib.import_module("hffruits.bulk").label_into_table(
+        args.model,
+        args.images,
+        args.output,
+        top_k=args.top_k,
+        batch_size=args.batch_size,
+        precision=args.precision,
+    )
+    if _is_main_process():
+        print(importlib.import_module("hffruits.summary").format_labelled(labelled))
 
 
 def run_demo(argv: list[str]) -> None:

@@ -19,12 +19,11 @@ from hffruits.evaluation import (
     check_output_dir,
     count_training_photos,
     data_of_run,
-    open_classifier,
     write_json,
 )
 from hffruits.labelled import Photos, choose_photos
 from hffruits.models import coarse_ids
-from hffruits.outcomes import Outcomes, answer_samples, split_unknown
+from hffruits.outcomes import Outcomes, answer_samples, open_classifier, split_unknown
 from hffruits.page import render_page, thumbnail_uri
 from hffruits.predict import FruitClassifier
 from hffruits.report import METRICS, THUMB, Opener

@@ -13,6 +13,12 @@ from hffruits.errors import InputError
 Result = TypeVar("Result")
 
 
+def join_processes() -> PartialState:
+    """This process among those that were launched; on machines without a GPU, too."""
+    forced = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
+    return PartialState(cpu=forced or not torch.accelerator.is_available())
+
+
 def on_main_process(action: Callable[[], Result]) -> Result:
     """Do it once, on the main process, and give every process its result, or its `InputError`."""
     outcome: list[Any] = [None, None]

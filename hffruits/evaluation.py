@@ -20,7 +20,7 @@ from hffruits import __version__
 from hffruits.calibrate import HELD_OUT, calibrate
 from hffruits.config import DataArguments, FruitTrainingArguments
 from hffruits.data import FruitDatasets
-from hffruits.distributed import on_main_process, use_own_cores
+from hffruits.distributed import on_main_process
 from hffruits.errors import InputError
 from hffruits.labelled import (
     choose_photos,
@@ -32,7 +32,13 @@ from hffruits.labelled import (
 )
 from hffruits.measures import measure, measure_unknown
 from hffruits.models import find_model, save_model
-from hffruits.outcomes import UNKNOWN, Outcomes, answer_samples, split_unknown
+from hffruits.outcomes import (
+    UNKNOWN,
+    Outcomes,
+    answer_samples,
+    open_classifier,
+    split_unknown,
+)
 from hffruits.predict import FruitClassifier
 from hffruits.report import write_report
 from hffruits.robustness import PICTURES, measure_robustness
@@ -126,13 +132,6 @@ def evaluate(
             log=log_of(model),
         )
     return record
-
-
-def open_classifier(model: str | Path, *, tta: tuple[str, ...] = ()) -> FruitClassifier:
-    """The model on this process's device, with all of its threads."""
-    device = PartialState().device
-    use_own_cores(device)
-    return FruitClassifier.from_pretrained(model, device=device, tta=tta)
 
 
 def check_output_dir(data_args: DataArguments, output_dir: Path) -> None:

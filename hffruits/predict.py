@@ -71,6 +71,15 @@ class Answers:
     features: torch.Tensor  # (B, D), what the head sees of the picture itself
 
 
+class UnreadablePicture(InputError):
+    """A picture that is no complete, sanely sized image, and why."""
+
+    def __init__(self, source: ImageSource, reason: str):
+        name = source if isinstance(source, str | Path) else "the picture"
+        super().__init__(f"{name}: {reason}. Give a complete image file.")
+        self.source, self.reason = source, reason
+
+
 class FruitClassifier:
     """Predicts with a trained model.
 
@@ -140,9 +149,7 @@ class FruitClassifier:
     def model(self) -> PreTrainedModel:
         """The PyTorch model as it was saved. Raises `InputError` for an export, which has none."""
         if not isinstance(self.engine, TorchEngine):
-            raise InputError(
-                "this model is an export, which only predicts. Load what it came from."
-            )
+            raise InputError("an export only predicts. Load the model that it was made from.")
         return self.engine.model
 
     def predict(
@@ -283,8 +290,7 @@ class FruitClassifier:
         try:
             picture = open_rgb(source, max_pixels=max_pixels)
         except OSError as error:
-            name = source if isinstance(source, str | Path) else "the picture"
-            return InputError(f"{name}: {error}. Give a complete image file.")
+            return UnreadablePicture(source, str(error))
         views = [picture, *(view for make in self._views for view in make(picture))]
         return torch.stack([self.transform(view) for view in views])
 

@@ -1,0 +1,309 @@
+"""Exports answer as the model they were made from, and one that doesn't is not kept."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from conftest import tiny_arguments
+from PIL import Image
+
+from hffruits.cli import main
+from hffruits.config import DataArguments, ModelArguments
+from hffruits.drawing import draw_fruit
+from hffruits.engines import open_engine
+from hffruits.errors import InputError
+from hffruits.export import export
+from hffruits.images import open_rgb
+from hffruits.models import build_model
+from hffruits.predict import FruitClassifier
+from hffruits.train import train
+from hffruits.transforms import preprocessing_of
+
+
+@pytest.fixture(scope="module")
+def small(drawn_fruits: Path, tmp_path_factory) -> Path:
+    """A small net with batch norm, trained, calibrated and with prototypes."""
+    folder = tmp_path_factory.mktemp("exports") / "small"
+    net = ModelArguments("test_efficientnet", pretrained=False, image_size=64, freeze="none")
+    train(*tiny_arguments(drawn_fruits, folder, model=net, num_train_epochs=4))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[Image.Image]:
+    """Of many shapes; the first is larger than the net's input, the last smaller."""
+    sizes = [(200, 150), (97, 131), (64, 64), (301, 80), (40, 33)]
+    names = ["Apple", "Banana", "Blueberry", "Cherry", "Kiwi"]
+    drawn = [draw_fruit(name, seed=9, size=128) for name in names]
+    return [picture.resize(size) for picture, size in zip(drawn, sizes, strict=True)]
+
+
+def answers_of(fruits: FruitClassifier, pictures: list, batch_size: int = 32) -> torch.Tensor:
+    parts = fruits.answer(pictures, batch_size=batch_size)
+    return torch.cat([part.logits for part in parts]).softmax(1)
+
+
+@pytest.mark.parametrize(
+    ("format", "precision", "tolerance"),
+    [
+        ("onnx", "fp32", 1e-4),
+        ("onnx", "fp16", 0.02),
+        ("openvino", "fp32", 1e-4),
+        ("openvino", "fp16", 0.02),
+        ("openvino", "bf16", 0.1),
+    ],
+)
+def test_an_export_answers_as_its_model(small, pictures, tmp_path, format, precision, tolerance):
+    done = export(
+        small, DataArguments(), format=format, precision=precision, output_dir=tmp_path / "x"
+    )
+    assert json.loads((tmp_path / "x" / "export.json").read_text()).items() <= done.items()
+    assert done["check"]["pictures"] == "validation photos" and done["check"]["images"] == 12
+    assert done["check"]["largest_difference"] <= tolerance
+    own, exported = (FruitClassifier.from_pretrained(path) for path in (small, tmp_path / "x"))
+    wanted = answers_of(own, pictures)
+    for batch_size in (1, 2, 32):
+        got = answers_of(exported, pictures, batch_size)
+        torch.testing.assert_close(got, wanted, rtol=0, atol=tolerance)
+    assert exported.labels == own.labels and exported.input_size == own.input_size
+    assert exported.reject_below == own.reject_below
+    torch.testing.assert_close(exported.prototypes, own.prototypes)
+    assert exported.config.calibration == own.config.calibration
+    if precision == "fp32":
+        known, exported_known = (
+            [fruits.predict(picture).known for picture in pictures] for fruits in (own, exported)
+        )
+        assert exported_known == known
+
+
+def test_eight_bits_are_fewer_bytes_and_nearly_the_same_answers(trained, tmp_path):
+    whole, small = tmp_path / "whole", tmp_path / "int8"
+    export(trained, DataArguments(), format="onnx", output_dir=whole)
+    done = export(trained, DataArguments(), format="onnx", precision="int8", output_dir=small)
+    assert (small / "model.onnx").stat().st_size < 0.4 * (whole / "model.onnx").stat().st_size
+    kinds = {node.op_type for node in onnx.load(small / "model.onnx").graph.node}
+    assert "QuantizeLinear" in kinds
+    assert done["check"]["agreement"] >= 0.9
+    assert done["check"]["accuracy"] >= done["check"]["accuracy_before"] - 0.09  # one of twelve
+
+
+def test_a_vision_transformer_is_exported_too(tmp_path, pictures):
+    model, processor = build_model("test_vit", labels=list("abc"), pretrained=False)
+    model.save_pretrained(tmp_path / "vit")
+    export(tmp_path / "vit", DataArguments(), format="onnx", output_dir=tmp_path / "x")
+    wanted = answers_of(FruitClassifier(model, processor), pictures)
+    got = answers_of(FruitClassifier.from_pretrained(tmp_path / "x"), pictures)
+    torch.testing.assert_close(got, wanted, rtol=0, atol=1e-4)
+
+
+# ---- one file for browsers ----
+
+
+def ask_web(file: Path, picture: np.ndarray) -> tuple[np.ndarray, bool]:
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    scores, known = session.run(["scores", "known"], {"picture": picture})
+    return scores, bool(known)
+
+
+def test_one_file_takes_pictures_of_any_size_as_a_canvas_has_them(trained, pictures, tmp_path):
+    export(trained, DataArguments(), format="web", output_dir=tmp_path / "x")
+    file = tmp_path / "x" / "fruits.onnx"
+    fruits = FruitClassifier.from_pretrained(trained)
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    labels = json.loads(session.get_modelmeta().custom_metadata_map["labels"])
+    assert labels == fruits.labels
+    for picture in pictures:
+        wanted = fruits.predict(picture, top_k=9)
+        for mode in ("RGB", "RGBA"):
+            scores, known = ask_web(file, np.asarray(picture.convert(mode)))
+            assert labels[scores.argmax()] == wanted.label
+            assert scores.max() == pytest.approx(wanted.score, abs=0.01)
+            assert known == wanted.known
+
+
+def test_a_net_that_squeezes_pictures_goes_into_one_file_too(tmp_path, pictures):
+    from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
+
+    config = ViTConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+        image_size=32, patch_size=8, id2label={0: "a", 1: "b"}, label2id={"a": 0, "b": 1},
+    )  # fmt: skip
+    torch.manual_seed(0)
+    ViTForImageClassification(config).save_pretrained(tmp_path / "vit")
+    ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path / "vit")
+    export(tmp_path / "vit", DataArguments(), format="web", output_dir=tmp_path / "x")
+    wanted = answers_of(FruitClassifier.from_pretrained(tmp_path / "vit"), pictures)
+    for picture, own in zip(pictures, wanted, strict=True):
+        scores, known = ask_web(tmp_path / "x" / "fruits.onnx", np.asarray(picture))
+        np.testing.assert_allclose(scores, own, atol=0.005)
+        assert known  # it has no prototypes
+
+
+def test_preprocessing_is_spelled_out_as_the_processor_does_it():
+    _, processor = build_model("efficientnet_lite0", labels=list("ab"))
+    steps = preprocessing_of(processor)
+    assert (steps.resize, steps.crop, steps.interpolation.value) == ((256,), (224, 224), "bicubic")
+    assert steps.mean == steps.std == (0.5, 0.5, 0.5)
+
+
+def test_torch_export_keeps_the_answers(small, pictures, tmp_path):
+    done = export(small, DataArguments(), format="torch", output_dir=tmp_path / "x")
+    assert done["check"]["agreement"] == 1.0 and done["check"]["largest_difference"] < 1e-5
+    program = torch.export.load(tmp_path / "x" / "model.pt2").module()
+    fruits = FruitClassifier.from_pretrained(small)
+    pixels = torch.stack([fruits.transform(open_rgb(picture)) for picture in pictures])
+    logits, features = program(pixels)
+    torch.testing.assert_close(logits, fruits.forward(pixels)[0], rtol=0, atol=1e-4)
+    assert features.shape[0] == 5
+    with pytest.raises(InputError, match="torch is not run here"):
+        FruitClassifier.from_pretrained(tmp_path / "x")
+
+
+# ---- what is refused ----
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"format": "tflite"}, "format=tflite: unknown. Known: onnx, openvino, web, torch"),
+        ({"format": "onnx", "precision": "bf16"}, "precision=bf16: not for onnx, which has fp32"),
+        ({"format": "torch", "precision": "int8"}, "precision=int8: not for torch"),
+    ],
+)
+def test_what_cannot_be_exported_is_explained(small, tmp_path, options, message):
+    with pytest.raises(InputError, match=message):
+        export(small, DataArguments(), output_dir=tmp_path / "x", **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_there_is_left_alone(small, tmp_path):
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="exists already"):
+        export(small, DataArguments(), format="onnx", output_dir=tmp_path / "x")
+    assert (tmp_path / "x" / "notes.txt").read_text() == "mine"
+
+
+def worse_by(monkeypatch, wrong: int) -> None:
+    """Have an export seem to answer that many more of the pictures wrongly."""
+    import hffruits.export as module
+
+    ask = module._how_to_ask
+
+    def spoiled(*arguments):
+        good = ask(*arguments)
+
+        def answer(samples):
+            answers = good(samples)
+            guesses = np.array([sample.label for sample in samples])
+            guesses[:wrong] = (guesses[:wrong] + 1) % 4
+            return answers._replace(guesses=guesses)
+
+        return answer
+
+    def all_right(fruits, samples):
+        answers = true(fruits, samples)
+        return answers._replace(guesses=np.array([sample.label for sample in samples]))
+
+    true = module._ask_classifier
+    monkeypatch.setattr(module, "_ask_classifier", all_right)
+    monkeypatch.setattr(module, "_how_to_ask", spoiled)
+
+
+def test_an_export_that_loses_too_much_is_not_kept_unless_forced(small, tmp_path, monkeypatch):
+    worse_by(monkeypatch, 3)
+    options = {"format": "onnx", "output_dir": tmp_path / "x"}
+    with pytest.raises(InputError, match=r"lose 25.0 points of accuracy on 12 validation photos"):
+        export(small, DataArguments(), **options)
+    assert list(tmp_path.iterdir()) == []
+    done = export(small, DataArguments(), **options, force=True)
+    assert done["check"]["accuracy"] == pytest.approx(0.75)
+    assert (tmp_path / "x" / "model.onnx").is_file()
+
+
+def test_a_single_picture_decides_nothing(small, tmp_path, monkeypatch):
+    worse_by(monkeypatch, 1)
+    done = export(small, DataArguments(), format="onnx", output_dir=tmp_path / "x")
+    assert done["check"]["accuracy"] == pytest.approx(11 / 12)
+
+
+def test_without_photos_drawn_pictures_are_asked(small, tmp_path, caplog):
+    alone = tmp_path / "alone"
+    model, _ = build_model(str(small), labels=FruitClassifier.from_pretrained(small).labels)
+    model.save_pretrained(alone)
+    done = export(alone, DataArguments(), format="onnx", output_dir=tmp_path / "x")
+    assert done["check"]["pictures"] == "drawn pictures" and "accuracy" not in done["check"]
+    assert done["check"]["agreement"] == 1.0
+    assert "drawn pictures only" in caplog.text
+    with pytest.raises(InputError, match="doesn't say what it was trained on"):
+        export(alone, DataArguments(), format="onnx", precision="int8", output_dir=tmp_path / "y")
+
+
+def test_a_damaged_export_is_told_in_one_line(small, tmp_path):
+    export(small, DataArguments(), format="onnx", output_dir=tmp_path / "x")
+    (tmp_path / "x" / "model.onnx").write_bytes(b"junk")
+    with pytest.raises(InputError, match="ONNX Runtime can't read it"):
+        open_engine(tmp_path / "x")
+    (tmp_path / "x" / "model.onnx").unlink()
+    with pytest.raises(InputError, match=r"model.onnx is missing"):
+        open_engine(tmp_path / "x")
+    record = json.loads((tmp_path / "x" / "export.json").read_text())
+    record["files"] = ["../../secret.onnx"]
+    (tmp_path / "x" / "export.json").write_text(json.dumps(record))
+    with pytest.raises(InputError, match="not run here"):
+        open_engine(tmp_path / "x")
+    (tmp_path / "x" / "export.json").write_text("{}")
+    with pytest.raises(InputError, match="not as exporting wrote it"):
+        open_engine(tmp_path / "x")
+
+
+def test_an_export_only_predicts(small, tmp_path, pictures):
+    export(small, DataArguments(), format="openvino", output_dir=tmp_path / "x")
+    fruits = FruitClassifier.from_pretrained(tmp_path / "x")
+    with pytest.raises(InputError, match="an export only predicts"):
+        fruits.explain(pictures[0])
+    with pytest.raises(InputError, match="an export only predicts"):
+        export(tmp_path / "x", DataArguments(), format="onnx", output_dir=tmp_path / "y")
+    with pytest.raises(InputError, match="Export it so"):
+        FruitClassifier.from_pretrained(tmp_path / "x", precision="bf16")
+
+
+def test_an_export_is_evaluated_as_its_model_is(small, tmp_path):
+    export(small, DataArguments(), format="openvino", output_dir=tmp_path / "x")
+    for model, folder in ((small, "own"), (tmp_path / "x", "exported")):
+        assert main(["evaluate", str(model), "--output_dir", str(tmp_path / folder)]) == 0
+    own, exported = (
+        json.loads((tmp_path / folder / "metrics.json").read_text())
+        for folder in ("own", "exported")
+    )
+    assert exported["accuracy"] == own["accuracy"] and exported["images"] == own["images"] == 20
+    assert exported["ece"] == pytest.approx(own["ece"], abs=1e-4)
+    assert (tmp_path / "exported" / "report.html").stat().st_size > 10_000
+
+
+def test_the_command_tells_how_the_export_answers(small, tmp_path, capsys):
+    folder = str(tmp_path / "x")
+    assert main(["export", str(small), "--format", "onnx", "--output_dir", folder]) == 0
+    told = capsys.readouterr().out
+    assert "12 validation photos: 100.0% the same answer" in told and folder in told
+    assert main(["export", str(small), "--format", "onnx", "--output_dir", folder]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_folder_is_named_after_model_format_and_precision(drawn_fruits, small):
+    done = export(small, DataArguments(), format="openvino", precision="fp16")
+    assert Path(done["output_dir"]) == small.with_name("small-openvino-fp16")
+
+
+def test_a_model_in_bf16_answers_nearly_the_same(trained, pictures, caplog):
+    whole, half = (FruitClassifier.from_pretrained(trained, precision=p) for p in ("fp32", "bf16"))
+    torch.testing.assert_close(
+        answers_of(half, pictures), answers_of(whole, pictures), rtol=0, atol=0.1
+    )
+    assert half.engine.bf16 or "no units for it" in caplog.text
+    with pytest.raises(InputError, match=r"precision=int4: unknown\. Known: fp32, bf16"):
+        FruitClassifier.from_pretrained(trained, precision="int4")
