@@ -12,8 +12,6 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from sklearn.cluster import KMeans
-from sklearn.metrics import roc_auc_score
 from torch.nn.functional import normalize
 
 from hffruits.errors import InputError
@@ -28,6 +26,8 @@ def find_prototypes(features: np.ndarray, labels: np.ndarray) -> torch.Tensor:
 
     Features (N, D), labels (N,). Classes with fewer than `PER_CLASS` pictures have as many.
     """
+    from sklearn.cluster import KMeans  # takes a second to import, and predicting needs none
+
     unit = normalize(torch.from_numpy(features), dim=1).numpy()
     middles = []
     for label in np.unique(labels):
@@ -72,6 +72,8 @@ def choose_threshold(known: np.ndarray, rate: float) -> float:
 
 def auroc(known: np.ndarray, unknown: np.ndarray) -> float:
     """How often a known picture has a higher score than an unknown one, in [0, 1]."""
+    from sklearn.metrics import roc_auc_score
+
     truth = np.r_[np.ones(len(known)), np.zeros(len(unknown))]
     return float(roc_auc_score(truth, np.r_[known, unknown]))
 
