@@ -66,7 +66,7 @@ def open_model(name: str | None = None) -> tuple[FruitClassifier, str]:
         return classifier, about
     return classifier, (
         "Nothing is trained yet: answers come from the bundled ImageNet model, and it knows only "
-        f"the {kinds} kinds listed below. Train your own with `make train`, or with "
+        f"the {kinds} kinds listed under Model. Train your own with `make train`, or with "
         "`hffruits train YOUR_FOLDER`."
     )
 

@@ -89,7 +89,7 @@ def batch_tab(fruits: FruitClassifier, *, stopping: threading.Event) -> None:
                 type="array",
                 interactive=False,
                 show_label=False,
-                column_widths=["32%", "26%", "24%", "18%"],
+                column_widths=["30%", "26%", "26%", "18%"],
                 max_height=420,
                 visible="hidden",
                 wrap=True,

@@ -177,6 +177,7 @@ ul.kinds { padding: 0; list-style: none; }
   #gallery .grid-container { grid-template-columns: repeat(2, minmax(0, 1fr)); }
   #photos .grid-container { grid-template-columns: repeat(3, minmax(0, 1fr)); }
   #table td, #table th { font-size: 13px; padding-inline: 4px; }
+  #table th { font-size: 12px; overflow-wrap: normal; }
   #table th * { padding-inline: 0; }
 }
 """

@@ -37,6 +37,7 @@ class FeedbackBox:
         """
         small = picture.copy()
         small.thumbnail((LONG_SIDE, LONG_SIDE))
+        small.info.clear()  # Pillow writes a comment that was read
         buffer = io.BytesIO()
         small.save(buffer, "JPEG", quality=90)
         content = buffer.getvalue()

@@ -17,6 +17,7 @@ from hffruits.images import is_image_name, open_rgb
 
 MAX_PICTURE_BYTES = 20 * 10**6
 MAX_PIXELS = 50_000_000
+MAX_ASPECT = 20  # a thin line, resized by its short side, would fill the memory
 MAX_PICTURES = 200  # at a time
 MAX_ZIP_BYTES = 100 * 10**6
 MAX_UNPACKED_BYTES = 500 * 10**6
@@ -50,9 +51,13 @@ def open_upload(path: Path) -> Image.Image:
         content = path.read_bytes()
         if _is_something_else_too(content):
             raise InputError("it holds a web page, a PDF or a zip beside the picture")
-        return open_rgb(content, max_pixels=MAX_PIXELS)
+        picture = open_rgb(content, max_pixels=MAX_PIXELS)
+        if max(picture.size) > MAX_ASPECT * min(picture.size):
+            raise InputError(f"more than {MAX_ASPECT} times as long as wide")
     except OSError as error:
         raise InputError(error.strerror or str(error)) from error
+    picture.info.clear()  # comments and the like, which Pillow would write into copies
+    return picture
 
 
 def list_uploads(files: list[Upload], folder: Path) -> tuple[list[Upload], list[tuple[str, str]]]:
