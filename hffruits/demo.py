@@ -103,7 +103,7 @@ def build_demo(
     ) as demo:
         gr.HTML(HEADER.format(title=html.escape(title)))
         gr.Markdown(about, elem_id="about")
-        with gr.Tabs(elem_id="tabs"):
+        with gr.Tabs(elem_id="tabs", overflow_behavior="wrap"):
             with gr.Tab("Recognise", id="recognise"):
                 recognise_tab(classifier, examples=examples, top_k=top_k, feedback=feedback)
             with gr.Tab("Batch", id="batch"):

@@ -50,7 +50,7 @@ def batch_tab(fruits: FruitClassifier, *, stopping: threading.Event) -> None:
         """
         sent = sent_files(files)
         if not sent:
-            raise visitor_error("Choose pictures or a zip first.", "No pictures")
+            raise visitor_error("Choose pictures or a zip first.")
 
         def tell(done: int, total: int) -> None:
             progress((done, total), desc="Looking", unit="pictures")
@@ -58,7 +58,7 @@ def batch_tab(fruits: FruitClassifier, *, stopping: threading.Event) -> None:
         try:
             rows = list(_name_all(fruits, sent, tell, stopping))
         except InputError as error:
-            raise visitor_error(str(error), "Too many") from error
+            raise visitor_error(str(error)) from error
         table = [_table_row(row) for row in rows]
         thumbnails = [(row.thumbnail, _caption(row.found)) for row in rows if row.found]
         file = save_bytes_to_cache(to_csv(rows).encode(), "fruits.csv", get_upload_folder())

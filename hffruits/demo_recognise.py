@@ -49,7 +49,7 @@ def recognise_tab(
         try:
             return fruits.explain(open_sent(picture)).overlay(HEAT_SIZE)
         except InputError as error:
-            raise visitor_error(str(error), "No heatmap here") from error
+            raise visitor_error(str(error)) from error
 
     with gr.Row(equal_height=True):
         picture = picture_input("picture")
@@ -117,7 +117,7 @@ def _ask(
         shown = open_sent(sent)
         found = fruits.predict(shown)
         if right is not None and right not in (NO_CLASS, *fruits.labels):
-            raise visitor_error("Choose what it is from the list.", "Which one?")
+            raise visitor_error("Choose what it is from the list.")
         said = found.label if right is None else right
         try:
             feedback.keep(
@@ -128,7 +128,7 @@ def _ask(
                 right=None if said == NO_CLASS else said,
             )
         except InputError as error:
-            raise visitor_error(str(error), "Not kept") from error
+            raise visitor_error(str(error)) from error
 
     def keep_right(sent: dict | None) -> str:
         keep(sent, None)

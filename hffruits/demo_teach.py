@@ -24,6 +24,11 @@ LONG_SIDE = 1024  # pixels; all that the model ever sees of a photo is smaller
 KEPT_SECONDS = 3600  # how long a visitor's model is kept without being taught
 NOTHING = "Nothing is taught yet. What you teach is yours alone, until you save it."
 
+UNTEACHABLE = (
+    "This model can't be taught: it has no prototypes of its classes. Train one of your own first, "
+    "with `hffruits train YOUR_FOLDER`."
+)
+
 
 class Taught(NamedTuple):
     """What one visitor's model has learned here."""
@@ -46,7 +51,7 @@ def teach_tab(fruits: FruitClassifier, *, top_k: int, folder: Path | None) -> No
         try:
             after = teach(before.fruits, (name or "").strip(), pictures)
         except InputError as error:
-            raise visitor_error(str(error), "Not learned") from error
+            raise visitor_error(str(error)) from error
         seconds = time.perf_counter() - started
         kept = Taught(after, (*before.names, (name or "").strip()))
         about = f"Learned from {len(pictures)} photos in {seconds:.1f} seconds. "
@@ -62,11 +67,11 @@ def teach_tab(fruits: FruitClassifier, *, top_k: int, folder: Path | None) -> No
         if folder is None:
             raise visitor_error("Saving is off on this server.")
         if taught is None:
-            raise visitor_error("Teach it a fruit first.", "Nothing to save")
+            raise visitor_error("Teach it a fruit first.")
         try:
             written = save_below(folder, taught)
         except InputError as error:
-            raise visitor_error(str(error), "Not saved") from error
+            raise visitor_error(str(error)) from error
         return _tell(taught, f"Saved as <code>{html.escape(str(written))}</code>.")
 
     def forget() -> tuple[None, str, dict]:
@@ -91,8 +96,12 @@ def teach_tab(fruits: FruitClassifier, *, top_k: int, folder: Path | None) -> No
                 elem_id="photos",
                 elem_classes="drop",
             )
-            learned = gr.Button("Teach it", variant="primary", elem_id="teach")
+            teachable = fruits.prototypes is not None
+            learned = gr.Button(
+                "Teach it", variant="primary", interactive=teachable, elem_id="teach"
+            )
             hint = "Two photos are enough to begin with; five to ten are better."
+            hint = hint if teachable else UNTEACHABLE
             gr.Markdown(hint, elem_classes="hint")
         with gr.Column(min_width=280, elem_id="trial", elem_classes="answers"):
             gr.HTML('<h2 class="step"><b>2</b> Try it at once</h2>')
@@ -150,7 +159,7 @@ def _open_photos(photos: list[dict] | None) -> tuple[list[Image.Image], str]:
     """The photos that can be read, small, and a sentence on the others."""
     sent = [one["image"]["path"] for one in photos or [] if one.get("image")]
     if len(sent) > MAX_PHOTOS:
-        raise visitor_error(f"{len(sent)} photos: {MAX_PHOTOS} at a time are the most.", "Too many")
+        raise visitor_error(f"{len(sent)} photos: {MAX_PHOTOS} at a time are the most.")
     pictures, reasons = [], []
     for path in sent:
         try:

@@ -13,9 +13,9 @@ from hffruits.uploads import Upload, open_upload, shown_name
 UNKNOWN = '<div class="unknown"><h2>Not a fruit I know</h2><p>The nearest that I do:</p></div>'
 
 
-def visitor_error(message: str, title: str = "Sorry") -> gr.Error:
+def visitor_error(message: str) -> gr.Error:
     """An error that a visitor reads; gradio shows it as HTML, and logs no traceback."""
-    return gr.Error(html.escape(message, quote=False), title=title, print_exception=False)
+    return gr.Error(html.escape(message, quote=False), print_exception=False)
 
 
 def open_sent(picture: dict | None) -> Image.Image:
@@ -47,4 +47,4 @@ def name_picture(
 
 def _unreadable(reason: str) -> gr.Error:
     remedy = "Try another one, as JPEG, PNG or WebP."
-    return visitor_error(f"This picture can't be read: {reason}. {remedy}", "No picture")
+    return visitor_error(f"This picture can't be read: {reason}. {remedy}")

@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from conftest import save_untrained
 from hostile_files import ACCEPTED, REFUSED, ZIPS, picture, zipped
 from PIL import Image
 
@@ -34,9 +35,7 @@ from hffruits.demo_server import is_private, read_auth  # noqa: E402
 from hffruits.demo_teach import Taught, save_below, slug  # noqa: E402
 from hffruits.drawing import draw_fruit  # noqa: E402
 from hffruits.errors import InputError  # noqa: E402
-from hffruits.models import build_model  # noqa: E402
 from hffruits.predict import FruitClassifier, Prediction  # noqa: E402
-from hffruits.unknowns import find_prototypes, save_prototypes  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 LABELS = ["Apple", "Banana", "Dragon fruit", "Kiwi", "Lemon", "Pear"]
@@ -44,17 +43,7 @@ LABELS = ["Apple", "Banana", "Dragon fruit", "Kiwi", "Lemon", "Pear"]
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model with an untrained head, which knows drawn fruit from other things."""
-    folder = tmp_path_factory.mktemp("runs") / "sample"
-    model, processor = build_model("efficientnet_lite0", labels=LABELS)
-    fruits = FruitClassifier(model.eval(), processor)
-    drawn = [draw_fruit(name, seed=seed) for name in ("Pear", "Kiwi") for seed in range(6)]
-    (answers,) = fruits.answer(drawn)
-    model.config.reject_below = 0.6
-    model.save_pretrained(folder)
-    save_prototypes(find_prototypes(answers.features.numpy(), np.arange(12) // 6), folder)
-    (folder / "metrics.json").write_text("{}")
-    return folder
+    return save_untrained(tmp_path_factory.mktemp("runs") / "sample", LABELS)
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from conftest import save_untrained
 from hostile_files import picture, zipped
 from PIL import Image
 
@@ -45,14 +47,28 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def url(folder: Path) -> Iterator[str]:
+    with _serving(folder) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def teachable(folder: Path) -> Iterator[str]:
+    """A demo of a model that can be taught: it has prototypes."""
+    save_untrained(folder / "models" / "sample", ["Apple", "Kiwi", "Pear"])
+    with _serving(folder, "--model", "models/sample") as url:
+        yield url
+
+
+@contextmanager
+def _serving(folder: Path, *options: str) -> Iterator[str]:
     """`python app.py`, and at its end no traceback in its log."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    log = folder / "log.txt"
+    log = folder / f"{port}.txt"
     with log.open("wb") as output:
         server = subprocess.Popen(
-            [sys.executable, ROOT / "app.py"],
+            [sys.executable, ROOT / "app.py", *options],
             cwd=folder,
             env=os.environ | {"GRADIO_SERVER_PORT": str(port)},
             stdout=output,
@@ -174,6 +190,14 @@ def opened(request: pytest.FixtureRequest, url: str, page: sync_api.Page) -> syn
     assert page.evaluate("document.documentElement.scrollWidth") <= request.param
 
 
+@pytest.fixture
+def lesson(opened: sync_api.Page, teachable: str) -> sync_api.Page:
+    """The Teach tab of a model that can be taught, at two widths."""
+    opened.goto(teachable)
+    _open_tab(opened, "Teach")
+    return opened
+
+
 def _open_tab(page: sync_api.Page, name: str) -> None:
     page.get_by_role("tab", name=name).click()
 
@@ -229,39 +253,38 @@ def test_a_batch_gives_a_table_thumbnails_and_a_csv(opened: sync_api.Page, tmp_p
 
 
 def test_a_fruit_is_taught_tried_and_saved(
-    opened: sync_api.Page, folder: Path, tmp_path: Path
+    lesson: sync_api.Page, folder: Path, tmp_path: Path
 ) -> None:
     paths = [tmp_path / f"{seed}.jpg" for seed in range(6)]
     for seed, path in enumerate(paths):
         draw_fruit("Dragon-Fruit", seed=seed, size=240).save(path)
-    name = f"Pitaya {opened.viewport_size['width']}"
-    _open_tab(opened, "Teach")
-    sync_api.expect(opened.get_by_text("Nothing is taught yet")).to_be_visible()
-    sync_api.expect(opened.locator("#save")).to_be_disabled()
-    opened.locator("#name textarea, #name input").fill(name)
-    opened.locator("#photos input[type=file]").first.set_input_files(paths[:5])
-    sync_api.expect(opened.locator("#photos .grid-container img")).to_have_count(5)
-    opened.locator("#teach").click()
-    sync_api.expect(opened.get_by_text("Learned from 5 photos")).to_be_visible()
-    opened.locator("#trial-picture input[type=file]").set_input_files(paths[5])
-    sync_api.expect(opened.locator("#trial-answer dl").first).to_contain_text(name)
-    opened.locator("#save").click()
-    saved = f"taught-pitaya-{opened.viewport_size['width']}"
-    sync_api.expect(opened.get_by_text(f"runs/{saved}")).to_be_visible()
+    name = f"Pitaya {lesson.viewport_size['width']}"
+    sync_api.expect(lesson.get_by_text("Nothing is taught yet")).to_be_visible()
+    sync_api.expect(lesson.locator("#save")).to_be_disabled()
+    lesson.locator("#name textarea, #name input").fill(name)
+    lesson.locator("#photos input[type=file]").first.set_input_files(paths[:5])
+    sync_api.expect(lesson.locator("#photos .grid-container img")).to_have_count(5)
+    lesson.locator("#teach").click()
+    sync_api.expect(lesson.get_by_text("Learned from 5 photos")).to_be_visible()
+    lesson.locator("#trial-picture input[type=file]").set_input_files(paths[5])
+    sync_api.expect(lesson.locator("#trial-answer dl").first).to_contain_text(name)
+    lesson.locator("#save").click()
+    saved = f"taught-pitaya-{lesson.viewport_size['width']}"
+    sync_api.expect(lesson.get_by_text(f"runs/{saved}")).to_be_visible()
     assert name in FruitClassifier.from_pretrained(folder / "runs" / saved).labels
-    opened.locator("#forget").click()
-    sync_api.expect(opened.get_by_text("Nothing is taught yet")).to_be_visible()
+    lesson.locator("#forget").click()
+    sync_api.expect(lesson.get_by_text("Nothing is taught yet")).to_be_visible()
 
 
 def test_what_one_visitor_taught_another_does_not_see(
-    url: str, browser: sync_api.Browser, page: sync_api.Page, tmp_path: Path
+    teachable: str, browser: sync_api.Browser, page: sync_api.Page, tmp_path: Path
 ) -> None:
     paths = [tmp_path / f"{seed}.jpg" for seed in range(3)]
     for seed, path in enumerate(paths):
         draw_fruit("Dragon-Fruit", seed=seed, size=240).save(path)
     other = browser.new_page()
     for visitor in (page, other):
-        visitor.goto(url)
+        visitor.goto(teachable)
         _open_tab(visitor, "Teach")
     page.locator("#name textarea, #name input").fill("Pitaya")
     page.locator("#photos input[type=file]").first.set_input_files(paths[:2])
@@ -276,11 +299,16 @@ def test_what_one_visitor_taught_another_does_not_see(
     other.close()
 
 
-def test_a_lesson_without_photos_is_told(opened: sync_api.Page) -> None:
+def test_a_lesson_without_photos_is_told(lesson: sync_api.Page) -> None:
+    lesson.locator("#name textarea, #name input").fill("Pitaya")
+    lesson.locator("#teach").click()
+    sync_api.expect(lesson.get_by_test_id("toast-body")).to_contain_text("teaching needs 2")
+
+
+def test_a_model_that_cannot_be_taught_says_so_at_once(opened: sync_api.Page) -> None:
     _open_tab(opened, "Teach")
-    opened.locator("#name textarea, #name input").fill("Pitaya")
-    opened.locator("#teach").click()
-    sync_api.expect(opened.get_by_text("Not learned")).to_be_visible()
+    sync_api.expect(opened.get_by_text("This model can't be taught")).to_be_visible()
+    sync_api.expect(opened.locator("#teach")).to_be_disabled()
 
 
 def test_the_model_shows_its_kinds_with_a_picture_each(opened: sync_api.Page) -> None:
