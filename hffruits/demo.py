@@ -20,6 +20,7 @@ from hffruits.demo_look import CSS, HEADER, fruit_theme
 from hffruits.demo_model import drawn_name, model_tab
 from hffruits.demo_recognise import recognise_tab
 from hffruits.demo_server import (
+    KEPT_SECONDS,
     Guard,
     health_route,
     is_private,
@@ -36,7 +37,6 @@ from hffruits.predict import FruitClassifier
 TITLE = "What fruit is this?"
 EXAMPLE_SEED = 70_000  # far from the seeds of the sample set, so that no model has learned these
 ARTIFACT = ("config.json", "model.safetensors", "metrics.json")
-KEPT_SECONDS = 3600  # how long the server keeps a visitor's files
 QUEUE_SIZE = 32  # requests that wait; the next one is told to come back
 MAX_SESSIONS = 64  # visitors whose taught models are remembered, a few MB each
 

@@ -84,6 +84,7 @@ def batch_tab(fruits: FruitClassifier, *, stopping: threading.Event) -> None:
                 "Their names appear here, with a table to take along.", elem_id="summary"
             )
             table = gr.Dataframe(
+                label="table",
                 headers=HEADERS,
                 datatype=["str", "str", "str", "str"],
                 type="array",
@@ -98,6 +99,7 @@ def batch_tab(fruits: FruitClassifier, *, stopping: threading.Event) -> None:
             )
             download = gr.DownloadButton("Download as CSV", elem_id="csv", visible="hidden")
     gallery = gr.Gallery(
+        label="gallery",
         show_label=False,
         columns=5,
         height="auto",

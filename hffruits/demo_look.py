@@ -66,7 +66,8 @@ CSS = """
 #tabs .tab-container { background: var(--tint); }
 #tabs .tab-container::after, #tabs .tab-container button::after { display: none; }
 #tabs .tab-wrapper { height: auto; padding: 0; }
-#tabs .tab-container button { padding: 10px 22px; border-radius: 99px; font-weight: 700; }
+#tabs .tab-container button { min-height: 44px; padding: 10px 22px; border-radius: 99px; }
+#tabs .tab-container button { font-weight: 700; }
 #tabs .tab-container button { color: var(--body-text-color); }
 #tabs .tab-container button.selected { background: var(--chosen); color: var(--on-chosen); }
 #tabs .tabitem { padding: 0; border: 0; }
@@ -115,12 +116,13 @@ button:focus-visible, input:focus-visible, textarea:focus-visible, a:focus-visib
 
 #feedback { gap: 8px; padding: 16px 20px; border-radius: 20px; }
 #feedback { background: var(--block-background-fill); box-shadow: var(--block-shadow); }
-#feedback .block { box-shadow: none; padding: 0 4px; overflow: visible !important; }
+#feedback .block, #feedback .form { box-shadow: none !important; border: 0; }
+#feedback .block { padding: 0 4px; overflow: visible !important; }
 #say { align-items: center; gap: 10px; flex-wrap: nowrap; }
 #say #asked { flex: 1 1 0; min-width: 0; }
 #say button { flex: 0 0 auto; min-width: 84px; }
 #asked p { font-weight: 700; margin: 0; }
-#send { height: 56px; }
+#send { height: 48px; font-size: 16px; }
 .hint, #where { font-size: 15px; color: var(--body-text-color-subdued); }
 .hint p, #where p { font-size: 15px; margin: 0; color: var(--body-text-color-subdued); }
 #correct { align-items: end; }
@@ -172,7 +174,12 @@ ul.kinds { padding: 0; list-style: none; }
 .dark { --chosen: #ffa666; --on-chosen: #251b29; --ring: #ffa666; }
 @media (max-width: 640px) {
   #examples > .gallery { grid-template-columns: repeat(4, 1fr); }
-  #tabs .tab-container button { padding: 10px 11px; font-size: 16px; }
+  #tabs .tab-container { gap: 2px; padding: 4px; }
+  #tabs .tab-container button { flex: 1 1 auto; padding: 10px 8px; font-size: 16px; }
+  #seen { display: contents; }
+  #seen > * { min-width: 100%; }
+  #answers { order: 1; }
+  #heat { order: 2; }
   .classes { grid-template-columns: repeat(3, 1fr); }
   #gallery .grid-container { grid-template-columns: repeat(2, minmax(0, 1fr)); }
   #photos .grid-container { grid-template-columns: repeat(3, minmax(0, 1fr)); }

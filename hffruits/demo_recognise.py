@@ -51,24 +51,25 @@ def recognise_tab(
         except InputError as error:
             raise visitor_error(str(error)) from error
 
-    with gr.Row(equal_height=True):
-        picture = picture_input("picture")
+    with gr.Row(equal_height=False, elem_id="one"):
+        with gr.Column(elem_id="seen"):
+            picture = picture_input("picture")
+            heat = gr.Image(
+                type="pil",
+                format="jpeg",
+                interactive=False,
+                visible="hidden",
+                height=400,
+                label="What spoke for the answer",
+                buttons=["fullscreen"],
+                elem_id="heat",
+            )
         with gr.Column(elem_id="answers", elem_classes="answers"):
-            verdict = gr.HTML(elem_classes="verdict")
+            verdict = gr.HTML(label="verdict", elem_classes="verdict")
             answer = answer_label(top_k, "answer")
             looked = gr.Button("Show where it looked", elem_id="look")
             if feedback:
-                _ask(fruits, feedback, picture, answer)
-    heat = gr.Image(
-        type="pil",
-        format="jpeg",
-        interactive=False,
-        visible="hidden",
-        height=400,
-        label="What spoke for the answer",
-        buttons=["fullscreen"],
-        elem_id="heat",
-    )
+                _ask(fruits, feedback, picture)
     if examples:
         gr.Examples(
             [[example] for example in examples],
@@ -108,9 +109,7 @@ def answer_label(top_k: int, elem_id: str) -> gr.Label:
     return gr.Label(num_top_classes=top_k, show_label=False, elem_id=elem_id, elem_classes="answer")
 
 
-def _ask(
-    fruits: FruitClassifier, feedback: FeedbackBox, picture: gr.Image, answer: gr.Label
-) -> None:
+def _ask(fruits: FruitClassifier, feedback: FeedbackBox, picture: gr.Image) -> None:
     """Was it right? The picture is named again, so that nobody can make up the model's answer."""
 
     def keep(sent: dict | None, right: str | None) -> None:

@@ -7,6 +7,8 @@ import shutil
 import signal
 import tempfile
 import threading
+import time
+from collections import deque
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,8 @@ from hffruits.uploads import MAX_PICTURE_BYTES, MAX_PICTURES
 
 MAX_JSON_BYTES = 2**20
 MAX_REQUEST_BYTES = MAX_PICTURES * MAX_PICTURE_BYTES // 4  # of an upload of many files
+KEPT_SECONDS = 3600  # how long the server keeps a visitor's files, and how often it looks
+MAX_KEPT_BYTES = 20 * 10**9  # of all visitors' files, while they are kept
 LOCAL = ("", "127.0.0.1", "localhost", "::1")
 
 
@@ -78,6 +82,10 @@ def health_route(facts: dict[str, Any]) -> Route:
     return Route("/health", health)
 
 
+class _TooMuchError(Exception):
+    """An upload has outgrown its bound."""
+
+
 class Guard:
     """ASGI middleware: bounds what a request holds, and lets the server fetch no address.
 
@@ -86,6 +94,26 @@ class Guard:
 
     def __init__(self, app: ASGIApp):
         self.app = app
+        self._sent: deque[list[float]] = deque()  # of each upload: when, and how many bytes
+
+    def _is_full(self) -> bool:
+        while self._sent and self._sent[0][0] < time.monotonic() - 2 * KEPT_SECONDS:
+            self._sent.popleft()
+        return sum(size for _, size in self._sent) > MAX_KEPT_BYTES
+
+    def _counted(self, receive: Receive) -> Receive:
+        """Remembers what an upload brings, and breaks off one that brings too much."""
+        upload = [time.monotonic(), 0]
+        self._sent.append(upload)
+
+        async def counted() -> Message:
+            message = await receive()
+            upload[1] += len(message.get("body", b""))
+            if upload[1] > MAX_REQUEST_BYTES:
+                raise _TooMuchError
+            return message
+
+        return counted
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -93,40 +121,26 @@ class Guard:
         path = scope["path"]
         if is_http_url_like(path.partition("=")[2].lstrip("/")) or "/proxy=" in path:
             return await _refuse(403, "No addresses are fetched here.")(scope, receive, send)
+        answered = _with_headers(send, path)
         if scope["method"] == "POST" and "/upload" in path:
-            if _stated_length(scope) > MAX_REQUEST_BYTES:
+            if self._is_full():
+                return await _refuse(503, "Too many files today.")(scope, receive, send)
+            try:
+                return await self.app(scope, self._counted(receive), answered)
+            except _TooMuchError:
                 return await _refuse(413, "Too much at once.")(scope, receive, send)
-            receive = _counted(receive, MAX_REQUEST_BYTES)
-        elif scope["method"] == "POST":
+        if scope["method"] == "POST":
             body = await _read_body(receive, MAX_JSON_BYTES)
             if body is None:
                 return await _refuse(413, "Too much at once.")(scope, receive, send)
             if _names_address(body):
                 return await _refuse(403, "No addresses are fetched here.")(scope, receive, send)
             receive = _replayed(body, receive)
-        return await self.app(scope, receive, _with_headers(send, path))
+        return await self.app(scope, receive, answered)
 
 
 def _refuse(status: int, reason: str) -> JSONResponse:
     return JSONResponse({"detail": reason}, status)
-
-
-def _stated_length(scope: Scope) -> int:
-    stated = dict(scope["headers"]).get(b"content-length", b"0")
-    return int(stated) if stated.isdigit() else 0
-
-
-def _counted(receive: Receive, most: int) -> Receive:
-    """What a sender didn't state as its length ends like a broken connection."""
-    count = 0
-
-    async def counted() -> Message:
-        nonlocal count
-        message = await receive()
-        count += len(message.get("body", b""))
-        return message if count <= most else {"type": "http.disconnect"}
-
-    return counted
 
 
 async def _read_body(receive: Receive, most: int) -> bytes | None:

@@ -321,6 +321,31 @@ def test_health_answers_at_once_while_pictures_are_named(
     assert len(waits) > 3 and max(waits) < 1
 
 
+@pytest.mark.parametrize("stated", [True, False])
+def test_many_files_at_once_are_bounded(
+    stated: bool, served: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr("hffruits.demo_server.MAX_REQUEST_BYTES", 3000)
+    start = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.jpg"\r\n\r\n'
+    body = [start, *[bytes(1000)] * 9, b"\r\n--x--\r\n"]
+    sent = httpx.post(
+        f"{served}gradio_api/upload",
+        headers={"content-type": "multipart/form-data; boundary=x"},
+        content=b"".join(body) if stated else iter(body),
+    )
+    assert sent.status_code == 413
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
+def test_visitors_together_cannot_fill_the_disk(
+    served: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {"files": ("a.jpg", picture(), "image/jpeg")}
+    assert httpx.post(f"{served}gradio_api/upload", files=files).status_code == 200
+    monkeypatch.setattr("hffruits.demo_server.MAX_KEPT_BYTES", 100)
+    assert httpx.post(f"{served}gradio_api/upload", files=files).status_code == 503
+
+
 # ---- who may do what ----
 
 
