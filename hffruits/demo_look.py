@@ -163,7 +163,10 @@ dl.tiles { margin: 0; }
   object-fit: cover; border-radius: 16px; background: var(--tint); font-size: 40px; }
 .classes figcaption { font-size: 14px; text-align: center; overflow-wrap: anywhere; padding: 4px; }
 #report:not(:has(iframe)) { display: none; }
-#report iframe { width: 100%; height: 80vh; border: 0; border-radius: 20px; background: #fff; }
+#report iframe { width: 100%; height: 80vh; border: 0; border-radius: 20px; }
+#report iframe { background: var(--block-background-fill); }
+#card table { display: block; overflow-x: auto; border: 0; }
+#card :is(td, th) { white-space: nowrap; }
 
 .kinds { display: flex; flex-wrap: wrap; gap: 8px; max-height: 320px; overflow-y: auto; }
 ul.kinds { padding: 0; list-style: none; }
@@ -175,7 +178,8 @@ ul.kinds { padding: 0; list-style: none; }
 @media (max-width: 640px) {
   #examples > .gallery { grid-template-columns: repeat(4, 1fr); }
   #tabs .tab-container { gap: 2px; padding: 4px; }
-  #tabs .tab-container button { flex: 1 1 auto; padding: 10px 8px; font-size: 16px; }
+  #tabs .tab-container button { flex: 1 1 auto; justify-content: center; }
+  #tabs .tab-container button { padding: 10px 8px; font-size: 16px; text-align: center; }
   #seen { display: contents; }
   #seen > * { min-width: 100%; }
   #answers { order: 1; }

@@ -24,6 +24,7 @@ gradio_client = pytest.importorskip("gradio_client", reason="the demo needs grad
 
 from hffruits.demo import (  # noqa: E402
     ARTIFACT,
+    build_demo,
     draw_examples,
     launch_demo,
     newest_model,
@@ -164,6 +165,18 @@ def test_the_heatmap_is_that_of_the_classifier(
         assert image.size == expected.size
         off = np.abs(np.asarray(image.convert("RGB"), int) - np.asarray(expected, int))
     assert off.mean() < 6  # it was sent as a JPEG
+
+
+def test_a_model_without_heatmaps_says_why(
+    client: gradio_client.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def explain(*_) -> None:
+        raise InputError("An exported model has no heatmaps. Use the one it was made of.")
+
+    monkeypatch.setattr(FruitClassifier, "explain", explain)
+    (tmp_path / "pear.jpg").write_bytes(picture())
+    with pytest.raises(gradio_client.exceptions.AppError, match="exported model has no heatmaps"):
+        client.predict(gradio_client.handle_file(tmp_path / "pear.jpg"), api_name="/explain")
 
 
 def test_a_broken_picture_is_told_without_a_traceback_and_the_server_lives_on(
@@ -367,6 +380,16 @@ def test_nothing_is_written_by_default_where_others_reach_the_server(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert is_private(share) == private
+
+
+def test_without_permission_nothing_can_be_saved_and_nobody_is_asked(trained: Path) -> None:
+    fruits = FruitClassifier.from_pretrained(trained)
+    names = {"save", "right", "no-saving"}
+    for folder, shown in ((None, {"no-saving"}), (Path("x"), {"save", "right"})):
+        demo = build_demo(fruits, feedback_dir=folder, teach_dir=folder)
+        parts = [part["props"] for part in demo.get_config_file()["components"]]
+        found = {part.get("elem_id") for part in parts if part.get("visible")} & names
+        assert found == shown
 
 
 def test_the_password_is_read_and_never_told(monkeypatch: pytest.MonkeyPatch) -> None:
