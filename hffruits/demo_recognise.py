@@ -106,7 +106,9 @@ def picture_input(elem_id: str, height: int = 400) -> gr.Image:
 
 
 def answer_label(top_k: int, elem_id: str) -> gr.Label:
-    return gr.Label(num_top_classes=top_k, show_label=False, elem_id=elem_id, elem_classes="answer")
+    """Empty until there is an answer; its label names it in the API alone."""
+    look = {"show_label": False, "elem_id": elem_id, "elem_classes": "answer"}
+    return gr.Label(label="answer", num_top_classes=top_k, **look)
 
 
 def _ask(fruits: FruitClassifier, feedback: FeedbackBox, picture: gr.Image) -> None:
@@ -117,7 +119,8 @@ def _ask(fruits: FruitClassifier, feedback: FeedbackBox, picture: gr.Image) -> N
         found = fruits.predict(shown)
         if right is not None and right not in (NO_CLASS, *fruits.labels):
             raise visitor_error("Choose what it is from the list.")
-        said = found.label if right is None else right
+        answered = found.label if found.known else NO_CLASS
+        said = answered if right is None else right
         try:
             feedback.keep(
                 shown,
