@@ -1,30 +1,44 @@
-"""The web page of a trained model: a picture in, its name and the runners-up out.
+"""The web page of a trained model: it names pictures, one or many, and learns new fruits.
 
-Serves one model to visitors and to `gradio_client` (endpoint `/predict`), and needs no network.
-Leaves out training, folders of pictures and accounts.
+Serves one model to visitors and to `gradio_client`, and needs no network. Its tabs lie in
+`demo_recognise`, `demo_batch`, `demo_teach` and `demo_model`. Leaves out training and accounts.
 """
 
 import html
 import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 import gradio as gr
 from PIL import Image
+from starlette.middleware import Middleware
 
+from hffruits import __version__
+from hffruits.demo_batch import batch_tab
 from hffruits.demo_look import CSS, HEADER, fruit_theme
+from hffruits.demo_model import drawn_name, model_tab
+from hffruits.demo_recognise import recognise_tab
+from hffruits.demo_server import (
+    KEPT_SECONDS,
+    Guard,
+    health_route,
+    is_private,
+    read_auth,
+    temporary_folder,
+    wait_and_stop,
+)
+from hffruits.demo_teach import teach_tab
 from hffruits.drawing import FRUITS, draw_fruit
-from hffruits.errors import InputError
-from hffruits.images import open_rgb
+from hffruits.feedback import FeedbackBox
 from hffruits.models import pretrained_produce_folder
 from hffruits.predict import FruitClassifier
 
 TITLE = "What fruit is this?"
-UNKNOWN = '<div class="unknown"><h2>Not a fruit I know</h2><p>The nearest that I do:</p></div>'
 EXAMPLE_SEED = 70_000  # far from the seeds of the sample set, so that no model has learned these
 ARTIFACT = ("config.json", "model.safetensors", "metrics.json")
-HEAT_SIZE = 448  # pixels
-KEPT_SECONDS = 3600  # how long the server keeps a visitor's picture
+QUEUE_SIZE = 32  # requests that wait; the next one is told to come back
+MAX_SESSIONS = 64  # visitors whose taught models are remembered, a few MB each
 
 
 def newest_model(runs: Path = Path("runs")) -> Path | None:
@@ -52,15 +66,15 @@ def open_model(name: str | None = None) -> tuple[FruitClassifier, str]:
         return classifier, about
     return classifier, (
         "Nothing is trained yet: answers come from the bundled ImageNet model, and it knows only "
-        f"the {kinds} kinds listed below. Train your own with `make train`, or with "
+        f"the {kinds} kinds listed under Model. Train your own with `make train`, or with "
         "`hffruits train YOUR_FOLDER`."
     )
 
 
 def draw_examples(labels: Sequence[str], count: int = 8) -> list[Image.Image]:
     """Drawn pictures of kinds that the model knows, or of any where it knows none of ours."""
-    known = {_plain(label.rpartition("/")[-1]) for label in labels}
-    names = [name for name in FRUITS if _plain(name) in known] or list(FRUITS)
+    known = {drawn_name(label) for label in labels}
+    names = [name for name in FRUITS if name in known] or list(FRUITS)
     return [
         draw_fruit(names[i % len(names)], seed=EXAMPLE_SEED + i, size=384) for i in range(count)
     ]
@@ -73,135 +87,83 @@ def build_demo(
     about: str = "",
     examples: Sequence[Image.Image] = (),
     top_k: int = 5,
+    artifact: Path | None = None,
+    feedback_dir: Path | None = None,
+    teach_dir: Path | None = None,
+    stopping: threading.Event | None = None,
 ) -> gr.Blocks:
-    """The page. `about` is Markdown. Its look is given to `launch`, see `launch_demo`."""
+    """The page. `about` is Markdown. Its look is given to `launch`, see `launch_demo`.
 
-    def predict(picture: dict | None) -> tuple[dict[str, float] | None, str]:
-        """Name the fruit or vegetable in one picture.
-
-        Parameters:
-            picture: an image file: JPEG, PNG, WebP, GIF, TIFF, BMP or AVIF.
-        Returns:
-            answer: the likeliest kind, and it and the runners-up, in [0, 1], best first.
-            verdict: empty, or that it is none of the kinds known; then those are the nearest.
-        """
-        if picture is None:
-            return None, ""
-        found = classifier.predict(_open(picture), top_k=top_k)
-        return dict(found.top), "" if found.known else UNKNOWN
-
-    def explain(picture: dict | None) -> Image.Image | None:
-        """Show where the model looked to name the fruit in one picture.
-
-        Parameters:
-            picture: an image file, as for predict.
-        Returns:
-            what the model saw, the parts that spoke for its answer coloured, brightest where most.
-        """
-        if picture is None:
-            return None
-        try:
-            return classifier.explain(_open(picture)).overlay(HEAT_SIZE)
-        except InputError as error:
-            raise gr.Error(html.escape(str(error)), print_exception=False) from error
-
+    `artifact` is the folder that the model came from; without `feedback_dir` nobody is asked
+    whether an answer was right, and without `teach_dir` nothing that was taught can be saved.
+    """
+    feedback = FeedbackBox(feedback_dir) if feedback_dir else None
     with gr.Blocks(
         title=title, analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)
     ) as demo:
         gr.HTML(HEADER.format(title=html.escape(title)))
         gr.Markdown(about, elem_id="about")
-        with gr.Row(equal_height=True):
-            picture = gr.Image(
-                type="filepath",
-                sources=["upload", "webcam", "clipboard"],
-                placeholder="# Drop a photo here\nor click to choose one",
-                height=400,
-                show_label=False,
-                buttons=["fullscreen"],
-                elem_id="picture",
-            )
-            with gr.Column(elem_id="answers"):
-                verdict = gr.HTML(elem_id="verdict")
-                answer = gr.Label(num_top_classes=top_k, show_label=False, elem_id="answer")
-                looked = gr.Button("Show where it looked", elem_id="look")
-        heat = gr.Image(
-            type="pil",
-            format="jpeg",
-            interactive=False,
-            visible="hidden",
-            height=400,
-            label="What spoke for the answer: the brighter, the more",
-            buttons=["fullscreen"],
-            elem_id="heat",
-        )
-        if examples:
-            gr.Examples(
-                [[example] for example in examples],
-                picture,
-                label="No photo at hand? Try one of these",
-                elem_id="examples",
-                api_visibility="private",
-            )
-        with gr.Accordion(f"The {len(classifier.labels)} kinds it knows", open=False):
-            chips = "".join(f"<li>{html.escape(label)}</li>" for label in sorted(classifier.labels))
-            gr.HTML(f'<ul class="kinds">{chips}</ul>')
-        # preprocess=False: gradio checks the upload's place, and open_rgb alone decodes it
-        named = picture.change(
-            predict, picture, [answer, verdict], api_name="predict", preprocess=False
-        )
-        named.failure(lambda: None, None, picture, api_visibility="private", queue=False)
-        looked.click(explain, picture, heat, api_name="explain", preprocess=False).success(
-            lambda shown: gr.Image(visible=shown is not None or "hidden"),
-            *(heat, heat),
-            api_visibility="private",
-        )
-        picture.change(
-            lambda: gr.Image(None, visible="hidden"), None, heat, api_visibility="private"
-        )
+        with gr.Tabs(elem_id="tabs", overflow_behavior="wrap"):
+            with gr.Tab("Recognise", id="recognise"):
+                recognise_tab(classifier, examples=examples, top_k=top_k, feedback=feedback)
+            with gr.Tab("Batch", id="batch"):
+                batch_tab(classifier, stopping=stopping or threading.Event())
+            with gr.Tab("Teach", id="teach"):
+                teach_tab(classifier, top_k=top_k, folder=teach_dir)
+            with gr.Tab("Model", id="model") as tab:
+                model_tab(classifier, tab, artifact=artifact)
     # one prediction at a time (GRADIO_DEFAULT_CONCURRENCY_LIMIT changes it), and a bounded queue
-    return demo.queue(max_size=32, api_open=False)
+    return demo.queue(max_size=QUEUE_SIZE, api_open=False)
 
 
 def launch_demo(
-    model: str | None = None, *, share: bool = False, prevent_thread_lock: bool = False
+    model: str | None = None,
+    *,
+    share: bool = False,
+    auth: str | None = None,
+    feedback_dir: Path | None = None,
+    teach_dir: Path | None = None,
+    prevent_thread_lock: bool = False,
 ) -> gr.Blocks:
     """Open the model and serve its page until interrupted; returns at once if told not to lock.
 
+    `auth` is `user:password`, by default that of HFFRUITS_AUTH. Feedback goes to `feedback/`, and
+    taught models below `runs/`; where others than this computer reach the server, only if given.
     Gradio's environment variables hold (GRADIO_SERVER_PORT, GRADIO_SERVER_NAME, ...). Raises
-    `InputError` for a model that can't be loaded.
+    `InputError` for a model that can't be loaded, and for a malformed `auth`.
     """
+    login = read_auth(auth)
+    if is_private(share):
+        feedback_dir = feedback_dir or Path("feedback")
+        teach_dir = teach_dir or Path("runs")
+    chosen = model or newest_model()
     classifier, about = open_model(model)
-    demo = build_demo(classifier, about=about, examples=draw_examples(classifier.labels))
+    temporary_folder()
+    stopping = threading.Event()
+    demo = build_demo(
+        classifier,
+        about=about,
+        examples=draw_examples(classifier.labels),
+        artifact=Path(chosen) if chosen and Path(chosen).is_dir() else None,
+        feedback_dir=feedback_dir,
+        teach_dir=teach_dir,
+        stopping=stopping,
+    )
+    served = Path(chosen).name if chosen else "bundled"
+    facts = {"model": served, "classes": len(classifier.labels), "version": __version__}
     demo.launch(
         share=share or None,  # None leaves the choice to GRADIO_SHARE
-        prevent_thread_lock=prevent_thread_lock,
-        max_file_size="20mb",
+        auth=login,
+        prevent_thread_lock=True,
+        max_file_size="100mb",  # a zip; a picture's own limit is in uploads.py
+        state_session_capacity=MAX_SESSIONS,
         footer_links=["api", "gradio", "settings"],
         # else gradio keeps every visitor's pictures in the browser
         run_history=os.environ.get("GRADIO_RUN_HISTORY", "").lower() == "true",
         theme=fruit_theme(),
         css=CSS,
+        app_kwargs={"routes": [health_route(facts)], "middleware": [Middleware(Guard)]},
     )
+    if not prevent_thread_lock:
+        wait_and_stop(demo, stopping)
     return demo
-
-
-def _open(picture: dict) -> Image.Image:
-    """The picture that a visitor sent; tells why, but no path, if it can't be read."""
-    if not picture.get("path"):
-        raise _visitor_error("no file was sent")
-    try:
-        return open_rgb(picture["path"])
-    except OSError as error:
-        raise _visitor_error(error.strerror or str(error)) from error
-
-
-def _plain(name: str) -> str:
-    return name.casefold().replace("-", " ").replace("_", " ")
-
-
-def _visitor_error(reason: str) -> gr.Error:
-    return gr.Error(
-        f"This picture can't be read: {html.escape(reason, quote=False)}. "
-        "Try another one, as JPEG, PNG or WebP.",
-        print_exception=False,
-    )

@@ -29,7 +29,14 @@ def fruit_theme() -> gr.themes.Base:
         block_shadow="0 8px 30px rgb(99 42 18 / 0.08)",
         block_shadow_dark="none",
         body_text_color_subdued="*neutral_500",
+        body_text_color_subdued_dark="*neutral_400",
         block_radius="20px",
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_dark="*primary_300",
+        button_primary_background_fill_hover_dark="*primary_200",
+        button_primary_text_color="white",
+        button_primary_text_color_dark="*neutral_900",
         stat_background_fill="*primary_200",
         stat_background_fill_dark="*primary_800",
     )
@@ -46,6 +53,7 @@ HEADER = '<header class="masthead">' + LOGO + "<h1>{title}</h1></header>"
 
 CSS = """
 .gradio-container { max-width: 1040px !important; margin: 0 auto !important; }
+.gradio-container, .gradio-container > .main { width: 100%; }
 .html-container { padding: 0 !important; }
 .masthead { display: flex; align-items: center; gap: 14px; padding-top: 20px; }
 .masthead svg { width: clamp(44px, 8vw, 60px); flex: none; }
@@ -53,47 +61,134 @@ CSS = """
 .hide-container { border-radius: 0 !important; }
 #about { margin-top: -12px; }
 
-#picture .upload-container > button {
+#tabs { gap: 20px; }
+#tabs .tab-container { height: auto; gap: 6px; padding: 6px; border-radius: 99px; }
+#tabs .tab-container { background: var(--tint); }
+#tabs .tab-container::after, #tabs .tab-container button::after { display: none; }
+#tabs .tab-wrapper { height: auto; padding: 0; }
+#tabs .tab-container button { min-height: 44px; padding: 10px 22px; border-radius: 99px; }
+#tabs .tab-container button { font-weight: 700; }
+#tabs .tab-container button { color: var(--body-text-color); }
+#tabs .tab-container button.selected { background: var(--chosen); color: var(--on-chosen); }
+#tabs .tabitem { padding: 0; border: 0; }
+
+button:focus-visible, input:focus-visible, textarea:focus-visible, a:focus-visible,
+[tabindex]:focus-visible, summary:focus-visible, label:focus-within:has(input[type=file]) {
+  outline: 3px solid var(--ring) !important; outline-offset: 2px;
+}
+
+.picture .upload-container > button {
   height: calc(100% - 28px) !important; width: calc(100% - 28px); margin: 14px;
   border: 2px dashed var(--primary-300); border-radius: 14px;
 }
-#picture .upload-container > button:hover { background: var(--tint); }
+.drop button[aria-dropeffect] {
+  width: calc(100% - 28px); margin: 14px; height: calc(100% - 28px) !important;
+  border: 2px dashed var(--primary-300); border-radius: 14px;
+}
+#photos .upload-wrapper { height: calc(100% - 44px); padding-top: 16px; }
+.drop button[aria-dropeffect]:hover { background: var(--tint); }
+.picture .upload-container > button:hover { background: var(--tint); }
 
-#answer h2 { display: block; padding: 12px 4px 20px; font-size: 40px; line-height: 1.1;
+.answer h2 { display: block; padding: 12px 4px 20px; font-size: 40px; line-height: 1.1;
   overflow-wrap: anywhere; }
-#answer h2::before { content: "Looks like"; display: block; font-size: 16px; font-weight: 400; }
-#answer .empty::after { content: "Its name appears here, with the runners-up"; }
-#answer .empty { color: var(--body-text-color-subdued); }
-#answer .empty .icon { display: none; }
-#answer .confidence-set {
+.answer h2::before { content: "Looks like"; display: block; font-size: 16px; font-weight: 400; }
+.answer .empty::after { content: "Its name appears here, with the runners-up"; }
+.answer .empty { padding: 0 16px; text-align: center; color: var(--body-text-color-subdued); }
+.answer .empty .icon { display: none; }
+.answer .confidence-set {
   position: relative; overflow: hidden; pointer-events: none; padding: 10px 14px;
   border-radius: 12px; background: var(--tint); font-family: inherit;
 }
-#answer .bar { position: absolute; inset: 0 auto 0 0; height: 100%; margin: 0; border-radius: 0; }
-#answer .label { position: relative; }
-#answer .line { border: 0; }
-#answer .confidence { font-variant-numeric: tabular-nums; }
-#answer .confidence-set:nth-of-type(1) { font-weight: 700; }
+.answer .bar { position: absolute; inset: 0 auto 0 0; height: 100%; margin: 0; border-radius: 0; }
+.answer .label { position: relative; }
+.answer .line { border: 0; }
+.answer .confidence { font-variant-numeric: tabular-nums; }
+.answer .confidence-set:nth-of-type(1) { font-weight: 700; }
 
-#answers { gap: 12px; }
-#verdict:not(:has(.unknown)) { display: none; }
-#verdict .unknown { padding: 18px 20px; border-radius: 20px; }
-#verdict .unknown { background: var(--block-background-fill); }
-#verdict h2 { font-size: 34px; line-height: 1.1; margin: 0 0 6px; }
-#answers:has(.unknown) #answer h2 { display: none; }
-#answers:not(:has(.confidence-set)) #look { display: none; }
+.answers { gap: 12px; }
+.verdict:not(:has(.unknown)) { display: none; }
+.verdict .unknown { padding: 18px 20px; border-radius: 20px; }
+.verdict .unknown { background: var(--block-background-fill); }
+.verdict h2 { font-size: 34px; line-height: 1.1; margin: 0 0 6px; }
+.answers:has(.unknown) .answer h2 { display: none; }
+.answers:not(:has(.confidence-set)) #look { display: none; }
+.answers:not(:has(.confidence-set)) #feedback { display: none; }
+
+#feedback { gap: 8px; padding: 16px 20px; border-radius: 20px; }
+#feedback { background: var(--block-background-fill); box-shadow: var(--block-shadow); }
+#feedback .block, #feedback .form { box-shadow: none !important; border: 0; }
+#feedback .block { padding: 0 4px; overflow: visible !important; }
+#say { align-items: center; gap: 10px; flex-wrap: nowrap; }
+#say #asked { flex: 1 1 0; min-width: 0; }
+#say button { flex: 0 0 auto; min-width: 84px; }
+#asked p { font-weight: 700; margin: 0; }
+#send { height: 48px; font-size: 16px; }
+.hint, #where { font-size: 15px; color: var(--body-text-color-subdued); }
+.hint p, #where p { font-size: 15px; margin: 0; color: var(--body-text-color-subdued); }
+#correct { align-items: end; }
 
 #examples .label svg { display: none; }
 #examples > .gallery { display: grid; grid-template-columns: repeat(8, 1fr); gap: 12px; }
 #examples .gallery-item { overflow: hidden; border-radius: 16px; }
 #examples .container { width: 100%; max-width: none; aspect-ratio: 1; border: 0; }
 
+#summary { padding: 18px 20px; border-radius: 20px !important; box-shadow: var(--block-shadow); }
+#summary { background: var(--block-background-fill); }
+#summary p { font-size: 20px; margin: 0; }
+#results, #sending, #lesson, #trial { gap: 14px; }
+#table, #table * { font-family: inherit; }
+#table td, #table th { font-size: 16px; overflow-wrap: anywhere; }
+#gallery .grid-wrap { max-height: none; height: auto; padding: 14px; }
+#gallery .grid-container { grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); }
+#photos .grid-container { grid-template-columns: repeat(4, minmax(0, 1fr)); padding: 36px 8px 8px; }
+#gallery .caption-label { left: 0; right: 0; bottom: 0; max-width: none; border-radius: 0; }
+#gallery .caption-label { border: 0; text-align: center; }
+.step { display: flex; align-items: center; gap: 12px; font-size: 24px; margin: 4px 0; }
+.step b { display: grid; place-items: center; width: 36px; height: 36px; border-radius: 99px;
+  background: var(--chosen); color: var(--on-chosen); font-size: 18px; }
+
+#keep { padding: 20px; border-radius: 20px; gap: 14px; }
+#keep { background: var(--block-background-fill); box-shadow: var(--block-shadow); }
+#taught p { margin: 0 0 8px; }
+
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px; }
+dl.tiles { margin: 0; }
+.tiles > div { display: flex; flex-direction: column-reverse; padding: 18px 20px; }
+.tiles > div { border-radius: 20px; background: var(--block-background-fill); }
+.tiles dd { margin: 0; font-size: 32px; font-weight: 700; line-height: 1.1; }
+.tiles dt { color: var(--body-text-color-subdued); }
+.classes { display: grid; grid-template-columns: repeat(auto-fill, minmax(112px, 1fr)); gap: 14px; }
+.classes figure { margin: 0; }
+.classes img, .classes .letter { display: grid; place-items: center; width: 100%; aspect-ratio: 1;
+  object-fit: cover; border-radius: 16px; background: var(--tint); font-size: 40px; }
+.classes figcaption { font-size: 14px; text-align: center; overflow-wrap: anywhere; padding: 4px; }
+#report:not(:has(iframe)) { display: none; }
+#report iframe { width: 100%; height: 80vh; border: 0; border-radius: 20px; }
+#report iframe { background: var(--block-background-fill); }
+#card table { display: block; overflow-x: auto; border: 0; }
+#card :is(td, th) { white-space: nowrap; }
+
 .kinds { display: flex; flex-wrap: wrap; gap: 8px; max-height: 320px; overflow-y: auto; }
 ul.kinds { padding: 0; list-style: none; }
 .kinds li { padding: 4px 14px; margin: 0; border-radius: 99px; background: var(--tint); }
 
 :root { --tint: color-mix(in srgb, var(--primary-500) 9%, transparent); }
+:root { --chosen: #a53f0c; --on-chosen: #fff; --ring: #a53f0c; }
+.dark { --chosen: #ffa666; --on-chosen: #251b29; --ring: #ffa666; }
 @media (max-width: 640px) {
   #examples > .gallery { grid-template-columns: repeat(4, 1fr); }
+  #tabs .tab-container { gap: 2px; padding: 4px; }
+  #tabs .tab-container button { flex: 1 1 auto; justify-content: center; }
+  #tabs .tab-container button { padding: 10px 8px; font-size: 16px; text-align: center; }
+  #seen { display: contents; }
+  #seen > * { min-width: 100%; }
+  #answers { order: 1; }
+  #heat { order: 2; }
+  .classes { grid-template-columns: repeat(3, 1fr); }
+  #gallery .grid-container { grid-template-columns: repeat(2, minmax(0, 1fr)); }
+  #photos .grid-container { grid-template-columns: repeat(3, minmax(0, 1fr)); }
+  #table td, #table th { font-size: 13px; padding-inline: 4px; }
+  #table th { font-size: 12px; overflow-wrap: normal; }
+  #table th * { padding-inline: 0; }
 }
 """

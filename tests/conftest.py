@@ -96,6 +96,22 @@ def trained(drawn_fruits: Path, tmp_path_factory) -> Path:
     return folder
 
 
+def save_untrained(folder: Path, labels: list[str]) -> Path:
+    """A model with an untrained head, which knows drawn fruit from other things."""
+    from hffruits.models import build_model
+    from hffruits.predict import FruitClassifier
+    from hffruits.unknowns import find_prototypes, save_prototypes
+
+    model, processor = build_model("efficientnet_lite0", labels=labels)
+    drawn = [draw_fruit(name, seed=seed) for name in ("Pear", "Kiwi") for seed in range(6)]
+    (answers,) = FruitClassifier(model.eval(), processor).answer(drawn)
+    model.config.reject_below = 0.6
+    model.save_pretrained(folder)
+    save_prototypes(find_prototypes(answers.features.numpy(), np.arange(12) // 6), folder)
+    (folder / "metrics.json").write_text("{}")
+    return folder
+
+
 def tiny_arguments(
     data_dir: Path, output_dir: Path, *, model: ModelArguments | None = None, **options
 ) -> tuple[DataArguments, ModelArguments, FruitTrainingArguments]:

@@ -1,30 +1,42 @@
-"""The demo without a browser: which model it serves, its endpoint, its errors, `app.py`."""
+"""The demo without a browser: which model it serves, its endpoints, its errors, `app.py`."""
 
+import csv
+import json
 import os
 import re
+import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
+from conftest import save_untrained
+from hostile_files import ACCEPTED, REFUSED, ZIPS, picture, zipped
 from PIL import Image
 
 gradio_client = pytest.importorskip("gradio_client", reason="the demo needs gradio")
 
 from hffruits.demo import (  # noqa: E402
     ARTIFACT,
+    build_demo,
     draw_examples,
     launch_demo,
     newest_model,
     open_model,
 )
+from hffruits.demo_batch import Row, to_csv  # noqa: E402
+from hffruits.demo_model import class_pictures, model_card, sample_photos  # noqa: E402
+from hffruits.demo_server import is_private, read_auth  # noqa: E402
+from hffruits.demo_teach import Taught, save_below, slug  # noqa: E402
 from hffruits.drawing import draw_fruit  # noqa: E402
-from hffruits.models import build_model  # noqa: E402
-from hffruits.predict import FruitClassifier  # noqa: E402
-from hffruits.unknowns import find_prototypes, save_prototypes  # noqa: E402
+from hffruits.errors import InputError  # noqa: E402
+from hffruits.predict import FruitClassifier, Prediction  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 LABELS = ["Apple", "Banana", "Dragon fruit", "Kiwi", "Lemon", "Pear"]
@@ -32,17 +44,7 @@ LABELS = ["Apple", "Banana", "Dragon fruit", "Kiwi", "Lemon", "Pear"]
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model with an untrained head, which knows drawn fruit from other things."""
-    folder = tmp_path_factory.mktemp("runs") / "sample"
-    model, processor = build_model("efficientnet_lite0", labels=LABELS)
-    fruits = FruitClassifier(model.eval(), processor)
-    drawn = [draw_fruit(name, seed=seed) for name in ("Pear", "Kiwi") for seed in range(6)]
-    (answers,) = fruits.answer(drawn)
-    model.config.reject_below = 0.6
-    model.save_pretrained(folder)
-    save_prototypes(find_prototypes(answers.features.numpy(), np.arange(12) // 6), folder)
-    (folder / "metrics.json").write_text("{}")
-    return folder
+    return save_untrained(tmp_path_factory.mktemp("runs") / "sample", LABELS)
 
 
 @pytest.fixture(scope="module")
@@ -133,9 +135,9 @@ def test_the_endpoint_answers_what_the_classifier_answers(
     assert ("Not a fruit I know" in verdict) == (not expected.known)
 
 
-def test_the_api_is_predict_and_explain_and_described(client: gradio_client.Client) -> None:
+def test_the_api_is_predict_explain_and_batch_and_described(client: gradio_client.Client) -> None:
     api = client.view_api(return_format="dict", print_info=False)
-    assert set(api["named_endpoints"]) == {"/predict", "/explain"}
+    assert set(api["named_endpoints"]) == {"/predict", "/explain", "/batch"}
     assert not api["unnamed_endpoints"]
     endpoint = api["named_endpoints"]["/predict"]
     assert [row["parameter_name"] for row in endpoint["parameters"]] == ["picture"]
@@ -163,6 +165,18 @@ def test_the_heatmap_is_that_of_the_classifier(
         assert image.size == expected.size
         off = np.abs(np.asarray(image.convert("RGB"), int) - np.asarray(expected, int))
     assert off.mean() < 6  # it was sent as a JPEG
+
+
+def test_a_model_without_heatmaps_says_why(
+    client: gradio_client.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def explain(*_) -> None:
+        raise InputError("An exported model has no heatmaps. Use the one it was made of.")
+
+    monkeypatch.setattr(FruitClassifier, "explain", explain)
+    (tmp_path / "pear.jpg").write_bytes(picture())
+    with pytest.raises(gradio_client.exceptions.AppError, match="exported model has no heatmaps"):
+        client.predict(gradio_client.handle_file(tmp_path / "pear.jpg"), api_name="/explain")
 
 
 def test_a_broken_picture_is_told_without_a_traceback_and_the_server_lives_on(
@@ -195,8 +209,315 @@ def test_files_of_the_server_stay_private(served: str, trained: Path) -> None:
 
 
 def test_uploads_are_bounded(served: str) -> None:
-    files = {"files": ("big.jpg", bytes(21_000_000), "image/jpeg")}
+    files = {"files": ("big.zip", bytes(105_000_000), "application/zip")}
     assert httpx.post(f"{served}gradio_api/upload", files=files).status_code == 413
+    body = {"data": ["x" * 2**20]}
+    assert httpx.post(f"{served}gradio_api/call/predict", json=body).status_code == 413
+
+
+@pytest.mark.parametrize("name", [name for name in REFUSED if name != "heavy.jpg"])
+def test_a_hostile_file_gets_a_reason_and_no_answer(
+    name: str, client: gradio_client.Client, tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    make, reason = REFUSED[name]
+    (tmp_path / name).write_bytes(make())
+    with pytest.raises(gradio_client.exceptions.AppError, match=reason) as caught:
+        client.predict(gradio_client.handle_file(tmp_path / name), api_name="/predict")
+    assert "/" not in str(caught.value) and "Traceback" not in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize("name", ACCEPTED)
+def test_an_odd_picture_is_answered(
+    name: str, client: gradio_client.Client, trained: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(ACCEPTED[name]())
+    answer, _ = client.predict(gradio_client.handle_file(path), api_name="/predict")
+    assert answer["label"] == FruitClassifier.from_pretrained(trained).predict(path).label
+
+
+def test_a_batch_answers_for_each_picture_as_predict_does(
+    client: gradio_client.Client, trained: Path, tmp_path: Path
+) -> None:
+    files = {
+        "pear.jpg": picture(),
+        "=1+1.jpg": picture("PNG"),
+        "broken.jpg": b"no picture",
+        "fruits.zip": zipped({"deep/kiwi.png": picture("PNG"), "notes.txt": b"x"}),
+        "up.zip": ZIPS["up.zip"][0](),
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    sent = [gradio_client.handle_file(tmp_path / name) for name in files]
+    table, gallery, file, summary = client.predict(sent, api_name="/batch")
+    expected = FruitClassifier.from_pretrained(trained).predict(tmp_path / "pear.jpg")
+    assert table["headers"] == ["File", "Kind", "Confidence", "Known"]
+    by_name = {row[0]: row[1:] for row in table["data"]}
+    assert by_name["pear.jpg"][:2] == [expected.label, f"{100 * expected.score:.0f} %"]
+    assert by_name["kiwi.png"][0] and by_name["broken.jpg"][0] == ""
+    assert by_name["up.zip"][2] == (
+        "unreadable: '../../up.jpg' has '..' in its path. Rename it and pack the folder again."
+    )
+    assert len(gallery) == 3 and "**2** unreadable" in summary
+    rows = list(csv.DictReader(Path(file).read_text().splitlines()))
+    assert len(rows) == 5
+    assert float(rows[0]["confidence"]) == pytest.approx(expected.score, abs=1e-4)
+    assert not [row for row in rows if row["file"].startswith("=")]
+
+
+def test_a_batch_of_nothing_is_told(client: gradio_client.Client) -> None:
+    with pytest.raises(gradio_client.exceptions.AppError, match="Choose pictures"):
+        client.predict([], api_name="/batch")
+
+
+@pytest.mark.parametrize("cell", ["=1+1.jpg", "+1.jpg", "-1.jpg", "@a.jpg"])
+def test_no_cell_of_the_csv_is_a_formula(cell: str) -> None:
+    found = Prediction(cell, 0.5, ((cell, 0.5),))
+    header, row = csv.reader(to_csv([Row(cell, found)]).splitlines())
+    assert header == ["file", "kind", "confidence", "known", "problem"]
+    assert row == [f"'{cell}", f"'{cell}", "0.5000", "yes", ""]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"path": "{}a.png", "meta": {"_type": "gradio.FileData"}},
+        {"path": "{}a.png"},
+        {"path": "/tmp/a.png", "url": "{}a.png", "meta": {"_type": "gradio.FileData"}},
+        "{}a.png",
+        "data:image/png;base64,AAAA",
+    ],
+)
+def test_the_server_fetches_no_address(sent: dict | str, served: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+        data = json.loads(json.dumps({"data": [sent]}).replace("{}", address))
+        started = httpx.post(f"{served}gradio_api/call/predict", json=data)
+        if started.status_code == 200:
+            event = started.json()["event_id"]
+            events = httpx.get(f"{served}gradio_api/call/predict/{event}").text
+            assert "event: error" in events and "confidences" not in events
+        assert httpx.get(f"{served}gradio_api/file={address}a.png").status_code == 403
+        assert httpx.get(f"{served}gradio_api/proxy={address}a.png").status_code == 403
+        listening.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            listening.accept()
+
+
+def test_what_was_sent_comes_back_only_as_a_file_that_runs_nothing(served: str) -> None:
+    files = {"files": ("page.html", REFUSED["page.html"][0](), "text/html")}
+    (path,) = httpx.post(f"{served}gradio_api/upload", files=files).json()
+    answer = httpx.get(f"{served}gradio_api/file={path}")
+    assert answer.headers["content-disposition"].startswith("attachment")
+    assert answer.headers["content-security-policy"].startswith("sandbox;")
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_health_answers_at_once_while_pictures_are_named(
+    served: str, client: gradio_client.Client, tmp_path: Path
+) -> None:
+    path = tmp_path / "pear.jpg"
+    path.write_bytes(picture())
+    sent = [gradio_client.handle_file(path)] * 12
+    with ThreadPoolExecutor(1) as pool:
+        naming = pool.submit(client.predict, sent, api_name="/batch")
+        waits = []
+        while not naming.done():
+            started = time.perf_counter()
+            answer = httpx.get(f"{served}health")
+            waits.append(time.perf_counter() - started)
+            time.sleep(0.05)
+        naming.result()
+    assert answer.json() == {"status": "ok", "model": "sample", "classes": 6} | {
+        "version": answer.json()["version"]
+    }
+    assert len(waits) > 3 and max(waits) < 1
+
+
+@pytest.mark.parametrize("stated", [True, False])
+def test_many_files_at_once_are_bounded(
+    stated: bool, served: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr("hffruits.demo_server.MAX_REQUEST_BYTES", 3000)
+    start = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.jpg"\r\n\r\n'
+    body = [start, *[bytes(1000)] * 9, b"\r\n--x--\r\n"]
+    sent = httpx.post(
+        f"{served}gradio_api/upload",
+        headers={"content-type": "multipart/form-data; boundary=x"},
+        content=b"".join(body) if stated else iter(body),
+    )
+    assert sent.status_code == 413
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
+def test_visitors_together_cannot_fill_the_disk(
+    served: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {"files": ("a.jpg", picture(), "image/jpeg")}
+    assert httpx.post(f"{served}gradio_api/upload", files=files).status_code == 200
+    monkeypatch.setattr("hffruits.demo_server.MAX_KEPT_BYTES", 100)
+    assert httpx.post(f"{served}gradio_api/upload", files=files).status_code == 503
+
+
+# ---- who may do what ----
+
+
+@pytest.mark.parametrize(
+    ("share", "variables", "private"),
+    [
+        (False, {}, True),
+        (False, {"GRADIO_SERVER_NAME": "127.0.0.1"}, True),
+        (False, {"GRADIO_SERVER_NAME": "0.0.0.0"}, False),
+        (False, {"GRADIO_SHARE": "True"}, False),
+        (True, {}, False),
+    ],
+)
+def test_nothing_is_written_by_default_where_others_reach_the_server(
+    share: bool, variables: dict[str, str], private: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("GRADIO_SERVER_NAME", "GRADIO_SHARE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert is_private(share) == private
+
+
+def test_without_permission_nothing_can_be_saved_and_nobody_is_asked(trained: Path) -> None:
+    fruits = FruitClassifier.from_pretrained(trained)
+    names = {"save", "right", "no-saving"}
+    for folder, shown in ((None, {"no-saving"}), (Path("x"), {"save", "right"})):
+        demo = build_demo(fruits, feedback_dir=folder, teach_dir=folder)
+        parts = [part["props"] for part in demo.get_config_file()["components"]]
+        found = {part.get("elem_id") for part in parts if part.get("visible")} & names
+        assert found == shown
+
+
+def test_the_password_is_read_and_never_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HFFRUITS_AUTH", raising=False)
+    assert read_auth(None) is None
+    assert read_auth("ann:a:b") == ("ann", "a:b")
+    monkeypatch.setenv("HFFRUITS_AUTH", "bob:secret")
+    assert read_auth(None) == ("bob", "secret")
+    for malformed in ("secret", "secret:", ":secret"):
+        with pytest.raises(InputError, match="user:password") as caught:
+            read_auth(malformed)
+        assert "secret" not in str(caught.value)
+
+
+def test_with_a_password_only_health_is_open(trained: Path) -> None:
+    demo = launch_demo(str(trained), auth="ann:secret", prevent_thread_lock=True)
+    try:
+        assert httpx.get(f"{demo.local_url}health").json()["status"] == "ok"
+        assert httpx.get(f"{demo.local_url}gradio_api/info").status_code == 401
+        files = {"files": ("a.jpg", picture(), "image/jpeg")}
+        assert httpx.post(f"{demo.local_url}gradio_api/upload", files=files).status_code == 401
+        login = {"auth": ("ann", "secret"), "verbose": False, "analytics_enabled": False}
+        assert gradio_client.Client(demo.local_url, **login).view_api(return_format="dict")
+        with pytest.raises(ValueError, match="login"):
+            gradio_client.Client(demo.local_url, **login | {"auth": ("ann", "wrong")})
+    finally:
+        demo.close(verbose=False)
+
+
+# ---- teach and model ----
+
+
+def test_a_taught_model_is_saved_under_a_plain_name_and_never_over_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hffruits.demo_teach.save_taught", lambda fruits, folder: folder.mkdir())
+    taught = Taught(None, ("Kiwi", "../../Käki Ünder"))
+    assert save_below(tmp_path, taught) == tmp_path / "taught-kaki-under"
+    assert save_below(tmp_path, taught) == tmp_path / "taught-kaki-under-2"
+    assert slug("柿") == "fruit" and slug("a" * 99) == "a" * 40
+    monkeypatch.setattr("hffruits.demo_teach.MAX_SAVED", 2)
+    with pytest.raises(InputError, match="already"):
+        save_below(tmp_path, taught)
+
+
+def test_the_card_is_shown_without_metadata_and_pictures(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("---\ntags: [x]\n---\n# A\n![plot](http://x.org/a.png)\n")
+    assert model_card(tmp_path).strip() == "# A\nplot"
+    assert model_card(None) == model_card(tmp_path / "missing") == "This model has no card."
+
+
+@pytest.fixture
+def artifact(make_folder: Callable, tmp_path: Path) -> Path:
+    """A folder that says it was trained on photos of two fruits."""
+    data = make_folder({"train/Red/Apple": 1, "train/Banana": 1})
+    folder = tmp_path / "artifact"
+    (folder / "splits").mkdir(parents=True)
+    (folder / "training_args.json").write_text(json.dumps({"data": {"data_dir": str(data)}}))
+    lines = ["train/Red/Apple/0.jpg", "train/Banana/0.jpg", "../../secret/Plum/0.jpg"]
+    (folder / "splits" / "train.txt").write_text("\n".join(lines))
+    return folder
+
+
+def test_classes_have_a_photo_they_were_trained_on_or_a_drawn_one_or_a_letter(artifact) -> None:
+    labels = ["Red/Apple", "Banana", "Kiwi", "<b>Plum"]
+    photos = sample_photos(labels, artifact)
+    assert {label: path.parent.name for label, path in photos.items()} == {
+        "Red/Apple": "Apple",
+        "Banana": "Banana",
+    }
+    shown = class_pictures(labels, artifact)
+    assert shown.count("<img") == 3 and shown.count("data:image/jpeg") == 3
+    assert "&lt;b&gt;Plum" in shown and "<b>" not in shown
+
+
+def test_no_file_outside_the_training_data_is_shown(artifact: Path, tmp_path: Path) -> None:
+    secret = tmp_path.parent / "secret" / "Plum"
+    secret.mkdir(parents=True, exist_ok=True)
+    draw_fruit("Kiwi", seed=0, size=64).save(secret / "0.jpg")
+    assert "Plum" not in sample_photos(["Plum"], artifact)
+    (artifact / "training_args.json").write_text("[]")
+    assert sample_photos(["Banana"], artifact) == {}
+
+
+# ---- app.py ----
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_server_quickly_and_leaves_nothing_behind(sign, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (tmp_path / "temporary").mkdir()
+    surroundings = {"GRADIO_SERVER_PORT": str(port), "TMPDIR": str(tmp_path / "temporary")}
+    server = subprocess.Popen(
+        [sys.executable, ROOT / "app.py"],
+        cwd=tmp_path,
+        env={k: v for k, v in os.environ.items() if k != "GRADIO_TEMP_DIR"} | surroundings,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    try:
+        url = f"http://127.0.0.1:{port}/"
+        deadline = time.monotonic() + 90
+        while not _is_up(url):
+            assert server.poll() is None and time.monotonic() < deadline
+            time.sleep(0.2)
+        (tmp_path / "a.jpg").write_bytes(picture())
+        client = gradio_client.Client(url, verbose=False, analytics_enabled=False)
+        client.submit([gradio_client.handle_file(tmp_path / "a.jpg")] * 150, api_name="/batch")
+        time.sleep(1.5)
+        assert list((tmp_path / "temporary").glob("hffruits-demo-*"))
+        server.send_signal(sign)
+        output = server.communicate(timeout=20)[0].decode()
+    finally:
+        server.kill()
+    assert server.returncode == 0
+    assert "Traceback" not in output
+    assert not list((tmp_path / "temporary").glob("hffruits-*"))
+
+
+def _is_up(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}health").status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 def test_the_app_refuses_a_missing_model_in_one_line(tmp_path: Path) -> None:

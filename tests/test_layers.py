@@ -17,7 +17,7 @@ FLOORS = {
     "calibration": 1, "unknowns": 1, "views": 1, "folding": 1, "openvino_engine": 1,
     "config": 2, "folders": 2, "samples": 2, "scan": 2, "duplicates": 2, "photo_cache": 2,
     "transforms": 2, "models": 2, "optim": 2, "metrics": 2, "run_dir": 2, "freezing": 2,
-    "card": 2, "summary": 2, "onnx_engine": 2,
+    "card": 2, "summary": 2, "onnx_engine": 2, "feedback": 2, "uploads": 2,
     "columns": 3, "streaming": 3, "features": 3, "explain": 3, "engines": 3, "tracing": 3,
     "onnx_export": 4, "tables": 4, "webdataset": 4, "demo_look": 4, "predict": 4,
     "inputs": 5, "outcomes": 5, "export_formats": 5,
@@ -28,6 +28,8 @@ FLOORS = {
     "trainer": 9, "evaluation": 9,
     "preparation": 10, "compare": 10, "export": 10,
     "train": 11, "lr_finder": 11, "search": 11, "preview": 11,
+    "demo_visitors": 9, "demo_server": 9, "demo_model": 9,
+    "demo_recognise": 10, "demo_batch": 10, "demo_teach": 11,
     "demo": 12, "cli": 12,
 }  # fmt: skip
 

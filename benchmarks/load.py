@@ -1,0 +1,202 @@
+"""What the demo does under load: latency, memory, and whether every answer is the right one.
+
+    python benchmarks/load.py --model runs/fruits --data_dir fruits --minutes 5
+
+Starts the demo itself, on this machine. Many clients send photos and, every fifth time, a hostile
+file of `tests/hostile_files.py`. An answer counts as wrong if a class or a score differs from what
+`FruitClassifier` says of the photo, or if a hostile file gets one. Draws memory and latency as PNG.
+"""
+
+import argparse
+import json
+import os
+import random
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import numpy as np
+import psutil
+from matplotlib.figure import Figure
+
+from hffruits.images import list_images
+from hffruits.predict import FruitClassifier
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+from hostile_files import REFUSED  # noqa: E402
+
+
+@dataclass
+class Tally:
+    """What came back, and the memory of the server, by seconds since the start."""
+
+    started: float
+    kinds: Counter = field(default_factory=Counter)
+    latencies: list[tuple[float, float]] = field(default_factory=list)  # of right answers
+    memory: list[tuple[float, float]] = field(default_factory=list)  # MB
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, kind: str, seconds: float) -> None:
+        with self.lock:
+            self.kinds[kind] += 1
+            if kind == "right":
+                self.latencies.append((time.monotonic() - self.started, seconds))
+
+
+def ask(http: httpx.Client, name: str, content: bytes) -> tuple[str, list | str | None]:
+    """Upload one file and wait for its answer: ("complete", data) or ("error", reason)."""
+    sent = http.post("gradio_api/upload", files={"files": (name, content)})
+    if sent.status_code != 200:
+        return "refused", str(sent.status_code)
+    file = {"path": sent.json()[0], "orig_name": name, "meta": {"_type": "gradio.FileData"}}
+    started = http.post("gradio_api/call/predict", json={"data": [file]})
+    if started.status_code != 200:
+        return "busy", str(started.status_code)
+    events = http.get(f"gradio_api/call/predict/{started.json()['event_id']}").text
+    event, _, data = events.strip().rpartition("event: ")[2].partition("\ndata: ")
+    return event, json.loads(data)
+
+
+def judge(event: str, data: list | str | None, expected: dict[str, float] | None) -> str:
+    """`expected` are the scores by class, or None for a file that must be refused."""
+    told = json.dumps(data)
+    if event == "busy" or "queue" in told.lower():
+        return "busy"
+    if event in ("error", "refused"):
+        if "Traceback" in told or "/tmp" in told:
+            return "error that tells too much"
+        return "error" if expected is not None else "refused"
+    if expected is None:
+        return "wrong"
+    scores = {row["label"]: row["confidence"] for row in data[0]["confidences"]}
+    same = scores.keys() == expected.keys() and np.allclose(
+        list(scores.values()), list(expected.values()), atol=1e-4
+    )
+    return "right" if same else "wrong"
+
+
+def visit(
+    url: str,
+    photos: list[tuple[Path, dict[str, float]]],
+    hostile: dict[str, bytes],
+    until: float,
+    tally: Tally,
+    seed: int,
+) -> None:
+    """One client: file after file, until the time is over."""
+    choose = random.Random(seed)
+    with httpx.Client(base_url=url, timeout=120) as http:
+        while time.monotonic() < until:
+            if choose.random() < 0.2:
+                name = choose.choice(sorted(hostile))
+                content, expected = hostile[name], None
+            else:
+                path, expected = choose.choice(photos)
+                name, content = path.name, path.read_bytes()
+            started = time.monotonic()
+            try:
+                kind = judge(*ask(http, name, content), expected)
+            except (httpx.HTTPError, ValueError, KeyError) as error:
+                kind = type(error).__name__
+            tally.add(kind, time.monotonic() - started)
+
+
+def sample_memory(server: psutil.Process, until: float, tally: Tally) -> None:
+    while time.monotonic() < until and server.is_running():
+        tally.memory.append((time.monotonic() - tally.started, server.memory_info().rss / 1e6))
+        time.sleep(1)
+
+
+def draw(tally: Tally, file: Path) -> None:
+    """Memory and latency over time, one above the other."""
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    above, below = figure.subplots(2, sharex=True)
+    above.plot(*zip(*tally.memory, strict=True), color="tab:orange")
+    above.set_ylabel("memory of the server, MB")
+    above.set_ylim(0, None)
+    below.plot(*zip(*tally.latencies, strict=True), ".", markersize=3, alpha=0.5)
+    below.set_ylabel("seconds to an answer")
+    below.set_ylim(0, None)
+    below.set_xlabel("seconds since the start")
+    for axes in (above, below):
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(file, dpi=110)
+
+
+def start_server(model: str) -> tuple[subprocess.Popen, str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, ROOT / "app.py", "--model", model],
+        env=os.environ | {"GRADIO_SERVER_PORT": str(port)},
+        stdout=subprocess.DEVNULL,
+    )
+    url = f"http://127.0.0.1:{port}/"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            if httpx.get(f"{url}health").status_code == 200:
+                return server, url
+        except httpx.TransportError:
+            time.sleep(0.3)
+    server.kill()
+    raise SystemExit("the demo did not start")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--data_dir", type=Path, required=True, help="photos, in any folders")
+    parser.add_argument("--minutes", type=float, default=5)
+    parser.add_argument("--clients", type=int, default=32)
+    parser.add_argument("--photos", type=int, default=60, help="how many different ones are sent")
+    parser.add_argument("--plot", type=Path, default=Path("load.png"))
+    options = parser.parse_args()
+
+    files = list_images(options.data_dir)
+    files = random.Random(0).sample(files, min(options.photos, len(files)))
+    fruits = FruitClassifier.from_pretrained(options.model)
+    photos = [(path, dict(fruits.predict(path).top)) for path in files]
+    del fruits
+    hostile = {name: make() for name, (make, _) in REFUSED.items()}
+
+    server, url = start_server(options.model)
+    tally = Tally(time.monotonic())
+    until = tally.started + 60 * options.minutes
+    threads = [
+        threading.Thread(target=visit, args=(url, photos, hostile, until, tally, seed))
+        for seed in range(options.clients)
+    ]
+    process = psutil.Process(server.pid)
+    threads.append(threading.Thread(target=sample_memory, args=(process, until, tally)))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    elapsed = time.monotonic() - tally.started
+    server.terminate()
+    code = server.wait(timeout=60)
+
+    print(f"{options.clients} clients, {elapsed:.0f} s, {sum(tally.kinds.values())} requests:")
+    for kind, count in tally.kinds.most_common():
+        print(f"  {kind:26} {count}")
+    seconds = np.array([latency for _, latency in tally.latencies])
+    p50, p95, p99 = np.quantile(seconds, [0.5, 0.95, 0.99])
+    print(f"an answer took {p50:.2f} s (p50), {p95:.2f} s (p95), {p99:.2f} s (p99);")
+    print(f"{len(seconds) / elapsed:.1f} answers a second")
+    memory = [used for _, used in tally.memory]
+    print(f"memory: {memory[0]:.0f} MB at first, {max(memory):.0f} MB at most, {memory[-1]:.0f} MB")
+    print(f"the server ended with {code}")
+    draw(tally, options.plot)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,173 @@
+"""The tab that tells what the model is: its figures, its card, its report and its classes.
+
+Reads the artifact folder when the tab is first opened. Pictures leave as thumbnails alone.
+"""
+
+import html
+import json
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from hffruits.drawing import FRUITS, draw_fruit
+from hffruits.images import MAX_PIXELS, is_image_name, open_small
+from hffruits.page import thumbnail_uri
+from hffruits.predict import FruitClassifier
+
+THUMBNAIL = 120  # pixels
+MAX_SAMPLES = 300  # classes that get a picture
+MAX_READ = 5_000_000  # characters of a card, a report or a list
+
+
+def model_tab(fruits: FruitClassifier, tab: gr.Tab, *, artifact: Path | None) -> None:
+    """Build the tab, inside `gr.Tab`. `artifact` is the folder that training wrote, if any."""
+
+    @cache
+    def describe() -> tuple[str, str, str]:
+        return _figures(artifact), model_card(artifact), class_pictures(fruits.labels, artifact)
+
+    report = artifact / "report.html" if artifact else None
+    figures = gr.HTML('<p class="loading">Reading the model ...</p>', elem_id="figures")
+    if report and report.is_file():
+        shown = gr.Button("Open its report", elem_id="open-report")
+        frame = gr.HTML(elem_id="report")
+        shown.click(
+            lambda: _framed(artifact), None, frame, api_visibility="private", show_progress="hidden"
+        )
+    gr.HTML(f'<h2 class="step">The {len(fruits.labels)} kinds it knows</h2>')
+    classes = gr.HTML(elem_id="classes")
+    with gr.Accordion("Model card", open=False, elem_id="card"):
+        card = gr.Markdown(sanitize_html=True)
+    tab.select(
+        describe,
+        *(None, [figures, card, classes]),
+        api_visibility="private",
+        show_progress="hidden",
+    )
+
+
+def model_card(artifact: Path | None) -> str:
+    """The card without its metadata and without pictures, which would be asked from elsewhere."""
+    text = _without_folders(_read(artifact / "README.md"), artifact) if artifact else ""
+    text = re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.DOTALL)
+    return re.sub(r"!\[([^\]]*)\]\([^)]*\)", r"\1", text) or "This model has no card."
+
+
+def class_pictures(labels: list[str], artifact: Path | None) -> str:
+    """Each class as a figure: a photo that it was trained on, else drawn, else its first letter."""
+    photos = sample_photos(labels, artifact)
+    figures = []
+    for index, label in enumerate(sorted(labels)):
+        few = index < MAX_SAMPLES
+        source = _photo_uri(photos[label]) if few and label in photos else None
+        drawn = drawn_name(label)
+        if few and source is None and drawn:
+            source = thumbnail_uri(draw_fruit(drawn, seed=index, size=THUMBNAIL), THUMBNAIL)
+        image = f'<img src="{source}" alt="" loading="lazy">' if source else None
+        image = image or f'<span class="letter">{html.escape(label[:1])}</span>'
+        figures.append(f"<figure>{image}<figcaption>{html.escape(label)}</figcaption></figure>")
+    return f'<div class="classes">{"".join(figures)}</div>'
+
+
+def sample_photos(labels: list[str], artifact: Path | None) -> dict[str, Path]:
+    """A training photo of each class, where the folder that the model learned from is at hand."""
+    data = _data_folder(artifact)
+    if data is None:
+        return {}
+    root = data.resolve()
+    files = _read(artifact / "splits" / "train.txt").splitlines()
+    by_folder: dict[tuple[str, ...], Path] = {}  # first file of each folder
+    for line in files:
+        path = Path(line)
+        by_folder.setdefault(path.parts[:-1], path)
+    found = {}
+    for label in labels:
+        parts = tuple(label.split("/"))
+        names = [path for folder, path in by_folder.items() if folder[-len(parts) :] == parts]
+        path = (root / names[0]).resolve() if names else root
+        if is_image_name(path.name) and path.is_relative_to(root) and path.is_file():
+            found[label] = path
+    return found
+
+
+def drawn_name(label: str) -> str | None:
+    """What a class is called among the fruits that can be drawn."""
+    return _DRAWN.get(_plain(label.rpartition("/")[-1]))
+
+
+def _plain(name: str) -> str:
+    return name.casefold().replace("-", " ").replace("_", " ")
+
+
+_DRAWN = {_plain(name): name for name in FRUITS}
+
+
+def _photo_uri(path: Path) -> str | None:
+    try:
+        return thumbnail_uri(open_small(path, THUMBNAIL, max_pixels=MAX_PIXELS)[0], THUMBNAIL)
+    except OSError:
+        return None
+
+
+def _data_folder(artifact: Path | None) -> Path | None:
+    """What the model learned from, as it was told then, where that is a folder."""
+    try:
+        arguments = json.loads(_read(artifact / "training_args.json") if artifact else "{}")
+        folder = Path(arguments["data"]["data_dir"])
+    except (ValueError, KeyError, TypeError):
+        return None
+    return folder if folder.is_dir() else None
+
+
+def _without_folders(text: str, artifact: Path) -> str:
+    """Where the data and the model lie is no visitor's business: their last names stay."""
+    for folder in filter(None, (_data_folder(artifact), artifact.resolve())):
+        if folder.is_absolute():
+            text = text.replace(f"{folder}", folder.name)
+    return text
+
+
+def _framed(artifact: Path) -> str:
+    """The report in a frame of its own origin: its scripts can reach nothing of this page."""
+    page = html.escape(_without_folders(_read(artifact / "report.html"), artifact))
+    return f'<iframe title="Report" sandbox="allow-scripts" srcdoc="{page}"></iframe>'
+
+
+def _figures(artifact: Path | None) -> str:
+    """The best-measured split's figures as tiles."""
+    try:
+        metrics = json.loads(_read(artifact / "metrics.json") if artifact else "{}")
+    except ValueError:
+        metrics = {}
+    name = next((name for name in ("test", "validation") if metrics.get(name)), None)
+    if name is None:
+        return "<p>Nothing is measured of this model yet.</p>"
+    measured = metrics[name]
+    tiles = [_tile(title, _percent(measured.get(key))) for key, title in _TILES.items()]
+    tiles.append(_tile(f"{name} photos", f"{measured.get('images', 0):,}"))
+    return f'<dl class="tiles">{"".join(tiles)}</dl>'
+
+
+_TILES = {
+    "accuracy": "right at once", "top5_accuracy": "right in five", "macro_f1": "macro F1",
+    "ece": "calibration error",
+}  # fmt: skip
+
+
+def _tile(title: str, value: str) -> str:
+    return f"<div><dt>{html.escape(title)}</dt><dd>{html.escape(value)}</dd></div>"
+
+
+def _percent(value: Any) -> str:
+    return f"{100 * value:.1f} %" if isinstance(value, float | int) else "-"
+
+
+def _read(file: Path) -> str:
+    """The text of a file, empty where it is missing."""
+    if not file.is_file():
+        return ""
+    with file.open(encoding="utf-8", errors="replace") as text:
+        return text.read(MAX_READ)

@@ -1,0 +1,156 @@
+"""What strangers may send: pictures and zips of them, within bounds, by content, not by name.
+
+One that is also a web page, a PDF or a zip is refused. Knows nothing of web servers. What it says
+tells no path.
+"""
+
+import re
+import zipfile
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from PIL import Image
+
+from hffruits.archives import unpack
+from hffruits.errors import InputError
+from hffruits.images import is_image_name, open_rgb
+
+MAX_PICTURE_BYTES = 20 * 10**6
+MAX_PIXELS = 50_000_000
+MAX_ASPECT = 20  # a thin line, resized by its short side, would fill the memory
+MAX_PICTURES = 200  # at a time
+MAX_ZIP_BYTES = 100 * 10**6
+MAX_UNPACKED_BYTES = 500 * 10**6
+MAX_ZIP_MEMBERS = 2000  # pictures, folders and what else lies in a zip
+MAX_NAME = 120  # characters shown
+
+_MARKUP = rb"<(?:!doctype|script|svg|html|iframe|\?php)(?=[\s>/])"
+_HEAD = re.compile(_MARKUP, re.IGNORECASE)
+_TAIL = re.compile(_MARKUP + rb"|%PDF-\d|PK\x03\x04", re.IGNORECASE)
+_HEAD_BYTES = 1024
+
+
+class Upload(NamedTuple):
+    """One picture that was sent, alone or in a zip, not opened yet."""
+
+    name: str  # what its sender calls it
+    path: Path
+
+
+def open_upload(path: Path) -> Image.Image:
+    """The picture in a file, upright and as RGB; of a film its first frame.
+
+    Raises `InputError` with a short reason for what is too large, damaged, no picture by its
+    content, or a picture and something else at once.
+    """
+    try:
+        size = path.stat().st_size
+        if size > MAX_PICTURE_BYTES:
+            reason = f"{size / 1e6:.0f} MB, over the limit of {MAX_PICTURE_BYTES / 1e6:.0f} MB"
+            raise InputError(reason)
+        content = path.read_bytes()
+        if _is_something_else_too(content):
+            raise InputError("it holds a web page, a PDF or a zip beside the picture")
+        picture = open_rgb(content, max_pixels=MAX_PIXELS)
+        if max(picture.size) > MAX_ASPECT * min(picture.size):
+            raise InputError(f"more than {MAX_ASPECT} times as long as wide")
+    except OSError as error:
+        raise InputError(error.strerror or str(error)) from error
+    picture.info.clear()  # comments and the like, which Pillow would write into copies
+    return picture
+
+
+def list_uploads(files: list[Upload], folder: Path) -> tuple[list[Upload], list[tuple[str, str]]]:
+    """The pictures among files and in the zips among them, and the (name, reason) of bad zips.
+
+    Zips are unpacked below `folder`, which is empty, by the rules of `archives`; removing it is the
+    caller's. Raises `InputError` for more than `MAX_PICTURES`.
+    """
+    found, refused = [], []
+    for number, upload in enumerate(files):
+        if upload.path.suffix.lower() != ".zip":
+            found.append(upload)
+            continue
+        try:
+            found += _unpacked(upload, folder / str(number))
+        except InputError as error:
+            refused.append((upload.name, str(error)))
+    if len(found) > MAX_PICTURES:
+        raise InputError(
+            f"{len(found)} pictures: {MAX_PICTURES} at a time are the most. Send fewer."
+        )
+    return found, refused
+
+
+def shown_name(name: str) -> str:
+    """A file's name as its sender gave it, without folders and unprintable characters."""
+    plain = PurePosixPath(name.replace("\\", "/")).name
+    return "".join(letter for letter in plain if letter.isprintable())[-MAX_NAME:] or "picture"
+
+
+def _unpacked(upload: Upload, folder: Path) -> list[Upload]:
+    if upload.path.stat().st_size > MAX_ZIP_BYTES:
+        raise InputError(f"over the limit of {MAX_ZIP_BYTES / 1e6:.0f} MB")
+    if not zipfile.is_zipfile(upload.path):
+        raise InputError("no zip. Pack it again.")
+    limits = {"max_bytes": MAX_UNPACKED_BYTES, "max_files": MAX_ZIP_MEMBERS}
+    try:
+        unpack(upload.path, folder, wanted=is_image_name, **limits)
+    except InputError as error:
+        reason = str(error).removeprefix(f"{upload.path}: ")
+        told = "it can't be unpacked here" if str(folder) in reason else reason
+        raise InputError(told) from error
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [Upload(shown_name(path.name), path) for path in files]
+
+
+# ---- where a picture ends ----
+
+
+def _is_something_else_too(content: bytes) -> bool:
+    """A browser or a reader may take it for another kind of file by its head or by its tail."""
+    end = next((find(content) for head, find in _ENDS.items() if content.startswith(head)), None)
+    tail = content[end:] if end else b""
+    return bool(_HEAD.search(content[:_HEAD_BYTES]) or _TAIL.search(tail))
+
+
+def _jpeg_end(content: bytes) -> int:
+    place = 2
+    while content[place : place + 1] == b"\xff" and content[place + 1 : place + 2] != b"\xda":
+        place += 2 + int.from_bytes(content[place + 2 : place + 4])  # thumbnails end in between
+    end = content.find(b"\xff\xd9", place)
+    return end + 2 if end >= 0 else len(content)
+
+
+def _png_end(content: bytes) -> int:
+    place = 8
+    while place + 8 <= len(content):
+        size, kind = int.from_bytes(content[place : place + 4]), content[place + 4 : place + 8]
+        place += 12 + size
+        if kind == b"IEND":
+            break
+    return place
+
+
+def _gif_end(content: bytes) -> int:
+    place = 13 + _palette_bytes(content, 10)
+    while place < len(content) and content[place] != 0x3B:
+        place += 2 if content[place] == 0x21 else 11 + _palette_bytes(content, place + 9)
+        while place < len(content) and content[place]:  # blocks of up to 255 bytes
+            place += 1 + content[place]
+        place += 1
+    return place + 1
+
+
+def _palette_bytes(content: bytes, place: int) -> int:
+    flags = content[place] if place < len(content) else 0
+    return 3 * 2 ** (flags % 8 + 1) if flags & 0x80 else 0
+
+
+_ENDS = {
+    b"\xff\xd8\xff": _jpeg_end,
+    b"\x89PNG": _png_end,
+    b"GIF8": _gif_end,
+    b"RIFF": lambda content: 8 + int.from_bytes(content[4:8], "little"),
+    b"BM": lambda content: int.from_bytes(content[2:6], "little"),
+}
