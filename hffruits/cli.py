@@ -331,12 +331,38 @@ def _predict_into_table(args: argparse.Namespace) -> None:
 
 
 def run_demo(argv: list[str]) -> None:
-    """Open a web page that labels pictures."""
+    """Open a web page that labels pictures, one or many, and learns new fruits."""
     parser = argparse.ArgumentParser(prog="hffruits demo", description=run_demo.__doc__)
-    parser.add_argument("model", nargs="?", help="folder or Hub id; default: the newest in runs/")
-    parser.add_argument("--share", action="store_true", help="also under a public gradio.live link")
+    model = "folder or Hub id [the newest below runs/, else the bundled ImageNet model]"
+    parser.add_argument("model", nargs="?", help=model)
+    parser.add_argument("--model", dest="named", help="the same")
+    parser.add_argument("--share", action="store_true", help="make a public link, for 3 days")
+    parser.add_argument(
+        "--auth",
+        metavar="USER:PASSWORD",
+        help="ask visitors for these; HFFRUITS_AUTH keeps them out of the list of processes",
+    )
+    parser.add_argument(
+        "--feedback",
+        type=Path,
+        metavar="DIR",
+        help="keep what visitors say of answers here [feedback; off where others than this "
+        "computer reach the page]",
+    )
+    parser.add_argument(
+        "--teach_dir",
+        type=Path,
+        metavar="DIR",
+        help="save taught models below this folder [runs; off as above]",
+    )
     args = parser.parse_args(argv)
-    importlib.import_module("hffruits.demo").launch_demo(args.model, share=args.share)
+    importlib.import_module("hffruits.demo").launch_demo(
+        args.named or args.model,
+        share=args.share,
+        auth=args.auth,
+        feedback_dir=args.feedback,
+        teach_dir=args.teach_dir,
+    )
 
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {

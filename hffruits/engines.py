@@ -15,6 +15,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 from hffruits.errors import InputError
 from hffruits.folding import fold_batch_norm
+from hffruits.memory import keep_freed_memory
 from hffruits.models import (
     find_file,
     load_config,
@@ -54,6 +55,7 @@ class TorchEngine:
         *,
         device: str | torch.device | None = None,
         precision: str = "fp32",
+        keep_memory: bool = True,
     ):
         if precision not in PRECISIONS:
             raise InputError(f"precision={precision}: unknown. Known: {', '.join(PRECISIONS)}.")
@@ -63,6 +65,8 @@ class TorchEngine:
         self.bf16 = precision == "bf16" and has_bf16(self.device)
         if precision == "bf16" and not self.bf16:
             logger.warning("precision=bf16: this machine has no units for it, so fp32 is used")
+        if keep_memory and self.device.type == "cpu":
+            keep_freed_memory()
         self.model = use_fast_layout(model.eval().to(self.device))
         self.config = model.config
         self.parameters = model.num_parameters()

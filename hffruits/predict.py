@@ -226,7 +226,7 @@ class FruitClassifier:
             good = [(place, row) for place, row in batch if not isinstance(row, InputError)]
             if good:
                 places, pixels = zip(*good, strict=True)
-                stacked = torch.stack(pixels)  # (B, V, 3, H, W)
+                stacked = _stack(pixels)  # (B, V, 3, H, W)
                 logits, features = self.forward(stacked.flatten(0, 1))
                 logits, features = (
                     rows.view(*stacked.shape[:2], -1) for rows in (logits, features)
@@ -247,14 +247,18 @@ class FruitClassifier:
             place, source = item
             return place, self._read(source, max_pixels)
 
+        def start() -> Iterator[tuple[int, torch.Tensor | InputError]]:
+            some = list(islice(numbered, batch_size))
+            return pool.map(read, some) if len(some) > 1 else map(read, some)
+
         with ThreadPoolExecutor(cores_per_process()) as pool:
-            waiting = pool.map(read, islice(numbered, batch_size))
+            waiting = start()
             while batch := list(waiting):
                 if ahead:
-                    waiting = pool.map(read, islice(numbered, batch_size))
+                    waiting = start()
                 yield batch
                 if not ahead:
-                    waiting = pool.map(read, islice(numbered, batch_size))
+                    waiting = start()
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(B, 3, H, W) -> logits (B, K) and features (B, D), on the CPU, in float32."""
@@ -265,7 +269,7 @@ class FruitClassifier:
         """How much like something learned the pictures with these features (B, D) look, (B,)."""
         if self.prototypes is None:
             return np.ones(len(features), np.float32)
-        return familiarity(features, self.prototypes).numpy()
+        return familiarity(features.numpy(), self.prototypes.numpy())
 
     def explain(self, image: ImageSource, label: str | None = None) -> Explanation:
         """Where the model looked to find `label` in a picture, by default what it named it.
@@ -292,7 +296,7 @@ class FruitClassifier:
         except OSError as error:
             return UnreadablePicture(source, str(error))
         views = [picture, *(view for make in self._views for view in make(picture))]
-        return torch.stack([self.transform(view) for view in views])
+        return _stack([self.transform(view) for view in views])
 
     def _name(
         self, sources: list[ImageSource], answers: Answers, top_k: int
@@ -305,6 +309,13 @@ class FruitClassifier:
             top = tuple((self.labels[i], score) for i, score in zip(ids, row, strict=True))
             path = Path(source) if isinstance(source, str | Path) else None
             yield Prediction(label=top[0][0], score=top[0][1], top=top, path=path, known=is_known)
+
+
+def _stack(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """By NumPy, for PyTorch's threads would go on spinning on the cores that read pictures."""
+    if len(tensors) == 1:
+        return tensors[0][None]
+    return torch.from_numpy(np.stack([tensor.numpy() for tensor in tensors]))
 
 
 def find_images(sources: Iterable[str | Path]) -> list[Path]:

@@ -6,12 +6,14 @@ arXiv:2204.06507) with some kilobytes in place of the training set. `benchmarks/
 compares it with scores of logits. Another fruit of the same kind stays hard to tell.
 """
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from threadpoolctl import ThreadpoolController
 from torch.nn.functional import normalize
 
 from hffruits.errors import InputError
@@ -38,9 +40,19 @@ def find_prototypes(features: np.ndarray, labels: np.ndarray) -> torch.Tensor:
     return normalize(saved.float(), dim=1)
 
 
-def familiarity(features: torch.Tensor, prototypes: torch.Tensor) -> torch.Tensor:
-    """Cosine similarity in [-1, 1] of features (B, D) with the nearest prototype, (B,)."""
-    return (normalize(features.float(), dim=1) @ prototypes.T).amax(dim=1)
+def familiarity(features: np.ndarray, prototypes: np.ndarray) -> np.ndarray:
+    """Cosine similarity in [-1, 1] of features (B, D) with the nearest prototype (P, D), (B,).
+
+    Prototypes are of unit length.
+    """
+    lengths = np.linalg.norm(features, axis=1).clip(min=1e-12)
+    with _blas().limit(limits=1):  # its threads would go on spinning, and slow the model down
+        return (features @ prototypes.T).max(axis=1) / lengths
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController().select(user_api="blas")
 
 
 def save_prototypes(prototypes: torch.Tensor, folder: Path) -> None:

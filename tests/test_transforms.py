@@ -112,3 +112,51 @@ def test_stronger_augmentation_hardly_turns_the_hue(augment):
 def test_an_unknown_augmentation_lists_the_known_ones():
     with pytest.raises(ValueError, match="Known: none, light"):
         train_transform(ViTImageProcessor(), "wild")
+
+
+def test_of_a_line_of_pixels_the_processor_is_given_the_middle(monkeypatch):
+    """Resized by its shorter side, it would be billions of pixels."""
+    _, processor = build_model("efficientnet_lite0", labels=["a", "b"])
+    given = []
+
+    def record(self, image):
+        given.append(image)
+        return plainly(self, image)
+
+    plainly = EvalTransform._plainly
+    monkeypatch.setattr(EvalTransform, "_plainly", record)
+    monkeypatch.setattr(EvalTransform, "_quick", None)
+    line = Image.new("RGB", (1, 60_001), "red")
+    line.putpixel((0, 30_000), (0, 0, 255))
+    assert EvalTransform(processor)(line).shape == (3, 224, 224)
+    assert given[0].size == (1, 20) and (0, 0, 255) in given[0].get_flattened_data()
+    long = Image.effect_noise((400, 20), 80).convert("RGB")  # the longest that is left alone
+    EvalTransform(processor)(long)
+    assert given[1] is long
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("efficientnet_lite0", {}),  # bicubic, a middle crop
+        ("efficientnet_lite2", {}),
+        ("resnet18", {"pretrained": False}),  # other means
+        ("test_vit", {"pretrained": False}),
+    ],
+)
+def test_the_quick_way_gives_the_processors_pixels_to_the_bit(name, options):
+    transform = EvalTransform(build_model(name, labels=["a", "b"], **options)[1])
+    assert transform._quick is not None
+    picture = draw_fruit("Apple", seed=3, size=256)
+    for number in range(40):
+        width, height = np.random.default_rng(number).integers(40, 700, 2).tolist()
+        resized = picture.resize((width, height))
+        assert torch.equal(transform(resized), transform._plainly(resized)), (width, height)
+
+
+def test_a_processor_with_steps_of_its_own_is_asked_itself():
+    processor = ConvNextImageProcessor(size={"shortest_edge": 224})
+    transform = EvalTransform(processor)
+    picture = draw_fruit("Apple", seed=3, size=100)
+    assert transform._quick is None
+    assert torch.equal(transform(picture), transform._plainly(picture))

@@ -35,11 +35,11 @@ def test_what_was_learned_is_familiar_and_the_rest_is_not():
     prototypes = find_prototypes(features[:100], labels[:100])
     assert prototypes.shape == (15, 32)
     torch.testing.assert_close(prototypes.norm(dim=1), torch.ones(15))
-    known = familiarity(torch.from_numpy(features[100:]), prototypes).numpy()
+    known = familiarity(features[100:], prototypes.numpy())
     strange, _ = make_features(5, 40, seed=9)
-    unknown = familiarity(torch.from_numpy(strange), prototypes).numpy()
+    unknown = familiarity(strange, prototypes.numpy())
     assert auroc(known, unknown) > 0.99
-    scaled = familiarity(7 * torch.from_numpy(features[100:]), prototypes).numpy()
+    scaled = familiarity(7 * features[100:], prototypes.numpy())
     np.testing.assert_allclose(scaled, known, atol=1e-5)  # how strong they are doesn't matter
 
 
@@ -55,7 +55,7 @@ def test_prototypes_come_back_as_they_were_saved(tmp_path: Path):
     prototypes = find_prototypes(features, labels)
     save_prototypes(prototypes, tmp_path)
     again = load_prototypes(tmp_path / FILE)
-    before, after = (familiarity(torch.from_numpy(features), p) for p in (prototypes, again))
+    before, after = (familiarity(features, p.numpy()) for p in (prototypes, again))
     torch.testing.assert_close(before, after, atol=1e-3, rtol=0)
     (tmp_path / FILE).write_bytes(b"nothing")
     with pytest.raises(InputError, match=r"prototypes.safetensors: can't be read"):

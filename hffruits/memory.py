@@ -1,0 +1,21 @@
+"""Keeping freed memory for the next batch, where the C library would hand it back each time.
+
+A net on a CPU asks for the same large blocks in every step. glibc hands each back to the system and
+gets it anew, with a page fault for every 4 KB: a third of the time (`benchmarks/memory.py`).
+"""
+
+import ctypes
+import platform
+from functools import cache
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+_NEVER = 2**31 - 1  # bytes
+
+
+@cache
+def keep_freed_memory() -> bool:
+    """For this process, from now on; its memory stays at its peak. Whether that could be done."""
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    return bool(mallopt(_M_MMAP_THRESHOLD, 2**30) and mallopt(_M_TRIM_THRESHOLD, _NEVER))
