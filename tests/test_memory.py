@@ -12,7 +12,7 @@ from hffruits.memory import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory() and keep_freed_memory()
 def block(): torch.zeros(20_000_000)  # 80 MB
-block()
+for _ in range(15): block()  # until a hole fits, with the alignment that PyTorch wants
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(10): block()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
