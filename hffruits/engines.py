@@ -116,12 +116,12 @@ def open_engine(
         raise InputError(f"{name_or_path}: {missing[0]} is missing. Export the model anew.")
     runtime, package = RUNTIMES[record["format"]]
     try:
-        module = importlib.import_module(runtime)
+        engine = importlib.import_module(runtime).open_export(files[0], config, record)
     except ImportError as error:
         raise InputError(
             f"{name_or_path}: needs {package}. Run pip install 'hffruits[{record['format']}]'."
         ) from error
-    return module.open_export(files[0], config, record), processor
+    return engine, processor
 
 
 def read_export(file: Path) -> dict[str, Any]:

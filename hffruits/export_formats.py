@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from hffruits.errors import InputError
+from hffruits.openvino_loading import load_openvino
 from hffruits.predict import FruitClassifier
 from hffruits.transforms import preprocessing_of
 
@@ -38,7 +39,7 @@ def choose_format(name: str, precision: str) -> Format:
         raise InputError(f"precision={precision}: not for {name}, which has {known}.")
     for package in chosen.packages:
         try:
-            importlib.import_module(package)
+            load_openvino() if package == "openvino" else importlib.import_module(package)
         except ImportError as error:
             remedy = f"Run pip install 'hffruits[{chosen.packages[0]}]'."
             raise InputError(f"format={name}: needs {package}. {remedy}") from error
@@ -56,8 +57,7 @@ def _write_onnx(
 def _write_openvino(
     fruits: FruitClassifier, folder: Path, precision: str, batches: Batches
 ) -> list[str]:
-    # by way of ONNX, for OpenVINO's own converter sends usage statistics
-    openvino = importlib.import_module("openvino")
+    openvino = load_openvino()
     whole = "int8" if precision == "int8" else "fp32"
     graph = _onnx_graph(fruits, whole, batches).SerializeToString()
     model, half = openvino.Core().read_model(graph), precision == "fp16"

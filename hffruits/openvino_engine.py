@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino
 import torch
 from transformers import PretrainedConfig
 
 from hffruits.errors import InputError
+from hffruits.openvino_loading import load_openvino
 
 # What a precision means to the runtime; an int8 graph tells by itself what it rounds.
 HINTS = {"fp32": "f32", "fp16": "f32", "bf16": "bf16", "int8": "f32"}
@@ -22,7 +22,7 @@ class OpenVinoEngine:
         self.device = torch.device("cpu")
         self.megabytes = file.with_suffix(".bin").stat().st_size / 1e6
         options = {"INFERENCE_PRECISION_HINT": HINTS[precision], "PERFORMANCE_HINT": "LATENCY"}
-        self._model = openvino.Core().compile_model(file, "CPU", options)
+        self._model = load_openvino().Core().compile_model(file, "CPU", options)
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(B, 3, H, W) -> logits (B, K) and features (B, D), in float32."""

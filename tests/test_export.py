@@ -1,6 +1,8 @@
 """Exports answer as the model they were made from, and one that doesn't is not kept."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -307,3 +309,27 @@ def test_a_model_in_bf16_answers_nearly_the_same(trained, pictures, caplog):
     assert half.engine.bf16 or "no units for it" in caplog.text
     with pytest.raises(InputError, match=r"precision=int4: unknown\. Known: fp32, bf16"):
         FruitClassifier.from_pretrained(trained, precision="int4")
+
+
+def test_openvino_is_loaded_without_its_telemetry():
+    code = (
+        "import socket\n"
+        "def refuse(*_, **__): raise AssertionError('asked for an address')\n"
+        "socket.getaddrinfo = refuse\n"
+        "from hffruits.openvino_loading import load_openvino\n"
+        "load_openvino().Core()\n"
+        "from openvino.tools.ovc import telemetry_utils\n"
+        "assert telemetry_utils.tm.__name__.endswith('telemetry_stub'), telemetry_utils.tm\n"
+        "import openvino_telemetry"  # whoever asks for it himself still gets it
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_missing_runtime_is_told_with_its_remedy(small, tmp_path, monkeypatch):
+    export(small, DataArguments(), format="openvino", output_dir=tmp_path / "x")
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(InputError, match=r"needs openvino. Run pip install 'hffruits\[openvino\]'"):
+        FruitClassifier.from_pretrained(tmp_path / "x")
+    with pytest.raises(InputError, match=r"format=openvino: needs openvino. Run pip"):
+        export(small, DataArguments(), format="openvino", output_dir=tmp_path / "y")
