@@ -158,12 +158,12 @@ def label_files(
 
 
 def check_sources(sources: Iterable[str | Path]) -> list[Path]:
-    """Raises `InputError` for a path that is not there."""
-    paths = [Path(source) for source in sources]
-    for path in paths:
+    """Without those that lie in another one. Raises `InputError` for a path that is not there."""
+    paths = {Path(source).absolute(): Path(source) for source in sources}
+    for path in paths.values():
         if not path.exists():
             raise InputError(f"{path}: no such file or folder. Check the path.")
-    return paths
+    return [path for whole, path in paths.items() if paths.keys().isdisjoint(whole.parents)]
 
 
 def list_share(sources: list[Path], job: Job) -> Iterator[Path]:
@@ -190,12 +190,12 @@ def _row(prediction: Prediction) -> Row:
 
 def _resume(job: Job) -> set[str]:
     """The paths in the journal, begun where there is none; a line that was cut short is dropped."""
-    if not job.journal.exists():
-        job.journal.write_text(json.dumps(job.head) + "\n", encoding="utf-8")
-        return set()
+    job.journal.touch()
     _drop_torn_line(job.journal)
+    if not job.journal.stat().st_size:
+        job.journal.write_text(json.dumps(job.head) + "\n", encoding="utf-8")
     rows = _read(job)
-    head = next(rows, {})
+    head = next(rows)
     if head != job.head:
         was = ", ".join(f"{name}={head.get(name)}" for name in job.head)
         raise InputError(f"{job.journal}: was begun with {was}. Repeat that, or remove the file.")

@@ -152,6 +152,18 @@ def test_a_journal_of_another_model_is_not_mixed_up(fruits, photos, tmp_path, mo
         label_files(fruits, [photos], Job(tmp_path / "a.csv", "one", 1))
 
 
+def test_a_picture_that_is_named_twice_has_one_row(model, photos, tmp_path):
+    twice = [photos, photos / "0", photos / "0" / "deep" / "00.png", str(photos)]
+    assert label_into_table(model, twice, tmp_path / "a.csv").pictures == 32
+
+
+def test_a_journal_that_was_cut_in_its_first_line_begins_anew(fruits, photos, tmp_path):
+    job = Job(tmp_path / "a.csv", "m", 1)
+    job.journal.write_text('{"mod')
+    done = label_files(fruits, [photos], job)
+    assert (done.pictures, done.before) == (32, 0)
+
+
 def test_what_cannot_be_written_or_found_is_explained(model, photos, tmp_path):
     with pytest.raises(InputError, match=r"answers.xlsx: unknown kind .*\.csv, \.jsonl, \.parquet"):
         label_into_table(model, [photos], tmp_path / "answers.xlsx")
