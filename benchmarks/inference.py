@@ -2,9 +2,9 @@
 
     python benchmarks/inference.py runs/fruits --data_dir photos
 
-Every way labels the same photos from their files, in batches and one by one, in turns within one
-process; the first row is what the others are compared with. Exports are made anew. Cold start is
-a process of its own, from its launch to the first answer.
+Every way labels the same photos from their files, in batches and one by one. Each runs in a process
+of its own, which has loaded nothing of the others, in turns; exports are made anew. Ratios are to
+`pipeline`. Cold start is from launching Python to the first label.
 """
 
 import argparse
@@ -14,18 +14,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import torch
-from transformers import pipeline
-from transformers.utils import logging
-
-from hffruits.config import DataArguments
-from hffruits.export import export
-from hffruits.labelled import choose_photos
-from hffruits.predict import FruitClassifier
-
+PIPELINE = "pipeline"
 EXPORTS = [
     ("onnx", "fp32"),
     ("onnx", "int8"),
@@ -33,9 +25,8 @@ EXPORTS = [
     ("openvino", "bf16"),
     ("openvino", "int8"),
 ]
-Label = Callable[[list[Path], int], list[str]]  # files, batch size -> labels
 COLD = {
-    "pipeline": (
+    PIPELINE: (
         "from transformers import pipeline;"
         "print(pipeline('image-classification', {model!r})({file!r})[0]['label'])"
     ),
@@ -44,91 +35,132 @@ COLD = {
         "print(FruitClassifier.from_pretrained({model!r}).predict({file!r}).label)"
     ),
 }
+Label = Callable[[list[str], int], list[str]]  # files, batch size -> labels
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", help="folder that training wrote")
-    parser.add_argument("--data_dir", required=True, help="labelled photos, not those of the test")
+    parser.add_argument("--data_dir", help="labelled photos, not those of the test")
     parser.add_argument("--split", help="of these photos, where they have several")
     parser.add_argument("--batch_size", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=5, help="over all photos [%(default)s]")
+    parser.add_argument("--rounds", type=int, default=3, help="[%(default)s]")
+    parser.add_argument("--way", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    logging.set_verbosity_error()
-    plain = FruitClassifier.from_pretrained(args.model)
-    photos = choose_photos(DataArguments(data_dir=args.data_dir), plain.labels, args.split)
-    samples = list(photos.samples())
-    files, truth = [sample.source for sample in samples], [sample.label for sample in samples]
-    print(f"{len(files)} photos, {photos.split}; {torch.get_num_threads()} threads")
+    if args.way:
+        print(json.dumps(measure(args.way, args.model, args.batch_size)))
+        return
     with tempfile.TemporaryDirectory() as folder:
-        ways: dict[str, Label] = {"pipeline": by_pipeline(args.model)}
-        for precision in ("fp32", "bf16"):
-            fruits = FruitClassifier.from_pretrained(args.model, precision=precision)
-            ways[f"FruitClassifier {precision}"] = by_classifier(fruits)
-        exported = {}
-        for format, precision in EXPORTS:
-            made = Path(folder, f"{format}-{precision}")
-            options = {"format": format, "precision": precision, "output_dir": made, "force": True}
-            export(args.model, DataArguments(), **options)
-            exported[f"{format} {precision}"] = made
-            ways[f"{format} {precision}"] = by_classifier(FruitClassifier.from_pretrained(made))
-        measure(ways, files, [plain.labels[label] for label in truth], args)
-        cold_starts(args.model, exported["openvino fp32"], files[0])
+        files, truth = list_photos(args)
+        print(f"{len(files)} photos in batches of {args.batch_size}")
+        models = dict(make_models(args.model, Path(folder)))
+        compare(models, files, truth, args)
+        cold_starts(args.model, models["openvino fp32"], files[0])
+
+
+def list_photos(args: argparse.Namespace) -> tuple[list[str], list[str]]:
+    """Files and their labels."""
+    from hffruits.config import DataArguments
+    from hffruits.labelled import choose_photos
+    from hffruits.models import load_config
+
+    names = load_config(args.model)[0].id2label
+    labels = [names[index] for index in range(len(names))]
+    photos = choose_photos(DataArguments(data_dir=args.data_dir), labels, args.split)
+    samples = list(photos.samples())
+    return [str(sample.source) for sample in samples], [labels[s.label] for s in samples]
+
+
+def make_models(model: str, folder: Path) -> Iterator[tuple[str, str]]:
+    """The ways, and the model's folder of each."""
+    yield from ((way, model) for way in (PIPELINE, "torch fp32", "torch bf16"))
+    for format, precision in EXPORTS:
+        made = folder / f"{format}-{precision}"
+        flags = ["--format", format, "--precision", precision, "--output_dir", str(made), "--force"]
+        command = [sys.executable, "-m", "hffruits", "export", model, *flags]
+        subprocess.run(command, check=True, capture_output=True)
+        yield f"{format} {precision}", str(made)
+
+
+def compare(
+    models: dict[str, str], files: list[str], truth: list[str], args: argparse.Namespace
+) -> None:
+    found: dict[str, list[dict]] = {way: [] for way in models}
+    for _ in range(args.rounds):
+        for way, model in models.items():
+            command = [sys.executable, __file__, model, "--way", way]
+            done = subprocess.run(
+                [*command, "--batch_size", str(args.batch_size)],
+                input=json.dumps(files),
+                check=True,
+                capture_output=True,
+                text=True,
+            )
+            found[way].append(json.loads(done.stdout.splitlines()[-1]))
+    base = found[PIPELINE]
+    base_rate = statistics.median(rate for run in base for rate in run["rates"])
+    base_p50 = statistics.median(s for run in base for s in run["seconds"])
+    print("| way | images/s | ratio | one: p50 | p95 | ratio | same label | accuracy |")
+    print("|---|---|---|---|---|---|---|---|")
+    for way, runs in found.items():
+        rate = statistics.median(rate for run in runs for rate in run["rates"])
+        seconds = [s for run in runs for s in run["seconds"]]
+        p50, p95 = statistics.median(seconds), statistics.quantiles(seconds, n=20)[-1]
+        labels = runs[0]["labels"]
+        same = statistics.mean(a == b for a, b in zip(labels, base[0]["labels"], strict=True))
+        right = statistics.mean(a == b for a, b in zip(labels, truth, strict=True))
+        print(
+            f"| {way} | {rate:.0f} | {rate / base_rate:.1f} | {1e3 * p50:.1f} ms | "
+            f"{1e3 * p95:.1f} ms | {p50 / base_p50:.2f} | {same:.1%} | {right:.1%} |"
+        )
+
+
+def measure(way: str, model: str, batch_size: int) -> dict[str, list]:
+    """One way in this process: labels, images/s of two passes, seconds of single photos."""
+    files = json.load(sys.stdin)
+    label = by_pipeline(model) if way == PIPELINE else by_classifier(way, model)
+    labels = label(files, batch_size)  # warms up, too
+    rates, seconds = [], []
+    for _ in range(2):
+        started = time.perf_counter()
+        label(files, batch_size)
+        rates.append(len(files) / (time.perf_counter() - started))
+    label(files[:3], 1)
+    for file in files[:60]:
+        started = time.perf_counter()
+        label([file], 1)
+        seconds.append(time.perf_counter() - started)
+    return {"labels": labels, "rates": rates, "seconds": seconds}
 
 
 def by_pipeline(model: str) -> Label:
+    from transformers import pipeline
+
     pipe = pipeline("image-classification", model)
 
-    def label(files: list[Path], batch_size: int) -> list[str]:
-        answers = pipe([str(file) for file in files], batch_size=batch_size, top_k=1)
+    def label(files: list[str], batch_size: int) -> list[str]:
+        answers = pipe(files, batch_size=batch_size, top_k=1)
         return [answer[0]["label"] for answer in answers]
 
     return label
 
 
-def by_classifier(fruits: FruitClassifier) -> Label:
+def by_classifier(way: str, model: str) -> Label:
+    from hffruits import FruitClassifier
+
+    precision = way.removeprefix("torch ") if way.startswith("torch") else "fp32"
+    fruits = FruitClassifier.from_pretrained(model, precision=precision)
     return lambda files, batch_size: [
         prediction.label for prediction in fruits.stream(files, batch_size=batch_size, top_k=1)
     ]
 
 
-def measure(
-    ways: dict[str, Label], files: list[Path], truth: list[str], args: argparse.Namespace
-) -> None:
-    labels = {name: label(files, args.batch_size) for name, label in ways.items()}  # warms up, too
-    rates: dict[str, list[float]] = {name: [] for name in ways}
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(args.rounds):
-        for name, label in ways.items():
-            started = time.perf_counter()
-            label(files, args.batch_size)
-            rates[name].append(len(files) / (time.perf_counter() - started))
-            for file in files[:40]:
-                started = time.perf_counter()
-                label([file], 1)
-                seconds[name].append(time.perf_counter() - started)
-    first = next(iter(ways))
-    base_rate = statistics.median(rates[first])
-    base_p50 = statistics.median(seconds[first])
-    print("| way | images/s | ratio | one: p50 | p95 | ratio | same label | accuracy |")
-    print("|---|---|---|---|---|---|---|---|")
-    for name in ways:
-        rate, p50 = statistics.median(rates[name]), statistics.median(seconds[name])
-        p95 = statistics.quantiles(seconds[name], n=20)[-1]
-        same = statistics.mean(a == b for a, b in zip(labels[name], labels[first], strict=True))
-        right = statistics.mean(a == b for a, b in zip(labels[name], truth, strict=True))
-        print(
-            f"| {name} | {rate:.0f} | {rate / base_rate:.1f} | {1e3 * p50:.1f} ms | "
-            f"{1e3 * p95:.1f} ms | {p50 / base_p50:.2f} | {same:.1%} | {right:.1%} |"
-        )
-
-
-def cold_starts(model: str, exported: Path, file: Path) -> None:
-    """From launching Python to the first label on the screen, the best of three."""
+def cold_starts(model: str, exported: str, file: str) -> None:
+    """The best of three."""
     ways = {
-        "pipeline": COLD["pipeline"].format(model=model, file=str(file)),
-        "FruitClassifier": COLD["FruitClassifier"].format(model=model, file=str(file)),
-        "openvino fp32": COLD["FruitClassifier"].format(model=str(exported), file=str(file)),
+        PIPELINE: COLD[PIPELINE].format(model=model, file=file),
+        "torch": COLD["FruitClassifier"].format(model=model, file=file),
+        "openvino": COLD["FruitClassifier"].format(model=exported, file=file),
     }
     best = {name: float("inf") for name in ways}
     for _ in range(3):
@@ -136,7 +168,7 @@ def cold_starts(model: str, exported: Path, file: Path) -> None:
             started = time.perf_counter()
             subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
             best[name] = min(best[name], time.perf_counter() - started)
-    print("cold start:", json.dumps({name: f"{value:.1f} s" for name, value in best.items()}))
+    print("cold start:", ", ".join(f"{name} {value:.1f} s" for name, value in best.items()))
 
 
 if __name__ == "__main__":
