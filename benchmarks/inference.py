@@ -147,7 +147,9 @@ def by_pipeline(model: str) -> Label:
 
 def by_classifier(way: str, model: str) -> Label:
     from hffruits import FruitClassifier
+    from hffruits.memory import keep_freed_memory
 
+    keep_freed_memory()  # as `hffruits` itself does
     precision = way.removeprefix("torch ") if way.startswith("torch") else "fp32"
     fruits = FruitClassifier.from_pretrained(model, precision=precision)
     return lambda files, batch_size: [

@@ -35,7 +35,7 @@ def measure(*, keep: bool, size: int, steps: int) -> None:
         optimizer.zero_grad()
 
     rates = [rate_of(train, steps)]
-    engine = TorchEngine(model, device="cpu", keep_memory=keep)
+    engine = TorchEngine(model, device="cpu")
     rates.append(rate_of(lambda: engine.forward(pixels), steps))
     print(*rates)
 

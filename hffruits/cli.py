@@ -14,6 +14,7 @@ from typing import Any
 
 from hffruits import __version__
 from hffruits.errors import InputError
+from hffruits.memory import keep_freed_memory
 
 
 def run_train(argv: list[str]) -> None:
@@ -281,9 +282,6 @@ def run_export(argv: list[str]) -> None:
 
 def run_predict(argv: list[str]) -> None:
     """Label pictures with a trained model, or millions of them into a table."""
-    launching = importlib.import_module("hffruits.launching")
-    if count := launching.missing_processes():
-        sys.exit(launching.start_processes(count, ["predict", *argv]))
     parser = argparse.ArgumentParser(prog="hffruits predict", description=run_predict.__doc__)
     parser.add_argument("model", help=_MODEL)
     parser.add_argument("images", nargs="+", help="image files, or folders of them")
@@ -299,10 +297,16 @@ def run_predict(argv: list[str]) -> None:
         "and `accelerate launch -m hffruits predict ...` spreads it over processes",
     )
     args = parser.parse_args(argv)
-    predict = importlib.import_module("hffruits.predict")
+    launching = importlib.import_module("hffruits.launching")
+    count = launching.missing_processes()
+    if not args.output and (count or int(os.environ.get("WORLD_SIZE", 1)) > 1):
+        raise InputError("--output: several processes need a table to write. Name one.")
+    if count:
+        sys.exit(launching.start_processes(count, ["predict", *argv]))
     if args.output:
         _predict_into_table(args)
         return
+    predict = importlib.import_module("hffruits.predict")
     paths = predict.find_images(args.images)
     fruits = predict.FruitClassifier.from_pretrained(args.model, precision=args.precision)
     bad: list[InputError] = []
@@ -327,7 +331,7 @@ def _predict_into_table(args: argparse.Namespace) -> None:
         precision=args.precision,
     )
     if _is_main_process():
-        print(importlib.import_module("hffruits.summary").format_labelled(labelled))
+        print(labelled or "Complete before; the other processes go on")
 
 
 def run_demo(argv: list[str]) -> None:
@@ -395,6 +399,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"hffruits {__version__}")
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="see below")
     args = parser.parse_args(argv[:1])
+    keep_freed_memory()
     logging.basicConfig(format="%(message)s")
     logging.getLogger("hffruits").setLevel(logging.INFO if _is_main_process() else logging.ERROR)
     try:
@@ -406,10 +411,17 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # `hffruits predict ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
-        hint = "; the same command with --resume_from_checkpoint --output_dir RUN goes on"
-        print(f"\ninterrupted{hint if args.command == 'train' else ''}", file=sys.stderr)
+        journal = any(word.startswith("--output") for word in argv)
+        hint = _GOES_ON.get(args.command) if journal or args.command == "train" else None
+        print(f"\ninterrupted{hint or ''}", file=sys.stderr)
         return 130
     return 0
+
+
+_GOES_ON = {
+    "train": "; the same command with --resume_from_checkpoint --output_dir RUN goes on",
+    "predict": "; the same command goes on",
+}
 
 
 def _is_main_process() -> bool:

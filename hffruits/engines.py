@@ -15,7 +15,6 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 from hffruits.errors import InputError
 from hffruits.folding import fold_batch_norm
-from hffruits.memory import keep_freed_memory
 from hffruits.models import (
     find_file,
     load_config,
@@ -28,6 +27,7 @@ from hffruits.precision import has_bf16
 logger = logging.getLogger(__name__)
 RECORD = "export.json"  # beside a model that was exported: its format, precision and figures
 PRECISIONS = ("fp32", "bf16")  # of PyTorch
+EXPORT_PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 
 
 class Engine(Protocol):
@@ -55,18 +55,16 @@ class TorchEngine:
         *,
         device: str | torch.device | None = None,
         precision: str = "fp32",
-        keep_memory: bool = True,
     ):
         if precision not in PRECISIONS:
             raise InputError(f"precision={precision}: unknown. Known: {', '.join(PRECISIONS)}.")
         if device is None:
             device = torch.accelerator.current_accelerator(check_available=True) or "cpu"
         self.device = torch.device(device)
+        self.precision = precision
         self.bf16 = precision == "bf16" and has_bf16(self.device)
         if precision == "bf16" and not self.bf16:
             logger.warning("precision=bf16: this machine has no units for it, so fp32 is used")
-        if keep_memory and self.device.type == "cpu":
-            keep_freed_memory()
         self.model = use_fast_layout(model.eval().to(self.device))
         self.config = model.config
         self.parameters = model.num_parameters()
@@ -116,7 +114,9 @@ def open_engine(
         raise InputError(f"{name_or_path}: {missing[0]} is missing. Export the model anew.")
     runtime, package = RUNTIMES[record["format"]]
     try:
-        engine = importlib.import_module(runtime).open_export(files[0], config, record)
+        engine = importlib.import_module(runtime).open_export(
+            files[0], config, record, device=device
+        )
     except ImportError as error:
         raise InputError(
             f"{name_or_path}: needs {package}. Run pip install 'hffruits[{record['format']}]'."
@@ -128,11 +128,14 @@ def read_export(file: Path) -> dict[str, Any]:
     """What `export.json` says. Raises `InputError` for one that exporting has not written."""
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
-        names = [record["files"], record["format"], record["precision"], record["parameters"]]
+        format, files = record["format"], record["files"]
+        whole = files and all(isinstance(name, str) and Path(name).name == name for name in files)
+        whole = whole and record["precision"] in EXPORT_PRECISIONS
+        whole = whole and isinstance(record["parameters"], int)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{file}: not as exporting wrote it. Export the model anew.") from error
-    if names[1] not in RUNTIMES or any(Path(part).name != part for part in names[0]):
-        raise InputError(
-            f"{file}: format={names[1]} is not run here. These are: {', '.join(RUNTIMES)}."
-        )
+    if not whole:
+        raise InputError(f"{file}: not as exporting wrote it. Export the model anew.")
+    if format not in RUNTIMES:
+        raise InputError(f"{file}: {format} is not run here. These are: {', '.join(RUNTIMES)}.")
     return record

@@ -9,6 +9,8 @@ import logging
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,31 +24,33 @@ from hffruits.config import DataArguments
 from hffruits.drawing import FRUITS, draw_fruit
 from hffruits.engines import RECORD, RUNTIMES
 from hffruits.errors import InputError
-from hffruits.evaluation import data_of_run, write_json
+from hffruits.evaluation import RunData, data_of_run, write_json
 from hffruits.export_formats import TORCH, WEB, choose_format
 from hffruits.images import open_rgb
-from hffruits.labelled import choose_photos
+from hffruits.labelled import MissingSplit, Photos, choose_photos
 from hffruits.models import save_config
-from hffruits.outcomes import UNKNOWN, Sample, answer_samples
+from hffruits.outcomes import UNKNOWN, Sample
 from hffruits.predict import FruitClassifier
 from hffruits.unknowns import save_prototypes
 
 logger = logging.getLogger(__name__)
 CALIBRATION_PHOTOS = 300  # more give the same
+CHECKED = 2000  # photos at most
 BATCH = 16
 DRAWN = 64  # pictures to check on where no photos are at hand
+FEWEST_KNOWN = 0.9  # pictures that must be refused, or not, as before
+EXACT = 0.01  # by which fp32 may move a score: resizing in the graph is not the same to the bit
 
 
-class Answers(NamedTuple):
-    """Of pictures that could be read: the best guess, its probability, whether it is known."""
+class Predicted(NamedTuple):
+    """What is said of those pictures that could be read."""
 
-    paths: list[str]
-    guesses: np.ndarray
-    scores: np.ndarray
-    known: np.ndarray
+    samples: list[Sample]
+    scores: np.ndarray  # (N, K)
+    known: np.ndarray  # (N,)
 
 
-Ask = Callable[[Sequence[Sample]], Answers]
+Predict = Callable[[Sequence[Sample]], Predicted]
 
 
 def export(
@@ -61,19 +65,22 @@ def export(
 ) -> dict[str, Any]:
     """Write a trained model for another runtime; returns what `export.json` holds, and the folder.
 
-    `data_args` name photos to check on, by default those of the model's own run: of these the
-    validation split; "int8" is calibrated by some of its training photos. `max_loss` is the
-    accuracy in [0, 1] that the export may lose; where there are no photos at hand, the share of
-    drawn pictures that it may answer otherwise. Raises `InputError` for names it doesn't know, a
-    folder that is there already, packages that are missing, and a loss beyond that unless `force`.
+    `data_args` name photos to check on, by default those of the model's own run: their validation
+    split, else some of those to train on. "int8" is calibrated by others of the latter. `max_loss`
+    is the accuracy in [0, 1] that the export may lose; where there are no photos at hand, the share
+    of drawn pictures that it may answer otherwise. Raises `InputError` for names it doesn't know, a
+    folder that is there already, packages that are missing, a model that can't be exported, and,
+    unless `force`, for an export that answers too differently.
     """
+    if not 0 <= max_loss <= 1:
+        raise InputError(f"max_loss={max_loss}: is a share. Give 0 to 1; 0.005 is half a point.")
     chosen = choose_format(format, precision)
     output_dir = output_dir or default_dir(model, format, precision)
     if output_dir.exists():
         raise InputError(f"{output_dir}: exists already. Name another --output_dir, or remove it.")
     fruits = FruitClassifier.from_pretrained(model, device="cpu")
-    name, samples = pictures_to_check(model, data_args, fruits)
-    training = calibration_samples(model, data_args, fruits) if precision == "int8" else []
+    assert fruits.model is not None  # or else it is an export, which tells so
+    pictures = choose_pictures(model, data_args, fruits, calibrate=precision == "int8")
     record = {
         "format": format,
         "precision": precision,
@@ -84,18 +91,24 @@ def export(
     }
 
     def fill(folder: Path) -> None:
-        files = chosen.write(fruits, folder, precision, _pixels(fruits, training))
+        files = chosen.write(fruits, folder, precision, _pixels(fruits, pictures.calibration))
         record["files"] = files
         record["megabytes"] = round(sum((folder / f).stat().st_size for f in files) / 1e6, 2)
         write_json(folder / RECORD, record)
         _copy_beside(Path(model).expanduser(), fruits, folder)
-        ask = _how_to_ask(format, folder, fruits)
-        record["check"] = {"pictures": name, **compare_answers(fruits, ask, samples)}
+        exported = open_exported(format, folder, fruits)
+        record["check"] = {"pictures": pictures.name, **compare(fruits, exported, pictures.check)}
         if not force:
-            _refuse_loss(output_dir, record["check"], max_loss)
+            refuse_difference(output_dir, record, max_loss)
         write_json(folder / RECORD, record)
 
-    make_once(output_dir, fill, remedy="Name another --output_dir.")
+    try:
+        make_once(output_dir, fill, remedy="Name another --output_dir.")
+    except InputError:
+        raise
+    except (RuntimeError, TypeError, ValueError, OSError) as error:  # of torch, ONNX, the disk
+        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else repr(error)
+        raise InputError(f"{model}: can't be exported to {format}: {reason}") from error
     return record | {"output_dir": str(output_dir)}
 
 
@@ -109,34 +122,54 @@ def default_dir(model: str | Path, format: str, precision: str) -> Path:
 # ---- pictures ----
 
 
-def pictures_to_check(
-    model: str | Path, data_args: DataArguments, fruits: FruitClassifier
-) -> tuple[str, list[Sample]]:
-    """The photos named, or the validation photos of the model's run, or drawn ones; and which."""
-    named = bool(data_args.data_dir or data_args.dataset_name)
+class Pictures(NamedTuple):
+    """To calibrate by and to check on; none are both."""
+
+    name: str  # of those to check on
+    check: list[Sample]
+    calibration: list[Sample]
+
+
+def choose_pictures(
+    model: str | Path, data_args: DataArguments, fruits: FruitClassifier, *, calibrate: bool
+) -> Pictures:
+    """The photos named, or those of the model's run, or drawn ones.
+
+    Raises `InputError` for data that is named and can't be used, and where there is nothing to
+    `calibrate` by.
+    """
     try:
         own = data_of_run(model, data_args)
-        split = None if named else "validation"
-        photos = choose_photos(own.data_args, fruits.labels, split, held_out_by=own.seed)
-        return f"{photos.split} photos", list(photos.samples())
+        held_out = _choose_photos(own, fruits, "validation")
+        training = _choose_photos(own, fruits, "train") if calibrate or not held_out else None
     except InputError as error:
-        if named:
+        if data_args.data_dir or data_args.dataset_name or calibrate:
             raise
         logger.warning("Checked on drawn pictures only: %s", error)
-    names = list(FRUITS)
-    drawn = [draw_fruit(names[i % len(names)], seed=60_000 + i, size=320) for i in range(DRAWN)]
-    return "drawn pictures", [Sample(str(i), image, UNKNOWN) for i, image in enumerate(drawn)]
+        names = list(FRUITS)
+        drawn = (draw_fruit(names[i % len(names)], seed=60_000 + i, size=320) for i in range(DRAWN))
+        samples = [Sample(str(i), picture, UNKNOWN) for i, picture in enumerate(drawn)]
+        return Pictures("drawn pictures", samples, [])
+    calibration, check = [], held_out or training
+    after = 0
+    if calibrate:
+        if training is None or training.labels is None:
+            raise InputError("precision=int8: needs photos to calibrate by. Name some: --data_dir.")
+        after = min(CALIBRATION_PHOTOS, training.total // 2)
+        calibration = list(training.draw(after).samples())
+    if check is None:
+        raise InputError(f"{data_args.source.name}: has neither validation nor training photos.")
+    if check.labels is None:  # a stream
+        return Pictures(f"{check.split} photos", list(islice(check.samples(), CHECKED)), [])
+    drawn = check.draw(CHECKED, after=0 if held_out else after)
+    return Pictures(f"{check.split} photos", list(drawn.samples()), calibration)
 
 
-def calibration_samples(
-    model: str | Path, data_args: DataArguments, fruits: FruitClassifier
-) -> list[Sample]:
-    """Some training photos. Raises `InputError` where there are none at hand."""
-    own = data_of_run(model, data_args)
-    if own.data_args.streaming:
-        raise InputError("precision=int8: needs photos at hand. Name a folder of some: --data_dir.")
-    photos = choose_photos(own.data_args, fruits.labels, "train", held_out_by=own.seed)
-    return list(photos.draw(CALIBRATION_PHOTOS).samples())
+def _choose_photos(own: RunData, fruits: FruitClassifier, split: str) -> Photos | None:
+    try:
+        return choose_photos(own.data_args, fruits.labels, split, held_out_by=own.seed)
+    except MissingSplit:
+        return None
 
 
 def _pixels(fruits: FruitClassifier, samples: Sequence[Sample]) -> Iterator[np.ndarray]:
@@ -157,43 +190,65 @@ def _pixels(fruits: FruitClassifier, samples: Sequence[Sample]) -> Iterator[np.n
 # ---- checking ----
 
 
-def compare_answers(
-    fruits: FruitClassifier, ask: Ask, samples: Sequence[Sample]
+def compare(
+    fruits: FruitClassifier, exported: Predict, samples: Sequence[Sample]
 ) -> dict[str, float]:
     """How far an export's answers are the model's own, and how often each is right."""
-    own, exported = _ask_classifier(fruits, samples), ask(samples)
-    if not own.paths:
+    own, other = predict_all(fruits, samples), exported(samples)
+    if not own.samples:
         raise InputError(f"none of {len(samples)} pictures to check on can be read. Name others.")
-    assert own.paths == exported.paths
-    same = own.guesses == exported.guesses
-    labels = {sample.path: sample.label for sample in samples}
-    truth = np.array([labels[path] for path in own.paths])
-    has = truth != UNKNOWN
+    assert [sample.path for sample in own.samples] == [sample.path for sample in other.samples]
+    guesses, other_guesses = own.scores.argmax(1), other.scores.argmax(1)
+    labels = np.array([sample.label for sample in own.samples])
+    known_class = labels != UNKNOWN
     check = {
-        "images": len(same),
-        "agreement": float(same.mean()),
-        "known_agreement": float((own.known == exported.known).mean()),
-        "largest_difference": float(np.abs(own.scores - exported.scores)[same].max(initial=0)),
+        "images": len(labels),
+        "agreement": float((guesses == other_guesses).mean()),
+        "known_agreement": float((own.known == other.known).mean()),
+        "largest_difference": float(np.abs(own.scores - other.scores).max()),
     }
-    if has.any():
-        check["accuracy_before"] = float((own.guesses == truth)[has].mean())
-        check["accuracy"] = float((exported.guesses == truth)[has].mean())
+    if known_class.any():
+        check["labelled"] = int(known_class.sum())
+        check["accuracy_before"] = float((guesses == labels)[known_class].mean())
+        check["accuracy"] = float((other_guesses == labels)[known_class].mean())
     return check
 
 
-def _how_to_ask(format: str, folder: Path, fruits: FruitClassifier) -> Ask:
+def refuse_difference(output_dir: Path, record: dict[str, Any], max_loss: float) -> None:
+    """Raises `InputError` for a check that tells too large a difference."""
+    check = record["check"]
+    measured = "accuracy" in check
+    loss = check["accuracy_before"] - check["accuracy"] if measured else 1 - check["agreement"]
+    count = check["labelled"] if measured else check["images"]
+    bound = max(max_loss, 1 / count)  # a single picture tells nothing
+    found = None
+    if loss > bound + 1e-9:
+        what = "accuracy" if measured else "agreement"
+        found = f"would lose {loss:.2%} of {what}, over {bound:.2%} (max_loss={max_loss})"
+    elif check["known_agreement"] < FEWEST_KNOWN:
+        found = f"would refuse, or not, as before only {check['known_agreement']:.0%}"
+    elif record["precision"] == "fp32" and check["largest_difference"] > EXACT:
+        found = f"would move a score by {check['largest_difference']:.2g}, in spite of fp32"
+    if found:
+        raise InputError(
+            f"{output_dir}: not kept, for it {found} of {check['images']} {check['pictures']}. "
+            "Choose another precision, or --force it."
+        )
+
+
+def open_exported(format: str, folder: Path, fruits: FruitClassifier) -> Predict:
     """A way to have the files answer that were just written."""
+    if format == "web":
+        onnxruntime = importlib.import_module("onnxruntime")
+        session = onnxruntime.InferenceSession(folder / WEB, providers=["CPUExecutionProvider"])
+        return partial(_predict_by_web, session)
     if format in RUNTIMES:
-        exported = FruitClassifier.from_pretrained(folder)
-        return lambda samples: _ask_classifier(exported, samples)
-    if format == "torch":
+        exported = FruitClassifier.from_pretrained(folder, device="cpu")
+    else:
         # our own file of a moment ago; otherwise this would be loading a pickle
         engine = _ProgramEngine(torch.export.load(folder / TORCH), fruits)
         exported = FruitClassifier(engine, fruits.transform.processor, prototypes=fruits.prototypes)
-        return lambda samples: _ask_classifier(exported, samples)
-    onnxruntime = importlib.import_module("onnxruntime")
-    session = onnxruntime.InferenceSession(folder / WEB, providers=["CPUExecutionProvider"])
-    return lambda samples: _ask_web(session, samples)
+    return partial(predict_all, exported)
 
 
 class _ProgramEngine:
@@ -209,36 +264,32 @@ class _ProgramEngine:
         return self._module(pixels)
 
 
-def _ask_classifier(fruits: FruitClassifier, samples: Sequence[Sample]) -> Answers:
-    given = {"total": len(samples), "description": "Checking", "batch_size": BATCH}
-    outcomes = answer_samples(fruits, samples, **given)
-    known = outcomes.familiar >= fruits.reject_below
-    return Answers(outcomes.paths, outcomes.guesses, outcomes.confidence, known)
+def predict_all(fruits: FruitClassifier, samples: Sequence[Sample]) -> Predicted:
+    """What a classifier says of the samples that can be read."""
+    bar = tqdm(samples, "Checking", unit="img", leave=False)
+    options = {"source": lambda sample: sample.source, "on_bad": lambda _: None}
+    answers = list(fruits.answer(bar, batch_size=BATCH, **options))
+    scores = [some.logits.softmax(1).numpy() for some in answers]
+    known = [fruits.familiarity(some.features) >= fruits.reject_below for some in answers]
+    found = [sample for some in answers for sample in some.items]
+    return Predicted(found, np.concatenate(scores or [[]]), np.concatenate(known or [[]]))
 
 
-def _ask_web(session: Any, samples: Sequence[Sample]) -> Answers:
-    rows = []
+def _predict_by_web(session: Any, samples: Sequence[Sample]) -> Predicted:
+    found, rows, known = [], [], []
     for sample in tqdm(samples, "Checking", unit="img", leave=False):
         try:
             picture = np.asarray(open_rgb(sample.source))
         except OSError:
             continue
-        scores, known = session.run(["scores", "known"], {"picture": picture})
-        rows.append((sample.path, scores.argmax(), scores.max(), bool(known)))
-    paths, *columns = zip(*rows, strict=True) if rows else ((), (), (), ())
-    return Answers(list(paths), *map(np.array, columns))
+        scores, is_known = session.run(["scores", "known"], {"picture": picture})
+        found.append(sample)
+        rows.append(scores)
+        known.append(bool(is_known))
+    return Predicted(found, np.array(rows), np.array(known))
 
 
-def _refuse_loss(output_dir: Path, check: dict[str, Any], max_loss: float) -> None:
-    measured = "accuracy" in check
-    loss = check["accuracy_before"] - check["accuracy"] if measured else 1 - check["agreement"]
-    one = 1 / check["images"]  # a single picture tells nothing
-    if loss > max(max_loss, one) + 1e-9:
-        raise InputError(
-            f"{output_dir}: not kept, for it would lose {100 * loss:.1f} points of "
-            f"{'accuracy' if measured else 'agreement'} on {check['images']} {check['pictures']}, "
-            f"over max_loss={100 * max_loss:.1f}. Choose another precision, or --force it."
-        )
+# ---- the folder ----
 
 
 def _copy_beside(model: Path, fruits: FruitClassifier, folder: Path) -> None:

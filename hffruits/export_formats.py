@@ -14,7 +14,6 @@ import torch
 from hffruits.errors import InputError
 from hffruits.openvino_loading import load_openvino
 from hffruits.predict import FruitClassifier
-from hffruits.transforms import preprocessing_of
 
 Batches = Iterable[np.ndarray]  # of pixels (B, 3, H, W), to calibrate 8 bits by
 ONNX, OPENVINO, WEB, TORCH = "model.onnx", "openvino_model.xml", "fruits.onnx", "model.pt2"
@@ -68,9 +67,12 @@ def _write_openvino(
 def _write_web(
     fruits: FruitClassifier, folder: Path, precision: str, batches: Batches
 ) -> list[str]:
+    if fruits.transform.steps is None:
+        name = type(fruits.transform.processor).__name__
+        raise InputError(f"{name}: its preprocessing can't be put into a graph. Choose onnx.")
     whole = importlib.import_module("hffruits.onnx_export").with_preprocessing(
         _onnx_graph(fruits, precision, batches),
-        preprocessing_of(fruits.transform.processor),
+        fruits.transform.steps,
         labels=fruits.labels,
         prototypes=fruits.prototypes,
         reject_below=fruits.reject_below,
@@ -93,7 +95,7 @@ def _onnx_graph(fruits: FruitClassifier, precision: str, batches: Batches):
     return onnx_export.to_half(graph) if precision == "fp16" else graph
 
 
-_ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+_ONNX_PACKAGES = ("onnx", "onnx_ir", "onnxscript", "onnxruntime")
 FORMATS = {
     "onnx": Format(("fp32", "fp16", "int8"), _ONNX_PACKAGES, _write_onnx),
     "openvino": Format(

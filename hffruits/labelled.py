@@ -31,6 +31,10 @@ SEARCHED = 20_000  # rows of a stream in which some of each class are looked for
 UNSPLIT = StreamIndex(seed=0, holdout={}, shards={}, counts={})
 
 
+class MissingSplit(InputError):
+    """The data has no such split."""
+
+
 @dataclass(frozen=True)
 class Photos:
     """What a model is measured on."""
@@ -54,11 +58,15 @@ class Photos:
         """Pictures by the row of their outcome; None for a stream, where they are gone."""
         return None if self.labels is None else picture_opener(self.rows, outcomes)
 
-    def draw(self, count: int) -> "Photos":
-        """Some of those that the model has the classes of, drawn; not of a stream."""
+    def draw(self, count: int, *, after: int = 0) -> "Photos":
+        """Some of those that the model has the classes of, drawn; not of a stream.
+
+        `after` so many, so that two draws have none in common.
+        """
         assert self.labels is not None
         known = np.flatnonzero(np.array(self.labels) != UNKNOWN)
-        rows = np.sort(np.random.default_rng(0).permutation(known)[:count]).tolist()
+        drawn = np.random.default_rng(0).permutation(known)[after : after + count]
+        rows = np.sort(drawn).tolist()
         labels = [self.labels[row] for row in rows]
         return replace(self, rows=self.rows.select(rows), labels=labels, total=len(rows))
 
@@ -148,7 +156,7 @@ def _choose_split(found: list[str], asked: str | None) -> str:
     if asked is None:
         return next(name for name in reversed(SPLIT_NAMES) if name in found)
     if asked not in found:
-        raise InputError(f"split={asked}: the data has {', '.join(found)}. Name one of them.")
+        raise MissingSplit(f"split={asked}: the data has {', '.join(found)}. Name one of them.")
     return asked
 
 

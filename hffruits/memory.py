@@ -14,7 +14,10 @@ _NEVER = 2**31 - 1  # bytes
 
 @cache
 def keep_freed_memory() -> bool:
-    """For this process, from now on; its memory stays at its peak. Whether that could be done."""
+    """For this process, from now on; its memory stays at its peak. Whether that could be done.
+
+    The command line does it; a program of your own may.
+    """
     if platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt

@@ -167,21 +167,39 @@ def _width_of(graph: onnx.ModelProto, output: str) -> int:
 
 _MODES = {InterpolationMode.BICUBIC: "cubic", InterpolationMode.BILINEAR: "linear"}
 _HEADER = f'<ir_version: 10, opset_import: ["" : {OPSET}]>'
-# the shorter side becomes `resized`, the longer one in proportion; then the middle is cut out
-_PREPARE = (
-    _HEADER
-    + """
-prepare (uint8[height, width, channels] picture) => (float[1, 3, high, wide] pixels)
-<int64[1] zero = {0}, int64[2] two_three = {2, 3}, int64[1] last = {2}, int64[1] three = {3},
- int64[2] one_three = {1, 3}, float half = {0.5}> {
-    rgb = Slice (picture, zero, three, last)
-    chw = Transpose <perm = [2, 0, 1]> (rgb)
+# a fourth channel is its opacity; without one it is opaque
+_FOUR_CHANNELS = """
+    opaque = Pad (picture, beside, full_byte)
+    rgba = Slice (opaque, zero, four, last)
+    chw = Transpose <perm = [2, 0, 1]> (rgba)
     nchw = Unsqueeze (chw, zero)
+"""
+# cut-out product photos stand on white, as for the other engines
+_ON_WHITE = """
+    numbers = Cast <to = 1> (middle)
+    colour = Slice (numbers, zero, three, one)
+    opacity = Slice (numbers, three, four, one)
+    seen = Mul (colour, opacity)
+    through = Sub (full, opacity)
+    behind = Mul (through, full)
+    sum = Add (seen, behind)
+    blended = Div (sum, full)
+    scaled = Mul (blended, scale)
+    pixels = Add (scaled, shift)
+"""
+_CONSTANTS = """int64[1] zero = {0}, int64[1] one = {1}, int64[1] last = {2}, int64[1] three = {3},
+ int64[1] four = {4}, int64[2] one_four = {1, 4}, int64[6] beside = {0, 0, 0, 0, 0, 1},
+ uint8 full_byte = {255}, float full = {255.0}"""
+# the shorter side becomes `resized`, the longer one in proportion; then the middle is cut out
+_PREPARE = f"""{_HEADER}
+prepare (uint8[height, width, channels] picture) => (float[1, 3, high, wide] pixels)
+<int64[2] two_three = {{2, 3}}, float half = {{0.5}}, {_CONSTANTS}> {{
+    {_FOUR_CHANNELS}
     shape = Shape <start = 0, end = 2> (picture)
     shorter = ReduceMin <keepdims = 1> (shape)
     times = Mul (shape, resized)
     within = Div (times, shorter)
-    sizes = Concat <axis = 0> (one_three, within)
+    sizes = Concat <axis = 0> (one_four, within)
     small = Resize <mode = "MODE", cubic_coeff_a = -0.5, antialias = 1> (nchw, , , sizes)
     beyond = Sub (within, crop)
     beyond_float = Cast <to = 1> (beyond)
@@ -190,26 +208,16 @@ prepare (uint8[height, width, channels] picture) => (float[1, 3, high, wide] pix
     start = Cast <to = 7> (rounded)
     end = Add (start, crop)
     middle = Slice (small, start, end, two_three)
-    numbers = Cast <to = 1> (middle)
-    scaled = Mul (numbers, scale)
-    pixels = Add (scaled, shift)
-}"""
-)
-_PREPARE_SQUEEZED = (
-    _HEADER
-    + """
+    {_ON_WHITE}
+}}"""
+_PREPARE_SQUEEZED = f"""{_HEADER}
 prepare (uint8[height, width, channels] picture) => (float[1, 3, high, wide] pixels)
-<int64[1] zero = {0}, int64[1] last = {2}, int64[1] three = {3}, int64[2] one_three = {1, 3}> {
-    rgb = Slice (picture, zero, three, last)
-    chw = Transpose <perm = [2, 0, 1]> (rgb)
-    nchw = Unsqueeze (chw, zero)
-    sizes = Concat <axis = 0> (one_three, resized)
-    small = Resize <mode = "MODE", cubic_coeff_a = -0.5, antialias = 1> (nchw, , , sizes)
-    numbers = Cast <to = 1> (small)
-    scaled = Mul (numbers, scale)
-    pixels = Add (scaled, shift)
-}"""
-)
+<{_CONSTANTS}> {{
+    {_FOUR_CHANNELS}
+    sizes = Concat <axis = 0> (one_four, resized)
+    middle = Resize <mode = "MODE", cubic_coeff_a = -0.5, antialias = 1> (nchw, , , sizes)
+    {_ON_WHITE}
+}}"""
 _ANSWER = (
     _HEADER
     + """

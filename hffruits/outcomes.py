@@ -130,14 +130,8 @@ def answer_samples(
     """
     state = PartialState()
     temperature = temperature_of(fruits)
-    window: list[Sample] = []
     parts: list[Outcomes] = []
     skipped: list[str] = []
-
-    def sources() -> Iterator[ImageSource]:
-        for sample in samples:
-            window.append(sample)
-            yield sample.source
 
     def on_bad(error: InputError) -> None:
         skipped.append(str(error))
@@ -145,16 +139,10 @@ def answer_samples(
 
     total = total and -(-(total - state.process_index) // state.num_processes)
     hidden = not state.is_main_process
+    bar = tqdm(samples, description, total, unit="img", leave=False, disable=hidden)
     options = {"batch_size": batch_size, "on_bad": on_bad, "max_pixels": max_pixels}
-    first = 0  # place of the window's first sample
-    with tqdm(total=total, desc=description, unit="img", leave=False, disable=hidden) as bar:
-        for answers in fruits.answer(sources(), **options):
-            own = [window[place - first] for place in answers.places]
-            parts.append(_outcomes(fruits, own, answers, temperature))
-            done = answers.places[-1] + 1 - first
-            del window[:done]
-            first += done
-            bar.update(done)
+    for answers in fruits.answer(bar, source=_source_of, **options):
+        parts.append(_outcomes(fruits, answers, temperature))
     return _gather(_join(parts, skipped, len(fruits.labels)))
 
 
@@ -164,10 +152,12 @@ def temperature_of(fruits: FruitClassifier) -> float:
     return float(calibration.get("temperature", 1.0))
 
 
-def _outcomes(
-    fruits: FruitClassifier, samples: list[Sample], answers: Answers, temperature: float
-) -> Outcomes:
-    logits = answers.logits
+def _source_of(sample: Sample) -> ImageSource:
+    return sample.source
+
+
+def _outcomes(fruits: FruitClassifier, answers: Answers[Sample], temperature: float) -> Outcomes:
+    samples, logits = answers.items, answers.logits
     labels = np.array([sample.label for sample in samples], np.int32)
     logs = logits.log_softmax(dim=1)  # (B, K)
     values, ranked = logs.topk(min(RANKED, logs.shape[1]), dim=1)  # (B, R)
@@ -222,20 +212,12 @@ def collect_answers(
     logits: list[torch.Tensor] = []
     features: list[torch.Tensor] = []
     labels: list[int] = []
-    places: list[int] = []
-
-    def sources() -> Iterator[ImageSource]:
-        for sample in samples:
-            labels.append(sample.label)
-            yield sample.source
-
+    bar = tqdm(samples, description, unit="img", leave=False)
     options = {"batch_size": batch_size, "on_bad": lambda _: None, "max_pixels": max_pixels}
-    with tqdm(desc=description, unit="img", leave=False) as bar:
-        for answers in fruits.answer(sources(), **options):
-            logits.append(answers.logits if keep_logits else answers.logits[:, :0])
-            features.append(answers.features)
-            places += answers.places
-            bar.update(len(answers.places))
-    if not places:
+    for answers in fruits.answer(bar, source=_source_of, **options):
+        logits.append(answers.logits if keep_logits else answers.logits[:, :0])
+        features.append(answers.features)
+        labels += [sample.label for sample in answers.items]
+    if not labels:
         raise InputError("none of the pictures can be read any more. Check the data.")
-    return torch.cat(logits), torch.cat(features), np.array(labels)[places]
+    return torch.cat(logits), torch.cat(features), np.array(labels)

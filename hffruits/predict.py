@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -62,11 +63,14 @@ class Explanation:
         return overlay(self.picture.resize((width, height)), self.heat)
 
 
-@dataclass(frozen=True)
-class Answers:
-    """What the model said of some pictures, as float32 on the CPU."""
+Item = TypeVar("Item")
 
-    places: list[int]  # in what was given
+
+@dataclass(frozen=True)
+class Answers(Generic[Item]):
+    """What the model said of those pictures that could be read, as float32 on the CPU."""
+
+    items: list[Item]  # the pictures, or what they came with
     logits: torch.Tensor  # (B, K), of several views the mean
     features: torch.Tensor  # (B, D), what the head sees of the picture itself
 
@@ -189,66 +193,62 @@ class FruitClassifier:
         """
         if top_k < 1:
             raise InputError(f"top_k={top_k}: must be 1 or more.")
-        window: dict[int, ImageSource] = {}  # of the batches under way
-
-        def remembered() -> Iterator[ImageSource]:
-            for place, image in enumerate(images):
-                window[place] = image
-                yield image
-
-        for answers in self.answer(remembered(), batch_size=batch_size, on_bad=on_bad):
-            last = answers.places[-1]
-            sources = [window[place] for place in answers.places]
-            for place in [place for place in window if place <= last]:
-                del window[place]
-            yield from self._name(sources, answers, top_k)
+        for answers in self.answer(images, batch_size=batch_size, on_bad=on_bad):
+            yield from self._name(answers, top_k)
 
     def answer(
         self,
-        images: Iterable[ImageSource],
+        items: Iterable[Item],
         *,
+        source: Callable[[Item], ImageSource] = lambda item: item,
         batch_size: int = 32,
         on_bad: Callable[[InputError], None] | None = None,
         max_pixels: int = MAX_PIXELS,
-    ) -> Iterator[Answers]:
+    ) -> Iterator[Answers[Item]]:
         """The logits of pictures, a batch at a time; holds two batches at most.
 
-        Those that can't be read are missing, after `on_bad` was told. Without that, it raises.
+        `items` are the pictures, or have them as their `source`. Those that can't be read are
+        missing, after `on_bad` was told. Without that, it raises.
         """
         if batch_size < 1:
             raise InputError(f"batch_size={batch_size}: must be 1 or more.")
-        for batch in self._read_batches(images, batch_size, max_pixels):
-            for _, bad in batch:
-                if isinstance(bad, InputError):
-                    if on_bad is None:
-                        raise bad
-                    on_bad(bad)
-            good = [(place, row) for place, row in batch if not isinstance(row, InputError)]
+        for batch in self._read_batches(items, source, batch_size, max_pixels):
+            good = []
+            for item, views in batch:
+                if not isinstance(views, InputError):
+                    good.append((item, views))
+                elif on_bad is None:
+                    raise views
+                else:
+                    on_bad(views)
             if good:
-                places, pixels = zip(*good, strict=True)
+                found, pixels = zip(*good, strict=True)
                 stacked = _stack(pixels)  # (B, V, 3, H, W)
                 logits, features = self.forward(stacked.flatten(0, 1))
                 logits, features = (
                     rows.view(*stacked.shape[:2], -1) for rows in (logits, features)
                 )
-                yield Answers(list(places), logits.mean(1), features[:, 0])
+                yield Answers(list(found), logits.mean(1), features[:, 0])
 
     def _read_batches(
-        self, images: Iterable[ImageSource], batch_size: int, max_pixels: int
-    ) -> Iterator[list[tuple[int, torch.Tensor | InputError]]]:
-        """Numbered views, on several threads: Pillow decodes outside the interpreter lock.
+        self,
+        items: Iterable[Item],
+        source: Callable[[Item], ImageSource],
+        batch_size: int,
+        max_pixels: int,
+    ) -> Iterator[list[tuple[Item, torch.Tensor | InputError]]]:
+        """Items and their views, on several threads: Pillow decodes outside the interpreter lock.
 
         A GPU finds the next batch read; on a CPU, reading and the model would want the same cores.
         """
-        numbered = enumerate(images)
+        items = iter(items)
         ahead = self.device.type != "cpu"
 
-        def read(item: tuple[int, ImageSource]) -> tuple[int, torch.Tensor | InputError]:
-            place, source = item
-            return place, self._read(source, max_pixels)
+        def read(item: Item) -> tuple[Item, torch.Tensor | InputError]:
+            return item, self._read(source(item), max_pixels)
 
-        def start() -> Iterator[tuple[int, torch.Tensor | InputError]]:
-            some = list(islice(numbered, batch_size))
+        def start() -> Iterator[tuple[Item, torch.Tensor | InputError]]:
+            some = list(islice(items, batch_size))
             return pool.map(read, some) if len(some) > 1 else map(read, some)
 
         with ThreadPoolExecutor(cores_per_process()) as pool:
@@ -298,13 +298,11 @@ class FruitClassifier:
         views = [picture, *(view for make in self._views for view in make(picture))]
         return _stack([self.transform(view) for view in views])
 
-    def _name(
-        self, sources: list[ImageSource], answers: Answers, top_k: int
-    ) -> Iterator[Prediction]:
+    def _name(self, answers: Answers[ImageSource], top_k: int) -> Iterator[Prediction]:
         scores = answers.logits.softmax(dim=-1)  # (B, K)
         values, indices = scores.topk(min(top_k, len(self.labels)), dim=-1)  # (B, top_k)
         known = (self.familiarity(answers.features) >= self.reject_below).tolist()
-        rows = zip(sources, values.tolist(), indices.tolist(), known, strict=True)
+        rows = zip(answers.items, values.tolist(), indices.tolist(), known, strict=True)
         for source, row, ids, is_known in rows:
             top = tuple((self.labels[i], score) for i, score in zip(ids, row, strict=True))
             path = Path(source) if isinstance(source, str | Path) else None

@@ -21,7 +21,6 @@ from hffruits.errors import InputError
 from hffruits.freezing import CHANGING, Unfreezing, freeze_backbone
 from hffruits.layers import has_layer_groups, layer_groups
 from hffruits.lora import add_lora
-from hffruits.memory import keep_freed_memory
 from hffruits.models import build_model, head_names, resize_input, takes_any_size, use_fast_layout
 from hffruits.optim import default_learning_rate
 from hffruits.precision import bf16_is_faster
@@ -149,8 +148,6 @@ def resolve_arguments(
     if prepared.plan in CHANGING:
         args.ddp_find_unused_parameters = True  # what is frozen now has no gradient yet
     use_own_cores(args.device)
-    if args.device.type == "cpu":
-        keep_freed_memory()
     if args.try_bf16:
         size = input_size(prepared.processor)
         faster = on_main_process(

@@ -88,16 +88,6 @@ def format_export(record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def format_labelled(labelled: Any) -> str:
-    """What a process labelled into its table, a `bulk.Labelled`."""
-    before = f" ({labelled.before:,} of them before)" if labelled.before else ""
-    return (
-        f"Labelled  {labelled.pictures:,} pictures{before}; {labelled.unknown:,} of unknown "
-        f"things, {labelled.unreadable:,} that can't be read\nWritten   {labelled.file}"
-        + (f", one of {labelled.tables} tables" if labelled.tables > 1 else "")
-    )
-
-
 def program_path() -> str:
     """`hffruits` as it can be typed here: it lies beside the interpreter, on the PATH or not."""
     beside = Path(sys.executable).with_name("hffruits")

@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn.functional import softplus
 from transformers import AutoModelForImageClassification, PretrainedConfig, PreTrainedModel
 
+from hffruits.engines import TorchEngine
 from hffruits.errors import InputError
 from hffruits.images import ImageSource, open_rgb
 from hffruits.models import last_layers, save_model
@@ -47,13 +48,9 @@ def teach(fruits: FruitClassifier, name: str, pictures: Sequence[ImageSource]) -
             "classes. Train it with a reject_rate above 0."
         )
     model = _add_class(fruits.model, name)
-    taught = FruitClassifier(
-        model,
-        fruits.transform.processor,
-        device=fruits.device,
-        tta=fruits.tta,
-        prototypes=fruits.prototypes,
-    )
+    engine = TorchEngine(model, device=fruits.device, precision=fruits.engine.precision)
+    options = {"tta": fruits.tta, "prototypes": fruits.prototypes}
+    taught = FruitClassifier(engine, fruits.transform.processor, **options)
     head = _find_head(model)[1]
     features = _embed(taught, name, pictures)  # (N, V, D)
     model.config.taught = {**(getattr(model.config, "taught", None) or {}), name: len(features)}
@@ -159,7 +156,7 @@ def _find_head(model: PreTrainedModel) -> tuple[str, nn.Linear]:
 
 
 def _add_class(old: PreTrainedModel, name: str) -> PreTrainedModel:
-    """A copy with one more class, whose row of the head is zero.
+    """A model with one more class, whose row of the head is zero; it shares all other weights.
 
     Built anew from its config, as it will be when it is loaded; hooks on the old one stay there.
     """
@@ -168,8 +165,8 @@ def _add_class(old: PreTrainedModel, name: str) -> PreTrainedModel:
     weights = old.state_dict()
     for part in (f"{key}.weight", f"{key}.bias"):
         weights[part] = torch.cat([weights[part], torch.zeros_like(weights[part][:1])])
-    model.load_state_dict(weights)
-    return model.to(old.dtype).eval()
+    model.load_state_dict(weights, assign=True)
+    return model.eval()
 
 
 def _extend_config(old: PretrainedConfig, name: str) -> PretrainedConfig:

@@ -37,7 +37,8 @@ def what_to_trace(
 ) -> tuple[LogitsAndFeatures, torch.Tensor, dict]:
     """The net, pixels to trace it with, and which of their dimensions may change."""
     pixels = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
-    # traced with channels_last kernels, a graph would gather its values one by one
-    plain = copy.deepcopy(model).to(memory_format=torch.contiguous_format)
+    # in float32, whatever the checkpoint; and with channels_last kernels, a graph would gather its
+    # values one by one
+    plain = copy.deepcopy(model).float().to(memory_format=torch.contiguous_format)
     net = LogitsAndFeatures(fold_batch_norm(plain, pixels))
     return net.eval(), pixels, {"pixels": {0: torch.export.Dim("batch")}}

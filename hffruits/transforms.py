@@ -91,6 +91,11 @@ class EvalTransform:
             )
         return self._quick(image) if self._quick else self._plainly(image)
 
+    @property
+    def steps(self) -> Preprocessing | None:
+        """What the processor does, spelled out; None where a try gave other pixels."""
+        return self._quick and self._quick.steps
+
     def _plainly(self, image: Image.Image) -> torch.Tensor:
         return self.processor(image, return_tensors="pt")["pixel_values"][0]
 

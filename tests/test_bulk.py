@@ -16,6 +16,8 @@ from conftest import launch_two, paint
 from hffruits.bulk import Job, label_files, label_into_table
 from hffruits.cli import main
 from hffruits.errors import InputError
+from hffruits.journal import Journal
+from hffruits.label_tables import WRITERS
 from hffruits.models import build_model
 from hffruits.predict import FruitClassifier
 
@@ -45,6 +47,30 @@ def photos(tmp_path_factory) -> Path:
     (root / "0" / "empty.png").touch()
     (root / "notes.txt").write_text("no picture")
     return root
+
+
+def journal_of(job: Job) -> Path:
+    return job.file.with_name(f"{job.file.name}.part")
+
+
+def job_of(output: Path, *sources: Path, model: str = "m", **options) -> Job:
+    return Job(output, model, sources, **options)
+
+
+@pytest.fixture
+def killed(fruits, monkeypatch):
+    """Label a job's pictures, and be killed just before the table is written."""
+
+    def run(job: Job) -> None:
+        def kill(*_, **__):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr("hffruits.bulk.write_table", kill)
+            with pytest.raises(KeyboardInterrupt):
+                label_files(fruits, job)
+
+    return run
 
 
 def read(file: Path) -> list[dict]:
@@ -77,7 +103,7 @@ def test_each_picture_has_a_row_with_what_the_classifier_says(
 
 
 def test_a_stopped_job_goes_on_and_does_nothing_twice(fruits, photos, tmp_path, monkeypatch):
-    job = Job(tmp_path / "answers.jsonl", model="m", top_k=1)
+    job = job_of(tmp_path / "answers.jsonl", photos)
     seen = []
     read_one = FruitClassifier._read
 
@@ -89,43 +115,41 @@ def test_a_stopped_job_goes_on_and_does_nothing_twice(fruits, photos, tmp_path, 
 
     monkeypatch.setattr(FruitClassifier, "_read", stop_at_ten)
     with pytest.raises(KeyboardInterrupt):
-        label_files(fruits, [photos], job, batch_size=5)
+        label_files(fruits, job, batch_size=5)
     assert not job.file.exists()
-    before = len(job.journal.read_text().splitlines()) - 1
+    before = len(journal_of(job).read_text().splitlines()) - 1
     assert 5 <= before <= 10
-    with job.journal.open("a") as journal:
+    with journal_of(job).open("a") as journal:
         journal.write('{"path": "cut sho')  # killed while writing
     monkeypatch.undo()
     asked = []
     monkeypatch.setattr(
         FruitClassifier, "_read", lambda *given: asked.append(given[1]) or read_one(*given)
     )
-    done = label_files(fruits, [photos], job, batch_size=5)
+    done = label_files(fruits, job, batch_size=5)
     assert (done.pictures, done.before) == (32, before)
     assert len(asked) == 32 - before
     paths = [row["path"] for row in read(job.file)]
     assert len(paths) == len(set(paths)) == 32
-    assert not job.journal.exists()
+    assert not journal_of(job).exists()
 
 
-def test_pictures_that_come_later_are_labelled_too(fruits, photos, tmp_path, monkeypatch):
+def test_pictures_that_come_later_are_labelled_too(fruits, tmp_path, killed):
     folder = tmp_path / "photos"
     for number in range(3):
         paint(folder / f"{number}.png", seed=number)
-    job = Job(tmp_path / "answers.csv", model="m", top_k=1)
-    monkeypatch.setattr("hffruits.bulk._finish", lambda *_, **__: None)  # killed just before
-    label_files(fruits, [folder], job)
-    monkeypatch.undo()
+    job = job_of(tmp_path / "answers.csv", folder)
+    killed(job)
     paint(folder / "0a.png", seed=9)
-    done = label_files(fruits, [folder], job)
+    done = label_files(fruits, job)
     assert (done.pictures, done.before) == (4, 3)
 
 
 def test_processes_share_the_pictures_and_each_has_its_own_table(fruits, photos, tmp_path):
-    jobs = [Job(tmp_path / "a.parquet", "m", 1, rank=rank, processes=3) for rank in range(3)]
+    jobs = [job_of(tmp_path / "a.parquet", photos, rank=rank, processes=3) for rank in range(3)]
     for job in jobs:
         job.check()
-        label_files(fruits, [photos], job)
+        label_files(fruits, job)
     files = sorted(tmp_path.iterdir())
     assert [file.name for file in files] == [f"a-0000{n}-of-00003.parquet" for n in range(3)]
     parts = [[row["path"] for row in read(file)] for file in files]
@@ -135,21 +159,68 @@ def test_processes_share_the_pictures_and_each_has_its_own_table(fruits, photos,
         jobs[0].check()
     files[1].unlink()  # one process was killed: the others have nothing to do, it goes on
     jobs[0].check()
-    assert label_files(fruits, [photos], jobs[0]).pictures == 0
-    assert label_files(fruits, [photos], jobs[1]).pictures == len(parts[1])
+    assert label_files(fruits, jobs[0]) is None
+    assert label_files(fruits, jobs[1]).pictures == len(parts[1])
     with pytest.raises(InputError, match="another number of processes"):
-        Job(tmp_path / "a.parquet", "m", 1, processes=2).check()
+        job_of(tmp_path / "a.parquet", photos, processes=2).check()
 
 
-def test_a_journal_of_another_model_is_not_mixed_up(fruits, photos, tmp_path, monkeypatch):
-    monkeypatch.setattr("hffruits.bulk._finish", lambda *_, **__: None)
-    label_files(fruits, [photos], Job(tmp_path / "a.csv", "one", 1))
-    for other in (Job(tmp_path / "a.csv", "two", 1), Job(tmp_path / "a.csv", "one", 3)):
-        with pytest.raises(InputError, match="was begun with model=one, top_k=1"):
-            label_files(fruits, [photos], other)
-    (tmp_path / "a.csv.part").write_text("junk\n")
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"model": "two"}, "was begun with model=m. "),
+        ({"top_k": 3}, "was begun with top_k=1. "),
+        ({"precision": "bf16"}, "was begun with precision=fp32. "),
+    ],
+)
+def test_a_journal_of_another_job_is_not_mixed_up(fruits, photos, tmp_path, killed, other, message):
+    killed(job_of(tmp_path / "a.csv", photos))
+    with pytest.raises(InputError, match=message):
+        label_files(fruits, job_of(tmp_path / "a.csv", photos, **other))
+
+
+def test_a_journal_knows_its_sources_folder_and_weights(
+    model, fruits, photos, tmp_path, killed, monkeypatch
+):
+    job = job_of(tmp_path / "a.csv", photos, model=str(model))
+    killed(job)
+    with pytest.raises(InputError, match="was begun with sources="):
+        label_files(fruits, job_of(tmp_path / "a.csv", photos / "0", model=str(model)))
+    with monkeypatch.context() as patch:
+        patch.chdir(tmp_path)
+        with pytest.raises(InputError, match="was begun with folder="):
+            label_files(fruits, job)
+    stamp = (model / "model.safetensors").stat()
+    os.utime(model / "model.safetensors", (1, 1))  # trained again
+    with pytest.raises(InputError, match="was begun with weights="):
+        label_files(fruits, job)
+    os.utime(model / "model.safetensors", ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert label_files(fruits, job).before == 32
+
+
+def test_a_damaged_journal_is_told(fruits, photos, tmp_path):
+    job = job_of(tmp_path / "a.csv", photos)
+    journal_of(job).write_text("junk\n")
     with pytest.raises(InputError, match="damaged"):
-        label_files(fruits, [photos], Job(tmp_path / "a.csv", "one", 1))
+        label_files(fruits, job)
+
+
+def test_two_processes_never_write_one_journal(fruits, photos, tmp_path):
+    job = job_of(tmp_path / "a.csv", photos)
+    with Journal(journal_of(job), job.head) as journal:
+        journal.write({"path": "of the first"})
+        with pytest.raises(InputError, match="another process is writing it"):
+            label_files(fruits, job)
+        assert [row["path"] for row in journal.rows()] == ["of the first"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv.part"]  # no lock is left
+
+
+def test_a_kill_after_the_table_is_written_leaves_no_journal(fruits, photos, tmp_path):
+    job = job_of(tmp_path / "a.csv", photos)
+    label_files(fruits, job)
+    journal_of(job).write_text("left over")
+    assert label_files(fruits, job) is None
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
 
 
 def test_a_picture_that_is_named_twice_has_one_row(model, photos, tmp_path):
@@ -158,9 +229,9 @@ def test_a_picture_that_is_named_twice_has_one_row(model, photos, tmp_path):
 
 
 def test_a_journal_that_was_cut_in_its_first_line_begins_anew(fruits, photos, tmp_path):
-    job = Job(tmp_path / "a.csv", "m", 1)
-    job.journal.write_text('{"mod')
-    done = label_files(fruits, [photos], job)
+    job = job_of(tmp_path / "a.csv", photos)
+    journal_of(job).write_text('{"mod')
+    done = label_files(fruits, job)
     assert (done.pictures, done.before) == (32, 0)
 
 
@@ -169,22 +240,28 @@ def test_what_cannot_be_written_or_found_is_explained(model, photos, tmp_path):
         label_into_table(model, [photos], tmp_path / "answers.xlsx")
     with pytest.raises(InputError, match="missing: no such file or folder"):
         label_into_table(model, [tmp_path / "missing"], tmp_path / "a.csv")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="empty: no image files"):
+        label_into_table(model, [tmp_path / "empty"], tmp_path / "a.csv")
+    with pytest.raises(InputError, match="top_k=0"):
+        label_into_table(model, [photos], tmp_path / "a.csv", top_k=0)
+    assert not list(tmp_path.glob("a.csv*"))
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="can't be written"):
         label_into_table(model, [photos], tmp_path / "file" / "a.csv")
 
 
 def test_a_full_disk_loses_nothing(fruits, photos, tmp_path, monkeypatch):
-    job = Job(tmp_path / "a.csv", "m", 1)
+    job = job_of(tmp_path / "a.csv", photos)
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setitem(__import__("hffruits.bulk").bulk.WRITERS, ".csv", full)
+    monkeypatch.setitem(WRITERS, ".csv", full)
     with pytest.raises(InputError, match="No space left on device"):
-        label_files(fruits, [photos], job)
+        label_files(fruits, job)
     monkeypatch.undo()
-    assert label_files(fruits, [photos], job).before == 32
+    assert label_files(fruits, job).before == 32
 
 
 def test_a_name_that_is_not_utf8_has_a_row(fruits, tmp_path):
@@ -192,8 +269,8 @@ def test_a_name_that_is_not_utf8_has_a_row(fruits, tmp_path):
     os.mkdir(folder)  # noqa: PTH102
     paint(tmp_path / "plain.png").rename(os.fsdecode(folder + b"/caf\xe9.png"))
     for suffix in (".csv", ".jsonl", ".parquet"):
-        job = Job(tmp_path / f"a{suffix}", "m", 1)
-        label_files(fruits, [tmp_path / "odd"], job)
+        job = job_of(tmp_path / f"a{suffix}", tmp_path / "odd")
+        label_files(fruits, job)
         (row,) = read(job.file)
         assert row["path"].endswith("caf\\udce9.png") and row["label"] in LABELS
 

@@ -1,0 +1,69 @@
+"""Rows of labels as a table: CSV, JSON lines or Parquet. A table appears whole or not at all."""
+
+import csv
+import json
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+Row = dict[str, Any]
+Columns = dict[str, pa.DataType]
+
+
+def columns(top_k: int) -> Columns:
+    """Their names and types, in order; a picture has either labels or an error."""
+    runners_up = {
+        f"{name}_{place}": kind
+        for place in range(2, top_k + 1)
+        for name, kind in (("label", pa.string()), ("score", pa.float32()))
+    }
+    first = {"path": pa.string(), "label": pa.string(), "score": pa.float32(), "known": pa.bool_()}
+    return {**first, **runners_up, "error": pa.string()}
+
+
+def write_table(rows: Iterable[Row], file: Path, *, top_k: int) -> None:
+    """By a row of `WRITERS`. Raises OSError where it can't be written."""
+    aside = file.with_name(f".{file.name}.tmp")
+    try:
+        WRITERS[file.suffix.lower()](map(_in_utf8, rows), columns(top_k), aside)
+        aside.replace(file)
+    finally:
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
+
+
+def _in_utf8(row: Row) -> Row:
+    """File names need not be, but tables are."""
+    return row | {"path": row["path"].encode("utf-8", "backslashreplace").decode()}
+
+
+def _write_csv(rows: Iterable[Row], kinds: Columns, file: Path) -> None:
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(kinds), restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _write_jsonl(rows: Iterable[Row], _: Columns, file: Path) -> None:
+    with file.open("w", encoding="utf-8") as stream:
+        stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def _write_parquet(rows: Iterable[Row], kinds: Columns, file: Path) -> None:
+    schema = pa.schema(list(kinds.items()))
+    with pq.ParquetWriter(file, schema) as writer:
+        rows = iter(rows)
+        while some := list(islice(rows, 50_000)):
+            writer.write_table(pa.Table.from_pylist(some, schema=schema))
+
+
+WRITERS: dict[str, Callable[[Iterable[Row], Columns, Path], None]] = {
+    ".csv": _write_csv,
+    ".jsonl": _write_jsonl,
+    ".parquet": _write_parquet,
+}
