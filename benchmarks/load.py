@@ -3,8 +3,10 @@
     python benchmarks/load.py --model runs/fruits --data_dir fruits --minutes 5
 
 Starts the demo itself, on this machine. Many clients send photos and, every fifth time, a hostile
-file of `tests/hostile_files.py`. An answer counts as wrong if a class or a score differs from what
-`FruitClassifier` says of the photo, or if a hostile file gets one. Draws memory and latency as PNG.
+or an odd file of `tests/hostile_files.py`. An answer counts as wrong if a class or a score differs
+from what `FruitClassifier` says of the picture, or if a hostile file gets one. Draws memory and
+latency as PNG. The exit code is 1 if an answer was wrong, for any error but a full queue, for no
+right answer at all, and for a server that ended by itself or badly.
 """
 
 import argparse
@@ -14,11 +16,14 @@ import random
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 import numpy as np
@@ -27,10 +32,21 @@ from matplotlib.figure import Figure
 
 from hffruits.images import list_images
 from hffruits.predict import FruitClassifier
+from hffruits.uploads import open_upload
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
-from hostile_files import REFUSED  # noqa: E402
+from hostile_files import ACCEPTED, REFUSED  # noqa: E402
+
+EXPECTED = ("right", "refused", "busy")  # what may come back; anything else is a failure
+
+
+class Sent(NamedTuple):
+    """A file, and the scores by class that it must get; None for one that must be refused."""
+
+    name: str
+    content: bytes
+    expected: dict[str, float] | None
 
 
 @dataclass
@@ -67,7 +83,7 @@ def ask(http: httpx.Client, name: str, content: bytes) -> tuple[str, list | str 
 def judge(event: str, data: list | str | None, expected: dict[str, float] | None) -> str:
     """`expected` are the scores by class, or None for a file that must be refused."""
     told = json.dumps(data)
-    if event == "busy" or "queue" in told.lower():
+    if event == "busy" or (event == "error" and "queue" in told.lower()):
         return "busy"
     if event in ("error", "refused"):
         if "Traceback" in told or "/tmp" in told:
@@ -84,44 +100,85 @@ def judge(event: str, data: list | str | None, expected: dict[str, float] | None
 
 def visit(
     url: str,
-    photos: list[tuple[Path, dict[str, float]]],
-    hostile: dict[str, bytes],
-    until: float,
+    photos: list[Sent],
+    odd: list[Sent],
+    goes_on: Callable[[], bool],
     tally: Tally,
     seed: int,
 ) -> None:
-    """One client: file after file, until the time is over."""
+    """One client: file after file, until the time is over or the server gone."""
     choose = random.Random(seed)
     with httpx.Client(base_url=url, timeout=120) as http:
-        while time.monotonic() < until:
-            if choose.random() < 0.2:
-                name = choose.choice(sorted(hostile))
-                content, expected = hostile[name], None
-            else:
-                path, expected = choose.choice(photos)
-                name, content = path.name, path.read_bytes()
+        while goes_on():
+            sent = choose.choice(odd if choose.random() < 0.2 else photos)
             started = time.monotonic()
             try:
-                kind = judge(*ask(http, name, content), expected)
-            except (httpx.HTTPError, ValueError, KeyError) as error:
+                kind = judge(*ask(http, sent.name, sent.content), sent.expected)
+            except (httpx.HTTPError, ValueError, KeyError, TypeError, IndexError) as error:
                 kind = type(error).__name__
             tally.add(kind, time.monotonic() - started)
 
 
-def sample_memory(server: psutil.Process, until: float, tally: Tally) -> None:
-    while time.monotonic() < until and server.is_running():
-        tally.memory.append((time.monotonic() - tally.started, server.memory_info().rss / 1e6))
+def sample_memory(server: psutil.Process, goes_on: Callable[[], bool], tally: Tally) -> None:
+    while goes_on():
+        try:
+            used = server.memory_info().rss / 1e6
+        except psutil.Error:  # it has just ended
+            return
+        tally.memory.append((time.monotonic() - tally.started, used))
         time.sleep(1)
+
+
+def find_expected(fruits: FruitClassifier, folder: Path, name: str, content: bytes) -> Sent:
+    """With the scores of what the demo opens: upright, and of a film the first frame."""
+    path = folder / name
+    path.write_bytes(content)
+    return Sent(name, content, dict(fruits.predict(open_upload(path)).top))
+
+
+def failures(tally: Tally, code: int) -> list[str]:
+    """What went wrong, in words; `code` is that with which the server ended."""
+    found = [f"{count} {kind}" for kind, count in tally.kinds.items() if kind not in EXPECTED]
+    if not tally.latencies:
+        found.append("no right answer")
+    if code:
+        found.append(f"the server ended with {code}")
+    return found
+
+
+def summarise(tally: Tally, clients: int, elapsed: float) -> str:
+    """Counts by kind, latency, and memory as the median of the first and of the last minute."""
+    counts = ", ".join(f"{count:,} {kind}" for kind, count in tally.kinds.most_common())
+    lines = [f"{clients} clients, {elapsed:.0f} s: {counts or 'no requests'}"]
+    if tally.latencies:
+        seconds = [latency for _, latency in tally.latencies]
+        p50, p95, p99 = np.quantile(seconds, [0.5, 0.95, 0.99])
+        rate = len(seconds) / elapsed
+        lines.append(
+            f"a right answer took {p50:.2f} s (p50), {p95:.2f} s (p95), {p99:.2f} s (p99); "
+            f"{rate:.1f} a second"
+        )
+    if tally.memory:
+        last = tally.memory[-1][0]
+        early = np.median([used for when, used in tally.memory if when <= 60])
+        late = np.median([used for when, used in tally.memory if when >= last - 60])
+        most = max(used for _, used in tally.memory)
+        lines.append(
+            f"memory: {early:.0f} MB in the first minute, {late:.0f} MB in the last, "
+            f"{most:.0f} MB at most"
+        )
+    return "\n".join(lines)
 
 
 def draw(tally: Tally, file: Path) -> None:
     """Memory and latency over time, one above the other."""
     figure = Figure(figsize=(8, 5), layout="constrained")
     above, below = figure.subplots(2, sharex=True)
-    above.plot(*zip(*tally.memory, strict=True), color="tab:orange")
+    above.plot([when for when, _ in tally.memory], [used for _, used in tally.memory], "tab:orange")
     above.set_ylabel("memory of the server, MB")
     above.set_ylim(0, None)
-    below.plot(*zip(*tally.latencies, strict=True), ".", markersize=3, alpha=0.5)
+    answered, seconds = [row[0] for row in tally.latencies], [row[1] for row in tally.latencies]
+    below.plot(answered, seconds, ".", markersize=3, alpha=0.5)
     below.set_ylabel("seconds to an answer")
     below.set_ylim(0, None)
     below.set_xlabel("seconds since the start")
@@ -151,7 +208,7 @@ def start_server(model: str) -> tuple[subprocess.Popen, str]:
     raise SystemExit("the demo did not start")
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--model", required=True)
     parser.add_argument("--data_dir", type=Path, required=True, help="photos, in any folders")
@@ -164,39 +221,46 @@ def main() -> None:
     files = list_images(options.data_dir)
     files = random.Random(0).sample(files, min(options.photos, len(files)))
     fruits = FruitClassifier.from_pretrained(options.model)
-    photos = [(path, dict(fruits.predict(path).top)) for path in files]
+    photos = [Sent(path.name, path.read_bytes(), dict(fruits.predict(path).top)) for path in files]
+    odd = [Sent(name, make(), None) for name, (make, _) in REFUSED.items()]
+    with tempfile.TemporaryDirectory() as folder:
+        odd += [
+            find_expected(fruits, Path(folder), name, make()) for name, make in ACCEPTED.items()
+        ]
     del fruits
-    hostile = {name: make() for name, (make, _) in REFUSED.items()}
 
     server, url = start_server(options.model)
     tally = Tally(time.monotonic())
     until = tally.started + 60 * options.minutes
+
+    def goes_on() -> bool:
+        return time.monotonic() < until and server.poll() is None
+
     threads = [
-        threading.Thread(target=visit, args=(url, photos, hostile, until, tally, seed))
+        threading.Thread(target=visit, args=(url, photos, odd, goes_on, tally, seed))
         for seed in range(options.clients)
     ]
     process = psutil.Process(server.pid)
-    threads.append(threading.Thread(target=sample_memory, args=(process, until, tally)))
+    threads.append(threading.Thread(target=sample_memory, args=(process, goes_on, tally)))
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     elapsed = time.monotonic() - tally.started
+    alone = server.poll() is not None
     server.terminate()
-    code = server.wait(timeout=60)
+    try:
+        code = server.wait(timeout=60)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        code = server.wait()
 
-    print(f"{options.clients} clients, {elapsed:.0f} s, {sum(tally.kinds.values())} requests:")
-    for kind, count in tally.kinds.most_common():
-        print(f"  {kind:26} {count}")
-    seconds = np.array([latency for _, latency in tally.latencies])
-    p50, p95, p99 = np.quantile(seconds, [0.5, 0.95, 0.99])
-    print(f"an answer took {p50:.2f} s (p50), {p95:.2f} s (p95), {p99:.2f} s (p99);")
-    print(f"{len(seconds) / elapsed:.1f} answers a second")
-    memory = [used for _, used in tally.memory]
-    print(f"memory: {memory[0]:.0f} MB at first, {max(memory):.0f} MB at most, {memory[-1]:.0f} MB")
-    print(f"the server ended with {code}")
+    print(summarise(tally, options.clients, elapsed))
     draw(tally, options.plot)
+    failed = failures(tally, code) + ["the server ended by itself"] * alone
+    print(f"failed: {', '.join(failed)}" if failed else "nothing failed")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

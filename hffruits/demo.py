@@ -16,7 +16,7 @@ from starlette.middleware import Middleware
 
 from hffruits import __version__
 from hffruits.demo_batch import batch_tab
-from hffruits.demo_look import CSS, HEADER, fruit_theme
+from hffruits.demo_look import CSS, HEADER, WORDS, fruit_theme
 from hffruits.demo_model import drawn_name, model_tab
 from hffruits.demo_recognise import recognise_tab
 from hffruits.demo_server import (
@@ -24,6 +24,7 @@ from hffruits.demo_server import (
     Guard,
     health_route,
     is_private,
+    is_shared,
     read_auth,
     temporary_folder,
     wait_and_stop,
@@ -38,7 +39,7 @@ TITLE = "What fruit is this?"
 EXAMPLE_SEED = 70_000  # far from the seeds of the sample set, so that no model has learned these
 ARTIFACT = ("config.json", "model.safetensors", "metrics.json")
 QUEUE_SIZE = 32  # requests that wait; the next one is told to come back
-MAX_SESSIONS = 64  # visitors whose taught models are remembered, a few MB each
+MAX_SESSIONS = 64  # visitors whose taught models are remembered: a head and a config, some MB each
 
 
 def newest_model(runs: Path = Path("runs")) -> Path | None:
@@ -129,11 +130,13 @@ def launch_demo(
 
     `auth` is `user:password`, by default that of HFFRUITS_AUTH. Feedback goes to `feedback/`, and
     taught models below `runs/`; where others than this computer reach the server, only if given.
-    Gradio's environment variables hold (GRADIO_SERVER_PORT, GRADIO_SERVER_NAME, ...). Raises
-    `InputError` for a model that can't be loaded, and for a malformed `auth`.
+    Gradio's environment variables hold (GRADIO_SERVER_PORT, GRADIO_SHARE, ...), but there is no
+    public link unless asked for. Raises `InputError` for a model that can't be loaded, and for a
+    malformed `auth`.
     """
     login = read_auth(auth)
-    if is_private(share):
+    shared = is_shared(share)
+    if is_private(shared):
         feedback_dir = feedback_dir or Path("feedback")
         teach_dir = teach_dir or Path("runs")
     chosen = model or newest_model()
@@ -152,7 +155,7 @@ def launch_demo(
     served = Path(chosen).name if chosen else "bundled"
     facts = {"model": served, "classes": len(classifier.labels), "version": __version__}
     demo.launch(
-        share=share or None,  # None leaves the choice to GRADIO_SHARE
+        share=shared,  # never None, with which gradio may decide to share
         auth=login,
         prevent_thread_lock=True,
         max_file_size="100mb",  # a zip; a picture's own limit is in uploads.py
@@ -162,6 +165,7 @@ def launch_demo(
         run_history=os.environ.get("GRADIO_RUN_HISTORY", "").lower() == "true",
         theme=fruit_theme(),
         css=CSS,
+        i18n=gr.I18n(en=WORDS),
         app_kwargs={"routes": [health_route(facts)], "middleware": [Middleware(Guard)]},
     )
     if not prevent_thread_lock:

@@ -2,6 +2,13 @@
 
 import gradio as gr
 
+# Texts of gradio's own, by its keys; visitors whose browser speaks another language keep gradio's.
+WORDS = {
+    "upload_text.drop_file": "Drop photos or a zip here",
+    "upload_text.drop_gallery": "Drop photos here",
+    "upload_text.click_to_upload": "Click to choose some",
+}
+
 
 def fruit_theme() -> gr.themes.Base:
     """System-independent and offline: the font comes with gradio."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.route_utils import API_PREFIX
 from gradio_client.utils import is_http_url_like
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -27,12 +28,20 @@ MAX_JSON_BYTES = 2**20
 MAX_REQUEST_BYTES = MAX_PICTURES * MAX_PICTURE_BYTES // 4  # of an upload of many files
 KEPT_SECONDS = 3600  # how long the server keeps a visitor's files, and how often it looks
 MAX_KEPT_BYTES = 20 * 10**9  # of all visitors' files, while they are kept
+UPLOAD = f"{API_PREFIX}/upload"  # the one route that takes files
 LOCAL = ("", "127.0.0.1", "localhost", "::1")
 
 
-def is_private(share: bool) -> bool:
-    """Whether only people at this computer reach the server, by what gradio goes by."""
-    shared = share or os.environ.get("GRADIO_SHARE", "").lower() in ("true", "1")
+def is_shared(asked: bool) -> bool:
+    """Whether there is a public link: if asked for here or by GRADIO_SHARE, and never by itself.
+
+    Gradio, left to decide, makes one on Colab and other hosted notebooks without a word.
+    """
+    return asked or os.environ.get("GRADIO_SHARE", "").lower() in ("true", "1")
+
+
+def is_private(shared: bool) -> bool:
+    """Whether only people at this computer reach the server; `shared` is what `is_shared` says."""
     return not shared and os.environ.get("GRADIO_SERVER_NAME", "") in LOCAL
 
 
@@ -122,7 +131,7 @@ class Guard:
         if is_http_url_like(path.partition("=")[2].lstrip("/")) or "/proxy=" in path:
             return await _refuse(403, "No addresses are fetched here.")(scope, receive, send)
         answered = _with_headers(send, path)
-        if scope["method"] == "POST" and "/upload" in path:
+        if scope["method"] == "POST" and _route(scope) == UPLOAD:
             if self._is_full():
                 return await _refuse(503, "Too many files today.")(scope, receive, send)
             try:
@@ -137,6 +146,11 @@ class Guard:
                 return await _refuse(403, "No addresses are fetched here.")(scope, receive, send)
             receive = _replayed(body, receive)
         return await self.app(scope, receive, answered)
+
+
+def _route(scope: Scope) -> str:
+    """The path below the prefix that a proxy may leave on it (GRADIO_ROOT_PATH)."""
+    return scope["path"].removeprefix(scope.get("root_path", "")).rstrip("/")
 
 
 def _refuse(status: int, reason: str) -> JSONResponse:

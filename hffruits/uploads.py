@@ -4,7 +4,9 @@ One that is also a web page, a PDF or a zip is refused. Knows nothing of web ser
 tells no path.
 """
 
+import io
 import re
+import shutil
 import zipfile
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -18,16 +20,18 @@ from hffruits.images import is_image_name, open_rgb
 MAX_PICTURE_BYTES = 20 * 10**6
 MAX_PIXELS = 50_000_000
 MAX_ASPECT = 20  # a thin line, resized by its short side, would fill the memory
-MAX_PICTURES = 200  # at a time
+MAX_PICTURES = 200  # at a time; of files too
 MAX_ZIP_BYTES = 100 * 10**6
-MAX_UNPACKED_BYTES = 500 * 10**6
+MAX_UNPACKED_BYTES = 500 * 10**6  # of all zips sent together
 MAX_ZIP_MEMBERS = 2000  # pictures, folders and what else lies in a zip
 MAX_NAME = 120  # characters shown
 
 _MARKUP = rb"<(?:!doctype|script|svg|html|iframe|\?php)(?=[\s>/])"
 _HEAD = re.compile(_MARKUP, re.IGNORECASE)
-_TAIL = re.compile(_MARKUP + rb"|%PDF-\d|PK\x03\x04", re.IGNORECASE)
+_TAIL = re.compile(_MARKUP + rb"|%PDF-\d", re.IGNORECASE)
+_ZIP_HEAD, _ZIP_END = b"PK\x03\x04", b"PK\x05\x06"  # either alone comes by chance
 _HEAD_BYTES = 1024
+_PPM = re.compile(rb"P[56]\s+(\d{1,9})\s+(\d{1,9})\s+(\d{1,9})\s")
 
 
 class Upload(NamedTuple):
@@ -63,22 +67,34 @@ def open_upload(path: Path) -> Image.Image:
 def list_uploads(files: list[Upload], folder: Path) -> tuple[list[Upload], list[tuple[str, str]]]:
     """The pictures among files and in the zips among them, and the (name, reason) of bad zips.
 
-    Zips are unpacked below `folder`, which is empty, by the rules of `archives`; removing it is the
-    caller's. Raises `InputError` for more than `MAX_PICTURES`.
+    A file that is named twice counts once. Zips are unpacked below `folder`, which is empty, by the
+    rules of `archives`, all of them within `MAX_UNPACKED_BYTES`; removing it is the caller's.
+    Raises `InputError` for more than `MAX_PICTURES`, as soon as that is known.
     """
+    if len(files) > MAX_PICTURES:
+        raise InputError(f"{len(files)} files: {MAX_PICTURES} at a time are the most. Send fewer.")
+    files = list({upload.path: upload for upload in files}.values())
+    pictures_left = MAX_PICTURES - sum(not _is_zip(upload) for upload in files)
+    bytes_left = MAX_UNPACKED_BYTES
     found, refused = [], []
     for number, upload in enumerate(files):
-        if upload.path.suffix.lower() != ".zip":
+        if not _is_zip(upload):
             found.append(upload)
             continue
+        place = folder / str(number)
         try:
-            found += _unpacked(upload, folder / str(number))
+            unpacked = _unpacked(upload, place, pictures_left, bytes_left)
+        except _TooManyError as error:
+            reason = f"More than {MAX_PICTURES} pictures, which are the most at a time. Send fewer."
+            raise InputError(reason) from error
         except InputError as error:
             refused.append((upload.name, str(error)))
-    if len(found) > MAX_PICTURES:
-        raise InputError(
-            f"{len(found)} pictures: {MAX_PICTURES} at a time are the most. Send fewer."
-        )
+            unpacked = []
+        found += unpacked
+        pictures_left -= len(unpacked)
+        bytes_left -= sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
+        if not unpacked:
+            shutil.rmtree(place, ignore_errors=True)  # what was written still counts
     return found, refused
 
 
@@ -88,17 +104,37 @@ def shown_name(name: str) -> str:
     return "".join(letter for letter in plain if letter.isprintable())[-MAX_NAME:] or "picture"
 
 
-def _unpacked(upload: Upload, folder: Path) -> list[Upload]:
+class _TooManyError(Exception):
+    """A zip holds more pictures than there is room for."""
+
+
+def _is_zip(upload: Upload) -> bool:
+    return upload.path.suffix.lower() == ".zip"
+
+
+def _unpacked(upload: Upload, folder: Path, most: int, max_bytes: int) -> list[Upload]:
+    """At most so many pictures, and bytes of them. Raises `_TooManyError` at the first one more."""
     if upload.path.stat().st_size > MAX_ZIP_BYTES:
         raise InputError(f"over the limit of {MAX_ZIP_BYTES / 1e6:.0f} MB")
     if not zipfile.is_zipfile(upload.path):
         raise InputError("no zip. Pack it again.")
-    limits = {"max_bytes": MAX_UNPACKED_BYTES, "max_files": MAX_ZIP_MEMBERS}
+    seen = 0
+
+    def wanted(name: str) -> bool:
+        nonlocal seen
+        seen += is_image_name(name)
+        if seen > most:
+            raise _TooManyError
+        return is_image_name(name)
+
     try:
-        unpack(upload.path, folder, wanted=is_image_name, **limits)
+        unpack(upload.path, folder, wanted=wanted, max_bytes=max_bytes, max_files=MAX_ZIP_MEMBERS)
     except InputError as error:
         reason = str(error).removeprefix(f"{upload.path}: ")
         told = "it can't be unpacked here" if str(folder) in reason else reason
+        if max_bytes < MAX_UNPACKED_BYTES:
+            together = f"{MAX_UNPACKED_BYTES:,} bytes, with the zips before it"
+            told = told.replace(f"{max_bytes:,} bytes", together)
         raise InputError(told) from error
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return [Upload(shown_name(path.name), path) for path in files]
@@ -109,8 +145,10 @@ def _unpacked(upload: Upload, folder: Path) -> list[Upload]:
 
 def _is_something_else_too(content: bytes) -> bool:
     """A browser or a reader may take it for another kind of file by its head or by its tail."""
-    end = next((find(content) for head, find in _ENDS.items() if content.startswith(head)), None)
-    tail = content[end:] if end else b""
+    end = next((find(content) for head, find in _ENDS.items() if content.startswith(head)), 0)
+    tail = content[end:]  # all of it where the end isn't known
+    if zipfile.is_zipfile(io.BytesIO(content)) or 0 <= tail.find(_ZIP_HEAD) < tail.rfind(_ZIP_END):
+        return True
     return bool(_HEAD.search(content[:_HEAD_BYTES]) or _TAIL.search(tail))
 
 
@@ -147,10 +185,21 @@ def _palette_bytes(content: bytes, place: int) -> int:
     return 3 * 2 ** (flags % 8 + 1) if flags & 0x80 else 0
 
 
+def _ppm_end(content: bytes) -> int:
+    head = _PPM.match(content)
+    if not head:
+        return 0  # a kind without a length, or a header with comments
+    width, height, top = (int(number) for number in head.groups())
+    samples = 3 if content.startswith(b"P6") else 1
+    return head.end() + samples * (2 if top > 255 else 1) * width * height
+
+
+# The others end where they say (WebP, BMP, AVIF, JPEG 2000) or anywhere (TIFF): no proof, so they
+# are searched whole.
 _ENDS = {
     b"\xff\xd8\xff": _jpeg_end,
     b"\x89PNG": _png_end,
     b"GIF8": _gif_end,
-    b"RIFF": lambda content: 8 + int.from_bytes(content[4:8], "little"),
-    b"BM": lambda content: int.from_bytes(content[2:6], "little"),
+    b"P5": _ppm_end,
+    b"P6": _ppm_end,
 }

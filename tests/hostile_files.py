@@ -12,6 +12,7 @@ from PIL import Image
 
 from hffruits.drawing import draw_fruit
 
+PDF = b"%PDF-1.7\n%%EOF"
 HTML = b"<html><script>alert(1)</script></html>"
 SVG = (
     b'<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"><rect width="9" height="9"/></svg>'
@@ -60,6 +61,17 @@ def long_gif(frames: int = 10_000) -> bytes:
     return short[:start] + short[start:-1] * frames + b";"
 
 
+def unsized_bmp() -> bytes:
+    """A BMP that states a length of 0, which no reader minds."""
+    return picture("BMP")[:2] + bytes(4) + picture("BMP")[6:]
+
+
+def lengthened_webp(more: bytes) -> bytes:
+    """A WebP that states a length up to the end of what is appended."""
+    whole = picture("WEBP") + more
+    return whole[:4] + (len(whole) - 8).to_bytes(4, "little") + whole[8:]
+
+
 def zipped(files: dict[str, bytes], *, link: bool = False) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -92,9 +104,25 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "page-behind.png": (lambda: picture("PNG") + b"\n<SCRIPT >" + HTML, "page"),
     "page-behind.webp": (lambda: picture("WEBP") + HTML, "page"),
     "page-behind.bmp": (lambda: picture("BMP") + HTML, "page"),
-    "pdf-behind.jpg": (lambda: picture() + b"%PDF-1.7\n%%EOF", "PDF"),
+    "pdf-behind.jpg": (lambda: picture() + PDF, "PDF"),
     "zip-behind.gif": (lambda: picture("GIF") + zipped({"a.class": b"x"}), "zip"),
-    "zip.jpg": (lambda: zipped({"a.jpg": picture()}), "not an image"),
+    "zip.jpg": (lambda: zipped({"a.jpg": picture()}), "zip"),
+    "page-behind.tiff": (lambda: picture("TIFF") + HTML, "page"),
+    "zip-behind.tiff": (lambda: picture("TIFF") + zipped({"a.class": b"x"}), "zip"),
+    "pdf-behind.tiff": (lambda: picture("TIFF") + PDF, "PDF"),
+    "page-behind.ppm": (lambda: picture("PPM") + HTML, "page"),
+    "zip-behind.ppm": (lambda: picture("PPM") + zipped({"a.class": b"x"}), "zip"),
+    "pdf-behind.ppm": (lambda: picture("PPM") + PDF, "PDF"),
+    "pdf-behind-comment.ppm": (lambda: b"P6\n#\n" + picture("PPM")[3:] + PDF, "PDF"),
+    "page-behind.jp2": (lambda: picture("JPEG2000") + HTML, "page"),
+    "zip-behind.jp2": (lambda: picture("JPEG2000") + zipped({"a.class": b"x"}), "zip"),
+    "pdf-behind.jp2": (lambda: picture("JPEG2000") + PDF, "PDF"),
+    "page-behind.avif": (lambda: picture("AVIF") + HTML, "page"),
+    "zip-behind.avif": (lambda: picture("AVIF") + zipped({"a.class": b"x"}), "zip"),
+    "pdf-behind.avif": (lambda: picture("AVIF") + PDF, "PDF"),
+    "zip-behind.bmp": (lambda: unsized_bmp() + zipped({"a.class": b"x"}), "zip"),
+    "pdf-behind.webp": (lambda: lengthened_webp(PDF), "PDF"),
+    "far-behind.gif": (lambda: picture("GIF") + zipped({"a.class": b"x"}) + bytes(10**5), "zip"),
     "program.jpg": (lambda: b"\x7fELF" + bytes(500), "not an image"),
 }
 
@@ -106,6 +134,13 @@ ACCEPTED: dict[str, Callable[[], bytes]] = {
     "film.gif": lambda: film("GIF", 40),
     "long.gif": long_gif,
     "film.webp": lambda: film("WEBP", 12),
+    "plain.tiff": lambda: picture("TIFF"),
+    "plain.ppm": lambda: picture("PPM"),
+    "commented.ppm": lambda: b"P6\n# drawn by code\n" + picture("PPM")[3:],
+    "plain.jp2": lambda: picture("JPEG2000"),
+    "plain.avif": lambda: picture("AVIF"),
+    "plain.webp": lambda: picture("WEBP"),
+    "plain.bmp": lambda: picture("BMP"),
     "pages.tiff": lambda: film("TIFF", 100),
     "film.png": lambda: film("PNG", 12),
     "wrong-name.txt": picture,

@@ -1,6 +1,7 @@
 """The demo without a browser: which model it serves, its endpoints, its errors, `app.py`."""
 
 import csv
+import importlib.util
 import json
 import os
 import re
@@ -8,10 +9,12 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import numpy as np
@@ -32,7 +35,7 @@ from hffruits.demo import (  # noqa: E402
 )
 from hffruits.demo_batch import Row, to_csv  # noqa: E402
 from hffruits.demo_model import class_pictures, model_card, sample_photos  # noqa: E402
-from hffruits.demo_server import is_private, read_auth  # noqa: E402
+from hffruits.demo_server import is_private, is_shared, read_auth  # noqa: E402
 from hffruits.demo_teach import Taught, save_below, slug  # noqa: E402
 from hffruits.drawing import draw_fruit  # noqa: E402
 from hffruits.errors import InputError  # noqa: E402
@@ -215,6 +218,19 @@ def test_uploads_are_bounded(served: str) -> None:
     assert httpx.post(f"{served}gradio_api/call/predict", json=body).status_code == 413
 
 
+@pytest.mark.parametrize("route", ["run/upload", "api/upload", "call/upload", "call/v2/upload"])
+def test_an_endpoint_called_upload_is_bounded_like_any_other(route: str, served: str) -> None:
+    big = {"data": ["x" * 2**20]}
+    assert httpx.post(f"{served}gradio_api/{route}", json=big).status_code == 413
+    address = {"data": ["http://127.0.0.1/a.png"]}
+    assert httpx.post(f"{served}gradio_api/{route}", json=address).status_code == 403
+
+
+def test_files_larger_than_a_request_may_be_are_uploaded(served: str) -> None:
+    files = {"files": ("a.jpg", bytes(2**21), "image/jpeg")}
+    assert httpx.post(f"{served}gradio_api/upload?upload_id=x", files=files).status_code == 200
+
+
 @pytest.mark.parametrize("name", [name for name in REFUSED if name != "heavy.jpg"])
 def test_a_hostile_file_gets_a_reason_and_no_answer(
     name: str, client: gradio_client.Client, tmp_path: Path, capfd: pytest.CaptureFixture
@@ -313,25 +329,33 @@ def test_what_was_sent_comes_back_only_as_a_file_that_runs_nothing(served: str) 
     assert answer.headers["x-content-type-options"] == "nosniff"
 
 
-def test_health_answers_at_once_while_pictures_are_named(
-    served: str, client: gradio_client.Client, tmp_path: Path
+def test_health_answers_while_pictures_are_named(
+    served: str, client: gradio_client.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "pear.jpg"
     path.write_bytes(picture())
-    sent = [gradio_client.handle_file(path)] * 12
+    begun, go_on = threading.Event(), threading.Event()
+    predict = FruitClassifier.predict
+
+    def slow_predict(*args, **options) -> Prediction:
+        begun.set()
+        assert go_on.wait(60)
+        return predict(*args, **options)
+
+    monkeypatch.setattr(FruitClassifier, "predict", slow_predict)
+    sent = [gradio_client.handle_file(path)]
     with ThreadPoolExecutor(1) as pool:
         naming = pool.submit(client.predict, sent, api_name="/batch")
-        waits = []
-        while not naming.done():
-            started = time.perf_counter()
-            answer = httpx.get(f"{served}health")
-            waits.append(time.perf_counter() - started)
-            time.sleep(0.05)
-        naming.result()
+        try:
+            assert begun.wait(60)
+            answer = httpx.get(f"{served}health", timeout=30)
+            assert not naming.done()
+        finally:
+            go_on.set()
+        assert naming.result()[0]["data"]
     assert answer.json() == {"status": "ok", "model": "sample", "classes": 6} | {
         "version": answer.json()["version"]
     }
-    assert len(waits) > 3 and max(waits) < 1
 
 
 @pytest.mark.parametrize("stated", [True, False])
@@ -379,7 +403,29 @@ def test_nothing_is_written_by_default_where_others_reach_the_server(
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert is_private(share) == private
+    assert is_private(is_shared(share)) == private
+
+
+@pytest.mark.parametrize("variable", [None, "True"])
+def test_a_public_link_is_made_only_where_asked_for_also_on_colab(
+    variable: str | None, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gradio would make one there by itself, and `is_private` not know."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GRADIO_SERVER_NAME", raising=False)
+    monkeypatch.delenv("GRADIO_SHARE", raising=False)
+    if variable:
+        monkeypatch.setenv("GRADIO_SHARE", variable)
+    given = {}
+    monkeypatch.setattr("gradio.Blocks.launch", lambda self, **options: given.update(options))
+    demo = launch_demo(str(trained), prevent_thread_lock=True)
+    assert given["share"] is (variable is not None)
+    shown = {
+        part["props"].get("elem_id")
+        for part in demo.get_config_file()["components"]
+        if part["props"].get("visible")
+    }
+    assert ("right" in shown) == ("save" in shown) == (variable is None)
 
 
 def test_without_permission_nothing_can_be_saved_and_nobody_is_asked(trained: Path) -> None:
@@ -474,6 +520,70 @@ def test_no_file_outside_the_training_data_is_shown(artifact: Path, tmp_path: Pa
     assert sample_photos(["Banana"], artifact) == {}
 
 
+# ---- benchmarks/load.py ----
+
+
+@pytest.fixture
+def load(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    spec = importlib.util.spec_from_file_location("load", ROOT / "benchmarks" / "load.py")
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "load", module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_load_test_judges_answers(load) -> None:
+    answer = [{"confidences": [{"label": "Kiwi", "confidence": 0.9}]}, ""]
+    assert load.judge("complete", answer, {"Kiwi": 0.9}) == "right"
+    assert load.judge("complete", answer, {"Kiwi": 0.8}) == "wrong"
+    assert load.judge("complete", answer, {"Pear": 0.9}) == "wrong"
+    assert load.judge("complete", answer, None) == "wrong"
+    assert load.judge("error", "This picture can't be read", None) == "refused"
+    assert load.judge("error", "This picture can't be read", {"Kiwi": 0.9}) == "error"
+    assert load.judge("error", "The queue is full", {"Kiwi": 0.9}) == "busy"
+
+
+def test_the_load_test_fails_for_wrong_answers_errors_and_a_dead_server(load) -> None:
+    tally = load.Tally(0.0)
+    for kind in ("right", "refused", "busy"):
+        tally.add(kind, 0.5)
+    assert load.failures(tally, 0) == []
+    assert load.failures(tally, -9) == ["the server ended with -9"]
+    tally.add("wrong", 1.0)
+    tally.add("ReadTimeout", 1.0)
+    assert load.failures(tally, 0) == ["1 wrong", "1 ReadTimeout"]
+
+
+def test_the_load_test_tells_latency_and_the_memory_of_its_first_and_last_minute(
+    load, tmp_path: Path
+) -> None:
+    tally = load.Tally(0.0, memory=[(when, 100.0 + when) for when in range(301)])
+    for seconds in range(1, 101):
+        tally.add("right", seconds / 100)
+    first, second, third = load.summarise(tally, 32, 50.0).splitlines()
+    assert first == "32 clients, 50 s: 100 right"
+    assert "0.51 s (p50), 0.95 s (p95), 0.99 s (p99); 2.0 a second" in second
+    assert third == "memory: 130 MB in the first minute, 370 MB in the last, 400 MB at most"
+    load.draw(tally, tmp_path / "load.png")
+    assert (tmp_path / "load.png").stat().st_size
+
+
+def test_the_load_test_without_an_answer_says_so(load, tmp_path: Path) -> None:
+    tally = load.Tally(0.0)
+    assert load.summarise(tally, 1, 5.0) == "1 clients, 5 s: no requests"
+    assert load.failures(tally, 0) == ["no right answer"]
+    load.draw(tally, tmp_path / "load.png")
+
+
+def test_the_load_test_expects_of_odd_files_what_the_demo_opens(
+    load, trained: Path, tmp_path: Path
+) -> None:
+    fruits = FruitClassifier.from_pretrained(trained)
+    sent = load.find_expected(fruits, tmp_path, "pages.tiff", ACCEPTED["pages.tiff"]())
+    assert sent.expected == dict(fruits.predict(tmp_path / "pages.tiff").top)
+
+
 # ---- app.py ----
 
 
@@ -499,11 +609,13 @@ def test_a_signal_ends_the_server_quickly_and_leaves_nothing_behind(sign, tmp_pa
         while not _is_up(url):
             assert server.poll() is None and time.monotonic() < deadline
             time.sleep(0.2)
-        (tmp_path / "a.jpg").write_bytes(picture())
+        many = zipped({f"{number}.jpg": picture() for number in range(200)})
+        (tmp_path / "many.zip").write_bytes(many)
         client = gradio_client.Client(url, verbose=False, analytics_enabled=False)
-        client.submit([gradio_client.handle_file(tmp_path / "a.jpg")] * 150, api_name="/batch")
-        time.sleep(1.5)
-        assert list((tmp_path / "temporary").glob("hffruits-demo-*"))
+        client.submit([gradio_client.handle_file(tmp_path / "many.zip")], api_name="/batch")
+        while not list((tmp_path / "temporary").glob("hffruits-demo-*/hffruits-batch-*")):
+            assert server.poll() is None and time.monotonic() < deadline
+            time.sleep(0.02)
         server.send_signal(sign)
         output = server.communicate(timeout=20)[0].decode()
     finally:

@@ -252,6 +252,12 @@ def test_a_batch_gives_a_table_thumbnails_and_a_csv(opened: sync_api.Page, tmp_p
     assert {row["file"] for row in rows} == {"pear.jpg", "broken.jpg", "banana.png"}
 
 
+def test_the_boxes_say_what_to_drop_there(lesson: sync_api.Page) -> None:
+    sync_api.expect(lesson.locator("#photos")).to_contain_text("Drop photos here")
+    _open_tab(lesson, "Batch")
+    sync_api.expect(lesson.locator("#files")).to_contain_text("Drop photos or a zip here")
+
+
 def test_a_fruit_is_taught_tried_and_saved(
     lesson: sync_api.Page, folder: Path, tmp_path: Path
 ) -> None:
