@@ -22,6 +22,7 @@ from hffruits.demo_recognise import recognise_tab
 from hffruits.demo_server import (
     KEPT_SECONDS,
     Guard,
+    bound_statistics,
     health_route,
     is_private,
     is_shared,
@@ -142,6 +143,7 @@ def launch_demo(
     chosen = model or newest_model()
     classifier, about = open_model(model)
     temporary_folder()
+    bound_statistics()
     stopping = threading.Event()
     demo = build_demo(
         classifier,

@@ -67,6 +67,14 @@ def temporary_folder() -> Path:
     return Path(folder)
 
 
+def bound_statistics() -> None:
+    """Gradio sums up its last 10,000 events after each one; slower and larger by the hour.
+
+    Before Blocks are built. GRADIO_ANALYTICS_MAX_EVENTS has the last word.
+    """
+    os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "100")
+
+
 def wait_and_stop(demo: gr.Blocks, stopping: threading.Event) -> None:
     """Serve until Ctrl-C or SIGTERM, then let go of visitors and return. Main thread only."""
     caught = threading.Event()
@@ -104,11 +112,12 @@ class Guard:
     def __init__(self, app: ASGIApp):
         self.app = app
         self._sent: deque[list[float]] = deque()  # of each upload: when, and how many bytes
+        self._bytes = 0  # of all of them
 
     def _is_full(self) -> bool:
         while self._sent and self._sent[0][0] < time.monotonic() - 2 * KEPT_SECONDS:
-            self._sent.popleft()
-        return sum(size for _, size in self._sent) > MAX_KEPT_BYTES
+            self._bytes -= self._sent.popleft()[1]
+        return self._bytes > MAX_KEPT_BYTES
 
     def _counted(self, receive: Receive) -> Receive:
         """Remembers what an upload brings, and breaks off one that brings too much."""
@@ -117,7 +126,9 @@ class Guard:
 
         async def counted() -> Message:
             message = await receive()
-            upload[1] += len(message.get("body", b""))
+            size = len(message.get("body", b""))
+            upload[1] += size
+            self._bytes += size
             if upload[1] > MAX_REQUEST_BYTES:
                 raise _TooMuchError
             return message

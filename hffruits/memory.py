@@ -8,8 +8,9 @@ import ctypes
 import platform
 from functools import cache
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
 _NEVER = 2**31 - 1  # bytes
+_ARENAS = 4  # that threads share; each stays at a peak of its own
 
 
 @cache
@@ -21,4 +22,5 @@ def keep_freed_memory() -> bool:
     if platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    return bool(mallopt(_M_MMAP_THRESHOLD, 2**30) and mallopt(_M_TRIM_THRESHOLD, _NEVER))
+    options = {_M_MMAP_THRESHOLD: 2**30, _M_TRIM_THRESHOLD: _NEVER, _M_ARENA_MAX: _ARENAS}
+    return all(mallopt(option, value) for option, value in options.items())

@@ -645,3 +645,12 @@ def test_help_loads_neither_gradio_nor_torch() -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert "--model" in done.stdout
     assert not re.search(r"\| +(gradio|torch)\b", done.stderr)
+
+
+def test_the_servers_own_statistics_stay_few(served: str, trained: Path) -> None:
+    """Gradio makes a table of all of them after each event."""
+    demo = launch_demo(str(trained), prevent_thread_lock=True)
+    try:
+        assert demo._queue.ANALYTICS_MAX_EVENTS == 100
+    finally:
+        demo.close(verbose=False)
