@@ -38,10 +38,12 @@ class Labelled:
 
     def __str__(self) -> str:
         before = f" ({self.before:,} of them before)" if self.before else ""
-        share = f", one of {self.processes} tables" if self.processes > 1 else ""
+        several = self.processes > 1
+        share = f" by this one of {self.processes} processes" if several else ""
         return (
-            f"Labelled  {self.pictures:,} pictures{before}; {self.unknown:,} of unknown things, "
-            f"{self.unreadable:,} that can't be read\nWritten   {self.file}{share}"
+            f"Labelled  {self.pictures:,} pictures{before}{share}; {self.unknown:,} of unknown "
+            f"things, {self.unreadable:,} that can't be read\n"
+            f"Written   {self.file}{', a part of the table' if several else ''}"
         )
 
 

@@ -5,6 +5,7 @@ Serves one model to visitors and to `gradio_client`, and needs no network. Its t
 """
 
 import html
+import logging
 import os
 import threading
 from collections.abc import Sequence
@@ -36,6 +37,7 @@ from hffruits.feedback import FeedbackBox
 from hffruits.models import pretrained_produce_folder
 from hffruits.predict import FruitClassifier
 
+logger = logging.getLogger(__name__)
 TITLE = "What fruit is this?"
 EXAMPLE_SEED = 70_000  # far from the seeds of the sample set, so that no model has learned these
 ARTIFACT = ("config.json", "model.safetensors", "metrics.json")
@@ -155,6 +157,7 @@ def launch_demo(
         stopping=stopping,
     )
     served = Path(chosen).name if chosen else "bundled"
+    logger.info("Model     %s, %d classes", chosen or "bundled", len(classifier.labels))
     facts = {"model": served, "classes": len(classifier.labels), "version": __version__}
     demo.launch(
         share=shared,  # never None, with which gradio may decide to share

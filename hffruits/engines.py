@@ -137,5 +137,8 @@ def read_export(file: Path) -> dict[str, Any]:
     if not whole:
         raise InputError(f"{file}: not as exporting wrote it. Export the model anew.")
     if format not in RUNTIMES:
-        raise InputError(f"{file}: {format} is not run here. These are: {', '.join(RUNTIMES)}.")
+        known = ", ".join(RUNTIMES)
+        raise InputError(
+            f"{file}: an export for use without hffruits ({format}). Load one of these: {known}."
+        )
     return record

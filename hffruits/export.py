@@ -115,8 +115,10 @@ def export(
 def default_dir(model: str | Path, format: str, precision: str) -> Path:
     """Beside the model's folder; for one from the Hub, here."""
     path = Path(model).expanduser()
-    folder = path.absolute() if path.is_dir() else Path(path.name)
-    return folder.with_name("-".join([folder.name, format, precision]))
+    name = "-".join([path.absolute().name, format, precision])
+    if not path.is_dir():
+        return Path(name)
+    return path.with_name(name) if path.name else path.absolute().with_name(name)
 
 
 # ---- pictures ----

@@ -62,6 +62,8 @@ class Journal:
         other = [name for name in self.head if found.get(name) != self.head[name]]
         if other:
             was = ", ".join(f"{name}={found.get(name)}" for name in other)
+            if other == ["weights"]:
+                was = "other weights: the model has changed since"
             raise InputError(f"{self.file}: was begun with {was}. Repeat that, or remove the file.")
 
     def _read(self) -> Iterator[Row]:

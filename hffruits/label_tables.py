@@ -49,9 +49,11 @@ def _write_csv(rows: Iterable[Row], kinds: Columns, file: Path) -> None:
         writer.writerows(rows)
 
 
-def _write_jsonl(rows: Iterable[Row], _: Columns, file: Path) -> None:
+def _write_jsonl(rows: Iterable[Row], kinds: Columns, file: Path) -> None:
     with file.open("w", encoding="utf-8") as stream:
-        stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        for row in rows:
+            whole = {name: row.get(name) for name in kinds}
+            stream.write(json.dumps(whole, ensure_ascii=False) + "\n")
 
 
 def _write_parquet(rows: Iterable[Row], kinds: Columns, file: Path) -> None:

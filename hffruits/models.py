@@ -481,8 +481,8 @@ def _find_on_hub(repo_id: str, revision: str | None) -> dict[str, str | bool | N
         answered = isinstance(error, HfHubHTTPError)
         problem = f"answered {_first_line(error)}" if answered else "can't be reached"
         raise InputError(
-            f"{repo_id}: the Hub {problem}, and the model is not in the cache. Try later, or use "
-            f"a bundled backbone ({', '.join(BUNDLED)}) or a local folder."
+            f"{repo_id}: no such folder, and the Hub {problem}, nor is the model in the cache. "
+            f"Check the path, or try later. Bundled backbones: {', '.join(BUNDLED)}."
         ) from error
 
 

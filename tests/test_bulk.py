@@ -192,7 +192,7 @@ def test_a_journal_knows_its_sources_folder_and_weights(
             label_files(fruits, job)
     stamp = (model / "model.safetensors").stat()
     os.utime(model / "model.safetensors", (1, 1))  # trained again
-    with pytest.raises(InputError, match="was begun with weights="):
+    with pytest.raises(InputError, match="other weights: the model has changed since"):
         label_files(fruits, job)
     os.utime(model / "model.safetensors", ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
     assert label_files(fruits, job).before == 32
@@ -290,7 +290,7 @@ def test_two_processes_of_accelerate_label_everything_once(model, photos, tmp_pa
     output = tmp_path / "a.parquet"
     done = launch_two([model, photos, "--output", output], command="predict")
     assert done.returncode == 0, done.stderr
-    assert "one of 2 tables" in done.stdout
+    assert "by this one of 2 processes" in done.stdout
     rows = [row for file in tmp_path.glob("a-*.parquet") for row in read(file)]
     assert len(rows) == len({row["path"] for row in rows}) == 32
 
