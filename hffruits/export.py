@@ -79,12 +79,12 @@ def export(
     if output_dir.exists():
         raise InputError(f"{output_dir}: exists already. Name another --output_dir, or remove it.")
     fruits = FruitClassifier.from_pretrained(model, device="cpu")
-    assert fruits.model is not None  # or else it is an export, which tells so
+    parameters = fruits.model.num_parameters()  # raises for an export, which has no such model
     pictures = choose_pictures(model, data_args, fruits, calibrate=precision == "int8")
     record = {
         "format": format,
         "precision": precision,
-        "parameters": fruits.engine.parameters,
+        "parameters": parameters,
         "made_from": str(model),
         "created": datetime.now().strftime("%Y-%m-%d %H:%M"),
         "version": __version__,
@@ -228,7 +228,7 @@ def refuse_difference(output_dir: Path, record: dict[str, Any], max_loss: float)
         what = "accuracy" if measured else "agreement"
         found = f"would lose {loss:.2%} of {what}, over {bound:.2%} (max_loss={max_loss})"
     elif check["known_agreement"] < FEWEST_KNOWN:
-        found = f"would refuse, or not, as before only {check['known_agreement']:.0%}"
+        found = f"would differ in whether it knows {1 - check['known_agreement']:.0%}"
     elif record["precision"] == "fp32" and check["largest_difference"] > EXACT:
         found = f"would move a score by {check['largest_difference']:.2g}, in spite of fp32"
     if found:

@@ -260,7 +260,7 @@ def test_a_single_picture_decides_nothing(small, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda found: found._replace(known=~found.known), "refuse, or not, as before only 0%"),
+        (lambda found: found._replace(known=~found.known), "differ in whether it knows 100% of 12"),
         (lambda found: found._replace(scores=0.98 * found.scores), "move a score by 0.019"),
     ],
 )
