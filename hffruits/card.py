@@ -5,7 +5,25 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-_TEMPLATE = """\
+USAGE = """\
+## How to use it
+
+```python
+from hffruits import FruitClassifier
+
+FruitClassifier.from_pretrained("path/of/this/folder").predict("photo.jpg")
+```
+
+or, without `hffruits` installed:
+
+```python
+from transformers import pipeline
+
+pipeline("image-classification", "path/of/this/folder")("photo.jpg")
+```
+"""
+_TEMPLATE = (
+    """\
 ---
 {{ card_data }}
 ---
@@ -41,22 +59,9 @@ Trained on {{ data.images.train }} images, {{ "%.4g" | format(training.epochs) }
 {%- if training.best_epoch %} The validation images chose the best epoch.{% endif %}
 {%- if measured.test %} The test images chose nothing.{% endif %}
 
-## How to use it
-
-```python
-from hffruits import FruitClassifier
-
-FruitClassifier.from_pretrained("path/of/this/folder").predict("photo.jpg")
-```
-
-or, without `hffruits` installed:
-
-```python
-from transformers import pipeline
-
-pipeline("image-classification", "path/of/this/folder")("photo.jpg")
-```
-
+"""
+    + USAGE
+    + """
 {% if final.refused is defined and rejects -%}
 `Prediction.known` is False for pictures unlike all that it has learned. So it refuses \
 {{ "%.1f" | format(100 * final.refused) }} % of photos of its own classes, and most things that \
@@ -71,6 +76,7 @@ Its scores are calibrated: the validation images chose a temperature of \
 {{ "%.2f" | format(final.temperature) }}, which is in the weights already.
 {%- endif %}
 """
+)
 
 
 def write_model_card(folder: Path, metrics: dict[str, Any], labels: list[str]) -> None:

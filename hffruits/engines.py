@@ -132,10 +132,10 @@ def read_export(file: Path) -> dict[str, Any]:
         whole = files and all(isinstance(name, str) and Path(name).name == name for name in files)
         whole = whole and record["precision"] in EXPORT_PRECISIONS
         whole = whole and isinstance(record["parameters"], int)
+        if not whole:
+            raise ValueError("a value of another kind")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{file}: not as exporting wrote it. Export the model anew.") from error
-    if not whole:
-        raise InputError(f"{file}: not as exporting wrote it. Export the model anew.")
     if format not in RUNTIMES:
         known = ", ".join(RUNTIMES)
         raise InputError(

@@ -272,7 +272,7 @@ def predict_all(fruits: FruitClassifier, samples: Sequence[Sample]) -> Predicted
     options = {"source": lambda sample: sample.source, "on_bad": lambda _: None}
     answers = list(fruits.answer(bar, batch_size=BATCH, **options))
     scores = [some.logits.softmax(1).numpy() for some in answers]
-    known = [fruits.familiarity(some.features) >= fruits.reject_below for some in answers]
+    known = [fruits.knows(some.features) for some in answers]
     found = [sample for some in answers for sample in some.items]
     return Predicted(found, np.concatenate(scores or [[]]), np.concatenate(known or [[]]))
 

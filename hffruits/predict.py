@@ -271,6 +271,10 @@ class FruitClassifier:
             return np.ones(len(features), np.float32)
         return familiarity(features.numpy(), self.prototypes.numpy())
 
+    def knows(self, features: torch.Tensor) -> np.ndarray:
+        """Whether the pictures with these features (B, D) look like anything learned, (B,) bool."""
+        return self.familiarity(features) >= self.reject_below
+
     def explain(self, image: ImageSource, label: str | None = None) -> Explanation:
         """Where the model looked to find `label` in a picture, by default what it named it.
 
@@ -301,7 +305,7 @@ class FruitClassifier:
     def _name(self, answers: Answers[ImageSource], top_k: int) -> Iterator[Prediction]:
         scores = answers.logits.softmax(dim=-1)  # (B, K)
         values, indices = scores.topk(min(top_k, len(self.labels)), dim=-1)  # (B, top_k)
-        known = (self.familiarity(answers.features) >= self.reject_below).tolist()
+        known = self.knows(answers.features).tolist()
         rows = zip(answers.items, values.tolist(), indices.tolist(), known, strict=True)
         for source, row, ids, is_known in rows:
             top = tuple((self.labels[i], score) for i, score in zip(ids, row, strict=True))

@@ -7,7 +7,6 @@ Leaves out: moving the other weights, which needs the old photos, and forgetting
 
 import copy
 import logging
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +17,8 @@ from torch import nn
 from torch.nn.functional import softplus
 from transformers import AutoModelForImageClassification, PretrainedConfig, PreTrainedModel
 
+from hffruits.cache import make_once
+from hffruits.card import USAGE
 from hffruits.engines import TorchEngine
 from hffruits.errors import InputError
 from hffruits.images import ImageSource, open_rgb
@@ -75,15 +76,14 @@ def save_taught(fruits: FruitClassifier, folder: Path) -> None:
         raise InputError(f"{folder}: nothing was taught to this model. Save what teach() returns.")
     if folder.exists():
         raise InputError(f"{folder}: exists already. Name another folder.")
+
+    def fill(aside: Path) -> None:
+        save_model(fruits.model, fruits.transform.processor, aside)
+        save_prototypes(fruits.prototypes, aside)
+        _write_card(fruits, aside, name=folder.name)
+
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as aside:
-            whole = Path(aside, folder.name)
-            whole.mkdir()  # the temporary folder itself is for its owner alone
-            save_model(fruits.model, fruits.transform.processor, whole)
-            save_prototypes(fruits.prototypes, whole)
-            _write_card(fruits, whole)
-            whole.rename(folder)
+        make_once(folder, fill, remedy="Name another folder.")
     except OSError as error:
         raise InputError(f"{folder}: can't be written ({error.strerror or error}).") from error
 
@@ -214,7 +214,8 @@ def _embed(fruits: FruitClassifier, name: str, pictures: Sequence[ImageSource]) 
     return torch.stack(found)
 
 
-_CARD = """\
+_CARD = (
+    """\
 ---
 {{ card_data }}
 ---
@@ -234,31 +235,18 @@ classes was not measured: `hffruits evaluate` does that, with photos that were n
 
 It tells these apart: {{ classes | join(", ") }}.
 
-## How to use it
-
-```python
-from hffruits import FruitClassifier
-
-FruitClassifier.from_pretrained("path/of/this/folder").predict("photo.jpg")
-```
-
-or, without `hffruits` installed:
-
-```python
-from transformers import pipeline
-
-pipeline("image-classification", "path/of/this/folder")("photo.jpg")
-```
 """
+    + USAGE
+)
 
 
-def _write_card(fruits: FruitClassifier, folder: Path) -> None:
+def _write_card(fruits: FruitClassifier, folder: Path, *, name: str) -> None:
     config = fruits.model.config
     data = ModelCardData(
         library_name="transformers",
         pipeline_tag="image-classification",
         tags=["hffruits", "fruit"],
-        model_name=folder.name,
+        model_name=name,
     )
     card = ModelCard.from_template(
         data,
