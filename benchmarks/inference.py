@@ -64,7 +64,7 @@ def list_photos(args: argparse.Namespace) -> tuple[list[str], list[str]]:
     from hffruits.labelled import choose_photos
     from hffruits.models import load_config
 
-    names = load_config(args.model)[0].id2label
+    names = load_config(Path(args.model))[0].id2label
     labels = [names[index] for index in range(len(names))]
     photos = choose_photos(DataArguments(data_dir=args.data_dir), labels, args.split)
     samples = list(photos.samples())

@@ -1,113 +1,179 @@
-"""The model card: a README.md that says what a trained model is and how good it was measured."""
+"""The model card: a README.md that says what a trained model is and how good it was measured.
 
+All it says is read from the model's folder; `pages/model_card.md.jinja` says it.
+"""
+
+import json
+import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-USAGE = """\
-## How to use it
+from hffruits.models import hub_id
+from hffruits.run_dir import PICTURE
 
-```python
-from hffruits import FruitClassifier
-
-FruitClassifier.from_pretrained("path/of/this/folder").predict("photo.jpg")
-```
-
-or, without `hffruits` installed:
-
-```python
-from transformers import pipeline
-
-pipeline("image-classification", "path/of/this/folder")("photo.jpg")
-```
-"""
-_TEMPLATE = (
-    """\
----
-{{ card_data }}
----
-
-# Fruit classifier: {{ classes | length }} classes
-
-{{ backbone }} fine-tuned with `hffruits` to tell these apart: {{ classes | join(", ") }}.
-
-## How good it is
-
-| split | images | accuracy (95 % interval) | top-5 | macro-F1 | calibration error |
-|---|---|---|---|---|---|
-{% for split, m in measured.items() -%}
-| {{ split }} | {{ m.images }} | {{ "%.1f" | format(100 * m.accuracy) }} % \
-({{ "%.1f" | format(100 * m.intervals.accuracy[0]) }} to \
-{{ "%.1f" | format(100 * m.intervals.accuracy[1]) }}) \
-| {{ "%.1f" | format(100 * m.top5_accuracy) }} % | {{ "%.1f" | format(100 * m.macro_f1) }} % \
-| {{ "%.1f" | format(100 * m.ece) }} % |
-{% endfor %}
-{%- set final = measured.test or measured.validation %}
-{%- if final.most_confused %}
-Most often confused:
-{% for pair in final.most_confused[:5] %}
-- {{ pair.class }} taken for {{ pair.taken_for }}: {{ pair.images }} \
-({{ "%.0f" | format(100 * pair.share) }} % of its photos)
-{%- endfor %}
-{% endif %}
-{% for split, count in data.near_duplicates_in_train.items() if count -%}
-{{ count }} of the {{ split }} images have a near-duplicate among the training images, so these \
-figures are too good.
-{% endfor -%}
-Trained on {{ data.images.train }} images, {{ "%.4g" | format(training.epochs) }} epochs.
-{%- if training.best_epoch %} The validation images chose the best epoch.{% endif %}
-{%- if measured.test %} The test images chose nothing.{% endif %}
-
-"""
-    + USAGE
-    + """
-{% if final.refused is defined and rejects -%}
-`Prediction.known` is False for pictures unlike all that it has learned. So it refuses \
-{{ "%.1f" | format(100 * final.refused) }} % of photos of its own classes, and most things that \
-are no fruit; but many fruits that it hasn't learned pass for those that it has. `pipeline` \
-answers with one of its classes whatever the picture shows, a shoe included.
-{%- else -%}
-It answers with one of its classes whatever the picture shows, a shoe included.
-{%- endif %}
-
-{% if final.temperature != 1 -%}
-Its scores are calibrated: the validation images chose a temperature of \
-{{ "%.2f" | format(final.temperature) }}, which is in the weights already.
-{%- endif %}
-"""
+TEMPLATE = Path(__file__).with_name("pages") / "model_card.md.jinja"
+FEW = 20  # training images of a class
+WEAKEST = 5  # classes that are told
+FEWEST = 5  # photos of a class, below which its recall is not told
+RECIPE = (
+    *("image_size", "train_image_size", "freeze", "augment", "per_device_train_batch_size"),
+    *("num_train_epochs", "learning_rate", "lr_scheduler_type", "warmup_steps", "optim"),
+    *("weight_decay", "layer_decay", "max_grad_norm", "label_smoothing_factor", "batch_norm"),
+    *("ema_decay", "mixup_alpha", "cutmix_alpha", "class_weights", "lora_rank", "bf16", "seed"),
 )
+_METRICS = {  # the Hub's name, ours, and what a reader sees
+    "accuracy": ("accuracy", "Accuracy"),
+    "f1": ("macro_f1", "Macro F1"),
+    "top_5_accuracy": ("top5_accuracy", "Top-5 accuracy"),
+    "expected_calibration_error": ("ece", "Expected calibration error"),
+}
 
 
-def write_model_card(folder: Path, metrics: dict[str, Any], labels: list[str]) -> None:
-    """Write `README.md` from what was measured; `metrics` is what `metrics.json` holds."""
+def write_model_card(folder: Path, *, name: str | None = None) -> None:
+    """Write `README.md` into a model's folder; `name` is what the folder will be called."""
+    model_card(folder, name=name).save(folder / "README.md")
+
+
+def model_card(
+    folder: Path,
+    *,
+    name: str | None = None,
+    repo_id: str | None = None,
+    license: str | None = None,
+    datasets: tuple[str, ...] = (),
+) -> ModelCard:
+    """The card of a trained, taught or exported model.
+
+    `repo_id` is where it can be had, by default this folder; `license` and `datasets` are the Hub's
+    names of them. A run's own Hub data set is known.
+    """
+    config = _read(folder / "config.json")
+    metrics = _read(folder / "metrics.json")
+    arguments = _read(folder / "training_args.json")
+    export = _read(folder / "export.json")
+    taught = config.get("taught")
     measured = {split: metrics[split] for split in ("validation", "test") if split in metrics}
-    split = "test" if "test" in measured else "validation"
-    data = ModelCardData(
-        library_name="transformers",
+    measured = {} if taught or export else measured  # those are figures of another model
+    final_split = "test" if "test" in measured else "validation"
+    final = measured.get(final_split, {})
+    data = metrics.get("data", {})
+    own_data = arguments.get("data", {}).get("dataset_name")
+    datasets = tuple(dict.fromkeys([*datasets, *([own_data] if own_data else [])]))
+    backbone = metrics.get("model", {}).get("name_or_path")
+    timm_config = config.get("pretrained_cfg") or {}
+    classes = class_names(config)
+    name = (repo_id or name or folder.resolve().name).rpartition("/")[2]
+    card_data = ModelCardData(
+        license=license,
+        base_model=(timm_config.get("hf_hub_id") if timm_config else None)
+        or (hub_id(backbone) if backbone else None),
+        datasets=list(datasets) or None,
+        library_name="hffruits" if export else "transformers",
         pipeline_tag="image-classification",
-        tags=["hffruits", "fruit"],
-        model_name=folder.resolve().name,
-        eval_results=[
-            EvalResult(
-                task_type="image-classification",
-                dataset_type="imagefolder",
-                dataset_name=Path(metrics["data"]["data_dir"]).resolve().name,
-                dataset_split=split,
-                metric_type=metric,
-                metric_value=measured[split][key],
-            )
-            for metric, key in (("accuracy", "accuracy"), ("f1", "macro_f1"))
-        ],
+        tags=["hffruits", "fruit", *(["timm"] if timm_config else []), *_formats(export)],
+        model_name=name,
+        eval_results=_results(measured, data, own_data) or None,
     )
-    card = ModelCard.from_template(
-        data,
-        template_str=_TEMPLATE,
-        backbone=metrics["model"]["name_or_path"],
-        classes=labels,
-        measured=measured,
-        data=metrics["data"],
-        training=metrics["training"],
+    per_class = data.get("images_per_class")
+    kinds = Counter(re.split(r": | \(", left["reason"])[0] for left in data.get("skipped", ()))
+    return ModelCard.from_template(
+        card_data,
+        template_str=TEMPLATE.read_text(encoding="utf-8"),
+        title=name.replace("_", " "),
+        place=repo_id or "path/of/this/folder",
+        is_on_hub=repo_id is not None,
+        backbone=backbone or config.get("architecture") or config.get("model_type"),
+        size=" x ".join(map(str, timm_config["input_size"][1:])) if timm_config else None,
+        parameters=metrics.get("model", {}).get("parameters") or export.get("parameters"),
+        timm=config.get("architecture") if timm_config and not export else None,
+        classes=classes,
+        coarse=bool(config.get("coarse_labels")),
         rejects=(folder / "prototypes.safetensors").is_file(),
+        measured=measured,
+        final=final,
+        final_split=final_split,
+        weakest=_weakest(final),
+        picture=PICTURE if (folder / PICTURE).is_file() else None,
+        data=data,
+        data_name=", ".join(f"`{name}`" for name in datasets)
+        or f"`{Path(str(data.get('data_dir'))).name}`",
+        per_class=per_class,
+        few=[name for name, count in (per_class or {}).items() if count < FEW][:20],
+        left_out=dict(kinds.most_common()),
+        training=metrics.get("training", {}),
+        command=arguments.get("command"),
+        recipe=_recipe(arguments, metrics.get("versions", {})),
+        taught=taught,
+        taught_from=config.get("taught_from"),
+        export=export | {"made_from": Path(export["made_from"]).name} if export else None,
+        license=license,
+        base_license=timm_config.get("license"),
     )
-    card.save(folder / "README.md")
+
+
+def class_names(config: dict[str, Any]) -> list[str]:
+    """The labels that a `config.json` holds, in their order; timm-wrapped models have a list."""
+    if "label_names" in config:
+        return config["label_names"]
+    return [name for _, name in sorted(config["id2label"].items(), key=lambda pair: int(pair[0]))]
+
+
+def _formats(export: dict[str, Any]) -> list[str]:
+    return [export["format"], export["precision"]] if export else []
+
+
+def _results(
+    measured: dict[str, Any], data: dict[str, Any], own_data: str | None
+) -> list[EvalResult]:
+    """The figures of each split, as the Hub's `model-index` has them."""
+    name = own_data or Path(str(data.get("data_dir"))).name
+    return [
+        EvalResult(
+            task_type="image-classification",
+            task_name="Image classification",
+            dataset_type=own_data or "imagefolder",
+            dataset_name=name,
+            dataset_split=split,
+            metric_type=metric,
+            metric_name=shown,
+            metric_value=round(figures[key], 4),
+        )
+        for split, figures in measured.items()
+        for metric, (key, shown) in _METRICS.items()
+        if key in figures
+    ]
+
+
+def _weakest(final: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Classes with enough photos to tell, those found least often first; perfect ones are none."""
+    told = [
+        (name, own)
+        for name, own in final.get("classes", {}).items()
+        if own["support"] >= FEWEST and own["recall"] < 1
+    ]
+    return sorted(told, key=lambda item: item[1]["recall"])[:WEAKEST]
+
+
+def _recipe(arguments: dict[str, Any], versions: dict[str, str]) -> dict[str, Any]:
+    """The settings that make the model what it is, less those that are off."""
+    values = {
+        k: v for part in ("model", "data", "training") for k, v in arguments.get(part, {}).items()
+    }
+    off = {"layer_decay": 1.0}
+    kept = {
+        name: values[name]
+        for name in RECIPE
+        if values.get(name) not in (None, False, 0, "none", off.get(name))
+    }
+    words = ", ".join(f"{package} {version}" for package, version in versions.items())
+    return {name.replace("_", " "): value for name, value in kept.items()} | (
+        {"versions": words} if words else {}
+    )
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """What a record holds; nothing where there is none."""
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}

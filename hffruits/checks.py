@@ -187,10 +187,6 @@ def check_arguments(
             raise InputError(f"{name}={value}: must be {wanted}.")
     check_optimizer(args.optimizer)
     check_plan(model_args.freeze)
-    if args.push_to_hub:
-        raise InputError(
-            "push_to_hub: not part of training yet. Train, then run `hf upload USER/NAME RUN`."
-        )
     if args.remove_unused_columns:
         raise InputError("remove_unused_columns: would drop the pictures. Leave it off.")
     missing = set(args.report_to) - set(get_available_reporting_integrations())

@@ -334,12 +334,114 @@ def _predict_into_table(args: argparse.Namespace) -> None:
         print(labelled or "Complete before; the other processes go on")
 
 
+def run_push(argv: list[str]) -> None:
+    """Put a trained, taught or exported model on the Hub, with its card, in one commit."""
+    parser = argparse.ArgumentParser(prog="hffruits push", description=run_push.__doc__)
+    parser.add_argument("run", type=Path, help="the model's folder")
+    parser.add_argument("repo_id", help="user/name, made if it is new; or a name of yours")
+    _add_push_flags(parser)
+    parser.add_argument(
+        "--dataset",
+        action="append",
+        default=[],
+        metavar="USER/NAME",
+        help="the Hub data set that it learned from, for the card [a run knows its own]",
+    )
+    parser.add_argument("--card", type=Path, metavar="FILE", help="take this for a model card")
+    parser.add_argument(
+        "--no_report", action="store_true", help="keep report.html and its photos here"
+    )
+    args = parser.parse_args(argv)
+    pushed = importlib.import_module("hffruits.push").push_model(
+        args.run,
+        args.repo_id,
+        private=args.private,
+        license=args.license,
+        datasets=tuple(args.dataset),
+        card=args.card,
+        report=not args.no_report,
+    )
+    _tell_push(pushed)
+    print(f'Load it   FruitClassifier.from_pretrained("{pushed.repo_id}")')
+    if not (args.license or args.card):
+        print("Licence   none is given: others may look, not use it. --license apache-2.0 says so")
+
+
+def run_push_data(argv: list[str]) -> None:
+    """Put photos on the Hub as a cleaned data set: no broken files, leaks or copies."""
+    config = importlib.import_module("hffruits.config")
+    then = {"repo_id": "user/name, made if it is new; or a name of yours"}
+    parser = config.data_parser("push-data", run_push_data.__doc__, then=then)
+    _add_push_flags(parser)
+    parser.add_argument("--resplit", action="store_true", help="forget the data's own splits")
+    parser.add_argument(
+        "--keep_location",
+        action="store_true",
+        help="leave the positions in that phones write into photos",
+    )
+    data, args = config.parse_data_arguments(parser, argv)
+    pushed, written = importlib.import_module("hffruits.push_data").push_data(
+        data,
+        args.repo_id,
+        private=args.private,
+        license=args.license,
+        anew=args.resplit,
+        keep_location=args.keep_location,
+        seed=args.seed,
+    )
+    print(f"Photos    {', '.join(f'{split} {n:,}' for split, n in written['images'].items())}")
+    for reason, count in written["left_out"].items():
+        print(f"Left out  {count:,}: {reason}")
+    if written["located"]:
+        print(f"Removed   the position from {written['located']:,} photos")
+    _tell_push(pushed)
+    print(f"Train it  hffruits train {pushed.repo_id}")
+
+
+def run_space(argv: list[str]) -> None:
+    """Put the demo of a Hub model online as a Space, tried before it is pushed."""
+    parser = argparse.ArgumentParser(prog="hffruits space", description=run_space.__doc__)
+    parser.add_argument("model", help="user/name of a model on the Hub: see hffruits push")
+    parser.add_argument("repo_id", nargs="?", help="user/name of the Space, made if it is new")
+    parser.add_argument("--revision", help="which commit, branch or tag of the model")
+    parser.add_argument("--output_dir", type=Path, help="write its files here, too")
+    parser.add_argument("--title", default="What fruit is this?", help="[%(default)s]")
+    _add_push_flags(parser)
+    parser.add_argument(
+        "--check",
+        default="full",
+        metavar="full|quick|none",
+        help="start its files first: with its requirements in an environment of their own "
+        "(minutes, some GB), or with the packages that are installed here [%(default)s]",
+    )
+    args = parser.parse_args(argv)
+    made = importlib.import_module("hffruits.space").make_space(**vars(args))
+    if args.output_dir:
+        print(f"Written   {args.output_dir}")
+    if made.pushed:
+        _tell_push(made.pushed)
+    if made.private_model:
+        print(f"Private   {args.model} is: the Space needs a secret HF_TOKEN that may read it")
+
+
+def _add_push_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--private", action="store_true", help="a repository that only you see")
+    parser.add_argument("--license", help="the Hub's name of one: apache-2.0, cc-by-4.0, ...")
+
+
+def _tell_push(pushed: Any) -> None:
+    commit = f"commit {pushed.commit[:7]}"
+    print(f"Pushed    {pushed.repo_id} ({commit if pushed.changed else f'nothing new: {commit}'})")
+    print(f"Open      {pushed.url}")
+
+
 def run_demo(argv: list[str]) -> None:
     """Open a web page that labels pictures, one or many, and learns new fruits."""
     parser = argparse.ArgumentParser(prog="hffruits demo", description=run_demo.__doc__)
     model = "folder or Hub id [the newest below runs/, else the bundled ImageNet model]"
     parser.add_argument("model", nargs="?", help=model)
     parser.add_argument("--model", dest="named", help="the same")
+    parser.add_argument("--revision", help="which commit, branch or tag of a Hub model")
     parser.add_argument("--share", action="store_true", help="make a public link, for 3 days")
     parser.add_argument(
         "--auth",
@@ -362,6 +464,7 @@ def run_demo(argv: list[str]) -> None:
     args = parser.parse_args(argv)
     importlib.import_module("hffruits.demo").launch_demo(
         args.named or args.model,
+        revision=args.revision,
         share=args.share,
         auth=args.auth,
         feedback_dir=args.feedback,
@@ -381,6 +484,9 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "compare": run_compare,
     "export": run_export,
     "predict": run_predict,
+    "push": run_push,
+    "push-data": run_push_data,
+    "space": run_space,
     "demo": run_demo,
 }
 
@@ -393,7 +499,7 @@ def main(argv: list[str] | None = None) -> int:
         description="Fruit photos in, a model you can trust out.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="commands:\n"
-        + "\n".join(f"  {name:10}{run.__doc__}" for name, run in COMMANDS.items())
+        + "\n".join(f"  {name:11}{run.__doc__}" for name, run in COMMANDS.items())
         + "\n\n`hffruits COMMAND --help` tells more.",
     )
     parser.add_argument("--version", action="version", version=f"hffruits {__version__}")

@@ -388,24 +388,32 @@ def parse_train_arguments(
     return data, model, training
 
 
-def data_parser(command: str, description: str, **words: str) -> "_Parser":
+def data_parser(
+    command: str, description: str, *, then: dict[str, str] | None = None, **words: str
+) -> "_Parser":
     """The parser of a command about data; `parse_data_arguments` uses it.
 
-    `words` are what comes before the data, with their help.
+    `words` are what comes before the data, with their help, and `then` what comes after them; the
+    data must be named where something does.
     """
     first = "".join(f"{word.upper()} " for word in words)
+    last = "".join(f" {word.upper()}" for word in then or ())
+    named = f"DATA_DIR{last}" if then else "[DATA_DIR]"
     parser = _Parser(
         (DataArguments,),
         prog=f"hffruits {command}",
-        usage=f"hffruits {command} {first}[DATA_DIR] [--flag value ...]",
+        usage=f"hffruits {command} {first}{named} [--flag value ...]",
         description=description,
         allow_abbrev=False,
         formatter_class=_HelpFormatter,
     )
     for word, help in words.items():
         parser.add_argument(word, help=help)
-    parser.add_argument("data", nargs="?", help="the same as --data_dir, or as --dataset_name")
-    parser.add_argument("--seed", type=int, default=42, help="of everything drawn [%(default)s]")
+    optional = {} if then else {"nargs": "?"}
+    parser.add_argument("data", **optional, help="the same as --data_dir, or as --dataset_name")
+    for word, help in (then or {}).items():
+        parser.add_argument(word, help=help)
+    parser.add_argument("--seed", type=int, default=42, help="of everything drawn")
     return parser
 
 

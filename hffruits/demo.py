@@ -34,7 +34,7 @@ from hffruits.demo_server import (
 from hffruits.demo_teach import teach_tab
 from hffruits.drawing import FRUITS, draw_fruit
 from hffruits.feedback import FeedbackBox
-from hffruits.models import pretrained_produce_folder
+from hffruits.models import find_model, pretrained_produce_folder
 from hffruits.predict import FruitClassifier
 
 logger = logging.getLogger(__name__)
@@ -54,25 +54,30 @@ def newest_model(runs: Path = Path("runs")) -> Path | None:
     return max(complete, key=written.__getitem__, default=None)
 
 
-def open_model(name: str | None = None) -> tuple[FruitClassifier, str]:
-    """The model to serve, and a sentence in Markdown that tells visitors which one it is.
+def open_model(
+    name: str | None = None, *, revision: str | None = None
+) -> tuple[FruitClassifier, str, Path | None]:
+    """The model to serve, a sentence in Markdown that tells visitors which it is, and its folder.
 
     `name` is a folder or a Hub id; without it the newest trained model is taken, else the bundled
-    ImageNet backbone. Raises `InputError` for a model that can't be loaded.
+    ImageNet backbone, which has no folder to show. Raises `InputError` for a model that can't be
+    loaded.
     """
     chosen = name or newest_model()
-    classifier = FruitClassifier.from_pretrained(chosen or pretrained_produce_folder())
+    folder = find_model(str(chosen), revision=revision) if chosen else None
+    classifier = FruitClassifier.from_pretrained(folder or pretrained_produce_folder())
     kinds = len(classifier.labels)
     if name:
-        return classifier, f"Answers come from `{name}`. It knows {kinds} kinds."
+        return classifier, f"Answers come from `{name}`. It knows {kinds} kinds.", folder
     if chosen:
         about = f"Answers come from `{chosen}`, the model trained last. It knows {kinds} kinds."
-        return classifier, about
-    return classifier, (
+        return classifier, about, folder
+    about = (
         "Nothing is trained yet: answers come from the bundled ImageNet model, and it knows only "
         f"the {kinds} kinds listed under Model. Train your own with `make train`, or with "
         "`hffruits train YOUR_FOLDER`."
     )
+    return classifier, about, None
 
 
 def draw_examples(labels: Sequence[str], count: int = 8) -> list[Image.Image]:
@@ -123,6 +128,7 @@ def build_demo(
 def launch_demo(
     model: str | None = None,
     *,
+    revision: str | None = None,
     share: bool = False,
     auth: str | None = None,
     feedback_dir: Path | None = None,
@@ -142,8 +148,7 @@ def launch_demo(
     if is_private(shared):
         feedback_dir = feedback_dir or Path("feedback")
         teach_dir = teach_dir or Path("runs")
-    chosen = model or newest_model()
-    classifier, about = open_model(model)
+    classifier, about, folder = open_model(model, revision=revision)
     temporary_folder()
     bound_statistics()
     stopping = threading.Event()
@@ -151,13 +156,13 @@ def launch_demo(
         classifier,
         about=about,
         examples=draw_examples(classifier.labels),
-        artifact=Path(chosen) if chosen and Path(chosen).is_dir() else None,
+        artifact=folder,
         feedback_dir=feedback_dir,
         teach_dir=teach_dir,
         stopping=stopping,
     )
-    served = Path(chosen).name if chosen else "bundled"
-    logger.info("Model     %s, %d classes", chosen or "bundled", len(classifier.labels))
+    served = Path(model or folder or "bundled").name
+    logger.info("Model     %s, %d classes", model or folder or "bundled", len(classifier.labels))
     facts = {"model": served, "classes": len(classifier.labels), "version": __version__}
     demo.launch(
         share=shared,  # never None, with which gradio may decide to share

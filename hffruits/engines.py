@@ -16,9 +16,8 @@ from transformers.image_processing_utils import BaseImageProcessor
 from hffruits.errors import InputError
 from hffruits.folding import fold_batch_norm
 from hffruits.models import (
-    find_file,
     load_config,
-    load_model,
+    load_folder,
     logits_and_features,
     use_fast_layout,
 )
@@ -90,28 +89,29 @@ RUNTIMES = {
 
 
 def open_engine(
-    name_or_path: str | Path,
+    folder: Path,
     *,
-    revision: str | None = None,
+    name: str | None = None,
     device: str | torch.device | None = None,
     precision: str = "fp32",
 ) -> tuple[Engine, BaseImageProcessor]:
-    """A trained model, or one that was exported, and its image processor.
+    """The model in a folder, trained or exported, and its image processor.
 
-    An export runs where and as precisely as it was made for. Raises `InputError` for a model that
-    can't be had, and for an export whose runtime is not installed.
+    An export runs where and as precisely as it was made for. `name` is what to call the model in
+    errors. Raises `InputError` for one that can't be loaded, and for an export whose runtime is not
+    installed.
     """
-    file = find_file(name_or_path, RECORD, revision=revision)
-    if file is None:
-        model, processor = load_model(name_or_path, revision=revision)
+    name = name or str(folder)
+    if not (folder / RECORD).is_file():
+        model, processor = load_folder(folder, name=name)
         return TorchEngine(model, device=device, precision=precision), processor
     if precision != "fp32":
-        raise InputError(f"precision={precision}: {name_or_path} is an export. Export it so.")
-    record = read_export(file)
-    config, processor = load_config(name_or_path, revision=revision)
-    files = [find_file(name_or_path, part, revision=revision) for part in record["files"]]
-    if missing := [part for part, at in zip(record["files"], files, strict=True) if at is None]:
-        raise InputError(f"{name_or_path}: {missing[0]} is missing. Export the model anew.")
+        raise InputError(f"precision={precision}: {name} is an export. Export it so.")
+    record = read_export(folder / RECORD)
+    config, processor = load_config(folder, name=name)
+    files = [folder / part for part in record["files"]]
+    if missing := [file.name for file in files if not file.is_file()]:
+        raise InputError(f"{name}: {missing[0]} is missing. Export the model anew.")
     runtime, package = RUNTIMES[record["format"]]
     try:
         engine = importlib.import_module(runtime).open_export(
@@ -119,7 +119,7 @@ def open_engine(
         )
     except ImportError as error:
         raise InputError(
-            f"{name_or_path}: needs {package}. Run pip install 'hffruits[{record['format']}]'."
+            f"{name}: needs {package}. Run pip install 'hffruits[{record['format']}]'."
         ) from error
     return engine, processor
 

@@ -40,8 +40,9 @@ from hffruits.outcomes import (
     split_unknown,
 )
 from hffruits.predict import FruitClassifier
-from hffruits.report import write_report
+from hffruits.report import write_picture, write_report
 from hffruits.robustness import PICTURES, measure_robustness
+from hffruits.run_dir import PICTURE
 from hffruits.stream_data import FruitStreams, StreamSplit
 from hffruits.unknowns import PER_CLASS, save_prototypes
 from hffruits.unknowns import PICTURES as PICTURES_A_CLASS
@@ -300,6 +301,7 @@ def evaluate_artifact(
             log=log,
             best_epoch=best_epoch,
         )
+        write_picture(folder / PICTURE, outcomes, fruits.labels, split=split)
     return results
 
 

@@ -13,16 +13,6 @@ from pathlib import Path
 
 import timm
 import torch
-from huggingface_hub import HfApi, try_to_load_from_cache
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    HTTPError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
 from safetensors import SafetensorError
 from timm.data import ImageNetInfo
 from torch import nn
@@ -36,11 +26,11 @@ from transformers import (
     TimmWrapperForImageClassification,
 )
 from transformers.image_processing_utils import BaseImageProcessor
-from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
 from hffruits.cache import cache_root, make_once
 from hffruits.errors import InputError
+from hffruits.hub import fetch_model, one_line
 
 
 @dataclass(frozen=True)
@@ -98,7 +88,10 @@ def build_model(
     if not pretrained and timm.is_model(_timm_name(name_or_path)):
         model = _create_timm(_timm_name(name_or_path), **head)
         return model, _load_processor_of(model)
-    source = find_model(name_or_path, revision=revision, cache_dir=cache_dir)
+    folder = find_model(name_or_path, revision=revision, cache_dir=cache_dir)
+    if pretrained:
+        _refuse_pickles(folder, name_or_path)
+    source = _source(folder)
     with _told_in_one_line(name_or_path, "can't be fine-tuned"):
         processor = _load_processor(source)
         if not pretrained:
@@ -139,50 +132,54 @@ def load_model(
 
     Raises `InputError` for a model that can't be had, or that was never trained to classify.
     """
-    source = find_model(str(name_or_path), revision=revision, cache_dir=cache_dir)
-    with _told_in_one_line(name_or_path, "not a model that can be loaded"):
+    folder = find_model(str(name_or_path), revision=revision, cache_dir=cache_dir)
+    return load_folder(folder, name=str(name_or_path))
+
+
+def load_folder(folder: Path, *, name: str | None = None) -> ModelAndProcessor:
+    """The same of a folder that `find_model` has found; `name` is what to call it in errors."""
+    name = name or str(folder)
+    _refuse_pickles(folder, name)
+    with _told_in_one_line(name, "not a model that can be loaded"):
         model, info = AutoModelForImageClassification.from_pretrained(
-            **source, use_safetensors=True, output_loading_info=True
+            **_source(folder), use_safetensors=True, output_loading_info=True
         )
-        processor = _load_processor(source)
+        processor = _load_processor(_source(folder))
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
         raise InputError(
-            f"{name_or_path}: its weights lack {', '.join(missing[:3])}, so it can't classify yet. "
+            f"{name}: its weights lack {', '.join(missing[:3])}, so it can't classify yet. "
             "Fine-tune it first."
         )
     return model.eval(), processor
 
 
 def load_config(
-    name_or_path: str | Path, *, revision: str | None = None
+    folder: Path, *, name: str | None = None
 ) -> tuple[PretrainedConfig, BaseImageProcessor]:
     """What a model's folder says beside its weights: labels, and the image processor.
 
-    Raises `InputError` for a model that can't be had.
+    Raises `InputError` for a folder that says neither.
     """
-    source = find_model(str(name_or_path), revision=revision)
-    with _told_in_one_line(name_or_path, "not a model that can be loaded"):
-        return AutoConfig.from_pretrained(**source), _load_processor(source)
+    with _told_in_one_line(name or folder, "not a model that can be loaded"):
+        return AutoConfig.from_pretrained(**_source(folder)), _load_processor(_source(folder))
 
 
 def find_model(
     name_or_path: str, *, revision: str | None = None, cache_dir: Path | None = None
-) -> dict[str, str | bool | None]:
-    """The keywords with which `from_pretrained` loads a model; one quick look at the Hub if needed.
+) -> Path:
+    """The folder of a model: a bundled one, the user's own, or the Hub's in the local cache.
 
-    They never let it run code that comes with the model.
-
-    transformers alone would retry a Hub that can't be reached for most of a minute.
+    A Hub model is fetched whole and of one commit, without pickles and code. Raises `InputError`
+    for a model that can't be had.
     """
     if name_or_path in BUNDLED:
-        folder = bundled_folder(name_or_path, cache_dir=cache_dir)
-        return _source(folder)
+        return bundled_folder(name_or_path, cache_dir=cache_dir)
     path = Path(name_or_path).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise InputError(f"{path}: no config.json. Name a folder that training has written.")
-        return _source(path)
+        return path
     if name_or_path.startswith((".", "/", "~")) or name_or_path.count("/") > 1:
         raise InputError(f"{name_or_path}: no such folder. Check the path of the trained model.")
     if "/" not in name_or_path:
@@ -193,7 +190,19 @@ def find_model(
                 f"Known names include {', '.join(near)}."
             )
         name_or_path = _hub_id_of_timm(name_or_path)
-    return _find_on_hub(name_or_path, revision)
+    folder = fetch_model(name_or_path, revision=revision)
+    if not (folder / "config.json").is_file():
+        raise InputError(f"{name_or_path}: has no config.json on the Hub. Choose another model.")
+    return folder
+
+
+def hub_id(name_or_path: str) -> str | None:
+    """What the Hub calls a backbone; None for the user's own folder."""
+    if Path(name_or_path).expanduser().is_dir():
+        return None
+    if name_or_path in BUNDLED:
+        return f"timm/{BUNDLED[name_or_path].architecture}.in1k"
+    return name_or_path if "/" in name_or_path else _hub_id_of_timm(name_or_path)
 
 
 def bundled_folder(name: str, *, cache_dir: Path | None = None) -> Path:
@@ -392,16 +401,6 @@ def _load_processor_of(model: PreTrainedModel) -> BaseImageProcessor:
         return _load_processor(_source(folder))
 
 
-def find_file(name_or_path: str | Path, name: str, *, revision: str | None = None) -> Path | None:
-    """A file beside a model's weights, from the Hub if it lies there; None where it has none."""
-    source = find_model(str(name_or_path), revision=revision)
-    place = source.pop("pretrained_model_name_or_path")
-    source.pop("trust_remote_code")
-    with _told_in_one_line(name_or_path, f"{name} can't be fetched"):
-        found = cached_file(place, name, _raise_exceptions_for_missing_entries=False, **source)
-    return found and Path(found)
-
-
 @contextmanager
 def _quiet() -> Iterator[None]:
     """No warning of a new head, which is what we want, and no bar for a second's loading."""
@@ -426,7 +425,20 @@ def _told_in_one_line(name: str | Path, problem: str) -> Iterator[None]:
         with _quiet():
             yield
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
-        raise InputError(f"{name}: {problem}: {_first_line(error)}") from error
+        if "trust_remote_code" in str(error):
+            raise InputError(
+                f"{name}: {problem}: it needs code of its own, which is never run. Choose another."
+            ) from error
+        raise InputError(f"{name}: {problem}: {one_line(error)}") from error
+
+
+def _refuse_pickles(folder: Path, name: str) -> None:
+    """Only safetensors are loaded; transformers' own words for this take a screen."""
+    if not any(folder.glob("model*.safetensors")):
+        raise InputError(
+            f"{name}: has no model.safetensors. Other weights (pytorch_model.bin) are pickles, "
+            "which can run any code, and are never loaded. Choose another model."
+        )
 
 
 def _load_processor(source: dict) -> BaseImageProcessor:
@@ -457,34 +469,3 @@ def _reset_head(model: PreTrainedModel) -> None:
         inside = any(name == head or name.startswith(f"{head}.") for head in heads)
         if inside and isinstance(module, nn.Linear | nn.Conv2d):
             module.reset_parameters()
-
-
-def _find_on_hub(repo_id: str, revision: str | None) -> dict[str, str | bool | None]:
-    source = _source(repo_id) | {"revision": revision}
-    try:
-        HfApi().model_info(repo_id, revision=revision, timeout=10)
-        return source
-    except GatedRepoError as error:
-        remedy = "Accept its terms on its page, then run `hf auth login`."
-        raise InputError(f"{repo_id}: gated on the Hub. {remedy}") from error
-    except RevisionNotFoundError as error:
-        raise InputError(
-            f"{repo_id}: has no revision {revision}. See its page for them."
-        ) from error
-    except (RepositoryNotFoundError, HFValidationError) as error:
-        remedy = "Check the spelling; for a private one run `hf auth login`."
-        raise InputError(f"{repo_id}: no such folder, and no such Hub model. {remedy}") from error
-    except (HTTPError, OfflineModeIsEnabled) as error:  # the Hub is down, or we are not connected
-        cached = try_to_load_from_cache(repo_id, "config.json", revision=revision)
-        if isinstance(cached, str):
-            return source | {"local_files_only": True}
-        answered = isinstance(error, HfHubHTTPError)
-        problem = f"answered {_first_line(error)}" if answered else "can't be reached"
-        raise InputError(
-            f"{repo_id}: no such folder, and the Hub {problem}, nor is the model in the cache. "
-            f"Check the path, or try later. Bundled backbones: {', '.join(BUNDLED)}."
-        ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0][:300]

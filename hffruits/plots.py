@@ -73,6 +73,34 @@ def draw_bars(values: dict[str, float], *, title: str, file: Path) -> None:
     _save(figure, file)
 
 
+def draw_evaluation(
+    shares: np.ndarray,
+    names: list[str],
+    trust: dict[str, tuple[np.ndarray, np.ndarray]],
+    *,
+    title: str,
+    file: Path,
+) -> None:
+    """A confusion matrix (K, K) of shares in [0, 1], and accuracy against confidence by name."""
+    height = min(13.0, max(4.5, 1.5 + 0.19 * len(names)))
+    figure = Figure(figsize=(height + 5.5, height), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(height, 4.5))
+    left.imshow(np.sqrt(shares), cmap="Greens", vmin=0, vmax=1)  # the root shows the rare ones
+    left.set(xlabel="named", ylabel="is", title=title)
+    if len(names) <= 80:
+        left.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
+        left.set_yticks(range(len(names)), names, fontsize=7)
+    right.plot([0, 1], [0, 1], color="0.7", linestyle="--", label="scores that mean what they say")
+    for name, (confidence, accuracy) in trust.items():
+        right.plot(confidence, accuracy, marker="o", markersize=4, label=name)
+    right.set(xlim=(0, 1), ylim=(0, 1), xlabel="score of the answer", ylabel="share that is right")
+    right.set_title("How far scores can be trusted")
+    right.set_box_aspect(1)
+    right.legend(frameon=False, fontsize=8, loc="upper left")
+    right.spines[["top", "right"]].set_visible(False)
+    _save(figure, file)
+
+
 def _save(figure: Figure, file: Path) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -25,7 +25,7 @@ from hffruits.engines import Engine, TorchEngine, open_engine
 from hffruits.errors import InputError
 from hffruits.explain import heatmaps, overlay, seen_by
 from hffruits.images import MAX_PIXELS, ImageSource, list_images, open_rgb
-from hffruits.models import find_file
+from hffruits.models import find_model
 from hffruits.transforms import EvalTransform, input_size
 from hffruits.unknowns import FILE, familiarity, load_prototypes
 from hffruits.views import choose_views
@@ -131,12 +131,14 @@ class FruitClassifier:
 
         Raises `InputError` if it can't.
         """
-        options = {"revision": revision, "device": device, "precision": precision}
-        engine, processor = open_engine(name_or_path, **options)
+        folder = find_model(str(name_or_path), revision=revision)
+        engine, processor = open_engine(
+            folder, name=str(name_or_path), device=device, precision=precision
+        )
         prototypes = None
         if getattr(engine.config, "reject_below", None) is not None:
-            if file := find_file(name_or_path, FILE, revision=revision):
-                prototypes = load_prototypes(file)
+            if (folder / FILE).is_file():
+                prototypes = load_prototypes(folder / FILE)
             else:
                 logger.warning("%s: has no %s, so nothing is refused", name_or_path, FILE)
         return cls(engine, processor, tta=tta, prototypes=prototypes)

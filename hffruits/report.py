@@ -17,6 +17,7 @@ from hffruits.calibration import Reliability, coverage_curve
 from hffruits.errors import InputError
 from hffruits.outcomes import Outcomes
 from hffruits.page import render_page, thumbnail_uri
+from hffruits.plots import draw_evaluation
 from hffruits.predict import Explanation, FruitClassifier
 from hffruits.tally import cluster_order
 from hffruits.unknowns import roc_points
@@ -108,6 +109,25 @@ def write_report(
     render_page("evaluate.html.jinja", content, file)
 
 
+def write_picture(file: Path, known: Outcomes, names: Sequence[str], *, split: str) -> None:
+    """The confusion matrix and the reliability diagram of one split, for a model card."""
+    matrix, used = _clustered(known, names)
+    diagrams = {
+        "as it answers": known.reliability(),
+        "before calibration": known.reliability(calibrated=False),
+    }
+    draw_evaluation(
+        matrix / np.maximum(matrix.sum(1, keepdims=True), 1),
+        used,
+        {
+            name: (diagram.confidence[diagram.counts > 0], diagram.accuracy[diagram.counts > 0])
+            for name, diagram in diagrams.items()
+        },
+        title=f"{len(known):,} {split} images",
+        file=file,
+    )
+
+
 def figures_shown(measured: dict[str, Any]) -> list[dict[str, Any]]:
     """The figures with their intervals."""
     return [
@@ -132,18 +152,23 @@ def classes_shown(measured: dict[str, Any], coarse: dict[str, str] | None) -> li
 
 def confusion_shown(outcomes: Outcomes, names: Sequence[str]) -> dict[str, Any]:
     """The confusion matrix as a picture, classes that are confused side by side."""
+    matrix, order = _clustered(outcomes, names)
+    rows, columns = np.nonzero(matrix)
+    cells = [[int(r), int(c), int(matrix[r, c])] for r, c in zip(rows, columns, strict=True)]
+    return {
+        "order": order,
+        "picture": _png_uri(_colours(matrix)),
+        "cells": cells,
+    }
+
+
+def _clustered(outcomes: Outcomes, names: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    """Counts by class and answer, of the classes that occur, and these in their order."""
     matrix = outcomes.tally(len(names), None).confusion
     used = np.flatnonzero(matrix.sum(0) + matrix.sum(1))
     matrix = matrix[np.ix_(used, used)]
     order = cluster_order(matrix)
-    matrix = matrix[np.ix_(order, order)]
-    rows, columns = np.nonzero(matrix)
-    cells = [[int(r), int(c), int(matrix[r, c])] for r, c in zip(rows, columns, strict=True)]
-    return {
-        "order": [names[used[place]] for place in order],
-        "picture": _png_uri(_colours(matrix)),
-        "cells": cells,
-    }
+    return matrix[np.ix_(order, order)], [names[used[place]] for place in order]
 
 
 def _colours(matrix: np.ndarray) -> np.ndarray:

@@ -6,21 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hffruits.checking import Part, check_pictures, join_parts
+from hffruits.checking import Part, join_parts
+from hffruits.cleaning import load_usable, split_parts
 from hffruits.config import DataArguments
 from hffruits.errors import InputError
 from hffruits.folders import SPLIT_NAMES
-from hffruits.inputs import open_source
-from hffruits.repair import (
-    check_empty,
-    choose_repairs,
-    count_by_reason,
-    paths_of,
-    without,
-    write_copy,
-    write_exclusions,
-)
-from hffruits.splits import choose_splits, count_leaks, group_rows, write_lists
+from hffruits.repair import check_empty, count_by_reason, write_copy, write_exclusions
+from hffruits.splits import count_leaks, group_rows, write_lists
 from hffruits.splitting import fold_by_groups
 
 logger = logging.getLogger(__name__)
@@ -48,30 +40,20 @@ def resplit(
     if repair == "copy" and folds:
         raise InputError("repair=copy, folds: a copy has one split. Copy first, then fold that.")
     _check_output_dir(data_args, output_dir, repair)
-    source = replace(data_args.source, streaming=False)
-    raw = open_source(source)
-    checked = check_pictures(
-        raw, name=source.name, exclude=data_args.exclude, max_pixels=data_args.max_image_pixels
-    )
-    parts: Mapping[str, Part] = checked.parts
-    if anew:
-        parts = {"train": join_parts(list(parts.values()))}
-    left_out = {bad.path.as_posix(): f"can't be used: {bad.reason}" for bad in checked.skipped}
+    usable = load_usable(data_args, anew=anew)
     if repair != "none":
-        repairs = choose_repairs(parts)
-        left_out |= paths_of(parts, repairs)
-        parts = without(parts, repairs)
+        usable = usable.repaired()
+    left_out = usable.left_out
     if folds:
         names = [f"fold-{number}" for number in range(1, folds + 1)]
-        made = dict(zip(names, fold_splits(parts, data_args, folds, seed), strict=True))
+        made = dict(zip(names, fold_splits(usable.parts, data_args, folds, seed), strict=True))
     else:
-        made = {"": _split(parts, data_args, seed)}
+        divided = replace(usable, parts=split_parts(usable.parts, data_args, seed))
         if repair == "none":
-            count_leaks(made[""])
+            count_leaks(divided.parts)
         else:  # a split by `group_by` may have parted near-duplicates
-            repairs = choose_repairs(made[""])
-            left_out |= paths_of(made[""], repairs)
-            made[""] = without(made[""], repairs)
+            divided = divided.repaired()
+        made, left_out = {"": divided.parts}, divided.left_out
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
         if repair != "none":
@@ -84,7 +66,7 @@ def resplit(
     except OSError as error:
         raise InputError(f"{output_dir}: can't be written ({error.strerror}).") from error
     if repair == "copy":
-        write_copy(made[""], raw.coarse, output_dir / "photos")
+        write_copy(made[""], usable.coarse, output_dir / "photos")
     counts = [{split: len(rows) for split, rows in _rows(some).items()} for some in made.values()]
     return {
         "images": counts,
@@ -117,22 +99,8 @@ def fold_splits(
         if "test" in parts:
             made.append({"train": rest, "validation": fold["test"], "test": parts["test"]})
         else:
-            made.append(_split(fold, data_args, seed))
+            made.append(split_parts(fold, data_args, seed))
     return made
-
-
-def _split(parts: Mapping[str, Part], data_args: DataArguments, seed: int) -> dict[str, Part]:
-    fractions = {
-        "validation": data_args.validation_fraction,
-        "test": data_args.test_fraction,
-    }
-    return choose_splits(
-        dict(parts),
-        fractions,
-        split_by=data_args.split_by,
-        group_by=data_args.group_by,
-        seed=seed,
-    )
 
 
 def _rows(parts: Mapping[str, Part]) -> dict[str, Any]:

@@ -9,9 +9,10 @@ from typing import Any
 
 from hffruits.errors import InputError
 
+PICTURE = "evaluation.png"  # for the model card
 ARTIFACT_FILES = {
     "config.json", "model.safetensors", "preprocessor_config.json", "README.md", "metrics.json",
-    "training_args.json", "log_history.json", "prototypes.safetensors", "report.html",
+    "training_args.json", "log_history.json", "prototypes.safetensors", "report.html", PICTURE,
 }  # fmt: skip
 
 

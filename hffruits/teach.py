@@ -12,13 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from huggingface_hub import ModelCard, ModelCardData
 from torch import nn
 from torch.nn.functional import softplus
 from transformers import AutoModelForImageClassification, PretrainedConfig, PreTrainedModel
 
 from hffruits.cache import make_once
-from hffruits.card import USAGE
+from hffruits.card import write_model_card
 from hffruits.engines import TorchEngine
 from hffruits.errors import InputError
 from hffruits.images import ImageSource, open_rgb
@@ -80,7 +79,7 @@ def save_taught(fruits: FruitClassifier, folder: Path) -> None:
     def fill(aside: Path) -> None:
         save_model(fruits.model, fruits.transform.processor, aside)
         save_prototypes(fruits.prototypes, aside)
-        _write_card(fruits, aside, name=folder.name)
+        write_model_card(aside, name=folder.name)
 
     try:
         make_once(folder, fill, remedy="Name another folder.")
@@ -212,47 +211,3 @@ def _embed(fruits: FruitClassifier, name: str, pictures: Sequence[ImageSource]) 
             f"{FEWEST}. Add some."
         )
     return torch.stack(found)
-
-
-_CARD = (
-    """\
----
-{{ card_data }}
----
-
-# Fruit classifier: {{ classes | length }} classes, {{ taught | length }} of them taught afterwards
-
-A few photos each taught these to `{{ origin }}` (`hffruits.teach`), which knew \
-{{ classes | length - taught | length }} classes:
-
-| taught | photos |
-|---|---|
-{% for name, photos in taught.items() -%}
-| {{ name }} | {{ photos }} |
-{% endfor %}
-All weights but the new rows of the head are those of `{{ origin }}`. How good it is with the new \
-classes was not measured: `hffruits evaluate` does that, with photos that were not taught.
-
-It tells these apart: {{ classes | join(", ") }}.
-
-"""
-    + USAGE
-)
-
-
-def _write_card(fruits: FruitClassifier, folder: Path, *, name: str) -> None:
-    config = fruits.model.config
-    data = ModelCardData(
-        library_name="transformers",
-        pipeline_tag="image-classification",
-        tags=["hffruits", "fruit"],
-        model_name=name,
-    )
-    card = ModelCard.from_template(
-        data,
-        template_str=_CARD,
-        classes=fruits.labels,
-        taught=config.taught,
-        origin=config.taught_from,
-    )
-    card.save(folder / "README.md")

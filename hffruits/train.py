@@ -6,14 +6,20 @@ Every process of a distributed run calls `train`; only the main one writes.
 import copy
 import dataclasses
 import logging
+import re
+import shlex
+import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
+from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
+from datasets import Dataset
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -28,6 +34,8 @@ from hffruits.data import FruitDatasets
 from hffruits.distributed import on_main_process
 from hffruits.errors import InputError
 from hffruits.evaluation import calibrate_artifact, evaluate_artifact, write_json
+from hffruits.hub import without_token
+from hffruits.hub_commit import check_push
 from hffruits.lora import merge_lora
 from hffruits.models import save_model
 from hffruits.optim import format_groups
@@ -39,6 +47,7 @@ from hffruits.preparation import (
     prepare_model,
     resolve_arguments,
 )
+from hffruits.push import push_model
 from hffruits.run_dir import RunDir, choose_run_dir, clear_run
 from hffruits.splits import write_lists
 from hffruits.stream_data import StreamSplit
@@ -48,6 +57,7 @@ from hffruits.trainer import FruitTrainer
 from hffruits.transforms import EvalTransform, input_size
 
 logger = logging.getLogger(__name__)
+PACKAGES = ("hffruits", "torch", "transformers", "timm", "datasets", "accelerate")  # to tell
 RECALIBRATION_IMAGES = 8192  # more give the same statistics
 
 
@@ -69,6 +79,8 @@ def train(
         raise InputError(f"{run.folder}: this run has finished. There is nothing to go on with.")
     args = copy.copy(training_args)  # the caller's stay as they are
     args.output_dir = str(run.folder)
+    args.push_to_hub = False  # not every checkpoint: the model, when it has been measured
+    repo_id = on_main_process(lambda: choose_repository(training_args, run.folder))
     set_seed(args.seed)
 
     datasets = on_main_process(lambda: load_datasets(data_args, run, args.seed))
@@ -122,9 +134,12 @@ def train(
             "bf16": args.bf16,
             "processes": PartialState().num_processes,
         },
+        "versions": {package: version(package) for package in PACKAGES},
     }
     if PartialState().is_main_process:
-        write_records(run.folder, metrics, trainer, labels)
+        write_records(run.folder, metrics, trainer)
+    if repo_id:
+        on_main_process(lambda: push(run.folder, repo_id, training_args))
     PartialState().wait_for_everyone()
     return metrics
 
@@ -140,6 +155,13 @@ def choose_run(data_args: DataArguments, args: FruitTrainingArguments) -> RunDir
         resume=args.resume_from_checkpoint,
         overwrite=args.overwrite_output_dir,
     )
+
+
+def choose_repository(args: FruitTrainingArguments, folder: Path) -> str | None:
+    """Where the model will be pushed to, if it will; told now if the token won't do."""
+    if not args.push_to_hub:
+        return None
+    return check_push(args.hub_model_id or folder.absolute().name, token=args.hub_token)
 
 
 def start_folder(
@@ -160,6 +182,7 @@ def start_folder(
         "model": dataclasses.asdict(model_args),
         # tokens are masked there
         "training": args.to_dict() | {"world_size": args.world_size},
+        "command": describe_command(sys.argv),
     }
     write_json(run.folder / "training_args.json", arguments)
 
@@ -192,13 +215,23 @@ def clean_batches(
         yield batch["pixel_values"].to(args.device)
 
 
-def write_records(
-    folder: Path, metrics: dict[str, Any], trainer: FruitTrainer, labels: list[str]
-) -> None:
+def write_records(folder: Path, metrics: dict[str, Any], trainer: FruitTrainer) -> None:
     """What was measured, and how training went."""
     write_json(folder / "metrics.json", metrics)
     write_json(folder / "log_history.json", trainer.state.log_history)
-    write_model_card(folder, metrics, labels)
+    write_model_card(folder)
+
+
+def push(folder: Path, repo_id: str, args: FruitTrainingArguments) -> None:
+    """Push the finished run. Raises `InputError` that says how to push it later."""
+    try:
+        pushed = push_model(
+            folder, repo_id, private=bool(args.hub_private_repo), token=args.hub_token
+        )
+    except InputError as error:
+        later = shlex.join(["hffruits", "push", str(folder), repo_id])
+        raise InputError(f"{error} The model is saved; push it with `{later}`.") from error
+    logger.info("pushed to %s", pushed.url)
 
 
 def best_epoch(trainer: FruitTrainer) -> float | None:
@@ -220,16 +253,37 @@ class TellGroups(TrainerCallback):
         logger.info("%s", format_groups(optimizer))
 
 
+def describe_command(words: list[str]) -> str | None:
+    """How this process was started, if it was by us; without a token."""
+    program, *words = words
+    starts = {"hffruits": [], "__main__.py": [], "train.py": ["train"]}
+    if Path(program).name not in starts:
+        return None
+    start = ["hffruits", *starts[Path(program).name]]
+    told = without_token(shlex.join([*start, *words]))
+    return re.sub(r"(--hub[_-]token[= ])\S+", r"\1hf_***", told)
+
+
 def describe_data(datasets: FruitData, data_args: DataArguments) -> dict[str, Any]:
     """The `data` part of `metrics.json`."""
+    label = datasets["train"].features["label"]
     return {
         "data_dir": data_args.data_dir or data_args.dataset_name or "the drawn sample set",
-        "classes": datasets["train"].features["label"].num_classes,
+        "classes": label.num_classes,
         "images": {split: len(rows) for split, rows in datasets.items()},
+        "images_per_class": count_per_class(datasets["train"], label.names),
         "near_duplicates_in_train": datasets.leaks,
         "coarse_classes": len(set(datasets.coarse.values())) or None,
         "skipped": [{"path": str(s.path), "reason": s.reason} for s in datasets.skipped],
     }
+
+
+def count_per_class(rows: Dataset | StreamSplit, names: list[str]) -> dict[str, int] | None:
+    """Training images of each class; None for a stream, which nobody has counted."""
+    if isinstance(rows, StreamSplit):
+        return None
+    counts = Counter(rows["label"])
+    return {name: counts[index] for index, name in enumerate(names)}
 
 
 def count_frozen(prepared: PreparedModel) -> int:

@@ -89,7 +89,7 @@ def test_without_a_trained_model_the_page_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    classifier, about = open_model()
+    classifier, about, _ = open_model()
     assert "Nothing is trained yet" in about
     assert f"only the {len(classifier.labels)} kinds" in about
     assert "`make train`" in about
@@ -101,7 +101,7 @@ def test_the_newest_trained_model_is_served_and_named(
 ) -> None:
     monkeypatch.chdir(trained.parents[1])
     (trained.parents[1] / "runs").symlink_to(trained.parent)
-    classifier, about = open_model()
+    classifier, about, _ = open_model()
     assert "`runs/sample`" in about and "6 kinds" in about
     assert classifier.labels == LABELS
 

@@ -340,7 +340,7 @@ def test_a_copy_into_what_is_there_already_is_refused(plain, tmp_path, what, mon
     else:
         photos.parent.mkdir()
         photos.write_text("keep")
-    monkeypatch.setattr("hffruits.resplit.check_pictures", None)  # refused before the long scan
+    monkeypatch.setattr("hffruits.cleaning.check_pictures", None)  # refused before the long scan
     with pytest.raises(InputError, match=r"photos: not empty\. Name another output_dir"):
         split(plain, tmp_path / "out", repair="copy")
 

@@ -1,0 +1,111 @@
+"""The Hub, read: a model's files in the local cache, and the Hub's troubles told in one line."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from huggingface_hub import constants, get_token, snapshot_download
+from huggingface_hub.errors import (
+    BadRequestError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,
+    LocalEntryNotFoundError,
+    LocalTokenNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from hffruits.errors import InputError
+
+# Of a model's repository, what loading needs: never pickles, code, or what lies in its folders.
+FETCHED = (
+    *("*.json", "model*.safetensors", "prototypes.safetensors", "report.html"),
+    *("model.onnx", "openvino_model.xml", "openvino_model.bin"),
+)
+LOG_IN = "Run `hf auth login`, or set HF_TOKEN"
+_UNREACHABLE = (HTTPError, OfflineModeIsEnabled, ConnectionError)
+
+
+def fetch_model(repo_id: str, *, revision: str | None = None) -> Path:
+    """The folder in the cache with a model's files, all of one commit; fetched where it is new.
+
+    Without a network, what was fetched before is found. Raises `InputError` for a model that can't
+    be had.
+    """
+    with hub_troubles_told(repo_id, revision=revision):
+        folder = snapshot_download(
+            repo_id, revision=revision, allow_patterns=list(FETCHED), ignore_patterns="*/*"
+        )
+    return Path(folder)
+
+
+@contextmanager
+def hub_troubles_told(name: str, *, kind: str = "model", revision: str | None = None) -> Iterator:
+    """What `huggingface_hub` raises, as an `InputError` of one line that never holds a token."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, HTTPError, ValueError, RuntimeError) as error:
+        wrapped = isinstance(error, LocalEntryNotFoundError) or type(error) is RuntimeError
+        cause = error.__cause__ if wrapped else None
+        raise InputError(f"{name}: {_reason(cause or error, kind, revision)}") from error
+
+
+def _reason(error: BaseException, kind: str, revision: str | None) -> str:
+    """Why, and what to do about it. The order matters: some are kinds of others."""
+    status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
+    if isinstance(error, GatedRepoError):
+        return f"gated on the Hub. Accept its terms on its page, then {_lower(LOG_IN)}."
+    if isinstance(error, RevisionNotFoundError):
+        return f"has no revision {revision}. See its page for them."
+    if isinstance(error, HFValidationError):
+        return "not a name that the Hub allows. Give one like user/name."
+    if isinstance(error, LocalTokenNotFoundError):
+        return f"needs a login. {LOG_IN}."
+    if status == 401 and not isinstance(error, RepositoryNotFoundError):
+        return f"the Hub doesn't know this token. {LOG_IN} to another one."
+    if isinstance(error, RepositoryNotFoundError):
+        remedy = f"{LOG_IN}." if get_token() is None else "Or your token may not see it."
+        return f"{_missing(kind)}, or a private one. Check the spelling. {remedy}"
+    if status == 403:
+        return "this token may not do that. Take one with write access to it."
+    if status == 412:
+        return "changed on the Hub in the meantime. Look at what is there, then try again."
+    if isinstance(error, BadRequestError | ValueError):
+        return f"refused: {one_line(error)}"
+    if isinstance(error, OfflineModeIsEnabled):
+        return f"{_missing(kind)} in the cache, and HF_HUB_OFFLINE keeps from fetching. Unset it."
+    if status is not None:
+        return f"the Hub answered {status} ({one_line(error)}). Try again later."
+    if isinstance(error, _UNREACHABLE | LocalEntryNotFoundError):
+        where = f"{_missing(kind)} in the cache, and " if kind == "model" else ""
+        problem = f"{where}{constants.ENDPOINT} can't be reached ({one_line(error)})"
+        return f"{problem}. Try again later."
+    return f"can't be read or written ({one_line(error)})."
+
+
+def one_line(error: BaseException | str) -> str:
+    """An error's own words, short and without tokens."""
+    text = " ".join(str(error).split())[:300]
+    return without_token(text) or type(error).__name__
+
+
+def without_token(text: str) -> str:
+    """The text with anything that looks like a token, or is the one in use, masked."""
+    if token := get_token():
+        text = text.replace(token, "hf_***")
+    return re.sub(r"\bhf_\w{8,}", "hf_***", text)
+
+
+def _missing(kind: str) -> str:
+    """What a name was looked for as: a model may be a folder as well."""
+    return f"no such folder, and no such Hub {kind}" if kind == "model" else f"no such Hub {kind}"
+
+
+def _lower(text: str) -> str:
+    return text[0].lower() + text[1:]

@@ -1,0 +1,172 @@
+"""One commit to a repository of the Hub: all of it or nothing, and none where nothing changed.
+
+`HfApi.upload_folder` makes several commits of a large folder, so that one that is interrupted
+leaves half of it; `create_commit` makes one. What was sent before an interruption isn't sent again.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import NamedTuple
+
+from huggingface_hub import (
+    CommitOperationAdd,
+    CommitOperationDelete,
+    HfApi,
+    constants,
+    get_token,
+)
+from huggingface_hub.errors import HfHubHTTPError, HTTPError
+
+from hffruits.errors import InputError
+from hffruits.hub import LOG_IN, hub_troubles_told, one_line
+
+logger = logging.getLogger(__name__)
+KINDS = ("model", "dataset", "space")
+WAITS = (1, 4, 15)  # seconds before another try
+_PASSING = (429, 500, 502, 503, 504)  # answers that may be another one soon
+
+Content = Path | bytes
+Files = Mapping[str, Content]
+MakeFiles = Callable[["Repository"], Files | Iterable[CommitOperationAdd]]
+
+
+class Pushed(NamedTuple):
+    """What a push came to."""
+
+    repo_id: str
+    url: str
+    commit: str
+    changed: bool  # False where the repository had all of it already
+
+
+def push_files(
+    repo_id: str,
+    files: Files | MakeFiles,
+    *,
+    kind: str = "model",
+    owned: tuple[str, ...] = (),
+    private: bool = False,
+    message: str,
+    space_sdk: str | None = None,
+    token: str | None = None,
+) -> Pushed:
+    """Make a repository hold these files, in one commit on its main branch; made if it is new.
+
+    `files` are by their path there, or what a function of the `Repository` gives, which may send
+    them one by one (`Repository.add`).
+    Files there that fit a pattern of `owned` and are not among these are removed; others stay.
+    `repo_id` may be without the user's name. Raises `InputError` in one line, and the repository is
+    as it was, also if the process ends.
+    """
+    assert kind in KINDS, kind
+    with hub_troubles_told(repo_id, kind="repository"):
+        api = HfApi(token=token, library_name="hffruits")
+        repo_id = _full_name(api, repo_id)
+        for wait in (*WAITS, None):
+            try:
+                repository = Repository(api, repo_id, kind, private=private, space_sdk=space_sdk)
+                return repository.commit(files, owned=owned, message=message)
+            except (HTTPError, RuntimeError) as error:
+                if wait is None or not _passes(error):
+                    raise
+                logger.warning("%s: %s; trying again in %d s", repo_id, one_line(error), wait)
+                time.sleep(wait)
+    raise AssertionError("the last try returns or raises")
+
+
+def check_push(repo_id: str, *, token: str | None = None) -> str:
+    """The full name of a repository that could be pushed to, as far as the token tells.
+
+    For a look before hours of work. Raises `InputError` for a name or token that won't do.
+    """
+    with hub_troubles_told(repo_id, kind="repository"):
+        return _full_name(HfApi(token=token, library_name="hffruits"), repo_id)
+
+
+class Repository:
+    """A repository of the Hub as it is now, made if it is new."""
+
+    def __init__(
+        self, api: HfApi, repo_id: str, kind: str, *, private: bool, space_sdk: str | None
+    ):
+        self.api, self.repo_id, self.kind = api, repo_id, kind
+        api.create_repo(
+            repo_id,
+            repo_type=kind,
+            private=private or None,
+            exist_ok=True,
+            space_sdk=space_sdk,
+        )
+        info = api.repo_info(repo_id, repo_type=kind)
+        if private and not info.private:
+            raise InputError(
+                f"{repo_id}: public on the Hub already. Make it private on its page first, push "
+                "without --private, or name another one."
+            )
+        self.head = info.sha
+        self.paths = {sibling.rfilename for sibling in info.siblings or ()}
+
+    def add(self, path: str, content: Content) -> CommitOperationAdd:
+        """A file of the commit to come, sent now if it is large; its source may go after that."""
+        operation = CommitOperationAdd(path, content)
+        self.api.preupload_lfs_files(
+            self.repo_id, [operation], repo_type=self.kind, free_memory=False
+        )
+        return operation
+
+    def commit(
+        self,
+        files: Files | MakeFiles,
+        *,
+        owned: tuple[str, ...],
+        message: str,
+    ) -> Pushed:
+        """Raises the Hub's own errors; the head must not have moved since we looked."""
+        files = files(self) if callable(files) else files
+        if isinstance(files, Mapping):
+            files = [CommitOperationAdd(path, files[path]) for path in sorted(files)]
+        operations = list(files)
+        kept = {operation.path_in_repo for operation in operations}
+        stale = sorted(
+            path for path in self.paths - kept if any(fnmatch(path, pattern) for pattern in owned)
+        )
+        done = self.api.create_commit(
+            self.repo_id,
+            [*operations, *(CommitOperationDelete(path) for path in stale)],
+            commit_message=message,
+            repo_type=self.kind,
+            parent_commit=self.head,
+        )
+        place = self.repo_id if self.kind == "model" else f"{self.kind}s/{self.repo_id}"
+        url = f"{constants.ENDPOINT}/{place}"
+        return Pushed(self.repo_id, url, done.oid, changed=done.oid != self.head)
+
+
+def _full_name(api: HfApi, repo_id: str) -> str:
+    """`user/name`; the user is whom the token belongs to where none is named."""
+    if api.token is None and get_token() is None:
+        raise InputError(f"{repo_id}: pushing needs a login. {LOG_IN} to a token that may write.")
+    me = api.whoami()
+    if me.get("auth", {}).get("accessToken", {}).get("role") == "read":
+        raise InputError(f"{repo_id}: this token may only read. {LOG_IN} to one that may write.")
+    names = [me["name"], *(org["name"] for org in me.get("orgs", ()))]
+    if "/" not in repo_id:
+        repo_id = f"{me['name']}/{repo_id}"
+    owner = repo_id.partition("/")[0]
+    if owner not in names:
+        raise InputError(
+            f"{repo_id}: this token belongs to {me['name']}, who may not write to {owner}'s. Name "
+            f"it {me['name']}/..., or log in as {owner}."
+        )
+    return repo_id
+
+
+def _passes(error: Exception) -> bool:
+    """True for a fault that may be gone soon; a RuntimeError wraps what an upload met with."""
+    cause = error.__cause__ if type(error) is RuntimeError else error
+    if isinstance(cause, HfHubHTTPError):
+        return cause.response.status_code in _PASSING
+    return isinstance(cause, HTTPError)
