@@ -179,6 +179,15 @@ def test_the_listings_tell_sizes_ids_and_the_commit_that_last_touched(api):
     assert info.lfs.sha256 == siblings["deep/b.bin"].lfs.sha256 and siblings["a.txt"].size == 1
 
 
+def test_names_of_any_letters_are_kept(api, tmp_path):
+    path = "Früchte 1/柿 50%+#?.txt"
+    push(api, {path: b"kaki"})
+    assert fetch(api, path, tmp_path) == b"kaki"
+    assert [entry.path for entry in api.list_repo_tree(KIWI, "Früchte 1")] == [path]
+    with pytest.raises(RemoteEntryNotFoundError):
+        list(api.list_repo_tree(KIWI, "柿"))
+
+
 def test_long_listings_come_in_pages(hub, api):
     hub.page_size = 2
     push(api, {f"{number}.txt": b"x" for number in range(5)})
@@ -464,6 +473,7 @@ def test_the_card_of_a_space_is_checked(hub, api, line, message):
         commit = {"repo_id": "user/show", "repo_type": "space", "commit_message": "Card"}
         if not bad:
             api.create_commit(operations=operations, **commit)
+            assert api.space_info("user/show").sdk == "gradio"
             continue
         with pytest.raises(ValueError, match=message):
             api.create_commit(operations=operations, **commit)

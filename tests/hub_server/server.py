@@ -11,9 +11,10 @@ from pathlib import Path
 from threading import Event, RLock, Thread
 from urllib.parse import unquote, urlsplit
 
-from hub_server.api import Answer, Call, Refusal, answer
+from hub_server.calls import Answer, Call, Refusal
 from hub_server.faults import Fault
 from hub_server.repos import LFS_FROM, Account, Repo
+from hub_server.routes import answer
 
 TOKEN = "hf_of_the_tests"
 READ_TOKEN = "hf_that_only_reads"
