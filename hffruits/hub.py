@@ -1,9 +1,12 @@
 """The Hub, read: a model's files in the local cache, and the Hub's troubles told in one line."""
 
+import logging
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from huggingface_hub import constants, get_token, snapshot_download
 from huggingface_hub.errors import (
@@ -21,11 +24,16 @@ from huggingface_hub.errors import (
 
 from hffruits.errors import InputError
 
+logger = logging.getLogger(__name__)
+Result = TypeVar("Result")
+
 # Of a model's repository, what loading needs: never pickles, code, or what lies in its folders.
 FETCHED = (
     *("*.json", "model*.safetensors", "prototypes.safetensors", "report.html"),
     *("model.onnx", "openvino_model.xml", "openvino_model.bin"),
 )
+WAITS = (1, 4, 15)  # seconds before another try
+_PASSING = (429, 500, 502, 503, 504)  # answers that may be another one soon
 LOG_IN = "Run `hf auth login`, or set HF_TOKEN"
 _UNREACHABLE = (HTTPError, OfflineModeIsEnabled, ConnectionError)
 
@@ -36,11 +44,39 @@ def fetch_model(repo_id: str, *, revision: str | None = None) -> Path:
     Without a network, what was fetched before is found. Raises `InputError` for a model that can't
     be had.
     """
-    with hub_troubles_told(repo_id, revision=revision):
-        folder = snapshot_download(
+
+    def fetch() -> str:
+        return snapshot_download(
             repo_id, revision=revision, allow_patterns=list(FETCHED), ignore_patterns="*/*"
         )
-    return Path(folder)
+
+    with hub_troubles_told(repo_id, revision=revision):
+        return Path(try_again(fetch, repo_id))
+
+
+def try_again(action: Callable[[], Result], name: str) -> Result:
+    """What the action returns; it is tried again after a fault of the Hub that may be gone soon.
+
+    `huggingface_hub` itself tries some requests again, but not commits, nor cut answers. What was
+    fetched or sent before the fault isn't again.
+    """
+    for wait in (*WAITS, None):
+        try:
+            return action()
+        except (HTTPError, RuntimeError) as error:
+            if wait is None or not _passes(error):
+                raise
+            logger.warning("%s: %s; trying again in %d s", name, one_line(error), wait)
+            time.sleep(wait)
+    raise AssertionError("the last try returns or raises")
+
+
+def _passes(error: BaseException) -> bool:
+    """True for a fault that may be gone soon; a RuntimeError wraps what an upload met with."""
+    cause = error.__cause__ if type(error) is RuntimeError else error
+    if isinstance(cause, HfHubHTTPError):
+        return cause.response.status_code in _PASSING
+    return isinstance(cause, HTTPError)
 
 
 @contextmanager

@@ -4,9 +4,8 @@
 leaves half of it; `create_commit` makes one. What was sent before an interruption isn't sent again.
 """
 
-import logging
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
@@ -18,15 +17,12 @@ from huggingface_hub import (
     constants,
     get_token,
 )
-from huggingface_hub.errors import HfHubHTTPError, HTTPError
+from huggingface_hub.utils import logging as hub_logging
 
 from hffruits.errors import InputError
-from hffruits.hub import LOG_IN, hub_troubles_told, one_line
+from hffruits.hub import LOG_IN, hub_troubles_told, try_again
 
-logger = logging.getLogger(__name__)
 KINDS = ("model", "dataset", "space")
-WAITS = (1, 4, 15)  # seconds before another try
-_PASSING = (429, 500, 502, 503, 504)  # answers that may be another one soon
 
 Content = Path | bytes
 Files = Mapping[str, Content]
@@ -64,17 +60,17 @@ def push_files(
     assert kind in KINDS, kind
     with hub_troubles_told(repo_id, kind="repository"):
         api = HfApi(token=token, library_name="hffruits")
-        repo_id = _full_name(api, repo_id)
-        for wait in (*WAITS, None):
-            try:
-                repository = Repository(api, repo_id, kind, private=private, space_sdk=space_sdk)
-                return repository.commit(files, owned=owned, message=message)
-            except (HTTPError, RuntimeError) as error:
-                if wait is None or not _passes(error):
-                    raise
-                logger.warning("%s: %s; trying again in %d s", repo_id, one_line(error), wait)
-                time.sleep(wait)
-    raise AssertionError("the last try returns or raises")
+        repo_id = try_again(lambda: _full_name(api, repo_id), repo_id)
+
+        heads: list[str] = []  # a commit whose answer was lost is found made by the next try
+
+        def push() -> Pushed:
+            repository = Repository(api, repo_id, kind, private=private, space_sdk=space_sdk)
+            heads.append(repository.head)
+            commit = repository.commit(files, owned=owned, message=message)
+            return Pushed(repo_id, repository.url, commit, changed=commit != heads[0])
+
+        return try_again(push, repo_id)
 
 
 def check_push(repo_id: str, *, token: str | None = None) -> str:
@@ -109,6 +105,12 @@ class Repository:
         self.head = info.sha
         self.paths = {sibling.rfilename for sibling in info.siblings or ()}
 
+    @property
+    def url(self) -> str:
+        """Its page."""
+        place = self.repo_id if self.kind == "model" else f"{self.kind}s/{self.repo_id}"
+        return f"{constants.ENDPOINT}/{place}"
+
     def add(self, path: str, content: Content) -> CommitOperationAdd:
         """A file of the commit to come, sent now if it is large; its source may go after that."""
         operation = CommitOperationAdd(path, content)
@@ -123,8 +125,8 @@ class Repository:
         *,
         owned: tuple[str, ...],
         message: str,
-    ) -> Pushed:
-        """Raises the Hub's own errors; the head must not have moved since we looked."""
+    ) -> str:
+        """The commit that holds the files; the head must not have moved since we looked."""
         files = files(self) if callable(files) else files
         if isinstance(files, Mapping):
             files = [CommitOperationAdd(path, files[path]) for path in sorted(files)]
@@ -133,16 +135,26 @@ class Repository:
         stale = sorted(
             path for path in self.paths - kept if any(fnmatch(path, pattern) for pattern in owned)
         )
-        done = self.api.create_commit(
-            self.repo_id,
-            [*operations, *(CommitOperationDelete(path) for path in stale)],
-            commit_message=message,
-            repo_type=self.kind,
-            parent_commit=self.head,
-        )
-        place = self.repo_id if self.kind == "model" else f"{self.kind}s/{self.repo_id}"
-        url = f"{constants.ENDPOINT}/{place}"
-        return Pushed(self.repo_id, url, done.oid, changed=done.oid != self.head)
+        with _quiet():
+            done = self.api.create_commit(
+                self.repo_id,
+                [*operations, *(CommitOperationDelete(path) for path in stale)],
+                commit_message=message,
+                repo_type=self.kind,
+                parent_commit=self.head,
+            )
+        return done.oid
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No word of the client that nothing has changed: it isn't a warning, and told by `Pushed`."""
+    verbosity = hub_logging.get_verbosity()
+    hub_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        hub_logging.set_verbosity(verbosity)
 
 
 def _full_name(api: HfApi, repo_id: str) -> str:
@@ -162,11 +174,3 @@ def _full_name(api: HfApi, repo_id: str) -> str:
             f"it {me['name']}/..., or log in as {owner}."
         )
     return repo_id
-
-
-def _passes(error: Exception) -> bool:
-    """True for a fault that may be gone soon; a RuntimeError wraps what an upload met with."""
-    cause = error.__cause__ if type(error) is RuntimeError else error
-    if isinstance(cause, HfHubHTTPError):
-        return cause.response.status_code in _PASSING
-    return isinstance(cause, HTTPError)

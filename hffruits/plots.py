@@ -74,29 +74,33 @@ def draw_bars(values: dict[str, float], *, title: str, file: Path) -> None:
 
 
 def draw_evaluation(
-    shares: np.ndarray,
+    matrix: np.ndarray,
     names: list[str],
-    trust: dict[str, tuple[np.ndarray, np.ndarray]],
+    trust: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]],
     *,
     title: str,
     file: Path,
 ) -> None:
-    """A confusion matrix (K, K) of shares in [0, 1], and accuracy against confidence by name."""
+    """A confusion matrix as pixels (K, K, 4), and by name confidence, accuracy, counts of bins."""
     height = min(13.0, max(4.5, 1.5 + 0.19 * len(names)))
     figure = Figure(figsize=(height + 5.5, height), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(height, 4.5))
-    left.imshow(np.sqrt(shares), cmap="Greens", vmin=0, vmax=1)  # the root shows the rare ones
-    left.set(xlabel="named", ylabel="is", title=title)
+    left.imshow(matrix, interpolation="nearest")
+    left.set(xlabel="what it was taken for", ylabel="what it is", title=title)
     if len(names) <= 80:
         left.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
         left.set_yticks(range(len(names)), names, fontsize=7)
     right.plot([0, 1], [0, 1], color="0.7", linestyle="--", label="scores that mean what they say")
-    for name, (confidence, accuracy) in trust.items():
-        right.plot(confidence, accuracy, marker="o", markersize=4, label=name)
-    right.set(xlim=(0, 1), ylim=(0, 1), xlabel="score of the answer", ylabel="share that is right")
+    for name, (confidence, accuracy, counts) in trust.items():
+        (line,) = right.plot(confidence, accuracy, label=name)
+        size = 10 + 150 * counts / counts.max()  # a bin of few images says little
+        right.scatter(confidence, accuracy, s=size, color=line.get_color(), alpha=0.6)
+    right.set(
+        xlim=(0, 1.02), ylim=(0, 1.05), xlabel="score of the answer", ylabel="share that is right"
+    )
     right.set_title("How far scores can be trusted")
     right.set_box_aspect(1)
-    right.legend(frameon=False, fontsize=8, loc="upper left")
+    right.legend(frameon=False, fontsize=8, loc="lower right")
     right.spines[["top", "right"]].set_visible(False)
     _save(figure, file)
 

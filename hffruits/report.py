@@ -116,13 +116,15 @@ def write_picture(file: Path, known: Outcomes, names: Sequence[str], *, split: s
         "as it answers": known.reliability(),
         "before calibration": known.reliability(calibrated=False),
     }
+    shown = {}
+    for name, diagram in diagrams.items():
+        filled = diagram.counts > 0
+        columns = (diagram.confidence, diagram.accuracy, diagram.counts)
+        shown[name] = tuple(column[filled] for column in columns)
     draw_evaluation(
-        matrix / np.maximum(matrix.sum(1, keepdims=True), 1),
+        _colours(matrix),
         used,
-        {
-            name: (diagram.confidence[diagram.counts > 0], diagram.accuracy[diagram.counts > 0])
-            for name, diagram in diagrams.items()
-        },
+        shown,
         title=f"{len(known):,} {split} images",
         file=file,
     )

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,8 @@ from PIL import Image
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may wait for the network
 
 import datasets
+import huggingface_hub
+from hub_server import TOKEN, Hub, serve_hub
 
 from hffruits.config import DataArguments, FruitTrainingArguments, ModelArguments
 from hffruits.drawing import FRUITS, draw_fruit
@@ -94,6 +96,24 @@ def trained(drawn_fruits: Path, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "drawn"
     train(*quick_arguments(drawn_fruits, folder))
     return folder
+
+
+@pytest.fixture
+def local_hub(tmp_path: Path, monkeypatch) -> Iterator[Hub]:
+    """A hub of its own that this process's clients, too, take for the Hub; logged in as `user`."""
+    with serve_hub({}, lfs_from=10_000, part_size=4_000_000) as hub:
+        constants = huggingface_hub.constants
+        template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, hub.url)
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr(datasets.config, "HF_ENDPOINT", hub.url)
+        monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        monkeypatch.setattr("hffruits.hub.WAITS", (0, 0))
+        yield hub
 
 
 def save_untrained(folder: Path, labels: list[str]) -> Path:

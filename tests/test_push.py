@@ -1,0 +1,324 @@
+"""Models pushed to a hub: what is published, in one commit or not at all, and loaded again."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import save_untrained, tiny_arguments
+from hub_server import OTHER_TOKEN, READ_TOKEN, TOKEN, Fault, Hub
+from huggingface_hub import CommitOperationAdd, HfApi, ModelCard
+
+from hffruits import FruitClassifier, InputError
+from hffruits.drawing import draw_fruit
+from hffruits.hub import fetch_model
+from hffruits.hub_commit import Repository
+from hffruits.push import push_model
+from hffruits.train import train
+
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # the client's
+FRUITS = "user/fruits"
+LABELS = ["Kiwi", "Lime", "Pear"]
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory) -> Path:
+    return save_untrained(tmp_path_factory.mktemp("untrained") / "model", LABELS)
+
+
+@pytest.fixture
+def picture(tmp_path) -> Path:
+    draw_fruit("Pear", seed=3).save(tmp_path / "photo.jpg")
+    return tmp_path / "photo.jpg"
+
+
+def files_of(hub: Hub, name: str = FRUITS, kind: str = "model") -> dict[str, bytes]:
+    return hub.repos[kind, name].files
+
+
+def put(files: dict[str, bytes], name: str = FRUITS) -> None:
+    """What another client does to a repository."""
+    operations = [CommitOperationAdd(path, content) for path, content in files.items()]
+    HfApi().create_commit(name, operations, commit_message="Someone else's")
+
+
+def commits_of(hub: Hub, name: str = FRUITS) -> int:
+    return len(hub.repos["model", name].commits)
+
+
+# ---- what is published ----
+
+
+def test_a_pushed_run_is_loaded_again_and_says_the_same(local_hub, trained, picture):
+    pushed = push_model(trained, "fruits", license="apache-2.0")
+    assert pushed.repo_id == FRUITS and pushed.changed and pushed.url.endswith(FRUITS)
+    here, there = (FruitClassifier.from_pretrained(name) for name in (trained, FRUITS))
+    assert there.predict(picture) == here.predict(picture)
+    assert there.reject_below == here.reject_below and there.prototypes is not None
+
+
+def test_the_files_are_those_that_loading_judging_and_repeating_need(local_hub, trained):
+    push_model(trained, FRUITS)
+    assert set(files_of(local_hub)) == {
+        *(".gitattributes", "README.md", "config.json", "model.safetensors", "metrics.json"),
+        *("training_args.json", "log_history.json", "prototypes.safetensors", "report.html"),
+        "evaluation.png",
+    }
+
+
+def test_nothing_published_tells_where_things_lie_here(local_hub, trained, drawn_fruits):
+    push_model(trained, FRUITS)
+    for name, content in files_of(local_hub).items():
+        for place in (drawn_fruits, trained, trained.parent):
+            assert str(place).encode() not in content, name
+    arguments = json.loads(files_of(local_hub)["training_args.json"])
+    assert arguments["data"]["data_dir"] == drawn_fruits.name
+    assert json.loads(files_of(local_hub)["metrics.json"])["output_dir"] == trained.name
+
+
+def test_without_the_report_no_photo_is_published(local_hub, trained):
+    push_model(trained, FRUITS, report=False)
+    assert "report.html" not in files_of(local_hub)
+
+
+def test_a_card_of_ones_own_is_taken_as_it_is(local_hub, untrained, tmp_path):
+    (tmp_path / "card.md").write_text("---\nlicense: mit\n---\nMine\n")
+    push_model(untrained, FRUITS, card=tmp_path / "card.md")
+    assert files_of(local_hub)["README.md"] == b"---\nlicense: mit\n---\nMine\n"
+
+
+def test_a_private_push_makes_a_private_repository(local_hub, untrained, monkeypatch):
+    push_model(untrained, FRUITS, private=True)
+    assert local_hub.repos["model", FRUITS].private
+    monkeypatch.delenv("HF_TOKEN")
+    with pytest.raises(InputError, match="or a private one"):
+        fetch_model(FRUITS)
+
+
+# ---- the card ----
+
+
+def test_the_card_passes_the_hubs_own_check_and_holds_the_measured_figures(local_hub, trained):
+    push_model(trained, FRUITS, license="apache-2.0", datasets=("user/photos",))
+    card = ModelCard(files_of(local_hub)["README.md"].decode())
+    card.validate()
+    metrics = json.loads((trained / "metrics.json").read_text())
+    found = {(r.dataset_split, r.metric_type): r.metric_value for r in card.data.eval_results}
+    assert found["test", "accuracy"] == round(metrics["test"]["accuracy"], 4)
+    assert found["validation", "f1"] == round(metrics["validation"]["macro_f1"], 4)
+    assert card.data.base_model == "timm/tf_efficientnet_lite0.in1k"
+    assert card.data.datasets == ["user/photos"] and card.data.license == "apache-2.0"
+    for part in ("Weaknesses", "What it learned from", "How it was trained", "evaluation.png"):
+        assert part in card.text
+    low, high = metrics["test"]["intervals"]["accuracy"]
+    assert f"({100 * low:.1f} to {100 * high:.1f})" in card.text
+
+
+@pytest.mark.slow
+def test_the_cards_three_ways_to_load_give_the_same_answer(local_hub, trained, picture):
+    """Each in a process of its own, without hffruits where it can, then without a network."""
+    push_model(trained, FRUITS)
+    ways = re.findall(r"```python\n(.*?)```", files_of(local_hub)["README.md"].decode(), re.S)
+    assert len(ways) == 3
+    label = FruitClassifier.from_pretrained(trained).predict(picture).label
+    environment = local_hub.environment(picture.parent / "home")
+    hidden = "import sys\nsys.modules['hffruits'] = None\n"
+    plain = ways[1].replace('pipeline("im', 'answer = pipeline("im') + "print(answer[0]['label'])"
+    offline = {"HF_HUB_OFFLINE": "1"}
+    for more, code in (
+        ({}, hidden + plain),
+        (offline, hidden + plain),
+        (offline, hidden + ways[2]),  # the cache serves the other ways, too
+        (offline, ways[0]),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=environment | more,
+            cwd=picture.parent,
+            capture_output=True,
+            text=True,
+        )
+        assert label in done.stdout, f"{more}, {code}: {done.stderr}"
+
+
+# ---- again, and other files there ----
+
+
+def test_the_same_push_again_makes_no_commit_and_sends_no_weights(local_hub, untrained):
+    first = push_model(untrained, FRUITS)
+    sent = local_hub.count("PUT", "/lfs/")
+    second = push_model(untrained, FRUITS)
+    assert not second.changed and second.commit == first.commit
+    assert local_hub.count("PUT", "/lfs/") == sent and sent > 0
+
+
+def test_files_of_an_earlier_model_go_and_a_users_own_stay(local_hub, untrained):
+    push_model(untrained, FRUITS)
+    put({"notes.txt": b"mine", "model.onnx": b"an old export"})
+    push_model(untrained, FRUITS)
+    assert "notes.txt" in files_of(local_hub) and "model.onnx" not in files_of(local_hub)
+
+
+# ---- faults ----
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("/commit/", status=503, times=2),
+        Fault("/commit/", status=429, headers={"Retry-After": "0"}),
+        Fault("/commit/", lose_answer=True),
+        Fault("/commit/", cut_after=200),
+        Fault("whoami", status=500),
+        Fault("/lfs/", method="PUT", cut_after=1000),
+        Fault("/preupload/", delay=0.3),
+    ],
+    ids=["503", "429", "answer lost", "cut", "who", "upload cut", "slow"],
+)
+def test_a_passing_fault_is_passed_and_one_commit_is_made(local_hub, untrained, fault):
+    push_model(untrained, FRUITS)
+    weights = (untrained / "config.json").read_bytes()
+    try:
+        (untrained / "config.json").write_bytes(weights.replace(b'"Kiwi"', b'"Kiwis"'))
+        before = commits_of(local_hub)
+        local_hub.faults.append(fault)
+        local_hub.repos["model", FRUITS].objects.clear()  # so that weights are sent
+        assert push_model(untrained, FRUITS).changed
+    finally:
+        (untrained / "config.json").write_bytes(weights)
+    assert fault.times <= 0, "the fault did not happen"
+    assert commits_of(local_hub) == before + 1
+
+
+def test_a_push_that_fails_leaves_the_repository_as_it_was_and_the_next_sends_less(
+    local_hub, untrained
+):
+    push_model(untrained, "user/other")
+    head = push_model(untrained, FRUITS).commit
+    config = (untrained / "config.json").read_bytes()
+    before = dict(files_of(local_hub))
+    try:
+        (untrained / "config.json").write_bytes(config.replace(b'"Kiwi"', b'"Kiwis"'))
+        local_hub.repos["model", FRUITS].objects.clear()
+        local_hub.faults.append(Fault("/commit/", status=500, times=3))
+        with pytest.raises(InputError, match="the Hub answered 500") as told:
+            push_model(untrained, FRUITS)
+        assert "\n" not in str(told.value)
+        assert files_of(local_hub) == before
+        sent = local_hub.count("PUT", "/lfs/")
+        assert push_model(untrained, FRUITS).commit != head
+        assert local_hub.count("PUT", "/lfs/") == sent  # all was there
+    finally:
+        (untrained / "config.json").write_bytes(config)
+
+
+@pytest.mark.slow
+def test_a_killed_push_leaves_the_repository_as_it_was(local_hub, untrained, tmp_path):
+    push_model(untrained, FRUITS, report=False)
+    repo = local_hub.repos["model", FRUITS]
+    repo.objects.clear()
+    put({"model.safetensors": b"others", "config.json": b"{}"})
+    before = dict(repo.files)
+    local_hub.faults.append(Fault("/lfs/", method="PUT", delay=30, times=9))
+    push = subprocess.Popen(
+        [sys.executable, "-m", "hffruits", "push", str(untrained), FRUITS],
+        env=local_hub.environment(tmp_path / "home"),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    asked = local_hub.count("POST", "/objects/batch")
+    while local_hub.count("POST", "/objects/batch") == asked and time.monotonic() < deadline:
+        time.sleep(0.05)
+    push.kill()
+    push.wait()
+    assert time.monotonic() < deadline and repo.files == before
+    local_hub.faults.clear()
+    assert push_model(untrained, FRUITS).changed and repo.files != before
+
+
+def test_what_someone_else_pushed_meanwhile_is_not_overwritten(local_hub, untrained, monkeypatch):
+    push_model(untrained, FRUITS)
+    commit = Repository.commit
+
+    def late(self, *arguments, **options):
+        put({"config.json": b"{}"})
+        return commit(self, *arguments, **options)
+
+    monkeypatch.setattr(Repository, "commit", late)
+    with pytest.raises(InputError, match="changed on the Hub in the meantime"):
+        push_model(untrained, FRUITS)
+    assert files_of(local_hub)["config.json"] == b"{}"
+
+
+# ---- what can't be pushed ----
+
+
+REFUSED = {
+    "no login": ({}, FRUITS, {}, "pushing needs a login"),
+    "wrong token": ({"HF_TOKEN": "hf_nobody_knows_it"}, FRUITS, {}, "doesn't know this token"),
+    "reads only": ({"HF_TOKEN": READ_TOKEN}, FRUITS, {}, "may only read"),
+    "another's": ({"HF_TOKEN": OTHER_TOKEN}, FRUITS, {}, "belongs to other, who may not write"),
+    "bad name": ({"HF_TOKEN": TOKEN}, "user/a b", {}, "not a name that the Hub allows"),
+    "bad licence": ({"HF_TOKEN": TOKEN}, FRUITS, {"license": "apach"}, "refused: .*license"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_push_that_cannot_be_is_told_in_one_line(local_hub, untrained, monkeypatch, case):
+    environment, name, options, message = REFUSED[case]
+    monkeypatch.delenv("HF_TOKEN")
+    for key, value in environment.items():
+        monkeypatch.setenv(key, value)
+    with pytest.raises(InputError, match=message) as told:
+        push_model(untrained, name, **options)
+    assert "\n" not in str(told.value) and str(told.value).startswith(name)
+    assert not [repo for repo in local_hub.repos.values() if "README.md" in repo.files]
+
+
+def test_a_private_push_to_a_public_repository_is_refused(local_hub, untrained):
+    head = push_model(untrained, FRUITS).commit
+    with pytest.raises(InputError, match="public on the Hub already"):
+        push_model(untrained, FRUITS, private=True)
+    assert local_hub.repos["model", FRUITS].sha == head
+
+
+def test_a_folder_without_a_whole_model_is_refused_before_anything_is_asked(local_hub, tmp_path):
+    with pytest.raises(InputError, match="no model there"):
+        push_model(tmp_path, FRUITS)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(InputError, match=r"model\.safetensors is missing"):
+        push_model(tmp_path, FRUITS)
+    assert local_hub.requests == []
+
+
+# ---- at the end of training ----
+
+
+def test_training_pushes_the_model_when_it_is_measured(local_hub, drawn_fruits, tmp_path):
+    options = {"push_to_hub": True, "hub_token": TOKEN, "hub_private_repo": True}
+    train(*tiny_arguments(drawn_fruits, tmp_path / "tiny", **options))
+    repo = local_hub.repos["model", "user/tiny"]
+    assert repo.private and len(repo.commits) == 2  # the one that made it, and ours
+    assert "accuracy (95 % interval)" in repo.files["README.md"].decode()
+    assert not [name for name in repo.files if name.startswith("checkpoint")]
+
+
+def test_training_is_refused_at_once_where_the_push_could_not_be(local_hub, drawn_fruits, tmp_path):
+    options = {"push_to_hub": True, "hub_model_id": "other/fruits"}
+    with pytest.raises(InputError, match="who may not write"):
+        train(*tiny_arguments(drawn_fruits, tmp_path / "tiny", **options))
+    assert not (tmp_path / "tiny").exists()
+
+
+def test_a_push_that_fails_after_training_tells_how_to_do_it_later(
+    local_hub, drawn_fruits, tmp_path
+):
+    local_hub.faults.append(Fault("/commit/", status=403))
+    with pytest.raises(InputError, match="The model is saved; push it with `hffruits push"):
+        train(*tiny_arguments(drawn_fruits, tmp_path / "tiny", push_to_hub=True))
+    push_model(tmp_path / "tiny", "tiny")
+    assert FruitClassifier.from_pretrained("user/tiny").labels
