@@ -507,6 +507,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv[:1])
     keep_freed_memory()
     logging.basicConfig(format="%(message)s")
+    logging.getLogger("huggingface_hub").propagate = False  # it prints by itself
     logging.getLogger("hffruits").setLevel(logging.INFO if _is_main_process() else logging.ERROR)
     try:
         COMMANDS[args.command](argv[1:])

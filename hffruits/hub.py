@@ -35,7 +35,7 @@ FETCHED = (
 WAITS = (1, 4, 15)  # seconds before another try
 _PASSING = (429, 500, 502, 503, 504)  # answers that may be another one soon
 LOG_IN = "Run `hf auth login`, or set HF_TOKEN"
-_UNREACHABLE = (HTTPError, OfflineModeIsEnabled, ConnectionError)
+_UNREACHABLE = (HTTPError, ConnectionError, LocalEntryNotFoundError)
 
 
 def fetch_model(repo_id: str, *, revision: str | None = None) -> Path:
@@ -118,7 +118,7 @@ def _reason(error: BaseException, kind: str, revision: str | None) -> str:
         return f"{_missing(kind)} in the cache, and HF_HUB_OFFLINE keeps from fetching. Unset it."
     if status is not None:
         return f"the Hub answered {status} ({one_line(error)}). Try again later."
-    if isinstance(error, _UNREACHABLE | LocalEntryNotFoundError):
+    if isinstance(error, _UNREACHABLE):
         where = f"{_missing(kind)} in the cache, and " if kind == "model" else ""
         problem = f"{where}{constants.ENDPOINT} can't be reached ({one_line(error)})"
         return f"{problem}. Try again later."

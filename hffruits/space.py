@@ -61,9 +61,7 @@ def make_space(
     if repo_id is None and output_dir is None:
         raise InputError("name the Space to push to (user/space), or an --output_dir to write to.")
     if Path(model).expanduser().is_dir() or model.count("/") != 1:
-        raise InputError(
-            f"{model}: a Space needs a model of the Hub. Push it first: hffruits push."
-        )
+        raise InputError(f"{model}: not a Hub model, which a Space needs. Run hffruits push first.")
     if output_dir is not None and output_dir.exists():
         raise InputError(f"{output_dir}: exists already. Name another --output_dir, or remove it.")
     repo_id = repo_id and check_push(repo_id, token=token)

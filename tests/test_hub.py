@@ -1,0 +1,237 @@
+"""Models fetched from a hub: whole, of one commit, kept for later; troubles in one line."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import save_untrained
+from hub_server import TOKEN, Fault, Repo
+from huggingface_hub import CommitOperationAdd, HfApi, constants
+from safetensors.torch import load_file, save
+
+from hffruits import FruitClassifier, InputError, build_model
+from hffruits.demo import open_model
+from hffruits.drawing import draw_fruit
+from hffruits.hub import fetch_model, one_line, without_token
+from hffruits.push import push_model
+
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # the client's
+FRUITS = "user/fruits"
+LABELS = ["Kiwi", "Lime", "Pear"]
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory) -> Path:
+    return save_untrained(tmp_path_factory.mktemp("untrained") / "model", LABELS)
+
+
+@pytest.fixture
+def pear():
+    return draw_fruit("Pear", seed=3)
+
+
+def put(files: dict[str, bytes], name: str = FRUITS, **options) -> str:
+    operations = [CommitOperationAdd(path, content) for path, content in files.items()]
+    return HfApi().create_commit(name, operations, commit_message="Put", **options).oid
+
+
+# ---- what is fetched ----
+
+
+def test_an_older_revision_answers_as_it_did(local_hub, untrained, pear):
+    first = push_model(untrained, FRUITS).commit
+    weights = load_file(untrained / "model.safetensors")
+    weights["timm_model.classifier.bias"] += torch.tensor([9.0, 0.0, 0.0])
+    put({"model.safetensors": save(weights, metadata={"format": "pt"})})
+    HfApi().create_tag(FRUITS, tag="v1", revision=first)
+    old = FruitClassifier.from_pretrained(untrained).predict(pear)
+    for revision in (first, "v1"):
+        assert FruitClassifier.from_pretrained(FRUITS, revision=revision).predict(pear) == old
+    assert FruitClassifier.from_pretrained(FRUITS).predict(pear).label == "Kiwi"
+
+
+def test_no_pickle_code_or_folder_is_fetched(local_hub, untrained):
+    push_model(untrained, FRUITS)
+    strange = ("pytorch_model.bin", "modeling.py", "splits/train.txt", "onnx/model.onnx", "a.pkl")
+    put(dict.fromkeys(strange, b"x"))
+    folder = fetch_model(FRUITS)
+    assert {file.name for file in folder.rglob("*")} == {
+        *("config.json", "model.safetensors", "prototypes.safetensors", "metrics.json"),
+    }
+
+
+def test_all_files_are_of_one_commit_though_another_comes_meanwhile(local_hub, untrained, pear):
+    """The model is asked for once; what is pushed after that isn't mixed in."""
+    push_model(untrained, FRUITS)
+    asked = local_hub.count("GET", f"/api/models/{FRUITS}")
+    FruitClassifier.from_pretrained(FRUITS)
+    assert local_hub.count("GET", f"/api/models/{FRUITS}") - asked == 2  # revision, list of files
+
+
+def test_what_was_fetched_is_not_fetched_again_and_works_without_network(
+    local_hub, untrained, pear, monkeypatch
+):
+    push_model(untrained, FRUITS)
+    first = FruitClassifier.from_pretrained(FRUITS).predict(pear)
+    fetched = local_hub.count("GET", "/resolve/")
+    assert FruitClassifier.from_pretrained(FRUITS).predict(pear) == first
+    assert local_hub.count("GET", "/resolve/") == fetched
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert FruitClassifier.from_pretrained(FRUITS).predict(pear) == first
+
+
+def test_a_model_on_the_hub_is_fine_tuned(local_hub, untrained):
+    push_model(untrained, FRUITS)
+    model, _ = build_model(FRUITS, labels=["Fig", "Plum"])
+    own = load_file(untrained / "model.safetensors")["timm_model.conv_stem.weight"]
+    assert torch.equal(model.timm_model.conv_stem.weight, own)
+    assert list(model.config.id2label.values()) == ["Fig", "Plum"]
+
+
+def test_the_demo_serves_a_hub_model_and_shows_its_figures(local_hub, untrained):
+    head = push_model(untrained, FRUITS).commit
+    classifier, about, folder = open_model(FRUITS, revision=head)
+    assert classifier.labels == LABELS and FRUITS in about
+    assert (folder / "metrics.json").is_file()
+
+
+# ---- faults ----
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("/resolve/", method="GET", cut_after=20_000),
+        Fault("/resolve/", method="GET", status=500),
+        Fault("/resolve/", method="GET", status=429, headers={"Retry-After": "0"}),
+        Fault("/resolve/", method="HEAD", lose_answer=True),
+        Fault("/tree/", status=503),
+        Fault("/resolve/", delay=0.3),
+    ],
+    ids=["cut", "500", "429", "lost", "list", "slow"],
+)
+def test_a_passing_fault_is_passed(local_hub, untrained, pear, fault):
+    push_model(untrained, FRUITS)
+    local_hub.faults.append(fault)
+    there = FruitClassifier.from_pretrained(FRUITS).predict(pear)
+    assert there == FruitClassifier.from_pretrained(untrained).predict(pear)
+    assert fault.times <= 0, "the fault did not happen"
+
+
+def test_a_hub_that_fails_serves_what_was_fetched_before(local_hub, untrained, pear):
+    push_model(untrained, FRUITS)
+    first = FruitClassifier.from_pretrained(FRUITS).predict(pear)
+    local_hub.faults.append(Fault("/api/", status=500, times=99))
+    assert FruitClassifier.from_pretrained(FRUITS).predict(pear) == first
+
+
+# ---- what can't be had ----
+
+
+REFUSED = {
+    "missing": ("user/nothing", {}, "no such folder, and no such Hub model, or a private one"),
+    "private": ("other/secret", {}, "Or your token may not see it"),
+    "gated": ("other/gated", {}, "gated on the Hub. Accept its terms"),
+    "revision": (FRUITS, {"revision": "v9"}, "has no revision v9"),
+    "bad name": ("user/a b", {}, "not a name that the Hub allows"),
+    "pickled": ("user/pickled", {}, "has no model.safetensors. Other weights"),
+    "code": ("user/code", {}, "needs code of its own, which is never run"),
+    "empty": ("user/empty", {}, "has no config.json on the Hub"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_hub_model_that_cannot_be_had_is_told_in_one_line(local_hub, untrained, case):
+    push_model(untrained, FRUITS)
+    config = json.loads((untrained / "config.json").read_text())
+    own = {"AutoConfig": "own.Config", "AutoModelForImageClassification": "own.Model"}
+    weights = (untrained / "model.safetensors").read_bytes()
+    local_hub.repos |= {
+        ("model", "other/secret"): Repo({"config.json": b"{}"}, private=True),
+        ("model", "other/gated"): Repo({"config.json": b"{}"}, gated=True),
+        ("model", "user/empty"): Repo({"README.md": b""}),
+        ("model", "user/pickled"): Repo(
+            {"config.json": json.dumps(config).encode(), "pytorch_model.bin": b"\x80"}
+        ),
+        ("model", "user/code"): Repo(
+            {
+                "config.json": json.dumps(config | {"model_type": "own", "auto_map": own}).encode(),
+                "model.safetensors": weights,
+                "own.py": b"raise SystemExit('it ran')",
+            }
+        ),
+    }
+    name, options, message = REFUSED[case]
+    with pytest.raises(InputError) as told:
+        FruitClassifier.from_pretrained(name, **options)
+    assert str(told.value).startswith(f"{name}: ") and message in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_a_wrong_token_is_told(local_hub, untrained, monkeypatch):
+    push_model(untrained, FRUITS, private=True)
+    monkeypatch.setenv("HF_TOKEN", "hf_nobody_knows_this_one")
+    with pytest.raises(InputError, match="the Hub doesn't know this token") as told:
+        FruitClassifier.from_pretrained(FRUITS)
+    assert "hf_nobody" not in str(told.value)
+
+
+# ---- tokens ----
+
+
+SECRET = "hf_ThisTokenMustStaySecret123456"
+
+
+@pytest.mark.slow
+def test_no_log_file_error_or_repository_ever_holds_the_token(local_hub, drawn_fruits, tmp_path):
+    """Given by the environment and as a flag, in pushes that succeed and that fail in each way."""
+    local_hub.accounts[SECRET] = local_hub.accounts[TOKEN]
+    environment = local_hub.environment(tmp_path / "home", token=None)
+    train = ["train", str(drawn_fruits), "--output_dir", "run", "--num_train_epochs", "1"]
+    train += ["--model_name_or_path", "test_efficientnet", "--pretrained", "false"]
+    train += ["--image_size", "32", "--freeze", "none", "--push_to_hub", "--bf16", "false"]
+    with_flag = [*train, "--hub_token", SECRET, "--hub_model_id", "user/fruits"]
+    push = ["push", "run", "user/fruits", "--private"]
+    known = {"HF_TOKEN": SECRET}
+    runs = [
+        (with_flag, {}, [], 0),
+        (push[:3], known, [], 0),
+        (push, known, [], 2),  # it is public
+        (push[:3], known, [Fault("/preupload/", status=403)], 2),
+        (push[:3], known, [Fault("whoami", status=401)], 2),
+        (push[:3], {"HF_TOKEN": SECRET + "\n "}, [], 0),
+        (push[:3], {"HF_TOKEN": "hf_wrong" + SECRET}, [], 2),
+        (["push-data", str(drawn_fruits), "user/photos"], known, [], 0),
+        (["predict", "user/nothing", "x.jpg"], known, [], 2),
+    ]
+    said = []
+    for words, more, faults, code in runs:
+        local_hub.faults[:] = faults
+        done = subprocess.run(
+            [sys.executable, "-m", "hffruits", *words],
+            env=environment | more,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == code, done.stderr
+        said.append(done.stdout + done.stderr)
+    assert "Traceback" not in "".join(said)
+    held = {f"output {number}": text.encode() for number, text in enumerate(said)}
+    held |= {str(file): file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    for (_, name), repo in local_hub.repos.items():
+        for commit in repo.commits.values():
+            held |= {f"{name} {path}": file.content for path, file in commit.files.items()}
+            held[f"{name} {commit.sha}"] = f"{commit.title} {commit.message}".encode()
+    assert len(held) > 30
+    assert not [place for place, content in held.items() if SECRET.encode() in content]
+
+
+def test_a_token_in_an_error_is_masked(monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "unusual-token")
+    text = f"Illegal header value b'Bearer unusual-token', {SECRET}"
+    assert without_token(text) == "Illegal header value b'Bearer hf_***', hf_***"
+    assert SECRET not in one_line(OSError(f"{SECRET}\nand more"))
