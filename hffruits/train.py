@@ -80,6 +80,7 @@ def train(
     args = copy.copy(training_args)  # the caller's stay as they are
     args.output_dir = str(run.folder)
     args.push_to_hub = False  # not every checkpoint: the model, when it has been measured
+    args.hub_token = None  # else each checkpoint's training_args.bin would hold it
     repo_id = on_main_process(lambda: choose_repository(training_args, run.folder))
     set_seed(args.seed)
 

@@ -1,8 +1,7 @@
 """Models fetched from a hub: whole, of one commit, kept for later; troubles in one line."""
 
 import json
-import subprocess
-import sys
+import logging
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from huggingface_hub import CommitOperationAdd, HfApi, constants
 from safetensors.torch import load_file, save
 
 from hffruits import FruitClassifier, InputError, build_model
+from hffruits.cli import main
 from hffruits.demo import open_model
 from hffruits.drawing import draw_fruit
 from hffruits.hub import fetch_model, one_line, without_token
@@ -185,48 +185,43 @@ def test_a_wrong_token_is_told(local_hub, untrained, monkeypatch):
 SECRET = "hf_ThisTokenMustStaySecret123456"
 
 
-@pytest.mark.slow
-def test_no_log_file_error_or_repository_ever_holds_the_token(local_hub, drawn_fruits, tmp_path):
+def test_no_log_file_error_or_repository_ever_holds_the_token(
+    local_hub, drawn_fruits, tmp_path, monkeypatch, capfd, caplog
+):
     """Given by the environment and as a flag, in pushes that succeed and that fail in each way."""
     local_hub.accounts[SECRET] = local_hub.accounts[TOKEN]
-    environment = local_hub.environment(tmp_path / "home", token=None)
+    monkeypatch.chdir(tmp_path)
     train = ["train", str(drawn_fruits), "--output_dir", "run", "--num_train_epochs", "1"]
     train += ["--model_name_or_path", "test_efficientnet", "--pretrained", "false"]
     train += ["--image_size", "32", "--freeze", "none", "--push_to_hub", "--bf16", "false"]
-    with_flag = [*train, "--hub_token", SECRET, "--hub_model_id", "user/fruits"]
-    push = ["push", "run", "user/fruits", "--private"]
-    known = {"HF_TOKEN": SECRET}
-    runs = [
-        (with_flag, {}, [], 0),
-        (push[:3], known, [], 0),
-        (push, known, [], 2),  # it is public
-        (push[:3], known, [Fault("/preupload/", status=403)], 2),
-        (push[:3], known, [Fault("whoami", status=401)], 2),
-        (push[:3], {"HF_TOKEN": SECRET + "\n "}, [], 0),
-        (push[:3], {"HF_TOKEN": "hf_wrong" + SECRET}, [], 2),
-        (["push-data", str(drawn_fruits), "user/photos"], known, [], 0),
-        (["predict", "user/nothing", "x.jpg"], known, [], 2),
+    train += ["--hub_token", SECRET, "--hub_model_id", "user/fruits"]
+    push = ["push", "run", "user/fruits"]
+    no_writes = Fault("/preupload/", status=403)
+    runs = [  # words, token, fault, exit code
+        (train, "hf_wrong" + SECRET, None, 0),  # the flag counts
+        (push, SECRET, None, 0),
+        ([*push, "--private"], SECRET, None, 2),  # it is public
+        (push, SECRET, no_writes, 2),
+        (push, SECRET, Fault("whoami", status=401), 2),
+        (push, SECRET + "\n ", None, 0),
+        (push, "hf_wrong" + SECRET, None, 2),
+        (["push-data", str(drawn_fruits), "user/photos"], SECRET, None, 0),
+        (["space", "user/fruits", "demo", "--check", "none"], SECRET, None, 0),
+        (["predict", "user/nothing", "x.jpg"], SECRET, None, 2),
     ]
-    said = []
-    for words, more, faults, code in runs:
-        local_hub.faults[:] = faults
-        done = subprocess.run(
-            [sys.executable, "-m", "hffruits", *words],
-            env=environment | more,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == code, done.stderr
-        said.append(done.stdout + done.stderr)
-    assert "Traceback" not in "".join(said)
-    held = {f"output {number}": text.encode() for number, text in enumerate(said)}
+    caplog.set_level(logging.DEBUG)
+    for words, token, fault, code in runs:
+        local_hub.faults[:] = [fault] if fault else []
+        monkeypatch.setenv("HF_TOKEN", token)
+        assert main(words) == code, words
+    held = {"output": "".join(capfd.readouterr()).encode(), "log": caplog.text.encode()}
+    assert len(held["log"]) > 100 and b"hffruits: error: " in held["output"]
     held |= {str(file): file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
     for (_, name), repo in local_hub.repos.items():
         for commit in repo.commits.values():
             held |= {f"{name} {path}": file.content for path, file in commit.files.items()}
             held[f"{name} {commit.sha}"] = f"{commit.title} {commit.message}".encode()
-    assert len(held) > 30
+    assert any("training_args.bin" in place for place in held)
     assert not [place for place, content in held.items() if SECRET.encode() in content]
 
 
