@@ -169,7 +169,7 @@ def test_a_title_that_would_break_the_card_is_refused(local_hub, trained, tmp_pa
 def test_the_clean_environment_has_what_is_required_and_no_more(tmp_path, monkeypatch):
     (tmp_path / "requirements.txt").write_text("")
     python = install(tmp_path, tmp_path / "venv")
-    done = subprocess.run([python, "-c", "import hffruits"], cwd=tmp_path, capture_output=True)
+    done = subprocess.run([python, "-Ic", "import hffruits"], capture_output=True)
     assert done.returncode == 1 and b"No module named 'hffruits'" in done.stderr
     (tmp_path / "requirements.txt").write_text("no-such-package-of-ours==1.0\n")
     monkeypatch.setenv("PIP_NO_INDEX", "1")

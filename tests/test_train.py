@@ -33,6 +33,7 @@ def test_a_run_leaves_the_artifact_folder_and_no_pickle(trained):
     assert names == {
         "config.json", "model.safetensors", "README.md", "metrics.json", "training_args.json",
         "log_history.json", "prototypes.safetensors", "report.html",
+        "evaluation.png",
     }  # fmt: skip
     metrics = read(trained / "metrics.json")
     assert metrics["data"]["images"] == {"train": 32, "validation": 12, "test": 20}
@@ -173,7 +174,7 @@ def test_final_figures_are_full_precision_whatever_the_launcher_says(
     [
         ({"resume_from_checkpoint": "last"}, "no checkpoint to resume from"),
         ({"resume_from_checkpoint": "nowhere"}, "not a complete checkpoint"),
-        ({"push_to_hub": True}, "push_to_hub"),
+        ({"push_to_hub": True}, "pushing needs a login"),
         ({"report_to": "wandb"}, "report_to=wandb: not installed"),
         ({"metric_for_best_model": "beauty"}, "metric_for_best_model=beauty.*macro_f1"),
         ({"per_device_train_batch_size": 0}, "per_device_train_batch_size=0"),
