@@ -16,6 +16,7 @@ from hffruits.run_dir import PICTURE
 
 TEMPLATE = Path(__file__).with_name("pages") / "model_card.md.jinja"
 FEW = 20  # training images of a class
+MOST_NAMED = 20  # classes with few
 WEAKEST = 5  # classes that are told
 FEWEST = 5  # photos of a class, below which its recall is not told
 RECIPE = (
@@ -55,63 +56,103 @@ def model_card(
     arguments = _read(folder / "training_args.json")
     export = _read(folder / "export.json")
     taught = config.get("taught")
+    kind = "export" if export else "taught" if taught else "trained" if metrics else "other"
     measured = {split: metrics[split] for split in ("validation", "test") if split in metrics}
-    measured = {} if taught or export else measured  # those are figures of another model
-    final_split = "test" if "test" in measured else "validation"
-    final = measured.get(final_split, {})
+    measured = measured if kind == "trained" else {}  # else those are figures of another model
+    split = "test" if "test" in measured else "validation"
     data = metrics.get("data", {})
     own_data = arguments.get("data", {}).get("dataset_name")
     datasets = tuple(dict.fromkeys([*datasets, *([own_data] if own_data else [])]))
-    backbone = metrics.get("model", {}).get("name_or_path")
-    timm_config = config.get("pretrained_cfg") or {}
-    classes = class_names(config)
     name = (repo_id or name or folder.resolve().name).rpartition("/")[2]
+    classes = class_names(config)
+    backbone = _backbone(config, metrics)
     card_data = ModelCardData(
         license=license,
-        base_model=(timm_config.get("hf_hub_id") if timm_config else None)
-        or (hub_id(backbone) if backbone else None),
+        base_model=backbone["hub_id"],
         datasets=list(datasets) or None,
         library_name="hffruits" if export else "transformers",
         pipeline_tag="image-classification",
-        tags=["hffruits", "fruit", *(["timm"] if timm_config else []), *_formats(export)],
+        tags=["hffruits", "fruit", *(["timm"] if backbone["timm"] else []), *_formats(export)],
         model_name=name,
         eval_results=_results(measured, data, own_data) or None,
     )
-    per_class = data.get("images_per_class")
-    kinds = Counter(re.split(r": | \(", left["reason"])[0] for left in data.get("skipped", ()))
+    sharded = (folder / "model.safetensors.index.json").is_file()
     return ModelCard.from_template(
         card_data,
         template_str=TEMPLATE.read_text(encoding="utf-8"),
-        title=name.replace("_", " "),
+        kind=kind,
+        title=_inline(name.replace("_", " ")),
         place=repo_id or "path/of/this/folder",
         is_on_hub=repo_id is not None,
-        backbone=backbone or config.get("architecture") or config.get("model_type"),
-        size=" x ".join(map(str, timm_config["input_size"][1:])) if timm_config else None,
-        parameters=metrics.get("model", {}).get("parameters") or export.get("parameters"),
-        timm=config.get("architecture") if timm_config and not export else None,
-        classes=classes,
+        backbone=backbone,
+        timm=backbone["timm"] if not (export or sharded or config.get("model_args")) else None,
+        classes=[_inline(name) for name in classes],
         coarse=bool(config.get("coarse_labels")),
         rejects=(folder / "prototypes.safetensors").is_file(),
         measured=measured,
-        final=final,
-        final_split=final_split,
-        weakest=_weakest(final),
+        final=measured.get(split, {}),
+        split=split,
+        confused=_confused(measured.get(split, {})),
+        weakest=_weakest(measured.get(split, {}), data.get("images_per_class")),
         picture=PICTURE if (folder / PICTURE).is_file() else None,
-        data=data,
-        data_name=", ".join(f"`{name}`" for name in datasets)
-        or f"`{Path(str(data.get('data_dir'))).name}`",
-        per_class=per_class,
-        few=[name for name, count in (per_class or {}).items() if count < FEW][:20],
-        left_out=dict(kinds.most_common()),
+        data=_data_facts(data, arguments, datasets),
         training=metrics.get("training", {}),
         command=arguments.get("command"),
         recipe=_recipe(arguments, metrics.get("versions", {})),
-        taught=taught,
-        taught_from=config.get("taught_from"),
-        export=export | {"made_from": Path(export["made_from"]).name} if export else None,
+        taught={_inline(name): photos for name, photos in (taught or {}).items()},
+        origin=Path(str(export.get("made_from") or config.get("taught_from"))).name,
+        export=export,
         license=license,
-        base_license=timm_config.get("license"),
     )
+
+
+def _backbone(config: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]:
+    """What the model was made from, as far as its folder tells."""
+    timm_config = config.get("pretrained_cfg") or {}
+    recorded = metrics.get("model", {})
+    name = recorded.get("name_or_path")
+    base = recorded["hub_id"] if "hub_id" in recorded else hub_id(name) if name else None
+    pretrained = recorded.get("pretrained", True)
+    return {
+        "name": name or config.get("architecture") or config.get("model_type"),
+        "pretrained": pretrained,
+        "hub_id": base if pretrained else None,
+        "timm": config.get("architecture") if timm_config else None,
+        "size": " x ".join(map(str, timm_config.get("input_size", ())[1:])),
+        "parameters": recorded.get("parameters"),
+        "license": timm_config.get("license") if pretrained else None,
+    }
+
+
+def _data_facts(
+    data: dict[str, Any], arguments: dict[str, Any], datasets: tuple[str, ...]
+) -> dict[str, Any]:
+    """What is known of the photos; a stream's were not looked at before."""
+    per_class = data.get("images_per_class")
+    counts = list((per_class or {}).values())
+    few = [_inline(name) for name, count in (per_class or {}).items() if count < FEW]
+    reasons = Counter(re.split(r": | \(", left["reason"])[0] for left in data.get("skipped", ()))
+    return data | {
+        "name": ", ".join(f"`{name}`" for name in datasets)
+        or f"`{Path(str(data.get('data_dir'))).name}`",
+        "range": (min(counts), max(counts)) if counts else None,
+        "few": few[:MOST_NAMED],
+        "more_few": max(0, len(few) - MOST_NAMED),
+        "left_out": dict(reasons.most_common()),
+        "looked_at": per_class is not None and not arguments.get("data", {}).get("exclude"),
+    }
+
+
+def _confused(final: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        pair | {key: _inline(pair[key]) for key in ("class", "taken_for")}
+        for pair in final.get("most_confused", ())[:WEAKEST]
+    ]
+
+
+def _inline(name: str) -> str:
+    """A name that stays in its line and in its cell of a table."""
+    return " ".join(name.split()).replace("|", "\\|")
 
 
 def class_names(config: dict[str, Any]) -> list[str]:
@@ -147,10 +188,12 @@ def _results(
     ]
 
 
-def _weakest(final: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+def _weakest(
+    final: dict[str, Any], per_class: dict[str, int] | None
+) -> list[tuple[str, dict[str, Any]]]:
     """Classes with enough photos to tell, those found least often first; perfect ones are none."""
     told = [
-        (name, own)
+        (_inline(name), own | {"trained_on": (per_class or {}).get(name)})
         for name, own in final.get("classes", {}).items()
         if own["support"] >= FEWEST and own["recall"] < 1
     ]

@@ -64,6 +64,7 @@ _RANGES: dict[str, tuple[str, Callable[[float], bool]]] = {
 }
 
 # two options that exclude each other, and why: (data, model, training) -> bool
+_PUSHED_ONCE = ("every_save", "end")  # the default, and what is done
 _CONFLICTS: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
     (
         lambda data, model, args: data.streaming and args.balanced_sampler,
@@ -76,6 +77,13 @@ _CONFLICTS: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
         ),
         "streaming: split_lists, exclude, group_by and cache need all photos at hand. Leave them "
         "out, or don't stream.",
+    ),
+    (
+        lambda data, model, args: (
+            args.hub_revision or args.hub_always_push or args.hub_strategy not in _PUSHED_ONCE
+        ),
+        "hub_revision, hub_always_push, hub_strategy: the model is pushed once, to main, when it "
+        "is measured. Leave them out.",
     ),
     (
         lambda data, model, args: args.balanced_sampler and args.class_weights != "none",

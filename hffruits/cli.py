@@ -5,6 +5,7 @@ import importlib
 import json
 import logging
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable
@@ -25,9 +26,18 @@ def run_train(argv: list[str]) -> None:
     config = importlib.import_module("hffruits.config")
     arguments = config.parse_train_arguments(argv, prog="hffruits train")
     training = importlib.import_module("hffruits.train")
-    metrics = training.train(*arguments)
+    metrics = training.train(*arguments, command=_command(["train", *argv]))
     if _is_main_process():
         print(importlib.import_module("hffruits.summary").format_summary(metrics))
+
+
+def _command(words: list[str]) -> str:
+    """What was asked of us, as it may be told: without the token."""
+    hidden = []
+    for word in words:
+        after = hidden and re.fullmatch("--hub[_-]token", hidden[-1])
+        hidden.append("hf_***" if after else re.sub("^(--hub[_-]token=).*", r"\1hf_***", word))
+    return shlex.join(["hffruits", *hidden])
 
 
 def run_explore(argv: list[str]) -> None:

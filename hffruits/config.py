@@ -230,6 +230,9 @@ class FruitTrainingArguments(TrainingArguments):
     )
     balanced_sampler: bool = _option(False, "Draw every class equally often.")
     focal_gamma: float = _option(0.0, "Focal loss: down-weight what is easy (2 is usual).")
+    hub_report: bool = _option(
+        True, "With push_to_hub: publish the report as well, which shows some of the photos."
+    )
     reject_rate: float = _option(
         0.05,
         "Share of known fruit that may be refused as unknown, which sets the threshold; 0 refuses "

@@ -15,6 +15,7 @@ from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
     HTTPError,
+    IncompleteSnapshotError,
     LocalEntryNotFoundError,
     LocalTokenNotFoundError,
     OfflineModeIsEnabled,
@@ -32,13 +33,14 @@ FETCHED = (
     *("*.json", "model*.safetensors", "prototypes.safetensors", "report.html"),
     *("model.onnx", "openvino_model.xml", "openvino_model.bin"),
 )
+NEVER_FETCHED = ("*/*", "adapter_config.json")  # an adapter would have its base fetched unseen
 WAITS = (1, 4, 15)  # seconds before another try
 _PASSING = (429, 500, 502, 503, 504)  # answers that may be another one soon
 LOG_IN = "Run `hf auth login`, or set HF_TOKEN"
 _UNREACHABLE = (HTTPError, ConnectionError, LocalEntryNotFoundError)
 
 
-def fetch_model(repo_id: str, *, revision: str | None = None) -> Path:
+def fetch_model(repo_id: str, *, revision: str | None = None, token: str | None = None) -> Path:
     """The folder in the cache with a model's files, all of one commit; fetched where it is new.
 
     Without a network, what was fetched before is found. Raises `InputError` for a model that can't
@@ -47,14 +49,18 @@ def fetch_model(repo_id: str, *, revision: str | None = None) -> Path:
 
     def fetch() -> str:
         return snapshot_download(
-            repo_id, revision=revision, allow_patterns=list(FETCHED), ignore_patterns="*/*"
+            repo_id,
+            revision=revision,
+            allow_patterns=list(FETCHED),
+            ignore_patterns=list(NEVER_FETCHED),
+            token=token,
         )
 
-    with hub_troubles_told(repo_id, revision=revision):
-        return Path(try_again(fetch, repo_id))
+    with hub_troubles_told(repo_id, revision=revision, token=token):
+        return Path(try_again(fetch, repo_id, token=token))
 
 
-def try_again(action: Callable[[], Result], name: str) -> Result:
+def try_again(action: Callable[[], Result], name: str, *, token: str | None = None) -> Result:
     """What the action returns; it is tried again after a fault of the Hub that may be gone soon.
 
     `huggingface_hub` itself tries some requests again, but not commits, nor cut answers. What was
@@ -66,7 +72,7 @@ def try_again(action: Callable[[], Result], name: str) -> Result:
         except (HTTPError, RuntimeError) as error:
             if wait is None or not _passes(error):
                 raise
-            logger.warning("%s: %s; trying again in %d s", name, one_line(error), wait)
+            logger.warning("%s: %s; trying again in %d s", name, one_line(error, token), wait)
             time.sleep(wait)
     raise AssertionError("the last try returns or raises")
 
@@ -80,21 +86,27 @@ def _passes(error: BaseException) -> bool:
 
 
 @contextmanager
-def hub_troubles_told(name: str, *, kind: str = "model", revision: str | None = None) -> Iterator:
+def hub_troubles_told(
+    name: str, *, kind: str = "model", revision: str | None = None, token: str | None = None
+) -> Iterator:
     """What `huggingface_hub` raises, as an `InputError` of one line that never holds a token."""
     try:
         yield
     except InputError:
         raise
     except (OSError, HTTPError, ValueError, RuntimeError) as error:
-        wrapped = isinstance(error, LocalEntryNotFoundError) or type(error) is RuntimeError
+        wrapped = type(error) in (LocalEntryNotFoundError, RuntimeError)
         cause = error.__cause__ if wrapped else None
-        raise InputError(f"{name}: {_reason(cause or error, kind, revision)}") from error
+        reason = _reason(cause or error, kind, revision, token)
+        raise InputError(f"{name}: {reason}") from error
 
 
-def _reason(error: BaseException, kind: str, revision: str | None) -> str:
+def _reason(error: BaseException, kind: str, revision: str | None, token: str | None) -> str:
     """Why, and what to do about it. The order matters: some are kinds of others."""
+    words = one_line(error, token)
     status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
+    if isinstance(error, IncompleteSnapshotError):
+        return "only a part of it is in the cache, and the Hub can't be reached. Try again later."
     if isinstance(error, GatedRepoError):
         return f"gated on the Hub. Accept its terms on its page, then {_lower(LOG_IN)}."
     if isinstance(error, RevisionNotFoundError):
@@ -113,29 +125,29 @@ def _reason(error: BaseException, kind: str, revision: str | None) -> str:
     if status == 412:
         return "changed on the Hub in the meantime. Look at what is there, then try again."
     if isinstance(error, BadRequestError | ValueError):
-        return f"refused: {one_line(error)}"
+        return f"refused: {words}"
     if isinstance(error, OfflineModeIsEnabled):
         return f"{_missing(kind)} in the cache, and HF_HUB_OFFLINE keeps from fetching. Unset it."
     if status is not None:
-        return f"the Hub answered {status} ({one_line(error)}). Try again later."
+        return f"the Hub answered {status} ({words}). Try again later."
     if isinstance(error, _UNREACHABLE):
         where = f"{_missing(kind)} in the cache, and " if kind == "model" else ""
-        problem = f"{where}{constants.ENDPOINT} can't be reached ({one_line(error)})"
+        problem = f"{where}{constants.ENDPOINT} can't be reached ({words})"
         return f"{problem}. Try again later."
-    return f"can't be read or written ({one_line(error)})."
+    return f"can't be read or written ({words})."
 
 
-def one_line(error: BaseException | str) -> str:
+def one_line(error: BaseException | str, token: str | None = None) -> str:
     """An error's own words, short and without tokens."""
-    text = " ".join(str(error).split())[:300]
-    return without_token(text) or type(error).__name__
+    text = without_token(" ".join(str(error).split()), token)
+    return text[:300] or type(error).__name__
 
 
-def without_token(text: str) -> str:
-    """The text with anything that looks like a token, or is the one in use, masked."""
-    if token := get_token():
-        text = text.replace(token, "hf_***")
-    return re.sub(r"\bhf_\w{8,}", "hf_***", text)
+def without_token(text: str, token: str | None = None) -> str:
+    """The text with anything that looks like a token, or is one in use, masked."""
+    for known in filter(None, (token, get_token())):
+        text = text.replace(known, "hf_***")
+    return re.sub(r"\bhf_[\w.-]{8,}", "hf_***", text)
 
 
 def _missing(kind: str) -> str:

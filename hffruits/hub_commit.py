@@ -5,7 +5,7 @@ leaves half of it; `create_commit` makes one. What was sent before an interrupti
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +17,10 @@ from huggingface_hub import (
     constants,
     get_token,
 )
+from huggingface_hub.errors import RepositoryNotFoundError
+from huggingface_hub.hf_api import DatasetInfo, ModelInfo, SpaceInfo
 from huggingface_hub.utils import logging as hub_logging
+from huggingface_hub.utils import validate_repo_id
 
 from hffruits.errors import InputError
 from hffruits.hub import LOG_IN, hub_troubles_told, try_again
@@ -30,7 +33,7 @@ MakeFiles = Callable[["Repository"], Files | Iterable[CommitOperationAdd]]
 
 
 class Pushed(NamedTuple):
-    """What a push came to."""
+    """A repository after a push to it."""
 
     repo_id: str
     url: str
@@ -58,28 +61,37 @@ def push_files(
     as it was, also if the process ends.
     """
     assert kind in KINDS, kind
-    with hub_troubles_told(repo_id, kind="repository"):
+    with hub_troubles_told(repo_id, kind="repository", token=token):
         api = HfApi(token=token, library_name="hffruits")
-        repo_id = try_again(lambda: _full_name(api, repo_id), repo_id)
+        repo_id = try_again(lambda: _full_name(api, repo_id), repo_id, token=token)
 
         heads: list[str] = []  # a commit whose answer was lost is found made by the next try
 
         def push() -> Pushed:
             repository = Repository(api, repo_id, kind, private=private, space_sdk=space_sdk)
             heads.append(repository.head)
+            repository.head = heads[0]  # what others have committed since then is not overwritten
             commit = repository.commit(files, owned=owned, message=message)
             return Pushed(repo_id, repository.url, commit, changed=commit != heads[0])
 
-        return try_again(push, repo_id)
+        return try_again(push, repo_id, token=token)
 
 
-def check_push(repo_id: str, *, token: str | None = None) -> str:
-    """The full name of a repository that could be pushed to, as far as the token tells.
+def check_push(
+    repo_id: str, *, kind: str = "model", private: bool = False, token: str | None = None
+) -> str:
+    """The full name of a repository that could be pushed to, as far as can be told.
 
-    For a look before hours of work. Raises `InputError` for a name or token that won't do.
+    For a look before hours of work. Raises `InputError` for a name or token that won't do, and for
+    a repository that is public where a private one is wanted.
     """
-    with hub_troubles_told(repo_id, kind="repository"):
-        return _full_name(HfApi(token=token, library_name="hffruits"), repo_id)
+    with hub_troubles_told(repo_id, kind="repository", token=token):
+        api = HfApi(token=token, library_name="hffruits")
+        repo_id = try_again(lambda: _full_name(api, repo_id), repo_id, token=token)
+        if private:
+            with suppress(RepositoryNotFoundError):  # else it will be made
+                _refuse_public(repo_id, api.repo_info(repo_id, repo_type=kind))
+    return repo_id
 
 
 class Repository:
@@ -97,11 +109,8 @@ class Repository:
             space_sdk=space_sdk,
         )
         info = api.repo_info(repo_id, repo_type=kind)
-        if private and not info.private:
-            raise InputError(
-                f"{repo_id}: public on the Hub already. Make it private on its page first, push "
-                "without --private, or name another one."
-            )
+        if private:
+            _refuse_public(repo_id, info)
         self.head = info.sha
         self.paths = {sibling.rfilename for sibling in info.siblings or ()}
 
@@ -146,6 +155,14 @@ class Repository:
         return done.oid
 
 
+def _refuse_public(repo_id: str, info: ModelInfo | DatasetInfo | SpaceInfo) -> None:
+    if not info.private:
+        raise InputError(
+            f"{repo_id}: public on the Hub already. Make it private on its page first, push "
+            "without --private, or name another one."
+        )
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """No word of the client that nothing has changed: it isn't a warning, and told by `Pushed`."""
@@ -167,6 +184,7 @@ def _full_name(api: HfApi, repo_id: str) -> str:
     names = [me["name"], *(org["name"] for org in me.get("orgs", ()))]
     if "/" not in repo_id:
         repo_id = f"{me['name']}/{repo_id}"
+    validate_repo_id(repo_id)
     owner = repo_id.partition("/")[0]
     if owner not in names:
         raise InputError(

@@ -1,42 +1,79 @@
-"""Photos without the place where they were taken, which phones write into them."""
+"""Photos without the place where they were taken, which phones write into them.
+
+EXIF and XMP blocks are looked at, of every frame; what else a file may hold (a film behind a motion
+photo, a maker's own notes) is not.
+"""
 
 import io
+from collections.abc import Iterator
 
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageSequence
 
 GPS = int(ExifTags.Base.GPSInfo)
+_JPEG = ("JPEG", "MPO")
 
 
 def has_location(content: bytes) -> bool:
-    """Whether a photo's metadata hold a position."""
+    """Whether a photo's EXIF or XMP holds a position."""
     with Image.open(io.BytesIO(content)) as image:
-        xmp = image.info.get("xmp", b"")
-        xmp = xmp.encode() if isinstance(xmp, str) else xmp
-        return bool(image.getexif().get_ifd(GPS)) or b"GPSLatitude" in xmp
+        return any(
+            frame.getexif().get_ifd(GPS) or b"GPSLatitude" in _xmp(frame)
+            for frame in _frames(image)
+        )
 
 
 def without_location(content: bytes) -> bytes:
     """The photo without its position; without one, as it is.
 
-    A JPEG keeps its very pixels, and its EXIF block but for the position; of others the pixels are
-    saved anew, without loss, as PNG. The XMP block goes where it holds a position.
+    A JPEG keeps its very pixels, and its EXIF blocks but for the position; of others the pixels are
+    saved anew, without loss. An XMP block goes where it holds a position.
     """
     if not has_location(content):
         return content
     with Image.open(io.BytesIO(content)) as image:
-        blocks = {name: image.info.get(name) for name in ("exif", "xmp")}
+        if image.format in _JPEG:
+            blanked = _blank(content, image)
+            if not has_location(blanked):
+                return blanked
+            image.seek(0)
         exif = image.getexif()
         exif.pop(GPS, None)
-        if image.format in ("JPEG", "MPO"):
-            new = exif.tobytes()
-            old = blocks["exif"] or b""
-            if old and len(new) <= len(old):
-                content = content.replace(old, new.ljust(len(old), b"\0"), 1)
-            if blocks["xmp"]:
-                content = content.replace(blocks["xmp"], b" " * len(blocks["xmp"]), 1)
-            if not has_location(content):
-                return content
         image.info.pop("xmp", None)
         file = io.BytesIO()
-        image.save(file, "PNG", exif=exif)
+        if image.format == "WEBP":
+            image.save(file, "WEBP", lossless=True, exact=True, exif=exif)
+        else:
+            image = image if image.mode in _PNG_MODES else image.convert("RGB")
+            image.save(file, "PNG", exif=exif)
         return file.getvalue()
+
+
+_PNG_MODES = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")
+
+
+def _blank(content: bytes, image: Image.Image) -> bytes:
+    """The same file with blocks of the same length that don't tell the position."""
+    for frame in _frames(image):
+        exif = frame.getexif()
+        if exif.get_ifd(GPS) and (old := frame.info.get("exif")):
+            exif.pop(GPS, None)
+            new = exif.tobytes()
+            if len(new) <= len(old):
+                content = content.replace(old, new.ljust(len(old), b"\0"))
+        if b"GPSLatitude" in (xmp := _xmp(frame)):
+            content = content.replace(xmp, b" " * len(xmp))
+    return content
+
+
+def _tells(frame: Image.Image) -> bool:
+    return bool(frame.getexif().get_ifd(GPS)) or b"GPSLatitude" in _xmp(frame)
+
+
+def _frames(image: Image.Image) -> Iterator[Image.Image]:
+    """All frames of a JPEG, which may have positions of their own; the first of others."""
+    return ImageSequence.Iterator(image) if image.format in _JPEG else iter([image])
+
+
+def _xmp(image: Image.Image) -> bytes:
+    xmp = image.info.get("xmp", b"")
+    return xmp.encode() if isinstance(xmp, str) else xmp

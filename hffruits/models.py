@@ -5,6 +5,7 @@ Training and its options live elsewhere.
 """
 
 import importlib
+import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -90,7 +91,7 @@ def build_model(
         return model, _load_processor_of(model)
     folder = find_model(name_or_path, revision=revision, cache_dir=cache_dir)
     if pretrained:
-        _refuse_pickles(folder, name_or_path)
+        _check_weights(folder, name_or_path)
     source = _source(folder)
     with _told_in_one_line(name_or_path, "can't be fine-tuned"):
         processor = _load_processor(source)
@@ -139,7 +140,7 @@ def load_model(
 def load_folder(folder: Path, *, name: str | None = None) -> ModelAndProcessor:
     """The same of a folder that `find_model` has found; `name` is what to call it in errors."""
     name = name or str(folder)
-    _refuse_pickles(folder, name)
+    _check_weights(folder, name)
     with _told_in_one_line(name, "not a model that can be loaded"):
         model, info = AutoModelForImageClassification.from_pretrained(
             **_source(folder), use_safetensors=True, output_loading_info=True
@@ -197,12 +198,14 @@ def find_model(
 
 
 def hub_id(name_or_path: str) -> str | None:
-    """What the Hub calls a backbone; None for the user's own folder."""
-    if Path(name_or_path).expanduser().is_dir():
-        return None
+    """What the Hub calls a backbone that `find_model` knows; None for the user's own folder."""
     if name_or_path in BUNDLED:
         return f"timm/{BUNDLED[name_or_path].architecture}.in1k"
-    return name_or_path if "/" in name_or_path else _hub_id_of_timm(name_or_path)
+    if Path(name_or_path).expanduser().is_dir():
+        return None
+    if "/" in name_or_path:
+        return name_or_path
+    return _hub_id_of_timm(name_or_path) if timm.is_model(name_or_path) else None
 
 
 def bundled_folder(name: str, *, cache_dir: Path | None = None) -> Path:
@@ -432,13 +435,22 @@ def _told_in_one_line(name: str | Path, problem: str) -> Iterator[None]:
         raise InputError(f"{name}: {problem}: {one_line(error)}") from error
 
 
-def _refuse_pickles(folder: Path, name: str) -> None:
-    """Only safetensors are loaded; transformers' own words for this take a screen."""
+def _check_weights(folder: Path, name: str) -> None:
+    """Refuse what would unpickle, or fetch what nobody has named; transformers and timm would."""
     if not any(folder.glob("model*.safetensors")):
         raise InputError(
             f"{name}: has no model.safetensors. Other weights (pytorch_model.bin) are pickles, "
             "which can run any code, and are never loaded. Choose another model."
         )
+    if (folder / "adapter_config.json").is_file():
+        raise InputError(f"{name}: holds an adapter of another model. Merge it into that first.")
+    with _told_in_one_line(name, "not a model that can be loaded"):
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if ":" in str(config.get("architecture")) or _OF_FILES & set(config.get("model_args") or ()):
+        raise InputError(f"{name}: its config.json points elsewhere for weights. Choose another.")
+
+
+_OF_FILES = {"checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay"}
 
 
 def _load_processor(source: dict) -> BaseImageProcessor:

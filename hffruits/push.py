@@ -5,19 +5,20 @@ photos' names, or where things lay on this machine.
 """
 
 import json
-import shlex
+import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from hffruits.card import model_card
 from hffruits.engines import RECORD, read_export
 from hffruits.errors import InputError
+from hffruits.hiding import hide_places
 from hffruits.hub_commit import Files, Pushed, Repository, push_files
 from hffruits.run_dir import ARTIFACT_FILES
 
-OWNED = (*sorted(ARTIFACT_FILES), "model-*.safetensors", "model.safetensors.index.json")
-_EXPORTS = (RECORD, "model.onnx", "openvino_model.xml", "openvino_model.bin")
+SHARDS = "model.safetensors.index.json"  # which shard holds which tensor
+EXPORTS = (RECORD, "model.onnx", "openvino_model.xml", "openvino_model.bin")
+OWNED = (*sorted(ARTIFACT_FILES), *EXPORTS, SHARDS, "model-*.safetensors")
 
 
 def push_model(
@@ -52,7 +53,7 @@ def push_model(
         return push_files(
             repo_id,
             with_card,
-            owned=(*OWNED, *_EXPORTS),
+            owned=OWNED,
             private=private,
             message=f"Push {folder.absolute().name} with hffruits",
             token=token,
@@ -64,42 +65,45 @@ def check_pushable(folder: Path) -> None:
     if not (folder / "config.json").is_file():
         raise InputError(f"{folder}: no model there. Name a folder that training has written.")
     if (folder / RECORD).is_file():
-        files = [folder / name for name in read_export(folder / RECORD)["files"]]
+        names = read_export(folder / RECORD)["files"]
+    elif (index := folder / SHARDS).is_file():
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
     else:
-        files = list(folder.glob("model*.safetensors")) or [folder / "model.safetensors"]
-    if missing := [file.name for file in files if not file.is_file()]:
+        names = ["model.safetensors"]
+    if missing := [name for name in sorted(names) if not (folder / name).is_file()]:
         raise InputError(f"{folder}: {missing[0]} is missing. Train or export the model anew.")
 
 
 def gather(folder: Path, public: Path, *, report: bool = True) -> dict[str, Path]:
     """Fill `public` with what is published of a model's folder; returns the files by name.
 
-    Records lose the folders of this machine; weights are linked, not copied.
+    Records and the report lose the folders of this machine; the others are linked.
     """
-    places = _places(folder)
-    names = [
-        *ARTIFACT_FILES,
-        *_EXPORTS,
-        *(file.name for file in folder.glob("model-*.safetensors")),
-    ]
-    names += ["model.safetensors.index.json"]
+    hide = hide_places(folder)
+    shards = [file.name for file in folder.glob("model-*.safetensors")]
+    names = {*ARTIFACT_FILES, *EXPORTS, *shards, SHARDS}
     skipped = {"README.md"} | (set() if report else {"report.html"})
-    for name in sorted({*names} - skipped):
+    for name in sorted(names - skipped):
         source, target = folder / name, public / name
         if not source.is_file():
             continue
         if source.suffix == ".json":
-            record = json.loads(source.read_text(encoding="utf-8"))
-            text = json.dumps(_without_folders(record), indent=2, ensure_ascii=False)
-            target.write_text(text + "\n", encoding="utf-8")
+            record = hide.in_record(json.loads(source.read_text(encoding="utf-8")))
+            text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+            target.write_text(text, encoding="utf-8")
         elif source.suffix == ".html":
-            text = source.read_text(encoding="utf-8")
-            for place in places:
-                text = text.replace(str(place), place.name)
+            text = hide.in_page(source.read_text(encoding="utf-8"))
             target.write_text(text, encoding="utf-8")
         else:
-            target.symlink_to(source.absolute())
+            _link(source.absolute(), target)
     return {file.name: file for file in sorted(public.iterdir())}
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        target.symlink_to(source)
+    except OSError:  # Windows asks for a privilege
+        shutil.copy2(source, target)
 
 
 def _own_card(file: Path) -> str:
@@ -107,40 +111,3 @@ def _own_card(file: Path) -> str:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"card={file}: can't be read ({error}). Name a Markdown file.") from error
-
-
-def _places(folder: Path) -> list[Path]:
-    """Folders of this machine that a report may name, the longest first."""
-    file = folder / "training_args.json"
-    record = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    named = [record.get("data_path"), record.get("data", {}).get("data_dir")]
-    named += [
-        record.get("training", {}).get("output_dir"),
-        str(folder.absolute()),
-        str(folder.resolve()),
-    ]
-    places = {Path(name) for name in named if name and Path(name).is_absolute()}
-    return sorted(places, key=lambda place: -len(str(place)))
-
-
-def _without_folders(value: Any) -> Any:
-    """A record with the last name of every absolute path, also of those in a command."""
-    if isinstance(value, dict):
-        return {
-            key: _command(inner) if key == "command" and inner else _without_folders(inner)
-            for key, inner in value.items()
-        }
-    if isinstance(value, list):
-        return [_without_folders(inner) for inner in value]
-    if isinstance(value, str) and Path(value).is_absolute():
-        return Path(value).name
-    return value
-
-
-def _command(line: str) -> str:
-    words = (
-        f"{flag}={_without_folders(inner)}" if (flag := word.partition("=")[0]) != word else word
-        for word in shlex.split(line)
-        for inner in [word.partition("=")[2]]
-    )
-    return shlex.join(_without_folders(list(words)))

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import struct
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,7 @@ from hffruits.cleaning import clean
 from hffruits.config import DataArguments
 from hffruits.errors import InputError
 from hffruits.folders import SPLIT_NAMES
+from hffruits.hub import one_line
 from hffruits.hub_commit import Pushed, Repository, check_push, push_files
 from hffruits.loading import quiet
 from hffruits.location import without_location
@@ -29,17 +31,23 @@ from hffruits.repair import count_by_reason
 TEMPLATE = Path(__file__).with_name("pages") / "dataset_card.md.jinja"
 SHARD_BYTES = 300 * 10**6  # of pictures; one shard at a time lies on the disk
 COARSE = "coarse_labels.csv"
-OWNED = ("data/*.parquet", COARSE)
+OWNED = (*(f"data/{split}-*-of-*.parquet" for split in SPLIT_NAMES), COARSE)
 _SIZES = {10**3: "n<1K", 10**4: "1K<n<10K", 10**5: "10K<n<100K", 10**6: "100K<n<1M"}
 
 
 @dataclass
 class Written:
-    """What went into the shards."""
+    """Counts of what is in the shards."""
 
     counts: dict[str, Counter[str]] = field(default_factory=dict)  # split -> class -> pictures
     nbytes: Counter[str] = field(default_factory=Counter)  # by split
     located: int = 0  # photos that told where they were taken
+
+    def clear(self) -> None:
+        """Back to nothing."""
+        self.counts.clear()
+        self.nbytes.clear()
+        self.located = 0
 
 
 def push_data(
@@ -62,7 +70,9 @@ def push_data(
     """
     if data_args.streaming or data_args.split_lists:
         raise InputError("streaming, split_lists: cleaning looks at all photos. Leave them out.")
-    repo_id = check_push(repo_id, token=token)  # before a look at all photos
+    repo_id = check_push(
+        repo_id, kind="dataset", private=private, token=token
+    )  # before a look at all photos
     cleaned = clean(data_args, anew=anew, seed=seed)
     names = sorted({label for part in cleaned.parts.values() for label in part.rows["label"]})
     features = Features({"image": Image(), "label": ClassLabel(names=names)})
@@ -70,10 +80,16 @@ def push_data(
     written = Written()
 
     def send(repository: Repository) -> Iterator[CommitOperationAdd]:
-        written.__init__()  # another try begins anew
+        written.clear()  # another try begins anew
         with tempfile.TemporaryDirectory(prefix="hffruits-shards-") as folder:
             for path, file in write_shards(
-                cleaned.parts, features, Path(folder), written, shard_bytes, keep_location, seed
+                cleaned.parts,
+                features,
+                Path(folder),
+                written,
+                shard_bytes=shard_bytes,
+                keep_location=keep_location,
+                seed=seed,
             ):
                 yield repository.add(path, file)
                 file.unlink()
@@ -102,6 +118,7 @@ def write_shards(
     features: Features,
     folder: Path,
     written: Written,
+    *,
     shard_bytes: int,
     keep_location: bool,
     seed: int,
@@ -121,7 +138,7 @@ def write_shards(
             for number, indices in enumerate(shards):
                 rows = []
                 for row in part.rows.select(indices):
-                    content, moved = _published(row["image"], keep_location)
+                    content, moved = _published(row, keep_location)
                     written.located += moved
                     written.nbytes[split] += len(content)
                     counts[row["label"]] += 1
@@ -140,10 +157,17 @@ def _order(part: Part, *, shuffle: bool, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).permutation(order) if shuffle else order
 
 
-def _published(image: dict[str, Any], keep_location: bool) -> tuple[bytes, bool]:
+def _published(row: dict[str, Any], keep_location: bool) -> tuple[bytes, bool]:
     """A photo's bytes, and whether a position was taken out."""
-    content = image["bytes"] or Path(image["path"]).read_bytes()
-    public = content if keep_location else without_location(content)
+    image = row["image"]
+    try:
+        content = image["bytes"] or Path(image["path"]).read_bytes()
+        public = content if keep_location else without_location(content)
+    except (OSError, ValueError, SyntaxError, KeyError, TypeError, struct.error) as error:
+        raise InputError(
+            f"{row['path']}: its position can't be taken out ({one_line(error)}). Leave it "
+            "out with --exclude, or use --keep_location."
+        ) from error
     return public, public is not content
 
 

@@ -4,7 +4,6 @@ The package's own code comes along, so that the Space is what was tried.
 """
 
 import importlib.metadata
-import json
 import platform
 import re
 import shutil
@@ -32,7 +31,7 @@ OWNED = ("README.md", "app.py", "requirements.txt", "Dockerfile", "hffruits/*")
 
 
 class SpaceMade(NamedTuple):
-    """What came of it: where it was pushed to, if it was, and whether its model is private."""
+    """A Space, pushed or not."""
 
     pushed: Pushed | None
     private_model: bool
@@ -64,16 +63,18 @@ def make_space(
         raise InputError(f"{model}: not a Hub model, which a Space needs. Run hffruits push first.")
     if output_dir is not None and output_dir.exists():
         raise InputError(f"{output_dir}: exists already. Name another --output_dir, or remove it.")
-    repo_id = repo_id and check_push(repo_id, token=token)
-    with hub_troubles_told(model, revision=revision):
+    if repo_id is not None:
+        repo_id = check_push(repo_id, kind="space", private=private, token=token)
+    with hub_troubles_told(model, revision=revision, token=token):
         info = HfApi(token=token).model_info(model, revision=revision)
-    folder = fetch_model(model, revision=info.sha)
+    folder = fetch_model(model, revision=info.sha, token=token)
     with tempfile.TemporaryDirectory(prefix="hffruits-space-") as temporary:
         place = Path(temporary)
         files = place / "space"
         write_space(files, model, folder, revision=info.sha, title=title, license=license)
         if check != "none":
-            check_space(files, place, FruitClassifier.from_pretrained(folder), way=check)
+            fruits = FruitClassifier.from_pretrained(folder)
+            check_space(files, place, fruits, way=check, token=token)
         if output_dir is not None:
             shutil.copytree(files, output_dir, ignore=shutil.ignore_patterns("__pycache__"))
         if repo_id is None:
@@ -105,7 +106,7 @@ def write_space(
     facts = {
         "model": model,
         "revision": revision,
-        "title": json.dumps(title) if ":" in title or title[0] in "'&!?-" else title,
+        "title": title,
         "license": license,
         "gradio": importlib.metadata.version("gradio"),
         "python": ".".join(platform.python_version_tuple()[:2]),
@@ -141,10 +142,14 @@ def pinned(package: str, extras: set[str] = frozenset()) -> dict[str, str]:
             if marker and not any(marker.evaluate({"extra": e}) for e in (wanted or {""})):
                 continue
             own = canonicalize_name(needed.name)
-            if own != package and not own.startswith(_OF_TORCH):
+            if own != package and not own.startswith(_OF_TORCH) and _is_installed(own):
                 found[own] = Version(importlib.metadata.version(own)).public  # less "+cpu"
             waiting.append((own, frozenset(needed.extras)))
     return found
+
+
+def _is_installed(package: str) -> bool:
+    return any(importlib.metadata.distributions(name=package))
 
 
 def _requirements(package: str) -> list[str]:

@@ -17,14 +17,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import gradio_client
+import httpx
+from gradio_client.exceptions import AppError
+from huggingface_hub import get_token
 
 from hffruits.drawing import FRUITS, draw_fruit
 from hffruits.errors import InputError
-from hffruits.hub import without_token
+from hffruits.hub import one_line, without_token
 from hffruits.predict import FruitClassifier
 
 logger = logging.getLogger(__name__)
 WAYS = ("full", "quick", "none")
+ASKED = 3  # pictures
 START_SECONDS = 300  # with the model to be fetched
 _PASSED_ON = (  # of our environment: where things are fetched, and with whose token
     *("PATH", "LANG", "SYSTEMROOT", "TMPDIR", "HF_ENDPOINT", "HF_TOKEN", "HF_HUB_DISABLE_XET"),
@@ -33,8 +37,15 @@ _PASSED_ON = (  # of our environment: where things are fetched, and with whose t
 )
 
 
-def check_space(folder: Path, place: Path, fruits: FruitClassifier, *, way: str = "full") -> None:
-    """Start a Space's `app.py` and compare an answer with the model's own.
+def check_space(
+    folder: Path,
+    place: Path,
+    fruits: FruitClassifier,
+    *,
+    way: str = "full",
+    token: str | None = None,
+) -> None:
+    """Start a Space's `app.py` and compare its answers with the model's own.
 
     `full` installs its `requirements.txt` into a new environment below `place`, which takes minutes
     and some GB; `quick` takes the packages that are installed here. Raises `InputError` with the
@@ -45,17 +56,29 @@ def check_space(folder: Path, place: Path, fruits: FruitClassifier, *, way: str 
     home.mkdir()
     environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     environment |= {"HOME": str(home), "USERPROFILE": str(home), "HF_HOME": str(home / "hf")}
+    if token := token or get_token():  # one that was saved lies in the home that it doesn't see
+        environment["HF_TOKEN"] = token
+    pictures = [place / f"{name}.png" for name in list(FRUITS)[:ASKED]]
+    for picture in pictures:
+        draw_fruit(picture.stem, seed=70_000, size=384).save(picture)
     with started(python, folder, environment, log=place / "log.txt") as url:
-        picture = place / "picture.png"
-        draw_fruit(next(iter(FRUITS)), seed=70_000, size=384).save(picture)
+        answers = [_ask(url, picture) for picture in pictures]
+    for answer, own in zip(answers, fruits.predict(pictures), strict=True):
+        if answer != own.label:
+            raise InputError(
+                f"{folder.name}: says {answer} where the model says {own.label}. The model may "
+                "have changed meanwhile: try again."
+            )
+
+
+def _ask(url: str, picture: Path) -> str:
+    """The label that a running Space gives a picture."""
+    try:
         client = gradio_client.Client(url, verbose=False, analytics_enabled=False)
         answer, _ = client.predict(gradio_client.handle_file(picture), api_name="/predict")
-    own = fruits.predict(picture)
-    if answer["label"] != own.label:
-        raise InputError(
-            f"{folder}: the Space says {answer['label']}, the model {own.label}, to one picture. "
-            "The model may have changed meanwhile: try again."
-        )
+        return answer["label"]
+    except (AppError, httpx.HTTPError, OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"the Space doesn't answer: {one_line(error)}") from error
 
 
 def install(folder: Path, venv: Path) -> Path:

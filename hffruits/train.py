@@ -6,9 +6,7 @@ Every process of a distributed run calls `train`; only the main one writes.
 import copy
 import dataclasses
 import logging
-import re
 import shlex
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -34,10 +32,9 @@ from hffruits.data import FruitDatasets
 from hffruits.distributed import on_main_process
 from hffruits.errors import InputError
 from hffruits.evaluation import calibrate_artifact, evaluate_artifact, write_json
-from hffruits.hub import without_token
 from hffruits.hub_commit import check_push
 from hffruits.lora import merge_lora
-from hffruits.models import save_model
+from hffruits.models import hub_id, save_model
 from hffruits.optim import format_groups
 from hffruits.preparation import (
     FruitData,
@@ -62,9 +59,15 @@ RECALIBRATION_IMAGES = 8192  # more give the same statistics
 
 
 def train(
-    data_args: DataArguments, model_args: ModelArguments, training_args: FruitTrainingArguments
+    data_args: DataArguments,
+    model_args: ModelArguments,
+    training_args: FruitTrainingArguments,
+    *,
+    command: str | None = None,
 ) -> dict[str, Any]:
     """Train one model and write its artifact folder. Returns what `metrics.json` holds.
+
+    `command` is what to tell others who want the same, if a command has these arguments.
 
     Raises `InputError` for anything wrong with the arguments or the data, before training starts
     and before anything of an earlier run is removed.
@@ -93,7 +96,8 @@ def train(
     trainer = make_trainer(prepared, datasets, data_args, args, callbacks=[TellGroups()])
     trainer.try_optimizer()
     PartialState().wait_for_everyone()  # all have read what the next line may remove
-    on_main_process(lambda: start_folder(run, datasets, data_args, model_args, args))
+    groups = (data_args, model_args, args)
+    on_main_process(lambda: start_folder(run, datasets, *groups, command=command))
 
     if run.checkpoint:
         logger.info("going on from %s", run.checkpoint)
@@ -122,6 +126,8 @@ def train(
         "data": describe_data(datasets, data_args),
         "model": {
             "name_or_path": model_args.model_name_or_path,
+            "hub_id": hub_id(model_args.model_name_or_path),
+            "pretrained": model_args.pretrained,
             "parameters": model.num_parameters(),
             "frozen_parameters": count_frozen(prepared),
         },
@@ -139,9 +145,9 @@ def train(
     }
     if PartialState().is_main_process:
         write_records(run.folder, metrics, trainer)
-    if repo_id:
-        on_main_process(lambda: push(run.folder, repo_id, training_args))
     PartialState().wait_for_everyone()
+    if repo_id and PartialState().is_main_process:  # the others needn't wait for an upload
+        push(run.folder, repo_id, training_args)
     return metrics
 
 
@@ -162,7 +168,8 @@ def choose_repository(args: FruitTrainingArguments, folder: Path) -> str | None:
     """Where the model will be pushed to, if it will; told now if the token won't do."""
     if not args.push_to_hub:
         return None
-    return check_push(args.hub_model_id or folder.absolute().name, token=args.hub_token)
+    name = args.hub_model_id or folder.absolute().name
+    return check_push(name, private=bool(args.hub_private_repo), token=args.hub_token)
 
 
 def start_folder(
@@ -171,6 +178,8 @@ def start_folder(
     data_args: DataArguments,
     model_args: ModelArguments,
     args: FruitTrainingArguments,
+    *,
+    command: str | None,
 ) -> None:
     """Now that nothing can be wrong any more: make room, and write down what is to be done."""
     if run.replaces:
@@ -183,7 +192,7 @@ def start_folder(
         "model": dataclasses.asdict(model_args),
         # tokens are masked there
         "training": args.to_dict() | {"world_size": args.world_size},
-        "command": describe_command(sys.argv),
+        "command": command,
     }
     write_json(run.folder / "training_args.json", arguments)
 
@@ -227,10 +236,16 @@ def push(folder: Path, repo_id: str, args: FruitTrainingArguments) -> None:
     """Push the finished run. Raises `InputError` that says how to push it later."""
     try:
         pushed = push_model(
-            folder, repo_id, private=bool(args.hub_private_repo), token=args.hub_token
+            folder,
+            repo_id,
+            private=bool(args.hub_private_repo),
+            report=args.hub_report,
+            token=args.hub_token,
         )
     except InputError as error:
-        later = shlex.join(["hffruits", "push", str(folder), repo_id])
+        options = ["--private"] if args.hub_private_repo else []
+        options += [] if args.hub_report else ["--no_report"]
+        later = shlex.join(["hffruits", "push", str(folder), repo_id, *options])
         raise InputError(f"{error} The model is saved; push it with `{later}`.") from error
     logger.info("pushed to %s", pushed.url)
 
@@ -252,17 +267,6 @@ class TellGroups(TrainerCallback):
 
     def on_train_begin(self, args, state, control, optimizer: Optimizer = None, **kwargs):
         logger.info("%s", format_groups(optimizer))
-
-
-def describe_command(words: list[str]) -> str | None:
-    """How this process was started, if it was by us; without a token."""
-    program, *words = words
-    starts = {"hffruits": [], "__main__.py": [], "train.py": ["train"]}
-    if Path(program).name not in starts:
-        return None
-    start = ["hffruits", *starts[Path(program).name]]
-    told = without_token(shlex.join([*start, *words]))
-    return re.sub(r"(--hub[_-]token[= ])\S+", r"\1hf_***", told)
 
 
 def describe_data(datasets: FruitData, data_args: DataArguments) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import shlex
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,8 @@ from hub_server import TOKEN, Fault, Repo
 from huggingface_hub import CommitOperationAdd, HfApi, constants
 from safetensors.torch import load_file, save
 
-from hffruits import FruitClassifier, InputError, build_model
-from hffruits.cli import main
+from hffruits import FruitClassifier, InputError, build_model, models
+from hffruits.cli import _command, main
 from hffruits.demo import open_model
 from hffruits.drawing import draw_fruit
 from hffruits.hub import fetch_model, one_line, without_token
@@ -63,12 +65,21 @@ def test_no_pickle_code_or_folder_is_fetched(local_hub, untrained):
     }
 
 
-def test_all_files_are_of_one_commit_though_another_comes_meanwhile(local_hub, untrained, pear):
-    """The model is asked for once; what is pushed after that isn't mixed in."""
+def test_all_files_are_of_one_commit_though_another_comes_meanwhile(
+    local_hub, untrained, pear, monkeypatch
+):
     push_model(untrained, FRUITS)
-    asked = local_hub.count("GET", f"/api/models/{FRUITS}")
-    FruitClassifier.from_pretrained(FRUITS)
-    assert local_hub.count("GET", f"/api/models/{FRUITS}") - asked == 2  # revision, list of files
+    config = json.loads((untrained / "config.json").read_text())
+    other = json.dumps(config | {"label_names": ["A", "B", "C"]}).encode()
+    loaded = models.load_folder
+
+    def late(*arguments, **options):
+        put({"config.json": other, "prototypes.safetensors": b"other"})
+        return loaded(*arguments, **options)
+
+    here = FruitClassifier.from_pretrained(untrained).predict(pear)
+    monkeypatch.setattr("hffruits.engines.load_folder", late)
+    assert FruitClassifier.from_pretrained(FRUITS).predict(pear) == here
 
 
 def test_what_was_fetched_is_not_fetched_again_and_works_without_network(
@@ -171,6 +182,34 @@ def test_a_hub_model_that_cannot_be_had_is_told_in_one_line(local_hub, untrained
     assert "\n" not in str(told.value)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"architecture": "hf-hub:other/net"},
+        {"model_args": {"checkpoint_path": "/tmp/pickle.pt"}},
+        {"model_args": {"pretrained_cfg_overlay": {"url": "http://elsewhere/x.pth"}}},
+    ],
+)
+def test_a_config_that_points_elsewhere_is_refused(local_hub, untrained, change):
+    config = json.loads((untrained / "config.json").read_text()) | change
+    files = {"config.json": json.dumps(config).encode()}
+    files["model.safetensors"] = (untrained / "model.safetensors").read_bytes()
+    local_hub.repos["model", FRUITS] = Repo(files)
+    fine_tune = partial(build_model, labels=["a", "b"])
+    for load in (FruitClassifier.from_pretrained, fine_tune):
+        with pytest.raises(InputError, match=r"points elsewhere for weights"):
+            load(FRUITS)
+
+
+def test_an_adapter_is_not_followed_to_its_base(local_hub, untrained, tmp_path):
+    push_model(untrained, FRUITS)
+    put({"adapter_config.json": b'{"base_model_name_or_path": "other/pickled"}'})
+    folder = fetch_model(FRUITS)
+    assert not (folder / "adapter_config.json").exists()
+    assert FruitClassifier.from_pretrained(FRUITS).labels == LABELS
+    assert not local_hub.count("GET", "other/pickled")
+
+
 def test_a_wrong_token_is_told(local_hub, untrained, monkeypatch):
     push_model(untrained, FRUITS, private=True)
     monkeypatch.setenv("HF_TOKEN", "hf_nobody_knows_this_one")
@@ -230,3 +269,13 @@ def test_a_token_in_an_error_is_masked(monkeypatch):
     text = f"Illegal header value b'Bearer unusual-token', {SECRET}"
     assert without_token(text) == "Illegal header value b'Bearer hf_***', hf_***"
     assert SECRET not in one_line(OSError(f"{SECRET}\nand more"))
+    assert one_line("x " * 145 + SECRET) == "x " * 145 + "hf_***"
+    assert without_token("hf_oauth_abcdefgh.payload.signature-x end") == "hf_*** end"
+    assert without_token("given as a flag: odd$token", "odd$token") == "given as a flag: hf_***"
+
+
+@pytest.mark.parametrize("words", [["--hub_token", "ab$c d'ef"], ["--hub-token=ab$c d'ef"]])
+def test_a_command_is_told_without_its_token_whatever_that_holds(words):
+    told = _command(["train", "fruits", *words, "--seed", "1"])
+    assert "ab" not in told and shlex.split(told)[:3] == ["hffruits", "train", "fruits"]
+    assert shlex.split(told)[-2:] == ["--seed", "1"]

@@ -1,7 +1,9 @@
 """Models pushed to a hub: what is published, in one commit or not at all, and loaded again."""
 
+import html
 import json
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -9,14 +11,21 @@ from pathlib import Path
 
 import pytest
 from conftest import save_untrained, tiny_arguments
-from hub_server import OTHER_TOKEN, READ_TOKEN, TOKEN, Fault, Hub
+from hub_server import OTHER_TOKEN, READ_TOKEN, TOKEN, Fault, Hub, Repo
 from huggingface_hub import CommitOperationAdd, HfApi, ModelCard
+from transformers import ViTConfig, ViTForImageClassification
 
 from hffruits import FruitClassifier, InputError
+from hffruits.card import model_card
+from hffruits.config import DataArguments
 from hffruits.drawing import draw_fruit
+from hffruits.export import export
+from hffruits.hiding import Hiding
 from hffruits.hub import fetch_model
 from hffruits.hub_commit import Repository
+from hffruits.models import load_folder
 from hffruits.push import push_model
+from hffruits.teach import save_taught, teach
 from hffruits.train import train
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # the client's
@@ -69,14 +78,46 @@ def test_the_files_are_those_that_loading_judging_and_repeating_need(local_hub, 
     }
 
 
-def test_nothing_published_tells_where_things_lie_here(local_hub, trained, drawn_fruits):
-    push_model(trained, FRUITS)
+def test_nothing_published_tells_where_things_lie_here(
+    local_hub, trained, drawn_fruits, tmp_path, monkeypatch
+):
+    """Neither in fields for paths, nor within texts, escaped or not."""
+    home = tmp_path / "Zoë & co"
+    monkeypatch.setattr(Path, "home", lambda: home)
+    run = shutil.copytree(trained, home / "run")
+    arguments = json.loads((run / "training_args.json").read_text())
+    arguments["data"] |= {"data_dir": "~/fruits", "exclude": str(home / "lists/exclude.txt")}
+    arguments["data"]["coarse_labels"] = "../zoe/coarse.csv"
+    arguments["command"] = f"hffruits train '{home}/fruits' --output_dir '{run}'"
+    (run / "training_args.json").write_text(json.dumps(arguments))
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["data"]["skipped"] = [{"path": "a.jpg", "reason": f"cannot open '{home}/fruits/a.jpg'"}]
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    page = (run / "report.html").read_text()
+    (run / "report.html").write_text(f"{page}<p>{html.escape(str(home))}/fruits/x.jpg</p>")
+    push_model(run, FRUITS)
     for name, content in files_of(local_hub).items():
-        for place in (drawn_fruits, trained, trained.parent):
-            assert str(place).encode() not in content, name
-    arguments = json.loads(files_of(local_hub)["training_args.json"])
-    assert arguments["data"]["data_dir"] == drawn_fruits.name
-    assert json.loads(files_of(local_hub)["metrics.json"])["output_dir"] == trained.name
+        text = content.decode("utf-8", "ignore")
+        for place in (drawn_fruits, trained, home, trained.parent):
+            for form in (str(place), html.escape(str(place)), json.dumps(str(place))[1:-1]):
+                assert form not in text, (name, form)
+        assert "~/" not in text or name not in ("training_args.json", "README.md")
+    published = json.loads(files_of(local_hub)["training_args.json"])
+    assert published["data"]["data_dir"] == "fruits"
+    assert published["data"]["exclude"] == "exclude.txt"
+    assert published["data"]["coarse_labels"] == "coarse.csv"
+    assert published["command"] == "hffruits train 'fruits' --output_dir 'run'"
+    published = json.loads(files_of(local_hub)["metrics.json"])
+    assert published["data"]["skipped"][0]["reason"] == "cannot open 'fruits/a.jpg'"
+    assert files_of(local_hub)["report.html"].endswith(b"<p>fruits/x.jpg</p>")
+
+
+def test_names_of_classes_and_pictures_are_not_taken_for_places():
+    hide = Hiding((Path("/d"), Path("/m")))
+    record = {"id2label": {"0": "/m/014j1m"}, "label2id": {"/m/014j1m": 0}}
+    assert Hiding((Path("/home/zoe"),)).in_record(record) == record
+    picture = '<img src="data:image/png;base64,AAAA/d/mA/d">'
+    assert hide.in_page(f"{picture} /d/x /d") == f"{picture} x d"
 
 
 def test_without_the_report_no_photo_is_published(local_hub, trained):
@@ -142,6 +183,77 @@ def test_the_cards_three_ways_to_load_give_the_same_answer(local_hub, trained, p
             text=True,
         )
         assert label in done.stdout, f"{more}, {code}: {done.stderr}"
+
+
+def test_a_card_of_a_net_without_timms_record_and_of_odd_classes_is_whole(tmp_path):
+    labels = {0: "Kiwi | green", 1: "Apple\n# Red", 2: "/m/014j1m"}
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    config = ViTConfig(image_size=32, intermediate_size=8, id2label=labels, **sizes)
+    ViTForImageClassification(config).save_pretrained(tmp_path)
+    card = model_card(tmp_path, repo_id=FRUITS)
+    assert r"Classes: Kiwi \| green, Apple # Red, /m/014j1m." in card.text
+    assert "timm" not in card.text and "None" not in card.text
+    assert "is not recorded" in card.text and card.data.base_model is None
+
+
+def test_what_an_older_version_has_trained_is_pushed_too(local_hub, trained, tmp_path):
+    run = shutil.copytree(trained, tmp_path / "old")
+    metrics = json.loads((run / "metrics.json").read_text())
+    del metrics["versions"], metrics["data"]["images_per_class"], metrics["model"]["hub_id"]
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    (run / "evaluation.png").unlink()
+    arguments = json.loads((run / "training_args.json").read_text())
+    del arguments["command"]
+    (run / "training_args.json").write_text(json.dumps(arguments))
+    push_model(run, FRUITS)
+    card = files_of(local_hub)["README.md"].decode()
+    assert "evaluation.png" not in card and "None" not in card.replace("[None]", "")
+    assert ModelCard(card).data.base_model == "timm/tf_efficientnet_lite0.in1k"
+
+
+@pytest.mark.parametrize("base", ["vit-base", "~/vit", "/gone/vit"])
+def test_a_base_that_nobody_else_has_is_not_named(trained, tmp_path, base):
+    run = shutil.copytree(trained, tmp_path / "run")
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["model"] |= {"name_or_path": base, "hub_id": None}
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    assert model_card(run).data.base_model is None
+
+
+def test_a_taught_model_is_pushed_with_a_card_of_its_own(local_hub, untrained, tmp_path, picture):
+    pictures = [draw_fruit("Cherry", seed=seed) for seed in range(4)]
+    taught = teach(FruitClassifier.from_pretrained(untrained), "Cherry", pictures)
+    save_taught(taught, tmp_path / "taught")
+    push_model(tmp_path / "taught", FRUITS)
+    there = FruitClassifier.from_pretrained(FRUITS)
+    assert there.labels == [*LABELS, "Cherry"]
+    assert there.predict(picture).label == taught.predict(picture).label
+    assert "| Cherry | 4 |" in files_of(local_hub)["README.md"].decode()
+
+
+@pytest.mark.slow
+def test_an_export_is_pushed_and_answers_from_there(local_hub, untrained, tmp_path, picture):
+    pytest.importorskip("onnxruntime")
+    export(untrained, DataArguments(), format="onnx", output_dir=tmp_path / "onnx", force=True)
+    push_model(tmp_path / "onnx", FRUITS)
+    here, there = (FruitClassifier.from_pretrained(name) for name in (tmp_path / "onnx", FRUITS))
+    assert there.predict(picture) == here.predict(picture)
+    card = files_of(local_hub)["README.md"].decode()
+    assert "exported with `hffruits` to onnx in fp32" in card and "pipeline(" not in card
+
+
+def test_weights_in_several_files_are_pushed_whole_or_refused(local_hub, untrained, tmp_path):
+    run = shutil.copytree(untrained, tmp_path / "run")
+    load_folder(run)[0].save_pretrained(run, max_shard_size="3MB")
+    (run / "model.safetensors").unlink()
+    shards = sorted(file.name for file in run.glob("model-*.safetensors"))
+    assert len(shards) > 2
+    push_model(run, FRUITS)
+    assert set(shards) < set(files_of(local_hub))
+    assert FruitClassifier.from_pretrained(FRUITS).labels == LABELS
+    (run / shards[1]).unlink()
+    with pytest.raises(InputError, match=f"{shards[1]} is missing"):
+        push_model(run, FRUITS)
 
 
 # ---- again, and other files there ----
@@ -254,6 +366,17 @@ def test_what_someone_else_pushed_meanwhile_is_not_overwritten(local_hub, untrai
     assert files_of(local_hub)["config.json"] == b"{}"
 
 
+def test_what_comes_between_two_tries_is_not_overwritten(local_hub, untrained, monkeypatch):
+    push_model(untrained, FRUITS)
+    (local_hub.repos["model", FRUITS]).objects.clear()
+    put({"config.json": b"{}"})
+    local_hub.faults.append(Fault("/commit/", status=503))
+    monkeypatch.setattr("time.sleep", lambda _: put({"notes.txt": b"between"}))
+    with pytest.raises(InputError, match="changed on the Hub in the meantime"):
+        push_model(untrained, FRUITS)
+    assert files_of(local_hub)["config.json"] == b"{}"
+
+
 # ---- what can't be pushed ----
 
 
@@ -307,6 +430,24 @@ def test_training_pushes_the_model_when_it_is_measured(local_hub, drawn_fruits, 
     assert not [name for name in repo.files if name.startswith("checkpoint")]
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"hub_model_id": "two words"}, "not a name that the Hub allows"),
+        ({"hub_model_id": "user/public", "hub_private_repo": True}, "public on the Hub already"),
+        ({"hub_revision": "dev"}, "pushed once, to main"),
+        ({"hub_strategy": "checkpoint"}, "pushed once, to main"),
+    ],
+)
+def test_what_the_push_would_meet_with_is_told_before_training(
+    local_hub, drawn_fruits, tmp_path, options, message
+):
+    local_hub.repos["model", "user/public"] = Repo({"README.md": b""})
+    with pytest.raises(InputError, match=message):
+        train(*tiny_arguments(drawn_fruits, tmp_path / "tiny", push_to_hub=True, **options))
+    assert not (tmp_path / "tiny").exists()
+
+
 def test_training_is_refused_at_once_where_the_push_could_not_be(local_hub, drawn_fruits, tmp_path):
     options = {"push_to_hub": True, "hub_model_id": "other/fruits"}
     with pytest.raises(InputError, match="who may not write"):
@@ -318,7 +459,8 @@ def test_a_push_that_fails_after_training_tells_how_to_do_it_later(
     local_hub, drawn_fruits, tmp_path
 ):
     local_hub.faults.append(Fault("/commit/", status=403))
-    with pytest.raises(InputError, match="The model is saved; push it with `hffruits push"):
-        train(*tiny_arguments(drawn_fruits, tmp_path / "tiny", push_to_hub=True))
+    options = {"push_to_hub": True, "hub_private_repo": True, "hub_report": False}
+    with pytest.raises(InputError, match=r"push it with `hffruits push .* --private --no_report`"):
+        train(*tiny_arguments(drawn_fruits, tmp_path / "tiny", **options))
     push_model(tmp_path / "tiny", "tiny")
     assert FruitClassifier.from_pretrained("user/tiny").labels

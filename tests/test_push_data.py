@@ -36,6 +36,13 @@ def parquet(hub) -> list[str]:
     return sorted(name for name in files_of(hub) if name.endswith(".parquet"))
 
 
+def pushed_photos(cache: Path) -> list[bytes]:
+    """The bytes of all photos of the set as it is now."""
+    rows = datasets.load_dataset("user/fruits", cache_dir=str(cache))
+    plain = rows.cast_column("image", datasets.Image(decode=False))
+    return [row["image"]["bytes"] for part in plain.values() for row in part]
+
+
 @pytest.fixture
 def fruits(drawn_fruits, tmp_path) -> Path:
     return shutil.copytree(drawn_fruits, tmp_path / "fruits")
@@ -196,6 +203,41 @@ def test_the_position_goes_and_the_pixels_and_the_orientation_stay(form, xmp):
     assert new.getexif()[ExifTags.Base.Make] == "Phone"
 
 
+def test_every_frame_of_a_photo_loses_its_position():
+    frames = []
+    for seed in (1, 2):
+        exif = Image.Exif()
+        exif[ExifTags.Base.GPSInfo] = {1: "N", 2: (59.0 + seed, 19.0, 46.0)}
+        frames.append(draw_fruit("Pear", seed=seed, size=64))
+        frames[-1].info["exif"] = exif.tobytes()
+        frames[-1].encoderinfo = {"exif": exif}
+    file = io.BytesIO()
+    frames[0].save(file, "MPO", save_all=True, append_images=frames[1:], exif=exif)
+    content = file.getvalue()
+    assert Image.open(io.BytesIO(content)).n_frames == 2 and has_location(content)
+    public = without_location(content)
+    assert not has_location(public) and len(public) == len(content)
+    assert Image.open(io.BytesIO(public)).n_frames == 2
+
+
+def test_a_photo_in_printing_colours_loses_its_position():
+    """Its EXIF is in two blocks, as other programs write them, which only saving anew mends."""
+    file = io.BytesIO()
+    exif = Image.open(io.BytesIO(located("JPEG"))).info["exif"]
+    draw_fruit("Pear", seed=1, size=64).convert("CMYK").save(file, "JPEG", exif=exif)
+    plain = file.getvalue()
+    place = plain.index(b"\xff\xe1")
+    length = int.from_bytes(plain[place + 2 : place + 4], "big")
+    block = plain[place + 4 : place + 2 + length]
+    cut = len(block) - 40
+    blocks = (block[:cut], b"Exif\0\0" + block[cut:])
+    headers = b"".join(b"\xff\xe1" + (len(b) + 2).to_bytes(2, "big") + b for b in blocks)
+    content = plain[:place] + headers + plain[place + 2 + length :]
+    assert has_location(content) and Image.open(io.BytesIO(content)).mode == "CMYK"
+    public = without_location(content)
+    assert not has_location(public) and Image.open(io.BytesIO(public)).size == (64, 64)
+
+
 def test_a_photo_without_a_position_stays_as_it_is_byte_by_byte(drawn_fruits):
     content = next(drawn_fruits.rglob("*.png")).read_bytes()
     assert without_location(content) is content
@@ -208,5 +250,7 @@ def test_positions_are_not_published_unless_asked(local_hub, fruits, tmp_path):
         written["located"] == 1
         and "told where they were taken" in files_of(local_hub)["README.md"].decode()
     )
+    assert not any(map(has_location, pushed_photos(tmp_path / "without")))
     _, written = push(fruits, keep_location=True)
     assert written["located"] == 0
+    assert sum(map(has_location, pushed_photos(tmp_path / "with"))) == 1

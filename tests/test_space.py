@@ -7,8 +7,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import yaml
 from hub_server import TOKEN, Hub, serve_hub
@@ -142,6 +144,34 @@ def test_a_space_that_does_not_start_is_told_and_not_pushed(local_hub, trained, 
     assert "\n" not in str(told.value) and ("space", "user/demo") not in local_hub.repos
 
 
+def test_a_space_that_answers_otherwise_or_not_at_all_is_not_pushed(
+    local_hub, trained, monkeypatch, tmp_path
+):
+    push_model(trained, "fruits")
+    seen = {}
+
+    @contextmanager
+    def serving(python, folder, environment, *, log):
+        seen.update(environment)
+        yield "http://127.0.0.1:9"
+
+    monkeypatch.setattr("hffruits.space_check.started", serving)
+    with pytest.raises(InputError, match="the Space doesn't answer: "):
+        make_space("user/fruits", "demo", check="quick")
+    monkeypatch.setattr("hffruits.space_check._ask", lambda url, picture: "Durian")
+    with pytest.raises(InputError, match="says Durian where the model says"):
+        make_space("user/fruits", "demo", check="quick")
+    assert ("space", "user/demo") not in local_hub.repos
+    # a token that `hf auth login` has saved lies in a home that the Space doesn't see
+    monkeypatch.delenv("HF_TOKEN")
+    (tmp_path / "token").write_text(TOKEN)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    seen.clear()
+    with pytest.raises(InputError, match="says Durian"):
+        make_space("user/fruits", "demo", check="quick")
+    assert seen["HF_TOKEN"] == TOKEN
+
+
 def test_a_private_model_is_told(local_hub, trained, tmp_path):
     push_model(trained, "fruits", private=True)
     made = make_space("user/fruits", output_dir=tmp_path / "files", check="none")
@@ -156,6 +186,14 @@ def test_the_same_space_again_makes_no_commit_and_old_code_goes(local_hub, train
     head = repo.sha
     assert not make_space("user/fruits", "demo", check="none").pushed.changed
     assert repo.sha == head and "hffruits/cli.py" in repo.files
+
+
+@pytest.mark.parametrize("title", ["No", "123", ",x", "Which: this?", "O'Fruit & Co"])
+def test_any_other_title_is_the_spaces_title(local_hub, trained, tmp_path, title):
+    push_model(trained, "fruits")
+    make_space("user/fruits", output_dir=tmp_path / "files", check="none", title=title)
+    head = (tmp_path / "files" / "README.md").read_text().split("---\n")[1]
+    assert yaml.safe_load(head)["title"] == title
 
 
 @pytest.mark.parametrize("title", ["a\nsdk: docker", "x" * 81, "<script>"])

@@ -1,0 +1,70 @@
+"""Records and pages without the folders of this machine, for others to read."""
+
+import html
+import json
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# Fields that name a file or folder, or may: of them the last name is enough.
+_PATH_FIELDS = {
+    "data_dir", "data_path", "split_lists", "exclude", "coarse_labels", "output_dir",
+    "model_name_or_path", "name_or_path", "resume_from_checkpoint", "made_from", "taught_from",
+    "logging_dir", "deepspeed", "fsdp_config",
+}  # fmt: skip
+_PICTURE = re.compile(r"(data:[\w/+.-]+;base64,[A-Za-z0-9+/=]+)")
+
+
+@dataclass(frozen=True)
+class Hiding:
+    """Takes these folders out of texts: what lies below them keeps its path from there."""
+
+    places: tuple[Path, ...]  # the longest first
+
+    def in_text(self, text: str) -> str:
+        """A text, with every form in which a page may hold the folders."""
+        for place in self.places:
+            for form in {str(place), html.escape(str(place)), place.as_posix()}:
+                start = r"(?<![\w.])" + re.escape(form)
+                text = re.sub(start + r"[/\\](?=[^\s\"'<>])", "", text)
+                text = place.name.join(re.split(start + r"(?![\w.-])", text))
+        return text
+
+    def in_page(self, page: str) -> str:
+        """A page; its pictures are left alone, whose letters could spell a folder by chance."""
+        parts = _PICTURE.split(page)
+        return "".join(
+            part if number % 2 else self.in_text(part) for number, part in enumerate(parts)
+        )
+
+    def in_record(self, value: Any, field: str = "") -> Any:
+        """A record, as JSON has it; names of classes stay as they are."""
+        if isinstance(value, dict):
+            return {key: self.in_record(inner, key) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [self.in_record(inner, field) for inner in value]
+        if not isinstance(value, str):
+            return value
+        if field in _PATH_FIELDS:
+            return _last_name(value)
+        return self.in_text(value)
+
+
+def hide_places(folder: Path) -> Hiding:
+    """What to hide of a run's folder: where it, its data, this process and its user are."""
+    file = folder / "training_args.json"
+    record = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    named = [record.get("data_path"), record.get("data", {}).get("data_dir")]
+    named += [record.get("training", {}).get("output_dir"), folder.absolute(), folder.resolve()]
+    named += [Path.cwd(), Path.home(), tempfile.gettempdir()]
+    places = {Path(name) for name in named if name and Path(name).is_absolute()}
+    places = {place for place in places if place.name}  # not the root
+    return Hiding(tuple(sorted(places, key=lambda place: (-len(str(place)), place))))
+
+
+def _last_name(value: str) -> str:
+    """Of a path on this machine the last name; a Hub id, which is no path, stays."""
+    local = Path(value).is_absolute() or value.startswith(("~", ".")) or "\\" in value
+    return re.split(r"[/\\]", value.rstrip("/\\"))[-1] if local else value
