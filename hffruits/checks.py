@@ -12,7 +12,8 @@ from hffruits.batch_norm import POLICIES
 from hffruits.clipping import CLIP_MODES
 from hffruits.config import DataArguments, FruitTrainingArguments, ModelArguments
 from hffruits.errors import InputError
-from hffruits.freezing import check_plan
+from hffruits.feature_cache import count_views
+from hffruits.freezing import CHANGING, check_plan
 from hffruits.losses import CLASS_WEIGHTS
 from hffruits.metrics import METRIC_NAMES
 from hffruits.models import find_model
@@ -108,6 +109,25 @@ _CONFLICTS: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
         "training has stopped to gain. Use accuracy or loss.",
     ),
     (
+        lambda data, model, args: (
+            model.cache_features != "none" and (data.streaming or model.lora_rank)
+        ),
+        "cache_features: needs photos at hand and frozen stages, so not streaming or lora_rank. "
+        "Leave it out.",
+    ),
+    (
+        lambda data, model, args: (
+            model.cache_features != "none" and (args.mixup_alpha or args.cutmix_alpha)
+        ),
+        "cache_features and mixup or cutmix: pictures can't be mixed any more. Use one of them.",
+    ),
+    (
+        lambda data, model, args: (
+            model.cache_features != "none" and model.freeze in ("none", *CHANGING)
+        ),
+        "cache_features: needs stages that stay frozen. Set freeze to half, head_only or stages:K.",
+    ),
+    (
         lambda data, model, args: model.lora_rank and model.freeze not in ("none", "half"),
         "lora_rank and freeze: LoRA freezes the backbone itself. Leave freeze out.",
     ),
@@ -195,6 +215,7 @@ def check_arguments(
             raise InputError(f"{name}={value}: must be {wanted}.")
     check_optimizer(args.optimizer)
     check_plan(model_args.freeze)
+    count_views(model_args.cache_features)
     if args.remove_unused_columns:
         raise InputError("remove_unused_columns: would drop the pictures. Leave it off.")
     missing = set(args.report_to) - set(get_available_reporting_integrations())

@@ -167,6 +167,11 @@ class ModelArguments:
         "half",
         "Stages that keep their weights: none, half, head_only, stages:K, gradual or lp_ft.",
     )
+    cache_features: str = _option(
+        "none",
+        "Compute once what the frozen stages make of the pictures: views:V keeps V augmented views "
+        "of each, which the epochs see in turn.",
+    )
     lora_rank: int = _option(
         0, "Train low-rank updates of this rank instead of a ViT's own weights; 0 for not."
     )

@@ -1,9 +1,16 @@
 """From arguments to a trainer that can start: photos, model, and what is decided by trying."""
 
+import hashlib
 import logging
+import os
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+import torch
+from accelerate import PartialState
+from datasets import Dataset, Image
 from torch import nn
 from transformers import PreTrainedModel, TrainerCallback
 from transformers.image_processing_utils import BaseImageProcessor
@@ -15,9 +22,17 @@ from hffruits.config import (
     ModelArguments,
     with_precision,
 )
+from hffruits.cutting import find_cut
 from hffruits.data import FruitDatasets, load_fruits
 from hffruits.distributed import on_main_process, use_own_cores
 from hffruits.errors import InputError
+from hffruits.feature_cache import (
+    FeatureRows,
+    compute_features,
+    count_views,
+    feature_key,
+    open_features,
+)
 from hffruits.freezing import CHANGING, Unfreezing, freeze_backbone
 from hffruits.layers import has_layer_groups, layer_groups
 from hffruits.lora import add_lora
@@ -47,6 +62,7 @@ class PreparedModel:
     batch_norm: str  # policy
     train_image_size: int | None = None  # pixels, where it differs from validation's
     callbacks: list[TrainerCallback] = field(default_factory=list)
+    views: int = 0  # of each picture whose features are kept
 
 
 def load_datasets(data_args: DataArguments, run: RunDir | None, seed: int) -> FruitData:
@@ -120,8 +136,9 @@ def prepare_model(
         size = input_size(processor)
         model = add_lora(model, model_args.lora_rank, head=head, size=size)
     train_size = model_args.train_image_size
+    views = count_views(model_args.cache_features)
     return PreparedModel(
-        use_fast_layout(model), processor, head, plan, policy, train_size, callbacks
+        use_fast_layout(model), processor, head, plan, policy, train_size, callbacks, views
     )
 
 
@@ -156,6 +173,71 @@ def resolve_arguments(
         if faster:
             args = with_precision(args, "bf16")
     return args
+
+
+def keep_features(
+    trainer: FruitTrainer,
+    prepared: PreparedModel,
+    datasets: FruitDatasets,
+    data_args: DataArguments,
+    args: FruitTrainingArguments,
+) -> None:
+    """Have a trainer learn from what the frozen stages make of the pictures, computed here once.
+
+    Each epoch sees another of `prepared.views` views: those that the first epochs would see anyway.
+    Raises `InputError` for a backbone that can't be cut, and for a disk that is too full.
+    """
+    state = PartialState()
+    model = prepared.model.to(args.device)
+    size = prepared.train_image_size
+    sizes = {"train": (size, size) if size else input_size(prepared.processor)}
+    sizes["validation"] = input_size(prepared.processor)
+    views = {"train": list(range(prepared.views)), "validation": [None]}
+    kept = {}
+    for split, pictures in (("train", trainer.train_dataset), ("validation", trainer.eval_dataset)):
+        rows = datasets[split]
+        cut = find_cut(model, torch.rand(2, 3, *sizes[split], device=args.device))
+        facts = (pictures_key(rows), data_args.augment, prepared.processor.to_dict(), sizes[split])
+        key = feature_key(model, cut, (*facts, views[split], split == "train" and args.seed))
+        fill = partial(
+            compute_features,
+            model,
+            cut,
+            pictures,
+            views=views[split],
+            rank=state.local_process_index,
+            world_size=int(os.environ.get("LOCAL_WORLD_SIZE", 1)),
+            batch_size=args.per_device_eval_batch_size,
+            workers=args.dataloader_num_workers,
+            bf16=args.bf16,
+            quiet=args.disable_tqdm or not state.is_local_main_process,
+            name=split,
+        )
+        activations = open_features(
+            key,
+            len(views[split]),
+            len(rows),
+            cut,
+            fill,
+            is_main=state.is_local_main_process,
+            wait=state.wait_for_everyone,
+        )
+        kept[split] = FeatureRows(activations, rows.with_format(None)["label"][:])
+        if split == "train":
+            train_cut = cut
+    trainer.use_features(train_cut, kept["train"], kept["validation"])
+
+
+def pictures_key(rows: Dataset) -> str:
+    """A name for these pictures in this order: by files, sizes and times, or by their bytes."""
+    digest = hashlib.blake2b(digest_size=16)
+    for image in rows.cast_column("image", Image(decode=False)).with_format(None)["image"]:
+        if image["bytes"] is not None:
+            digest.update(hashlib.blake2b(image["bytes"], digest_size=16).digest())
+        else:
+            stat = Path(image["path"]).stat()
+            digest.update(f"{image['path']}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
+    return digest.hexdigest()
 
 
 def make_trainer(

@@ -79,8 +79,9 @@ def _convert_row(row: dict[str, Any], *, transform: Transform, max_pixels: int) 
 
 
 def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-    """Rows -> `pixel_values` (B, 3, H, W) and `labels` (B,)."""
+    """Rows -> `pixel_values` (B, 3, H, W), or kept `activations` (B, ...), and `labels` (B,)."""
+    kind = "activations" if "activations" in rows[0] else "pixel_values"
     return {
-        "pixel_values": torch.stack([row["pixel_values"] for row in rows]),
+        kind: torch.stack([row[kind] for row in rows]),
         "labels": torch.tensor([row["labels"] for row in rows]),
     }

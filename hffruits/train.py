@@ -39,6 +39,7 @@ from hffruits.optim import format_groups
 from hffruits.preparation import (
     FruitData,
     PreparedModel,
+    keep_features,
     load_datasets,
     make_trainer,
     prepare_model,
@@ -102,6 +103,8 @@ def train(
     if run.checkpoint:
         logger.info("going on from %s", run.checkpoint)
     logger.info("%s", describe_start(datasets, model_args, prepared, args))
+    if prepared.views:
+        keep_features(trainer, prepared, datasets, data_args, args)
     output = trainer.train(resume_from_checkpoint=run.checkpoint and str(run.checkpoint))
     model = trainer.accelerator.unwrap_model(trainer.model)
     if args.batch_norm == "recalibrate" and PartialState().is_main_process:

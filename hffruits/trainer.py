@@ -26,8 +26,10 @@ from transformers.training_args import TrainingArguments
 from hffruits.batch_norm import hold_statistics
 from hffruits.clipping import GradientClipping
 from hffruits.config import FruitTrainingArguments
+from hffruits.cutting import Cut
 from hffruits.ema import AveragedWeights
 from hffruits.errors import InputError
+from hffruits.feature_cache import FeatureRows
 from hffruits.losses import ClassificationLoss, class_weights
 from hffruits.metrics import classification_metrics
 from hffruits.models import coarse_ids
@@ -67,6 +69,7 @@ class FruitTrainer(Trainer):
         if args.clip_mode != "norm":
             args.max_grad_norm = 0.0  # the Trainer's own clipping
         self.head = head
+        self.cut: Cut | None = None
         self.clipping = GradientClipping(args.clip_mode, limit, head=head)
         self.averaged = AveragedWeights(args.ema_decay) if args.ema_decay else None
         callbacks = [*callbacks, self.clipping]
@@ -124,6 +127,20 @@ class FruitTrainer(Trainer):
             persistent_workers=self.args.dataloader_persistent_workers,
         )
 
+    # ---- kept features ----
+
+    def use_features(self, cut: Cut, train: FeatureRows, validation: FeatureRows) -> None:
+        """Train and validate on kept activations from now on, in place of the pictures."""
+        self.cut, self.train_dataset, self.eval_dataset = cut, train, validation
+
+    def _forward(self, model: nn.Module, inputs: dict[str, torch.Tensor]):
+        if "activations" not in inputs:
+            return model(pixel_values=inputs["pixel_values"])
+        net = self.accelerator.unwrap_model(model)
+        activations = inputs["activations"].to(net.dtype)
+        with self.cut.skipped(net, activations):
+            return model(pixel_values=activations.new_zeros((1, 3, *self.cut.image_size)))
+
     # ---- one step ----
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> EpochSampler:
@@ -137,7 +154,7 @@ class FruitTrainer(Trainer):
         **kwargs: Any,
     ):
         """The training loss on mixed pictures, or in validation plain cross-entropy."""
-        pixels, labels = inputs["pixel_values"], inputs["labels"]
+        labels = inputs["labels"]
         loss = ClassificationLoss()
         if model.training:
             hold_statistics(model, self.args.batch_norm)  # the Trainer has just called `train()`
@@ -145,8 +162,9 @@ class FruitTrainer(Trainer):
                 self.args.label_smoothing_factor, self.class_weights, self.args.focal_gamma
             )
             if self.mix and torch.rand(()) < self.args.mix_probability:
-                pixels, labels = self.mix(pixels, labels)  # (B, 3, H, W), (B,) -> (B, K)
-        outputs = model(pixel_values=pixels)
+                mixed, labels = self.mix(inputs["pixel_values"], labels)  # ..., (B,) -> (B, K)
+                inputs = {"pixel_values": mixed}
+        outputs = self._forward(model, inputs)
         value = loss(outputs.logits, labels)
         return (value, outputs) if return_outputs else value
 

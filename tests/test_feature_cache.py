@@ -1,0 +1,267 @@
+"""Training from kept features: the same net, the same pictures, the frozen part computed once."""
+
+import json
+import os
+import shutil
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import launch_two, quick_arguments
+from safetensors.torch import load_file
+from torch import nn
+
+from hffruits import InputError
+from hffruits.batch_norm import set_policy
+from hffruits.config import ModelArguments
+from hffruits.cutting import find_cut
+from hffruits.feature_cache import RECORD, FeatureRows, count_views, open_features
+from hffruits.freezing import freeze_backbone
+from hffruits.models import build_model, bundled_folder, head_names
+from hffruits.train import train
+
+KEPT = ModelArguments(image_size=64, cache_features="views:2")
+PLAIN = ModelArguments(image_size=64)
+
+
+@pytest.fixture
+def features(tmp_path, monkeypatch, cache) -> Path:
+    """Where this test keeps its features; the backbone is the session's."""
+    bundled_folder("efficientnet_lite0")
+    folder = tmp_path / "cache"
+    shutil.copytree(cache / "models-v1", folder / "models-v1")
+    monkeypatch.setenv("HFFRUITS_CACHE", str(folder))
+    return folder / "features"
+
+
+def losses(folder: Path, key: str = "loss") -> list[float]:
+    rows = json.loads((folder / "log_history.json").read_text())
+    return [row[key] for row in rows if key in row]
+
+
+def written(features: Path) -> dict[str, int]:
+    """When each set of features was computed."""
+    return {f.name: (f / "activations.bin").stat().st_mtime_ns for f in features.iterdir()}
+
+
+def record(folder: Path) -> dict:
+    return json.loads((folder / RECORD).read_text())
+
+
+def frozen_net(name: str, plan: str) -> nn.Module:
+    torch.manual_seed(0)
+    model, _ = build_model(name, labels=["a", "b", "c"], pretrained=False)
+    set_policy(model, "freeze")
+    freeze_backbone(model, plan, head=head_names(model))
+    return model.eval()
+
+
+# ---- the cut ----
+
+
+@pytest.mark.parametrize(
+    ("name", "plan", "last"),
+    [
+        ("test_efficientnet", "stages:2", "blocks.1"),
+        ("test_efficientnet", "head_only", "bn2"),
+        ("test_resnet", "half", "layer1"),
+        ("test_convnext", "half", "stages.1"),
+        ("test_vit", "stages:2", "blocks.1"),
+        ("test_byobnet", "half", "stages.0"),
+    ],
+)
+def test_the_two_parts_of_a_net_give_what_the_whole_gives(name, plan, last):
+    model = frozen_net(name, plan)
+    size = model.config.pretrained_cfg["input_size"][1:]
+    pixels = torch.randn(5, 3, *size)
+    cut = find_cut(model, pixels[:2])
+    assert cut.passed[-1].endswith(last)
+    kept = cut.activations(model, pixels)
+    assert kept.shape == (5, *cut.shape)
+    with cut.skipped(model, kept):
+        parts = model(pixel_values=pixels[:1]).logits
+    assert torch.allclose(parts, model(pixel_values=pixels).logits, atol=1e-5)
+
+
+def test_the_frozen_part_does_not_run_and_the_rest_gets_the_same_gradients():
+    model = frozen_net("test_efficientnet", "stages:2")
+    pixels = torch.randn(4, 3, 64, 64)
+    cut = find_cut(model, pixels)
+    model(pixel_values=pixels).logits.square().sum().backward()
+    whole = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    ran = []
+    for name in cut.passed:
+        for part in model.get_submodule(name).modules():
+            if isinstance(part, nn.Conv2d) and part is not model.get_submodule(name):
+                part.register_forward_hook(lambda *_: ran.append(1))
+    kept = cut.activations(model, pixels).detach()
+    assert ran
+    ran.clear()
+    with cut.skipped(model, kept):
+        model(pixel_values=pixels[:1]).logits.square().sum().backward()
+    assert not ran
+    found = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+    assert found.keys() == whole.keys()
+    for name, gradient in whole.items():
+        assert torch.allclose(found[name], gradient, rtol=1e-3, atol=1e-5), name
+    assert not [module for module in model.modules() if "forward" in vars(module)]
+
+
+def test_a_net_without_frozen_first_stages_is_refused():
+    model, _ = build_model("test_efficientnet", labels=["a", "b"], pretrained=False)
+    with pytest.raises(InputError, match="no first stages are frozen"):
+        find_cut(model, torch.randn(2, 3, 64, 64))
+
+
+class Skipping(nn.Module):
+    """A net whose end looks at its input again, so that no cut leaves the same."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 4, 3), nn.Linear(7, 2)
+        self.first.requires_grad_(False)
+
+    def forward(self, pixel_values):
+        seen = torch.cat([self.first(pixel_values).mean((2, 3)), pixel_values.mean((2, 3))], 1)
+        return namedtuple("Output", "logits")(self.last(seen))
+
+
+def test_a_net_that_needs_more_than_the_cut_keeps_is_refused():
+    with pytest.raises(InputError, match="can't be cut there"):
+        find_cut(Skipping(), torch.randn(1, 3, 16, 16))
+
+
+# ---- training ----
+
+
+def test_kept_views_for_every_epoch_train_as_the_pictures_do(drawn_fruits, tmp_path, features):
+    """To the rounding of the kept numbers; the saved model is whole."""
+    options = {"num_train_epochs": 2, "logging_steps": 1}
+    for name, model in (("plain", PLAIN), ("kept", KEPT)):
+        train(*quick_arguments(drawn_fruits, tmp_path / name, model=model, **options))
+    plain, kept = (losses(tmp_path / name) for name in ("plain", "kept"))
+    assert len(kept) == 8 and kept == pytest.approx(plain, rel=0.1)
+    assert kept[:2] == pytest.approx(plain[:2], rel=1e-3)
+    assert losses(tmp_path / "kept", "eval_loss") == pytest.approx(
+        losses(tmp_path / "plain", "eval_loss"), rel=0.1
+    )
+    weights = [load_file(tmp_path / name / "model.safetensors") for name in ("plain", "kept")]
+    assert weights[0].keys() == weights[1].keys()
+    stem = "timm_model.conv_stem.weight"
+    assert torch.equal(weights[0][stem], weights[1][stem])
+
+
+def test_features_are_kept_for_the_next_run_and_made_anew_for_another(
+    drawn_fruits, tmp_path, features
+):
+    train(*quick_arguments(drawn_fruits, tmp_path / "a", model=KEPT))
+    made = written(features)
+    assert len(made) == 2  # of train and validation
+    train(*quick_arguments(drawn_fruits, tmp_path / "b", model=KEPT))
+    assert written(features) == made
+    assert losses(tmp_path / "a") == losses(tmp_path / "b")
+    train(*quick_arguments(drawn_fruits, tmp_path / "c", model=KEPT, seed=7))
+    assert len(list(features.iterdir())) == 3  # validation's are the same
+
+
+def test_changed_photos_are_seen_anew(make_folder, tmp_path, features):
+    root = make_folder({"train/Apple": 6, "train/Lime": 6, "val/Apple": 3, "val/Lime": 3})
+    train(*quick_arguments(root, tmp_path / "a", model=KEPT))
+    before = len(list(features.iterdir()))
+    picture = root / "train" / "Apple" / "0.jpg"
+    os.utime(picture, ns=(1, 1))
+    train(*quick_arguments(root, tmp_path / "b", model=KEPT))
+    assert len(list(features.iterdir())) == before + 1
+
+
+@pytest.mark.slow
+def test_two_processes_share_what_each_has_computed(drawn_fruits, tmp_path, features):
+    words = [drawn_fruits, "--num_train_epochs", "1", "--bf16", "false", "--image_size", "64"]
+    words += ["--cache_features", "views:2", "--output_dir"]
+    done = launch_two([*words, tmp_path / "two"])
+    assert done.returncode == 0, done.stderr
+    kept = next(
+        f for f in features.iterdir() if json.loads((f / RECORD).read_text())["shape"][0] == 2
+    )
+    shape = json.loads((kept / RECORD).read_text())["shape"]
+    file = kept / "activations.bin"
+    two = torch.from_file(str(file), size=file.stat().st_size // 2, dtype=torch.float16).view(shape)
+    assert two.flatten(2).abs().amax(2).gt(0).all()  # no row was left out
+    two = two.clone()
+    shutil.rmtree(features)
+    train(*quick_arguments(drawn_fruits, tmp_path / "one", model=KEPT))
+    one = torch.from_file(str(file), size=file.stat().st_size // 2, dtype=torch.float16).view(shape)
+    assert torch.allclose(one.float(), two.float(), atol=2e-2)
+
+
+def test_each_epoch_sees_the_next_view():
+    kept = torch.arange(6).view(3, 2, 1)
+    rows = FeatureRows(kept, [0, 1])
+    assert [int(rows[epoch, 1]["activations"]) for epoch in range(4)] == [1, 3, 5, 1]
+    assert int(rows[1]["activations"]) == 1 and rows[1]["labels"] == 1
+
+
+# ---- the disk ----
+
+
+def test_the_features_used_longest_ago_make_room_for_new_ones(tmp_path, monkeypatch):
+    cut = find_cut(frozen_net("test_efficientnet", "stages:2"), torch.randn(1, 3, 64, 64))
+    fill = torch.Tensor.zero_
+    free = {"bytes": 10**12}
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(0, 0, free["bytes"]))
+    for age, key in enumerate(("old", "new")):
+        open_features(key, 1, 4, cut, fill, cache_dir=tmp_path)
+        os.utime(tmp_path / "features" / key / RECORD, ns=(age, age))
+    removed = shutil.rmtree
+    monkeypatch.setattr(
+        shutil, "rmtree", lambda *a, **k: (removed(*a, **k), free.update(bytes=10**12))
+    )
+    free["bytes"] = 10
+    open_features("third", 1, 4, cut, fill, cache_dir=tmp_path)
+    assert {folder.name for folder in (tmp_path / "features").iterdir()} == {"new", "third"}
+
+
+def test_a_disk_without_room_is_told(tmp_path, monkeypatch):
+    cut = find_cut(frozen_net("test_efficientnet", "stages:2"), torch.randn(1, 3, 64, 64))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: namedtuple("usage", "free")(10))
+    with pytest.raises(InputError, match=r"cache_features: needs .* GB in .* Keep fewer views"):
+        open_features("key", 1, 4, cut, torch.Tensor.zero_, cache_dir=tmp_path)
+
+
+def test_what_was_not_finished_is_made_anew(tmp_path):
+    cut = find_cut(frozen_net("test_efficientnet", "stages:2"), torch.randn(1, 3, 64, 64))
+
+    def stop(target):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        open_features("key", 1, 4, cut, stop, cache_dir=tmp_path)
+    made = open_features("key", 1, 4, cut, lambda target: target.fill_(7), cache_dir=tmp_path)
+    assert (made == 7).all()
+
+
+# ---- words ----
+
+
+@pytest.mark.parametrize("text", ["8", "views:0", "views:-1", "views:x", "views:5000", "auto"])
+def test_views_that_make_no_sense_are_refused(text):
+    with pytest.raises(InputError, match=f"cache_features={text}: must be none, or views:V"):
+        count_views(text)
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "message"),
+    [
+        ({"freeze": "none"}, {}, "needs stages that stay frozen"),
+        ({"freeze": "gradual"}, {}, "needs stages that stay frozen"),
+        ({"lora_rank": 4}, {}, "needs photos at hand and frozen stages"),
+        ({}, {"mixup_alpha": 0.2}, "pictures can't be mixed"),
+    ],
+)
+def test_what_kept_features_do_not_go_with_is_told(drawn_fruits, tmp_path, model, options, message):
+    arguments = ModelArguments(cache_features="views:2", **model)
+    with pytest.raises(InputError, match=message):
+        train(*quick_arguments(drawn_fruits, tmp_path / "run", model=arguments, **options))
