@@ -13,6 +13,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from hffruits.models import hub_id
 from hffruits.run_dir import PICTURE
+from hffruits.source import SAMPLE
 
 TEMPLATE = Path(__file__).with_name("pages") / "model_card.md.jinja"
 FEW = 20  # training images of a class
@@ -66,9 +67,11 @@ def model_card(
     name = (repo_id or name or folder.resolve().name).rpartition("/")[2]
     classes = class_names(config)
     backbone = _backbone(config, metrics)
+    origin = str(export.get("made_from") or config.get("taught_from"))
+    origin = Path(origin).name if Path(origin).is_absolute() else origin
     card_data = ModelCardData(
         license=license,
-        base_model=backbone["hub_id"],
+        base_model=origin if "/" in origin else backbone["hub_id"],
         datasets=list(datasets) or None,
         library_name="hffruits" if export else "transformers",
         pipeline_tag="image-classification",
@@ -94,13 +97,15 @@ def model_card(
         split=split,
         confused=_confused(measured.get(split, {})),
         weakest=_weakest(measured.get(split, {}), data.get("images_per_class")),
+        unseen=_unseen(measured.get(split, {}), classes),
         picture=PICTURE if (folder / PICTURE).is_file() else None,
+        report=(folder / "report.html").is_file(),
         data=_data_facts(data, arguments, datasets),
         training=metrics.get("training", {}),
         command=arguments.get("command"),
         recipe=_recipe(arguments, metrics.get("versions", {})),
         taught={_inline(name): photos for name, photos in (taught or {}).items()},
-        origin=Path(str(export.get("made_from") or config.get("taught_from"))).name,
+        origin=origin,
         export=export,
         license=license,
     )
@@ -128,13 +133,15 @@ def _data_facts(
     data: dict[str, Any], arguments: dict[str, Any], datasets: tuple[str, ...]
 ) -> dict[str, Any]:
     """What is known of the photos; a stream's were not looked at before."""
+    drawn = data.get("data_dir") == SAMPLE
     per_class = data.get("images_per_class")
     counts = list((per_class or {}).values())
     few = [_inline(name) for name, count in (per_class or {}).items() if count < FEW]
     reasons = Counter(re.split(r": | \(", left["reason"])[0] for left in data.get("skipped", ()))
     return data | {
         "name": ", ".join(f"`{name}`" for name in datasets)
-        or f"`{Path(str(data.get('data_dir'))).name}`",
+        or (SAMPLE if drawn else f"`{Path(str(data.get('data_dir'))).name}`"),
+        "drawn": drawn,
         "range": (min(counts), max(counts)) if counts else None,
         "few": few[:MOST_NAMED],
         "more_few": max(0, len(few) - MOST_NAMED),
@@ -148,6 +155,12 @@ def _confused(final: dict[str, Any]) -> list[dict[str, Any]]:
         pair | {key: _inline(pair[key]) for key in ("class", "taken_for")}
         for pair in final.get("most_confused", ())[:WEAKEST]
     ]
+
+
+def _unseen(final: dict[str, Any], classes: list[str]) -> list[str]:
+    """Classes that no picture of the split shows."""
+    counts = {name: own["support"] for name, own in final.get("classes", {}).items()}
+    return [_inline(name) for name in classes if not counts.get(name)] if counts else []
 
 
 def _inline(name: str) -> str:

@@ -295,6 +295,7 @@ def run_predict(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="hffruits predict", description=run_predict.__doc__)
     parser.add_argument("model", help=_MODEL)
     parser.add_argument("images", nargs="+", help="image files, or folders of them")
+    parser.add_argument("--revision", help="which commit, branch or tag of a Hub model")
     parser.add_argument("--top_k", type=int, default=1, help="labels a picture [%(default)s]")
     parser.add_argument("--batch_size", type=int, default=32, help="pictures a step [%(default)s]")
     parser.add_argument(
@@ -314,11 +315,14 @@ def run_predict(argv: list[str]) -> None:
     if count:
         sys.exit(launching.start_processes(count, ["predict", *argv]))
     if args.output:
+        if args.revision:
+            raise InputError("revision: doesn't go with --output yet. Leave one of them out.")
         _predict_into_table(args)
         return
     predict = importlib.import_module("hffruits.predict")
     paths = predict.find_images(args.images)
-    fruits = predict.FruitClassifier.from_pretrained(args.model, precision=args.precision)
+    options = {"revision": args.revision, "precision": args.precision}
+    fruits = predict.FruitClassifier.from_pretrained(args.model, **options)
     bad: list[InputError] = []
     options = {"top_k": args.top_k, "batch_size": args.batch_size, "on_bad": bad.append}
     for result in fruits.stream(paths, **options):
@@ -373,8 +377,7 @@ def run_push(argv: list[str]) -> None:
     )
     _tell_push(pushed)
     print(f'Load it   FruitClassifier.from_pretrained("{pushed.repo_id}")')
-    if not (args.license or args.card):
-        print("Licence   none is given: others may look, not use it. --license apache-2.0 says so")
+    _tell_license(args.license or args.card)
 
 
 def run_push_data(argv: list[str]) -> None:
@@ -406,6 +409,7 @@ def run_push_data(argv: list[str]) -> None:
         print(f"Removed   the position from {written['located']:,} photos")
     _tell_push(pushed)
     print(f"Train it  hffruits train {pushed.repo_id}")
+    _tell_license(args.license)
 
 
 def run_space(argv: list[str]) -> None:
@@ -437,6 +441,11 @@ def run_space(argv: list[str]) -> None:
 def _add_push_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--private", action="store_true", help="a repository that only you see")
     parser.add_argument("--license", help="the Hub's name of one: apache-2.0, cc-by-4.0, ...")
+
+
+def _tell_license(given: object) -> None:
+    if not given:
+        print("Licence   none given now: without one, others may look and not use it (--license)")
 
 
 def _tell_push(pushed: Any) -> None:

@@ -235,6 +235,9 @@ class FruitTrainingArguments(TrainingArguments):
     )
     balanced_sampler: bool = _option(False, "Draw every class equally often.")
     focal_gamma: float = _option(0.0, "Focal loss: down-weight what is easy (2 is usual).")
+    hub_license: str | None = _option(
+        None, "With push_to_hub: the Hub's name of the model's licence, as apache-2.0."
+    )
     hub_report: bool = _option(
         True, "With push_to_hub: publish the report as well, which shows some of the photos."
     )
@@ -350,7 +353,8 @@ def with_precision(args: FruitTrainingArguments, precision: str) -> FruitTrainin
 _GROUPS = (DataArguments, ModelArguments, FruitTrainingArguments)
 _OWN_FLAGS = {name for group in _GROUPS for name in inspect.get_annotations(group)} | {
     "seed", "gradient_accumulation_steps", "lr_scheduler_kwargs", "optim_args", "fp16",
-    "torch_compile", "max_steps", "full_determinism", "activation_checkpointing", "use_cpu",
+    "torch_compile", "max_steps", "push_to_hub",
+    "hub_model_id", "hub_private_repo", "full_determinism", "activation_checkpointing", "use_cpu",
 }  # fmt: skip
 # name -> a file of flags, each with what it gave on real photos
 RECIPES = {file.stem: file for file in Path(__file__).with_name("recipes").glob("*.yaml")}

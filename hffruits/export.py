@@ -85,7 +85,7 @@ def export(
         "format": format,
         "precision": precision,
         "parameters": parameters,
-        "made_from": str(model),
+        "made_from": path.absolute().name if (path := Path(model)).is_dir() else str(model),
         "created": datetime.now().strftime("%Y-%m-%d %H:%M"),
         "version": __version__,
     }

@@ -22,6 +22,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from tqdm.auto import tqdm
 
 from hffruits.errors import InputError
 
@@ -54,6 +55,7 @@ def fetch_model(repo_id: str, *, revision: str | None = None, token: str | None 
             allow_patterns=list(FETCHED),
             ignore_patterns=list(NEVER_FETCHED),
             token=token,
+            tqdm_class=_NoBar,  # each large file has one
         )
 
     with hub_troubles_told(repo_id, revision=revision, token=token):
@@ -83,6 +85,13 @@ def _passes(error: BaseException) -> bool:
     if isinstance(cause, HfHubHTTPError):
         return cause.response.status_code in _PASSING
     return isinstance(cause, HTTPError)
+
+
+class _NoBar(tqdm):
+    """No bar that counts files, which shows even where all are in the cache."""
+
+    def __init__(self, *arguments: object, **options: object):
+        super().__init__(*arguments, **options | {"disable": True})
 
 
 @contextmanager
@@ -127,6 +136,8 @@ def _reason(error: BaseException, kind: str, revision: str | None, token: str | 
     if isinstance(error, BadRequestError | ValueError):
         return f"refused: {words}"
     if isinstance(error, OfflineModeIsEnabled):
+        if kind == "repository":
+            return "HF_HUB_OFFLINE forbids to reach the Hub. Unset it."
         return f"{_missing(kind)} in the cache, and HF_HUB_OFFLINE keeps from fetching. Unset it."
     if status is not None:
         return f"the Hub answered {status} ({words}). Try again later."

@@ -4,6 +4,9 @@
 leaves half of it; `create_commit` makes one. What was sent before an interruption isn't sent again.
 """
 
+import difflib
+import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
@@ -14,6 +17,7 @@ from huggingface_hub import (
     CommitOperationAdd,
     CommitOperationDelete,
     HfApi,
+    RepoCard,
     constants,
     get_token,
 )
@@ -55,10 +59,9 @@ def push_files(
     """Make a repository hold these files, in one commit on its main branch; made if it is new.
 
     `files` are by their path there, or what a function of the `Repository` gives, which may send
-    them one by one (`Repository.add`).
-    Files there that fit a pattern of `owned` and are not among these are removed; others stay.
-    `repo_id` may be without the user's name. Raises `InputError` in one line, and the repository is
-    as it was, also if the process ends.
+    them one by one (`Repository.add`). Files there that fit a pattern of `owned` and are not among
+    these are removed; others stay. `repo_id` may be without the user's name. Raises `InputError` in
+    one line, and the repository is as it was, also if the process ends.
     """
     assert kind in KINDS, kind
     with hub_troubles_told(repo_id, kind="repository", token=token):
@@ -78,16 +81,23 @@ def push_files(
 
 
 def check_push(
-    repo_id: str, *, kind: str = "model", private: bool = False, token: str | None = None
+    repo_id: str,
+    *,
+    kind: str = "model",
+    private: bool = False,
+    license: str | None = None,
+    token: str | None = None,
 ) -> str:
     """The full name of a repository that could be pushed to, as far as can be told.
 
-    For a look before hours of work. Raises `InputError` for a name or token that won't do, and for
-    a repository that is public where a private one is wanted.
+    For a look before hours of work. Raises `InputError` for a name, token or licence that won't do,
+    and for a repository that is public where a private one is wanted.
     """
     with hub_troubles_told(repo_id, kind="repository", token=token):
         api = HfApi(token=token, library_name="hffruits")
         repo_id = try_again(lambda: _full_name(api, repo_id), repo_id, token=token)
+        if license:
+            try_again(lambda: _check_license(license, kind), repo_id, token=token)
         if private:
             with suppress(RepositoryNotFoundError):  # else it will be made
                 _refuse_public(repo_id, api.repo_info(repo_id, repo_type=kind))
@@ -112,6 +122,7 @@ class Repository:
         if private:
             _refuse_public(repo_id, info)
         self.head = info.sha
+        self.license = (info.card_data or {}).get("license")
         self.paths = {sibling.rfilename for sibling in info.siblings or ()}
 
     @property
@@ -153,6 +164,20 @@ class Repository:
                 parent_commit=self.head,
             )
         return done.oid
+
+
+def _check_license(license: str, kind: str) -> None:
+    """Ask the Hub whether it knows this licence, before a repository is made."""
+    try:
+        RepoCard(f"---\nlicense: {json.dumps(license)}\n---\n").validate(repo_type=kind)
+    except ValueError as error:
+        known = re.findall(r"[a-z0-9.-]+", str(error).partition("one of")[2])
+        near = difflib.get_close_matches(license.lower(), known, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise InputError(
+            f"license={license}: not one that the Hub knows{hint}. See "
+            "https://huggingface.co/docs/hub/repositories-licenses for its names."
+        ) from error
 
 
 def _refuse_public(repo_id: str, info: ModelInfo | DatasetInfo | SpaceInfo) -> None:

@@ -146,6 +146,7 @@ def load_folder(folder: Path, *, name: str | None = None) -> ModelAndProcessor:
             **_source(folder), use_safetensors=True, output_loading_info=True
         )
         processor = _load_processor(_source(folder))
+    model.config.name_or_path = name  # not the cache's folder of a Hub model
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
         raise InputError(

@@ -9,11 +9,14 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from huggingface_hub import HfApi
+
 from hffruits.card import model_card
 from hffruits.engines import RECORD, read_export
 from hffruits.errors import InputError
 from hffruits.hiding import hide_places
-from hffruits.hub_commit import Files, Pushed, Repository, push_files
+from hffruits.hub import hub_troubles_told, one_line
+from hffruits.hub_commit import Files, Pushed, Repository, check_push, push_files
 from hffruits.run_dir import ARTIFACT_FILES
 
 SHARDS = "model.safetensors.index.json"  # which shard holds which tensor
@@ -40,14 +43,21 @@ def push_model(
     """
     folder = Path(folder).expanduser()
     check_pushable(folder)
+    if card and (license or datasets):
+        raise InputError(
+            f"card={card}: license and dataset belong in its head then. Leave them out."
+        )
+    check_datasets(datasets, token=token)
+    repo_id = check_push(repo_id, private=private, license=license, token=token)
     with tempfile.TemporaryDirectory(prefix="hffruits-push-") as place:
         public = Path(place)
         files = gather(folder, public, report=report)
         own = _own_card(card) if card else None
 
         def with_card(repository: Repository) -> Files:
-            names = {"repo_id": repository.repo_id, "license": license, "datasets": datasets}
-            text = own or str(model_card(public, **names))
+            names = {"repo_id": repository.repo_id, "datasets": datasets}
+            terms = license or repository.license  # those of an earlier push hold
+            text = own or str(model_card(public, license=terms, **names))
             return files | {"README.md": text.encode()}
 
         return push_files(
@@ -58,6 +68,13 @@ def push_model(
             message=f"Push {folder.absolute().name} with hffruits",
             token=token,
         )
+
+
+def check_datasets(names: tuple[str, ...], *, token: str | None = None) -> None:
+    """Raise `InputError` for a name that is no data set of the Hub's."""
+    for name in names:
+        with hub_troubles_told(name, kind="dataset", token=token):
+            HfApi(token=token).dataset_info(name)
 
 
 def check_pushable(folder: Path) -> None:
@@ -110,4 +127,6 @@ def _own_card(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"card={file}: can't be read ({error}). Name a Markdown file.") from error
+        raise InputError(
+            f"card={file}: can't be read ({one_line(error)}). Name a Markdown file."
+        ) from error

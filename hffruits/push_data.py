@@ -70,9 +70,11 @@ def push_data(
     """
     if data_args.streaming or data_args.split_lists:
         raise InputError("streaming, split_lists: cleaning looks at all photos. Leave them out.")
-    repo_id = check_push(
-        repo_id, kind="dataset", private=private, token=token
-    )  # before a look at all photos
+    folder = Path(data_args.data_dir or "")
+    if data_args.data_dir and (folder / "config.json").is_file():
+        raise InputError(f"{folder}: a model, no photos. Run hffruits push for it.")
+    before = {"kind": "dataset", "private": private, "license": license, "token": token}
+    repo_id = check_push(repo_id, **before)  # before a look at all photos
     cleaned = clean(data_args, anew=anew, seed=seed)
     names = sorted({label for part in cleaned.parts.values() for label in part.rows["label"]})
     features = Features({"image": Image(), "label": ClassLabel(names=names)})
@@ -95,7 +97,8 @@ def push_data(
                 file.unlink()
         if cleaned.coarse:
             yield CommitOperationAdd(COARSE, _coarse_csv(cleaned.coarse))
-        facts = {"left_out": left_out, "coarse": bool(cleaned.coarse), "license": license}
+        facts = {"left_out": left_out, "coarse": bool(cleaned.coarse)}
+        facts["license"] = license or repository.license  # that of an earlier push holds
         facts["made"] = [split for split in written.counts if split not in cleaned.own_splits]
         card = dataset_card(repository.repo_id, features, written, **facts)
         yield CommitOperationAdd("README.md", str(card).encode())

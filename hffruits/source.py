@@ -5,6 +5,8 @@ from pathlib import Path
 
 from hffruits.errors import InputError
 
+SAMPLE = "the drawn sample set"  # what no name means
+
 
 @dataclass(frozen=True)
 class Source:
@@ -22,7 +24,7 @@ class Source:
     @property
     def name(self) -> str:
         """What it is called in messages."""
-        return str(self.dataset_name or self.data_dir or "the drawn sample set")
+        return str(self.dataset_name or self.data_dir or SAMPLE)
 
     def check_outside(self, output_dir: Path) -> None:
         """Raise `InputError` for an output folder within the data."""

@@ -64,7 +64,8 @@ def make_space(
     if output_dir is not None and output_dir.exists():
         raise InputError(f"{output_dir}: exists already. Name another --output_dir, or remove it.")
     if repo_id is not None:
-        repo_id = check_push(repo_id, kind="space", private=private, token=token)
+        before = {"kind": "space", "private": private, "license": license, "token": token}
+        repo_id = check_push(repo_id, **before)
     with hub_troubles_told(model, revision=revision, token=token):
         info = HfApi(token=token).model_info(model, revision=revision)
     folder = fetch_model(model, revision=info.sha, token=token)

@@ -51,6 +51,7 @@ def check_space(
     and some GB; `quick` takes the packages that are installed here. Raises `InputError` with the
     last words of what doesn't start.
     """
+    logger.info("Trying the Space's files")
     python = Path(sys.executable) if way == "quick" else install(folder, place / "venv")
     home = place / "home"
     home.mkdir()

@@ -172,7 +172,8 @@ def choose_repository(args: FruitTrainingArguments, folder: Path) -> str | None:
     if not args.push_to_hub:
         return None
     name = args.hub_model_id or folder.absolute().name
-    return check_push(name, private=bool(args.hub_private_repo), token=args.hub_token)
+    options = {"license": args.hub_license, "token": args.hub_token}
+    return check_push(name, private=bool(args.hub_private_repo), **options)
 
 
 def start_folder(
@@ -243,14 +244,16 @@ def push(folder: Path, repo_id: str, args: FruitTrainingArguments) -> None:
             repo_id,
             private=bool(args.hub_private_repo),
             report=args.hub_report,
+            license=args.hub_license,
             token=args.hub_token,
         )
     except InputError as error:
         options = ["--private"] if args.hub_private_repo else []
         options += [] if args.hub_report else ["--no_report"]
+        options += ["--license", args.hub_license] if args.hub_license else []
         later = shlex.join(["hffruits", "push", str(folder), repo_id, *options])
         raise InputError(f"{error} The model is saved; push it with `{later}`.") from error
-    logger.info("pushed to %s", pushed.url)
+    logger.info("Pushed    %s (commit %s): %s", pushed.repo_id, pushed.commit[:7], pushed.url)
 
 
 def best_epoch(trainer: FruitTrainer) -> float | None:
@@ -276,7 +279,7 @@ def describe_data(datasets: FruitData, data_args: DataArguments) -> dict[str, An
     """The `data` part of `metrics.json`."""
     label = datasets["train"].features["label"]
     return {
-        "data_dir": data_args.data_dir or data_args.dataset_name or "the drawn sample set",
+        "data_dir": data_args.source.name,
         "classes": label.num_classes,
         "images": {split: len(rows) for split, rows in datasets.items()},
         "images_per_class": count_per_class(datasets["train"], label.names),

@@ -123,12 +123,32 @@ def test_names_of_classes_and_pictures_are_not_taken_for_places():
 def test_without_the_report_no_photo_is_published(local_hub, trained):
     push_model(trained, FRUITS, report=False)
     assert "report.html" not in files_of(local_hub)
+    assert "report.html" not in files_of(local_hub)["README.md"].decode()
 
 
 def test_a_card_of_ones_own_is_taken_as_it_is(local_hub, untrained, tmp_path):
     (tmp_path / "card.md").write_text("---\nlicense: mit\n---\nMine\n")
     push_model(untrained, FRUITS, card=tmp_path / "card.md")
     assert files_of(local_hub)["README.md"] == b"---\nlicense: mit\n---\nMine\n"
+
+
+def test_a_card_of_ones_own_has_its_own_licence(local_hub, untrained, tmp_path):
+    for more in ({"license": "mit"}, {"datasets": ("user/photos",)}):
+        with pytest.raises(InputError, match="license and dataset belong in"):
+            push_model(untrained, FRUITS, card=tmp_path / "card.md", **more)
+    assert not local_hub.repos
+
+
+def test_the_licence_of_an_earlier_push_holds_until_another_is_given(local_hub, untrained):
+    push_model(untrained, FRUITS, license="mit")
+    assert not push_model(untrained, FRUITS).changed
+    push_model(untrained, FRUITS, license="apache-2.0")
+    assert ModelCard(files_of(local_hub)["README.md"].decode()).data.license == "apache-2.0"
+
+
+def test_a_data_set_that_the_hub_lacks_is_not_named(local_hub, untrained):
+    with pytest.raises(InputError, match="user/nope: no such Hub dataset"):
+        push_model(untrained, FRUITS, datasets=("user/nope",))
 
 
 def test_a_private_push_makes_a_private_repository(local_hub, untrained, monkeypatch):
@@ -143,6 +163,7 @@ def test_a_private_push_makes_a_private_repository(local_hub, untrained, monkeyp
 
 
 def test_the_card_passes_the_hubs_own_check_and_holds_the_measured_figures(local_hub, trained):
+    local_hub.repos["dataset", "user/photos"] = Repo({"README.md": b""})
     push_model(trained, FRUITS, license="apache-2.0", datasets=("user/photos",))
     card = ModelCard(files_of(local_hub)["README.md"].decode())
     card.validate()
@@ -229,6 +250,15 @@ def test_a_taught_model_is_pushed_with_a_card_of_its_own(local_hub, untrained, t
     assert there.labels == [*LABELS, "Cherry"]
     assert there.predict(picture).label == taught.predict(picture).label
     assert "| Cherry | 4 |" in files_of(local_hub)["README.md"].decode()
+
+
+def test_what_was_taught_to_a_hub_model_names_it(local_hub, untrained, tmp_path):
+    push_model(untrained, FRUITS)
+    pictures = [draw_fruit("Cherry", seed=seed) for seed in range(4)]
+    taught = teach(FruitClassifier.from_pretrained(FRUITS), "Cherry", pictures)
+    save_taught(taught, tmp_path / "taught")
+    card = model_card(tmp_path / "taught")
+    assert f"1 new class to `{FRUITS}`" in card.text and card.data.base_model == FRUITS
 
 
 @pytest.mark.slow
@@ -386,7 +416,12 @@ REFUSED = {
     "reads only": ({"HF_TOKEN": READ_TOKEN}, FRUITS, {}, "may only read"),
     "another's": ({"HF_TOKEN": OTHER_TOKEN}, FRUITS, {}, "belongs to other, who may not write"),
     "bad name": ({"HF_TOKEN": TOKEN}, "user/a b", {}, "not a name that the Hub allows"),
-    "bad licence": ({"HF_TOKEN": TOKEN}, FRUITS, {"license": "apach"}, "refused: .*license"),
+    "bad licence": (
+        {"HF_TOKEN": TOKEN},
+        FRUITS,
+        {"license": "Apache 2.0"},
+        r"license=Apache 2.0: not .* mean apache-2.0",
+    ),
 }
 
 
@@ -398,8 +433,9 @@ def test_a_push_that_cannot_be_is_told_in_one_line(local_hub, untrained, monkeyp
         monkeypatch.setenv(key, value)
     with pytest.raises(InputError, match=message) as told:
         push_model(untrained, name, **options)
-    assert "\n" not in str(told.value) and str(told.value).startswith(name)
-    assert not [repo for repo in local_hub.repos.values() if "README.md" in repo.files]
+    assert "\n" not in str(told.value)
+    assert str(told.value).startswith((f"{name}: ", "license=Apache 2.0: "))
+    assert not local_hub.repos
 
 
 def test_a_private_push_to_a_public_repository_is_refused(local_hub, untrained):

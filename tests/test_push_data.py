@@ -64,6 +64,11 @@ def test_what_is_pushed_is_read_again_photo_by_photo(local_hub, fruits, tmp_path
         assert found == wanted
 
 
+def test_a_models_folder_is_no_data(local_hub, trained):
+    with pytest.raises(InputError, match=r"a model, no photos\. Run hffruits push"):
+        push(trained)
+
+
 def test_a_model_is_trained_from_what_was_pushed(local_hub, fruits, tmp_path):
     from hffruits.train import train
 
