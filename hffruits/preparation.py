@@ -39,6 +39,7 @@ from hffruits.lora import add_lora
 from hffruits.models import build_model, head_names, resize_input, takes_any_size, use_fast_layout
 from hffruits.optim import default_learning_rate
 from hffruits.precision import bf16_is_faster
+from hffruits.quick_convolutions import use_quick_convolutions
 from hffruits.run_dir import RunDir
 from hffruits.schedules import BY_VALIDATION
 from hffruits.stream_data import FruitStreams, load_streams
@@ -135,6 +136,8 @@ def prepare_model(
     if model_args.lora_rank:
         size = input_size(processor)
         model = add_lora(model, model_args.lora_rank, head=head, size=size)
+    if args.device.type == "cpu" and not (model_args.lora_rank or args.torch_compile):
+        use_quick_convolutions(model, torch.rand(2, 3, *input_size(processor)))
     train_size = model_args.train_image_size
     views = count_views(model_args.cache_features)
     return PreparedModel(
