@@ -15,7 +15,7 @@ from torch import nn
 from transformers import PreTrainedModel, TrainerCallback
 from transformers.image_processing_utils import BaseImageProcessor
 
-from hffruits.batch_norm import batch_norms, set_policy
+from hffruits.batch_norm import batch_norms, hold_statistics, set_policy
 from hffruits.config import (
     DataArguments,
     FruitTrainingArguments,
@@ -38,7 +38,7 @@ from hffruits.layers import has_layer_groups, layer_groups
 from hffruits.lora import add_lora
 from hffruits.models import build_model, head_names, resize_input, takes_any_size, use_fast_layout
 from hffruits.optim import default_learning_rate
-from hffruits.precision import bf16_is_faster
+from hffruits.precision import Forward, bf16_is_faster
 from hffruits.quick_convolutions import use_quick_convolutions
 from hffruits.run_dir import RunDir
 from hffruits.schedules import BY_VALIDATION
@@ -170,8 +170,13 @@ def resolve_arguments(
     use_own_cores(args.device)
     if args.try_bf16:
         size = input_size(prepared.processor)
+        forward = trial_forward(prepared, size)
         faster = on_main_process(
-            lambda: recorded["bf16"] if recorded else bf16_is_faster(prepared.model, size)
+            lambda: (
+                recorded["bf16"]
+                if recorded
+                else bf16_is_faster(prepared.model, size, forward=forward)
+            )
         )
         if faster:
             args = with_precision(args, "bf16")
@@ -241,6 +246,21 @@ def pictures_key(rows: Dataset) -> str:
             stat = Path(image["path"]).stat()
             digest.update(f"{image['path']}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
     return digest.hexdigest()
+
+
+def trial_forward(prepared: PreparedModel, size: tuple[int, int]) -> Forward:
+    """What a training step will do with pixels (B, 3, *size): norms held, features kept."""
+    model = prepared.model
+    cut = find_cut(model, torch.rand(2, 3, *size)) if prepared.views else None
+
+    def forward(pixels: torch.Tensor) -> torch.Tensor:
+        hold_statistics(model, prepared.batch_norm)
+        if cut is None:
+            return model(pixel_values=pixels).logits
+        with cut.skipped(model, pixels.new_zeros((len(pixels), *cut.shape))):
+            return model(pixel_values=pixels[:1]).logits
+
+    return forward
 
 
 def make_trainer(

@@ -43,7 +43,7 @@ def test_the_launchers_choice_of_precision_stands(monkeypatch):
 @pytest.mark.parametrize("faster", [True, False])
 def test_a_run_uses_what_was_quicker(drawn_fruits, tmp_path, monkeypatch, faster):
     monkeypatch.setattr(config, "cpu_has_bf16", lambda: True)
-    monkeypatch.setattr(preparation, "bf16_is_faster", lambda *args: faster)
+    monkeypatch.setattr(preparation, "bf16_is_faster", lambda *args, **options: faster)
     options = {"max_steps": 1, "eval_strategy": "no", "bf16": None}
     arguments = quick_arguments(drawn_fruits, tmp_path, **options)
     assert train.train(*arguments)["training"]["bf16"] is faster
