@@ -12,7 +12,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from hffruits.models import hub_id
-from hffruits.run_dir import PICTURE
+from hffruits.run_dir import PICTURE, SHARDS
 from hffruits.source import SAMPLE
 
 TEMPLATE = Path(__file__).with_name("pages") / "model_card.md.jinja"
@@ -79,7 +79,7 @@ def model_card(
         model_name=name,
         eval_results=_results(measured, data, own_data) or None,
     )
-    sharded = (folder / "model.safetensors.index.json").is_file()
+    sharded = (folder / SHARDS).is_file()
     return ModelCard.from_template(
         card_data,
         template_str=TEMPLATE.read_text(encoding="utf-8"),

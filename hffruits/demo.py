@@ -34,7 +34,7 @@ from hffruits.demo_server import (
 from hffruits.demo_teach import teach_tab
 from hffruits.drawing import FRUITS, draw_fruit
 from hffruits.feedback import FeedbackBox
-from hffruits.models import find_model, pretrained_produce_folder
+from hffruits.models import pretrained_produce_folder
 from hffruits.predict import FruitClassifier
 
 logger = logging.getLogger(__name__)
@@ -64,14 +64,14 @@ def open_model(
     loaded.
     """
     chosen = name or newest_model()
-    folder = find_model(str(chosen), revision=revision) if chosen else None
-    classifier = FruitClassifier.from_pretrained(folder or pretrained_produce_folder())
+    source = chosen or pretrained_produce_folder()
+    classifier = FruitClassifier.from_pretrained(source, revision=revision)
     kinds = len(classifier.labels)
     if name:
-        return classifier, f"Answers come from `{name}`. It knows {kinds} kinds.", folder
+        return classifier, f"Answers come from `{name}`. It knows {kinds} kinds.", classifier.folder
     if chosen:
         about = f"Answers come from `{chosen}`, the model trained last. It knows {kinds} kinds."
-        return classifier, about, folder
+        return classifier, about, classifier.folder
     about = (
         "Nothing is trained yet: answers come from the bundled ImageNet model, and it knows only "
         f"the {kinds} kinds listed under Model. Train your own with `make train`, or with "

@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -158,7 +158,7 @@ def compute_features(
     ]
     order = [index if view is None else (view, index) for _, view, index in keys]
     loader = DataLoader(
-        pictures, batch_size, sampler=_Given(order), num_workers=workers, collate_fn=_pixels
+        pictures, batch_size, sampler=order, num_workers=workers, collate_fn=_pixels
     )
     device = next(model.parameters()).device
     was_training = model.training
@@ -176,19 +176,6 @@ def compute_features(
             done += len(found)
             bar.update(len(found))
     model.train(was_training)
-
-
-class _Given(torch.utils.data.Sampler):
-    """These keys, in this order."""
-
-    def __init__(self, order: Sequence[Any]):
-        self.order = order
-
-    def __len__(self) -> int:
-        return len(self.order)
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.order)
 
 
 def _pixels(rows: list[dict[str, Any]]) -> torch.Tensor:

@@ -29,10 +29,11 @@ from hffruits.errors import InputError
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
+EXPORTED = ("model.onnx", "openvino_model.xml", "openvino_model.bin")
 # Of a model's repository, what loading needs: never pickles, code, or what lies in its folders.
 FETCHED = (
     *("*.json", "model*.safetensors", "prototypes.safetensors", "report.html"),
-    *("model.onnx", "openvino_model.xml", "openvino_model.bin"),
+    *EXPORTED,
 )
 NEVER_FETCHED = ("*/*", "adapter_config.json")  # an adapter would have its base fetched unseen
 WAITS = (1, 4, 15)  # seconds before another try

@@ -60,14 +60,12 @@ def push_files(
 
     `files` are by their path there, or what a function of the `Repository` gives, which may send
     them one by one (`Repository.add`). Files there that fit a pattern of `owned` and are not among
-    these are removed; others stay. `repo_id` may be without the user's name. Raises `InputError` in
-    one line, and the repository is as it was, also if the process ends.
+    these are removed; others stay. `repo_id` is what `check_push` gave. Raises `InputError` in one
+    line, and the repository is as it was, also if the process ends.
     """
     assert kind in KINDS, kind
     with hub_troubles_told(repo_id, kind="repository", token=token):
         api = HfApi(token=token, library_name="hffruits")
-        repo_id = try_again(lambda: _full_name(api, repo_id), repo_id, token=token)
-
         heads: list[str] = []  # a commit whose answer was lost is found made by the next try
 
         def push() -> Pushed:

@@ -115,6 +115,7 @@ class FruitClassifier:
         below = getattr(self.config, "reject_below", None)
         self.reject_below = -math.inf if below is None else float(below)
         self.input_size = input_size(processor)  # (height, width) in pixels
+        self.folder: Path | None = None  # that it was loaded from; a Hub model's in the cache
         self._lock = threading.Lock()  # an engine answers one thread at a time
 
     @classmethod
@@ -141,7 +142,9 @@ class FruitClassifier:
                 prototypes = load_prototypes(folder / FILE)
             else:
                 logger.warning("%s: has no %s, so nothing is refused", name_or_path, FILE)
-        return cls(engine, processor, tta=tta, prototypes=prototypes)
+        fruits = cls(engine, processor, tta=tta, prototypes=prototypes)
+        fruits.folder = folder
+        return fruits
 
     @property
     def config(self) -> PretrainedConfig:

@@ -15,12 +15,11 @@ from hffruits.card import model_card
 from hffruits.engines import RECORD, read_export
 from hffruits.errors import InputError
 from hffruits.hiding import hide_places
-from hffruits.hub import hub_troubles_told, one_line
+from hffruits.hub import EXPORTED, hub_troubles_told, one_line
 from hffruits.hub_commit import Files, Pushed, Repository, check_push, push_files
-from hffruits.run_dir import ARTIFACT_FILES
+from hffruits.run_dir import ARTIFACT_FILES, SHARDS
 
-SHARDS = "model.safetensors.index.json"  # which shard holds which tensor
-EXPORTS = (RECORD, "model.onnx", "openvino_model.xml", "openvino_model.bin")
+EXPORTS = (RECORD, *EXPORTED)
 OWNED = (*sorted(ARTIFACT_FILES), *EXPORTS, SHARDS, "model-*.safetensors")
 
 

@@ -5,7 +5,6 @@ pass of their own, for oneDNN has a quick one for 3 x 3 alone; under autocast th
 to the others, for which new processors have units. Evaluation is as it was.
 """
 
-from itertools import pairwise
 from typing import ClassVar
 
 import torch
@@ -14,8 +13,9 @@ from timm.layers import Conv2dSame
 from timm.layers.padding import pad_same
 from torch import nn
 
+from hffruits.folding import after_norm, foldable, same_answers
+
 SAMPLED = 4  # a kernel larger than 3 x 3 learns from every SAMPLED-th picture of a batch
-_TOLERANCE = 1e-3  # of the largest logit
 _gradients = torch.ops.aten.convolution_backward
 
 
@@ -26,16 +26,16 @@ def use_quick_convolutions(model: nn.Module, pixels: torch.Tensor) -> int:
     batch norm stays as it is. Names, weights and what evaluation gives don't change.
     """
     chosen = [module for module in model.modules() if _can_be_quick(module)]
-    norms = _frozen_norms(model)
     was_training = model.training
     model.eval()
+    norms = _frozen_norms(model)
     with torch.no_grad():
         wanted = model(pixel_values=pixels).logits
         for conv in chosen:
             _QuickConvolution.put(conv, norms.get(conv))
             conv.training = True
         found = model(pixel_values=pixels).logits
-    if (wanted - found).abs().max() > _TOLERANCE * wanted.abs().max():
+    if not same_answers(wanted, found):
         for conv in chosen:
             _QuickConvolution.take(conv)
         chosen = []
@@ -61,17 +61,12 @@ def _can_be_quick(module: nn.Module) -> bool:
 
 def _frozen_norms(model: nn.Module) -> dict[nn.Module, nn.BatchNorm2d]:
     """The frozen batch norm behind each convolution, by the order of the layers."""
-    return {
-        conv: norm
+    pairs = (
+        (getattr(parent, name), getattr(parent, name_after))
         for parent in model.modules()
-        for conv, norm in pairwise(parent.children())
-        if isinstance(conv, nn.Conv2d)
-        and isinstance(norm, nn.BatchNorm2d)
-        and norm.running_var is not None
-        and norm.affine
-        and not norm.weight.requires_grad
-        and conv.out_channels == norm.num_features
-    }
+        for name, name_after in foldable(parent)
+    )
+    return {conv: norm for conv, norm in pairs if norm.affine and not norm.weight.requires_grad}
 
 
 class _QuickConvolution:
@@ -141,9 +136,8 @@ class _FoldedNorm:
         (conv,) = self.before
         if not conv.is_quick:
             return super().forward(pixels)
-        for name in ("drop", "act"):  # timm's have these inside
-            layer = getattr(self, name, None)
-            pixels = pixels if layer is None else layer(pixels)
+        for layer in after_norm(self):
+            pixels = layer(pixels)
         return pixels
 
 

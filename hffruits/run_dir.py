@@ -10,6 +10,7 @@ from typing import Any
 from hffruits.errors import InputError
 
 PICTURE = "evaluation.png"  # for the model card
+SHARDS = "model.safetensors.index.json"  # of large models: which file holds which tensor
 ARTIFACT_FILES = {
     "config.json", "model.safetensors", "preprocessor_config.json", "README.md", "metrics.json",
     "training_args.json", "log_history.json", "prototypes.safetensors", "report.html", PICTURE,

@@ -77,15 +77,15 @@ def make_space(
             fruits = FruitClassifier.from_pretrained(folder)
             check_space(files, place, fruits, way=check, token=token)
         if output_dir is not None:
-            shutil.copytree(files, output_dir, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(files, output_dir)
         if repo_id is None:
             return SpaceMade(None, bool(info.private))
         pushed = push_files(
             repo_id,
             {
-                str(file.relative_to(files).as_posix()): file
-                for file in sorted(files.rglob("*"))
-                if file.is_file() and "__pycache__" not in file.parts
+                file.relative_to(files).as_posix(): file
+                for file in files.rglob("*")
+                if file.is_file()
             },
             kind="space",
             owned=OWNED,

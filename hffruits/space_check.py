@@ -57,6 +57,7 @@ def check_space(
     home.mkdir()
     environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     environment |= {"HOME": str(home), "USERPROFILE": str(home), "HF_HOME": str(home / "hf")}
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"  # the files stay what they are
     if token := token or get_token():  # one that was saved lies in the home that it doesn't see
         environment["HF_TOKEN"] = token
     pictures = [place / f"{name}.png" for name in list(FRUITS)[:ASKED]]

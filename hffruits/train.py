@@ -24,6 +24,7 @@ from tqdm import tqdm
 from transformers import TrainerCallback, set_seed
 from transformers.utils.logging import disable_progress_bar
 
+from hffruits import __version__
 from hffruits.batch_norm import recalibrate
 from hffruits.card import write_model_card
 from hffruits.checks import check_arguments, check_same_run
@@ -55,7 +56,7 @@ from hffruits.trainer import FruitTrainer
 from hffruits.transforms import EvalTransform, input_size
 
 logger = logging.getLogger(__name__)
-PACKAGES = ("hffruits", "torch", "transformers", "timm", "datasets", "accelerate")  # to tell
+PACKAGES = ("torch", "transformers", "timm", "datasets", "accelerate")  # to tell
 RECALIBRATION_IMAGES = 8192  # more give the same statistics
 
 
@@ -144,7 +145,7 @@ def train(
             "bf16": args.bf16,
             "processes": PartialState().num_processes,
         },
-        "versions": {package: version(package) for package in PACKAGES},
+        "versions": {"hffruits": __version__} | {name: version(name) for name in PACKAGES},
     }
     if PartialState().is_main_process:
         write_records(run.folder, metrics, trainer)

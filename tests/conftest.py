@@ -11,15 +11,20 @@ import pytest
 from PIL import Image
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may wait for the network
+if "PYTEST_XDIST_WORKER" in os.environ:  # the processes share the cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import datasets
 import huggingface_hub
 from hub_server import TOKEN, Hub, serve_hub
+from huggingface_hub import CommitOperationAdd, HfApi
 
 from hffruits.config import DataArguments, FruitTrainingArguments, ModelArguments
 from hffruits.drawing import FRUITS, draw_fruit
 
 ROOT = Path(__file__).parents[1]
+REPO_ID = "user/fruits"  # a repository of the tests
+UNTRAINED_LABELS = ["Kiwi", "Lime", "Pear"]
 COLOURS = {"Apple": "red", "Banana": "yellow", "Lime": "lime", "Plum": "purple"}
 
 
@@ -130,6 +135,18 @@ def save_untrained(folder: Path, labels: list[str]) -> Path:
     save_prototypes(find_prototypes(answers.features.numpy(), np.arange(12) // 6), folder)
     (folder / "metrics.json").write_text("{}")
     return folder
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory) -> Path:
+    """The folder of such a model."""
+    return save_untrained(tmp_path_factory.mktemp("untrained") / "model", UNTRAINED_LABELS)
+
+
+def put(files: dict[str, bytes], name: str = REPO_ID) -> None:
+    """What another client does to a repository of the Hub."""
+    operations = [CommitOperationAdd(path, content) for path, content in files.items()]
+    HfApi().create_commit(name, operations, commit_message="Someone else's")
 
 
 def tiny_arguments(

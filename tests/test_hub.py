@@ -4,13 +4,12 @@ import json
 import logging
 import shlex
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
-from conftest import save_untrained
+from conftest import REPO_ID, UNTRAINED_LABELS, put
 from hub_server import TOKEN, Fault, Repo
-from huggingface_hub import CommitOperationAdd, HfApi, constants
+from huggingface_hub import HfApi, constants
 from safetensors.torch import load_file, save
 
 from hffruits import FruitClassifier, InputError, build_model, models
@@ -20,46 +19,32 @@ from hffruits.drawing import draw_fruit
 from hffruits.hub import fetch_model, one_line, without_token
 from hffruits.push import push_model
 
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # the client's
-FRUITS = "user/fruits"
-LABELS = ["Kiwi", "Lime", "Pear"]
-
-
-@pytest.fixture(scope="module")
-def untrained(tmp_path_factory) -> Path:
-    return save_untrained(tmp_path_factory.mktemp("untrained") / "model", LABELS)
-
 
 @pytest.fixture
 def pear():
     return draw_fruit("Pear", seed=3)
 
 
-def put(files: dict[str, bytes], name: str = FRUITS, **options) -> str:
-    operations = [CommitOperationAdd(path, content) for path, content in files.items()]
-    return HfApi().create_commit(name, operations, commit_message="Put", **options).oid
-
-
 # ---- what is fetched ----
 
 
 def test_an_older_revision_answers_as_it_did(local_hub, untrained, pear):
-    first = push_model(untrained, FRUITS).commit
+    first = push_model(untrained, REPO_ID).commit
     weights = load_file(untrained / "model.safetensors")
     weights["timm_model.classifier.bias"] += torch.tensor([9.0, 0.0, 0.0])
     put({"model.safetensors": save(weights, metadata={"format": "pt"})})
-    HfApi().create_tag(FRUITS, tag="v1", revision=first)
+    HfApi().create_tag(REPO_ID, tag="v1", revision=first)
     old = FruitClassifier.from_pretrained(untrained).predict(pear)
     for revision in (first, "v1"):
-        assert FruitClassifier.from_pretrained(FRUITS, revision=revision).predict(pear) == old
-    assert FruitClassifier.from_pretrained(FRUITS).predict(pear).label == "Kiwi"
+        assert FruitClassifier.from_pretrained(REPO_ID, revision=revision).predict(pear) == old
+    assert FruitClassifier.from_pretrained(REPO_ID).predict(pear).label == "Kiwi"
 
 
 def test_no_pickle_code_or_folder_is_fetched(local_hub, untrained):
-    push_model(untrained, FRUITS)
+    push_model(untrained, REPO_ID)
     strange = ("pytorch_model.bin", "modeling.py", "splits/train.txt", "onnx/model.onnx", "a.pkl")
     put(dict.fromkeys(strange, b"x"))
-    folder = fetch_model(FRUITS)
+    folder = fetch_model(REPO_ID)
     assert {file.name for file in folder.rglob("*")} == {
         *("config.json", "model.safetensors", "prototypes.safetensors", "metrics.json"),
     }
@@ -68,7 +53,7 @@ def test_no_pickle_code_or_folder_is_fetched(local_hub, untrained):
 def test_all_files_are_of_one_commit_though_another_comes_meanwhile(
     local_hub, untrained, pear, monkeypatch
 ):
-    push_model(untrained, FRUITS)
+    push_model(untrained, REPO_ID)
     config = json.loads((untrained / "config.json").read_text())
     other = json.dumps(config | {"label_names": ["A", "B", "C"]}).encode()
     loaded = models.load_folder
@@ -79,33 +64,33 @@ def test_all_files_are_of_one_commit_though_another_comes_meanwhile(
 
     here = FruitClassifier.from_pretrained(untrained).predict(pear)
     monkeypatch.setattr("hffruits.engines.load_folder", late)
-    assert FruitClassifier.from_pretrained(FRUITS).predict(pear) == here
+    assert FruitClassifier.from_pretrained(REPO_ID).predict(pear) == here
 
 
 def test_what_was_fetched_is_not_fetched_again_and_works_without_network(
     local_hub, untrained, pear, monkeypatch
 ):
-    push_model(untrained, FRUITS)
-    first = FruitClassifier.from_pretrained(FRUITS).predict(pear)
+    push_model(untrained, REPO_ID)
+    first = FruitClassifier.from_pretrained(REPO_ID).predict(pear)
     fetched = local_hub.count("GET", "/resolve/")
-    assert FruitClassifier.from_pretrained(FRUITS).predict(pear) == first
+    assert FruitClassifier.from_pretrained(REPO_ID).predict(pear) == first
     assert local_hub.count("GET", "/resolve/") == fetched
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert FruitClassifier.from_pretrained(FRUITS).predict(pear) == first
+    assert FruitClassifier.from_pretrained(REPO_ID).predict(pear) == first
 
 
 def test_a_model_on_the_hub_is_fine_tuned(local_hub, untrained):
-    push_model(untrained, FRUITS)
-    model, _ = build_model(FRUITS, labels=["Fig", "Plum"])
+    push_model(untrained, REPO_ID)
+    model, _ = build_model(REPO_ID, labels=["Fig", "Plum"])
     own = load_file(untrained / "model.safetensors")["timm_model.conv_stem.weight"]
     assert torch.equal(model.timm_model.conv_stem.weight, own)
     assert list(model.config.id2label.values()) == ["Fig", "Plum"]
 
 
 def test_the_demo_serves_a_hub_model_and_shows_its_figures(local_hub, untrained):
-    head = push_model(untrained, FRUITS).commit
-    classifier, about, folder = open_model(FRUITS, revision=head)
-    assert classifier.labels == LABELS and FRUITS in about
+    head = push_model(untrained, REPO_ID).commit
+    classifier, about, folder = open_model(REPO_ID, revision=head)
+    assert classifier.labels == UNTRAINED_LABELS and REPO_ID in about
     assert (folder / "metrics.json").is_file()
 
 
@@ -125,18 +110,18 @@ def test_the_demo_serves_a_hub_model_and_shows_its_figures(local_hub, untrained)
     ids=["cut", "500", "429", "lost", "list", "slow"],
 )
 def test_a_passing_fault_is_passed(local_hub, untrained, pear, fault):
-    push_model(untrained, FRUITS)
+    push_model(untrained, REPO_ID)
     local_hub.faults.append(fault)
-    there = FruitClassifier.from_pretrained(FRUITS).predict(pear)
+    there = FruitClassifier.from_pretrained(REPO_ID).predict(pear)
     assert there == FruitClassifier.from_pretrained(untrained).predict(pear)
     assert fault.times <= 0, "the fault did not happen"
 
 
 def test_a_hub_that_fails_serves_what_was_fetched_before(local_hub, untrained, pear):
-    push_model(untrained, FRUITS)
-    first = FruitClassifier.from_pretrained(FRUITS).predict(pear)
+    push_model(untrained, REPO_ID)
+    first = FruitClassifier.from_pretrained(REPO_ID).predict(pear)
     local_hub.faults.append(Fault("/api/", status=500, times=99))
-    assert FruitClassifier.from_pretrained(FRUITS).predict(pear) == first
+    assert FruitClassifier.from_pretrained(REPO_ID).predict(pear) == first
 
 
 # ---- what can't be had ----
@@ -146,7 +131,7 @@ REFUSED = {
     "missing": ("user/nothing", {}, "no such folder, and no such Hub model, or a private one"),
     "private": ("other/secret", {}, "Or your token may not see it"),
     "gated": ("other/gated", {}, "gated on the Hub. Accept its terms"),
-    "revision": (FRUITS, {"revision": "v9"}, "has no revision v9"),
+    "revision": (REPO_ID, {"revision": "v9"}, "has no revision v9"),
     "bad name": ("user/a b", {}, "not a name that the Hub allows"),
     "pickled": ("user/pickled", {}, "has no model.safetensors. Other weights"),
     "code": ("user/code", {}, "needs code of its own, which is never run"),
@@ -156,7 +141,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_a_hub_model_that_cannot_be_had_is_told_in_one_line(local_hub, untrained, case):
-    push_model(untrained, FRUITS)
+    push_model(untrained, REPO_ID)
     config = json.loads((untrained / "config.json").read_text())
     own = {"AutoConfig": "own.Config", "AutoModelForImageClassification": "own.Model"}
     weights = (untrained / "model.safetensors").read_bytes()
@@ -194,27 +179,27 @@ def test_a_config_that_points_elsewhere_is_refused(local_hub, untrained, change)
     config = json.loads((untrained / "config.json").read_text()) | change
     files = {"config.json": json.dumps(config).encode()}
     files["model.safetensors"] = (untrained / "model.safetensors").read_bytes()
-    local_hub.repos["model", FRUITS] = Repo(files)
+    local_hub.repos["model", REPO_ID] = Repo(files)
     fine_tune = partial(build_model, labels=["a", "b"])
     for load in (FruitClassifier.from_pretrained, fine_tune):
         with pytest.raises(InputError, match=r"points elsewhere for weights"):
-            load(FRUITS)
+            load(REPO_ID)
 
 
 def test_an_adapter_is_not_followed_to_its_base(local_hub, untrained, tmp_path):
-    push_model(untrained, FRUITS)
+    push_model(untrained, REPO_ID)
     put({"adapter_config.json": b'{"base_model_name_or_path": "other/pickled"}'})
-    folder = fetch_model(FRUITS)
+    folder = fetch_model(REPO_ID)
     assert not (folder / "adapter_config.json").exists()
-    assert FruitClassifier.from_pretrained(FRUITS).labels == LABELS
+    assert FruitClassifier.from_pretrained(REPO_ID).labels == UNTRAINED_LABELS
     assert not local_hub.count("GET", "other/pickled")
 
 
 def test_a_wrong_token_is_told(local_hub, untrained, monkeypatch):
-    push_model(untrained, FRUITS, private=True)
+    push_model(untrained, REPO_ID, private=True)
     monkeypatch.setenv("HF_TOKEN", "hf_nobody_knows_this_one")
     with pytest.raises(InputError, match="the Hub doesn't know this token") as told:
-        FruitClassifier.from_pretrained(FRUITS)
+        FruitClassifier.from_pretrained(REPO_ID)
     assert "hf_nobody" not in str(told.value)
 
 

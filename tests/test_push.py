@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import save_untrained, tiny_arguments
+from conftest import REPO_ID, UNTRAINED_LABELS, put, tiny_arguments
 from hub_server import OTHER_TOKEN, READ_TOKEN, TOKEN, Fault, Hub, Repo
-from huggingface_hub import CommitOperationAdd, HfApi, ModelCard
+from huggingface_hub import ModelCard
 from transformers import ViTConfig, ViTForImageClassification
 
 from hffruits import FruitClassifier, InputError
@@ -28,15 +28,6 @@ from hffruits.push import push_model
 from hffruits.teach import save_taught, teach
 from hffruits.train import train
 
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # the client's
-FRUITS = "user/fruits"
-LABELS = ["Kiwi", "Lime", "Pear"]
-
-
-@pytest.fixture(scope="module")
-def untrained(tmp_path_factory) -> Path:
-    return save_untrained(tmp_path_factory.mktemp("untrained") / "model", LABELS)
-
 
 @pytest.fixture
 def picture(tmp_path) -> Path:
@@ -44,17 +35,11 @@ def picture(tmp_path) -> Path:
     return tmp_path / "photo.jpg"
 
 
-def files_of(hub: Hub, name: str = FRUITS, kind: str = "model") -> dict[str, bytes]:
+def files_of(hub: Hub, name: str = REPO_ID, kind: str = "model") -> dict[str, bytes]:
     return hub.repos[kind, name].files
 
 
-def put(files: dict[str, bytes], name: str = FRUITS) -> None:
-    """What another client does to a repository."""
-    operations = [CommitOperationAdd(path, content) for path, content in files.items()]
-    HfApi().create_commit(name, operations, commit_message="Someone else's")
-
-
-def commits_of(hub: Hub, name: str = FRUITS) -> int:
+def commits_of(hub: Hub, name: str = REPO_ID) -> int:
     return len(hub.repos["model", name].commits)
 
 
@@ -63,14 +48,14 @@ def commits_of(hub: Hub, name: str = FRUITS) -> int:
 
 def test_a_pushed_run_is_loaded_again_and_says_the_same(local_hub, trained, picture):
     pushed = push_model(trained, "fruits", license="apache-2.0")
-    assert pushed.repo_id == FRUITS and pushed.changed and pushed.url.endswith(FRUITS)
-    here, there = (FruitClassifier.from_pretrained(name) for name in (trained, FRUITS))
+    assert pushed.repo_id == REPO_ID and pushed.changed and pushed.url.endswith(REPO_ID)
+    here, there = (FruitClassifier.from_pretrained(name) for name in (trained, REPO_ID))
     assert there.predict(picture) == here.predict(picture)
     assert there.reject_below == here.reject_below and there.prototypes is not None
 
 
 def test_the_files_are_those_that_loading_judging_and_repeating_need(local_hub, trained):
-    push_model(trained, FRUITS)
+    push_model(trained, REPO_ID)
     assert set(files_of(local_hub)) == {
         *(".gitattributes", "README.md", "config.json", "model.safetensors", "metrics.json"),
         *("training_args.json", "log_history.json", "prototypes.safetensors", "report.html"),
@@ -95,7 +80,7 @@ def test_nothing_published_tells_where_things_lie_here(
     (run / "metrics.json").write_text(json.dumps(metrics))
     page = (run / "report.html").read_text()
     (run / "report.html").write_text(f"{page}<p>{html.escape(str(home))}/fruits/x.jpg</p>")
-    push_model(run, FRUITS)
+    push_model(run, REPO_ID)
     for name, content in files_of(local_hub).items():
         text = content.decode("utf-8", "ignore")
         for place in (drawn_fruits, trained, home, trained.parent):
@@ -121,42 +106,42 @@ def test_names_of_classes_and_pictures_are_not_taken_for_places():
 
 
 def test_without_the_report_no_photo_is_published(local_hub, trained):
-    push_model(trained, FRUITS, report=False)
+    push_model(trained, REPO_ID, report=False)
     assert "report.html" not in files_of(local_hub)
     assert "report.html" not in files_of(local_hub)["README.md"].decode()
 
 
 def test_a_card_of_ones_own_is_taken_as_it_is(local_hub, untrained, tmp_path):
     (tmp_path / "card.md").write_text("---\nlicense: mit\n---\nMine\n")
-    push_model(untrained, FRUITS, card=tmp_path / "card.md")
+    push_model(untrained, REPO_ID, card=tmp_path / "card.md")
     assert files_of(local_hub)["README.md"] == b"---\nlicense: mit\n---\nMine\n"
 
 
 def test_a_card_of_ones_own_has_its_own_licence(local_hub, untrained, tmp_path):
     for more in ({"license": "mit"}, {"datasets": ("user/photos",)}):
         with pytest.raises(InputError, match="license and dataset belong in"):
-            push_model(untrained, FRUITS, card=tmp_path / "card.md", **more)
+            push_model(untrained, REPO_ID, card=tmp_path / "card.md", **more)
     assert not local_hub.repos
 
 
 def test_the_licence_of_an_earlier_push_holds_until_another_is_given(local_hub, untrained):
-    push_model(untrained, FRUITS, license="mit")
-    assert not push_model(untrained, FRUITS).changed
-    push_model(untrained, FRUITS, license="apache-2.0")
+    push_model(untrained, REPO_ID, license="mit")
+    assert not push_model(untrained, REPO_ID).changed
+    push_model(untrained, REPO_ID, license="apache-2.0")
     assert ModelCard(files_of(local_hub)["README.md"].decode()).data.license == "apache-2.0"
 
 
 def test_a_data_set_that_the_hub_lacks_is_not_named(local_hub, untrained):
     with pytest.raises(InputError, match="user/nope: no such Hub dataset"):
-        push_model(untrained, FRUITS, datasets=("user/nope",))
+        push_model(untrained, REPO_ID, datasets=("user/nope",))
 
 
 def test_a_private_push_makes_a_private_repository(local_hub, untrained, monkeypatch):
-    push_model(untrained, FRUITS, private=True)
-    assert local_hub.repos["model", FRUITS].private
+    push_model(untrained, REPO_ID, private=True)
+    assert local_hub.repos["model", REPO_ID].private
     monkeypatch.delenv("HF_TOKEN")
     with pytest.raises(InputError, match="or a private one"):
-        fetch_model(FRUITS)
+        fetch_model(REPO_ID)
 
 
 # ---- the card ----
@@ -164,7 +149,7 @@ def test_a_private_push_makes_a_private_repository(local_hub, untrained, monkeyp
 
 def test_the_card_passes_the_hubs_own_check_and_holds_the_measured_figures(local_hub, trained):
     local_hub.repos["dataset", "user/photos"] = Repo({"README.md": b""})
-    push_model(trained, FRUITS, license="apache-2.0", datasets=("user/photos",))
+    push_model(trained, REPO_ID, license="apache-2.0", datasets=("user/photos",))
     card = ModelCard(files_of(local_hub)["README.md"].decode())
     card.validate()
     metrics = json.loads((trained / "metrics.json").read_text())
@@ -182,7 +167,7 @@ def test_the_card_passes_the_hubs_own_check_and_holds_the_measured_figures(local
 @pytest.mark.slow
 def test_the_cards_three_ways_to_load_give_the_same_answer(local_hub, trained, picture):
     """Each in a process of its own, without hffruits where it can, then without a network."""
-    push_model(trained, FRUITS)
+    push_model(trained, REPO_ID)
     ways = re.findall(r"```python\n(.*?)```", files_of(local_hub)["README.md"].decode(), re.S)
     assert len(ways) == 3
     label = FruitClassifier.from_pretrained(trained).predict(picture).label
@@ -211,7 +196,7 @@ def test_a_card_of_a_net_without_timms_record_and_of_odd_classes_is_whole(tmp_pa
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
     config = ViTConfig(image_size=32, intermediate_size=8, id2label=labels, **sizes)
     ViTForImageClassification(config).save_pretrained(tmp_path)
-    card = model_card(tmp_path, repo_id=FRUITS)
+    card = model_card(tmp_path, repo_id=REPO_ID)
     assert r"Classes: Kiwi \| green, Apple # Red, /m/014j1m." in card.text
     assert "timm" not in card.text and "None" not in card.text
     assert "is not recorded" in card.text and card.data.base_model is None
@@ -226,7 +211,7 @@ def test_what_an_older_version_has_trained_is_pushed_too(local_hub, trained, tmp
     arguments = json.loads((run / "training_args.json").read_text())
     del arguments["command"]
     (run / "training_args.json").write_text(json.dumps(arguments))
-    push_model(run, FRUITS)
+    push_model(run, REPO_ID)
     card = files_of(local_hub)["README.md"].decode()
     assert "evaluation.png" not in card and "None" not in card.replace("[None]", "")
     assert ModelCard(card).data.base_model == "timm/tf_efficientnet_lite0.in1k"
@@ -245,28 +230,28 @@ def test_a_taught_model_is_pushed_with_a_card_of_its_own(local_hub, untrained, t
     pictures = [draw_fruit("Cherry", seed=seed) for seed in range(4)]
     taught = teach(FruitClassifier.from_pretrained(untrained), "Cherry", pictures)
     save_taught(taught, tmp_path / "taught")
-    push_model(tmp_path / "taught", FRUITS)
-    there = FruitClassifier.from_pretrained(FRUITS)
-    assert there.labels == [*LABELS, "Cherry"]
+    push_model(tmp_path / "taught", REPO_ID)
+    there = FruitClassifier.from_pretrained(REPO_ID)
+    assert there.labels == [*UNTRAINED_LABELS, "Cherry"]
     assert there.predict(picture).label == taught.predict(picture).label
     assert "| Cherry | 4 |" in files_of(local_hub)["README.md"].decode()
 
 
 def test_what_was_taught_to_a_hub_model_names_it(local_hub, untrained, tmp_path):
-    push_model(untrained, FRUITS)
+    push_model(untrained, REPO_ID)
     pictures = [draw_fruit("Cherry", seed=seed) for seed in range(4)]
-    taught = teach(FruitClassifier.from_pretrained(FRUITS), "Cherry", pictures)
+    taught = teach(FruitClassifier.from_pretrained(REPO_ID), "Cherry", pictures)
     save_taught(taught, tmp_path / "taught")
     card = model_card(tmp_path / "taught")
-    assert f"1 new class to `{FRUITS}`" in card.text and card.data.base_model == FRUITS
+    assert f"1 new class to `{REPO_ID}`" in card.text and card.data.base_model == REPO_ID
 
 
 @pytest.mark.slow
 def test_an_export_is_pushed_and_answers_from_there(local_hub, untrained, tmp_path, picture):
     pytest.importorskip("onnxruntime")
     export(untrained, DataArguments(), format="onnx", output_dir=tmp_path / "onnx", force=True)
-    push_model(tmp_path / "onnx", FRUITS)
-    here, there = (FruitClassifier.from_pretrained(name) for name in (tmp_path / "onnx", FRUITS))
+    push_model(tmp_path / "onnx", REPO_ID)
+    here, there = (FruitClassifier.from_pretrained(name) for name in (tmp_path / "onnx", REPO_ID))
     assert there.predict(picture) == here.predict(picture)
     card = files_of(local_hub)["README.md"].decode()
     assert "exported with `hffruits` to onnx in fp32" in card and "pipeline(" not in card
@@ -278,29 +263,29 @@ def test_weights_in_several_files_are_pushed_whole_or_refused(local_hub, untrain
     (run / "model.safetensors").unlink()
     shards = sorted(file.name for file in run.glob("model-*.safetensors"))
     assert len(shards) > 2
-    push_model(run, FRUITS)
+    push_model(run, REPO_ID)
     assert set(shards) < set(files_of(local_hub))
-    assert FruitClassifier.from_pretrained(FRUITS).labels == LABELS
+    assert FruitClassifier.from_pretrained(REPO_ID).labels == UNTRAINED_LABELS
     (run / shards[1]).unlink()
     with pytest.raises(InputError, match=f"{shards[1]} is missing"):
-        push_model(run, FRUITS)
+        push_model(run, REPO_ID)
 
 
 # ---- again, and other files there ----
 
 
 def test_the_same_push_again_makes_no_commit_and_sends_no_weights(local_hub, untrained):
-    first = push_model(untrained, FRUITS)
+    first = push_model(untrained, REPO_ID)
     sent = local_hub.count("PUT", "/lfs/")
-    second = push_model(untrained, FRUITS)
+    second = push_model(untrained, REPO_ID)
     assert not second.changed and second.commit == first.commit
     assert local_hub.count("PUT", "/lfs/") == sent and sent > 0
 
 
 def test_files_of_an_earlier_model_go_and_a_users_own_stay(local_hub, untrained):
-    push_model(untrained, FRUITS)
+    push_model(untrained, REPO_ID)
     put({"notes.txt": b"mine", "model.onnx": b"an old export"})
-    push_model(untrained, FRUITS)
+    push_model(untrained, REPO_ID)
     assert "notes.txt" in files_of(local_hub) and "model.onnx" not in files_of(local_hub)
 
 
@@ -321,14 +306,14 @@ def test_files_of_an_earlier_model_go_and_a_users_own_stay(local_hub, untrained)
     ids=["503", "429", "answer lost", "cut", "who", "upload cut", "slow"],
 )
 def test_a_passing_fault_is_passed_and_one_commit_is_made(local_hub, untrained, fault):
-    push_model(untrained, FRUITS)
+    push_model(untrained, REPO_ID)
     weights = (untrained / "config.json").read_bytes()
     try:
         (untrained / "config.json").write_bytes(weights.replace(b'"Kiwi"', b'"Kiwis"'))
         before = commits_of(local_hub)
         local_hub.faults.append(fault)
-        local_hub.repos["model", FRUITS].objects.clear()  # so that weights are sent
-        assert push_model(untrained, FRUITS).changed
+        local_hub.repos["model", REPO_ID].objects.clear()  # so that weights are sent
+        assert push_model(untrained, REPO_ID).changed
     finally:
         (untrained / "config.json").write_bytes(weights)
     assert fault.times <= 0, "the fault did not happen"
@@ -339,19 +324,19 @@ def test_a_push_that_fails_leaves_the_repository_as_it_was_and_the_next_sends_le
     local_hub, untrained
 ):
     push_model(untrained, "user/other")
-    head = push_model(untrained, FRUITS).commit
+    head = push_model(untrained, REPO_ID).commit
     config = (untrained / "config.json").read_bytes()
     before = dict(files_of(local_hub))
     try:
         (untrained / "config.json").write_bytes(config.replace(b'"Kiwi"', b'"Kiwis"'))
-        local_hub.repos["model", FRUITS].objects.clear()
+        local_hub.repos["model", REPO_ID].objects.clear()
         local_hub.faults.append(Fault("/commit/", status=500, times=3))
         with pytest.raises(InputError, match="the Hub answered 500") as told:
-            push_model(untrained, FRUITS)
+            push_model(untrained, REPO_ID)
         assert "\n" not in str(told.value)
         assert files_of(local_hub) == before
         sent = local_hub.count("PUT", "/lfs/")
-        assert push_model(untrained, FRUITS).commit != head
+        assert push_model(untrained, REPO_ID).commit != head
         assert local_hub.count("PUT", "/lfs/") == sent  # all was there
     finally:
         (untrained / "config.json").write_bytes(config)
@@ -359,14 +344,14 @@ def test_a_push_that_fails_leaves_the_repository_as_it_was_and_the_next_sends_le
 
 @pytest.mark.slow
 def test_a_killed_push_leaves_the_repository_as_it_was(local_hub, untrained, tmp_path):
-    push_model(untrained, FRUITS, report=False)
-    repo = local_hub.repos["model", FRUITS]
+    push_model(untrained, REPO_ID, report=False)
+    repo = local_hub.repos["model", REPO_ID]
     repo.objects.clear()
     put({"model.safetensors": b"others", "config.json": b"{}"})
     before = dict(repo.files)
     local_hub.faults.append(Fault("/lfs/", method="PUT", delay=30, times=9))
     push = subprocess.Popen(
-        [sys.executable, "-m", "hffruits", "push", str(untrained), FRUITS],
+        [sys.executable, "-m", "hffruits", "push", str(untrained), REPO_ID],
         env=local_hub.environment(tmp_path / "home"),
         stderr=subprocess.PIPE,
         text=True,
@@ -379,11 +364,11 @@ def test_a_killed_push_leaves_the_repository_as_it_was(local_hub, untrained, tmp
     push.wait()
     assert time.monotonic() < deadline and repo.files == before
     local_hub.faults.clear()
-    assert push_model(untrained, FRUITS).changed and repo.files != before
+    assert push_model(untrained, REPO_ID).changed and repo.files != before
 
 
 def test_what_someone_else_pushed_meanwhile_is_not_overwritten(local_hub, untrained, monkeypatch):
-    push_model(untrained, FRUITS)
+    push_model(untrained, REPO_ID)
     commit = Repository.commit
 
     def late(self, *arguments, **options):
@@ -392,18 +377,18 @@ def test_what_someone_else_pushed_meanwhile_is_not_overwritten(local_hub, untrai
 
     monkeypatch.setattr(Repository, "commit", late)
     with pytest.raises(InputError, match="changed on the Hub in the meantime"):
-        push_model(untrained, FRUITS)
+        push_model(untrained, REPO_ID)
     assert files_of(local_hub)["config.json"] == b"{}"
 
 
 def test_what_comes_between_two_tries_is_not_overwritten(local_hub, untrained, monkeypatch):
-    push_model(untrained, FRUITS)
-    (local_hub.repos["model", FRUITS]).objects.clear()
+    push_model(untrained, REPO_ID)
+    (local_hub.repos["model", REPO_ID]).objects.clear()
     put({"config.json": b"{}"})
     local_hub.faults.append(Fault("/commit/", status=503))
     monkeypatch.setattr("time.sleep", lambda _: put({"notes.txt": b"between"}))
     with pytest.raises(InputError, match="changed on the Hub in the meantime"):
-        push_model(untrained, FRUITS)
+        push_model(untrained, REPO_ID)
     assert files_of(local_hub)["config.json"] == b"{}"
 
 
@@ -411,14 +396,14 @@ def test_what_comes_between_two_tries_is_not_overwritten(local_hub, untrained, m
 
 
 REFUSED = {
-    "no login": ({}, FRUITS, {}, "pushing needs a login"),
-    "wrong token": ({"HF_TOKEN": "hf_nobody_knows_it"}, FRUITS, {}, "doesn't know this token"),
-    "reads only": ({"HF_TOKEN": READ_TOKEN}, FRUITS, {}, "may only read"),
-    "another's": ({"HF_TOKEN": OTHER_TOKEN}, FRUITS, {}, "belongs to other, who may not write"),
+    "no login": ({}, REPO_ID, {}, "pushing needs a login"),
+    "wrong token": ({"HF_TOKEN": "hf_nobody_knows_it"}, REPO_ID, {}, "doesn't know this token"),
+    "reads only": ({"HF_TOKEN": READ_TOKEN}, REPO_ID, {}, "may only read"),
+    "another's": ({"HF_TOKEN": OTHER_TOKEN}, REPO_ID, {}, "belongs to other, who may not write"),
     "bad name": ({"HF_TOKEN": TOKEN}, "user/a b", {}, "not a name that the Hub allows"),
     "bad licence": (
         {"HF_TOKEN": TOKEN},
-        FRUITS,
+        REPO_ID,
         {"license": "Apache 2.0"},
         r"license=Apache 2.0: not .* mean apache-2.0",
     ),
@@ -439,18 +424,18 @@ def test_a_push_that_cannot_be_is_told_in_one_line(local_hub, untrained, monkeyp
 
 
 def test_a_private_push_to_a_public_repository_is_refused(local_hub, untrained):
-    head = push_model(untrained, FRUITS).commit
+    head = push_model(untrained, REPO_ID).commit
     with pytest.raises(InputError, match="public on the Hub already"):
-        push_model(untrained, FRUITS, private=True)
-    assert local_hub.repos["model", FRUITS].sha == head
+        push_model(untrained, REPO_ID, private=True)
+    assert local_hub.repos["model", REPO_ID].sha == head
 
 
 def test_a_folder_without_a_whole_model_is_refused_before_anything_is_asked(local_hub, tmp_path):
     with pytest.raises(InputError, match="no model there"):
-        push_model(tmp_path, FRUITS)
+        push_model(tmp_path, REPO_ID)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(InputError, match=r"model\.safetensors is missing"):
-        push_model(tmp_path, FRUITS)
+        push_model(tmp_path, REPO_ID)
     assert local_hub.requests == []
 
 

@@ -20,7 +20,6 @@ from hffruits.drawing import FRUITS, draw_fruit
 from hffruits.location import has_location, without_location
 from hffruits.push_data import push_data
 
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # the client's
 FRUIT_DATA = ("dataset", "user/fruits")
 
 

@@ -21,7 +21,6 @@ from hffruits.push import push_model
 from hffruits.space import make_space, pinned
 from hffruits.space_check import install, started
 
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # the client's
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
 WITHOUT_HFFRUITS = """
