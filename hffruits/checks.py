@@ -64,6 +64,28 @@ _RANGES: dict[str, tuple[str, Callable[[float], bool]]] = {
     "early_stopping_patience": ("0 or more", lambda value: value >= 0),
 }
 
+# what keeping features doesn't go with, and why: (data, model, training) -> bool
+_AGAINST_FEATURES: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
+    (
+        lambda data, model, args: data.streaming or model.lora_rank,
+        "cache_features: needs photos at hand and frozen stages, so not streaming or lora_rank. "
+        "Leave it out.",
+    ),
+    (
+        lambda data, model, args: args.mixup_alpha or args.cutmix_alpha,
+        "cache_features and mixup or cutmix: pictures can't be mixed any more. Use one of them.",
+    ),
+    (
+        lambda data, model, args: model.freeze in ("none", *CHANGING),
+        "cache_features: needs stages that stay frozen. Set freeze to half, head_only or stages:K.",
+    ),
+    (
+        lambda data, model, args: args.torch_compile or args.fsdp or args.deepspeed,
+        "cache_features and torch_compile, fsdp or deepspeed: the net can't be cut in two there. "
+        "Use one of them.",
+    ),
+]
+
 # two options that exclude each other, and why: (data, model, training) -> bool
 _PUSHED_ONCE = ("every_save", "end")  # the default, and what is done
 _CONFLICTS: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
@@ -107,25 +129,6 @@ _CONFLICTS: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
         ),
         "metric_for_best_model=steady_accuracy: grows with every epoch, so it can't tell when "
         "training has stopped to gain. Use accuracy or loss.",
-    ),
-    (
-        lambda data, model, args: (
-            model.cache_features != "none" and (data.streaming or model.lora_rank)
-        ),
-        "cache_features: needs photos at hand and frozen stages, so not streaming or lora_rank. "
-        "Leave it out.",
-    ),
-    (
-        lambda data, model, args: (
-            model.cache_features != "none" and (args.mixup_alpha or args.cutmix_alpha)
-        ),
-        "cache_features and mixup or cutmix: pictures can't be mixed any more. Use one of them.",
-    ),
-    (
-        lambda data, model, args: (
-            model.cache_features != "none" and model.freeze in ("none", *CHANGING)
-        ),
-        "cache_features: needs stages that stay frozen. Set freeze to half, head_only or stages:K.",
     ),
     (
         lambda data, model, args: model.lora_rank and model.freeze not in ("none", "half"),
@@ -215,7 +218,6 @@ def check_arguments(
             raise InputError(f"{name}={value}: must be {wanted}.")
     check_optimizer(args.optimizer)
     check_plan(model_args.freeze)
-    count_views(model_args.cache_features)
     if args.remove_unused_columns:
         raise InputError("remove_unused_columns: would drop the pictures. Leave it off.")
     missing = set(args.report_to) - set(get_available_reporting_integrations())
@@ -228,11 +230,17 @@ def check_arguments(
         file = getattr(data_args, name)
         if file and not Path(file).exists():
             raise InputError(f"{name}={file}: no such file or folder. Check the path.")
-    for excluded, reason in _CONFLICTS:
+    against_features = _AGAINST_FEATURES if _keeps_features(model_args) else []
+    for excluded, reason in (*_CONFLICTS, *against_features):
         if excluded(*groups):
             raise InputError(reason)
     if model_args.pretrained:
         find_model(model_args.model_name_or_path, revision=model_args.model_revision)
+
+
+def features_can_be_kept(*arguments: Any) -> bool:
+    """Whether nothing in these (data, model, training) arguments stands against it."""
+    return not any(excluded(*arguments) for excluded, _ in _AGAINST_FEATURES)
 
 
 def takes_layer_decay(model_args: ModelArguments, plan: str, args: FruitTrainingArguments) -> bool:
@@ -279,6 +287,10 @@ def _value(groups: Arguments, name: str) -> Any:
             value = getattr(value, "value", value)
             return value.removeprefix("eval_") if name == "metric_for_best_model" else value
     raise AssertionError(name)
+
+
+def _keeps_features(model: ModelArguments) -> bool:
+    return model.cache_features is not None and count_views(model.cache_features) > 0
 
 
 def _validates(args: FruitTrainingArguments) -> bool:

@@ -167,10 +167,11 @@ class ModelArguments:
         "half",
         "Stages that keep their weights: none, half, head_only, stages:K, gradual or lp_ft.",
     )
-    cache_features: str = _option(
-        "none",
+    cache_features: str | None = _option(
+        None,
         "Compute once what the frozen stages make of the pictures: views:V keeps V augmented views "
-        "of each, which the epochs see in turn.",
+        "of each, which the epochs see in turn; none for not. Default: up to 8 views on CPUs, "
+        "where disk and memory have room and nothing else stands against it.",
     )
     lora_rank: int = _option(
         0, "Train low-rank updates of this rank instead of a ViT's own weights; 0 for not."

@@ -2,7 +2,7 @@
 
 Some views of each picture are kept: those that the first epochs of training would see anyway, and
 later epochs see again. The file is mapped into memory, so that it may be larger than that, and
-processes share it.
+processes share it. `feature_filling.py` computes them.
 """
 
 import hashlib
@@ -15,21 +15,18 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
 
 from hffruits.cache import cache_root
 from hffruits.cutting import Cut
 from hffruits.errors import InputError
-from hffruits.folding import fold_batch_norm
 
 VERSION = 1  # of what is kept: raise it when the same key would mean something else
 DTYPE = torch.float16
 FILE, RECORD = "activations.bin", "activations.json"
 MOST_VIEWS = 1000
-LARGEST = torch.finfo(DTYPE).max
 
 
 def count_views(text: str) -> int:
@@ -115,6 +112,15 @@ def _map(file: Path, shape: tuple[int, ...]) -> torch.Tensor:
     return torch.from_file(str(file), shared=True, size=prod(shape), dtype=DTYPE).view(shape)
 
 
+def room_for_features(cache_dir: Path | None = None) -> int:
+    """Bytes that features may take: half of the free disk, and of the memory that maps them."""
+    root = cache_root(cache_dir) / "features"
+    root.mkdir(parents=True, exist_ok=True)
+    kept = sum(file.stat().st_size for file in root.glob(f"*/{FILE}"))  # these would make room
+    disk = shutil.disk_usage(root).free + kept
+    return min(disk, psutil.virtual_memory().available) // 2
+
+
 def _make_room(root: Path, needed: int) -> None:
     """Remove the features used longest ago until the new ones fit into half of the free disk."""
     root.mkdir(parents=True, exist_ok=True)
@@ -128,55 +134,3 @@ def _make_room(root: Path, needed: int) -> None:
                 "stages, or set HFFRUITS_CACHE."
             )
         shutil.rmtree(kept.pop(0).parent)
-
-
-@torch.inference_mode()
-def compute_features(
-    model: nn.Module,
-    cut: Cut,
-    pictures: Any,
-    target: torch.Tensor,
-    *,
-    views: Sequence[int | None],
-    rank: int = 0,
-    world_size: int = 1,
-    batch_size: int = 32,
-    workers: int = 0,
-    bf16: bool = False,
-    quiet: bool = False,
-    name: str = "train",
-) -> None:
-    """Write the activations of pictures into `target` (V, N, *shape): of every `world_size`-th.
-
-    `pictures` gives rows with `pixel_values`, by (view, index), or by index for the view None.
-    """
-    count = target.shape[1]
-    keys = [
-        (number, view, index)
-        for number, view in enumerate(views)
-        for index in range(rank, count, world_size)
-    ]
-    order = [index if view is None else (view, index) for _, view, index in keys]
-    loader = DataLoader(
-        pictures, batch_size, sampler=order, num_workers=workers, collate_fn=_pixels
-    )
-    device = next(model.parameters()).device
-    was_training = model.training
-    model.eval()
-    folded, done = None, 0
-    bar = tqdm(total=len(keys), desc=f"Features of {name}", unit="img", leave=False, disable=quiet)
-    with bar, torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-        for pixels in loader:
-            pixels = pixels.to(device)
-            if folded is None:
-                folded = fold_batch_norm(model, pixels[:1])
-            found = cut.activations(folded, pixels).float().clamp_(-LARGEST, LARGEST).to(DTYPE)
-            for (number, _, index), row in zip(keys[done : done + len(found)], found, strict=True):
-                target[number, index] = row
-            done += len(found)
-            bar.update(len(found))
-    model.train(was_training)
-
-
-def _pixels(rows: list[dict[str, Any]]) -> torch.Tensor:
-    return torch.stack([row["pixel_values"] for row in rows])

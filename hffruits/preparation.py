@@ -1,16 +1,10 @@
 """From arguments to a trainer that can start: photos, model, and what is decided by trying."""
 
-import hashlib
 import logging
-import os
 from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
-from datasets import Dataset, Image
 from torch import nn
 from transformers import PreTrainedModel, TrainerCallback
 from transformers.image_processing_utils import BaseImageProcessor
@@ -26,13 +20,6 @@ from hffruits.cutting import find_cut
 from hffruits.data import FruitDatasets, load_fruits
 from hffruits.distributed import on_main_process, use_own_cores
 from hffruits.errors import InputError
-from hffruits.feature_cache import (
-    FeatureRows,
-    compute_features,
-    count_views,
-    feature_key,
-    open_features,
-)
 from hffruits.freezing import CHANGING, Unfreezing, freeze_backbone
 from hffruits.layers import has_layer_groups, layer_groups
 from hffruits.lora import add_lora
@@ -45,7 +32,7 @@ from hffruits.schedules import BY_VALIDATION
 from hffruits.stream_data import FruitStreams, load_streams
 from hffruits.tensors import as_tensors
 from hffruits.trainer import FruitTrainer
-from hffruits.transforms import EvalTransform, input_size, train_transform
+from hffruits.transforms import EvalTransform, Transform, input_size, train_transform
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +50,17 @@ class PreparedModel:
     batch_norm: str  # policy
     train_image_size: int | None = None  # pixels, where it differs from validation's
     callbacks: list[TrainerCallback] = field(default_factory=list)
-    views: int = 0  # of each picture whose features are kept
+    views: int = 0  # of each picture whose features are kept: see kept_features.py
+
+    @property
+    def train_size(self) -> tuple[int, int]:
+        """Pixels (high, wide) of what training sees."""
+        size = self.train_image_size
+        return (size, size) if size else input_size(self.processor)
+
+    def train_transform(self, augment: str) -> Transform:
+        """How training sees pictures."""
+        return train_transform(self.processor, augment, size=self.train_image_size)
 
 
 def load_datasets(data_args: DataArguments, run: RunDir | None, seed: int) -> FruitData:
@@ -139,9 +136,8 @@ def prepare_model(
     if args.device.type == "cpu" and not (model_args.lora_rank or args.torch_compile):
         use_quick_convolutions(model, torch.rand(2, 3, *input_size(processor)))
     train_size = model_args.train_image_size
-    views = count_views(model_args.cache_features)
     return PreparedModel(
-        use_fast_layout(model), processor, head, plan, policy, train_size, callbacks, views
+        use_fast_layout(model), processor, head, plan, policy, train_size, callbacks
     )
 
 
@@ -183,71 +179,6 @@ def resolve_arguments(
     return args
 
 
-def keep_features(
-    trainer: FruitTrainer,
-    prepared: PreparedModel,
-    datasets: FruitDatasets,
-    data_args: DataArguments,
-    args: FruitTrainingArguments,
-) -> None:
-    """Have a trainer learn from what the frozen stages make of the pictures, computed here once.
-
-    Each epoch sees another of `prepared.views` views: those that the first epochs would see anyway.
-    Raises `InputError` for a backbone that can't be cut, and for a disk that is too full.
-    """
-    state = PartialState()
-    model = prepared.model.to(args.device)
-    size = prepared.train_image_size
-    sizes = {"train": (size, size) if size else input_size(prepared.processor)}
-    sizes["validation"] = input_size(prepared.processor)
-    views = {"train": list(range(prepared.views)), "validation": [None]}
-    kept = {}
-    for split, pictures in (("train", trainer.train_dataset), ("validation", trainer.eval_dataset)):
-        rows = datasets[split]
-        cut = find_cut(model, torch.rand(2, 3, *sizes[split], device=args.device))
-        facts = (pictures_key(rows), data_args.augment, prepared.processor.to_dict(), sizes[split])
-        key = feature_key(model, cut, (*facts, views[split], split == "train" and args.seed))
-        fill = partial(
-            compute_features,
-            model,
-            cut,
-            pictures,
-            views=views[split],
-            rank=state.local_process_index,
-            world_size=int(os.environ.get("LOCAL_WORLD_SIZE", 1)),
-            batch_size=args.per_device_eval_batch_size,
-            workers=args.dataloader_num_workers,
-            bf16=args.bf16,
-            quiet=args.disable_tqdm or not state.is_local_main_process,
-            name=split,
-        )
-        activations = open_features(
-            key,
-            len(views[split]),
-            len(rows),
-            cut,
-            fill,
-            is_main=state.is_local_main_process,
-            wait=state.wait_for_everyone,
-        )
-        kept[split] = FeatureRows(activations, rows.with_format(None)["label"][:])
-        if split == "train":
-            train_cut = cut
-    trainer.use_features(train_cut, kept["train"], kept["validation"])
-
-
-def pictures_key(rows: Dataset) -> str:
-    """A name for these pictures in this order: by files, sizes and times, or by their bytes."""
-    digest = hashlib.blake2b(digest_size=16)
-    for image in rows.cast_column("image", Image(decode=False)).with_format(None)["image"]:
-        if image["bytes"] is not None:
-            digest.update(hashlib.blake2b(image["bytes"], digest_size=16).digest())
-        else:
-            stat = Path(image["path"]).stat()
-            digest.update(f"{image['path']}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
-    return digest.hexdigest()
-
-
 def trial_forward(prepared: PreparedModel, size: tuple[int, int]) -> Forward:
     """What a training step will do with pixels (B, 3, *size): norms held, features kept."""
     model = prepared.model
@@ -271,9 +202,7 @@ def make_trainer(
     **kwargs: Any,
 ) -> FruitTrainer:
     """The trainer of a prepared model on the training and validation photos."""
-    augmented = train_transform(
-        prepared.processor, data_args.augment, size=prepared.train_image_size
-    )
+    augmented = prepared.train_transform(data_args.augment)
     plain, max_pixels = EvalTransform(prepared.processor), data_args.max_image_pixels
     callbacks = [*prepared.callbacks, *kwargs.pop("callbacks", ())]
     model = {} if "model_init" in kwargs else {"model": prepared.model}

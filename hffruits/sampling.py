@@ -4,6 +4,7 @@ So a resumed run, another number of workers or of processes sees the same pictur
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -47,10 +48,17 @@ class SeededRows:
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
         epoch, index = key
-        with torch.random.fork_rng(devices=[]):
-            # not torch.manual_seed, which would seed the accelerators too
-            torch.default_generator.manual_seed(_mix(self.seed, epoch, index))
+        with own_random_numbers(self.seed, epoch, index):
             return self.dataset[index]
+
+
+@contextmanager
+def own_random_numbers(*numbers: int) -> Iterator[None]:
+    """Within this block PyTorch draws what follows from these numbers; after it, as before it."""
+    with torch.random.fork_rng(devices=[]):
+        # not torch.manual_seed, which would seed the accelerators too
+        torch.default_generator.manual_seed(_mix(*numbers))
+        yield
 
 
 def balanced_weights(labels: Sequence[int], classes: int) -> list[float]:

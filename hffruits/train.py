@@ -4,12 +4,12 @@ Every process of a distributed run calls `train`; only the main one writes.
 """
 
 import copy
-import dataclasses
 import logging
 import shlex
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -34,13 +34,13 @@ from hffruits.distributed import on_main_process
 from hffruits.errors import InputError
 from hffruits.evaluation import calibrate_artifact, evaluate_artifact, write_json
 from hffruits.hub_commit import check_push
+from hffruits.kept_features import choose_views, keep_features
 from hffruits.lora import merge_lora
 from hffruits.models import hub_id, save_model
 from hffruits.optim import format_groups
 from hffruits.preparation import (
     FruitData,
     PreparedModel,
-    keep_features,
     load_datasets,
     make_trainer,
     prepare_model,
@@ -92,8 +92,11 @@ def train(
     datasets = on_main_process(lambda: load_datasets(data_args, run, args.seed))
     labels = datasets["train"].features["label"].names
     prepared = prepare_model(model_args, args, labels, coarse=datasets.coarse)
-    recorded_training = recorded and recorded["training"]
-    args = resolve_arguments(args, prepared, recorded=recorded_training)
+    chosen = (datasets, data_args, model_args, args)
+    views = choose_views(prepared, *chosen, recorded=recorded)
+    prepared = replace(prepared, views=views)
+    model_args = replace(model_args, cache_features=f"views:{views}" if views else "none")
+    args = resolve_arguments(args, prepared, recorded=recorded and recorded["training"])
     disable_progress_bar()  # transformers' own, one for each file saved; the Trainer's bar stays
     trainer = make_trainer(prepared, datasets, data_args, args, callbacks=[TellGroups()])
     trainer.try_optimizer()
@@ -192,9 +195,9 @@ def start_folder(
     if isinstance(datasets, FruitDatasets):  # a stream's split is a hash of its rows' names
         write_lists(datasets, run.lists)
     arguments = {
-        "data": dataclasses.asdict(data_args),
+        "data": asdict(data_args),
         "data_path": _absolute(data_args.data_dir),
-        "model": dataclasses.asdict(model_args),
+        "model": asdict(model_args),
         # tokens are masked there
         "training": args.to_dict() | {"world_size": args.world_size},
         "command": command,
@@ -314,11 +317,13 @@ def describe_start(
     sizes = ", ".join(f"{split} {len(rows):,}" for split, rows in datasets.items())
     left_out = f"; {len(datasets.skipped)} left out" if datasets.skipped else ""
     size = "x".join(map(str, input_size(prepared.processor)))
+    kept = f"; {prepared.views} views of each image are kept as features" if prepared.views else ""
     precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32"
     return (
         f"{datasets['train'].features['label'].num_classes} classes; {sizes} images{left_out}\n"
         f"{model_args.model_name_or_path} at {size}: {parameters / 1e6:.1f} M parameters, "
         f"{count_frozen(prepared) / parameters:.0%} of them frozen (freeze={prepared.plan}, "
         f"batch_norm={prepared.batch_norm})\n"
-        f"learning rate {args.learning_rate:g} ({args.schedule}), {precision} on {args.device.type}"
+        f"learning rate {args.learning_rate:g} ({args.schedule}), {precision} on "
+        f"{args.device.type}{kept}"
     )

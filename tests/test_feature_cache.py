@@ -196,6 +196,42 @@ def test_two_processes_share_what_each_has_computed(drawn_fruits, tmp_path, feat
     assert torch.allclose(one.float(), two.float(), atol=2e-2)
 
 
+@pytest.mark.parametrize(
+    ("model", "options", "room", "kept"),
+    [
+        ({}, {}, 10**12, "views:2"),
+        ({}, {}, 1000, "none"),
+        ({"freeze": "none"}, {}, 10**12, "none"),
+        ({}, {"mixup_alpha": 0.2}, 10**12, "none"),
+    ],
+    ids=["room", "no room", "nothing frozen", "mixup"],
+)
+def test_features_are_kept_by_default_where_it_goes(
+    drawn_fruits, tmp_path, features, monkeypatch, model, options, room, kept
+):
+    monkeypatch.setattr("hffruits.kept_features.room_for_features", lambda: room)
+    arguments = ModelArguments(image_size=64, **model)
+    options |= {"num_train_epochs": 2}
+    train(*quick_arguments(drawn_fruits, tmp_path / "run", model=arguments, **options))
+    recorded = json.loads((tmp_path / "run" / "training_args.json").read_text())
+    assert recorded["model"]["cache_features"] == kept
+    assert features.exists() == (kept != "none")
+
+
+def test_workers_compute_what_one_process_computes(drawn_fruits, tmp_path, features, monkeypatch):
+    found = []
+    for cores in (1, 2):
+        monkeypatch.setattr("hffruits.feature_filling.cores_per_process", lambda n=cores: n)
+        shutil.rmtree(features, ignore_errors=True)
+        train(*quick_arguments(drawn_fruits, tmp_path / str(cores), model=KEPT))
+        files = sorted(features.glob("*/activations.bin"))
+        found.append([torch.from_file(str(f), size=4096, dtype=torch.float16) for f in files])
+        found[-1] = [kept.clone().float() for kept in found[-1]]
+    assert len(found[0]) == 2
+    for one, two in zip(*found, strict=True):
+        assert torch.allclose(one, two, atol=2e-2)
+
+
 def test_each_epoch_sees_the_next_view():
     kept = torch.arange(6).view(3, 2, 1)
     rows = FeatureRows(kept, [0, 1])

@@ -1,0 +1,147 @@
+"""Computing the features to be kept: views of pictures through the frozen part of a backbone.
+
+On a CPU each worker process decodes, augments and computes by itself, on one core: nothing waits
+for anything, and a few pictures at a time stay in the processor's cache. A GPU gets whole batches.
+"""
+
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from datasets import Dataset, Image
+from torch import nn
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+
+from hffruits.cutting import Cut
+from hffruits.distributed import cores_per_process
+from hffruits.feature_cache import DTYPE
+from hffruits.folding import fold_batch_norm
+from hffruits.images import MAX_PIXELS, open_rgb
+from hffruits.sampling import own_random_numbers
+from hffruits.transforms import Transform
+
+CPU_BATCH, GPU_BATCH = 8, 256  # views computed together
+LARGEST = torch.finfo(DTYPE).max
+
+
+class SeededViews:
+    """Of each picture the views that `SeededRows` gives in the first epochs; it is decoded once."""
+
+    def __init__(
+        self,
+        rows: Dataset,
+        transform: Transform,
+        *,
+        views: int,
+        seed: int,
+        max_pixels: int = MAX_PIXELS,
+    ):
+        self.rows = rows.cast_column("image", Image(decode=False)).with_format(None)
+        self.transform, self.views, self.seed, self.max_pixels = transform, views, seed, max_pixels
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        """(V, 3, H, W)."""
+        source = self.rows[index]["image"]
+        picture = open_rgb(source["bytes"] or source["path"], max_pixels=self.max_pixels)
+        views = []
+        for epoch in range(self.views):
+            with own_random_numbers(self.seed, epoch, index):
+                views.append(self.transform(picture))
+        return torch.stack(views)
+
+
+@dataclass(frozen=True)
+class FrozenPart:
+    """Pixels (B, 3, H, W) -> what a folded net's frozen part makes of them (B, *shape), rounded."""
+
+    folded: nn.Module
+    cut: Cut
+    bf16: bool
+
+    @torch.inference_mode()
+    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
+        kind = pixels.device.type
+        with torch.autocast(kind, torch.bfloat16) if self.bf16 else nullcontext():
+            found = self.cut.activations(self.folded, pixels)
+        return found.float().clamp_(-LARGEST, LARGEST).to(DTYPE)
+
+
+@dataclass(frozen=True)
+class _Features:
+    """Pictures as their features (B, V, *shape), for workers that compute them."""
+
+    pictures: SeededViews
+    frozen_part: FrozenPart
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitems__(self, indices: Sequence[int]) -> torch.Tensor:
+        return _through(self.frozen_part, torch.stack([self.pictures[i] for i in indices]))
+
+
+def compute_features(
+    model: nn.Module,
+    cut: Cut,
+    pictures: SeededViews,
+    target: torch.Tensor,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    workers: int = 0,
+    bf16: bool = False,
+    quiet: bool = False,
+    name: str = "train",
+) -> None:
+    """Write the activations of pictures into `target` (V, N, *shape): of every `world_size`-th.
+
+    `workers` are for a GPU, where they prepare pictures; on a CPU there is one for each core.
+    """
+    device = next(model.parameters()).device
+    on_cpu = device.type == "cpu"
+    was_training = model.training
+    folded = fold_batch_norm(model.eval(), torch.rand(1, 3, *cut.image_size, device=device))
+    frozen_part = FrozenPart(folded.eval(), cut, bf16)
+    order = list(range(rank, len(pictures), world_size))
+    options = {"num_workers": workers}
+    if on_cpu and sys.platform == "linux" and cores_per_process() > 1:
+        # forked, for a trained net with hooks and classes of its own can't always be pickled
+        options = {"num_workers": cores_per_process(), "multiprocessing_context": "fork"}
+    loader = DataLoader(
+        _Features(pictures, frozen_part) if on_cpu else pictures,
+        max(1, (CPU_BATCH if on_cpu else GPU_BATCH) // pictures.views),
+        sampler=order,
+        collate_fn=_as_it_is if on_cpu else torch.stack,
+        **options,
+    )
+    views, done = pictures.views, 0
+    bar = tqdm(
+        total=len(order) * views,
+        desc=f"Features of {name}",
+        unit="img",
+        leave=False,
+        disable=quiet,
+    )
+    with bar:
+        for found in loader:
+            if not on_cpu:
+                found = _through(frozen_part, found.to(device)).cpu()
+            target[:, order[done : done + len(found)]] = found.transpose(0, 1)
+            done += len(found)
+            bar.update(len(found) * views)
+    model.train(was_training)
+
+
+def _through(frozen_part: FrozenPart, views: torch.Tensor) -> torch.Tensor:
+    """(B, V, 3, H, W) -> (B, V, *shape)."""
+    return frozen_part(views.flatten(0, 1)).unflatten(0, views.shape[:2])
+
+
+def _as_it_is(batch: torch.Tensor) -> torch.Tensor:
+    return batch

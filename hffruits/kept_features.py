@@ -1,0 +1,164 @@
+"""Training on kept features: how many views, which pictures, and the trainer that learns from them.
+
+The store is `feature_cache.py`, the computing `feature_filling.py`, the cut `cutting.py`.
+"""
+
+import hashlib
+import logging
+import math
+import os
+from functools import partial
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from datasets import Dataset, Image
+
+from hffruits.checks import features_can_be_kept
+from hffruits.config import DataArguments, FruitTrainingArguments, ModelArguments
+from hffruits.cutting import find_cut
+from hffruits.data import FruitDatasets
+from hffruits.distributed import on_main_process
+from hffruits.errors import InputError
+from hffruits.feature_cache import (
+    DTYPE,
+    FeatureRows,
+    count_views,
+    feature_key,
+    open_features,
+    room_for_features,
+)
+from hffruits.feature_filling import SeededViews, compute_features
+from hffruits.freezing import CHANGING
+from hffruits.preparation import FruitData, PreparedModel
+from hffruits.trainer import FruitTrainer
+from hffruits.transforms import EvalTransform, input_size
+
+logger = logging.getLogger(__name__)
+MOST_VIEWS = 8  # that are chosen without being asked for: more gained nothing
+FEWEST_VIEWS = 4  # for as many epochs or more: with fewer, training sees too little that is new
+
+
+def choose_views(
+    prepared: PreparedModel,
+    datasets: FruitData,
+    data_args: DataArguments,
+    model_args: ModelArguments,
+    args: FruitTrainingArguments,
+    *,
+    recorded: dict[str, Any] | None = None,
+) -> int:
+    """Of how many views the features are kept: as asked for, or as fits; 0 for none.
+
+    `recorded` are the arguments that a resumed run began with.
+    """
+    asked = model_args.cache_features
+    if asked is None and recorded:
+        asked = recorded["model"].get("cache_features") or "none"
+    if asked is not None:
+        return count_views(asked)
+    stays_frozen = prepared.plan not in ("none", *CHANGING)
+    if (
+        args.device.type != "cpu"
+        or not stays_frozen
+        or not features_can_be_kept(data_args, model_args, args)
+    ):
+        return 0
+    return on_main_process(lambda: _as_many_as_fit(prepared, datasets, data_args, args))
+
+
+def _as_many_as_fit(
+    prepared: PreparedModel,
+    datasets: FruitDatasets,
+    data_args: DataArguments,
+    args: FruitTrainingArguments,
+) -> int:
+    try:
+        cut = find_cut(prepared.model, torch.rand(2, 3, *prepared.train_size))
+    except InputError:
+        return 0
+    rows = len(datasets["train"])
+    epochs = args.num_train_epochs
+    if args.max_steps > 0:
+        batch = args.per_device_train_batch_size * args.gradient_accumulation_steps
+        epochs = args.max_steps * batch * args.world_size / rows
+    wanted = 1 if data_args.augment == "none" else min(MOST_VIEWS, math.ceil(epochs))
+    size = prod(cut.shape) * DTYPE.itemsize
+    room = room_for_features() - len(datasets["validation"]) * size
+    views = min(wanted, room // (rows * size))
+    if views < min(wanted, FEWEST_VIEWS):
+        logger.info(
+            "features are not kept: %d views would take %.1f GB, and there is room for %.1f GB",
+            wanted,
+            wanted * rows * size / 1e9,
+            max(0, room) / 1e9,
+        )
+        return 0
+    return views
+
+
+def keep_features(
+    trainer: FruitTrainer,
+    prepared: PreparedModel,
+    datasets: FruitDatasets,
+    data_args: DataArguments,
+    args: FruitTrainingArguments,
+) -> None:
+    """Have a trainer learn from what the frozen stages make of the pictures, computed here once.
+
+    Each epoch sees another of `prepared.views` views: those that the first epochs would see anyway.
+    Raises `InputError` for a backbone that can't be cut, and for a disk that is too full.
+    """
+    state = PartialState()
+    model = prepared.model.to(args.device)
+    transforms = {
+        "train": prepared.train_transform(data_args.augment),
+        "validation": EvalTransform(prepared.processor),
+    }
+    sizes = {"train": prepared.train_size, "validation": input_size(prepared.processor)}
+    cuts, kept = {}, {}
+    for split, transform in transforms.items():
+        rows, views = datasets[split], prepared.views if split == "train" else 1
+        cut = cuts[split] = find_cut(model, torch.rand(2, 3, *sizes[split], device=args.device))
+        drawn = (data_args.augment, args.seed) if split == "train" else None
+        facts = (pictures_key(rows), prepared.processor.to_dict(), sizes[split], views, drawn)
+        pictures = SeededViews(
+            rows, transform, views=views, seed=args.seed, max_pixels=data_args.max_image_pixels
+        )
+        fill = partial(
+            compute_features,
+            model,
+            cut,
+            pictures,
+            rank=state.local_process_index,
+            world_size=int(os.environ.get("LOCAL_WORLD_SIZE", 1)),
+            workers=args.dataloader_num_workers,
+            bf16=args.bf16,
+            quiet=args.disable_tqdm or not state.is_local_main_process,
+            name=split,
+        )
+        activations = open_features(
+            feature_key(model, cut, facts),
+            views,
+            len(rows),
+            cut,
+            fill,
+            is_main=state.is_local_main_process,
+            wait=state.wait_for_everyone,
+        )
+        kept[split] = FeatureRows(activations, rows.with_format(None)["label"][:])
+    trainer.use_features(cuts["train"], kept["train"], kept["validation"])
+
+
+def pictures_key(rows: Dataset) -> str:
+    """A name for these pictures in this order: by files, sizes and times, or by their bytes."""
+    digest = hashlib.blake2b(digest_size=16)
+    for image in rows.cast_column("image", Image(decode=False)).with_format(None)["image"]:
+        if image["bytes"] is not None:
+            digest.update(hashlib.blake2b(image["bytes"], digest_size=16).digest())
+        else:
+            stat = Path(image["path"]).stat()
+            digest.update(f"{image['path']}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
+    return digest.hexdigest()
