@@ -86,7 +86,7 @@ def open_features(
     Of several processes on a machine one is main; all fill, and `wait` waits for the others. Raises
     `InputError` where the disk hasn't the room.
     """
-    root = cache_root(cache_dir) / "features"
+    root = _folder_of_features(cache_dir)
     folder, aside = root / key, root / f".{key}"
     shape = (views, rows, *cut.shape)
     if not (folder / RECORD).is_file():
@@ -112,18 +112,22 @@ def _map(file: Path, shape: tuple[int, ...]) -> torch.Tensor:
     return torch.from_file(str(file), shared=True, size=prod(shape), dtype=DTYPE).view(shape)
 
 
-def room_for_features(cache_dir: Path | None = None) -> int:
+def room_for_features() -> int:
     """Bytes that features may take: half of the free disk, and of the memory that maps them."""
-    root = cache_root(cache_dir) / "features"
-    root.mkdir(parents=True, exist_ok=True)
+    root = _folder_of_features()
     kept = sum(file.stat().st_size for file in root.glob(f"*/{FILE}"))  # these would make room
     disk = shutil.disk_usage(root).free + kept
     return min(disk, psutil.virtual_memory().available) // 2
 
 
+def _folder_of_features(cache_dir: Path | None = None) -> Path:
+    root = cache_root(cache_dir) / "features"
+    root.mkdir(parents=True, exist_ok=True)
+    return root
+
+
 def _make_room(root: Path, needed: int) -> None:
     """Remove the features used longest ago until the new ones fit into half of the free disk."""
-    root.mkdir(parents=True, exist_ok=True)
     kept = sorted(root.glob(f"*/{RECORD}"), key=lambda file: file.stat().st_mtime)
     while needed > shutil.disk_usage(root).free / 2:
         if not kept:

@@ -107,7 +107,7 @@ def compute_features(
     on_cpu = device.type == "cpu"
     was_training = model.training
     folded = fold_batch_norm(model.eval(), torch.rand(1, 3, *cut.image_size, device=device))
-    frozen_part = FrozenPart(folded.eval(), cut, bf16)
+    frozen_part = FrozenPart(folded, cut, bf16)
     order = list(range(rank, len(pictures), world_size))
     options = {"num_workers": workers}
     if on_cpu and sys.platform == "linux" and cores_per_process() > 1:

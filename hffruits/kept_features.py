@@ -7,6 +7,7 @@ import hashlib
 import logging
 import math
 import os
+from dataclasses import replace
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -31,13 +32,12 @@ from hffruits.feature_cache import (
     room_for_features,
 )
 from hffruits.feature_filling import SeededViews, compute_features
-from hffruits.freezing import CHANGING
 from hffruits.preparation import FruitData, PreparedModel
 from hffruits.trainer import FruitTrainer
 from hffruits.transforms import EvalTransform, input_size
 
 logger = logging.getLogger(__name__)
-MOST_VIEWS = 8  # that are chosen without being asked for: more gained nothing
+DEFAULT_VIEWS = 8  # at most, without being asked for
 FEWEST_VIEWS = 4  # for as many epochs or more: with fewer, training sees too little that is new
 
 
@@ -59,12 +59,8 @@ def choose_views(
         asked = recorded["model"].get("cache_features") or "none"
     if asked is not None:
         return count_views(asked)
-    stays_frozen = prepared.plan not in ("none", *CHANGING)
-    if (
-        args.device.type != "cpu"
-        or not stays_frozen
-        or not features_can_be_kept(data_args, model_args, args)
-    ):
+    as_chosen = replace(model_args, freeze=prepared.plan)
+    if args.device.type != "cpu" or not features_can_be_kept(data_args, as_chosen, args):
         return 0
     return on_main_process(lambda: _as_many_as_fit(prepared, datasets, data_args, args))
 
@@ -84,7 +80,7 @@ def _as_many_as_fit(
     if args.max_steps > 0:
         batch = args.per_device_train_batch_size * args.gradient_accumulation_steps
         epochs = args.max_steps * batch * args.world_size / rows
-    wanted = 1 if data_args.augment == "none" else min(MOST_VIEWS, math.ceil(epochs))
+    wanted = 1 if data_args.augment == "none" else min(DEFAULT_VIEWS, math.ceil(epochs))
     size = prod(cut.shape) * DTYPE.itemsize
     room = room_for_features() - len(datasets["validation"]) * size
     views = min(wanted, room // (rows * size))

@@ -166,12 +166,11 @@ def resolve_arguments(
     use_own_cores(args.device)
     if args.try_bf16:
         size = input_size(prepared.processor)
-        forward = trial_forward(prepared, size)
         faster = on_main_process(
             lambda: (
                 recorded["bf16"]
                 if recorded
-                else bf16_is_faster(prepared.model, size, forward=forward)
+                else bf16_is_faster(prepared.model, size, forward=trial_forward(prepared, size))
             )
         )
         if faster:

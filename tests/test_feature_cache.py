@@ -49,6 +49,14 @@ def record(folder: Path) -> dict:
     return json.loads((folder / RECORD).read_text())
 
 
+def read(folder: Path) -> torch.Tensor:
+    """A copy of the kept numbers (views, rows, *shape), for the file may be written again."""
+    shape = record(folder)["shape"]
+    file = folder / "activations.bin"
+    kept = torch.from_file(str(file), size=file.stat().st_size // 2, dtype=torch.float16)
+    return kept.view(shape).clone()
+
+
 def frozen_net(name: str, plan: str) -> nn.Module:
     torch.manual_seed(0)
     model, _ = build_model(name, labels=["a", "b", "c"], pretrained=False)
@@ -182,17 +190,12 @@ def test_two_processes_share_what_each_has_computed(drawn_fruits, tmp_path, feat
     words += ["--cache_features", "views:2", "--output_dir"]
     done = launch_two([*words, tmp_path / "two"])
     assert done.returncode == 0, done.stderr
-    kept = next(
-        f for f in features.iterdir() if json.loads((f / RECORD).read_text())["shape"][0] == 2
-    )
-    shape = json.loads((kept / RECORD).read_text())["shape"]
-    file = kept / "activations.bin"
-    two = torch.from_file(str(file), size=file.stat().st_size // 2, dtype=torch.float16).view(shape)
+    kept = next(folder for folder in features.iterdir() if record(folder)["shape"][0] == 2)
+    two = read(kept)
     assert two.flatten(2).abs().amax(2).gt(0).all()  # no row was left out
-    two = two.clone()
     shutil.rmtree(features)
     train(*quick_arguments(drawn_fruits, tmp_path / "one", model=KEPT))
-    one = torch.from_file(str(file), size=file.stat().st_size // 2, dtype=torch.float16).view(shape)
+    one = read(kept)
     assert torch.allclose(one.float(), two.float(), atol=2e-2)
 
 
@@ -224,12 +227,10 @@ def test_workers_compute_what_one_process_computes(drawn_fruits, tmp_path, featu
         monkeypatch.setattr("hffruits.feature_filling.cores_per_process", lambda n=cores: n)
         shutil.rmtree(features, ignore_errors=True)
         train(*quick_arguments(drawn_fruits, tmp_path / str(cores), model=KEPT))
-        files = sorted(features.glob("*/activations.bin"))
-        found.append([torch.from_file(str(f), size=4096, dtype=torch.float16) for f in files])
-        found[-1] = [kept.clone().float() for kept in found[-1]]
+        found.append([read(folder) for folder in sorted(features.iterdir())])
     assert len(found[0]) == 2
     for one, two in zip(*found, strict=True):
-        assert torch.allclose(one, two, atol=2e-2)
+        assert torch.allclose(one.float(), two.float(), atol=2e-2)
 
 
 def test_each_epoch_sees_the_next_view():
