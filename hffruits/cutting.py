@@ -62,6 +62,9 @@ class Cut:
                 del module.forward
 
 
+_UNCUT = "cache_features: this backbone can't be cut there. Leave it out."
+
+
 class _Done(Exception):
     """The activations are there; the rest of the net needn't run."""
 
@@ -96,6 +99,8 @@ def find_cut(model: nn.Module, pixels: torch.Tensor) -> Cut:
             if not passed or len(passed) == len(order):
                 raise InputError("cache_features: no first stages are frozen. Set freeze.")
             names, shapes = zip(*passed, strict=True)
+            if len(set(names)) < len(names):  # a module that is passed twice
+                raise InputError(_UNCUT)
             cut = Cut(names, shapes, tuple(pixels.shape[2:]))
             activations = cut.activations(model, pixels)
             with cut.skipped(model, activations):
@@ -103,7 +108,7 @@ def find_cut(model: nn.Module, pixels: torch.Tensor) -> Cut:
     finally:
         model.train(was_training)
     if not same_answers(whole, parts):
-        raise InputError("cache_features: this backbone can't be cut there. Leave it out.")
+        raise InputError(_UNCUT)
     return cut
 
 

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, gather_object
 
 from hffruits.errors import InputError
 
@@ -32,6 +32,28 @@ def on_main_process(action: Callable[[], Result]) -> Result:
     if outcome[1] is not None:
         raise outcome[1]
     return outcome[0]
+
+
+def on_each_machine(action: Callable[[], object]) -> None:
+    """Do it once on each machine; all wait for it, and an `InputError` is every process's."""
+    error = None
+    if PartialState().is_local_main_process:
+        try:
+            action()
+        except InputError as caught:
+            error = caught
+    errors = [error for error in _gather(error) if error is not None]
+    if errors:
+        raise errors[0]
+
+
+def any_process(holds: bool) -> bool:
+    """Whether it holds for any of the processes; the same answer for all of them."""
+    return any(_gather(holds))
+
+
+def _gather(value: Result) -> list[Result]:
+    return gather_object([value]) if PartialState().num_processes > 1 else [value]
 
 
 def use_own_cores(device: torch.device) -> None:

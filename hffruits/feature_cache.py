@@ -7,9 +7,13 @@ processes share it. `feature_filling.py` computes them.
 
 import hashlib
 import json
+import os
 import re
+import secrets
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -17,16 +21,19 @@ from typing import Any
 
 import psutil
 import torch
+from accelerate import PartialState
 from torch import nn
 
 from hffruits.cache import cache_root
 from hffruits.cutting import Cut
+from hffruits.distributed import any_process, on_each_machine, on_main_process
 from hffruits.errors import InputError
 
 VERSION = 1  # of what is kept: raise it when the same key would mean something else
 DTYPE = torch.float16
 FILE, RECORD = "activations.bin", "activations.json"
 MOST_VIEWS = 1000
+DAY = 86_400  # seconds
 
 
 def count_views(text: str) -> int:
@@ -59,9 +66,9 @@ class FeatureRows:
 def feature_key(model: nn.Module, cut: Cut, facts: Iterable[object]) -> str:
     """A name for the activations of a model's frozen part; `facts` say of which pictures."""
     digest = hashlib.blake2b(digest_size=16)
-    passed = tuple(f"{name}." for name in cut.passed)
+    learning = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     for name, tensor in sorted(model.state_dict().items()):
-        if name.startswith(passed) or name.count(".") < 2:  # and loose ones, as position embeddings
+        if name not in learning:
             digest.update(name.encode())
             flat = tensor.detach().cpu().contiguous().flatten()
             digest.update(flat.view(torch.uint8).numpy().tobytes())
@@ -77,47 +84,43 @@ def open_features(
     cut: Cut,
     fill: Callable[[torch.Tensor], None],
     *,
-    is_main: bool = True,
-    wait: Callable[[], None] = lambda: None,
+    in_use: Collection[str] = (),
     cache_dir: Path | None = None,
 ) -> torch.Tensor:
     """The kept activations (views, rows, *shape), filled by `fill` where there are none yet.
 
-    Of several processes on a machine one is main; all fill, and `wait` waits for the others. Raises
-    `InputError` where the disk hasn't the room.
+    All processes of a machine fill one file, each machine its own. Whatever is kept under the names
+    `in_use` stays. Raises `InputError` where the disk hasn't the room.
     """
     root = _folder_of_features(cache_dir)
-    folder, aside = root / key, root / f".{key}"
+    key, run = on_main_process(lambda: (key, secrets.token_hex(4)))
+    # another run may be filling the same: the first to be done is the one that is kept
+    folder, aside = root / key, root / f".{key}-{run}-{os.environ.get('GROUP_RANK', 0)}"
     shape = (views, rows, *cut.shape)
-    if not (folder / RECORD).is_file():
-        if is_main:
-            _make_room(root, prod(shape) * DTYPE.itemsize)
-            shutil.rmtree(aside, ignore_errors=True)
-            aside.mkdir(parents=True)
-            with (aside / FILE).open("wb") as file:
-                file.truncate(prod(shape) * DTYPE.itemsize)
-        wait()
-        fill(_map(aside / FILE, shape))
-        wait()
-        if is_main:
-            (aside / RECORD).write_text(json.dumps({"shape": shape}), encoding="utf-8")
-            shutil.rmtree(folder, ignore_errors=True)
-            aside.rename(folder)
-        wait()
+    if any_process(not (folder / RECORD).is_file()):
+        on_each_machine(lambda: _make(aside, prod(shape) * DTYPE.itemsize, {key, *in_use}))
+        try:
+            fill(_map(aside, shape))
+            PartialState().wait_for_everyone()
+            on_each_machine(lambda: _keep(aside, folder, shape))
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)  # of a fill that was interrupted
     (folder / RECORD).touch()  # the oldest go first
-    return _map(folder / FILE, shape)
-
-
-def _map(file: Path, shape: tuple[int, ...]) -> torch.Tensor:
-    return torch.from_file(str(file), shared=True, size=prod(shape), dtype=DTYPE).view(shape)
+    return _map(folder, shape)
 
 
 def room_for_features() -> int:
-    """Bytes that features may take: half of the free disk, and of the memory that maps them."""
+    """Bytes that features may take: half of what is free without them, and of the memory."""
     root = _folder_of_features()
-    kept = sum(file.stat().st_size for file in root.glob(f"*/{FILE}"))  # these would make room
-    disk = shutil.disk_usage(root).free + kept
-    return min(disk, psutil.virtual_memory().available) // 2
+    return min(_allowed(root), psutil.virtual_memory().available // 2)
+
+
+# ---- the disk ----
+
+
+def _map(folder: Path, shape: tuple[int, ...]) -> torch.Tensor:
+    file = str(folder / FILE)
+    return torch.from_file(file, shared=True, size=prod(shape), dtype=DTYPE).view(shape)
 
 
 def _folder_of_features(cache_dir: Path | None = None) -> Path:
@@ -126,15 +129,63 @@ def _folder_of_features(cache_dir: Path | None = None) -> Path:
     return root
 
 
-def _make_room(root: Path, needed: int) -> None:
-    """Remove the features used longest ago until the new ones fit into half of the free disk."""
-    kept = sorted(root.glob(f"*/{RECORD}"), key=lambda file: file.stat().st_mtime)
-    while needed > shutil.disk_usage(root).free / 2:
-        if not kept:
-            free = shutil.disk_usage(root).free
-            raise InputError(
-                f"cache_features: needs {needed / 1e9:.1f} GB in {root}; half of the "
-                f"{free / 1e9:.1f} GB that are free may be used. Keep fewer views, freeze more "
-                "stages, or set HFFRUITS_CACHE."
-            )
-        shutil.rmtree(kept.pop(0).parent)
+def _allowed(root: Path) -> int:
+    """Bytes of all features together."""
+    kept = sum(file.stat().st_size for file in root.glob(f"*/{FILE}"))
+    return (shutil.disk_usage(root).free + kept) // 2
+
+
+def _make(aside: Path, size: int, in_use: Collection[str]) -> None:
+    """An empty file of this size in a folder of its own."""
+    _make_room(aside.parent, size, in_use)
+    aside.mkdir(parents=True)
+    with (aside / FILE).open("wb") as file:
+        try:
+            if hasattr(os, "posix_fallocate"):  # so that a full disk is told now
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                file.truncate(size)
+        except OSError as error:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise _no_room(aside.parent, size) from error
+
+
+def _keep(aside: Path, folder: Path, shape: tuple[int, ...]) -> None:
+    """What is filled gets its name, unless another run was quicker."""
+    (aside / RECORD).write_text(json.dumps({"shape": shape}), encoding="utf-8")
+    if not (folder / RECORD).is_file():
+        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):  # another run was quicker just now
+            aside.rename(folder)
+
+
+def _make_room(root: Path, needed: int, in_use: Collection[str]) -> None:
+    """Remove features used longest ago, and leftovers, until the new ones fit in; or nothing."""
+    for aside in root.glob(f".*/{FILE}"):
+        if time.time() - aside.stat().st_mtime > DAY:  # nobody is filling it any more
+            shutil.rmtree(aside.parent, ignore_errors=True)
+    allowed = _allowed(root)
+    sizes = {record.parent: _size(record.parent) for record in root.glob(f"*/{RECORD}")}
+    others = [folder for folder in sizes if folder.name not in in_use]
+    others.sort(key=lambda folder: (folder / RECORD).stat().st_mtime)
+    stays = sum(sizes.values()) + needed
+    victims = []
+    while stays > allowed:
+        if not others:
+            raise _no_room(root, needed)
+        victims.append(others.pop(0))
+        stays -= sizes[victims[-1]]
+    for folder in victims:
+        shutil.rmtree(folder)
+
+
+def _size(folder: Path) -> int:
+    return (folder / FILE).stat().st_size
+
+
+def _no_room(root: Path, needed: int) -> InputError:
+    return InputError(
+        f"cache_features: needs {needed / 1e9:.1f} GB in {root}; all features together may take "
+        f"{_allowed(root) / 1e9:.1f} GB, half of what is free. Keep fewer views, freeze more "
+        "stages, or set HFFRUITS_CACHE."
+    )

@@ -52,35 +52,27 @@ def choose_views(
 ) -> int:
     """Of how many views the features are kept: as asked for, or as fits; 0 for none.
 
-    `recorded` are the arguments that a resumed run began with.
+    There are no more than epochs. `recorded` are the arguments that a resumed run began with.
     """
     asked = model_args.cache_features
     if asked is None and recorded:
         asked = recorded["model"].get("cache_features") or "none"
+    epochs = math.ceil(_epochs(len(datasets["train"]), args))
     if asked is not None:
-        return count_views(asked)
+        return min(count_views(asked), epochs)
     as_chosen = replace(model_args, freeze=prepared.plan)
     if args.device.type != "cpu" or not features_can_be_kept(data_args, as_chosen, args):
         return 0
-    return on_main_process(lambda: _as_many_as_fit(prepared, datasets, data_args, args))
+    wanted = 1 if data_args.augment == "none" else min(DEFAULT_VIEWS, epochs)
+    return on_main_process(lambda: _as_many_as_fit(wanted, prepared, datasets))
 
 
-def _as_many_as_fit(
-    prepared: PreparedModel,
-    datasets: FruitDatasets,
-    data_args: DataArguments,
-    args: FruitTrainingArguments,
-) -> int:
+def _as_many_as_fit(wanted: int, prepared: PreparedModel, datasets: FruitDatasets) -> int:
     try:
         cut = find_cut(prepared.model, torch.rand(2, 3, *prepared.train_size))
     except InputError:
         return 0
     rows = len(datasets["train"])
-    epochs = args.num_train_epochs
-    if args.max_steps > 0:
-        batch = args.per_device_train_batch_size * args.gradient_accumulation_steps
-        epochs = args.max_steps * batch * args.world_size / rows
-    wanted = 1 if data_args.augment == "none" else min(DEFAULT_VIEWS, math.ceil(epochs))
     size = prod(cut.shape) * DTYPE.itemsize
     room = room_for_features() - len(datasets["validation"]) * size
     views = min(wanted, room // (rows * size))
@@ -93,6 +85,14 @@ def _as_many_as_fit(
         )
         return 0
     return views
+
+
+def _epochs(rows: int, args: FruitTrainingArguments) -> float:
+    """How often training will see each picture, at most."""
+    if args.max_steps <= 0:
+        return args.num_train_epochs
+    batch = args.per_device_train_batch_size * args.gradient_accumulation_steps
+    return args.max_steps * batch * args.world_size / rows
 
 
 def keep_features(
@@ -114,12 +114,13 @@ def keep_features(
         "validation": EvalTransform(prepared.processor),
     }
     sizes = {"train": prepared.train_size, "validation": input_size(prepared.processor)}
-    cuts, kept = {}, {}
+    cuts, kept, keys = {}, {}, []
     for split, transform in transforms.items():
         rows, views = datasets[split], prepared.views if split == "train" else 1
         cut = cuts[split] = find_cut(model, torch.rand(2, 3, *sizes[split], device=args.device))
         drawn = (data_args.augment, args.seed) if split == "train" else None
         facts = (pictures_key(rows), prepared.processor.to_dict(), sizes[split], views, drawn)
+        key = feature_key(model, cut, (*facts, args.bf16))
         pictures = SeededViews(
             rows, transform, views=views, seed=args.seed, max_pixels=data_args.max_image_pixels
         )
@@ -135,15 +136,8 @@ def keep_features(
             quiet=args.disable_tqdm or not state.is_local_main_process,
             name=split,
         )
-        activations = open_features(
-            feature_key(model, cut, facts),
-            views,
-            len(rows),
-            cut,
-            fill,
-            is_main=state.is_local_main_process,
-            wait=state.wait_for_everyone,
-        )
+        activations = open_features(key, views, len(rows), cut, fill, in_use=keys)
+        keys.append(key)
         kept[split] = FeatureRows(activations, rows.with_format(None)["label"][:])
     trainer.use_features(cuts["train"], kept["train"], kept["validation"])
 

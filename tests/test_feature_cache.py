@@ -3,7 +3,9 @@
 import json
 import os
 import shutil
+import time
 from collections import namedtuple
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,13 +18,19 @@ from hffruits import InputError
 from hffruits.batch_norm import set_policy
 from hffruits.config import ModelArguments
 from hffruits.cutting import find_cut
-from hffruits.feature_cache import RECORD, FeatureRows, count_views, open_features
+from hffruits.feature_cache import (
+    RECORD,
+    FeatureRows,
+    count_views,
+    feature_key,
+    open_features,
+)
 from hffruits.freezing import freeze_backbone
 from hffruits.models import build_model, bundled_folder, head_names
 from hffruits.train import train
 
 KEPT = ModelArguments(image_size=64, cache_features="views:2")
-PLAIN = ModelArguments(image_size=64)
+PLAIN = ModelArguments(image_size=64, cache_features="none")
 
 
 @pytest.fixture
@@ -161,17 +169,13 @@ def test_kept_views_for_every_epoch_train_as_the_pictures_do(drawn_fruits, tmp_p
     assert torch.equal(weights[0][stem], weights[1][stem])
 
 
-def test_features_are_kept_for_the_next_run_and_made_anew_for_another(
-    drawn_fruits, tmp_path, features
-):
+def test_features_are_kept_for_the_next_run(drawn_fruits, tmp_path, features):
     train(*quick_arguments(drawn_fruits, tmp_path / "a", model=KEPT))
     made = written(features)
     assert len(made) == 2  # of train and validation
     train(*quick_arguments(drawn_fruits, tmp_path / "b", model=KEPT))
     assert written(features) == made
     assert losses(tmp_path / "a") == losses(tmp_path / "b")
-    train(*quick_arguments(drawn_fruits, tmp_path / "c", model=KEPT, seed=7))
-    assert len(list(features.iterdir())) == 3  # validation's are the same
 
 
 def test_changed_photos_are_seen_anew(make_folder, tmp_path, features):
@@ -186,7 +190,7 @@ def test_changed_photos_are_seen_anew(make_folder, tmp_path, features):
 
 @pytest.mark.slow
 def test_two_processes_share_what_each_has_computed(drawn_fruits, tmp_path, features):
-    words = [drawn_fruits, "--num_train_epochs", "1", "--bf16", "false", "--image_size", "64"]
+    words = [drawn_fruits, "--num_train_epochs", "2", "--bf16", "false", "--image_size", "64"]
     words += ["--cache_features", "views:2", "--output_dir"]
     done = launch_two([*words, tmp_path / "two"])
     assert done.returncode == 0, done.stderr
@@ -243,29 +247,111 @@ def test_each_epoch_sees_the_next_view():
 # ---- the disk ----
 
 
-def test_the_features_used_longest_ago_make_room_for_new_ones(tmp_path, monkeypatch):
+SIZE = 4 * 24 * 16 * 16 * 2  # bytes of one view of 4 rows in half precision
+
+
+@pytest.fixture
+def small_cut():
     cut = find_cut(frozen_net("test_efficientnet", "stages:2"), torch.randn(1, 3, 64, 64))
-    fill = torch.Tensor.zero_
-    free = {"bytes": 10**12}
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(0, 0, free["bytes"]))
-    for age, key in enumerate(("old", "new")):
-        open_features(key, 1, 4, cut, fill, cache_dir=tmp_path)
+    assert 4 * cut.shape.numel() * 2 == SIZE
+    return cut
+
+
+def set_free(monkeypatch, free: int) -> None:
+    """Free bytes of a disk that holds no features yet."""
+    usage = namedtuple("usage", "free")
+
+    def disk_usage(root):
+        kept = sum(file.stat().st_size for file in Path(root).glob("*/activations.bin"))
+        return usage(free - kept)
+
+    monkeypatch.setattr(shutil, "disk_usage", disk_usage)
+
+
+@pytest.mark.parametrize(
+    ("in_use", "stay"), [((), {"newer", "third"}), (("older",), {"older", "third"})]
+)
+def test_the_features_used_longest_ago_make_room_for_new_ones(
+    tmp_path, monkeypatch, small_cut, in_use, stay
+):
+    """All together take no more than half of what is free without them."""
+    set_free(monkeypatch, 4 * SIZE)
+    for age, key in enumerate(("older", "newer")):
+        open_features(key, 1, 4, small_cut, torch.Tensor.zero_, cache_dir=tmp_path)
         os.utime(tmp_path / "features" / key / RECORD, ns=(age, age))
-    removed = shutil.rmtree
-    monkeypatch.setattr(
-        shutil, "rmtree", lambda *a, **k: (removed(*a, **k), free.update(bytes=10**12))
-    )
-    free["bytes"] = 10
-    open_features("third", 1, 4, cut, fill, cache_dir=tmp_path)
-    assert {folder.name for folder in (tmp_path / "features").iterdir()} == {"new", "third"}
+    open_features("third", 1, 4, small_cut, torch.Tensor.zero_, in_use=in_use, cache_dir=tmp_path)
+    assert {folder.name for folder in (tmp_path / "features").iterdir()} == stay
 
 
-def test_a_disk_without_room_is_told(tmp_path, monkeypatch):
-    cut = find_cut(frozen_net("test_efficientnet", "stages:2"), torch.randn(1, 3, 64, 64))
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: namedtuple("usage", "free")(10))
+def test_a_disk_without_room_is_told_and_nothing_removed(tmp_path, monkeypatch, small_cut):
+    set_free(monkeypatch, 4 * SIZE)
+    open_features("first", 1, 4, small_cut, torch.Tensor.zero_, cache_dir=tmp_path)
     with pytest.raises(InputError, match=r"cache_features: needs .* GB in .* Keep fewer views"):
-        open_features("key", 1, 4, cut, torch.Tensor.zero_, cache_dir=tmp_path)
+        open_features("large", 3, 4, small_cut, torch.Tensor.zero_, cache_dir=tmp_path)
+    assert [folder.name for folder in (tmp_path / "features").iterdir()] == ["first"]
+
+
+def test_a_disk_that_is_full_after_all_is_told(tmp_path, monkeypatch, small_cut):
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    with pytest.raises(InputError, match="cache_features: needs"):
+        open_features("key", 1, 4, small_cut, torch.Tensor.zero_, cache_dir=tmp_path)
+    assert not list((tmp_path / "features").iterdir())
+
+
+def test_of_two_runs_that_fill_the_same_the_first_is_kept(tmp_path, small_cut):
+    def fill(target):
+        """And while it does, another run does the same, and is done earlier."""
+        target.fill_(1)
+        open_features("key", 1, 4, small_cut, lambda t: t.fill_(2), cache_dir=tmp_path)
+
+    kept = open_features("key", 1, 4, small_cut, fill, cache_dir=tmp_path)
+    assert (kept == 2).all()
+    assert [folder.name for folder in (tmp_path / "features").iterdir()] == ["key"]
+
+
+def test_leftovers_of_killed_runs_are_cleared_away(tmp_path, small_cut):
+    for name, age in ((".dead", 2 * 86_400), (".busy", 60)):
+        aside = tmp_path / "features" / name
+        aside.mkdir(parents=True)
+        (aside / "activations.bin").touch()
+        when = time.time() - age
+        os.utime(aside / "activations.bin", (when, when))
+    open_features("key", 1, 4, small_cut, torch.Tensor.zero_, cache_dir=tmp_path)
+    assert {folder.name for folder in (tmp_path / "features").iterdir()} == {".busy", "key"}
+
+
+def test_the_name_of_features_says_what_they_are_of(small_cut):
+    net = frozen_net("test_efficientnet", "stages:2")
+    key = feature_key(net, small_cut, ("photos", "light"))
+    nn.init.ones_(net.timm_model.classifier.weight)  # learns, so it doesn't count
+    assert feature_key(net, small_cut, ("photos", "light")) == key
+    assert feature_key(net, small_cut, ("photos", "strong")) != key
+    assert feature_key(net, replace(small_cut, passed=small_cut.passed[:-1]), ()) != key
+    nn.init.ones_(net.timm_model.conv_stem.weight)
+    assert feature_key(net, small_cut, ("photos", "light")) != key
+
+
+@pytest.mark.parametrize("change", [{"bf16": True}, {"seed": 7}])
+def test_features_of_another_run_are_taken_for_the_same_settings_alone(
+    drawn_fruits, tmp_path, features, change
+):
+    train(*quick_arguments(drawn_fruits, tmp_path / "a", model=KEPT))
+    made = written(features)
+    train(*quick_arguments(drawn_fruits, tmp_path / "b", model=KEPT, **change))
+    assert len(written(features)) == (4 if "bf16" in change else 3)  # validation has no seed
+    assert written(features).items() >= made.items()
+
+
+def test_no_run_is_removed_for_one_that_has_no_room(drawn_fruits, tmp_path, features, monkeypatch):
+    train(*quick_arguments(drawn_fruits, tmp_path / "run", model=PLAIN))
+    set_free(monkeypatch, 10)
+    with pytest.raises(InputError, match="cache_features: needs"):
+        options = {"model": KEPT, "overwrite_output_dir": True}
+        train(*quick_arguments(drawn_fruits, tmp_path / "run", **options))
+    assert (tmp_path / "run" / "model.safetensors").is_file()
 
 
 def test_what_was_not_finished_is_made_anew(tmp_path):
@@ -296,6 +382,7 @@ def test_views_that_make_no_sense_are_refused(text):
         ({"freeze": "gradual"}, {}, "needs stages that stay frozen"),
         ({"lora_rank": 4}, {}, "needs photos at hand and frozen stages"),
         ({}, {"mixup_alpha": 0.2}, "pictures can't be mixed"),
+        ({}, {"activation_checkpointing": True}, "can't be cut in two there"),
     ],
 )
 def test_what_kept_features_do_not_go_with_is_told(drawn_fruits, tmp_path, model, options, message):
