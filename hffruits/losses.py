@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch.nn import functional
 
 
 @dataclass(frozen=True)
@@ -19,7 +18,7 @@ class ClassificationLoss:
         logits = logits.float()
         classes = logits.shape[1]
         if labels.ndim == 1:
-            labels = functional.one_hot(labels, classes)
+            labels = labels[:, None] == torch.arange(classes, device=labels.device)  # one-hot
         targets = labels.float() * (1 - self.label_smoothing) + self.label_smoothing / classes
         if self.class_weights is not None:
             targets = targets * self.class_weights.to(logits)

@@ -20,6 +20,7 @@ from hffruits.transforms import (
     EvalTransform,
     TrainTransform,
     input_size,
+    scaling_of,
     train_transform,
 )
 
@@ -76,6 +77,27 @@ def test_training_may_see_another_size_than_validation(processor_and_size):
     picture = draw_fruit("Kiwi", seed=1, size=100)
     assert train_transform(processor, "light", size=40)(picture).shape == (3, 40, 40)
     assert EvalTransform(processor)(picture).shape == (3, *size)
+
+
+@pytest.mark.parametrize("augment", AUGMENTATIONS)
+def test_a_device_can_do_the_scaling(processor_and_size, augment):
+    processor, _ = processor_and_size
+    scaling = scaling_of(processor, augment)
+    if augment in ("none", "medium", "strong"):  # they do nothing, or more, to scaled pixels
+        assert scaling is None
+    elif scaling is not None:  # not of processors with steps of their own
+        picture, both = draw_fruit("Kiwi", seed=1, size=150), []
+        for scaled in (True, False):
+            torch.manual_seed(0)
+            both.append(train_transform(processor, augment, scaled=scaled)(picture))
+        assert both[1].dtype == torch.uint8
+        assert torch.allclose(scaling(both[1][None])[0], both[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["vit", "timm cnn", "timm vit"])
+def test_the_usual_processors_leave_the_scaling_to_a_device(name):
+    make, _ = PROCESSORS[name]
+    assert scaling_of(make(), "light") is not None
 
 
 def test_light_augmentation_varies_and_none_is_the_eval_transform(processor_and_size):

@@ -1,0 +1,170 @@
+"""Training speed from JPEG files against ready-made tensors, and against the plain recipe.
+
+    python benchmarks/throughput.py --data_dir fruits --models convnext_tiny vit_base_patch16_224
+
+Photos a second, on whatever device there is, in steps after a warmup. "Ready-made tensors" is a
+bare loop over one batch that lies on the device already, with the same net, precision, layout and
+optimizer: nothing that reads files can be quicker. The ways take turns, round after round, and the
+best round of each counts. The nets have random weights, which cost the same.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+
+import torch
+from datasets import Image
+from torchvision.transforms import v2
+from tqdm import tqdm
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from hffruits.config import DataArguments, FruitTrainingArguments, ModelArguments
+from hffruits.data import FruitDatasets, load_fruits
+from hffruits.models import build_model
+from hffruits.preparation import make_trainer, prepare_model, resolve_arguments
+from hffruits.transforms import input_size
+
+
+class Clock(TrainerCallback):
+    """Photos a second from the end of one step to the end of another."""
+
+    def __init__(self, warmup: int, batch_size: int):
+        self.warmup, self.batch_size = warmup, batch_size
+        self.times: list[float] = []
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step in (self.warmup, state.max_steps):
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            self.times.append(time.perf_counter())
+            self.steps = state.global_step - self.warmup
+
+    @property
+    def rate(self) -> float:
+        return self.steps * self.batch_size / (self.times[1] - self.times[0])
+
+
+def ready_made(name: str, datasets: FruitDatasets, args: argparse.Namespace) -> float:
+    """One batch on the device, again and again: forward, backward, fused AdamW."""
+    run = training_arguments(args)
+    prepared = prepare_model(model_arguments(name), run, labels_of(datasets))
+    run = resolve_arguments(run, prepared)
+    device = run.device
+    model = prepared.model.to(device).train()
+    forward = torch.compile(model) if args.compile else model
+    size = input_size(prepared.processor)
+    pixels = torch.randn(args.batch_size, 3, *size, device=device)
+    labels = torch.zeros(args.batch_size, dtype=torch.long, device=device)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
+    clock = Clock(args.warmup, args.batch_size)
+    for step in range(args.warmup + args.steps):
+        with torch.autocast(device.type, torch.bfloat16, enabled=run.bf16):
+            logits = forward(pixel_values=pixels).logits
+            loss = torch.nn.functional.cross_entropy(logits.float(), labels)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        state = argparse.Namespace(global_step=step + 1, max_steps=args.warmup + args.steps)
+        clock.on_step_end(None, state, None)
+    return clock.rate
+
+
+def ours(name: str, datasets: FruitDatasets, args: argparse.Namespace) -> float:
+    """From the files, as `hffruits train` does it, all weights learning."""
+    run = training_arguments(args, torch_compile=args.compile)
+    prepared = prepare_model(model_arguments(name), run, labels_of(datasets))
+    run = resolve_arguments(run, prepared)
+    clock = Clock(args.warmup, args.batch_size)
+    trainer = make_trainer(prepared, datasets, DataArguments(), run, callbacks=[clock])
+    trainer.train()
+    return clock.rate
+
+
+def plain(name: str, datasets: FruitDatasets, args: argparse.Namespace, workers: int = 0) -> float:
+    """As in transformers' image classification guide: Trainer and set_transform, in fp32."""
+    model, processor = build_model(name, labels=labels_of(datasets), pretrained=False)
+    steps = [v2.RandomResizedCrop(input_size(processor)), v2.RandomHorizontalFlip()]
+    steps += [v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
+    augment = v2.Compose([*steps, v2.Normalize([0.5] * 3, [0.5] * 3)])
+    rows = datasets["train"].with_format(None).cast_column("image", Image())
+    rows.set_transform(
+        lambda batch: {
+            "pixel_values": [augment(image.convert("RGB")) for image in batch["image"]],
+            "labels": batch["label"],
+        }
+    )
+    clock = Clock(args.warmup, args.batch_size)
+    with tempfile.TemporaryDirectory() as folder:
+        options = TrainingArguments(
+            folder,
+            max_steps=args.warmup + args.steps,
+            per_device_train_batch_size=args.batch_size,
+            dataloader_num_workers=workers,
+            remove_unused_columns=False,
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+        )
+        Trainer(model, options, train_dataset=rows, callbacks=[clock]).train()
+    return clock.rate
+
+
+def plain_with_workers(name: str, datasets: FruitDatasets, args: argparse.Namespace) -> float:
+    """The same with as many workers as ours."""
+    return plain(name, datasets, args, training_arguments(args).dataloader_num_workers)
+
+
+WAYS: dict[str, Callable[[str, FruitDatasets, argparse.Namespace], float]] = {
+    "ready-made tensors": ready_made,
+    "hffruits": ours,
+    "plain recipe": plain,
+    "plain recipe, workers": plain_with_workers,
+}
+
+
+def labels_of(datasets: FruitDatasets) -> list[str]:
+    return datasets["train"].features["label"].names
+
+
+def model_arguments(name: str) -> ModelArguments:
+    return ModelArguments(name, pretrained=False, freeze="none", cache_features="none")
+
+
+def training_arguments(args: argparse.Namespace, **options: object) -> FruitTrainingArguments:
+    return FruitTrainingArguments(
+        tempfile.gettempdir(),
+        max_steps=args.warmup + args.steps,
+        per_device_train_batch_size=args.batch_size,
+        eval_strategy="no",
+        save_strategy="no",
+        load_best_model_at_end=False,
+        disable_tqdm=True,
+        ema_decay=0.0,
+        **options,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data_dir", required=True, help="folder of JPEG files")
+    parser.add_argument("--models", nargs="+", default=["convnext_tiny", "vit_base_patch16_224"])
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), metavar="WAY")
+    parser.add_argument("--batch_size", type=int, default=256)
+    parser.add_argument("--steps", type=int, default=100, help="that are timed")
+    parser.add_argument("--warmup", type=int, default=20, help="steps before them")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--compile", action="store_true", help="torch.compile, but for plain")
+    args = parser.parse_args()
+    datasets = load_fruits(args.data_dir)
+    print(f"| net | {' | '.join(args.ways)} |\n|---|{'---|' * len(args.ways)}", flush=True)
+    for name in args.models:
+        best = dict.fromkeys(args.ways, 0.0)
+        for way in tqdm(args.ways * args.rounds, desc=name, leave=False):
+            best[way] = max(best[way], WAYS[way](name, datasets, args))
+        print(f"| {name} | {' | '.join(f'{rate:,.1f}' for rate in best.values())} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
