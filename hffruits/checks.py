@@ -21,6 +21,7 @@ from hffruits.optim import check_optimizer
 from hffruits.photo_cache import CACHES
 from hffruits.schedules import BY_VALIDATION, SCHEDULE_NAMES
 from hffruits.splits import SPLIT_BY
+from hffruits.time_budget import count_seconds
 from hffruits.transforms import AUGMENTATIONS
 
 Arguments = tuple[DataArguments, ModelArguments, FruitTrainingArguments]
@@ -80,9 +81,11 @@ _AGAINST_FEATURES: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
         "cache_features: needs stages that stay frozen. Set freeze to half, head_only or stages:K.",
     ),
     (
-        lambda data, model, args: args.torch_compile or args.fsdp or args.deepspeed,
-        "cache_features and torch_compile, fsdp or deepspeed: the net can't be cut in two there. "
-        "Use one of them.",
+        lambda data, model, args: (
+            args.torch_compile or args.fsdp or args.deepspeed or args.gradient_checkpointing
+        ),
+        "cache_features and torch_compile, fsdp, deepspeed or activation_checkpointing: the net "
+        "can't be cut in two there. Use one of them.",
     ),
 ]
 
@@ -107,6 +110,11 @@ _CONFLICTS: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
         ),
         "hub_revision, hub_always_push, hub_strategy: the model is pushed once, to main, when it "
         "is measured. Leave them out.",
+    ),
+    (
+        lambda data, model, args: args.time_budget and (data.streaming or args.max_steps > 0),
+        "time_budget: plans epochs over photos at hand, so not with streaming or max_steps. Use "
+        "one of them.",
     ),
     (
         lambda data, model, args: args.balanced_sampler and args.class_weights != "none",
@@ -218,6 +226,8 @@ def check_arguments(
             raise InputError(f"{name}={value}: must be {wanted}.")
     check_optimizer(args.optimizer)
     check_plan(model_args.freeze)
+    if args.time_budget is not None:
+        count_seconds(args.time_budget)
     if args.remove_unused_columns:
         raise InputError("remove_unused_columns: would drop the pictures. Leave it off.")
     missing = set(args.report_to) - set(get_available_reporting_integrations())
@@ -253,7 +263,7 @@ _FREE = {
     "output_dir", "overwrite_output_dir", "resume_from_checkpoint", "max_bad_fraction",
     "per_device_eval_batch_size", "save_strategy", "save_total_limit", "logging_steps", "bf16",
     "dataloader_num_workers", "report_to", "split_lists", "validation_fraction", "test_fraction",
-    "remove_unused_columns",
+    "remove_unused_columns", "time_budget", "logging_nan_inf_filter",
 }  # fmt: skip
 # What a stream's rows depend on as well: it has no lists, and is dealt out to readers.
 _STREAMED = {"validation_fraction", "test_fraction", "dataloader_num_workers", "world_size"}

@@ -5,10 +5,14 @@ for anything, and a few pictures at a time stay in the processor's cache. A GPU 
 """
 
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
+import PIL.Image
 import torch
 from datasets import Dataset, Image
 from torch import nn
@@ -24,6 +28,7 @@ from hffruits.sampling import own_random_numbers
 from hffruits.transforms import Transform
 
 CPU_BATCH, GPU_BATCH = 8, 256  # views computed together
+ALONGSIDE = 1.3  # a core is slower while the others compute as well
 LARGEST = torch.finfo(DTYPE).max
 
 
@@ -47,13 +52,17 @@ class SeededViews:
 
     def __getitem__(self, index: int) -> torch.Tensor:
         """(V, 3, H, W)."""
-        source = self.rows[index]["image"]
-        picture = open_rgb(source["bytes"] or source["path"], max_pixels=self.max_pixels)
+        picture = self.picture(index)
         views = []
         for epoch in range(self.views):
             with own_random_numbers(self.seed, epoch, index):
                 views.append(self.transform(picture))
         return torch.stack(views)
+
+    def picture(self, index: int) -> PIL.Image.Image:
+        """As it was taken."""
+        source = self.rows[index]["image"]
+        return open_rgb(source["bytes"] or source["path"], max_pixels=self.max_pixels)
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,13 @@ class FrozenPart:
     folded: nn.Module
     cut: Cut
     bf16: bool
+
+    @classmethod
+    def of(cls, model: nn.Module, cut: Cut, *, bf16: bool) -> "FrozenPart":
+        """The part of a net that is in evaluation mode."""
+        device = next(model.parameters()).device
+        probe = torch.rand(1, 3, *cut.image_size, device=device)
+        return cls(fold_batch_norm(model, probe), cut, bf16)
 
     @torch.inference_mode()
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -106,13 +122,13 @@ def compute_features(
     device = next(model.parameters()).device
     on_cpu = device.type == "cpu"
     was_training = model.training
-    folded = fold_batch_norm(model.eval(), torch.rand(1, 3, *cut.image_size, device=device))
-    frozen_part = FrozenPart(folded, cut, bf16)
+    frozen_part = FrozenPart.of(model.eval(), cut, bf16=bf16)
     order = list(range(rank, len(pictures), world_size))
-    options = {"num_workers": workers}
-    if on_cpu and sys.platform == "linux" and cores_per_process() > 1:
+    options: dict[str, Any] = {"num_workers": workers}
+    if on_cpu:
         # forked, for a trained net with hooks and classes of its own can't always be pickled
-        options = {"num_workers": cores_per_process(), "multiprocessing_context": "fork"}
+        options = {"num_workers": _cpu_workers()}
+        options |= {"multiprocessing_context": "fork"} if _cpu_workers() else {}
     loader = DataLoader(
         _Features(pictures, frozen_part) if on_cpu else pictures,
         max(1, (CPU_BATCH if on_cpu else GPU_BATCH) // pictures.views),
@@ -138,9 +154,56 @@ def compute_features(
     model.train(was_training)
 
 
+def filling_seconds(
+    model: nn.Module, cut: Cut, pictures: SeededViews, *, workers: int = 0, bf16: bool = False
+) -> tuple[float, float]:
+    """Seconds to decode a picture, and of each of its views, as `compute_features` will take.
+
+    Tried on these pictures, and divided by the processes that work side by side.
+    """
+    device, was_training = next(model.parameters()).device, model.training
+    on_cpu = device.type == "cpu"
+    side_by_side = max(1, _cpu_workers() if on_cpu else workers)
+    alongside = ALONGSIDE if side_by_side > 1 else 1.0
+    frozen_part = FrozenPart.of(model.eval(), cut, bf16=bf16)
+    threads = torch.get_num_threads()
+    if on_cpu and side_by_side > 1:
+        torch.set_num_threads(1)
+    try:
+        decoding = preparing = computing = float("inf")
+        for _ in range(2):  # the first one warms up
+            times = [time.perf_counter()]
+            for row in range(len(pictures)):
+                pictures.picture(row)
+            times.append(time.perf_counter())
+            views = torch.cat([pictures[row] for row in range(len(pictures))])
+            times.append(time.perf_counter())
+            frozen = [frozen_part(part.to(device)).cpu() for part in views.split(CPU_BATCH)]
+            times.append(time.perf_counter())
+            decoded, prepared, computed = (b - a for a, b in pairwise(times))
+            decoding = min(decoding, decoded / len(pictures))
+            preparing = min(preparing, (prepared - decoded) / len(views))
+            computing = min(computing, computed / sum(map(len, frozen)))
+    finally:
+        torch.set_num_threads(threads)
+        model.train(was_training)
+    share = alongside / side_by_side
+    if on_cpu:
+        return share * decoding, share * (preparing + computing)
+    return share * decoding, max(share * preparing, computing)  # at the same time
+
+
+def _cpu_workers() -> int:
+    """Processes that compute by themselves; 0 where this one does."""
+    cores = cores_per_process()
+    return cores if sys.platform == "linux" and cores > 1 else 0
+
+
 def _through(frozen_part: FrozenPart, views: torch.Tensor) -> torch.Tensor:
     """(B, V, 3, H, W) -> (B, V, *shape)."""
-    return frozen_part(views.flatten(0, 1)).unflatten(0, views.shape[:2])
+    most = CPU_BATCH if views.device.type == "cpu" else GPU_BATCH
+    found = [frozen_part(part) for part in views.flatten(0, 1).split(most)]
+    return torch.cat(found).unflatten(0, views.shape[:2])
 
 
 def _as_it_is(batch: torch.Tensor) -> torch.Tensor:

@@ -50,6 +50,8 @@ def find_lr(
             f"lowest={lowest:g}, highest={highest:g}, steps={steps}: give 0 < lowest < highest and "
             "10 steps or more."
         )
+    if training_args.time_budget:
+        raise InputError("time_budget: plans a whole run. Leave it out here.")
     args = copy.copy(training_args)
     args.learning_rate, args.max_steps, args.warmup_steps = lowest, steps, 0
     args.lr_scheduler_type = "exponential"

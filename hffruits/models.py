@@ -120,7 +120,7 @@ def resize_input(model: PreTrainedModel, size: int) -> BaseImageProcessor:
 
     Half the size is four times as fast. Raises `InputError` for nets that are built for one size.
     """
-    if not isinstance(model, TimmWrapperForImageClassification) or not takes_any_size(model):
+    if not is_resizable(model):
         raise InputError(f"image_size={size}: this net has one size. Leave it out.")
     model.config.pretrained_cfg["input_size"] = [3, size, size]
     return _load_processor_of(model)
@@ -264,6 +264,11 @@ def is_convolutional(model: nn.Module) -> bool:
     A ViT has one convolution (its patch embedding).
     """
     return sum(isinstance(module, nn.Conv2d) for module in model.modules()) > 4
+
+
+def is_resizable(model: PreTrainedModel) -> bool:
+    """True for what `resize_input` takes: timm's CNNs."""
+    return isinstance(model, TimmWrapperForImageClassification) and takes_any_size(model)
 
 
 def takes_any_size(model: PreTrainedModel) -> bool:

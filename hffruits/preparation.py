@@ -32,7 +32,14 @@ from hffruits.schedules import BY_VALIDATION
 from hffruits.stream_data import FruitStreams, load_streams
 from hffruits.tensors import as_tensors
 from hffruits.trainer import FruitTrainer
-from hffruits.transforms import EvalTransform, Transform, input_size, train_transform
+from hffruits.transforms import (
+    EvalTransform,
+    Scaling,
+    Transform,
+    input_size,
+    scaling_of,
+    train_transform,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -58,9 +65,10 @@ class PreparedModel:
         size = self.train_image_size
         return (size, size) if size else input_size(self.processor)
 
-    def train_transform(self, augment: str) -> Transform:
+    def train_transform(self, augment: str, *, scaled: bool = True) -> Transform:
         """How training sees pictures."""
-        return train_transform(self.processor, augment, size=self.train_image_size)
+        size = self.train_image_size
+        return train_transform(self.processor, augment, size=size, scaled=scaled)
 
 
 def load_datasets(data_args: DataArguments, run: RunDir | None, seed: int) -> FruitData:
@@ -165,7 +173,7 @@ def resolve_arguments(
         args.ddp_find_unused_parameters = True  # what is frozen now has no gradient yet
     use_own_cores(args.device)
     if args.try_bf16:
-        size = input_size(prepared.processor)
+        size = prepared.train_size
         faster = on_main_process(
             lambda: (
                 recorded["bf16"]
@@ -181,7 +189,8 @@ def resolve_arguments(
 def trial_forward(prepared: PreparedModel, size: tuple[int, int]) -> Forward:
     """What a training step will do with pixels (B, 3, *size): norms held, features kept."""
     model = prepared.model
-    cut = find_cut(model, torch.rand(2, 3, *size)) if prepared.views else None
+    device = next(model.parameters()).device
+    cut = find_cut(model, torch.rand(2, 3, *size, device=device)) if prepared.views else None
 
     def forward(pixels: torch.Tensor) -> torch.Tensor:
         hold_statistics(model, prepared.batch_norm)
@@ -193,6 +202,11 @@ def trial_forward(prepared: PreparedModel, size: tuple[int, int]) -> Forward:
     return forward
 
 
+def device_scaling(prepared: PreparedModel, augment: str, device: torch.device) -> Scaling | None:
+    """What a GPU does to training's pixels, so that its workers needn't; None on a CPU."""
+    return None if device.type == "cpu" else scaling_of(prepared.processor, augment)
+
+
 def make_trainer(
     prepared: PreparedModel,
     datasets: FruitData,
@@ -201,7 +215,8 @@ def make_trainer(
     **kwargs: Any,
 ) -> FruitTrainer:
     """The trainer of a prepared model on the training and validation photos."""
-    augmented = prepared.train_transform(data_args.augment)
+    scaling = device_scaling(prepared, data_args.augment, args.device)
+    augmented = prepared.train_transform(data_args.augment, scaled=scaling is None)
     plain, max_pixels = EvalTransform(prepared.processor), data_args.max_image_pixels
     callbacks = [*prepared.callbacks, *kwargs.pop("callbacks", ())]
     model = {} if "model_init" in kwargs else {"model": prepared.model}
@@ -209,6 +224,7 @@ def make_trainer(
         **model,
         args=args,
         head=prepared.head,
+        scaling=scaling,
         train_dataset=as_tensors(
             datasets["train"],
             augmented,

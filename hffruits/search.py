@@ -66,6 +66,8 @@ def search(
     args.save_strategy, args.load_best_model_at_end = SaveStrategy.NO, False
     args.early_stopping_patience = 0  # the pruner stops what is hopeless
     args.lr_scheduler_type = args.schedule  # a plain name: the Trainer keeps a field's type
+    if args.time_budget:
+        raise InputError("time_budget: plans one run. Leave it out of a search.")
     check_arguments(data_args, model_args, args)
     if args.eval_strategy == IntervalStrategy.NO:
         raise InputError("eval_strategy=no: a search compares validations. Set it to epoch.")

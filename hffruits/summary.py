@@ -5,11 +5,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from hffruits.time_budget import format_time
+
 
 def format_summary(metrics: dict[str, Any]) -> str:
     """What was trained on what, how good it is, what to do next; from what `metrics.json` holds."""
     data, training, folder = metrics["data"], metrics["training"], metrics["output_dir"]
-    minutes, seconds = divmod(round(training["seconds"]), 60)
+    spent = format_time(training["seconds"])
+    if training.get("time_budget"):
+        spent += f" of {training['time_budget']}"
     sizes = ", ".join(f"{split} {count:,}" for split, count in data["images"].items())
     best = f", best epoch {training['best_epoch']:.4g}" if training["best_epoch"] else ""
     lines = [
@@ -18,7 +22,7 @@ def format_summary(metrics: dict[str, Any]) -> str:
         f"{len(data['skipped'])} left out",
         f"Model     {metrics['model']['name_or_path']}, "
         f"{metrics['model']['parameters'] / 1e6:.1f} M parameters",
-        f"Training  {training['epochs']:.4g} epochs in {minutes} min {seconds} s{best} "
+        f"Training  {training['epochs']:.4g} epochs in {spent}{best} "
         f"({training['images_per_second']:.1f} images/s with validation)",
     ]
     for split, title in (("validation", "Validated"), ("test", "Tested")):

@@ -38,6 +38,7 @@ from hffruits.kept_features import choose_views, keep_features
 from hffruits.lora import merge_lora
 from hffruits.models import hub_id, save_model
 from hffruits.optim import format_groups
+from hffruits.planning import Plan, as_planned, describe_plan, fit_into_time, seconds_left
 from hffruits.preparation import (
     FruitData,
     PreparedModel,
@@ -52,6 +53,7 @@ from hffruits.splits import write_lists
 from hffruits.stream_data import StreamSplit
 from hffruits.streaming import stream_loader
 from hffruits.tensors import as_tensors, collate
+from hffruits.time_budget import StopInTime, count_seconds
 from hffruits.trainer import FruitTrainer
 from hffruits.transforms import EvalTransform, input_size
 
@@ -79,6 +81,7 @@ def train(
     run = on_main_process(lambda: choose_run(data_args, training_args))
     recorded = run.recorded_arguments
     if recorded:
+        model_args, training_args = as_planned(recorded, model_args, training_args)
         check_same_run(recorded, (data_args, model_args, training_args))
     if run.is_finished:
         raise InputError(f"{run.folder}: this run has finished. There is nothing to go on with.")
@@ -91,6 +94,12 @@ def train(
 
     datasets = on_main_process(lambda: load_datasets(data_args, run, args.seed))
     labels = datasets["train"].features["label"].names
+    plan = None
+    if args.time_budget and not recorded:
+        plan = fit_into_time(datasets, data_args, model_args, args, started=started)
+        logger.info("%s", describe_plan(plan, args.time_budget))
+        model_args, args.num_train_epochs = plan.model_args, plan.epochs
+        set_seed(args.seed)  # as if that had been asked for
     prepared = prepare_model(model_args, args, labels, coarse=datasets.coarse)
     chosen = (datasets, data_args, model_args, args)
     views = choose_views(prepared, *chosen, recorded=recorded)
@@ -100,15 +109,16 @@ def train(
     disable_progress_bar()  # transformers' own, one for each file saved; the Trainer's bar stays
     trainer = make_trainer(prepared, datasets, data_args, args, callbacks=[TellGroups()])
     trainer.try_optimizer()
-    PartialState().wait_for_everyone()  # all have read what the next line may remove
-    groups = (data_args, model_args, args)
-    on_main_process(lambda: start_folder(run, datasets, *groups, command=command))
-
     if run.checkpoint:
         logger.info("going on from %s", run.checkpoint)
     logger.info("%s", describe_start(datasets, model_args, prepared, args))
     if prepared.views:
         keep_features(trainer, prepared, datasets, data_args, args)
+    if args.time_budget:
+        keep_to_time(trainer, args, plan, started=started)
+    PartialState().wait_for_everyone()  # all have read what the next line may remove
+    groups = (data_args, model_args, args)
+    on_main_process(lambda: start_folder(run, datasets, *groups, command=command))
     output = trainer.train(resume_from_checkpoint=run.checkpoint and str(run.checkpoint))
     model = trainer.accelerator.unwrap_model(trainer.model)
     if args.batch_norm == "recalibrate" and PartialState().is_main_process:
@@ -144,6 +154,7 @@ def train(
             "best_epoch": best_epoch(trainer),
             "steps": trainer.state.global_step,
             "seconds": round(time.monotonic() - started, 1),
+            "time_budget": args.time_budget,
             "images_per_second": round(output.metrics["train_samples_per_second"], 2),
             "bf16": args.bf16,
             "processes": PartialState().num_processes,
@@ -203,6 +214,23 @@ def start_folder(
         "command": command,
     }
     write_json(run.folder / "training_args.json", arguments)
+
+
+def keep_to_time(
+    trainer: FruitTrainer, args: FruitTrainingArguments, plan: Plan | None, *, started: float
+) -> None:
+    """Have training end in time: by its number of epochs, and if that was wrong, by the clock.
+
+    A resumed run, without a plan, has the same epochs and all of the time again.
+    """
+    deadline = started + count_seconds(args.time_budget)
+    if plan:
+        epochs = plan.epochs_within(seconds_left(args, started))
+        if epochs != args.num_train_epochs:
+            logger.info("time_budget: there is time for %g epochs", epochs)
+        args.num_train_epochs = trainer.args.num_train_epochs = epochs
+        deadline -= plan.seconds_at_end
+    trainer.add_callback(StopInTime(deadline))
 
 
 def _absolute(data_dir: str | None) -> str | None:

@@ -45,12 +45,13 @@ from hffruits.sampling import EpochSampler, SeededRows, balanced_weights
 from hffruits.schedules import BY_VALIDATION, learning_rates, make_scheduler
 from hffruits.streaming import StreamRows, stream_loader
 from hffruits.tensors import StreamTensors, collate
+from hffruits.transforms import Scaling
 
 
 class FruitTrainer(Trainer):
     """transformers' `Trainer` for datasets made by `as_tensors`.
 
-    `head` holds the names of the classifying layers.
+    `head` holds the names of the classifying layers; `scaling` is done to pixels that are bytes.
     """
 
     args: FruitTrainingArguments
@@ -60,6 +61,7 @@ class FruitTrainer(Trainer):
         *,
         args: FruitTrainingArguments,
         head: tuple[str, ...] = (),
+        scaling: Scaling | None = None,
         train_dataset: Dataset | StreamTensors | None = None,
         callbacks: Iterable[TrainerCallback] = (),
         **kwargs: Any,
@@ -68,7 +70,7 @@ class FruitTrainer(Trainer):
         limit = args.clip_limit
         if args.clip_mode != "norm":
             args.max_grad_norm = 0.0  # the Trainer's own clipping
-        self.head = head
+        self.head, self.scaling = head, scaling
         self.cut: Cut | None = None
         self.clipping = GradientClipping(args.clip_mode, limit, head=head)
         self.averaged = AveragedWeights(args.ema_decay) if args.ema_decay else None
@@ -77,6 +79,7 @@ class FruitTrainer(Trainer):
             callbacks.append(self.averaged)
         if args.early_stopping_patience:
             callbacks.append(EarlyStoppingCallback(args.early_stopping_patience))
+        self.class_weights: torch.Tensor | None = None
         if train_dataset is not None:
             classes = train_dataset.features["label"].num_classes
             self.mix = make_mix(args.mixup_alpha, args.cutmix_alpha, classes)
@@ -100,6 +103,8 @@ class FruitTrainer(Trainer):
             compute_metrics=self.compute_fruit_metrics,
             **kwargs,
         )
+        if self.class_weights is not None:
+            self.class_weights = self.class_weights.to(self.args.device)
         self.model_accepts_loss_kwargs = False  # our loss is a mean over the batch
         if not self.args.disable_tqdm:
             self.remove_callback(ProgressCallback)
@@ -139,9 +144,18 @@ class FruitTrainer(Trainer):
         net = self.accelerator.unwrap_model(model)
         activations = inputs["activations"].to(net.dtype)
         with self.cut.skipped(net, activations):
-            return model(pixel_values=activations.new_zeros((1, 3, *self.cut.image_size)))
+            outputs = model(pixel_values=activations.new_zeros((1, 3, *self.cut.image_size)))
+        assert len(outputs.logits) == len(activations), "the net went round the cut"
+        return outputs
 
     # ---- one step ----
+
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        inputs = super()._prepare_inputs(inputs)
+        pixels = inputs.get("pixel_values")
+        if self.scaling and pixels is not None and not pixels.is_floating_point():
+            inputs["pixel_values"] = self.scaling(pixels)
+        return inputs
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> EpochSampler:
         return self.sampler

@@ -19,10 +19,10 @@ FLOORS = {
     "hiding": 1,
     "config": 2, "folders": 2, "samples": 2, "scan": 2, "duplicates": 2, "photo_cache": 2,
     "transforms": 2, "models": 2, "optim": 2, "metrics": 2, "run_dir": 2, "freezing": 2,
-    "summary": 2, "onnx_engine": 2, "openvino_engine": 2, "feedback": 2, "uploads": 2,
-    "hub_commit": 2, "cutting": 2, "quick_convolutions": 2, "feature_cache": 3,
+    "onnx_engine": 2, "openvino_engine": 2, "feedback": 2, "uploads": 2,
+    "hub_commit": 2, "time_budget": 2, "cutting": 2, "quick_convolutions": 2, "feature_cache": 3,
     "feature_filling": 4, "kept_features": 11,
-    "columns": 3, "streaming": 3, "features": 3, "explain": 3, "engines": 3,
+    "columns": 3, "streaming": 3, "features": 3, "summary": 3, "explain": 3, "engines": 3,
     "tracing": 3, "card": 3,
     "push": 4, "onnx_export": 4, "tables": 4, "webdataset": 4, "demo_look": 4, "predict": 4,
     "space_check": 5, "inputs": 5, "outcomes": 5, "export_formats": 5,
@@ -33,10 +33,10 @@ FLOORS = {
      "checks": 8, "tensors": 8, "labelled": 8,
     "trainer": 9, "evaluation": 9,
     "preparation": 10, "compare": 10, "export": 10,
-    "train": 12, "lr_finder": 11, "search": 11, "preview": 11,
+    "planning": 12, "train": 13, "lr_finder": 11, "search": 11, "preview": 11,
     "demo_visitors": 9, "demo_server": 9, "demo_model": 9,
     "demo_recognise": 10, "demo_batch": 10, "demo_teach": 11,
-    "demo": 13, "cli": 13,
+    "demo": 14, "cli": 14,
 }  # fmt: skip
 
 
