@@ -78,7 +78,8 @@ _AGAINST_FEATURES: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
     ),
     (
         lambda data, model, args: model.freeze in ("none", *CHANGING),
-        "cache_features: needs stages that stay frozen. Set freeze to half, head_only or stages:K.",
+        "cache_features: needs stages that stay frozen. Set freeze to half, three_quarters, "
+        "head_only or stages:K.",
     ),
     (
         lambda data, model, args: (

@@ -167,7 +167,8 @@ class ModelArguments:
     )
     freeze: str = _option(
         "half",
-        "Stages that keep their weights: none, half, head_only, stages:K, gradual or lp_ft.",
+        "Stages that keep their weights: none, half, three_quarters, head_only, stages:K, gradual "
+        "or lp_ft.",
     )
     cache_features: str | None = _option(
         None,

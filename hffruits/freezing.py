@@ -18,6 +18,7 @@ from hffruits.layers import layer_groups
 PLANS: dict[str, Callable[[int, float], int]] = {
     "none": lambda n, done: 0,
     "half": lambda n, done: (n - 1) // 2,
+    "three_quarters": lambda n, done: (n - 1) * 3 // 4,
     "head_only": lambda n, done: n - 1,
     # one group after the other, from the head down, over the first half: arXiv:1801.06146
     "gradual": lambda n, done: max(0, math.ceil((n - 1) * (1 - 2 * done))),

@@ -28,13 +28,14 @@ def test_groups_run_from_the_stem_to_the_head(name, stages):
 
 def test_a_plan_freezes_the_first_groups():
     frozen = {}
-    for plan in ("none", "half", "head_only", "stages:0", "stages:3"):
+    for plan in ("none", "half", "three_quarters", "head_only", "stages:0", "stages:3", "stages:5"):
         model, _ = build_model(labels=["a", "b"])
         frozen[plan] = freeze_backbone(model, plan, head=head_names(model))
         still = [name for name, weight in model.named_parameters() if not weight.requires_grad]
         assert sorted(frozen[plan]) == sorted(still)
     assert frozen["none"] == []
     assert frozen["half"] == frozen["stages:3"]  # of seven
+    assert frozen["three_quarters"] == frozen["stages:5"]
     assert {name.split(".")[1] for name in frozen["stages:0"]} == {"conv_stem", "bn1"}
     assert not any("classifier" in name for name in frozen["head_only"])
     assert len(frozen["head_only"]) == len(list(model.parameters())) - 2
