@@ -198,7 +198,7 @@ class FruitTrainingArguments(TrainingArguments):
     time_budget: str | None = _option(
         None,
         "The time that a run may take, as 5m or 1h30m: image_size, freeze and num_train_epochs are "
-        "chosen to give the best model within it, but for those that you set.",
+        "chosen to give the best model within it, but for what you change of them.",
     )
     num_train_epochs: float = _option(16, "How often training sees every picture.")
     per_device_train_batch_size: int = _option(32, "Pictures a step, on each device.")

@@ -97,7 +97,7 @@ def open_features(
     # another run may be filling the same: the first to be done is the one that is kept
     folder, aside = root / key, root / f".{key}-{run}-{os.environ.get('GROUP_RANK', 0)}"
     shape = (views, rows, *cut.shape)
-    if any_process(not (folder / RECORD).is_file()):
+    if any_process(not _is_kept(folder, shape)):
         on_each_machine(lambda: _make(aside, prod(shape) * DTYPE.itemsize, {key, *in_use}))
         try:
             fill(_map(aside, shape))
@@ -116,6 +116,12 @@ def room_for_features() -> int:
 
 
 # ---- the disk ----
+
+
+def _is_kept(folder: Path, shape: tuple[int, ...]) -> bool:
+    """Whether all of it is there: a file that was cut short would be mapped as if it weren't."""
+    whole = (folder / RECORD).is_file() and (folder / FILE).is_file()
+    return whole and _size(folder) == prod(shape) * DTYPE.itemsize
 
 
 def _map(folder: Path, shape: tuple[int, ...]) -> torch.Tensor:
@@ -153,7 +159,7 @@ def _make(aside: Path, size: int, in_use: Collection[str]) -> None:
 def _keep(aside: Path, folder: Path, shape: tuple[int, ...]) -> None:
     """What is filled gets its name, unless another run was quicker."""
     (aside / RECORD).write_text(json.dumps({"shape": shape}), encoding="utf-8")
-    if not (folder / RECORD).is_file():
+    if not _is_kept(folder, shape):
         shutil.rmtree(folder, ignore_errors=True)
         with suppress(OSError):  # another run was quicker just now
             aside.rename(folder)

@@ -24,6 +24,7 @@ from hffruits.distributed import cores_per_process
 from hffruits.feature_cache import DTYPE
 from hffruits.folding import fold_batch_norm
 from hffruits.images import MAX_PIXELS, open_rgb
+from hffruits.integer_steps import use_integer_steps
 from hffruits.sampling import own_random_numbers
 from hffruits.transforms import Transform
 
@@ -78,7 +79,10 @@ class FrozenPart:
         """The part of a net that is in evaluation mode."""
         device = next(model.parameters()).device
         probe = torch.rand(1, 3, *cut.image_size, device=device)
-        return cls(fold_batch_norm(model, probe), cut, bf16)
+        folded = fold_batch_norm(model, probe)
+        if bf16 and device.type == "cpu" and folded is not model:  # a copy, that never learns
+            use_integer_steps(folded)
+        return cls(folded, cut, bf16)
 
     @torch.inference_mode()
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:

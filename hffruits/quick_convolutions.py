@@ -1,8 +1,9 @@
 """Convolutions that learn quickly on CPUs; the answers are the same, to rounding.
 
 A frozen batch norm becomes part of the convolution before it. Depthwise convolutions get a backward
-pass of their own, for oneDNN has a quick one for 3 x 3 alone; under autocast this leaves bfloat16
-to the others, for which new processors have units. Evaluation is as it was.
+pass of their own, for oneDNN has a quick one for 3 x 3 alone: the gradient of larger kernels is
+estimated from a quarter of the batch. Under autocast this leaves bfloat16 to the others, for which
+new processors have units. Evaluation is as it was.
 """
 
 from typing import ClassVar

@@ -25,6 +25,7 @@ from hffruits.feature_cache import (
     feature_key,
     open_features,
 )
+from hffruits.feature_filling import FrozenPart
 from hffruits.freezing import freeze_backbone
 from hffruits.models import build_model, bundled_folder, head_names
 from hffruits.train import train
@@ -65,9 +66,9 @@ def read(folder: Path) -> torch.Tensor:
     return kept.view(shape).clone()
 
 
-def frozen_net(name: str, plan: str) -> nn.Module:
+def frozen_net(name: str, plan: str, *, pretrained: bool = False) -> nn.Module:
     torch.manual_seed(0)
-    model, _ = build_model(name, labels=["a", "b", "c"], pretrained=False)
+    model, _ = build_model(name, labels=["a", "b", "c"], pretrained=pretrained)
     set_policy(model, "freeze")
     freeze_backbone(model, plan, head=head_names(model))
     return model.eval()
@@ -147,6 +148,22 @@ class Skipping(nn.Module):
 def test_a_net_that_needs_more_than_the_cut_keeps_is_refused():
     with pytest.raises(InputError, match="can't be cut there"):
         find_cut(Skipping(), torch.randn(1, 3, 16, 16))
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "test_resnet", "test_vit"])
+def test_the_quick_frozen_part_gives_what_the_net_gives_and_leaves_it_alone(name, bf16):
+    model = frozen_net(name, "half", pretrained=name == "efficientnet_lite0")
+    size = model.config.pretrained_cfg["input_size"][1:]
+    pixels = torch.randn(5, 3, *size)
+    cut = find_cut(model, pixels[:2])
+    before = [type(module) for module in model.modules()]
+    kept = FrozenPart.of(model, cut, bf16=bf16)(pixels)
+    assert kept.dtype == torch.float16 and kept.shape == (5, *cut.shape)
+    expected = cut.activations(model, pixels)
+    error = (kept - expected).norm() / expected.norm()
+    assert error < (0.05 if bf16 else 1e-3)
+    assert [type(module) for module in model.modules()] == before
 
 
 # ---- training ----
@@ -310,6 +327,14 @@ def test_of_two_runs_that_fill_the_same_the_first_is_kept(tmp_path, small_cut):
     kept = open_features("key", 1, 4, small_cut, fill, cache_dir=tmp_path)
     assert (kept == 2).all()
     assert [folder.name for folder in (tmp_path / "features").iterdir()] == ["key"]
+
+
+def test_features_that_were_cut_short_are_made_anew(tmp_path, small_cut):
+    open_features("key", 1, 4, small_cut, lambda t: t.fill_(1), cache_dir=tmp_path)
+    with (tmp_path / "features" / "key" / "activations.bin").open("r+b") as file:
+        file.truncate(SIZE - 2)
+    made = open_features("key", 1, 4, small_cut, lambda t: t.fill_(2), cache_dir=tmp_path)
+    assert (made == 2).all()
 
 
 def test_leftovers_of_killed_runs_are_cleared_away(tmp_path, small_cut):

@@ -15,7 +15,7 @@ FLOORS = {
     "clipping": 1, "lora": 1, "plots": 1, "archives": 1, "near_duplicates": 1, "splitting": 1,
     "hierarchy": 1, "label_errors": 1, "page": 1, "loading": 1, "source": 1, "tally": 1,
     "calibration": 1, "unknowns": 1, "views": 1, "journal": 1, "label_tables": 1,
-    "folding": 1, "openvino_loading": 1, "memory": 1, "hub": 1, "location": 1,
+    "folding": 1, "integer_steps": 1, "openvino_loading": 1, "memory": 1, "hub": 1, "location": 1,
     "hiding": 1,
     "config": 2, "folders": 2, "samples": 2, "scan": 2, "duplicates": 2, "photo_cache": 2,
     "transforms": 2, "models": 2, "optim": 2, "metrics": 2, "run_dir": 2, "freezing": 2,

@@ -148,3 +148,11 @@ def test_a_search_of_other_data_is_not_gone_on_with(drawn_fruits, tmp_path):
 def test_a_search_needs_validation(drawn_fruits, tmp_path):
     with pytest.raises(InputError, match="eval_strategy"):
         search(*tiny_arguments(drawn_fruits, tmp_path, eval_strategy="no"), trials=1)
+    with pytest.raises(InputError, match="time_budget: plans one run"):
+        search(*tiny_arguments(drawn_fruits, tmp_path, time_budget="5m"), trials=1)
+
+
+def test_the_range_test_takes_no_time_budget(drawn_fruits, tmp_path):
+    arguments = tiny_arguments(drawn_fruits, tmp_path, time_budget="5m")
+    with pytest.raises(InputError, match="time_budget: plans a whole run"):
+        find_lr(*arguments, file=tmp_path / "lr.png")
