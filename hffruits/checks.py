@@ -113,9 +113,11 @@ _CONFLICTS: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
         "is measured. Leave them out.",
     ),
     (
-        lambda data, model, args: args.time_budget and (data.streaming or args.max_steps > 0),
-        "time_budget: plans epochs over photos at hand, so not with streaming or max_steps. Use "
-        "one of them.",
+        lambda data, model, args: (
+            args.time_budget and (data.streaming or args.max_steps > 0 or args.torch_compile)
+        ),
+        "time_budget: plans epochs over photos at hand, and knows not how long compiling takes, so "
+        "not with streaming, max_steps or torch_compile. Use one of them.",
     ),
     (
         lambda data, model, args: args.balanced_sampler and args.class_weights != "none",

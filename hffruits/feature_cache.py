@@ -5,6 +5,7 @@ later epochs see again. The file is mapped into memory, so that it may be larger
 processes share it. `feature_filling.py` computes them.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -105,7 +106,7 @@ def open_features(
             on_each_machine(lambda: _keep(aside, folder, shape))
         finally:
             shutil.rmtree(aside, ignore_errors=True)  # of a fill that was interrupted
-    (folder / RECORD).touch()  # the oldest go first
+    os.utime(folder / RECORD)  # the oldest go first
     return _map(folder, shape)
 
 
@@ -131,7 +132,13 @@ def _map(folder: Path, shape: tuple[int, ...]) -> torch.Tensor:
 
 def _folder_of_features(cache_dir: Path | None = None) -> Path:
     root = cache_root(cache_dir) / "features"
-    root.mkdir(parents=True, exist_ok=True)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"cache_features: {root} can't be written ({error.strerror}). Set HFFRUITS_CACHE, or "
+            "cache_features to none."
+        ) from error
     return root
 
 
@@ -144,37 +151,44 @@ def _allowed(root: Path) -> int:
 def _make(aside: Path, size: int, in_use: Collection[str]) -> None:
     """An empty file of this size in a folder of its own."""
     _make_room(aside.parent, size, in_use)
-    aside.mkdir(parents=True)
-    with (aside / FILE).open("wb") as file:
-        try:
+    try:
+        aside.mkdir(parents=True)
+        with (aside / FILE).open("wb") as file:
             if hasattr(os, "posix_fallocate"):  # so that a full disk is told now
                 os.posix_fallocate(file.fileno(), 0, size)
             else:
                 file.truncate(size)
-        except OSError as error:
-            shutil.rmtree(aside, ignore_errors=True)
+    except OSError as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise _no_room(aside.parent, size) from error
+        raise InputError(
+            f"cache_features: {aside.parent} can't be written ({error.strerror}). Set "
+            "HFFRUITS_CACHE, or cache_features to none."
+        ) from error
 
 
 def _keep(aside: Path, folder: Path, shape: tuple[int, ...]) -> None:
     """What is filled gets its name, unless another run was quicker."""
     (aside / RECORD).write_text(json.dumps({"shape": shape}), encoding="utf-8")
     if not _is_kept(folder, shape):
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
         with suppress(OSError):  # another run was quicker just now
             aside.rename(folder)
 
 
 def _make_room(root: Path, needed: int, in_use: Collection[str]) -> None:
-    """Remove features used longest ago, and leftovers, until the new ones fit in; or nothing."""
+    """Remove features used longest ago, and leftovers, until the new ones fit in; or nothing.
+
+    What other runs are filling just now counts, and stays.
+    """
     for aside in root.glob(f".*/{FILE}"):
         if time.time() - aside.stat().st_mtime > DAY:  # nobody is filling it any more
             shutil.rmtree(aside.parent, ignore_errors=True)
-    allowed = _allowed(root)
-    sizes = {record.parent: _size(record.parent) for record in root.glob(f"*/{RECORD}")}
-    others = [folder for folder in sizes if folder.name not in in_use]
-    others.sort(key=lambda folder: (folder / RECORD).stat().st_mtime)
-    stays = sum(sizes.values()) + needed
+    sizes = {file.parent: file.stat().st_size for file in root.glob(f"*/{FILE}")}
+    others = [f for f in sizes if f.name not in in_use and not f.name.startswith(".")]
+    others.sort(key=lambda folder: _last_used(folder))
+    stays, allowed = sum(sizes.values()) + needed, _allowed(root)
     victims = []
     while stays > allowed:
         if not others:
@@ -182,7 +196,20 @@ def _make_room(root: Path, needed: int, in_use: Collection[str]) -> None:
         victims.append(others.pop(0))
         stays -= sizes[victims[-1]]
     for folder in victims:
-        shutil.rmtree(folder)
+        _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """At once, for others: half of it must not be taken for the whole."""
+    aside = folder.with_name(f".removed-{secrets.token_hex(4)}")
+    with suppress(FileNotFoundError):
+        folder.rename(aside)
+        shutil.rmtree(aside)
+
+
+def _last_used(folder: Path) -> float:
+    file = folder / RECORD if (folder / RECORD).is_file() else folder / FILE
+    return file.stat().st_mtime
 
 
 def _size(folder: Path) -> int:

@@ -180,21 +180,21 @@ def filling_seconds(
             for row in range(len(pictures)):
                 pictures.picture(row)
             times.append(time.perf_counter())
-            views = torch.cat([pictures[row] for row in range(len(pictures))])
+            pixels = torch.cat([pictures[row] for row in range(len(pictures))])
             times.append(time.perf_counter())
-            frozen = [frozen_part(part.to(device)).cpu() for part in views.split(CPU_BATCH)]
+            _through(frozen_part, pixels[None].to(device)).cpu()
             times.append(time.perf_counter())
-            decoded, prepared, computed = (b - a for a, b in pairwise(times))
-            decoding = min(decoding, decoded / len(pictures))
-            preparing = min(preparing, (prepared - decoded) / len(views))
-            computing = min(computing, computed / sum(map(len, frozen)))
+            spent = [end - start for start, end in pairwise(times)]
+            decoding, preparing, computing = map(min, (decoding, preparing, computing), spent)
     finally:
         torch.set_num_threads(threads)
         model.train(was_training)
-    share = alongside / side_by_side
+    share, views = alongside / side_by_side, len(pictures) * pictures.views
+    augmenting = share * max(0.0, preparing - decoding) / views  # preparing decodes as well
+    computing /= views
     if on_cpu:
-        return share * decoding, share * (preparing + computing)
-    return share * decoding, max(share * preparing, computing)  # at the same time
+        return share * decoding / len(pictures), augmenting + share * computing
+    return share * decoding / len(pictures), max(augmenting, computing)  # at the same time
 
 
 def _cpu_workers() -> int:

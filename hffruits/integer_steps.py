@@ -16,7 +16,8 @@ SIX = 0x40C0  # 6.0 in bfloat16
 def use_integer_steps(net: nn.Module) -> None:
     """Have the ReLUs and padding convolutions of a net do so from now on, for inference alone.
 
-    What is not in bfloat16 they treat as ever. A NaN becomes the largest number that may come out.
+    What is not in bfloat16 they treat as ever. What is no number may become one: not for values
+    that may be wrong.
     """
     for module in net.modules():
         module.__class__ = _KINDS.get(type(module), type(module))

@@ -52,14 +52,17 @@ def choose_views(
 ) -> int:
     """Of how many views the features are kept: as asked for, or as fits; 0 for none.
 
-    There are no more than epochs. `recorded` are the arguments that a resumed run began with.
+    `recorded` are the arguments that a resumed run began with.
     """
     asked = model_args.cache_features
     if asked is None and recorded:
         asked = recorded["model"].get("cache_features") or "none"
     epochs = math.ceil(_epochs(len(datasets["train"]), args))
     if asked is not None:
-        return min(count_views(asked), epochs)
+        views = count_views(asked)
+        if views > epochs and not recorded:
+            logger.warning("cache_features=%s: training sees %d of these views", asked, epochs)
+        return views
     as_chosen = replace(model_args, freeze=prepared.plan)
     if args.device.type != "cpu" or not features_can_be_kept(data_args, as_chosen, args):
         return 0
@@ -70,11 +73,12 @@ def choose_views(
 def _as_many_as_fit(wanted: int, prepared: PreparedModel, datasets: FruitDatasets) -> int:
     try:
         cut = find_cut(prepared.model, torch.rand(2, 3, *prepared.train_size))
-    except InputError:
+        room = room_for_features()
+    except InputError:  # the net can't be cut, or nothing can be written
         return 0
     rows = len(datasets["train"])
     size = prod(cut.shape) * DTYPE.itemsize
-    room = room_for_features() - len(datasets["validation"]) * size
+    room -= len(datasets["validation"]) * size
     views = min(wanted, room // (rows * size))
     if views < min(wanted, FEWEST_VIEWS):
         logger.info(

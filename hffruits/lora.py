@@ -47,6 +47,11 @@ def _called_linears(model: PreTrainedModel, size: tuple[int, int]) -> list[str]:
     return sorted(set(called))
 
 
+def without_lora(model: nn.Module) -> PreTrainedModel:
+    """The transformers model in a net that may have such updates, which stay in it."""
+    return model if isinstance(model, PreTrainedModel) else model.get_base_model()
+
+
 def merge_lora(model: nn.Module) -> PreTrainedModel:
     """The plain model again, with the updates added to its weights."""
     return model.merge_and_unload()

@@ -8,10 +8,11 @@ many epochs as fit.
 import copy
 import gc
 import math
+import operator
+import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from hffruits.distributed import on_main_process, use_own_cores
 from hffruits.errors import InputError
 from hffruits.feature_filling import SeededViews, filling_seconds
 from hffruits.kept_features import choose_views
+from hffruits.lora import without_lora
 from hffruits.models import is_resizable
 from hffruits.outcomes import source_of
 from hffruits.precision import is_faster, step_seconds
@@ -70,15 +72,15 @@ class Cost:
     answer: float  # to decode and classify it by the finished model
 
     def fixed(self, work: "Work") -> float:
-        """When training is over: calibrating, measuring and saving the model."""
-        return work.answers * self.answer + OTHER_SECONDS
+        """When training is over: a last validation, calibrating, measuring and saving the model."""
+        return work.validation * self.check + work.answers * self.answer + OTHER_SECONDS
 
     def features(self, work: "Work", views: int) -> float:
         """Before the first step."""
         if not views:
             return 0.0
         decoding = (work.train + work.validation) * self.decode
-        return decoding + (work.train * views + work.validation) * self.view
+        return work.machines * (decoding + (work.train * views + work.validation) * self.view)
 
     def epoch(self, work: "Work") -> float:
         """One round of training, with validation."""
@@ -92,6 +94,7 @@ class Work:
     train: float
     validation: float
     answers: float  # that the finished model will give
+    machines: float = 1.0  # each keeps the features of all pictures
 
 
 @dataclass(frozen=True)
@@ -159,8 +162,13 @@ def fit_into_time(
         # all of them plan by what the main process has seen
         cost = on_main_process(lambda cost=cost: cost)
         left = seconds_left(args, started)
+        if left <= 0:
+            raise InputError(
+                f"time_budget={args.time_budget}: is over when the photos are looked at and a few "
+                "steps are tried. Give more time."
+            )
         for count in _numbers(*limits):
-            kept = min(views, math.ceil(count))
+            kept = views if tried.cache_features else min(views, math.ceil(count))
             chosen = replace(tried, cache_features=f"views:{kept}" if kept else "none")
             plan = Plan(chosen, count, limits, kept, cost, work)
             if plan.seconds <= left:
@@ -213,7 +221,9 @@ def candidates(
             check_arguments(data_args, tried, args)
         except InputError:  # what was asked for doesn't go with it
             continue
-        found.setdefault((tried.image_size, tried.freeze), (tried, limits))
+        key = (tried.image_size, tried.freeze)
+        _, others = found.get(key, (tried, limits))
+        found[key] = tried, (min(others[0], limits[0]), max(others[1], limits[1]))
     return list(found.values())
 
 
@@ -223,7 +233,8 @@ def count_work(datasets: FruitDatasets, *, classes: int, processes: int) -> Work
     measured = validation + len(datasets.get("test", ()))
     # the main process calibrates alone
     alone = min(validation, HELD_OUT) + min(train, PROTOTYPE_PICTURES * classes, HELD_OUT)
-    return Work(train / processes, validation / processes, measured / processes + alone)
+    machines = processes / int(os.environ.get("LOCAL_WORLD_SIZE", processes))
+    return Work(train / processes, validation / processes, measured / processes + alone, machines)
 
 
 def measure_cost(
@@ -254,25 +265,25 @@ def measure_cost(
     options = {"seed": args.seed, "max_pixels": data_args.max_image_pixels}
     transform = prepared.train_transform(data_args.augment)
     pictures = SeededViews(rows, transform, views=min(4, prepared.views) or 1, **options)
-    answer = _answering_seconds(prepared, [source_of(image) for image in pictures.rows["image"]])
+    answer = _answering_seconds(prepared, pictures)
     if not prepared.views:
         reading = _seconds(lambda: [pictures[row] for row in range(len(rows))]) / len(rows)
         reading /= max(1, workers)
         # a GPU computes while its workers read
-        return Cost(0.0, 0.0, step + reading if on_cpu else max(step, reading), answer, answer)
+        both = operator.add if on_cpu else max
+        return Cost(0.0, 0.0, both(reading, step), both(reading, step / 3), answer)
     cut = find_cut(model, torch.rand(2, 3, *size, device=args.device))
     decode, view = filling_seconds(model, cut, pictures, workers=workers, bf16=bf16)
     return Cost(decode, view, step, step / 3, answer)
 
 
-def _answering_seconds(prepared: PreparedModel, sources: list[Path | bytes]) -> float:
+def _answering_seconds(prepared: PreparedModel, pictures: SeededViews) -> float:
     """Of a picture, from its file to the answer of the model as it will be loaded."""
-    model = prepared.model
-    was_training = model.training
-    if hasattr(model, "get_base_model"):  # peft's
-        model = model.get_base_model()
+    sources = [source_of(image) for image in pictures.rows["image"]]
+    options = {"batch_size": len(sources), "max_pixels": pictures.max_pixels}
+    model, was_training = without_lora(prepared.model), prepared.model.training
     fruits = FruitClassifier(model, prepared.processor, device=model.device)
-    seconds = _seconds(lambda: list(fruits.answer(sources, batch_size=len(sources))))
+    seconds = _seconds(lambda: list(fruits.answer(sources, **options)))
     prepared.model.train(was_training)
     return seconds / len(sources)
 

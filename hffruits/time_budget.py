@@ -5,13 +5,14 @@ import re
 import time
 
 from transformers import TrainerCallback
+from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from hffruits.distributed import on_main_process
 from hffruits.errors import InputError
 
 logger = logging.getLogger(__name__)
 _UNITS = (3600, 60, 1)  # seconds of h, m, s
-LOOK_EVERY = 5  # steps
+LOOK_EVERY = 5  # steps, where several processes have to agree
 
 
 def count_seconds(text: str) -> float:
@@ -35,7 +36,7 @@ def format_time(seconds: float) -> str:
 
 
 class StopInTime(TrainerCallback):
-    """Ends training at a time of `time.monotonic`, as if the epoch were over: it is validated.
+    """Ends training at a time of `time.monotonic`, with a last validation where there are any.
 
     The learning rate hasn't come down by then, so this is for when an estimate was wrong. The main
     process looks at the clock for all of them.
@@ -45,10 +46,13 @@ class StopInTime(TrainerCallback):
         self.deadline = deadline
 
     def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step % LOOK_EVERY or state.global_step >= state.max_steps:
+        waits = args.world_size > 1 and state.global_step % LOOK_EVERY
+        if waits or state.global_step >= state.max_steps:
             return
         if on_main_process(lambda: time.monotonic() > self.deadline):
             control.should_training_stop = True
+            control.should_evaluate |= args.eval_strategy == IntervalStrategy.STEPS
+            control.should_save |= args.save_strategy == SaveStrategy.STEPS
             logger.warning(
                 "time_budget: stopped at epoch %.1f of %g, for the rest would take too long",
                 *(state.epoch, state.num_train_epochs),

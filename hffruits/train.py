@@ -114,11 +114,14 @@ def train(
     logger.info("%s", describe_start(datasets, model_args, prepared, args))
     if prepared.views:
         keep_features(trainer, prepared, datasets, data_args, args)
+    at_end = 0.0
     if args.time_budget:
-        keep_to_time(trainer, args, plan, started=started)
+        at_end = plan.seconds_at_end if plan else recorded.get("seconds_at_end", 0.0)
+        keep_to_time(trainer, args, plan, started=started, at_end=at_end)
     PartialState().wait_for_everyone()  # all have read what the next line may remove
     groups = (data_args, model_args, args)
-    on_main_process(lambda: start_folder(run, datasets, *groups, command=command))
+    facts = {"command": command, "seconds_at_end": at_end}
+    on_main_process(lambda: start_folder(run, datasets, *groups, **facts))
     output = trainer.train(resume_from_checkpoint=run.checkpoint and str(run.checkpoint))
     model = trainer.accelerator.unwrap_model(trainer.model)
     if args.batch_norm == "recalibrate" and PartialState().is_main_process:
@@ -199,6 +202,7 @@ def start_folder(
     args: FruitTrainingArguments,
     *,
     command: str | None,
+    seconds_at_end: float,
 ) -> None:
     """Now that nothing can be wrong any more: make room, and write down what is to be done."""
     if run.replaces:
@@ -212,24 +216,29 @@ def start_folder(
         # tokens are masked there
         "training": args.to_dict() | {"world_size": args.world_size},
         "command": command,
+        "seconds_at_end": seconds_at_end,  # of a time budget, for a run that is resumed
     }
     write_json(run.folder / "training_args.json", arguments)
 
 
 def keep_to_time(
-    trainer: FruitTrainer, args: FruitTrainingArguments, plan: Plan | None, *, started: float
+    trainer: FruitTrainer,
+    args: FruitTrainingArguments,
+    plan: Plan | None,
+    *,
+    started: float,
+    at_end: float,
 ) -> None:
     """Have training end in time: by its number of epochs, and if that was wrong, by the clock.
 
     A resumed run, without a plan, has the same epochs and all of the time again.
     """
-    deadline = started + count_seconds(args.time_budget)
+    deadline = started + count_seconds(args.time_budget) - at_end
     if plan:
         epochs = plan.epochs_within(seconds_left(args, started))
         if epochs != args.num_train_epochs:
             logger.info("time_budget: there is time for %g epochs", epochs)
         args.num_train_epochs = trainer.args.num_train_epochs = epochs
-        deadline -= plan.seconds_at_end
     trainer.add_callback(StopInTime(deadline))
 
 

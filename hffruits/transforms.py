@@ -192,8 +192,10 @@ def scaling_of(processor: BaseImageProcessor, augment: str) -> Scaling | None:
         steps = preprocessing_of(processor)
     except InputError:
         return None
-    scaling, probe = Scaling(steps.mean, steps.std), Image.effect_noise(input_size(processor), 80)
-    both = [TrainTransform(processor, _identity, scaled=s)(probe.convert("RGB")) for s in (1, 0)]
+    scaling, (high, wide) = Scaling(steps.mean, steps.std), input_size(processor)
+    noise = np.random.default_rng(0).integers(0, 256, (high, wide, 3), np.uint8)
+    probe = Image.fromarray(noise)
+    both = [TrainTransform(processor, _identity, scaled=scaled)(probe) for scaled in (True, False)]
     return scaling if torch.allclose(scaling(both[1]), both[0], atol=1e-5) else None
 
 

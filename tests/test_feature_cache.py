@@ -337,6 +337,22 @@ def test_features_that_were_cut_short_are_made_anew(tmp_path, small_cut):
     assert (made == 2).all()
 
 
+def test_what_another_run_is_filling_counts(tmp_path, monkeypatch, small_cut):
+    set_free(monkeypatch, 4 * SIZE)
+    aside = tmp_path / "features" / ".busy"
+    aside.mkdir(parents=True)
+    (aside / "activations.bin").write_bytes(bytes(SIZE + 1))
+    with pytest.raises(InputError, match="cache_features: needs"):
+        open_features("key", 1, 4, small_cut, torch.Tensor.zero_, cache_dir=tmp_path)
+    assert aside.is_dir()
+
+
+def test_a_cache_that_cannot_be_written_is_told(tmp_path, small_cut):
+    (tmp_path / "features").touch()
+    with pytest.raises(InputError, match=r"features can't be written .* Set HFFRUITS_CACHE"):
+        open_features("key", 1, 4, small_cut, torch.Tensor.zero_, cache_dir=tmp_path)
+
+
 def test_leftovers_of_killed_runs_are_cleared_away(tmp_path, small_cut):
     for name, age in ((".dead", 2 * 86_400), (".busy", 60)):
         aside = tmp_path / "features" / name
