@@ -53,7 +53,9 @@ def test_frozen_norms_stay_in_evaluation_mode_and_the_others_do_not():
 @pytest.mark.parametrize("plan", ["stages", "stages:x", "some", "stages:-1"])
 def test_an_unknown_plan_lists_the_known_ones(plan):
     model, _ = build_model(labels=["a", "b"])
-    with pytest.raises(InputError, match="Known: none, half, head_only, gradual, lp_ft, stages:K"):
+    with pytest.raises(
+        InputError, match="Known: none, half, three_quarters, head_only, gradual, lp_ft, stages:K"
+    ):
         freeze_backbone(model, plan, head=head_names(model))
 
 
