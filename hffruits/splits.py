@@ -101,7 +101,7 @@ def _read_lists(every: Part, folder: Path, only: str | None = None) -> dict[str,
         raise InputError(
             f"{folder}: no train.txt and validation.txt. Name an earlier run's `splits` folder."
         )
-    places = {path: index for index, path in enumerate(every.rows["path"])}
+    places = {path: index for index, path in enumerate(every.rows["path"][:])}
     parts = {}
     for split, file in lists.items():
         if not file.is_file() or only not in (None, split):
@@ -148,6 +148,7 @@ def write_lists(datasets: Mapping[str, Dataset], folder: Path) -> None:
     for split in SPLIT_NAMES:
         file = folder / f"{split}.txt"
         if split in datasets:
-            file.write_text("\n".join(datasets[split]["path"]) + "\n", encoding="utf-8")
+            paths = datasets[split].with_format(None)["path"][:]  # else each photo is decoded
+            file.write_text("\n".join(paths) + "\n", encoding="utf-8")
         else:
             file.unlink(missing_ok=True)  # of an earlier run

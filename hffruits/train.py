@@ -334,7 +334,7 @@ def count_per_class(rows: Dataset | StreamSplit, names: list[str]) -> dict[str, 
     """Training images of each class; None for a stream, which nobody has counted."""
     if isinstance(rows, StreamSplit):
         return None
-    counts = Counter(rows["label"])
+    counts = Counter(rows.with_format(None)["label"][:])  # else each photo is decoded
     return {name: counts[index] for index, name in enumerate(names)}
 
 

@@ -88,7 +88,7 @@ class FruitTrainer(Trainer):
                 train_dataset = train_dataset.rows(args, shuffle=True)
                 callbacks.append(_StartAt(train_dataset))
             else:
-                labels = train_dataset.with_format(None)["label"]
+                labels = train_dataset.with_format(None)["label"][:]
                 counts = np.bincount(labels, minlength=classes).tolist()
                 weights = balanced_weights(labels, classes) if args.balanced_sampler else None
                 self.sampler = EpochSampler(len(labels), seed=args.seed, weights=weights)

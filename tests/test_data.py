@@ -11,6 +11,8 @@ from PIL import Image
 from hffruits.data import load_fruits
 from hffruits.errors import InputError
 from hffruits.folders import find_photos
+from hffruits.splits import write_lists
+from hffruits.train import count_per_class
 
 
 def labels_of(dataset) -> set[str]:
@@ -252,6 +254,21 @@ def test_the_pixel_limit_holds_for_decoding_too(make_folder):
     assert max(row["image"].size for row in rows) == (9500, 9500)
     with pytest.raises(InputError, match="max_pixels"):
         load_fruits(root, max_pixels=10**9)
+
+
+def test_lists_and_counts_decode_no_photo(drawn_fruits, tmp_path, monkeypatch):
+    datasets = load_fruits(drawn_fruits)
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr("hffruits.images.open_rgb", refuse)
+    with pytest.raises(AssertionError, match="decoded"):
+        datasets["train"][0]
+    write_lists(datasets, tmp_path)
+    assert len((tmp_path / "train.txt").read_text().splitlines()) == 32
+    names = datasets["train"].features["label"].names
+    assert count_per_class(datasets["train"], names) == dict.fromkeys(names, 8)
 
 
 def test_lists_of_a_split_that_is_gone_are_removed(make_folder, tmp_path):
