@@ -158,12 +158,13 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="torch.compile, but for plain")
     args = parser.parse_args()
     datasets = load_fruits(args.data_dir)
-    print(f"| net | {' | '.join(args.ways)} |\n|---|{'---|' * len(args.ways)}", flush=True)
+    lines = [f"| net | {' | '.join(args.ways)} |", f"|---|{'---|' * len(args.ways)}"]
     for name in args.models:
         best = dict.fromkeys(args.ways, 0.0)
         for way in tqdm(args.ways * args.rounds, desc=name, leave=False):
             best[way] = max(best[way], WAYS[way](name, datasets, args))
-        print(f"| {name} | {' | '.join(f'{rate:,.1f}' for rate in best.values())} |", flush=True)
+        lines.append(f"| {name} | {' | '.join(f'{rate:,.1f}' for rate in best.values())} |")
+    print("\n".join(lines))  # at the end, for the Trainer prints its own
 
 
 if __name__ == "__main__":
