@@ -243,12 +243,19 @@ def check_arguments(
         file = getattr(data_args, name)
         if file and not Path(file).exists():
             raise InputError(f"{name}={file}: no such file or folder. Check the path.")
-    against_features = _AGAINST_FEATURES if _keeps_features(model_args) else []
-    for excluded, reason in (*_CONFLICTS, *against_features):
-        if excluded(*groups):
-            raise InputError(reason)
+    check_conflicts(*groups)
     if model_args.pretrained:
         find_model(model_args.model_name_or_path, revision=model_args.model_revision)
+
+
+def check_conflicts(
+    data_args: DataArguments, model_args: ModelArguments, args: FruitTrainingArguments
+) -> None:
+    """Raise `InputError` for options that exclude each other."""
+    against_features = _AGAINST_FEATURES if _keeps_features(model_args) else []
+    for excluded, reason in (*_CONFLICTS, *against_features):
+        if excluded(data_args, model_args, args):
+            raise InputError(reason)
 
 
 def features_can_be_kept(*arguments: Any) -> bool:

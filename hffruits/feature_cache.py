@@ -99,7 +99,7 @@ def open_features(
     folder, aside = root / key, root / f".{key}-{run}-{os.environ.get('GROUP_RANK', 0)}"
     shape = (views, rows, *cut.shape)
     if any_process(not _is_kept(folder, shape)):
-        on_each_machine(lambda: _make(aside, prod(shape) * DTYPE.itemsize, {key, *in_use}))
+        on_each_machine(lambda: _make(aside, bytes_of(shape), {key, *in_use}))
         try:
             fill(_map(aside, shape))
             PartialState().wait_for_everyone()
@@ -116,13 +116,18 @@ def room_for_features() -> int:
     return min(_allowed(root), psutil.virtual_memory().available // 2)
 
 
+def bytes_of(shape: Sequence[int]) -> int:
+    """What activations of this shape take."""
+    return prod(shape) * DTYPE.itemsize
+
+
 # ---- the disk ----
 
 
 def _is_kept(folder: Path, shape: tuple[int, ...]) -> bool:
     """Whether all of it is there: a file that was cut short would be mapped as if it weren't."""
     whole = (folder / RECORD).is_file() and (folder / FILE).is_file()
-    return whole and _size(folder) == prod(shape) * DTYPE.itemsize
+    return whole and (folder / FILE).stat().st_size == bytes_of(shape)
 
 
 def _map(folder: Path, shape: tuple[int, ...]) -> torch.Tensor:
@@ -135,10 +140,7 @@ def _folder_of_features(cache_dir: Path | None = None) -> Path:
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(
-            f"cache_features: {root} can't be written ({error.strerror}). Set HFFRUITS_CACHE, or "
-            "cache_features to none."
-        ) from error
+        raise _not_writable(root, error) from error
     return root
 
 
@@ -162,10 +164,7 @@ def _make(aside: Path, size: int, in_use: Collection[str]) -> None:
         shutil.rmtree(aside, ignore_errors=True)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise _no_room(aside.parent, size) from error
-        raise InputError(
-            f"cache_features: {aside.parent} can't be written ({error.strerror}). Set "
-            "HFFRUITS_CACHE, or cache_features to none."
-        ) from error
+        raise _not_writable(aside.parent, error) from error
 
 
 def _keep(aside: Path, folder: Path, shape: tuple[int, ...]) -> None:
@@ -187,7 +186,7 @@ def _make_room(root: Path, needed: int, in_use: Collection[str]) -> None:
             shutil.rmtree(aside.parent, ignore_errors=True)
     sizes = {file.parent: file.stat().st_size for file in root.glob(f"*/{FILE}")}
     others = [f for f in sizes if f.name not in in_use and not f.name.startswith(".")]
-    others.sort(key=lambda folder: _last_used(folder))
+    others.sort(key=_last_used)
     stays, allowed = sum(sizes.values()) + needed, _allowed(root)
     victims = []
     while stays > allowed:
@@ -212,8 +211,11 @@ def _last_used(folder: Path) -> float:
     return file.stat().st_mtime
 
 
-def _size(folder: Path) -> int:
-    return (folder / FILE).stat().st_size
+def _not_writable(root: Path, error: OSError) -> InputError:
+    return InputError(
+        f"cache_features: {root} can't be written ({error.strerror}). Set HFFRUITS_CACHE, or "
+        "cache_features to none."
+    )
 
 
 def _no_room(root: Path, needed: int) -> InputError:

@@ -23,22 +23,25 @@ def use_integer_steps(net: nn.Module) -> None:
         module.__class__ = _KINDS.get(type(module), type(module))
 
 
-class _IntegerReLU(nn.ReLU):
+class _Clipping:
+    """What both ReLUs do: `most` is the largest number that may come out, as an integer."""
+
+    most: int | None = None
+
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         if values.dtype != torch.bfloat16:
             return super().forward(values)
         values = values if self.inplace else values.clone()
-        values.view(torch.int16).clamp_min_(0)
+        values.view(torch.int16).clamp_(0, self.most)
         return values
 
 
-class _IntegerReLU6(nn.ReLU6):
-    def forward(self, values: torch.Tensor) -> torch.Tensor:
-        if values.dtype != torch.bfloat16:
-            return super().forward(values)
-        values = values if self.inplace else values.clone()
-        values.view(torch.int16).clamp_(0, SIX)
-        return values
+class _IntegerReLU(_Clipping, nn.ReLU):
+    pass
+
+
+class _IntegerReLU6(_Clipping, nn.ReLU6):
+    most = SIX
 
 
 class _IntegerConv2dSame(Conv2dSame):

@@ -9,7 +9,6 @@ import math
 import os
 from dataclasses import replace
 from functools import partial
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +23,8 @@ from hffruits.data import FruitDatasets
 from hffruits.distributed import on_main_process
 from hffruits.errors import InputError
 from hffruits.feature_cache import (
-    DTYPE,
     FeatureRows,
+    bytes_of,
     count_views,
     feature_key,
     open_features,
@@ -77,7 +76,7 @@ def _as_many_as_fit(wanted: int, prepared: PreparedModel, datasets: FruitDataset
     except InputError:  # the net can't be cut, or nothing can be written
         return 0
     rows = len(datasets["train"])
-    size = prod(cut.shape) * DTYPE.itemsize
+    size = bytes_of(cut.shape)
     room -= len(datasets["validation"]) * size
     views = min(wanted, room // (rows * size))
     if views < min(wanted, FEWEST_VIEWS):

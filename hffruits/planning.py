@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from hffruits.calibrate import HELD_OUT
-from hffruits.checks import check_arguments
+from hffruits.checks import check_conflicts
 from hffruits.config import DataArguments, FruitTrainingArguments, ModelArguments
 from hffruits.cutting import find_cut
 from hffruits.data import FruitDatasets
@@ -218,7 +218,7 @@ def candidates(
         own = wanted != type(args).num_train_epochs
         limits = (wanted, wanted) if own else setting.epochs
         try:
-            check_arguments(data_args, tried, args)
+            check_conflicts(data_args, tried, args)
         except InputError:  # what was asked for doesn't go with it
             continue
         key = (tried.image_size, tried.freeze)
@@ -250,15 +250,16 @@ def measure_cost(
     on_cpu, workers = args.device.type == "cpu", args.dataloader_num_workers
     model, size = prepared.model.to(args.device), prepared.train_size
     batch = args.per_device_train_batch_size
+    batch = min(batch, 16) if on_cpu else batch
     seconds = step_seconds(
         model,
         size,
-        batch_size=min(batch, 16) if on_cpu else batch,
+        batch_size=batch,
         forward=trial_forward(prepared, size),
         precisions=(False, True) if args.try_bf16 else (args.bf16,),
     )
     bf16 = is_faster(seconds) if args.try_bf16 else args.bf16
-    step = STEP_MORE * seconds[bf16] / (min(batch, 16) if on_cpu else batch)
+    step = STEP_MORE * seconds[bf16] / batch
 
     rows = datasets["train"].shuffle(seed=args.seed)
     rows = rows.select(range(min(photos, len(rows))))

@@ -60,7 +60,7 @@ def preview(
         EvalTransform(processor)(Image.new("RGB", (64, 64), colour))[:, 0, 0].numpy()
         for colour in ("black", "white")
     )
-    names = [feature.int2str(label) for label in rows["label"]]
+    names = [feature.int2str(label) for label in rows.with_format(None)["label"]]
     pictures = [
         (name, [np.clip((column[row] - low) / (high - low), 0, 1) for column in columns])
         for row, name in enumerate(names)
