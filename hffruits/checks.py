@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Callable
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,12 @@ from transformers.trainer_utils import IntervalStrategy
 
 from hffruits.batch_norm import POLICIES
 from hffruits.clipping import CLIP_MODES
-from hffruits.config import DataArguments, FruitTrainingArguments, ModelArguments
+from hffruits.config import (
+    LEARNING_RATE_SCALES,
+    DataArguments,
+    FruitTrainingArguments,
+    ModelArguments,
+)
 from hffruits.errors import InputError
 from hffruits.feature_cache import count_views
 from hffruits.freezing import CHANGING, check_plan
@@ -33,6 +39,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "cache": tuple(CACHES),
     "lr_scheduler_type": SCHEDULE_NAMES,
     "clip_mode": tuple(CLIP_MODES),
+    "scale_learning_rate": tuple(LEARNING_RATE_SCALES),
     "batch_norm": POLICIES,
     "class_weights": tuple(CLASS_WEIGHTS),
     "metric_for_best_model": ("loss", *METRIC_NAMES, "steady_accuracy"),
@@ -62,6 +69,7 @@ _RANGES: dict[str, tuple[str, Callable[[float], bool]]] = {
     "focal_gamma": ("0 or more", lambda value: value >= 0),
     "reject_rate": ("at least 0 and less than 1", lambda value: 0 <= value < 1),
     "lora_rank": ("0 or more", lambda value: value >= 0),
+    "skip_bad_steps": ("0 or more", lambda value: value >= 0),
     "early_stopping_patience": ("0 or more", lambda value: value >= 0),
 }
 
@@ -83,7 +91,7 @@ _AGAINST_FEATURES: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
     ),
     (
         lambda data, model, args: (
-            args.torch_compile or args.fsdp or args.deepspeed or args.gradient_checkpointing
+            args.torch_compile or args.divides_weights or args.gradient_checkpointing
         ),
         "cache_features and torch_compile, fsdp, deepspeed or activation_checkpointing: the net "
         "can't be cut in two there. Use one of them.",
@@ -180,18 +188,21 @@ _CONFLICTS: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
         "mix_probability: nothing is mixed. Set mixup_alpha or cutmix_alpha.",
     ),
     (
-        lambda data, model, args: args.ema_decay and (args.fsdp or args.deepspeed),
+        lambda data, model, args: args.ema_decay and args.divides_weights,
         "ema_decay: averages whole weights, which FSDP and DeepSpeed divide. Set it to 0.",
     ),
     (
-        lambda data, model, args: (
-            args.batch_norm == "recalibrate" and (args.fsdp or args.deepspeed)
-        ),
+        lambda data, model, args: args.batch_norm == "recalibrate" and args.divides_weights,
         "batch_norm=recalibrate: needs whole weights, which FSDP and DeepSpeed divide.",
     ),
     (
-        lambda data, model, args: args.clip_mode != "norm" and (args.fsdp or args.deepspeed),
+        lambda data, model, args: args.clip_mode != "norm" and args.divides_weights,
         "clip_mode: value and agc need whole gradients, which FSDP and DeepSpeed divide. Use norm.",
+    ),
+    (
+        lambda data, model, args: args.skip_bad_steps and (args.fp16 or args.divides_weights),
+        "skip_bad_steps: fp16 leaves such steps out by itself, and it needs whole gradients, which "
+        "FSDP and DeepSpeed divide. Leave it out.",
     ),
     (
         lambda data, model, args: args.layer_decay < 1 and _own_groups(args.optimizer),
@@ -273,13 +284,19 @@ _FREE = {
     "output_dir", "overwrite_output_dir", "resume_from_checkpoint", "max_bad_fraction",
     "per_device_eval_batch_size", "save_strategy", "save_total_limit", "logging_steps", "bf16",
     "dataloader_num_workers", "report_to", "split_lists", "validation_fraction", "test_fraction",
-    "remove_unused_columns", "time_budget", "logging_nan_inf_filter",
+    "remove_unused_columns", "time_budget", "logging_nan_inf_filter", "skip_bad_steps",
+    "per_device_train_batch_size",  # see _BATCH
 }  # fmt: skip
 # What a stream's rows depend on as well: it has no lists, and is dealt out to readers.
-_STREAMED = {"validation_fraction", "test_fraction", "dataloader_num_workers", "world_size"}
+_STREAMED = {
+    "validation_fraction", "test_fraction", "dataloader_num_workers", "world_size",
+    "per_device_train_batch_size",
+}  # fmt: skip
+# What decides together how many pictures a step sees, which must stay.
+_BATCH = ("per_device_train_batch_size", "gradient_accumulation_steps", "world_size")
 # Fields of transformers' own that change what is learned.
 _SAME = {
-    "seed", "gradient_accumulation_steps", "max_steps", "lr_scheduler_kwargs", "optim_args", "fp16",
+    "seed", "max_steps", "lr_scheduler_kwargs", "optim_args", "fp16",
     "adam_beta1", "adam_beta2", "adam_epsilon", "eval_steps", "dataloader_drop_last",
 }  # fmt: skip
 
@@ -287,6 +304,14 @@ _SAME = {
 def check_same_run(recorded: dict[str, dict[str, Any]], arguments: Arguments) -> None:
     """Raise `InputError` where a resumed run would go on otherwise than it began."""
     streamed = _STREAMED if arguments[0].streaming else set()
+    args, began = arguments[2], recorded["training"]
+    then = prod(began[name] for name in _BATCH)
+    if args.total_batch_size != then:
+        raise InputError(
+            f"{' x '.join(_BATCH)} = {args.total_batch_size}: the run began with "
+            f"{' x '.join(str(began[name]) for name in _BATCH)} = {then}. Resume with the same "
+            "product, or start another run."
+        )
     for group, values in zip(("data", "model", "training"), arguments, strict=True):
         same = (_SAME if group == "training" else set()) | streamed
         for name in sorted(set(type(values).__annotations__) - _FREE | same):

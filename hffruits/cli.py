@@ -1,6 +1,7 @@
 """The `hffruits` command: a table of commands, each of which imports what it needs when called."""
 
 import argparse
+import errno
 import importlib
 import json
 import logging
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hffruits import __version__
-from hffruits.errors import InputError
+from hffruits.errors import InputError, Interrupted, PeersLost
 from hffruits.memory import keep_freed_memory
 
 
@@ -511,7 +512,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command. Returns the exit code: 0, 2 for bad input (one line says why), 130."""
+    """Run one command. Returns the exit code: 0, or one of errors.py's; one line says why."""
     argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(
         prog="hffruits",
@@ -533,9 +534,19 @@ def main(argv: list[str] | None = None) -> int:
     except InputError as error:
         if _is_main_process():
             print(f"hffruits: error: {error}", file=sys.stderr)
-        return 2
+        return error.code
+    except (PeersLost, Interrupted) as error:
+        if isinstance(error, PeersLost) or _is_main_process():  # the main one may be what is lost
+            print(f"hffruits: {error}", file=sys.stderr)
+        return error.code
     except BrokenPipeError:  # `hffruits predict ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"hffruits: error: {where}the disk is full. Free some.", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         journal = any(word.startswith("--output") for word in argv)
         hint = _GOES_ON.get(args.command) if journal or args.command == "train" else None

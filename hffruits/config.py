@@ -11,6 +11,7 @@ import json
 import math
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import NoReturn
@@ -22,7 +23,7 @@ from transformers import HfArgumentParser, TrainingArguments
 from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
 
-from hffruits.distributed import cores_per_process
+from hffruits.distributed import cores_per_process, join_processes
 from hffruits.images import MAX_PIXELS
 from hffruits.precision import cpu_has_bf16, gpu_has_bf16
 from hffruits.schedules import BY_VALIDATION
@@ -191,7 +192,8 @@ class FruitTrainingArguments(TrainingArguments):
     overwrite_output_dir: bool = _option(False, "Replace the model that output_dir holds.")
     resume_from_checkpoint: str | None = _option(
         None,
-        "Go on with an interrupted run: a checkpoint folder; with no value, output_dir's last.",
+        "Go on with an interrupted run: a checkpoint folder; with no value, output_dir's last; "
+        "auto: the last if there is one, for jobs that are started again by themselves.",
         nargs="?",
         const="last",
     )
@@ -212,6 +214,11 @@ class FruitTrainingArguments(TrainingArguments):
         "transformers' (cosine, linear, ...).",
     )
     warmup_steps: float = _option(0.1, "Steps of linear warmup, or, below 1, their share of all.")
+    scale_learning_rate: str = _option(
+        "none",
+        "Scale learning_rate with the batch of all devices and accumulated steps, against 32: "
+        "none, sqrt (Adam and its kin) or linear (SGD).",
+    )
     weight_decay: float = _option(0.05, "Decay of the weights; norms and biases are left out.")
     layer_decay: float = _option(
         1.0, "Learning rate of each layer as a share of the next one's, the head's being full."
@@ -224,6 +231,11 @@ class FruitTrainingArguments(TrainingArguments):
     max_grad_value: float = _option(0.05, "With clip_mode=value: the largest entry of a gradient.")
     agc_clip_factor: float = _option(
         0.01, "With clip_mode=agc: the largest norm of a unit's gradient against its weights'."
+    )
+    skip_bad_steps: int = _option(
+        0,
+        "Steps whose gradient is not a number that may be left out; at the next one training "
+        "stops. To look for them, a GPU waits at each step.",
     )
     batch_norm: str | None = _option(
         None,
@@ -293,8 +305,10 @@ class FruitTrainingArguments(TrainingArguments):
         self.try_bf16 = self.bf16 is None and not (self.fp16 or launched) and cpu_has_bf16()
         if self.bf16 is None:
             self.bf16 = not (self.fp16 or launched) and gpu_has_bf16()
-        if self.bf16 and not has_gpu:
-            self.use_cpu = True  # transformers asks for this before it takes bf16 without a GPU
+        if not has_gpu:  # else transformers takes no bf16, and each process trains for itself
+            self.use_cpu = True
+            if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+                join_processes(self.ddp_timeout)  # which transformers would forget
         if self.dataloader_num_workers is None:
             self.dataloader_num_workers = choose_num_workers(has_gpu)
             self.dataloader_persistent_workers = self.dataloader_num_workers > 0
@@ -303,7 +317,7 @@ class FruitTrainingArguments(TrainingArguments):
         elif self.accelerator_config is None:
             self.accelerator_config = {"non_blocking": True}  # the copies of pinned batches
         if self.ema_decay is None:
-            self.ema_decay = 0.0 if self.fsdp or self.deepspeed else 0.995
+            self.ema_decay = 0.0 if self.divides_weights else 0.995
         if self.early_stopping_patience:
             self.restore_callback_states_from_checkpoint = True
         if self.metric_for_best_model is None:
@@ -326,6 +340,23 @@ class FruitTrainingArguments(TrainingArguments):
         return limits.get(self.clip_mode, self.max_grad_norm) or math.inf
 
     @property
+    def divides_weights(self) -> bool:
+        """Whether FSDP or DeepSpeed is asked for, here or of `accelerate launch`."""
+        launched = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
+        asked = any(os.environ.get(name, "").lower() == "true" for name in launched)
+        return bool(self.fsdp or self.deepspeed) or asked
+
+    @property
+    def total_batch_size(self) -> int:
+        """Pictures that one update of the weights sees, on all devices."""
+        return self.train_batch_size * self.gradient_accumulation_steps * self.world_size
+
+    @property
+    def learning_rate_factor(self) -> float:
+        """What `scale_learning_rate` makes of the batch size."""
+        return LEARNING_RATE_SCALES[self.scale_learning_rate](self.total_batch_size / BASE_BATCH)
+
+    @property
     def optimizer(self) -> str:
         """The name of the optimizer."""
         return str(getattr(self.optim, "value", self.optim))
@@ -336,6 +367,12 @@ class FruitTrainingArguments(TrainingArguments):
         return str(getattr(self.lr_scheduler_type, "value", self.lr_scheduler_type))
 
 
+BASE_BATCH = 32  # the default learning rates are for it
+LEARNING_RATE_SCALES: dict[str, Callable[[float], float]] = {
+    "none": lambda times: 1.0,
+    "sqrt": math.sqrt,  # arXiv:2205.10287, for Adam
+    "linear": lambda times: times,  # arXiv:1706.02677, for SGD
+}
 _KNOWN_TO_TRANSFORMERS = {
     "optim": {name.value for name in OptimizerNames},
     "lr_scheduler_type": {name.value for name in SchedulerType},
@@ -343,7 +380,7 @@ _KNOWN_TO_TRANSFORMERS = {
 
 
 # how people say "the last one", or "no", as a flag's or a file's value
-_RESUME = {"true": "last", "last": "last", "false": None, "none": None, "": None}
+_RESUME = {"true": "last", "last": "last", "auto": "auto", "false": None, "none": None, "": None}
 
 
 def choose_num_workers(has_gpu: bool) -> int:

@@ -1,22 +1,49 @@
 """What a process is among the others of a run: doing something once, and its share of cores."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
+import torch.distributed as dist
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 
-from hffruits.errors import InputError
+from hffruits.errors import InputError, PeersLost
 
 Result = TypeVar("Result")
+# in plain RuntimeErrors of CPU processes; NCCL's have a class of their own
+_OF_GLOO = ("gloo/transport", "pair closure", "Timed out waiting", "Connection closed by peer")
 
 
-def join_processes() -> PartialState:
-    """This process among those that were launched; on machines without a GPU, too."""
+@contextmanager
+def lost_peers_told() -> Iterator[None]:
+    """Within it, a connection to another process that broke or timed out is `PeersLost`."""
+    try:
+        yield
+    except RuntimeError as error:
+        words = str(error)
+        if not isinstance(error, dist.DistError) and not any(part in words for part in _OF_GLOO):
+            raise
+        reason = " ".join(words.rsplit("] ", 1)[-1].split()).split(". ")[0]
+        raise PeersLost(
+            f"process {os.environ.get('RANK', 0)}: another process of this run has ended, or its "
+            f"machine has not answered within ddp_timeout ({reason}). The same command with "
+            "--resume_from_checkpoint goes on."
+        ) from error
+
+
+@lost_peers_told()
+def join_processes(timeout: float | None = None) -> PartialState:
+    """This process among those that were launched; on machines without a GPU, too.
+
+    `timeout` is for how many seconds one that is silent is waited for. The first call counts.
+    """
     forced = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
-    return PartialState(cpu=forced or not torch.accelerator.is_available())
+    options = {"timeout": timedelta(seconds=timeout)} if timeout else {}
+    return PartialState(cpu=forced or not torch.accelerator.is_available(), **options)
 
 
 def on_main_process(action: Callable[[], Result]) -> Result:
@@ -42,17 +69,18 @@ def on_each_machine(action: Callable[[], object]) -> None:
             action()
         except InputError as caught:
             error = caught
-    errors = [error for error in _gather(error) if error is not None]
+    errors = [error for error in gather(error) if error is not None]
     if errors:
         raise errors[0]
 
 
 def any_process(holds: bool) -> bool:
     """Whether it holds for any of the processes; the same answer for all of them."""
-    return any(_gather(holds))
+    return any(gather(holds))
 
 
-def _gather(value: Result) -> list[Result]:
+def gather(value: Result) -> list[Result]:
+    """The value of each process, by rank; the same list for all of them."""
     return gather_object([value]) if PartialState().num_processes > 1 else [value]
 
 

@@ -1,5 +1,28 @@
-"""The one error a user may cause. Command lines print it as one line and exit with code 2."""
+"""How a command can end but well: each error is one line on the command line, with an exit code."""
+
+import signal
+from pathlib import Path
 
 
 class InputError(ValueError):
     """Something the user gave cannot be used. The message holds value, reason and remedy."""
+
+    code = 2
+
+
+class PeersLost(Exception):
+    """Another process of the run, or its machine, doesn't answer any more."""
+
+    code = 75  # EX_TEMPFAIL of sysexits.h: starting it again may help
+
+
+class Interrupted(Exception):
+    """A signal has ended a run, and nothing is lost. `code` is the shell's exit code for it."""
+
+    def __init__(self, number: int, checkpoint: Path | None):
+        self.code, self.checkpoint = 128 + number, checkpoint
+        saved = f": {checkpoint} is saved; " if checkpoint else "; "
+        name = signal.Signals(number).name
+        super().__init__(
+            f"ended by {name}{saved}the same command with --resume_from_checkpoint goes on."
+        )

@@ -29,6 +29,7 @@ from hffruits.cache import cache_root
 from hffruits.cutting import Cut
 from hffruits.distributed import any_process, on_each_machine, on_main_process
 from hffruits.errors import InputError
+from hffruits.sampling import RowKey
 
 VERSION = 1  # of what is kept: raise it when the same key would mean something else
 DTYPE = torch.float16
@@ -57,11 +58,11 @@ class FeatureRows:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
-        """A row by index, or by (epoch, index): each epoch sees the next view."""
-        epoch, index = key if isinstance(key, tuple) else (0, key)
+    def __getitem__(self, key: int | RowKey) -> dict[str, Any]:
+        """A row by index, or of an epoch: each epoch sees the next view."""
+        epoch, index, share = key if isinstance(key, tuple) else RowKey(0, key)
         view = self.activations[epoch % len(self.activations), index]
-        return {"activations": view, "labels": self.labels[index]}
+        return {"activations": view, "labels": self.labels[index], "share": share}
 
 
 def feature_key(model: nn.Module, cut: Cut, facts: Iterable[object]) -> str:

@@ -8,8 +8,10 @@ import argparse
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
+import yaml
 
 _STARTED = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK")
 
@@ -23,7 +25,12 @@ def missing_processes() -> int:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--num_processes", "--num-processes", type=int, default=0)
     parser.add_argument("--num_machines", "--num-machines", type=int, default=1)
-    known, _ = parser.parse_known_args(parent.cmdline())
+    parser.add_argument("--config_file", "--config-file", type=Path)
+    words = parent.cmdline()
+    known, _ = parser.parse_known_args(words)
+    if known.config_file:  # flags go before it
+        parser.set_defaults(**yaml.safe_load(known.config_file.read_text(encoding="utf-8")))
+        known, _ = parser.parse_known_args(words)
     alone = known.num_processes > 1 and known.num_machines == 1
     return known.num_processes if alone else 0
 

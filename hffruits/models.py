@@ -221,17 +221,25 @@ def pretrained_produce_folder(*, cache_dir: Path | None = None) -> Path:
     return make_once(folder, _save_pretrained_produce)
 
 
-def save_model(model: PreTrainedModel, processor: BaseImageProcessor, folder: Path) -> None:
+def save_model(
+    model: PreTrainedModel,
+    processor: BaseImageProcessor,
+    folder: Path,
+    *,
+    weights: dict[str, torch.Tensor] | None = None,
+) -> None:
     """Write what plain `transformers` reads: weights, config, labels and preprocessing.
+
+    `weights` are the model's own, where processes divide them and it has a part alone.
 
     A timm-wrapped model keeps its preprocessing in `config.json`, so its processor writes nothing.
     """
     with _quiet():
-        model.save_pretrained(folder)
+        model.save_pretrained(folder, state_dict=weights)
     save_config(model.config, processor, folder)
     readable = (folder / "config.json").stat().st_mode
-    for weights in folder.glob("*.safetensors"):
-        weights.chmod(readable)  # safetensors writes files that only their owner can read
+    for file in folder.glob("*.safetensors"):
+        file.chmod(readable)  # safetensors writes files that only their owner can read
 
 
 def save_config(config: PretrainedConfig, processor: BaseImageProcessor, folder: Path) -> None:

@@ -14,7 +14,7 @@ from hffruits.config import DataArguments, FruitTrainingArguments, ModelArgument
 from hffruits.errors import InputError
 from hffruits.plots import draw_grid
 from hffruits.preparation import load_datasets, prepare_model
-from hffruits.sampling import SeededRows
+from hffruits.sampling import RowKey, SeededRows
 from hffruits.tensors import as_tensors, collate
 from hffruits.trainer import make_mix
 from hffruits.transforms import EvalTransform, train_transform
@@ -51,7 +51,7 @@ def preview(
     torch.manual_seed(args.seed)
     columns = [_pixels(collate([plain[i] for i in range(len(rows))]))]
     for view in range(views):
-        batch = collate([augmented[view, i] for i in range(len(rows))])
+        batch = collate([augmented[RowKey(view, i)] for i in range(len(rows))])
         if mix and torch.rand(()) < args.mix_probability:
             batch["pixel_values"], _ = mix(batch["pixel_values"], batch["labels"])
         columns.append(_pixels(batch))

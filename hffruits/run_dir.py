@@ -1,12 +1,12 @@
 """Where a run writes, and where it goes on from. Nothing of an earlier run is lost unasked."""
 
 import json
-import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hffruits.checkpoints import ASIDE, checkpoints, find_fault, newest_whole
 from hffruits.errors import InputError
 
 PICTURE = "evaluation.png"  # for the model card
@@ -56,8 +56,9 @@ def choose_run_dir(
 ) -> RunDir:
     """`output_dir`, or the next free `runs/NAME`; tried, so that it is sure to be writable.
 
-    `resume` is a checkpoint folder, or `last` for the newest complete one in `output_dir`.
-    Raises `InputError` before anything of an earlier run would be lost.
+    `resume` is a checkpoint folder, `last` for the newest whole one in `output_dir`, or `auto` for
+    the same, and a new run where there is none. Raises `InputError` before anything of an earlier
+    run would be lost.
     """
     checkpoint = find_checkpoint(resume, output_dir) if resume else None
     if output_dir is not None:
@@ -88,42 +89,36 @@ def choose_run_dir(
     return RunDir(folder, checkpoint, replaces=occupied)
 
 
-def find_checkpoint(resume: str, output_dir: str | None) -> Path:
-    """The checkpoint that `resume` means. One that was being saved when its run died is not taken.
+def find_checkpoint(resume: str, output_dir: str | None) -> Path | None:
+    """The checkpoint that `resume` means; of `last` and `auto`, the newest that is whole.
 
-    The Trainer writes `trainer_state.json` last.
+    `auto` gives none where there is no checkpoint at all: a job that may be started again has the
+    same command each time. Damaged ones alone are an error: nothing is begun anew unasked.
     """
-    if resume != "last":
-        if not (Path(resume) / "trainer_state.json").is_file():
-            raise InputError(
-                f"{resume}: not a complete checkpoint. Name one like runs/x/checkpoint-50."
-            )
+    if resume not in ("last", "auto"):
+        if fault := find_fault(Path(resume)):
+            raise InputError(f"{resume}: {fault}. Name a whole one, like runs/x/checkpoint-50.")
         return Path(resume)
     if output_dir is None:
         raise InputError("resume_from_checkpoint: name the run to go on with as output_dir.")
-    complete = [
-        path
-        for path in _checkpoints(Path(output_dir).expanduser())
-        if (path / "trainer_state.json").is_file()
-    ]
-    if not complete:
-        raise InputError(f"{output_dir}: no checkpoint to resume from. Start without resuming.")
-    return complete[-1]
+    folder = Path(output_dir).expanduser()
+    there = checkpoints(folder)
+    if not there and resume == "auto":
+        return None
+    found = newest_whole(folder)
+    if found is None:
+        reason = "no checkpoint is whole" if there else "no checkpoint to resume from"
+        raise InputError(f"{output_dir}: {reason}. Start without resuming.")
+    return found
 
 
 def clear_run(folder: Path) -> None:
     """Delete what a run wrote, and nothing else that may lie in its folder."""
-    for path in [*_checkpoints(folder), folder / "splits"]:
+    for path in [*checkpoints(folder), folder / ASIDE, folder / "splits"]:
         shutil.rmtree(path, ignore_errors=True)
     for name in ARTIFACT_FILES:
         (folder / name).unlink(missing_ok=True)
 
 
 def _holds_run(folder: Path) -> bool:
-    return (folder / "config.json").exists() or bool(_checkpoints(folder))
-
-
-def _checkpoints(folder: Path) -> list[Path]:
-    """The Trainer's checkpoint folders, oldest first."""
-    found = [path for path in folder.glob("checkpoint-*") if re.search(r"-\d+$", path.name)]
-    return sorted((p for p in found if p.is_dir()), key=lambda path: int(path.name.split("-")[-1]))
+    return (folder / "config.json").exists() or bool(checkpoints(folder))

@@ -1,11 +1,12 @@
 """Which picture comes when, and how it is augmented: both functions of seed, epoch and index alone.
 
-So a resumed run, another number of workers or of processes sees the same pictures.
+So a resumed run, another number of workers or of processes sees the same pictures, in the same
+batches.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,8 +14,16 @@ from datasets import Dataset
 from torch.utils.data import Sampler
 
 
-class EpochSampler(Sampler[tuple[int, int]]):
-    """Yields (epoch, index): a permutation an epoch, or draws by `weights` with replacement."""
+class RowKey(NamedTuple):
+    """A row as `SharedBatches` ask for it."""
+
+    epoch: int
+    index: int
+    share: float = 1.0  # what its batch counts in the mean over the processes
+
+
+class EpochSampler(Sampler[int]):
+    """Yields indices: a permutation an epoch, or draws by `weights` with replacement."""
 
     def __init__(self, size: int, *, seed: int, weights: Sequence[float] | None = None):
         self.size, self.seed, self.epoch = size, seed, 0
@@ -26,7 +35,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
     def __len__(self) -> int:
         return self.size
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
+    def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(_mix(self.seed, self.epoch))
         if self.weights is None:
             order = torch.randperm(self.size, generator=generator)
@@ -34,11 +43,55 @@ class EpochSampler(Sampler[tuple[int, int]]):
             order = torch.multinomial(
                 self.weights, self.size, replacement=True, generator=generator
             )
-        return ((self.epoch, index) for index in order.tolist())
+        return iter(order.tolist())
+
+
+class SharedBatches(Sampler[list[RowKey]]):
+    """A process's part of each batch, `batch_size` rows; the batch is the same for any division.
+
+    Each row comes once an epoch. What is left for the last batch is divided evenly, and the mean
+    over the processes' losses stays the mean over the batch, for each has its `share`: so many
+    rows, of so many of all. (accelerate's own division repeats rows until the parts are full.)
+    """
+
+    def __init__(
+        self,
+        order: EpochSampler,
+        *,
+        batch_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+        drop_last: bool = False,
+    ):
+        self.order, self.batch_size, self.drop_last = order, batch_size, drop_last
+        self.rank, self.world_size = rank, world_size
+
+    @property
+    def whole_size(self) -> int:
+        """Rows of a batch, of all processes."""
+        return self.batch_size * self.world_size
+
+    def __len__(self) -> int:
+        whole, left = divmod(len(self.order), self.whole_size)
+        return whole + (left > 0 and not self.drop_last)
+
+    def __iter__(self) -> Iterator[list[RowKey]]:
+        edges = (self.rank, self.rank + 1)
+        for batch in self.whole_batches():
+            first, last = (len(batch) * edge // self.world_size for edge in edges)
+            share = self.world_size * (last - first) / len(batch)
+            part = batch[first:last] or batch[:1]  # with no row left: one that counts nothing
+            yield [RowKey(self.order.epoch, index, share) for index in part]
+
+    def whole_batches(self) -> Iterator[list[int]]:
+        """The rows of each batch, of all processes, in this epoch."""
+        rows = list(self.order)
+        for number in range(len(self)):
+            yield rows[number * self.whole_size : (number + 1) * self.whole_size]
 
 
 class SeededRows:
-    """A dataset for `EpochSampler`: each row is made with random numbers of its own."""
+    """A dataset for `SharedBatches`: each row is made with random numbers of its own."""
 
     def __init__(self, dataset: Dataset, *, seed: int):
         self.dataset, self.seed = dataset, seed
@@ -46,10 +99,9 @@ class SeededRows:
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
-        epoch, index = key
-        with own_random_numbers(self.seed, epoch, index):
-            return self.dataset[index]
+    def __getitem__(self, key: RowKey) -> dict[str, Any]:
+        with own_random_numbers(self.seed, key.epoch, key.index):
+            return self.dataset[key.index] | {"share": key.share}
 
 
 @contextmanager

@@ -79,9 +79,14 @@ def _convert_row(row: dict[str, Any], *, transform: Transform, max_pixels: int) 
 
 
 def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-    """Rows -> `pixel_values` (B, 3, H, W), or kept `activations` (B, ...), and `labels` (B,)."""
+    """Rows -> `pixel_values` (B, 3, H, W), or kept `activations` (B, ...), and `labels` (B,).
+
+    `share` is there where the batch doesn't count fully in the mean over the processes.
+    """
     kind = "activations" if "activations" in rows[0] else "pixel_values"
-    return {
+    batch = {
         kind: torch.stack([row[kind] for row in rows]),
         "labels": torch.tensor([row["labels"] for row in rows]),
     }
+    share = rows[0].get("share", 1.0)
+    return batch if share == 1 else batch | {"share": torch.tensor(share)}

@@ -22,15 +22,17 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers import TrainerCallback, set_seed
+from transformers.trainer_utils import TrainOutput
 from transformers.utils.logging import disable_progress_bar
 
 from hffruits import __version__
 from hffruits.batch_norm import recalibrate
 from hffruits.card import write_model_card
+from hffruits.checkpoints import full_disk_told
 from hffruits.checks import check_arguments, check_same_run
 from hffruits.config import DataArguments, FruitTrainingArguments, ModelArguments
 from hffruits.data import FruitDatasets
-from hffruits.distributed import on_main_process
+from hffruits.distributed import lost_peers_told, on_main_process
 from hffruits.errors import InputError
 from hffruits.evaluation import calibrate_artifact, evaluate_artifact, write_json
 from hffruits.hub_commit import check_push
@@ -50,6 +52,7 @@ from hffruits.preparation import (
 from hffruits.push import push_model
 from hffruits.run_dir import RunDir, choose_run_dir, clear_run
 from hffruits.splits import write_lists
+from hffruits.stopping import StopOnSignal
 from hffruits.stream_data import StreamSplit
 from hffruits.streaming import stream_loader
 from hffruits.tensors import as_tensors, collate
@@ -62,6 +65,7 @@ PACKAGES = ("torch", "transformers", "timm", "datasets", "accelerate")  # to tel
 RECALIBRATION_IMAGES = 8192  # more give the same statistics
 
 
+@lost_peers_told()
 def train(
     data_args: DataArguments,
     model_args: ModelArguments,
@@ -74,7 +78,8 @@ def train(
     `command` is what to tell others who want the same, if a command has these arguments.
 
     Raises `InputError` for anything wrong with the arguments or the data, before training starts
-    and before anything of an earlier run is removed.
+    and before anything of an earlier run is removed; `Interrupted` once a run that was told to end
+    is saved, and `PeersLost` where another process of the run can't be reached any more.
     """
     started = time.monotonic()
     check_arguments(data_args, model_args, training_args)
@@ -122,14 +127,18 @@ def train(
     groups = (data_args, model_args, args)
     facts = {"command": command, "seconds_at_end": at_end}
     on_main_process(lambda: start_folder(run, datasets, *groups, **facts))
-    output = trainer.train(resume_from_checkpoint=run.checkpoint and str(run.checkpoint))
+    output = fit(trainer, run)
     model = trainer.accelerator.unwrap_model(trainer.model)
     if args.batch_norm == "recalibrate" and PartialState().is_main_process:
         recalibrate(model, clean_batches(datasets, prepared, args, data_args.max_image_pixels))
     if model_args.lora_rank:
         model = merge_lora(model)
+    whole = (
+        trainer.accelerator.get_state_dict(trainer.model_wrapped) if args.divides_weights else None
+    )
     if PartialState().is_main_process:
-        save_model(model, prepared.processor, run.folder)
+        with full_disk_told(run.folder):
+            save_model(model, prepared.processor, run.folder, weights=whole)
     max_pixels = data_args.max_image_pixels
     on_main_process(lambda: calibrate_artifact(run.folder, datasets, args, max_pixels=max_pixels))
 
@@ -240,6 +249,18 @@ def keep_to_time(
             logger.info("time_budget: there is time for %g epochs", epochs)
         args.num_train_epochs = trainer.args.num_train_epochs = epochs
     trainer.add_callback(StopInTime(deadline))
+
+
+def fit(trainer: FruitTrainer, run: RunDir) -> TrainOutput:
+    """Train from the run's checkpoint, or from the start.
+
+    Raises `Interrupted` when told to end, and `InputError` for training that diverges and for a
+    full disk.
+    """
+    checkpoint = run.checkpoint and str(run.checkpoint)
+    with StopOnSignal() as stopping:
+        trainer.add_callback(stopping)
+        return trainer.train(resume_from_checkpoint=checkpoint)
 
 
 def _absolute(data_dir: str | None) -> str | None:
@@ -355,12 +376,14 @@ def describe_start(
     left_out = f"; {len(datasets.skipped)} left out" if datasets.skipped else ""
     size = "x".join(map(str, input_size(prepared.processor)))
     kept = f"; {prepared.views} views of each image are kept as features" if prepared.views else ""
+    factor = args.learning_rate_factor
+    scaled = f" x {factor:.3g} for batches of {args.total_batch_size:,}" if factor != 1 else ""
     precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32"
     return (
         f"{datasets['train'].features['label'].num_classes} classes; {sizes} images{left_out}\n"
         f"{model_args.model_name_or_path} at {size}: {parameters / 1e6:.1f} M parameters, "
         f"{count_frozen(prepared) / parameters:.0%} of them frozen (freeze={prepared.plan}, "
         f"batch_norm={prepared.batch_norm})\n"
-        f"learning rate {args.learning_rate:g} ({args.schedule}), {precision} on "
+        f"learning rate {args.learning_rate:g}{scaled} ({args.schedule}), {precision} on "
         f"{args.device.type}{kept}"
     )

@@ -1,13 +1,16 @@
 """The Trainer with the hooks that fine-tuning on photos needs. One run is `train.py`."""
 
 import copy
+import json
 import math
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate.data_loader import prepare_data_loader
 from datasets import Dataset
 from torch import nn
 from torch.optim import Optimizer
@@ -21,12 +24,16 @@ from transformers.trainer_callback import (
     TrainerControl,
     TrainerState,
 )
+from transformers.trainer_utils import rotate_checkpoints
 from transformers.training_args import TrainingArguments
 
 from hffruits.batch_norm import hold_statistics
+from hffruits.checkpoints import ASIDE, STATE, checkpoints, full_disk_told, publish
 from hffruits.clipping import GradientClipping
 from hffruits.config import FruitTrainingArguments
 from hffruits.cutting import Cut
+from hffruits.distributed import on_each_machine, on_main_process
+from hffruits.divergence import Divergence
 from hffruits.ema import AveragedWeights
 from hffruits.errors import InputError
 from hffruits.feature_cache import FeatureRows
@@ -41,7 +48,7 @@ from hffruits.optim import (
     split_groups,
     timm_optimizer,
 )
-from hffruits.sampling import EpochSampler, SeededRows, balanced_weights
+from hffruits.sampling import EpochSampler, SeededRows, SharedBatches, balanced_weights
 from hffruits.schedules import BY_VALIDATION, learning_rates, make_scheduler
 from hffruits.streaming import StreamRows, stream_loader
 from hffruits.tensors import StreamTensors, collate
@@ -68,6 +75,8 @@ class FruitTrainer(Trainer):
     ):
         args = copy.copy(args)
         limit = args.clip_limit
+        if args.learning_rate is not None:
+            args.learning_rate *= args.learning_rate_factor
         if args.clip_mode != "norm":
             args.max_grad_norm = 0.0  # the Trainer's own clipping
         self.head, self.scaling = head, scaling
@@ -80,9 +89,15 @@ class FruitTrainer(Trainer):
         if args.early_stopping_patience:
             callbacks.append(EarlyStoppingCallback(args.early_stopping_patience))
         self.class_weights: torch.Tensor | None = None
+        self._aside: Path | None = None  # where a checkpoint is being written
         if train_dataset is not None:
             classes = train_dataset.features["label"].num_classes
             self.mix = make_mix(args.mixup_alpha, args.cutmix_alpha, classes)
+            self.divergence = Divergence(
+                classes=classes, skip=args.skip_bad_steps, scaled=args.fp16
+            )
+            callbacks.append(self.divergence)
+            self._rows = train_dataset  # to name them
             if isinstance(train_dataset, StreamTensors):
                 counts = train_dataset.split.label_counts
                 train_dataset = train_dataset.rows(args, shuffle=True)
@@ -110,12 +125,39 @@ class FruitTrainer(Trainer):
             self.remove_callback(ProgressCallback)
             self.add_callback(EpochTable)
 
-    # ---- streams ----
+    # ---- rows ----
 
     def get_train_dataloader(self) -> DataLoader:
-        if not isinstance(self.train_dataset, StreamRows):
-            return super().get_train_dataloader()
-        return self._stream_loader(self.train_dataset)
+        if isinstance(self.train_dataset, StreamRows):
+            return self._stream_loader(self.train_dataset)
+        loader = DataLoader(
+            self.train_dataset,
+            batch_sampler=self._batches(self.sampler),
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+            persistent_workers=self.args.dataloader_persistent_workers,
+            prefetch_factor=self.args.dataloader_prefetch_factor,
+            multiprocessing_context=self.args.dataloader_multiprocessing_context,
+        )
+        return prepare_data_loader(  # which has nothing to divide any more
+            loader,
+            device=self.args.device,
+            num_processes=1,
+            process_index=0,
+            put_on_device=True,
+            dispatch_batches=False,
+            non_blocking=self.accelerator.non_blocking,
+        )
+
+    def _batches(self, order: EpochSampler) -> SharedBatches:
+        return SharedBatches(
+            order,
+            batch_size=self._train_batch_size,
+            rank=self.args.process_index,
+            world_size=self.args.world_size,
+            drop_last=self.args.dataloader_drop_last,
+        )
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
         rows = self.eval_dataset if eval_dataset is None else eval_dataset
@@ -157,9 +199,6 @@ class FruitTrainer(Trainer):
             inputs["pixel_values"] = self.scaling(pixels)
         return inputs
 
-    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> EpochSampler:
-        return self.sampler
-
     def compute_loss(
         self,
         model: nn.Module,
@@ -177,19 +216,25 @@ class FruitTrainer(Trainer):
             )
             if self.mix and torch.rand(()) < self.args.mix_probability:
                 mixed, labels = self.mix(inputs["pixel_values"], labels)  # ..., (B,) -> (B, K)
-                inputs = {"pixel_values": mixed}
+                inputs = inputs | {"pixel_values": mixed}
         outputs = self._forward(model, inputs)
         value = loss(outputs.logits, labels)
+        if model.training:
+            self.divergence.add_loss(value)
+            value = value * inputs.get("share", 1.0)
         return (value, outputs) if return_outputs else value
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: torch.Tensor | None = None):
-        self.clipping.norm = super()._get_grad_norm(model, grad_norm)
-        return self.clipping.norm
+        norm = super()._get_grad_norm(model, grad_norm)
+        self.clipping.norm = self.divergence.norm = norm
+        return norm
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         if "grad_norm" in logs:
             logs["clipped_steps"] = self.clipping.share_since_last()
         super().log(logs, *args, **kwargs)
+        if "loss" in logs or "train_loss" in logs:  # the last one, of all training
+            self._stop_if_diverged()
 
     # ---- optimizer and schedule ----
 
@@ -252,9 +297,83 @@ class FruitTrainer(Trainer):
             options = self.args.lr_scheduler_kwargs
             learning_rates(self.args.schedule, peak=1.0, total=20, warmup=2, options=options)
 
+    # ---- divergence ----
+
+    def _stop_if_diverged(self) -> None:
+        """Raise `InputError` where a step since the last look shows it; a file says all of it."""
+        bad = self.divergence.find()
+        if bad is None:
+            return
+        file, photos = Path(self.args.output_dir) / "diverged.json", self._photos_of(bad.number)
+        if self.args.should_save:
+            file.write_text(json.dumps(vars(bad) | {"photos": photos}, indent=2), "utf-8")
+        saved = checkpoints(file.parent)
+        before = f"{saved[-1].name} is from before it. " if saved else ""
+        named = f"; photos {', '.join(photos[:3])}, ..." if photos else ""
+        raise InputError(
+            f"training has diverged: {bad}{named}; all in {file}. {before}Lower learning_rate or "
+            "max_grad_norm, or leave such steps out with skip_bad_steps."
+        )
+
+    def _photos_of(self, step: int) -> list[str]:
+        """What the batches of a step showed, of all processes; of a stream nobody knows."""
+        if isinstance(self._rows, StreamTensors):
+            return []
+        order = EpochSampler(
+            self.sampler.size, seed=self.sampler.seed, weights=self.sampler.weights
+        )
+        parts = self.args.gradient_accumulation_steps
+        batches = self._batches(order)
+        epoch, number = divmod(step - 1, math.ceil(len(batches) / parts))
+        order.set_epoch(epoch)
+        shown = list(batches.whole_batches())[number * parts : (number + 1) * parts]
+        rows = self._rows.with_format(None).select_columns("path")
+        return [rows[index]["path"] for batch in shown for index in batch]
+
+    # ---- checkpoints ----
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return super()._get_output_dir(trial) if self._aside is None else str(self._aside)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Write it aside and rename it when it is whole; only then may an older one go."""
+        self._stop_if_diverged()
+        run = Path(self._get_output_dir(trial))
+        aside, name = run / ASIDE, f"checkpoint-{self.state.global_step}"
+        on_each_machine(lambda: shutil.rmtree(aside, ignore_errors=True))
+
+        def put() -> None:
+            if (aside / name).is_dir():
+                with full_disk_told(run):
+                    publish(aside / name, run / name)
+
+        try:
+            with full_disk_told(run):
+                self._aside = aside
+                super()._save_checkpoint(model, trial)
+                if self.state.best_model_checkpoint == str(aside / name):
+                    self.state.best_model_checkpoint = str(run / name)
+                if self.args.should_save:
+                    self.state.save_to_json(str(aside / name / STATE))
+            self.accelerator.wait_for_everyone()
+            on_main_process(put)
+            on_each_machine(put)  # where machines have disks of their own
+        finally:
+            self._aside = None
+            shutil.rmtree(aside, ignore_errors=True)
+        if self.args.should_save:
+            rotate_checkpoints(
+                output_dir=str(run),
+                save_total_limit=self.args.save_total_limit,
+                best_model_checkpoint=self.state.best_model_checkpoint,
+                use_mtime=True,
+            )
+
     # ---- averaged weights ----
 
     def train(self, resume_from_checkpoint: str | None = None, **kwargs: Any):
+        if resume_from_checkpoint:
+            self.add_callback(_BestBeside(Path(resume_from_checkpoint)))
         if self.averaged:
             self.averaged.checkpoint = resume_from_checkpoint
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
@@ -287,6 +406,17 @@ class FruitTrainer(Trainer):
         error = math.sqrt(share * (1 - share) / images)
         done = self.state.global_step / max(1, self.state.max_steps)
         return metrics | {"steady_accuracy": accuracy + 2 * error * done}
+
+
+class _BestBeside(TrainerCallback):
+    """Finds the best checkpoint of a resumed run where it is now: the folder may have moved."""
+
+    def __init__(self, checkpoint: Path):
+        self.checkpoint = checkpoint
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if best := state.best_model_checkpoint:
+            state.best_model_checkpoint = str(self.checkpoint.with_name(Path(best).name))
 
 
 class _SetEpoch(TrainerCallback):

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -158,12 +158,19 @@ def tiny_arguments(
     return quick_arguments(data_dir, output_dir, model=model or tiny_net, **tiny | options)
 
 
-def launch_two(
-    arguments: list[str | Path], *, command: str = "train"
+TINY_FLAGS = (  # as `tiny_arguments`, on a command line
+    "--model_name_or_path=test_efficientnet", "--pretrained=false", "--image_size=32",
+    "--freeze=none", "--eval_strategy=no", "--load_best_model_at_end=false", "--bf16=false",
+)  # fmt: skip
+
+
+def launch(
+    arguments: Iterable[str | Path], *, command: str = "train", processes: int = 2
 ) -> subprocess.CompletedProcess:
-    """Run a command of `hffruits` on two CPU processes, as `accelerate launch` does it."""
-    launch = [Path(sys.executable).with_name("accelerate"), "launch", "--cpu", "--num_processes=2"]
+    """Run a command of `hffruits` on CPU processes, as `accelerate launch` does it."""
+    launcher = [Path(sys.executable).with_name("accelerate"), "launch", "--cpu"]
     silent = ["--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no"]
     start = ["--module", "hffruits", command]
     start = [ROOT / "scripts" / "train.py"] if command == "train" else start
-    return subprocess.run([*launch, *silent, *start, *arguments], capture_output=True, text=True)
+    words = [*launcher, f"--num_processes={processes}", *silent, *start, *arguments]
+    return subprocess.run(words, capture_output=True, text=True)

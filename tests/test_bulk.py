@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import launch_two, paint
+from conftest import launch, paint
 
 from hffruits.bulk import Job, label_files, label_into_table
 from hffruits.cli import main
@@ -288,7 +288,7 @@ def test_the_command_writes_and_tells(model, photos, tmp_path, capsys):
 @pytest.mark.slow
 def test_two_processes_of_accelerate_label_everything_once(model, photos, tmp_path):
     output = tmp_path / "a.parquet"
-    done = launch_two([model, photos, "--output", output], command="predict")
+    done = launch([model, photos, "--output", output], command="predict")
     assert done.returncode == 0, done.stderr
     assert "by this one of 2 processes" in done.stdout
     rows = [row for file in tmp_path.glob("a-*.parquet") for row in read(file)]

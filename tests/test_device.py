@@ -125,6 +125,6 @@ def test_a_loss_that_is_not_a_number_is_logged(drawn_fruits, tmp_path, monkeypat
 
     monkeypatch.setattr(training, "TellGroups", Log)
     options = {"max_steps": 4, "logging_steps": 1, "learning_rate": 1e30, "max_grad_norm": 0.0}
-    with pytest.raises(InputError, match="training diverged"):
+    with pytest.raises(InputError, match="training has diverged"):
         train(*tiny_arguments(drawn_fruits, tmp_path, optim="sgd", **options))
     assert math.isfinite(logged[0]) and math.isnan(logged[-1])

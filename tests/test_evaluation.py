@@ -14,7 +14,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
-from conftest import launch_two, tiny_arguments
+from conftest import launch, tiny_arguments
 from datasets import Dataset, Features, Value
 from PIL import Image
 from sklearn.metrics import accuracy_score, f1_score
@@ -178,14 +178,14 @@ def test_a_rate_of_nothing_refuses_nothing(drawn_fruits: Path, tmp_path: Path):
 
 
 def test_two_processes_count_each_picture_once(trained: Path, drawn_fruits: Path, tmp_path: Path):
-    run = launch_two([drawn_fruits, "--output_dir", tmp_path / "two", "--max_steps", "2"])
+    run = launch([drawn_fruits, "--output_dir", tmp_path / "two", "--max_steps", "2"])
     assert run.returncode == 0, run.stderr[-2000:]
     recorded = json.loads((tmp_path / "two/metrics.json").read_text())["test"]
     assert recorded["images"] == 20
     assert sum(own["support"] for own in recorded["classes"].values()) == 20
     alone = evaluate(tmp_path / "two", DataArguments(), output_dir=tmp_path / "alone")
     options = ["--output_dir", tmp_path / "both", "--split", "test"]
-    run = launch_two([tmp_path / "two", *options], command="evaluate")
+    run = launch([tmp_path / "two", *options], command="evaluate")
     assert run.returncode == 0, run.stderr[-2000:]
     assert run.stdout.count("Open      ") == 1  # one process prints
     both = json.loads((tmp_path / "both/metrics.json").read_text())

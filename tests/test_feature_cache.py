@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import launch_two, quick_arguments
+from conftest import launch, quick_arguments
 from safetensors.torch import load_file
 from torch import nn
 
@@ -28,6 +28,7 @@ from hffruits.feature_cache import (
 from hffruits.feature_filling import FrozenPart
 from hffruits.freezing import freeze_backbone
 from hffruits.models import build_model, bundled_folder, head_names
+from hffruits.sampling import RowKey
 from hffruits.train import train
 
 KEPT = ModelArguments(image_size=64, cache_features="views:2")
@@ -209,7 +210,7 @@ def test_changed_photos_are_seen_anew(make_folder, tmp_path, features):
 def test_two_processes_share_what_each_has_computed(drawn_fruits, tmp_path, features):
     words = [drawn_fruits, "--num_train_epochs", "2", "--bf16", "false", "--image_size", "64"]
     words += ["--cache_features", "views:2", "--output_dir"]
-    done = launch_two([*words, tmp_path / "two"])
+    done = launch([*words, tmp_path / "two"])
     assert done.returncode == 0, done.stderr
     kept = next(folder for folder in features.iterdir() if record(folder)["shape"][0] == 2)
     two = read(kept)
@@ -257,7 +258,7 @@ def test_workers_compute_what_one_process_computes(drawn_fruits, tmp_path, featu
 def test_each_epoch_sees_the_next_view():
     kept = torch.arange(6).view(3, 2, 1)
     rows = FeatureRows(kept, [0, 1])
-    assert [int(rows[epoch, 1]["activations"]) for epoch in range(4)] == [1, 3, 5, 1]
+    assert [int(rows[RowKey(epoch, 1)]["activations"]) for epoch in range(4)] == [1, 3, 5, 1]
     assert int(rows[1]["activations"]) == 1 and rows[1]["labels"] == 1
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from hffruits.checkpoints import seal
 from hffruits.errors import InputError
 from hffruits.run_dir import choose_run_dir, clear_run
 
@@ -16,6 +17,7 @@ def make_run(folder: Path, *steps: int) -> Path:
     for step in steps:
         (folder / f"checkpoint-{step}").mkdir()
         (folder / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
+        seal(folder / f"checkpoint-{step}")
     return folder
 
 
@@ -44,6 +46,17 @@ def test_resuming_takes_the_newest_checkpoint_that_is_complete(tmp_path):
     run = choose_run_dir(str(folder), name="x", resume="last")
     assert run.checkpoint == folder / "checkpoint-100" and not run.replaces
     assert run.lists_to_repeat == folder / "splits"
+
+
+def test_a_job_that_is_started_again_by_itself_goes_on_or_begins(tmp_path):
+    assert choose_run_dir(str(tmp_path / "new"), name="x", resume="auto").checkpoint is None
+    folder = make_run(tmp_path / "run", 9, 10)
+    run = choose_run_dir(str(folder), name="x", resume="auto")
+    assert run.checkpoint == folder / "checkpoint-10"
+    for checkpoint in folder.glob("checkpoint-*"):
+        (checkpoint / "trainer_state.json").write_text("{")
+    with pytest.raises(InputError, match="no checkpoint is whole"):
+        choose_run_dir(str(folder), name="x", resume="auto")
 
 
 def test_resuming_from_a_named_checkpoint_stays_in_its_run_with_its_split(tmp_path):

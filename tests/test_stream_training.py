@@ -6,7 +6,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from conftest import launch_two, tiny_arguments
+from conftest import launch, tiny_arguments
 from transformers import TrainerCallback
 
 from hffruits.config import DataArguments
@@ -118,7 +118,7 @@ def test_a_streamed_run_resumed_in_mid_epoch_equals_an_unbroken_one(
 def test_two_processes_see_every_streamed_row_once(shards, tmp_path):
     command = ["--model_name_or_path=test_efficientnet", "--pretrained=false", "--image_size=32"]
     flags = ["--freeze=none", "--num_train_epochs=2", "--per_device_train_batch_size=4"]
-    done = launch_two(
+    done = launch(
         [shards, "--streaming", *command, *flags, "--bf16=false", f"--output_dir={tmp_path / 'r'}"]
     )
     assert done.returncode == 0, done.stderr

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import launch_two, quick_arguments
+from conftest import launch, quick_arguments
 from transformers import EvalPrediction
 
 from hffruits.config import ModelArguments
@@ -218,7 +218,7 @@ def test_impossible_arguments_stop_before_the_data_is_read(tmp_path, options, me
 def test_two_processes_train_one_model_and_count_each_sample_once(drawn_fruits, tmp_path):
     folder = tmp_path / "two"
     sizes = ["--per_device_train_batch_size=4", "--per_device_eval_batch_size=3"]
-    done = launch_two([drawn_fruits, "--output_dir", folder, "--num_train_epochs=1", *sizes])
+    done = launch([drawn_fruits, "--output_dir", folder, "--num_train_epochs=1", *sizes])
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Saved") == 1
     metrics = read(folder / "metrics.json")
@@ -236,7 +236,7 @@ def test_two_processes_train_one_model_and_count_each_sample_once(drawn_fruits, 
 
 @pytest.mark.slow
 def test_bad_input_in_two_processes_is_told_once(tmp_path):
-    done = launch_two([tmp_path / "nowhere"])
+    done = launch([tmp_path / "nowhere"])
     assert done.returncode != 0
     assert done.stderr.count("no such folder") == 1
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 import torch
 import yaml
-from conftest import launch_two, tiny_arguments
+from conftest import launch, tiny_arguments
 from safetensors.torch import load_file
 
 from hffruits.config import RECIPES, ModelArguments, parse_train_arguments
@@ -66,7 +66,7 @@ def test_two_processes_unfreeze_alike(drawn_fruits, tmp_path):
                "--ema_decay=0.9", "--mixup_alpha=0.2", "--eval_strategy=no", "--save_steps=1",
                "--save_strategy=steps", "--save_total_limit=9", "--warmup_steps=0",
                "--load_best_model_at_end=false"]  # fmt: skip
-    done = launch_two([drawn_fruits, "--output_dir", tmp_path / "two", *options])
+    done = launch([drawn_fruits, "--output_dir", tmp_path / "two", *options])
     assert done.returncode == 0, done.stderr
     # of 6 steps, the head alone learns in the first fifth
     assert changed_layers(tmp_path / "two", 2, 1) == {"classifier"}

@@ -1,0 +1,139 @@
+"""Checkpoints that are whole, or aren't there: written aside, with checksums, and then renamed.
+
+`SHA256SUMS` in each holds a digest of every other file, for us and for `sha256sum -c`. What was cut
+short or damaged later is found when a run goes on, and the checkpoint before it is taken.
+"""
+
+import errno
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from hffruits.errors import InputError
+
+logger = logging.getLogger(__name__)
+SUMS = "SHA256SUMS"
+ASIDE = ".saving"  # in a run's folder: where a checkpoint is written
+STATE = "trainer_state.json"
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_TRIED = 1 << 20  # bytes that a full disk won't take
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """The checkpoint folders of a run, oldest first."""
+    found = [path for path in run.glob("checkpoint-*") if re.search(r"-\d+$", path.name)]
+    return sorted((p for p in found if p.is_dir()), key=lambda path: int(path.name.split("-")[-1]))
+
+
+def newest_whole(run: Path) -> Path | None:
+    """The newest checkpoint that can be gone on from; a warning tells of any that can't."""
+    for folder in reversed(checkpoints(run)):
+        fault = find_fault(folder)
+        if fault is None:
+            return folder
+        logger.warning("%s: %s; it is passed over", folder, fault)
+    return None
+
+
+def find_fault(folder: Path) -> str | None:
+    """What is wrong with a checkpoint, or with the best one before it, which the end needs."""
+    fault = _find_own_fault(folder)
+    if fault:
+        return fault
+    best = json.loads((folder / STATE).read_text(encoding="utf-8")).get("best_model_checkpoint")
+    beside = folder.with_name(Path(best).name) if best else folder
+    fault = _find_own_fault(beside) if beside != folder else None
+    return f"its best checkpoint, {beside.name}: {fault}" if fault else None
+
+
+def _find_own_fault(folder: Path) -> str | None:
+    if not (folder / STATE).is_file():
+        return "not a complete checkpoint"
+    try:
+        lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return f"has no {SUMS}, so nobody knows whether it is whole"
+    digests = dict(reversed(line.split("  ", 1)) for line in lines if "  " in line)
+    for name in sorted(_files(folder) | digests.keys()):
+        try:
+            if _digest(folder / name) != digests.get(name):
+                return f"{name} is damaged"
+        except OSError as error:
+            return f"{name} can't be read ({error.strerror})"
+    return None
+
+
+def _files(folder: Path) -> set[str]:
+    """The files of a checkpoint; hidden ones are the system's."""
+    there = (path for path in folder.rglob("*") if path.is_file() and path.name != SUMS)
+    return {path.relative_to(folder).as_posix() for path in there if path.name[0] != "."}
+
+
+def seal(folder: Path) -> None:
+    """Write the checksums of all files, and see that everything is on the disk."""
+    files = sorted(_files(folder))
+    lines = [f"{_digest(folder / file)}  {file}\n" for file in files]
+    (folder / SUMS).write_text("".join(lines), encoding="utf-8")
+    for name in (*files, SUMS, "."):
+        _flush(folder / name)
+
+
+def publish(aside: Path, folder: Path) -> None:
+    """Seal what was written aside and give it its name, in place of a damaged one of that name."""
+    seal(aside)
+    shutil.rmtree(folder, ignore_errors=True)
+    aside.rename(folder)
+    _flush(folder.parent)
+
+
+@contextmanager
+def full_disk_told(folder: Path) -> Iterator[None]:
+    """Within it, an error that a full disk under `folder` makes is an `InputError` of one line."""
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch.save's is a RuntimeError
+        if not _is_full(folder, error):
+            raise
+        left = shutil.disk_usage(folder).free / 1e6
+        raise InputError(
+            f"{folder}: the disk is full ({left:.0f} MB are left). Free some: the same command "
+            "with --resume_from_checkpoint goes on."
+        ) from error
+
+
+def _is_full(folder: Path, error: Exception) -> bool:
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return True
+    trial = folder / ".room"
+    try:
+        trial.write_bytes(bytes(_TRIED))
+    except OSError as tried:
+        return tried.errno in _FULL
+    finally:
+        with suppress(OSError):
+            trial.unlink()
+    return False
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _flush(path: Path) -> None:
+    """Onto the disk, also where the power fails after it."""
+    if os.name == "nt":  # folders can't be opened there
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,70 @@
+"""A run that is told to end, by Ctrl-C or by a cluster, saves a checkpoint first."""
+
+import logging
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from hffruits.distributed import any_process
+from hffruits.errors import Interrupted
+
+logger = logging.getLogger(__name__)
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+LOOK_EVERY = 5  # steps, where several processes have to agree
+IN_EARNEST = 2.0  # seconds after which a second signal ends at once: launchers send one again
+
+
+class StopOnSignal(TrainerCallback):
+    """Within it, SIGTERM and SIGINT end training after the step, with a checkpoint of it.
+
+    All processes end at the same step. A validation is finished first. A second signal, some
+    seconds later, is answered at once. Raises `Interrupted` once the checkpoint is saved.
+    """
+
+    def __init__(self):
+        self.received: int | None = None
+        self.checkpoint: Path | None = None
+        self._at, self._kept, self._launcher = 0.0, {}, None
+
+    def __enter__(self) -> "StopOnSignal":
+        if threading.current_thread() is threading.main_thread():  # others can't take signals
+            self._kept = {number: signal.signal(number, self._receive) for number in SIGNALS}
+        if "ACCELERATE_MIXED_PRECISION" in os.environ:
+            self._launcher = os.getppid()  # accelerate's, of one process, passes no signal on
+        return self
+
+    def __exit__(self, kind: type | None, *_: Any) -> None:
+        for number, handler in self._kept.items():
+            signal.signal(number, handler)
+        if kind is None and self.received is not None:
+            raise Interrupted(self.received, self.checkpoint)
+
+    def _receive(self, number: int, frame: Any) -> None:
+        now = time.monotonic()
+        if self.received is not None and now - self._at > IN_EARNEST:
+            signal.signal(number, self._kept[number])
+            signal.raise_signal(number)
+            return
+        if self.received is None:
+            self.received, self._at = number, now
+            logger.warning("\n%s: saving before the end", signal.Signals(number).name)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if self.received is None and self._launcher not in (None, os.getppid()):
+            self.received = signal.SIGTERM
+        if args.world_size > 1 and state.global_step % LOOK_EVERY:
+            return
+        if any_process(self.received is not None):
+            self.received = self.received or signal.SIGTERM
+            control.should_save = control.should_training_stop = True
+            control.should_evaluate = False  # there may be little time
+
+    def on_save(self, args, state, control, **kwargs):
+        self.checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        if control.should_training_stop and self.received is not None:
+            raise Interrupted(self.received, self.checkpoint)

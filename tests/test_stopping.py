@@ -1,0 +1,113 @@
+"""A run that is told to end saves a checkpoint first, and goes on to the same weights later."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import tiny_arguments
+from safetensors.torch import load_file
+from transformers import TrainerCallback
+
+from hffruits.checkpoints import checkpoints, newest_whole
+from hffruits.cli import main
+from hffruits.errors import Interrupted
+from hffruits.stopping import IN_EARNEST, StopOnSignal
+from hffruits.train import train
+from hffruits.trainer import FruitTrainer
+
+TOLD_AT = 3  # of 8 steps: in mid-epoch, where no checkpoint is due
+
+
+class Tell(TrainerCallback):
+    """Sends this process a signal in a step."""
+
+    def __init__(self, number: int):
+        self.number = number
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        if state.global_step == TOLD_AT - 1:
+            signal.raise_signal(self.number)
+
+
+def tell(monkeypatch, number: int) -> None:
+    start = FruitTrainer.__init__
+
+    def started(self, *args, callbacks=(), **kwargs):
+        start(self, *args, callbacks=[*callbacks, Tell(number)], **kwargs)
+
+    monkeypatch.setattr(FruitTrainer, "__init__", started)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_the_run_and_it_goes_on_to_the_same_weights(
+    drawn_fruits, tmp_path, monkeypatch, number
+):
+    handlers = [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)]
+    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
+    train(*tiny_arguments(drawn_fruits, unbroken, ema_decay=0.9))
+    with monkeypatch.context() as patched, pytest.raises(Interrupted) as raised:
+        tell(patched, number)
+        train(*tiny_arguments(drawn_fruits, broken, ema_decay=0.9))
+    saved = broken / f"checkpoint-{TOLD_AT}"
+    assert raised.value.code == 128 + number and raised.value.checkpoint == saved
+    assert f"{number.name}: {saved} is saved" in str(raised.value)
+    assert [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)] == handlers
+    assert newest_whole(broken) == saved and not (broken / "model.safetensors").exists()
+    again = {"ema_decay": 0.9, "resume_from_checkpoint": "last"}
+    train(*tiny_arguments(drawn_fruits, broken, **again))
+    expected, got = (load_file(run / "model.safetensors") for run in (unbroken, broken))
+    assert all(torch.equal(value, got[name]) for name, value in expected.items())
+
+
+def test_a_second_signal_is_answered_at_once(monkeypatch):
+    clock = iter([100.0, 100.0 + IN_EARNEST / 2, 100.1 + IN_EARNEST])
+    monkeypatch.setattr("hffruits.stopping.time.monotonic", lambda: next(clock))
+    stopping = StopOnSignal()
+    with pytest.raises(KeyboardInterrupt), stopping:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)  # a launcher's, right after the terminal's
+        assert stopping.received == signal.SIGINT
+        signal.raise_signal(signal.SIGINT)
+        pytest.fail("the third signal was not answered")
+
+
+def test_a_signal_that_no_step_answers_any_more_still_ends_the_run():
+    with pytest.raises(Interrupted, match="ended by SIGTERM; the same command"), StopOnSignal():
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_the_command_exits_with_the_signals_own_code(monkeypatch, capsys):
+    def interrupted(*arguments, **options):
+        raise Interrupted(signal.SIGTERM, Path("runs/x/checkpoint-7"))
+
+    monkeypatch.setattr("hffruits.train.train", interrupted)
+    assert main(["train"]) == 143
+    line = "hffruits: ended by SIGTERM: runs/x/checkpoint-7 is saved; the same command with"
+    assert line in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_preempted_command_saves_and_says_how_to_go_on(drawn_fruits, tmp_path):
+    folder = tmp_path / "run"
+    net = ["--model_name_or_path", "test_efficientnet", "--no_pretrained", "--image_size", "32"]
+    options = ["--freeze", "none", "--eval_strategy", "no", "--load_best_model_at_end", "false"]
+    steps = ["--num_train_epochs", "100000", "--save_strategy", "steps", "--save_steps", "20"]
+    command = [sys.executable, "-m", "hffruits", "train", str(drawn_fruits), *net, *options, *steps]
+    with subprocess.Popen(
+        [*command, "--output_dir", str(folder)], stderr=subprocess.PIPE, text=True
+    ) as process:
+        deadline = time.monotonic() + 120
+        while not checkpoints(folder) and time.monotonic() < deadline:
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.05)
+        os.kill(process.pid, signal.SIGTERM)
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == 143, error
+    saved = newest_whole(folder)
+    assert saved == checkpoints(folder)[-1] and f"ended by SIGTERM: {saved} is saved" in error
+    assert "Traceback" not in error

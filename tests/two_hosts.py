@@ -1,0 +1,104 @@
+"""Two hosts on one machine: network namespaces of Linux, joined by a cable. Takes root and `ip`.
+
+What runs on one can reach the other through the cable alone; both see the same files.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PORT = 29_500
+
+
+@dataclass(frozen=True)
+class Host:
+    """One of the two."""
+
+    name: str  # of its namespace
+    address: str
+    cable: str  # its end of it
+
+    def start(self, words: Iterable[str | Path], **options) -> subprocess.Popen:
+        """Start a command there; PyTorch is told the address, for both hosts have one name."""
+        own = {"PET_LOCAL_ADDR": self.address, "GLOO_SOCKET_IFNAME": self.cable}
+        return subprocess.Popen(
+            ["ip", "netns", "exec", self.name, *map(str, words)],
+            env=os.environ | own | {"OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            **options,
+        )
+
+    def kill(self) -> None:
+        """End all that runs there, as when the power fails."""
+        pids = subprocess.run(["ip", "netns", "pids", self.name], capture_output=True, text=True)
+        for pid in pids.stdout.split():
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+
+    def unplug(self) -> None:
+        """Cut the cable: nothing arrives any more, and nobody is told."""
+        _ip("-n", self.name, "link", "set", self.cable, "down")
+
+
+def cannot() -> str | None:
+    """Why this machine can't play two hosts; None where it can."""
+    if not shutil.which("ip"):
+        return "two hosts take Linux's `ip`"
+    if os.geteuid() != 0:
+        return "two hosts take root"
+    name = f"hff-{os.getpid()}"
+    if subprocess.run(["ip", "netns", "add", name], capture_output=True).returncode:
+        return "network namespaces are not allowed here"
+    _ip("netns", "del", name)
+    return None
+
+
+@contextmanager
+def two_hosts() -> Iterator[tuple[Host, Host]]:
+    """Two hosts, joined; afterwards nothing of them is left."""
+    number = os.getpid()
+    hosts = tuple(
+        Host(f"hff-{number}-{letter}", f"10.77.0.{index}", f"v{number}{letter}")
+        for index, letter in enumerate("ab", 1)
+    )
+    first, second = hosts
+    try:
+        for host in hosts:
+            _ip("netns", "add", host.name)
+        _ip("link", "add", first.cable, "type", "veth", "peer", "name", second.cable)
+        for host in hosts:
+            _ip("link", "set", host.cable, "netns", host.name)
+            _ip("-n", host.name, "addr", "add", f"{host.address}/24", "dev", host.cable)
+            for device in ("lo", host.cable):
+                _ip("-n", host.name, "link", "set", device, "up")
+        yield hosts
+    finally:
+        for host in hosts:
+            host.kill()
+            subprocess.run(["ip", "netns", "del", host.name], capture_output=True)
+
+
+def launch_on(
+    host: Host, main: Host, rank: int, arguments: Iterable[str | Path], *, restarts: int = 0
+) -> subprocess.Popen:
+    """`accelerate launch` on one of two hosts, as scripts/accelerate/nodes.yaml says it."""
+    launcher = [Path(sys.executable).with_name("accelerate"), "launch"]
+    config = ["--config_file", ROOT / "scripts" / "accelerate" / "nodes.yaml"]
+    sizes = ["--num_machines", "2", "--num_processes", "2", "--machine_rank", str(rank)]
+    where = ["--main_process_ip", main.address, "--main_process_port", str(PORT)]
+    again = ["--max_restarts", str(restarts), "--monitor_interval", "1"]
+    script = ROOT / "scripts" / "train.py"
+    return host.start([*launcher, *config, *sizes, *where, *again, script, *arguments])
+
+
+def _ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True)
