@@ -128,6 +128,11 @@ _CONFLICTS: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
         "not with streaming, max_steps or torch_compile. Use one of them.",
     ),
     (
+        lambda data, model, args: args.time_budget and args.full_determinism,
+        "time_budget and full_determinism: what fits a time depends on how quick the machine is "
+        "just then. Use one of them.",
+    ),
+    (
         lambda data, model, args: args.balanced_sampler and args.class_weights != "none",
         "balanced_sampler and class_weights: rare classes would count twice. Use one of them.",
     ),

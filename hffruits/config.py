@@ -302,7 +302,8 @@ class FruitTrainingArguments(TrainingArguments):
             str(self.resume_from_checkpoint).lower(), self.resume_from_checkpoint
         )
         launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no") != "no"
-        self.try_bf16 = self.bf16 is None and not (self.fp16 or launched) and cpu_has_bf16()
+        chosen = self.fp16 or launched or self.full_determinism  # trying is a matter of chance
+        self.try_bf16 = self.bf16 is None and not chosen and cpu_has_bf16()
         if self.bf16 is None:
             self.bf16 = not (self.fp16 or launched) and gpu_has_bf16()
         if not has_gpu:  # else transformers takes no bf16, and each process trains for itself

@@ -4,6 +4,7 @@ Every picture is read once before it is trusted, and near-duplicates are known b
 split. No tensors, no augmentation.
 """
 
+import hashlib
 import logging
 from collections import Counter
 from dataclasses import replace
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value, concatenate_datasets
 
-from hffruits.checking import Skipped, check_pictures
+from hffruits.checking import Part, Skipped, check_pictures
 from hffruits.errors import InputError
 from hffruits.folders import SPLIT_NAMES
 from hffruits.hierarchy import read_coarse_labels
@@ -31,6 +32,7 @@ class FruitDatasets(DatasetDict):
 
     `skipped`: the files left out. `coarse`: class -> coarse label, empty without a hierarchy.
     `leaks`: for each split held out, how many of its pictures have a near-duplicate in train.
+    `fingerprint`: a digest of all pictures' bytes, labels and splits, wherever they lie.
     """
 
     def __init__(
@@ -39,12 +41,15 @@ class FruitDatasets(DatasetDict):
         skipped: list[Skipped],
         coarse: dict[str, str] | None = None,
         leaks: dict[str, int] | None = None,
+        fingerprint: str | None = None,
     ):
         super().__init__(splits)
         self.skipped, self.coarse, self.leaks = skipped, coarse or {}, leaks or {}
+        self.fingerprint = fingerprint
 
     def __reduce__(self):
-        return FruitDatasets, (dict(self), self.skipped, self.coarse, self.leaks)
+        known = (self.skipped, self.coarse, self.leaks, self.fingerprint)
+        return FruitDatasets, (dict(self), *known)
 
 
 def load_fruits(
@@ -120,7 +125,18 @@ def load_fruits(
     if write_lists_to is not None:
         write_lists(datasets, Path(write_lists_to))
     leaks = count_leaks(parts)
-    return FruitDatasets(datasets, checked.skipped, coarse, leaks)
+    return FruitDatasets(datasets, checked.skipped, coarse, leaks, _fingerprint(parts))
+
+
+def _fingerprint(parts: dict[str, Part]) -> str:
+    """The same for the same pictures in the same classes and splits, in any order and place."""
+    digest = hashlib.sha256()
+    for split in SPLIT_NAMES:
+        if split in parts:
+            pairs = zip(parts[split].rows["label"], parts[split].records["digest"], strict=True)
+            lines = sorted(f"{split}\0{label}\0{picture.decode()}\n" for label, picture in pairs)
+            digest.update("".join(lines).encode(errors="surrogateescape"))
+    return digest.hexdigest()
 
 
 def _label_names(labels: dict[str, list[str]]) -> list[str]:

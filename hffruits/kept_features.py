@@ -66,7 +66,13 @@ def choose_views(
     if args.device.type != "cpu" or not features_can_be_kept(data_args, as_chosen, args):
         return 0
     wanted = 1 if data_args.augment == "none" else min(DEFAULT_VIEWS, epochs)
-    return on_main_process(lambda: _as_many_as_fit(wanted, prepared, datasets))
+    views = on_main_process(lambda: _as_many_as_fit(wanted, prepared, datasets))
+    if args.full_determinism and views not in (0, wanted):
+        raise InputError(
+            f"full_determinism: there is room for {views} of {wanted} views' features, which may "
+            f"change. Free some memory and disk, or set cache_features to views:{views} or none."
+        )
+    return views
 
 
 def _as_many_as_fit(wanted: int, prepared: PreparedModel, datasets: FruitDatasets) -> int:

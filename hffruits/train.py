@@ -10,7 +10,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, replace
-from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,10 @@ from datasets import Dataset
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 from tqdm import tqdm
-from transformers import TrainerCallback, set_seed
+from transformers import TrainerCallback, enable_full_determinism, set_seed
 from transformers.trainer_utils import TrainOutput
 from transformers.utils.logging import disable_progress_bar
 
-from hffruits import __version__
 from hffruits.batch_norm import recalibrate
 from hffruits.card import write_model_card
 from hffruits.checkpoints import full_disk_told
@@ -50,6 +48,7 @@ from hffruits.preparation import (
     resolve_arguments,
 )
 from hffruits.push import push_model
+from hffruits.records import environment, versions
 from hffruits.run_dir import RunDir, choose_run_dir, clear_run
 from hffruits.splits import write_lists
 from hffruits.stopping import StopOnSignal
@@ -61,7 +60,6 @@ from hffruits.trainer import FruitTrainer
 from hffruits.transforms import EvalTransform, input_size
 
 logger = logging.getLogger(__name__)
-PACKAGES = ("torch", "transformers", "timm", "datasets", "accelerate")  # to tell
 RECALIBRATION_IMAGES = 8192  # more give the same statistics
 
 
@@ -95,16 +93,18 @@ def train(
     args.push_to_hub = False  # not every checkpoint: the model, when it has been measured
     args.hub_token = None  # else each checkpoint's training_args.bin would hold it
     repo_id = on_main_process(lambda: choose_repository(training_args, run.folder))
-    set_seed(args.seed)
+    set_all_seeds(args)
 
     datasets = on_main_process(lambda: load_datasets(data_args, run, args.seed))
+    if recorded and recorded.get("data_fingerprint") not in (None, fingerprint_of(datasets)):
+        logger.warning("the photos have changed since this run began")
     labels = datasets["train"].features["label"].names
     plan = None
     if args.time_budget and not recorded:
         plan = fit_into_time(datasets, data_args, model_args, args, started=started)
         logger.info("%s", describe_plan(plan, args.time_budget))
         model_args, args.num_train_epochs = plan.model_args, plan.epochs
-        set_seed(args.seed)  # as if that had been asked for
+        set_all_seeds(args)  # as if that had been asked for
     prepared = prepare_model(model_args, args, labels, coarse=datasets.coarse)
     chosen = (datasets, data_args, model_args, args)
     views = choose_views(prepared, *chosen, recorded=recorded)
@@ -171,7 +171,7 @@ def train(
             "bf16": args.bf16,
             "processes": PartialState().num_processes,
         },
-        "versions": {"hffruits": __version__} | {name: version(name) for name in PACKAGES},
+        "versions": versions(),
     }
     if PartialState().is_main_process:
         write_records(run.folder, metrics, trainer)
@@ -182,6 +182,11 @@ def train(
 
 
 # ---- before training ----
+
+
+def set_all_seeds(args: FruitTrainingArguments) -> None:
+    """From here on the same numbers are drawn; with `full_determinism`, sums are the same, too."""
+    enable_full_determinism(args.seed) if args.full_determinism else set_seed(args.seed)
 
 
 def choose_run(data_args: DataArguments, args: FruitTrainingArguments) -> RunDir:
@@ -226,6 +231,8 @@ def start_folder(
         "training": args.to_dict() | {"world_size": args.world_size},
         "command": command,
         "seconds_at_end": seconds_at_end,  # of a time budget, for a run that is resumed
+        "data_fingerprint": fingerprint_of(datasets),
+        "environment": environment(args.device),
     }
     write_json(run.folder / "training_args.json", arguments)
 
@@ -346,9 +353,15 @@ def describe_data(datasets: FruitData, data_args: DataArguments) -> dict[str, An
         "images": {split: len(rows) for split, rows in datasets.items()},
         "images_per_class": count_per_class(datasets["train"], label.names),
         "near_duplicates_in_train": datasets.leaks,
+        "fingerprint": fingerprint_of(datasets),
         "coarse_classes": len(set(datasets.coarse.values())) or None,
         "skipped": [{"path": str(s.path), "reason": s.reason} for s in datasets.skipped],
     }
+
+
+def fingerprint_of(datasets: FruitData) -> str | None:
+    """What tells whether the photos are the same; None for a stream, which nobody has seen."""
+    return datasets.fingerprint if isinstance(datasets, FruitDatasets) else None
 
 
 def count_per_class(rows: Dataset | StreamSplit, names: list[str]) -> dict[str, int] | None:
