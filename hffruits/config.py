@@ -430,7 +430,7 @@ def parse_train_arguments(
     )
     parser.add_argument("data", nargs="?", help="the same as --data_dir, or as --dataset_name")
     _add_first_flags(parser)
-    first = argparse.ArgumentParser(prog=parser.prog, add_help=False, allow_abbrev=False)
+    first = _Brief(prog=parser.prog, add_help=False, allow_abbrev=False)
     _add_first_flags(first)
     known, _ = first.parse_known_args(argv)
     if known.help or known.help_all:
@@ -510,11 +510,15 @@ def _is_hub_id(text: str) -> bool:
     return bool(re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", text)) and not path.parent.exists()
 
 
-class _Parser(HfArgumentParser):
+class _Brief(argparse.ArgumentParser):
     """One line for an error: the usage of 150 flags would hide it."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message}\n")
+        self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
+
+
+class _Parser(_Brief, HfArgumentParser):
+    """Of the dataclasses' fields."""
 
 
 def _add_first_flags(parser: argparse.ArgumentParser) -> None:

@@ -104,7 +104,7 @@ def is_image_name(name: str) -> bool:
 
 # What Pillow's decoders raise for broken data, beside OSError.
 _DECODER_ERRORS = (
-    *(OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, MemoryError),
+    *(OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, MemoryError, RuntimeError),
     *(struct.error, zlib.error, Image.DecompressionBombError, Image.DecompressionBombWarning),
 )
 

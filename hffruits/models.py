@@ -7,13 +7,15 @@ Training and its options live elsewhere.
 import importlib
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from timm.data import ImageNetInfo
 from torch import nn
@@ -441,12 +443,22 @@ def _told_in_one_line(name: str | Path, problem: str) -> Iterator[None]:
     try:
         with _quiet():
             yield
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+    except _LOADING_ERRORS as error:
         if "trust_remote_code" in str(error):
             raise InputError(
                 f"{name}: {problem}: it needs code of its own, which is never run. Choose another."
             ) from error
         raise InputError(f"{name}: {problem}: {one_line(error)}") from error
+
+
+# What transformers and timm raise for a config that says anything, beside what they check.
+_LOADING_ERRORS = (
+    *(OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError),
+    *(TypeError, AttributeError, IndexError, AssertionError, MemoryError, StrictDataclassError),
+)
+# of a config: more would take all memory
+_MOST_LABELS = 1_000_000
+_MOST_PIXELS = 8192  # a side
 
 
 def _check_weights(folder: Path, name: str) -> None:
@@ -460,7 +472,11 @@ def _check_weights(folder: Path, name: str) -> None:
         raise InputError(f"{name}: holds an adapter of another model. Merge it into that first.")
     with _told_in_one_line(name, "not a model that can be loaded"):
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if ":" in str(config.get("architecture")) or _OF_FILES & set(config.get("model_args") or ()):
+        counts = [config.get(key) or 0 for key in ("num_classes", "num_labels")]
+        if max(counts) > _MOST_LABELS:
+            raise ValueError(f"{max(counts):,} labels, over the limit of {_MOST_LABELS:,}")
+        options = set(config.get("model_args") or ())
+    if ":" in str(config.get("architecture")) or _OF_FILES & options:
         raise InputError(f"{name}: its config.json points elsewhere for weights. Choose another.")
 
 
@@ -473,7 +489,20 @@ def _load_processor(source: dict) -> BaseImageProcessor:
     transformers picks torchvision or Pillow by what is installed, and they differ in the last
     digits.
     """
-    return AutoImageProcessor.from_pretrained(**source, backend="pil")
+    processor = AutoImageProcessor.from_pretrained(**source, backend="pil")
+    said = processor.to_dict()
+    said |= said.get("data_config", {})  # of timm's nets
+    sides = [said.get(key) for key in ("size", "crop_size", "input_size")]
+    for side in (number for group in sides for number in _numbers(group)):
+        if not 0 < side <= _MOST_PIXELS:
+            raise ValueError(f"pictures of {side} pixels, not between 1 and {_MOST_PIXELS:,}")
+    return processor
+
+
+def _numbers(value: Any) -> list[float]:
+    values = value.values() if isinstance(value, dict) else value
+    values = values if isinstance(values, Iterable) and not isinstance(values, str) else [values]
+    return [number for number in values if isinstance(number, int | float)]
 
 
 def _check_backbone(name: str, model: PreTrainedModel, info: dict) -> None:

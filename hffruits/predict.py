@@ -113,8 +113,16 @@ class FruitClassifier:
         self._views = choose_views(self.tta)
         self.prototypes = prototypes  # (P, D); without them, everything is taken for known
         below = getattr(self.config, "reject_below", None)
+        if not isinstance(below, int | float | None):
+            raise InputError(f"config.json: reject_below={below!r} is not a number. Evaluate anew.")
         self.reject_below = -math.inf if below is None else float(below)
-        self.input_size = input_size(processor)  # (height, width) in pixels
+        try:
+            self.input_size = input_size(processor)  # (height, width) in pixels
+        except (ValueError, ZeroDivisionError, TypeError, KeyError, MemoryError) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise InputError(
+                f"the model's preprocessing can't be done: {reason}. Train or export it anew."
+            ) from error
         self.folder: Path | None = None  # that it was loaded from; a Hub model's in the cache
         self._lock = threading.Lock()  # an engine answers one thread at a time
 

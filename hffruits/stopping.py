@@ -4,8 +4,8 @@ import logging
 import os
 import signal
 import threading
-import time
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from transformers import TrainerCallback
@@ -45,7 +45,7 @@ class StopOnSignal(TrainerCallback):
             raise Interrupted(self.received, self.checkpoint)
 
     def _receive(self, number: int, frame: Any) -> None:
-        now = time.monotonic()
+        now = monotonic()
         if self.received is not None and now - self._at > IN_EARNEST:
             signal.signal(number, self._kept[number])
             signal.raise_signal(number)

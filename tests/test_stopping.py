@@ -66,7 +66,7 @@ def test_a_signal_saves_the_run_and_it_goes_on_to_the_same_weights(
 
 def test_a_second_signal_is_answered_at_once(monkeypatch):
     clock = iter([100.0, 100.0 + IN_EARNEST / 2, 100.1 + IN_EARNEST])
-    monkeypatch.setattr("hffruits.stopping.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("hffruits.stopping.monotonic", lambda: next(clock))
     stopping = StopOnSignal()
     with pytest.raises(KeyboardInterrupt), stopping:
         signal.raise_signal(signal.SIGINT)
