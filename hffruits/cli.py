@@ -533,11 +533,11 @@ def main(argv: list[str] | None = None) -> int:
         COMMANDS[args.command](argv[1:])
     except InputError as error:
         if _is_main_process():
-            print(f"hffruits: error: {error}", file=sys.stderr)
+            _tell(f"hffruits: error: {error}")
         return error.code
     except (PeersLost, Interrupted) as error:
         if isinstance(error, PeersLost) or _is_main_process():  # the main one may be what is lost
-            print(f"hffruits: {error}", file=sys.stderr)
+            _tell(f"hffruits: {error}")
         return error.code
     except BrokenPipeError:  # `hffruits predict ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -545,7 +545,7 @@ def main(argv: list[str] | None = None) -> int:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         where = f"{error.filename}: " if error.filename else ""
-        print(f"hffruits: error: {where}the disk is full. Free some.", file=sys.stderr)
+        _tell(f"hffruits: error: {where}the disk is full. Free some.")
         return 2
     except KeyboardInterrupt:
         journal = any(word.startswith("--output") for word in argv)
@@ -559,6 +559,12 @@ _GOES_ON = {
     "train": "; the same command with --resume_from_checkpoint --output_dir RUN goes on",
     "predict": "; the same command goes on",
 }
+
+
+def _tell(text: str) -> None:
+    """On stderr, in a line of its own, where a progress bar may stand."""
+    bars = sys.modules.get("tqdm")
+    bars.tqdm.write(text, file=sys.stderr) if bars else print(text, file=sys.stderr)
 
 
 def _is_main_process() -> bool:

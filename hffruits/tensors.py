@@ -1,6 +1,7 @@
 """Rows of pictures as tensors, made when they are asked for: from a `Dataset` or a stream."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -9,6 +10,7 @@ import torch
 from datasets import Dataset, Features, Image
 
 from hffruits.config import FruitTrainingArguments
+from hffruits.errors import InputError
 from hffruits.images import MAX_PIXELS, decode_images, open_rgb
 from hffruits.stream_data import StreamSplit
 from hffruits.streaming import StreamRows
@@ -76,6 +78,21 @@ def _convert(batch: dict[str, list], *, transform: Transform, max_pixels: int) -
 def _convert_row(row: dict[str, Any], *, transform: Transform, max_pixels: int) -> dict[str, Any]:
     image = open_rgb(row["image"]["bytes"] or row["image"]["path"], max_pixels=max_pixels)
     return {"pixel_values": transform(image), "labels": row["label"]}
+
+
+@contextmanager
+def lost_workers_told() -> Iterator[None]:
+    """Within it, a data-loader worker that was killed is an `InputError`, for it needs a remedy."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise InputError(
+            "a process that prepares pictures was killed, as systems do when memory runs out. Set "
+            "a smaller dataloader_num_workers: the same command with --resume_from_checkpoint "
+            "goes on."
+        ) from error
 
 
 def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:

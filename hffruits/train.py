@@ -54,7 +54,7 @@ from hffruits.splits import write_lists
 from hffruits.stopping import StopOnSignal
 from hffruits.stream_data import StreamSplit
 from hffruits.streaming import stream_loader
-from hffruits.tensors import as_tensors, collate
+from hffruits.tensors import as_tensors, collate, lost_workers_told
 from hffruits.time_budget import StopInTime, count_seconds
 from hffruits.trainer import FruitTrainer
 from hffruits.transforms import EvalTransform, input_size
@@ -261,11 +261,11 @@ def keep_to_time(
 def fit(trainer: FruitTrainer, run: RunDir) -> TrainOutput:
     """Train from the run's checkpoint, or from the start.
 
-    Raises `Interrupted` when told to end, and `InputError` for training that diverges and for a
-    full disk.
+    Raises `Interrupted` when told to end, and `InputError` for training that diverges, a full disk
+    and a data-loader worker that was killed.
     """
     checkpoint = run.checkpoint and str(run.checkpoint)
-    with StopOnSignal() as stopping:
+    with StopOnSignal() as stopping, lost_workers_told():
         trainer.add_callback(stopping)
         return trainer.train(resume_from_checkpoint=checkpoint)
 

@@ -1,0 +1,415 @@
+"""What happens when things go wrong in training, how often, and what is lost.
+
+    sudo python benchmarks/faults.py --output faults.json      # root: for a small disk, two hosts
+
+Each fault is caused at random points of real runs (a tiny net on drawn fruit: a step takes
+milliseconds, so that there is time for many), which then go on by their own command. A row says of
+how many what was right: how the command ended, what it said, which checkpoint it went on from, and
+that the end is, to the bit, that of an unbroken run. Prints the table of docs/reliability.md.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import torch
+from tqdm import tqdm
+from transformers import TrainerCallback
+
+from hffruits.checkpoints import ASIDE, checkpoints, newest_whole
+from hffruits.cli import main as run_command
+from hffruits.drawing import FRUITS, draw_fruit
+from hffruits.trainer import FruitTrainer
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+import two_hosts
+
+STEPS, EVERY = 120, 5
+NET = ["--model_name_or_path", "test_efficientnet", "--no_pretrained", "--image_size", "32",
+       "--freeze", "none", "--batch_norm", "freeze", "--bf16", "false"]  # fmt: skip
+RUN = [*NET, "--max_steps", str(STEPS), "--per_device_train_batch_size", "8", "--eval_strategy",
+       "no", "--load_best_model_at_end", "false", "--save_strategy", "steps", "--save_steps",
+       str(EVERY), "--logging_steps", "1", "--resume_from_checkpoint", "auto"]  # fmt: skip
+
+
+@dataclass
+class Row:
+    """One fault, and what came of it."""
+
+    fault: str
+    happened: str
+    right: int
+    times: int
+    lost: str
+
+
+# ---- runs ----
+
+
+class Slowly(TrainerCallback):
+    """Makes a step take some milliseconds, so that faults hit different ones."""
+
+    def on_step_end(self, args, state, control, **kwargs):
+        time.sleep(0.01)
+
+
+def child(words: list[str], log: str, hook: Callable[[FruitTrainer], None] | None) -> None:
+    """A command in a process of its own, its output in a file."""
+    torch.set_num_threads(1)
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    start = FruitTrainer.__init__
+
+    def started(self, *args, callbacks=(), **kwargs):
+        start(self, *args, callbacks=[*callbacks, Slowly()], **kwargs)
+        if hook:
+            hook(self)
+
+    FruitTrainer.__init__ = started
+    sys.exit(run_command(["train", *words]))
+
+
+class Runs:
+    """Starts runs on the same photos, below one folder."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.photos = folder, draw(folder / "photos")
+        self.context = multiprocessing.get_context("forkserver")
+        self.context.set_forkserver_preload(["hffruits.train", "hffruits.summary", "matplotlib"])
+        self.number = 0
+        self.reference = self.finish(self.new())
+
+    def new(self) -> Path:
+        self.number += 1
+        return self.folder / f"run-{self.number}"
+
+    def start(self, run: Path, *more: str, hook=None, photos: Path | None = None):
+        words = [str(photos or self.photos), "--output_dir", str(run), *RUN, *more]
+        process = self.context.Process(target=child, args=(words, f"{run}.log", hook))
+        process.start()
+        return process
+
+    def finish(self, run: Path, *more: str, **options) -> bytes | None:
+        """Let a run end; its weights, if it ends well."""
+        process = self.start(run, *more, **options)
+        process.join(180)
+        weights = run / "model.safetensors"
+        return weights.read_bytes() if process.exitcode == 0 and weights.is_file() else None
+
+    def ends_alike(self, run: Path) -> bool:
+        return self.finish(run) == self.reference
+
+    def said(self, run: Path) -> str:
+        return Path(f"{run}.log").read_text(errors="replace")
+
+
+def draw(folder: Path) -> Path:
+    for split, count in {"train": 16, "validation": 3, "test": 3}.items():
+        for label, name in enumerate(list(FRUITS)[:4]):
+            (folder / split / name).mkdir(parents=True)
+            for number in range(count):
+                picture = draw_fruit(name, seed=1000 * label + 100 * len(split) + number, size=48)
+                picture.save(folder / split / name / f"{number}.png")
+    return folder
+
+
+def step_of(run: Path) -> int:
+    """Of the newest checkpoint that can be gone on from."""
+    newest = newest_whole(run)
+    return int(newest.name.split("-")[1]) if newest else 0
+
+
+def wait_for_checkpoints(run: Path, count: int, process) -> None:
+    while len(list(run.glob("checkpoint-*"))) < count and process.is_alive():
+        time.sleep(0.005)
+
+
+# ---- faults ----
+
+
+def killed(runs: Runs, times: int) -> Row:
+    """kill -9 at any moment from the start on, in the middle of saving too."""
+    run, kills, right, ended, saving = runs.new(), 0, 0, 0, 0
+    bar = tqdm(total=times, desc="kill -9", leave=False)
+    while kills < times:
+        began, process = time.monotonic(), runs.start(run)
+        until, aimed = began + random.uniform(0.2, 6), random.random() < 0.5
+        while process.is_alive() and time.monotonic() < until:
+            time.sleep(0.001)
+        while process.is_alive() and aimed and not (run / ASIDE).exists():
+            pass  # in every second case, into a checkpoint that is being saved
+        if process.is_alive():
+            process.kill()
+            process.join()
+            kills += 1
+            bar.update()
+            saving += (run / ASIDE).exists()
+            there = checkpoints(run)
+            right += not there or newest_whole(run) == there[-1]
+        else:
+            process.join()
+            ended += 1
+            assert process.exitcode == 0, runs.said(run)
+            assert (run / "model.safetensors").read_bytes() == runs.reference
+            run = runs.new()
+    bar.close()
+    alike = runs.ends_alike(run)
+    happened = (
+        f"the newest checkpoint was whole, though {saving} hit a run while it saved; the same "
+        f"command went on, and {ended + alike} of {ended + 1} runs ended with an unbroken one's "
+        "weights"
+    )
+    return Row(f"`kill -9` at a random moment of {ended + 1} runs", happened, right, times,
+               f"at most the steps since the last checkpoint (here {EVERY})")  # fmt: skip
+
+
+def signalled(runs: Runs, times: int, number: signal.Signals) -> Row:
+    right = 0
+    for _ in tqdm(range(times), number.name, leave=False):
+        run = runs.new()
+        process = runs.start(run)
+        wait_for_checkpoints(run, 1, process)
+        time.sleep(random.uniform(0, 1))
+        os.kill(process.pid, number)
+        process.join(60)
+        told = f"ended by {number.name}: {newest_whole(run)} is saved" in runs.said(run)
+        right += process.exitcode == 128 + number and told and runs.ends_alike(run)
+    return Row(f"{number.name}", f"a checkpoint of that step, exit code {128 + number}, and the "
+               "same weights in the end", right, times, "nothing")  # fmt: skip
+
+
+def truncated(runs: Runs, times: int) -> Row:
+    right = 0
+    for _ in tqdm(range(times), "truncated", leave=False):
+        run = runs.new()
+        process = runs.start(run)
+        wait_for_checkpoints(run, 2, process)
+        time.sleep(random.uniform(0, 0.5))
+        process.kill()
+        process.join()
+        before, newest = checkpoints(run)[-2:]
+        file = random.choice(sorted(path for path in newest.iterdir() if path.stat().st_size))
+        os.truncate(file, random.randrange(file.stat().st_size))
+        found = newest_whole(run) == before
+        alike = runs.ends_alike(run)
+        right += found and alike and "it is passed over" in runs.said(run)
+    return Row("newest checkpoint cut short in a random file", "told, passed over, and the one "
+               "before it taken; the same weights in the end", right, times,
+               "the steps between the two")  # fmt: skip
+
+
+def full_disk(runs: Runs, times: int) -> Row:
+    right = 0
+    for _ in tqdm(range(times), "full disk", leave=False):
+        run = runs.new()
+        run.mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o"]
+        subprocess.run([*mount, f"size={random.randint(3000, 9000)}k", "full", run], check=True)
+        process = runs.start(run, "--save_total_limit", "99")
+        process.join(120)
+        told = process.exitcode == 2 and "the disk is full (" in runs.said(run)
+        saved = step_of(run) > 0 and not (run / ASIDE).exists()
+        subprocess.run(["mount", "-o", "remount,size=999m", run], check=True)
+        right += told and saved and runs.finish(run, "--save_total_limit", "99") == runs.reference
+        subprocess.run(["umount", run], check=True)
+    return Row("disk full", "one line, exit code 2, the last good checkpoint intact; with room the "
+               "same command went on to the same weights", right, times,
+               f"the steps since that checkpoint (here {EVERY})")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Break:
+    """Makes the loss of one step not a number, as a bad sum or a bad photo may."""
+
+    step: int
+
+    def __call__(self, trainer: FruitTrainer) -> None:
+        forward, step = trainer._forward, self.step
+
+        def broken(model, inputs):
+            outputs = forward(model, inputs)
+            if trainer.state.global_step + 1 == step:
+                outputs.logits = outputs.logits * float("nan")
+            return outputs
+
+        trainer._forward = broken
+
+
+def not_a_number(runs: Runs, times: int) -> Row:
+    right = 0
+    for _ in tqdm(range(times), "NaN", leave=False):
+        run, step = runs.new(), random.randint(EVERY + 1, STEPS)
+        process = runs.start(run, hook=Break(step))
+        process.join(120)
+        said = runs.said(run)
+        told = f"the loss is nan at step {step} (" in said and process.exitcode == 2
+        found = json.loads((run / "diverged.json").read_text())
+        named = found["number"] == step and len(found["photos"]) == 8
+        intact = step_of(run) == (step - 1) // EVERY * EVERY
+        right += told and named and intact
+    return Row("a loss that is not a number, at a random step", "stopped at that step with its "
+               "learning rate, gradient norm and photos; no checkpoint has the bad weights", right,
+               times, f"the steps since the last checkpoint (here {EVERY})")  # fmt: skip
+
+
+def left_out(runs: Runs, times: int) -> Row:
+    right = 0
+    for _ in tqdm(range(times), "NaN, left out", leave=False):
+        run, step = runs.new(), random.randint(1, STEPS)
+        weights = runs.finish(run, "--skip_bad_steps", "1", hook=Break(step))
+        right += weights is not None and f"at step {step} (" in runs.said(run)
+    return Row("the same with `--skip_bad_steps 1`", "told, left out, and trained to the end",
+               right, times, "that step")  # fmt: skip
+
+
+def worker_killed(runs: Runs, times: int) -> Row:
+    right = 0
+    for _ in tqdm(range(times), "worker", leave=False):
+        run = runs.new()
+        process = runs.start(run, "--dataloader_num_workers", "2")
+        wait_for_checkpoints(run, 1, process)
+        time.sleep(random.uniform(0, 0.5))
+        started = psutil.Process(process.pid).children(recursive=True)
+        max(started, key=lambda worker: worker.memory_info().rss).kill()
+        process.join(60)
+        told = "a process that prepares pictures was killed" in runs.said(run)
+        saved = step_of(run) > 0
+        right += process.exitcode == 2 and told and saved and runs.ends_alike(run)
+    return Row("a data-loader worker killed (as for want of memory)", "one line, exit code 2, the "
+               "last checkpoint intact; the same command went on to the same weights", right,
+               times, f"the steps since the last checkpoint (here {EVERY})")  # fmt: skip
+
+
+def corrupt(runs: Runs, share: float, times: int) -> Row:
+    right = 0
+    for _ in tqdm(range(times), f"{share:.0%} corrupt", leave=False):
+        run = runs.new()
+        photos = shutil.copytree(runs.photos, run.with_name(f"{run.name}-photos"))
+        files = sorted(photos.rglob("*.png"))
+        chosen = random.sample(files, round(share * len(files)))
+        for file in chosen:
+            os.truncate(file, random.randrange(file.stat().st_size * 9 // 10))
+        process = runs.start(run, photos=photos)
+        process.join(120)
+        refused = process.exitcode == 2 and "max_bad_fraction" in runs.said(run)
+        weights = runs.finish(runs.new(), "--max_bad_fraction", "0.3", photos=photos)
+        metrics = json.loads((runs.folder / f"run-{runs.number}" / "metrics.json").read_text())
+        listed = {skipped["path"] for skipped in metrics["data"]["skipped"]}
+        told = listed == {str(path.relative_to(photos)) for path in chosen}
+        expected = refused if len(chosen) > 0.05 * len(files) else process.exitcode == 0
+        right += expected and weights is not None and told
+    action = "refused in one line (over 5 %); with `--max_bad_fraction 0.3` trained" if (
+        share > 0.05) else "trained"  # fmt: skip
+    return Row(f"{share:.0%} of the photos cut short", f"{action}, each of them listed with its "
+               "reason", right, times, "those photos")  # fmt: skip
+
+
+def lost_host(runs: Runs, times: int) -> Row:
+    right = 0
+    for _ in tqdm(range(times), "lost host", leave=False):
+        run = runs.new()
+        words = [runs.photos, "--output_dir", run, *RUN, "--per_device_train_batch_size", "4"]
+        with two_hosts.two_hosts() as (first, second):
+            main = two_hosts.launch_on(first, first, 0, words, restarts=3)
+            other = two_hosts.launch_on(second, first, 1, words, restarts=3)
+            while len(checkpoints(run)) < 2 and main.poll() is None:
+                time.sleep(0.01)
+            time.sleep(random.uniform(0, 2))
+            second.kill()
+            other.communicate()
+            other = two_hosts.launch_on(second, first, 1, words, restarts=3)
+            said, _ = main.communicate(timeout=240)
+            other.communicate(timeout=60)
+        metrics = json.loads((run / "metrics.json").read_text())
+        alone = json.loads((runs.folder / "run-1" / "metrics.json").read_text())
+        same = all(metrics[s]["accuracy"] == alone[s]["accuracy"] for s in ("validation", "test"))
+        right += main.returncode == other.returncode == 0 and same and "going on from" in said
+    return Row("one of two hosts lost, and started again", "the other saw it at once, waited, and "
+               "both went on from the last checkpoint, to one host's accuracy", right, times,
+               f"the steps since the last checkpoint (here {EVERY})")  # fmt: skip
+
+
+def cut_link(runs: Runs, times: int) -> Row:
+    right, waited = 0, []
+    for _ in tqdm(range(times), "cut link", leave=False):
+        run = runs.new()
+        words = [runs.photos, "--output_dir", run, *RUN, "--per_device_train_batch_size", "4"]
+        with two_hosts.two_hosts() as (first, second):
+            hosts = [
+                two_hosts.launch_on(host, first, rank, [*words, "--ddp_timeout", "10"])
+                for rank, host in enumerate((first, second))
+            ]
+            while len(checkpoints(run)) < 2 and hosts[0].poll() is None:
+                time.sleep(0.01)
+            time.sleep(random.uniform(0, 2))
+            first.unplug()
+            began = time.monotonic()
+            said = [host.communicate(timeout=120)[0] for host in hosts]
+            waited.append(time.monotonic() - began)
+        told = all("has not answered within ddp_timeout" in text for text in said)
+        right += told and all(host.returncode for host in hosts) and step_of(run) > 0
+    return Row("the link between two hosts cut", f"both ended with one line, after at most "
+               f"{max(waited):.0f} s with `--ddp_timeout 10`", right, times,
+               f"the steps since the last checkpoint (here {EVERY})")  # fmt: skip
+
+
+def format_table(rows: list[Row]) -> str:
+    lines = ["| fault | what happened | so in | what was lost |", "|---|---|---|---|"]
+    for row in rows:
+        lines.append(f"| {row.fault} | {row.happened} | {row.right} of {row.times} | {row.lost} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, help="figures, as JSON")
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--times", type=int, default=10, help="of the other faults")
+    parser.add_argument("--hosts", type=int, default=5, help="times that two hosts are played")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    random.seed(args.seed)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        os.environ["HFFRUITS_CACHE"] = f"{folder}/cache"
+        runs = Runs(Path(folder))
+        assert runs.reference, runs.said(Path(folder, "run-1"))
+        faults = [
+            lambda: killed(runs, args.kills),
+            lambda: signalled(runs, args.times, signal.SIGTERM),
+            lambda: signalled(runs, args.times, signal.SIGINT),
+            lambda: truncated(runs, args.times),
+            lambda: not_a_number(runs, args.times),
+            lambda: left_out(runs, args.times),
+            lambda: worker_killed(runs, args.times),
+            *(lambda s=s: corrupt(runs, s, 2) for s in (0.01, 0.05, 0.1, 0.2)),
+        ]
+        if os.geteuid() == 0:
+            faults.append(lambda: full_disk(runs, args.times))
+        if (reason := two_hosts.cannot()) is None:
+            faults += [lambda: lost_host(runs, args.hosts), lambda: cut_link(runs, args.hosts)]
+        else:
+            print(f"left out: two hosts ({reason})")
+        rows = []
+        for fault in faults:
+            rows.append(fault())
+            print(f"{rows[-1].right} of {rows[-1].times}  {rows[-1].fault}", flush=True)
+            if args.output:
+                args.output.write_text(json.dumps([vars(row) for row in rows], indent=2))
+    print(format_table(rows))
+
+
+if __name__ == "__main__":
+    main()
