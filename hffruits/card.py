@@ -36,7 +36,9 @@ _METRICS = {  # the Hub's name, ours, and what a reader sees
 
 def write_model_card(folder: Path, *, name: str | None = None) -> None:
     """Write `README.md` into a model's folder; `name` is what the folder will be called."""
-    model_card(folder, name=name).save(folder / "README.md")
+    aside = folder / ".README.md"  # whole or not at all
+    model_card(folder, name=name).save(aside)
+    aside.replace(folder / "README.md")
 
 
 def model_card(

@@ -94,6 +94,20 @@ def publish(aside: Path, folder: Path) -> None:
     _flush(folder.parent)
 
 
+def delete_old(newest: Path, *, keep: set[Path], limit: int | None) -> None:
+    """Leave at most `limit` checkpoints of a run, those in `keep` among them.
+
+    The oldest go first; before them any of later steps, from which the run didn't go on.
+    """
+    there = checkpoints(newest.parent)
+    later = there[there.index(newest) + 1 :]
+    kept = {path.resolve() for path in keep}
+    old = [path for path in (*later, *there) if path.resolve() not in kept]
+    surplus = len(there) - (limit or len(there))
+    for path in dict.fromkeys(old[: max(0, surplus)]):
+        shutil.rmtree(path, ignore_errors=True)
+
+
 @contextmanager
 def full_disk_told(folder: Path) -> Iterator[None]:
     """Within it, an error that a full disk under `folder` makes is an `InputError` of one line."""

@@ -340,7 +340,10 @@ def write_predictions(outcomes: Outcomes, fruits: FruitClassifier, file: Path) -
 
 
 def write_json(file: Path, content: object) -> None:
-    file.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
+    """Write a file that is there whole or not at all."""
+    aside = file.with_name(f".{file.name}")
+    aside.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
+    aside.replace(file)
 
 
 def log_of(model: str | Path) -> list[dict[str, Any]]:

@@ -169,8 +169,8 @@ def resolve_arguments(
     args.batch_norm = prepared.batch_norm
     if args.learning_rate is None:
         args.learning_rate = default_learning_rate(prepared.model)
-    if prepared.plan in CHANGING:
-        args.ddp_find_unused_parameters = True  # what is frozen now has no gradient yet
+    if args.world_size > 1 and args.ddp_find_unused_parameters is None:
+        args.ddp_find_unused_parameters = prepared.plan in CHANGING or leaves_unused(prepared)
     use_own_cores(args.device)
     if args.try_bf16:
         size = prepared.train_size
@@ -184,6 +184,18 @@ def resolve_arguments(
         if faster:
             args = with_precision(args, "bf16")
     return args
+
+
+def leaves_unused(prepared: PreparedModel) -> bool:
+    """Whether a weight that learns has no part in the answer: to look for such costs each step."""
+    model = prepared.model
+    was_training = model.training
+    pixels = torch.rand(2, 3, *prepared.train_size, device=next(model.parameters()).device)
+    model.eval()(pixel_values=pixels).logits.sum().backward()
+    unused = any(p.requires_grad and p.grad is None for p in model.parameters())
+    model.zero_grad(set_to_none=True)
+    model.train(was_training)
+    return unused
 
 
 def trial_forward(prepared: PreparedModel, size: tuple[int, int]) -> Forward:

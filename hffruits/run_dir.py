@@ -38,8 +38,10 @@ class RunDir:
 
     @property
     def is_finished(self) -> bool:
-        """True where the run to be resumed has made its last step, and was saved."""
-        if self.checkpoint is None or not (self.checkpoint.parent / "metrics.json").is_file():
+        """True where the run to be resumed has made its last step, and all files were written."""
+        folder = self.checkpoint and self.checkpoint.parent
+        written = ("metrics.json", "README.md")  # the last of all
+        if not (folder and all((folder / name).is_file() for name in written)):
             return False
         state = json.loads((self.checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
         return state["global_step"] >= state["max_steps"]

@@ -4,6 +4,7 @@ Every process of a distributed run calls `train`; only the main one writes.
 """
 
 import copy
+import json
 import logging
 import shlex
 import time
@@ -87,7 +88,12 @@ def train(
         model_args, training_args = as_planned(recorded, model_args, training_args)
         check_same_run(recorded, (data_args, model_args, training_args))
     if run.is_finished:
-        raise InputError(f"{run.folder}: this run has finished. There is nothing to go on with.")
+        if training_args.resume_from_checkpoint != "auto":
+            raise InputError(
+                f"{run.folder}: this run has finished. There is nothing to go on with."
+            )
+        logger.info("%s: this run has finished", run.folder)
+        return json.loads((run.folder / "metrics.json").read_text(encoding="utf-8"))
     args = copy.copy(training_args)  # the caller's stay as they are
     args.output_dir = str(run.folder)
     args.push_to_hub = False  # not every checkpoint: the model, when it has been measured

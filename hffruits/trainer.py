@@ -24,11 +24,10 @@ from transformers.trainer_callback import (
     TrainerControl,
     TrainerState,
 )
-from transformers.trainer_utils import rotate_checkpoints
 from transformers.training_args import TrainingArguments
 
 from hffruits.batch_norm import hold_statistics
-from hffruits.checkpoints import ASIDE, STATE, checkpoints, full_disk_told, publish
+from hffruits.checkpoints import ASIDE, STATE, checkpoints, delete_old, full_disk_told, publish
 from hffruits.clipping import GradientClipping
 from hffruits.config import FruitTrainingArguments
 from hffruits.cutting import Cut
@@ -362,12 +361,9 @@ class FruitTrainer(Trainer):
             self._aside = None
             shutil.rmtree(aside, ignore_errors=True)
         if self.args.should_save:
-            rotate_checkpoints(
-                output_dir=str(run),
-                save_total_limit=self.args.save_total_limit,
-                best_model_checkpoint=self.state.best_model_checkpoint,
-                use_mtime=True,
-            )
+            best = self.state.best_model_checkpoint
+            kept = {run / name} | ({Path(best)} if best else set())
+            delete_old(run / name, keep=kept, limit=self.args.save_total_limit)
 
     # ---- averaged weights ----
 

@@ -14,6 +14,7 @@ from hffruits.checkpoints import (
     ASIDE,
     SUMS,
     checkpoints,
+    delete_old,
     find_fault,
     full_disk_told,
     newest_whole,
@@ -104,6 +105,29 @@ def test_a_run_goes_on_behind_a_damaged_checkpoint_and_replaces_it(copied, drawn
     train(*tiny_arguments(drawn_fruits, copied, **options))
     assert find_fault(copied / "checkpoint-4") is None
     assert (copied / "model.safetensors").read_bytes() == expected
+
+
+def test_the_oldest_go_and_before_them_what_the_run_did_not_go_on_from(tmp_path):
+    def names() -> list[str]:
+        return [folder.name.split("-")[1] for folder in checkpoints(tmp_path)]
+
+    def make(*steps: int) -> None:
+        for step in steps:
+            (tmp_path / f"checkpoint-{step}").mkdir(exist_ok=True)
+
+    make(5, 10, 15, 20)
+    newest, best = tmp_path / "checkpoint-20", tmp_path / "checkpoint-5"
+    delete_old(newest, keep={newest}, limit=None)
+    delete_old(newest, keep={newest}, limit=4)
+    assert names() == ["5", "10", "15", "20"]
+    delete_old(newest, keep={newest, best}, limit=2)
+    assert names() == ["5", "20"]
+    make(6, 7, 8)
+    newest = tmp_path / "checkpoint-8"  # the run went on from 6 or so, not from 20
+    delete_old(newest, keep={newest, best}, limit=3)
+    assert names() == ["5", "7", "8"]
+    delete_old(newest, keep={newest, best}, limit=1)
+    assert names() == ["5", "8"]
 
 
 def test_other_errors_than_a_full_disk_are_left_alone(tmp_path):

@@ -12,6 +12,7 @@ from conftest import ROOT, TINY_FLAGS, launch, tiny_arguments
 from safetensors.torch import load_file
 
 from hffruits.errors import InputError
+from hffruits.preparation import leaves_unused, prepare_model
 from hffruits.train import train
 
 PHOTOS = {  # 30 to train on: with batches of 8, the last one has 6, which 4 processes divide
@@ -100,3 +101,15 @@ def test_a_run_does_not_go_on_with_another_batch(drawn_fruits, tmp_path):
     options |= {"per_device_train_batch_size": 4}
     with pytest.raises(InputError, match=r"= 4: the run began with 8 x 1 x 1 = 8\. Resume with"):
         train(*tiny_arguments(drawn_fruits, tmp_path / "saved", **options))
+
+
+def test_weights_without_a_part_in_the_answer_are_found():
+    _, model_args, args = tiny_arguments(Path("photos"), Path("run"))
+    prepared = prepare_model(model_args, args, ["Apple", "Kiwi"])
+    before = {name: value.clone() for name, value in prepared.model.state_dict().items()}
+    assert not leaves_unused(prepared)
+    for name, value in prepared.model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    prepared.model.unused = torch.nn.Linear(2, 2)
+    assert leaves_unused(prepared)
+    assert all(parameter.grad is None for parameter in prepared.model.parameters())

@@ -118,6 +118,13 @@ def test_a_finished_run_is_left_alone(trained, drawn_fruits):
     assert (trained / "model.safetensors").stat().st_mtime_ns == before
 
 
+def test_a_job_that_is_started_again_when_it_is_done_ends_well(trained, drawn_fruits):
+    before = (trained / "model.safetensors").stat().st_mtime_ns
+    metrics = train(*quick_arguments(drawn_fruits, trained, resume_from_checkpoint="auto"))
+    assert metrics == json.loads((trained / "metrics.json").read_text())
+    assert (trained / "model.safetensors").stat().st_mtime_ns == before
+
+
 def test_a_refused_run_leaves_no_folder(drawn_fruits, tmp_path):
     folder = tmp_path / "new" / "run"
     arguments = quick_arguments(drawn_fruits, folder, model=ModelArguments(freeze="stages:99"))

@@ -1,0 +1,91 @@
+"""One run on one process, on two, and on two hosts: accuracy and time, with the same batches.
+
+    sudo python benchmarks/processes.py --data_dir produce      # root: for the two hosts
+
+The two hosts are network namespaces on this machine, joined by a virtual cable, so they share its
+cores: this is about the same result, not about speed.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+import two_hosts
+
+ROOT = Path(__file__).parents[1]
+BATCH = 32
+
+
+def run_alone(words: list[str]) -> None:
+    launch(words, processes=1)
+
+
+def run_two(words: list[str]) -> None:
+    launch(words, processes=2)
+
+
+def launch(words: list[str], *, processes: int) -> None:
+    """`accelerate launch` on this machine, as scripts/accelerate/cpus.yaml says it."""
+    launcher = [Path(sys.executable).with_name("accelerate"), "launch", "--config_file"]
+    config = ROOT / "scripts" / "accelerate" / ("cpu.yaml" if processes == 1 else "cpus.yaml")
+    batch = ["--per_device_train_batch_size", str(BATCH // processes)]
+    subprocess.run(
+        [*launcher, config, ROOT / "scripts" / "train.py", *words, *batch],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+
+
+def run_hosts(words: list[str]) -> None:
+    batch = ["--per_device_train_batch_size", str(BATCH // 2)]
+    with two_hosts.two_hosts() as (first, second):
+        started = [
+            two_hosts.launch_on(host, first, rank, [*words, *batch])
+            for rank, host in enumerate((first, second))
+        ]
+        said = [process.communicate()[0] for process in started]
+        assert not any(process.returncode for process in started), said
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data_dir", required=True)
+    parser.add_argument("--recipe", default="fast")
+    parser.add_argument("--output", type=Path, help="figures, as JSON")
+    args = parser.parse_args()
+    ways: dict[str, Callable[[list[str]], None]] = {
+        "one process": run_alone,
+        "two processes": run_two,
+        "two hosts": run_hosts,
+    }
+    if reason := two_hosts.cannot():
+        print(f"left out: two hosts ({reason})")
+        del ways["two hosts"]
+    figures = {}
+    for way, run in ways.items():
+        with tempfile.TemporaryDirectory() as folder:
+            os.environ["HFFRUITS_CACHE"] = f"{folder}/cache"
+            output = f"{folder}/run"
+            run([args.data_dir, "--recipe", args.recipe, "--output_dir", output])
+            figures[way] = json.loads(Path(output, "metrics.json").read_text())
+        if args.output:
+            args.output.write_text(json.dumps(figures, indent=2))
+    print("| on | steps | validation top-1 | test top-1 | 95 % | whole run |")
+    print("|---|---|---|---|---|---|")
+    for way, metrics in figures.items():
+        training, test = metrics["training"], metrics["test"]
+        low, high = test["intervals"]["accuracy"]
+        print(
+            f"| {way} | {training['steps']} | {metrics['validation']['accuracy']:.1%} | "
+            f"{test['accuracy']:.1%} | {low:.1%} to {high:.1%} | {training['seconds']:.0f} s |"
+        )
+
+
+if __name__ == "__main__":
+    main()
