@@ -142,7 +142,7 @@ def wait_for_checkpoints(run: Path, count: int, process) -> None:
 
 def killed(runs: Runs, times: int) -> Row:
     """kill -9 at any moment from the start on, in the middle of saving too."""
-    run, kills, right, ended, saving = runs.new(), 0, 0, 0, 0
+    run, kills, early, right, ended, saving = runs.new(), 0, 0, 0, 0, 0
     bar = tqdm(total=times, desc="kill -9", leave=False)
     while kills < times:
         began, process = time.monotonic(), runs.start(run)
@@ -154,10 +154,13 @@ def killed(runs: Runs, times: int) -> Row:
         if process.is_alive():
             process.kill()
             process.join()
+            there = checkpoints(run)
+            if not there and not (run / ASIDE).exists():
+                early += 1  # nothing could be lost
+                continue
             kills += 1
             bar.update()
             saving += (run / ASIDE).exists()
-            there = checkpoints(run)
             right += not there or newest_whole(run) == there[-1]
         else:
             process.join()
@@ -168,9 +171,9 @@ def killed(runs: Runs, times: int) -> Row:
     bar.close()
     alike = runs.ends_alike(run)
     happened = (
-        f"the newest checkpoint was whole, though {saving} hit a run while it saved; the same "
-        f"command went on, and {ended + alike} of {ended + 1} runs ended with an unbroken one's "
-        "weights"
+        f"the newest checkpoint was whole, though {saving} hit a run while it saved ({early} more "
+        "came before there was anything to lose); the same command went on, and "
+        f"{ended + alike} of {ended + 1} runs ended with an unbroken one's weights"
     )
     return Row(f"`kill -9` at a random moment of {ended + 1} runs", happened, right, times,
                f"at most the steps since the last checkpoint (here {EVERY})")  # fmt: skip
@@ -257,7 +260,7 @@ def not_a_number(runs: Runs, times: int) -> Row:
         said = runs.said(run)
         told = f"the loss is nan at step {step} (" in said and process.exitcode == 2
         found = json.loads((run / "diverged.json").read_text())
-        named = found["number"] == step and len(found["photos"]) == 8
+        named = found["number"] == str(step) and len(found["photos"]) == 8
         intact = step_of(run) == (step - 1) // EVERY * EVERY
         right += told and named and intact
     return Row("a loss that is not a number, at a random step", "stopped at that step with its "

@@ -30,7 +30,7 @@ _TRIED = 1 << 20  # bytes that a full disk won't take
 def checkpoints(run: Path) -> list[Path]:
     """The checkpoint folders of a run, oldest first."""
     found = [path for path in run.glob("checkpoint-*") if re.search(r"-\d+$", path.name)]
-    return sorted((p for p in found if p.is_dir()), key=lambda path: int(path.name.split("-")[-1]))
+    return sorted((path for path in found if path.is_dir()), key=step_of)
 
 
 def newest_whole(run: Path) -> Path | None:
@@ -48,10 +48,23 @@ def find_fault(folder: Path) -> str | None:
     fault = _find_own_fault(folder)
     if fault:
         return fault
-    best = json.loads((folder / STATE).read_text(encoding="utf-8")).get("best_model_checkpoint")
-    beside = folder.with_name(Path(best).name) if best else folder
-    fault = _find_own_fault(beside) if beside != folder else None
-    return f"its best checkpoint, {beside.name}: {fault}" if fault else None
+    best = best_checkpoint(folder)
+    fault = _find_own_fault(best) if best else None
+    return f"its best checkpoint, {best.name}: {fault}" if fault else None
+
+
+def best_checkpoint(folder: Path) -> Path | None:
+    """The best one before a checkpoint: where it says, or, if the run was moved, beside it."""
+    state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    best = state.get("best_model_checkpoint")
+    if not best:
+        return None
+    return Path(best) if Path(best).is_dir() else folder.with_name(Path(best).name)
+
+
+def step_of(folder: Path) -> int:
+    """The step after which a checkpoint was saved."""
+    return int(folder.name.split("-")[-1])
 
 
 def _find_own_fault(folder: Path) -> str | None:
@@ -82,16 +95,20 @@ def seal(folder: Path) -> None:
     files = sorted(_files(folder))
     lines = [f"{_digest(folder / file)}  {file}\n" for file in files]
     (folder / SUMS).write_text("".join(lines), encoding="utf-8")
-    for name in (*files, SUMS, "."):
-        _flush(folder / name)
+    folders = {(folder / file).parent for file in files}
+    for path in (*(folder / file for file in (*files, SUMS)), *folders, folder):
+        _flush(path)
 
 
 def publish(aside: Path, folder: Path) -> None:
-    """Seal what was written aside and give it its name, in place of a damaged one of that name."""
+    """Seal what was written aside and give it its name, in place of an earlier one of that name."""
     seal(aside)
-    shutil.rmtree(folder, ignore_errors=True)
+    earlier = aside.with_name("earlier")
+    if folder.exists():
+        folder.rename(earlier)
     aside.rename(folder)
     _flush(folder.parent)
+    shutil.rmtree(earlier, ignore_errors=True)
 
 
 def delete_old(newest: Path, *, keep: set[Path], limit: int | None) -> None:

@@ -1,6 +1,7 @@
 """What can't be: refused in one line, before any data is read."""
 
 import difflib
+import os
 from collections.abc import Callable
 from math import prod
 from pathlib import Path
@@ -126,6 +127,17 @@ _CONFLICTS: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
         ),
         "time_budget: plans epochs over photos at hand, and knows not how long compiling takes, so "
         "not with streaming, max_steps or torch_compile. Use one of them.",
+    ),
+    (
+        lambda data, model, args: args.save_only_model,
+        "save_only_model: a run couldn't go on from its checkpoints. Leave it out.",
+    ),
+    (
+        lambda data, model, args: (
+            data.cache != "none" and int(os.environ.get("GROUP_WORLD_SIZE", 1)) > 1
+        ),
+        "cache: the photos are kept on the first machine's disk, where the others can't read them. "
+        "Leave it out on several machines.",
     ),
     (
         lambda data, model, args: args.time_budget and args.full_determinism,
@@ -310,10 +322,10 @@ def check_same_run(recorded: dict[str, dict[str, Any]], arguments: Arguments) ->
     """Raise `InputError` where a resumed run would go on otherwise than it began."""
     streamed = _STREAMED if arguments[0].streaming else set()
     args, began = arguments[2], recorded["training"]
-    then = prod(began[name] for name in _BATCH)
-    if args.total_batch_size != then:
+    now, then = (prod(values[name] for name in _BATCH) for values in (_batch_of(args), began))
+    if now != then:
         raise InputError(
-            f"{' x '.join(_BATCH)} = {args.total_batch_size}: the run began with "
+            f"{' x '.join(_BATCH)} = {now}: the run began with "
             f"{' x '.join(str(began[name]) for name in _BATCH)} = {then}. Resume with the same "
             "product, or start another run."
         )
@@ -328,6 +340,10 @@ def check_same_run(recorded: dict[str, dict[str, Any]], arguments: Arguments) ->
                     f"{name}={now}: the run began with {then}. Resume with --{name} {then}, or "
                     "start another run."
                 )
+
+
+def _batch_of(args: FruitTrainingArguments) -> dict[str, int]:
+    return {name: getattr(args, name) for name in _BATCH}
 
 
 def _value(groups: Arguments, name: str) -> Any:

@@ -1,6 +1,7 @@
 """What a process is among the others of a run: doing something once, and its share of cores."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -15,6 +16,7 @@ from hffruits.errors import InputError, PeersLost
 
 Result = TypeVar("Result")
 # in plain RuntimeErrors of CPU processes; NCCL's have a class of their own
+LOOK_EVERY = 5  # steps, where several processes have to agree on ending
 _OF_GLOO = ("gloo/transport", "pair closure", "Timed out waiting", "Connection closed by peer")
 
 
@@ -47,12 +49,15 @@ def join_processes(timeout: float | None = None) -> PartialState:
 
 
 def on_main_process(action: Callable[[], Result]) -> Result:
-    """Do it once, on the main process, and give every process its result, or its `InputError`."""
+    """Do it once, on the main process, and give every process its result, or its error.
+
+    What a file system raises is shared too: the others would wait for a result that never comes.
+    """
     outcome: list[Any] = [None, None]
     if PartialState().is_main_process:
         try:
             outcome[0] = action()
-        except InputError as error:
+        except (InputError, OSError) as error:
             outcome[1] = error
     if PartialState().num_processes > 1:
         broadcast_object_list(outcome)
@@ -62,12 +67,12 @@ def on_main_process(action: Callable[[], Result]) -> Result:
 
 
 def on_each_machine(action: Callable[[], object]) -> None:
-    """Do it once on each machine; all wait for it, and an `InputError` is every process's."""
+    """Do it once on each machine; all wait for it, and an error is every process's."""
     error = None
     if PartialState().is_local_main_process:
         try:
             action()
-        except InputError as caught:
+        except (InputError, OSError) as caught:
             error = caught
     errors = [error for error in gather(error) if error is not None]
     if errors:
@@ -76,7 +81,12 @@ def on_each_machine(action: Callable[[], object]) -> None:
 
 def any_process(holds: bool) -> bool:
     """Whether it holds for any of the processes; the same answer for all of them."""
-    return any(gather(holds))
+    state = PartialState()
+    if state.num_processes == 1:
+        return holds
+    flag = torch.tensor(float(holds), device=state.device)
+    dist.all_reduce(flag, dist.ReduceOp.MAX)
+    return bool(flag)
 
 
 def gather(value: Result) -> list[Result]:
@@ -86,9 +96,18 @@ def gather(value: Result) -> list[Result]:
 
 def use_own_cores(device: torch.device) -> None:
     """Compute on all cores that are this process's, where `accelerate launch` left it one."""
-    launched = "ACCELERATE_MIXED_PRECISION" in os.environ
-    if device.type == "cpu" and launched and os.environ.get("OMP_NUM_THREADS") == "1":
+    if device.type == "cpu" and was_launched() and os.environ.get("OMP_NUM_THREADS") == "1":
         torch.set_num_threads(cores_per_process())
+
+
+def leave_interrupts(worker: int) -> None:
+    """In a data-loader worker: Ctrl-C is for the process that started it, which ends it in time."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def was_launched() -> bool:
+    """Whether `accelerate launch` has started this process."""
+    return "ACCELERATE_MIXED_PRECISION" in os.environ
 
 
 def cores_per_process() -> int:

@@ -66,6 +66,10 @@ class Divergence(TrainerCallback):
         """The mean loss of a batch, a scalar."""
         self._losses.append(loss.detach())
 
+    def on_train_begin(self, args, state, control, **kwargs):
+        self._losses, self._steps = [], []
+        self._recent.clear()
+
     def on_pre_optimizer_step(
         self, args, state, control, model: nn.Module = None, optimizer: Optimizer = None, **kwargs
     ):

@@ -6,6 +6,7 @@ are alone where N were asked for, and start the N with torch's own launcher.
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -36,7 +37,28 @@ def missing_processes() -> int:
 
 
 def start_processes(count: int, argv: list[str]) -> int:
-    """Run `hffruits` with `argv` in `count` processes on this machine; returns the exit code."""
+    """Run `hffruits` with `argv` in `count` processes on this machine; returns the exit code.
+
+    SIGTERM, and the end of the launcher that started us, are passed on to them; of Ctrl-C the
+    terminal tells them itself.
+    """
     launcher = ["torch.distributed.run", "--standalone", f"--nproc_per_node={count}"]
     command = [sys.executable, "-m", *launcher, "--module", "hffruits", *argv]
-    return subprocess.run(command).returncode
+    process, parent, received = subprocess.Popen(command), os.getppid(), []
+
+    def pass_on(number: int, frame: object) -> None:
+        received.append(number)
+        if number == signal.SIGTERM:
+            process.terminate()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, pass_on)
+    while True:
+        try:
+            code = process.wait(timeout=1)
+        except subprocess.TimeoutExpired:
+            if os.getppid() != parent:
+                parent = os.getppid()
+                pass_on(signal.SIGTERM, None)
+        else:
+            return 128 + received[0] if received and code else code

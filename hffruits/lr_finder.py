@@ -52,6 +52,8 @@ def find_lr(
         )
     if training_args.time_budget:
         raise InputError("time_budget: plans a whole run. Leave it out here.")
+    if training_args.scale_learning_rate != "none":
+        raise InputError("scale_learning_rate: this looks for the rate itself. Leave it out here.")
     args = copy.copy(training_args)
     args.learning_rate, args.max_steps, args.warmup_steps = lowest, steps, 0
     args.lr_scheduler_type = "exponential"
@@ -66,7 +68,8 @@ def find_lr(
     datasets = load_datasets(data_args, None, args.seed)
     prepared = prepare_model(model_args, args, datasets["train"].features["label"].names)
     args = resolve_arguments(args, prepared)
-    trainer = make_trainer(prepared, datasets, data_args, args, callbacks=[_StopWhenDiverged()])
+    options = {"callbacks": [_StopWhenDiverged()], "stop_if_diverged": False}
+    trainer = make_trainer(prepared, datasets, data_args, args, **options)
     trainer.train()
     logged = [row for row in trainer.state.log_history if "learning_rate" in row]
     rates = [row["learning_rate"] for row in logged]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hffruits.checkpoints import ASIDE, checkpoints, find_fault, newest_whole
+from hffruits.checkpoints import ASIDE, STATE, checkpoints, find_fault, newest_whole
 from hffruits.errors import InputError
 
 PICTURE = "evaluation.png"  # for the model card
@@ -43,7 +43,7 @@ class RunDir:
         written = ("metrics.json", "README.md")  # the last of all
         if not (folder and all((folder / name).is_file() for name in written)):
             return False
-        state = json.loads((self.checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+        state = json.loads((self.checkpoint / STATE).read_text(encoding="utf-8"))
         return state["global_step"] >= state["max_steps"]
 
     @property

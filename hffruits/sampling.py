@@ -47,11 +47,12 @@ class EpochSampler(Sampler[int]):
 
 
 class SharedBatches(Sampler[list[RowKey]]):
-    """A process's part of each batch, `batch_size` rows; the batch is the same for any division.
+    """A process's part of each batch, `batch_size` rows; for any number of them the same batches.
 
-    Each row comes once an epoch. What is left for the last batch is divided evenly, and the mean
+    Each row counts once an epoch. What is left for the last batch is divided evenly, and the mean
     over the processes' losses stays the mean over the batch, for each has its `share`: so many
     rows, of so many of all. (accelerate's own division repeats rows until the parts are full.)
+    A lone row comes twice: its mean is the same, and batch norm can't work with one.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class SharedBatches(Sampler[list[RowKey]]):
             first, last = (len(batch) * edge // self.world_size for edge in edges)
             share = self.world_size * (last - first) / len(batch)
             part = batch[first:last] or batch[:1]  # with no row left: one that counts nothing
+            part = part if len(part) > 1 else 2 * part
             yield [RowKey(self.order.epoch, index, share) for index in part]
 
     def whole_batches(self) -> Iterator[list[int]]:

@@ -68,6 +68,8 @@ def search(
     args.lr_scheduler_type = args.schedule  # a plain name: the Trainer keeps a field's type
     if args.time_budget:
         raise InputError("time_budget: plans one run. Leave it out of a search.")
+    if args.scale_learning_rate != "none":
+        raise InputError("scale_learning_rate: a search finds the rate itself. Leave it out.")
     check_arguments(data_args, model_args, args)
     if args.eval_strategy == IntervalStrategy.NO:
         raise InputError("eval_strategy=no: a search compares validations. Set it to epoch.")
@@ -89,7 +91,8 @@ def search(
     done = len(finished_trials(study))
     missing = trials - done
     if missing > 0:
-        trainer = make_trainer(prepared, datasets, data_args, args, model_init=new_model)
+        options = {"model_init": new_model, "stop_if_diverged": False}  # it is a bad trial
+        trainer = make_trainer(prepared, datasets, data_args, args, **options)
         trainer.hyperparameter_search(
             search_space(args, model_args, prepared),
             lambda metrics: metrics["eval_accuracy"],

@@ -10,39 +10,40 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from hffruits.distributed import any_process
+from hffruits.distributed import LOOK_EVERY, any_process, was_launched
 from hffruits.errors import Interrupted
 
 logger = logging.getLogger(__name__)
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-LOOK_EVERY = 5  # steps, where several processes have to agree
 IN_EARNEST = 2.0  # seconds after which a second signal ends at once: launchers send one again
 
 
 class StopOnSignal(TrainerCallback):
     """Within it, SIGTERM and SIGINT end training after the step, with a checkpoint of it.
 
-    All processes end at the same step. A validation is finished first. A second signal, some
-    seconds later, is answered at once. Raises `Interrupted` once the checkpoint is saved.
+    All processes end at the same step. A validation that runs, or is due at that step, is finished
+    first: a run that goes on doesn't make it up. A second signal, some seconds later, is answered
+    at once. Raises `Interrupted` once the checkpoint is saved.
     """
 
     def __init__(self):
-        self.received: int | None = None
+        self.received: int | None = None  # by this process
+        self.ending = False  # so all processes agreed
         self.checkpoint: Path | None = None
         self._at, self._kept, self._launcher = 0.0, {}, None
 
     def __enter__(self) -> "StopOnSignal":
         if threading.current_thread() is threading.main_thread():  # others can't take signals
             self._kept = {number: signal.signal(number, self._receive) for number in SIGNALS}
-        if "ACCELERATE_MIXED_PRECISION" in os.environ:
+        if was_launched():
             self._launcher = os.getppid()  # accelerate's, of one process, passes no signal on
         return self
 
     def __exit__(self, kind: type | None, *_: Any) -> None:
         for number, handler in self._kept.items():
             signal.signal(number, handler)
-        if kind is None and self.received is not None:
-            raise Interrupted(self.received, self.checkpoint)
+        if kind is None and (self.ending or any_process(self.received is not None)):
+            raise self.interruption
 
     def _receive(self, number: int, frame: Any) -> None:
         now = monotonic()
@@ -60,11 +61,18 @@ class StopOnSignal(TrainerCallback):
         if args.world_size > 1 and state.global_step % LOOK_EVERY:
             return
         if any_process(self.received is not None):
-            self.received = self.received or signal.SIGTERM
-            control.should_save = control.should_training_stop = True
-            control.should_evaluate = False  # there may be little time
+            self.ending = control.should_training_stop = True
+            control.should_save = not float(state.epoch).is_integer()  # else the epoch's end does
+
+    def on_epoch_end(self, args, state, control, **kwargs):
+        control.should_save |= self.ending
 
     def on_save(self, args, state, control, **kwargs):
         self.checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        if control.should_training_stop and self.received is not None:
-            raise Interrupted(self.received, self.checkpoint)
+        if self.ending:
+            raise self.interruption
+
+    @property
+    def interruption(self) -> Interrupted:
+        """What to raise."""
+        return Interrupted(self.received or signal.SIGTERM, self.checkpoint)

@@ -24,6 +24,7 @@ from accelerate.data_loader import prepare_data_loader
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from tqdm.auto import tqdm
 
+from hffruits.distributed import leave_interrupts
 from hffruits.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -374,6 +375,7 @@ def stream_loader(
         rows,
         batch_size=rows.batch_size,
         num_workers=rows.num_workers,
+        worker_init_fn=leave_interrupts,
         collate_fn=collate_fn,
         pin_memory=pin_memory,
         persistent_workers=persistent_workers and rows.num_workers > 0,

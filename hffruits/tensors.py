@@ -80,15 +80,19 @@ def _convert_row(row: dict[str, Any], *, transform: Transform, max_pixels: int) 
     return {"pixel_values": transform(image), "labels": row["label"]}
 
 
+class WorkersLost(InputError):
+    """A data-loader worker was killed."""
+
+
 @contextmanager
 def lost_workers_told() -> Iterator[None]:
-    """Within it, a data-loader worker that was killed is an `InputError`, for it needs a remedy."""
+    """Within it, a data-loader worker that was killed is told with a remedy."""
     try:
         yield
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
-        raise InputError(
+        raise WorkersLost(
             "a process that prepares pictures was killed, as systems do when memory runs out. Set "
             "a smaller dataloader_num_workers: the same command with --resume_from_checkpoint "
             "goes on."

@@ -7,12 +7,11 @@ import time
 from transformers import TrainerCallback
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
-from hffruits.distributed import on_main_process
+from hffruits.distributed import LOOK_EVERY, on_main_process
 from hffruits.errors import InputError
 
 logger = logging.getLogger(__name__)
 _UNITS = (3600, 60, 1)  # seconds of h, m, s
-LOOK_EVERY = 5  # steps, where several processes have to agree
 
 
 def count_seconds(text: str) -> float:

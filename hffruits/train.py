@@ -55,7 +55,7 @@ from hffruits.splits import write_lists
 from hffruits.stopping import StopOnSignal
 from hffruits.stream_data import StreamSplit
 from hffruits.streaming import stream_loader
-from hffruits.tensors import as_tensors, collate, lost_workers_told
+from hffruits.tensors import WorkersLost, as_tensors, collate, lost_workers_told
 from hffruits.time_budget import StopInTime, count_seconds
 from hffruits.trainer import FruitTrainer
 from hffruits.transforms import EvalTransform, input_size
@@ -271,9 +271,16 @@ def fit(trainer: FruitTrainer, run: RunDir) -> TrainOutput:
     and a data-loader worker that was killed.
     """
     checkpoint = run.checkpoint and str(run.checkpoint)
-    with StopOnSignal() as stopping, lost_workers_told():
+    with StopOnSignal() as stopping:
         trainer.add_callback(stopping)
-        return trainer.train(resume_from_checkpoint=checkpoint)
+        try:
+            with lost_workers_told():
+                return trainer.train(resume_from_checkpoint=checkpoint)
+        except WorkersLost:
+            if stopping.received is None or trainer.args.world_size > 1:
+                raise
+            trainer.save_checkpoint()  # the signal was for all of us, and the workers are gone
+            raise stopping.interruption from None
 
 
 def _absolute(data_dir: str | None) -> str | None:

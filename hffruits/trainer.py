@@ -27,11 +27,20 @@ from transformers.trainer_callback import (
 from transformers.training_args import TrainingArguments
 
 from hffruits.batch_norm import hold_statistics
-from hffruits.checkpoints import ASIDE, STATE, checkpoints, delete_old, full_disk_told, publish
+from hffruits.checkpoints import (
+    ASIDE,
+    STATE,
+    best_checkpoint,
+    checkpoints,
+    delete_old,
+    full_disk_told,
+    publish,
+    step_of,
+)
 from hffruits.clipping import GradientClipping
 from hffruits.config import FruitTrainingArguments
 from hffruits.cutting import Cut
-from hffruits.distributed import on_each_machine, on_main_process
+from hffruits.distributed import leave_interrupts, on_each_machine, on_main_process
 from hffruits.divergence import Divergence
 from hffruits.ema import AveragedWeights
 from hffruits.errors import InputError
@@ -58,6 +67,7 @@ class FruitTrainer(Trainer):
     """transformers' `Trainer` for datasets made by `as_tensors`.
 
     `head` holds the names of the classifying layers; `scaling` is done to pixels that are bytes.
+    Training that diverges is an `InputError`, unless it is only tried (`stop_if_diverged`).
     """
 
     args: FruitTrainingArguments
@@ -68,6 +78,7 @@ class FruitTrainer(Trainer):
         args: FruitTrainingArguments,
         head: tuple[str, ...] = (),
         scaling: Scaling | None = None,
+        stop_if_diverged: bool = True,
         train_dataset: Dataset | StreamTensors | None = None,
         callbacks: Iterable[TrainerCallback] = (),
         **kwargs: Any,
@@ -78,7 +89,7 @@ class FruitTrainer(Trainer):
             args.learning_rate *= args.learning_rate_factor
         if args.clip_mode != "norm":
             args.max_grad_norm = 0.0  # the Trainer's own clipping
-        self.head, self.scaling = head, scaling
+        self.head, self.scaling, self.stop_if_diverged = head, scaling, stop_if_diverged
         self.cut: Cut | None = None
         self.clipping = GradientClipping(args.clip_mode, limit, head=head)
         self.averaged = AveragedWeights(args.ema_decay) if args.ema_decay else None
@@ -137,6 +148,7 @@ class FruitTrainer(Trainer):
             pin_memory=self.args.dataloader_pin_memory,
             persistent_workers=self.args.dataloader_persistent_workers,
             prefetch_factor=self.args.dataloader_prefetch_factor,
+            worker_init_fn=leave_interrupts,
             multiprocessing_context=self.args.dataloader_multiprocessing_context,
         )
         return prepare_data_loader(  # which has nothing to divide any more
@@ -301,12 +313,13 @@ class FruitTrainer(Trainer):
     def _stop_if_diverged(self) -> None:
         """Raise `InputError` where a step since the last look shows it; a file says all of it."""
         bad = self.divergence.find()
-        if bad is None:
+        if bad is None or not self.stop_if_diverged:
             return
         file, photos = Path(self.args.output_dir) / "diverged.json", self._photos_of(bad.number)
         if self.args.should_save:
-            file.write_text(json.dumps(vars(bad) | {"photos": photos}, indent=2), "utf-8")
-        saved = checkpoints(file.parent)
+            figures = {name: str(value) for name, value in vars(bad).items()}  # JSON knows no nan
+            file.write_text(json.dumps(figures | {"photos": photos}, indent=2), "utf-8")
+        saved = [path for path in checkpoints(file.parent) if step_of(path) < bad.number]
         before = f"{saved[-1].name} is from before it. " if saved else ""
         named = f"; photos {', '.join(photos[:3])}, ..." if photos else ""
         raise InputError(
@@ -334,6 +347,11 @@ class FruitTrainer(Trainer):
     def _get_output_dir(self, trial: Any) -> str:
         return super()._get_output_dir(trial) if self._aside is None else str(self._aside)
 
+    def save_checkpoint(self) -> None:
+        """Save the state after the last step, in between the times that are due."""
+        self._save_checkpoint(self.model_wrapped, trial=None)
+        self.control = self.callback_handler.on_save(self.args, self.state, self.control)
+
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Write it aside and rename it when it is whole; only then may an older one go."""
         self._stop_if_diverged()
@@ -342,9 +360,8 @@ class FruitTrainer(Trainer):
         on_each_machine(lambda: shutil.rmtree(aside, ignore_errors=True))
 
         def put() -> None:
-            if (aside / name).is_dir():
-                with full_disk_told(run):
-                    publish(aside / name, run / name)
+            with full_disk_told(run):
+                publish(aside / name, run / name)
 
         try:
             with full_disk_told(run):
@@ -356,10 +373,10 @@ class FruitTrainer(Trainer):
                     self.state.save_to_json(str(aside / name / STATE))
             self.accelerator.wait_for_everyone()
             on_main_process(put)
-            on_each_machine(put)  # where machines have disks of their own
         finally:
             self._aside = None
-            shutil.rmtree(aside, ignore_errors=True)
+            if self.args.should_save:
+                shutil.rmtree(aside, ignore_errors=True)
         if self.args.should_save:
             best = self.state.best_model_checkpoint
             kept = {run / name} | ({Path(best)} if best else set())
@@ -369,7 +386,7 @@ class FruitTrainer(Trainer):
 
     def train(self, resume_from_checkpoint: str | None = None, **kwargs: Any):
         if resume_from_checkpoint:
-            self.add_callback(_BestBeside(Path(resume_from_checkpoint)))
+            self.add_callback(_FindBest(Path(resume_from_checkpoint)))
         if self.averaged:
             self.averaged.checkpoint = resume_from_checkpoint
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
@@ -404,15 +421,15 @@ class FruitTrainer(Trainer):
         return metrics | {"steady_accuracy": accuracy + 2 * error * done}
 
 
-class _BestBeside(TrainerCallback):
+class _FindBest(TrainerCallback):
     """Finds the best checkpoint of a resumed run where it is now: the folder may have moved."""
 
     def __init__(self, checkpoint: Path):
         self.checkpoint = checkpoint
 
     def on_train_begin(self, args, state, control, **kwargs):
-        if best := state.best_model_checkpoint:
-            state.best_model_checkpoint = str(self.checkpoint.with_name(Path(best).name))
+        if best := best_checkpoint(self.checkpoint):
+            state.best_model_checkpoint = str(best)
 
 
 class _SetEpoch(TrainerCallback):

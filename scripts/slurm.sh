@@ -19,7 +19,6 @@ set -u
 : "${SLURM_JOB_ID:?run it with sbatch}"
 MAIN_HOST=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 export MAIN_HOST
-export HFFRUITS_CACHE=${HFFRUITS_CACHE:-${TMPDIR:-/tmp}/hffruits} # each machine's own disk
 
 told=
 trap 'told=yes; kill -TERM "$step"' TERM

@@ -90,8 +90,6 @@ def test_a_run_goes_on_with_another_number_of_processes(make_folder, tmp_path):
 
 
 def test_a_run_does_not_go_on_with_another_batch(drawn_fruits, tmp_path):
-    train(*tiny_arguments(drawn_fruits, tmp_path / "run", max_steps=2))
-    (tmp_path / "run" / "metrics.json").unlink()
     options = {"max_steps": 2, "save_strategy": "epoch", "resume_from_checkpoint": "last"}
     train(
         *tiny_arguments(

@@ -35,7 +35,7 @@ def test_a_run_records_its_versions_machine_and_data(trained, drawn_fruits):
     made_with = arguments["environment"]
     assert made_with["versions"] == metrics["versions"]
     assert made_with["versions"]["hffruits"] == __version__
-    assert made_with["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert torch.__version__.startswith(made_with["versions"]["torch"])
     assert made_with["cores"] >= 1 and made_with["python"].startswith("3.")
     fingerprint = load_fruits(drawn_fruits).fingerprint
     assert arguments["data_fingerprint"] == metrics["data"]["fingerprint"] == fingerprint

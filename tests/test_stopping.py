@@ -1,5 +1,6 @@
 """A run that is told to end saves a checkpoint first, and goes on to the same weights later."""
 
+import json
 import os
 import signal
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import tiny_arguments
+from conftest import ROOT, TINY_FLAGS, tiny_arguments
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
@@ -89,6 +90,56 @@ def test_the_command_exits_with_the_signals_own_code(monkeypatch, capsys):
     assert main(["train"]) == 143
     line = "hffruits: ended by SIGTERM: runs/x/checkpoint-7 is saved; the same command with"
     assert line in capsys.readouterr().err
+
+
+def test_the_validation_that_is_due_at_that_step_is_made_first(drawn_fruits, tmp_path, monkeypatch):
+    options = {
+        "eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": True,
+        "metric_for_best_model": "loss", "save_total_limit": None,
+    }  # fmt: skip
+    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
+    train(*tiny_arguments(drawn_fruits, unbroken, **options))
+    with monkeypatch.context() as patched, pytest.raises(Interrupted) as raised:
+        patched.setattr("test_stopping.TOLD_AT", 4)  # an epoch's last step
+        tell(patched, signal.SIGTERM)
+        train(*tiny_arguments(drawn_fruits, broken, **options))
+    assert raised.value.checkpoint == broken / "checkpoint-4"
+    broken = broken.rename(tmp_path / "moved")
+    train(*tiny_arguments(drawn_fruits, broken, resume_from_checkpoint="last", **options))
+    logs = [json.loads((run / "log_history.json").read_text()) for run in (unbroken, broken)]
+    losses = [[row["eval_loss"] for row in log if "eval_loss" in row] for log in logs]
+    assert len(losses[0]) >= 2 and losses[0] == losses[1]
+    metrics = [json.loads((run / "metrics.json").read_text()) for run in (unbroken, broken)]
+    assert metrics[0]["training"]["best_epoch"] == metrics[1]["training"]["best_epoch"]
+    assert metrics[0]["validation"]["loss"] == metrics[1]["validation"]["loss"]
+
+
+@pytest.mark.slow
+def test_several_processes_save_when_their_launcher_is_told_to_end(drawn_fruits, tmp_path):
+    folder, log = tmp_path / "run", tmp_path / "log"
+    launcher = [Path(sys.executable).with_name("accelerate"), "launch", "--config_file"]
+    config = ROOT / "scripts" / "accelerate" / "cpus.yaml"
+    script = [ROOT / "scripts" / "train.py", drawn_fruits, "--output_dir", folder, *TINY_FLAGS]
+    steps = ["--num_train_epochs=100000", "--save_strategy=steps", "--save_steps=200"]
+    batch = ["--per_device_train_batch_size=4"]
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [*launcher, config, *script, *steps, *batch], stdout=output, stderr=output
+        )
+    wait_until(lambda: checkpoints(folder) or process.poll() is not None)
+    process.terminate()
+    process.wait(10)  # it passes nothing on
+    wait_until(lambda: "the same command with" in log.read_text())
+    saved = newest_whole(folder)
+    assert f"ended by SIGTERM: {saved} is saved" in log.read_text()
+    assert saved == checkpoints(folder)[-1]
+
+
+def wait_until(holds) -> None:
+    deadline = time.monotonic() + 120
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 @pytest.mark.slow

@@ -13,10 +13,8 @@ from hffruits.checkpoints import newest_whole
 from hffruits.config import ModelArguments
 from hffruits.train import train
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(two_hosts.cannot() is not None, reason=str(two_hosts.cannot())),
-]
+REASON = two_hosts.cannot()
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(REASON), reason=str(REASON))]
 STEPS, SAVED_AT = 40, 10
 FLAGS = [
     *TINY_FLAGS, f"--max_steps={STEPS}", "--batch_norm=freeze", "--per_device_train_batch_size=4",
