@@ -260,7 +260,7 @@ def not_a_number(runs: Runs, times: int) -> Row:
         said = runs.said(run)
         told = f"the loss is nan at step {step} (" in said and process.exitcode == 2
         found = json.loads((run / "diverged.json").read_text())
-        named = found["number"] == str(step) and len(found["photos"]) == 8
+        named = found["step"] == step and len(found["photos"]) == 8
         intact = step_of(run) == (step - 1) // EVERY * EVERY
         right += told and named and intact
     return Row("a loss that is not a number, at a random step", "stopped at that step with its "

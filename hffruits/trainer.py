@@ -317,8 +317,9 @@ class FruitTrainer(Trainer):
             return
         file, photos = Path(self.args.output_dir) / "diverged.json", self._photos_of(bad.number)
         if self.args.should_save:
-            figures = {name: str(value) for name, value in vars(bad).items()}  # JSON knows no nan
-            file.write_text(json.dumps(figures | {"photos": photos}, indent=2), "utf-8")
+            said = {"step": bad.number, "learning_rate": bad.learning_rate, "photos": photos}
+            said |= {"loss": str(bad.loss), "gradient_norm": str(bad.gradient_norm)}  # maybe nan
+            file.write_text(json.dumps(said, indent=2), "utf-8")
         saved = [path for path in checkpoints(file.parent) if step_of(path) < bad.number]
         before = f"{saved[-1].name} is from before it. " if saved else ""
         named = f"; photos {', '.join(photos[:3])}, ..." if photos else ""

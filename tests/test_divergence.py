@@ -47,7 +47,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_its_photos(
     assert f"the loss is nan at step {BROKEN} (learning rate 0.000" in message
     assert f"photos {', '.join(found['photos'][:3])}, ..." in message
     assert "checkpoint-4 is from before it. Lower learning_rate or max_grad_norm" in message
-    assert found["number"] == str(BROKEN) and found["loss"] == "nan"
+    assert found["step"] == BROKEN and found["loss"] == "nan"
     names = sorted({name.rsplit("/", 2)[1] for name in found["photos"]})
     labels = [sorted(names).index(name.rsplit("/", 2)[1]) for name in found["photos"]]
     assert len(names) == 4 and labels == seen[BROKEN - 1]  # these very photos
