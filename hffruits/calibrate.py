@@ -44,8 +44,8 @@ def calibrate(
     config.reject_below = None
     if not logits.isfinite().all():
         raise InputError(
-            "the trained model's answers are not numbers: training diverged. Use a lower "
-            "learning_rate, or clip gradients (max_grad_norm)."
+            "the trained model's answers are not numbers: training diverged. Begin again with a "
+            "lower learning_rate or max_grad_norm."
         )
     temperature = fit_temperature(before * logits.numpy(), labels)
     if not _divide_logits(fruits, temperature / before):

@@ -234,8 +234,8 @@ class FruitTrainingArguments(TrainingArguments):
     )
     skip_bad_steps: int = _option(
         0,
-        "Steps whose gradient is not a number that may be left out; at the next one training "
-        "stops. To look for them, a GPU waits at each step.",
+        "Steps whose loss or gradient is not a number that may be left out; at the next one "
+        "training stops. To look for them, a GPU waits at each step.",
     )
     batch_norm: str | None = _option(
         None,

@@ -98,8 +98,12 @@ def find_checkpoint(resume: str, output_dir: str | None) -> Path | None:
     same command each time. Damaged ones alone are an error: nothing is begun anew unasked.
     """
     if resume not in ("last", "auto"):
-        if fault := find_fault(Path(resume)):
-            raise InputError(f"{resume}: {fault}. Name a whole one, like runs/x/checkpoint-50.")
+        fault = find_fault(Path(resume)) if Path(resume).is_dir() else "no such folder"
+        if fault:
+            raise InputError(
+                f"{resume}: {fault}. Name a checkpoint, like runs/x/checkpoint-50, or none: then "
+                "output_dir's newest that is whole is taken."
+            )
         return Path(resume)
     if output_dir is None:
         raise InputError("resume_from_checkpoint: name the run to go on with as output_dir.")

@@ -246,6 +246,12 @@ class FruitTrainer(Trainer):
         super().log(logs, *args, **kwargs)
         if "loss" in logs or "train_loss" in logs:  # the last one, of all training
             self._stop_if_diverged()
+        if self.stop_if_diverged and not math.isfinite(logs.get("eval_loss", 0.0)):
+            raise InputError(
+                f"training has diverged: the validation loss is {logs['eval_loss']} at step "
+                f"{self.state.global_step}. Begin again with a lower learning_rate or "
+                "max_grad_norm."
+            )
 
     # ---- optimizer and schedule ----
 
@@ -321,11 +327,12 @@ class FruitTrainer(Trainer):
             said |= {"loss": str(bad.loss), "gradient_norm": str(bad.gradient_norm)}  # maybe nan
             file.write_text(json.dumps(said, indent=2), "utf-8")
         saved = [path for path in checkpoints(file.parent) if step_of(path) < bad.number]
-        before = f"{saved[-1].name} is from before it. " if saved else ""
+        before = f" ({saved[-1].name} is from before it)" if saved else ""
         named = f"; photos {', '.join(photos[:3])}, ..." if photos else ""
         raise InputError(
-            f"training has diverged: {bad}{named}; all in {file}. {before}Lower learning_rate or "
-            "max_grad_norm, or leave such steps out with skip_bad_steps."
+            f"training has diverged: {bad}{named}; all in {file}. To leave single such steps out, "
+            f"resume with skip_bad_steps{before}; else begin again with a lower learning_rate or "
+            "max_grad_norm."
         )
 
     def _photos_of(self, step: int) -> list[str]:

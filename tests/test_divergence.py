@@ -46,7 +46,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_its_photos(
     message = str(raised.value)
     assert f"the loss is nan at step {BROKEN} (learning rate 0.000" in message
     assert f"photos {', '.join(found['photos'][:3])}, ..." in message
-    assert "checkpoint-4 is from before it. Lower learning_rate or max_grad_norm" in message
+    assert "resume with skip_bad_steps (checkpoint-4 is from before it); else begin" in message
     assert found["step"] == BROKEN and found["loss"] == "nan"
     names = sorted({name.rsplit("/", 2)[1] for name in found["photos"]})
     labels = [sorted(names).index(name.rsplit("/", 2)[1]) for name in found["photos"]]
@@ -55,6 +55,15 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_its_photos(
     assert newest_whole(folder) == folder / "checkpoint-4"
     weights = load_file(folder / "checkpoint-4" / "model.safetensors")
     assert all(torch.isfinite(value).all() for value in weights.values())
+
+
+def test_a_validation_loss_that_is_no_number_stops_the_run_unsaved(drawn_fruits, tmp_path):
+    folder = tmp_path / "run"
+    options = {"eval_strategy": "epoch", "save_strategy": "epoch", "optim": "sgd"}
+    options |= {"learning_rate": 1e6, "warmup_steps": 0, "logging_steps": 50}
+    with pytest.raises(InputError, match=r"training has diverged: the (validation )?loss is"):
+        train(*tiny_arguments(drawn_fruits, folder, **options))
+    assert not checkpoints(folder)
 
 
 def test_bad_steps_may_be_left_out_up_to_a_number(drawn_fruits, tmp_path, monkeypatch, caplog):

@@ -75,7 +75,7 @@ def test_resuming_from_a_named_checkpoint_stays_in_its_run_with_its_split(tmp_pa
     [
         ("last", None, "name the run"),
         ("last", "run", "no checkpoint to resume from"),
-        ("nowhere", "run", "not a complete checkpoint"),
+        ("nowhere", "run", "no such folder"),
     ],
 )
 def test_a_checkpoint_that_is_not_there_is_explained(tmp_path, resume, output_dir, message):

@@ -173,7 +173,7 @@ def test_final_figures_are_full_precision_whatever_the_launcher_says(
     ("options", "message"),
     [
         ({"resume_from_checkpoint": "last"}, "no checkpoint to resume from"),
-        ({"resume_from_checkpoint": "nowhere"}, "not a complete checkpoint"),
+        ({"resume_from_checkpoint": "nowhere"}, "nowhere: no such folder"),
         ({"push_to_hub": True}, "pushing needs a login"),
         ({"report_to": "wandb"}, "report_to=wandb: not installed"),
         ({"metric_for_best_model": "beauty"}, "metric_for_best_model=beauty.*macro_f1"),
