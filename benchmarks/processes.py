@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
@@ -57,6 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data_dir", required=True)
     parser.add_argument("--recipe", default="fast")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[42, 43])
     parser.add_argument("--output", type=Path, help="figures, as JSON")
     args = parser.parse_args()
     ways: dict[str, Callable[[list[str]], None]] = {
@@ -67,23 +69,24 @@ def main() -> None:
     if reason := two_hosts.cannot():
         print(f"left out: two hosts ({reason})")
         del ways["two hosts"]
-    figures = {}
-    for way, run in ways.items():
+    figures = []
+    print("| on | seed | steps | validation top-1 | test top-1 | 95 % | whole run |")
+    print("|---|---|---|---|---|---|---|")
+    for seed, way in product(args.seeds, ways):
+        words = ["--recipe", args.recipe, "--seed", str(seed)]
         with tempfile.TemporaryDirectory() as folder:
             os.environ["HFFRUITS_CACHE"] = f"{folder}/cache"
-            output = f"{folder}/run"
-            run([args.data_dir, "--recipe", args.recipe, "--output_dir", output])
-            figures[way] = json.loads(Path(output, "metrics.json").read_text())
+            ways[way]([args.data_dir, *words, "--output_dir", f"{folder}/run"])
+            metrics = json.loads(Path(folder, "run", "metrics.json").read_text())
+        figures.append(metrics | {"on": way, "seed": seed})
         if args.output:
             args.output.write_text(json.dumps(figures, indent=2))
-    print("| on | steps | validation top-1 | test top-1 | 95 % | whole run |")
-    print("|---|---|---|---|---|---|")
-    for way, metrics in figures.items():
         training, test = metrics["training"], metrics["test"]
         low, high = test["intervals"]["accuracy"]
         print(
-            f"| {way} | {training['steps']} | {metrics['validation']['accuracy']:.1%} | "
-            f"{test['accuracy']:.1%} | {low:.1%} to {high:.1%} | {training['seconds']:.0f} s |"
+            f"| {way} | {seed} | {training['steps']} | {metrics['validation']['accuracy']:.1%} | "
+            f"{test['accuracy']:.1%} | {low:.1%} to {high:.1%} | {training['seconds']:.0f} s |",
+            flush=True,
         )
 
 
