@@ -68,6 +68,7 @@ class Slowly(TrainerCallback):
 def child(words: list[str], log: str, hook: Callable[[FruitTrainer], None] | None) -> None:
     """A command in a process of its own, its output in a file."""
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # as at a terminal
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(file, 1)
     os.dup2(file, 2)

@@ -34,7 +34,8 @@ class StopOnSignal(TrainerCallback):
 
     def __enter__(self) -> "StopOnSignal":
         if threading.current_thread() is threading.main_thread():  # others can't take signals
-            self._kept = {number: signal.signal(number, self._receive) for number in SIGNALS}
+            heard = [n for n in SIGNALS if signal.getsignal(n) != signal.SIG_IGN]  # not by nohup
+            self._kept = {number: signal.signal(number, self._receive) for number in heard}
         if was_launched():
             self._launcher = os.getppid()  # accelerate's, of one process, passes no signal on
         return self

@@ -24,6 +24,14 @@ from hffruits.trainer import FruitTrainer
 TOLD_AT = 3  # of 8 steps: in mid-epoch, where no checkpoint is due
 
 
+@pytest.fixture(autouse=True)
+def at_a_terminal():
+    """With the handler that Python sets there; what runs in the background may ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class Tell(TrainerCallback):
     """Sends this process a signal in a step."""
 
@@ -75,6 +83,13 @@ def test_a_second_signal_is_answered_at_once(monkeypatch):
         assert stopping.received == signal.SIGINT
         signal.raise_signal(signal.SIGINT)
         pytest.fail("the third signal was not answered")
+
+
+def test_ctrl_c_stays_ignored_where_it_was():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with StopOnSignal() as stopping:
+        signal.raise_signal(signal.SIGINT)
+    assert stopping.received is None
 
 
 def test_a_signal_that_no_step_answers_any_more_still_ends_the_run():
