@@ -384,31 +384,35 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=10, help="of the other faults")
     parser.add_argument("--hosts", type=int, default=5, help="times that two hosts are played")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="+", help="these of them: kill, sigterm, nan, ...")
     args = parser.parse_args()
     random.seed(args.seed)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         os.environ["HFFRUITS_CACHE"] = f"{folder}/cache"
         runs = Runs(Path(folder))
         assert runs.reference, runs.said(Path(folder, "run-1"))
-        faults = [
-            lambda: killed(runs, args.kills),
-            lambda: signalled(runs, args.times, signal.SIGTERM),
-            lambda: signalled(runs, args.times, signal.SIGINT),
-            lambda: truncated(runs, args.times),
-            lambda: not_a_number(runs, args.times),
-            lambda: left_out(runs, args.times),
-            lambda: worker_killed(runs, args.times),
-            *(lambda s=s: corrupt(runs, s, 2) for s in (0.01, 0.05, 0.1, 0.2)),
-        ]
-        if os.geteuid() == 0:
-            faults.append(lambda: full_disk(runs, args.times))
-        if (reason := two_hosts.cannot()) is None:
-            faults += [lambda: lost_host(runs, args.hosts), lambda: cut_link(runs, args.hosts)]
-        else:
-            print(f"left out: two hosts ({reason})")
+        faults: dict[str, Callable[[], Row]] = {
+            "kill": lambda: killed(runs, args.kills),
+            "sigterm": lambda: signalled(runs, args.times, signal.SIGTERM),
+            "sigint": lambda: signalled(runs, args.times, signal.SIGINT),
+            "truncated": lambda: truncated(runs, args.times),
+            "nan": lambda: not_a_number(runs, args.times),
+            "left_out": lambda: left_out(runs, args.times),
+            "worker": lambda: worker_killed(runs, args.times),
+            "full_disk": lambda: full_disk(runs, args.times),
+            "lost_host": lambda: lost_host(runs, args.hosts),
+            "cut_link": lambda: cut_link(runs, args.hosts),
+        } | {f"corrupt_{s:.0%}": lambda s=s: corrupt(runs, s, 2) for s in (0.01, 0.05, 0.1, 0.2)}
+        impossible = {"full_disk": "mounting one takes root"} if os.geteuid() else {}
+        if reason := two_hosts.cannot():
+            impossible |= {"lost_host": reason, "cut_link": reason}
+        for name, reason in impossible.items():
+            print(f"left out: {name} ({reason})")
         rows = []
-        for fault in faults:
-            rows.append(fault())
+        for name in args.only or faults:
+            if name in impossible:
+                continue
+            rows.append(faults[name]())
             print(f"{rows[-1].right} of {rows[-1].times}  {rows[-1].fault}", flush=True)
             if args.output:
                 args.output.write_text(json.dumps([vars(row) for row in rows], indent=2))
