@@ -333,10 +333,10 @@ def lost_host(runs: Runs, times: int) -> Row:
                 time.sleep(0.01)
             time.sleep(random.uniform(0, 2))
             second.kill()
-            other.communicate()
+            other.wait()
             other = two_hosts.launch_on(second, first, 1, words, restarts=3)
-            said, _ = main.communicate(timeout=240)
-            other.communicate(timeout=60)
+            said = main.output(timeout=240)
+            other.wait(timeout=60)
         metrics = json.loads((run / "metrics.json").read_text())
         alone = json.loads((runs.folder / "run-1" / "metrics.json").read_text())
         same = all(metrics[s]["accuracy"] == alone[s]["accuracy"] for s in ("validation", "test"))
@@ -361,7 +361,7 @@ def cut_link(runs: Runs, times: int) -> Row:
             time.sleep(random.uniform(0, 2))
             first.unplug()
             began = time.monotonic()
-            said = [host.communicate(timeout=120)[0] for host in hosts]
+            said = [host.output(timeout=120) for host in hosts]
             waited.append(time.monotonic() - began)
         told = all("has not answered within ddp_timeout" in text for text in said)
         right += told and all(host.returncode for host in hosts) and step_of(run) > 0

@@ -50,7 +50,7 @@ def run_hosts(words: list[str]) -> None:
             two_hosts.launch_on(host, first, rank, [*words, *batch])
             for rank, host in enumerate((first, second))
         ]
-        said = [process.communicate()[0] for process in started]
+        said = [process.output() for process in started]
         assert not any(process.returncode for process in started), said
 
 

@@ -1,7 +1,6 @@
 """Two machines train one model; one that is lost comes back, and one that is cut off is told."""
 
 import json
-import subprocess
 import time
 from pathlib import Path
 
@@ -22,11 +21,11 @@ FLAGS = [
 ]  # fmt: skip
 
 
-def wait_for(checkpoint: Path, *processes: subprocess.Popen) -> None:
+def wait_for(checkpoint: Path, *processes: two_hosts.Started) -> None:
     deadline = time.monotonic() + 120
     while not checkpoint.is_dir():
         for process in processes:
-            assert process.poll() is None, process.communicate()[0]
+            assert process.poll() is None, process.output()
         assert time.monotonic() < deadline, "no checkpoint in two minutes"
         time.sleep(0.05)
 
@@ -44,10 +43,10 @@ def test_a_lost_machine_comes_back_and_the_run_ends_as_on_one(drawn_fruits, tmp_
         other = two_hosts.launch_on(second, first, 1, words, restarts=3)
         wait_for(folder / f"checkpoint-{SAVED_AT}", main, other)
         second.kill()
-        other.communicate()
+        other.wait()
         other = two_hosts.launch_on(second, first, 1, words, restarts=3)
-        told, _ = main.communicate(timeout=180)
-        other.communicate(timeout=60)
+        told = main.output(timeout=180)
+        other.wait(timeout=60)
     assert (main.returncode, other.returncode) == (0, 0), told
     assert "another process of this run has ended" in told and "going on from" in told
     metrics = json.loads((folder / "metrics.json").read_text())
@@ -71,7 +70,7 @@ def test_a_cut_link_is_told_within_the_timeout_and_nothing_hangs(drawn_fruits, t
         other = two_hosts.launch_on(second, first, 1, words)
         wait_for(folder / f"checkpoint-{SAVED_AT}", main, other)
         first.unplug()
-        outputs = [process.communicate(timeout=120)[0] for process in (main, other)]
+        outputs = [process.output(timeout=120) for process in (main, other)]
     for process, output in zip((main, other), outputs, strict=True):
         assert process.returncode not in (0, None)
         assert "its machine has not answered within ddp_timeout" in output, output

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,6 +16,20 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PORT = 29_500
+
+
+class Started(subprocess.Popen):
+    """A command on a host. What it says goes to a file: a pipe that nobody reads would stop it."""
+
+    def __init__(self, words: list[str], **options):
+        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115, it lives as long as we do
+        super().__init__(words, stdout=self._said, stderr=subprocess.STDOUT, **options)
+
+    def output(self, timeout: float | None = None) -> str:
+        """All that it said, once it has ended."""
+        self.wait(timeout)
+        self._said.seek(0)
+        return self._said.read()
 
 
 @dataclass(frozen=True)
@@ -25,16 +40,12 @@ class Host:
     address: str
     cable: str  # its end of it
 
-    def start(self, words: Iterable[str | Path], **options) -> subprocess.Popen:
+    def start(self, words: Iterable[str | Path]) -> Started:
         """Start a command there; PyTorch is told the address, for both hosts have one name."""
         own = {"PET_LOCAL_ADDR": self.address, "GLOO_SOCKET_IFNAME": self.cable}
-        return subprocess.Popen(
+        return Started(
             ["ip", "netns", "exec", self.name, *map(str, words)],
             env=os.environ | own | {"OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            **options,
         )
 
     def kill(self) -> None:
@@ -89,7 +100,7 @@ def two_hosts() -> Iterator[tuple[Host, Host]]:
 
 def launch_on(
     host: Host, main: Host, rank: int, arguments: Iterable[str | Path], *, restarts: int = 0
-) -> subprocess.Popen:
+) -> Started:
     """`accelerate launch` on one of two hosts, as scripts/accelerate/nodes.yaml says it."""
     launcher = [Path(sys.executable).with_name("accelerate"), "launch"]
     config = ["--config_file", ROOT / "scripts" / "accelerate" / "nodes.yaml"]
