@@ -28,7 +28,7 @@ import torch
 from tqdm import tqdm
 from transformers import TrainerCallback
 
-from hffruits.checkpoints import ASIDE, checkpoints, newest_whole
+from hffruits.checkpoints import ASIDE, checkpoints, newest_whole, step_of
 from hffruits.cli import main as run_command
 from hffruits.drawing import FRUITS, draw_fruit
 from hffruits.trainer import FruitTrainer
@@ -127,15 +127,19 @@ def draw(folder: Path) -> Path:
     return folder
 
 
-def step_of(run: Path) -> int:
+def saved_step(run: Path) -> int:
     """Of the newest checkpoint that can be gone on from."""
     newest = newest_whole(run)
-    return int(newest.name.split("-")[1]) if newest else 0
+    return step_of(newest) if newest else 0
 
 
-def wait_for_checkpoints(run: Path, count: int, process) -> None:
-    while len(list(run.glob("checkpoint-*"))) < count and process.is_alive():
+def wait_for_checkpoints(
+    run: Path, count: int, is_alive: Callable[[], bool], *, within: float
+) -> None:
+    """Until so many are there, and then for a random time of at most `within` seconds."""
+    while len(checkpoints(run)) < count and is_alive():
         time.sleep(0.005)
+    time.sleep(random.uniform(0, within))
 
 
 # ---- faults ----
@@ -185,8 +189,7 @@ def signalled(runs: Runs, times: int, number: signal.Signals) -> Row:
     for _ in tqdm(range(times), number.name, leave=False):
         run = runs.new()
         process = runs.start(run)
-        wait_for_checkpoints(run, 1, process)
-        time.sleep(random.uniform(0, 1))
+        wait_for_checkpoints(run, 1, process.is_alive, within=1)
         os.kill(process.pid, number)
         process.join(60)
         told = f"ended by {number.name}: {newest_whole(run)} is saved" in runs.said(run)
@@ -200,8 +203,7 @@ def truncated(runs: Runs, times: int) -> Row:
     for _ in tqdm(range(times), "truncated", leave=False):
         run = runs.new()
         process = runs.start(run)
-        wait_for_checkpoints(run, 2, process)
-        time.sleep(random.uniform(0, 0.5))
+        wait_for_checkpoints(run, 2, process.is_alive, within=0.5)
         process.kill()
         process.join()
         before, newest = checkpoints(run)[-2:]
@@ -225,7 +227,7 @@ def full_disk(runs: Runs, times: int) -> Row:
         process = runs.start(run, "--save_total_limit", "99")
         process.join(120)
         told = process.exitcode == 2 and "the disk is full (" in runs.said(run)
-        saved = step_of(run) > 0 and not (run / ASIDE).exists()
+        saved = saved_step(run) > 0 and not (run / ASIDE).exists()
         subprocess.run(["mount", "-o", "remount,size=999m", run], check=True)
         right += told and saved and runs.finish(run, "--save_total_limit", "99") == runs.reference
         subprocess.run(["umount", run], check=True)
@@ -262,7 +264,7 @@ def not_a_number(runs: Runs, times: int) -> Row:
         told = f"the loss is nan at step {step} (" in said and process.exitcode == 2
         found = json.loads((run / "diverged.json").read_text())
         named = found["step"] == step and len(found["photos"]) == 8
-        intact = step_of(run) == (step - 1) // EVERY * EVERY
+        intact = saved_step(run) == (step - 1) // EVERY * EVERY
         right += told and named and intact
     return Row("a loss that is not a number, at a random step", "stopped at that step with its "
                "learning rate, gradient norm and photos; no checkpoint has the bad weights", right,
@@ -284,14 +286,13 @@ def worker_killed(runs: Runs, times: int) -> Row:
     for _ in tqdm(range(times), "worker", leave=False):
         run = runs.new()
         process = runs.start(run, "--dataloader_num_workers", "2")
-        wait_for_checkpoints(run, 1, process)
-        time.sleep(random.uniform(0, 0.5))
+        wait_for_checkpoints(run, 1, process.is_alive, within=0.5)
         started = psutil.Process(process.pid).children(recursive=True)
         below = [one for one in started if one.ppid() != process.pid]  # not what forks them
         max(below or started, key=lambda worker: worker.memory_info().rss).kill()
         process.join(60)
         told = "a process that prepares pictures was killed" in runs.said(run)
-        saved = step_of(run) > 0
+        saved = saved_step(run) > 0
         right += process.exitcode == 2 and told and saved and runs.ends_alike(run)
     return Row("a data-loader worker killed (as for want of memory)", "one line, exit code 2, the "
                "last checkpoint intact; the same command went on to the same weights", right,
@@ -330,9 +331,7 @@ def lost_host(runs: Runs, times: int) -> Row:
         with two_hosts.two_hosts() as (first, second):
             main = two_hosts.launch_on(first, first, 0, words, restarts=3)
             other = two_hosts.launch_on(second, first, 1, words, restarts=3)
-            while len(checkpoints(run)) < 2 and main.poll() is None:
-                time.sleep(0.01)
-            time.sleep(random.uniform(0, 2))
+            wait_for_checkpoints(run, 2, main.is_alive, within=2)
             second.kill()
             other.wait()
             other = two_hosts.launch_on(second, first, 1, words, restarts=3)
@@ -357,15 +356,13 @@ def cut_link(runs: Runs, times: int) -> Row:
                 two_hosts.launch_on(host, first, rank, [*words, "--ddp_timeout", "10"])
                 for rank, host in enumerate((first, second))
             ]
-            while len(checkpoints(run)) < 2 and hosts[0].poll() is None:
-                time.sleep(0.01)
-            time.sleep(random.uniform(0, 2))
+            wait_for_checkpoints(run, 2, hosts[0].is_alive, within=2)
             first.unplug()
             began = time.monotonic()
             said = [host.output(timeout=120) for host in hosts]
             waited.append(time.monotonic() - began)
         told = all("has not answered within ddp_timeout" in text for text in said)
-        right += told and all(host.returncode for host in hosts) and step_of(run) > 0
+        right += told and all(host.returncode for host in hosts) and saved_step(run) > 0
     return Row("the link between two hosts cut", f"both ended with one line, after at most "
                f"{max(waited):.0f} s with `--ddp_timeout 10`", right, times,
                f"the steps since the last checkpoint (here {EVERY})")  # fmt: skip

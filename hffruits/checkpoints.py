@@ -4,7 +4,6 @@
 short or damaged later is found when a run goes on, and the checkpoint before it is taken.
 """
 
-import errno
 import hashlib
 import json
 import logging
@@ -17,13 +16,12 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from hffruits.errors import InputError
+from hffruits.errors import DISK_FULL, InputError
 
 logger = logging.getLogger(__name__)
 SUMS = "SHA256SUMS"
 ASIDE = ".saving"  # in a run's folder: where a checkpoint is written
 STATE = "trainer_state.json"
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _TRIED = 1 << 20  # bytes that a full disk won't take
 
 
@@ -49,7 +47,8 @@ def find_fault(folder: Path) -> str | None:
     if fault:
         return fault
     best = best_checkpoint(folder)
-    fault = _find_own_fault(best) if best else None
+    other = best is not None and best.resolve() != folder.resolve()  # else it is looked at
+    fault = _find_own_fault(best) if other else None
     return f"its best checkpoint, {best.name}: {fault}" if fault else None
 
 
@@ -117,11 +116,11 @@ def delete_old(newest: Path, *, keep: set[Path], limit: int | None) -> None:
     The oldest go first; before them any of later steps, from which the run didn't go on.
     """
     there = checkpoints(newest.parent)
-    later = there[there.index(newest) + 1 :]
+    split = there.index(newest) + 1
     kept = {path.resolve() for path in keep}
-    old = [path for path in (*later, *there) if path.resolve() not in kept]
+    old = [path for path in there[split:] + there[:split] if path.resolve() not in kept]
     surplus = len(there) - (limit or len(there))
-    for path in dict.fromkeys(old[: max(0, surplus)]):
+    for path in old[: max(0, surplus)]:
         shutil.rmtree(path, ignore_errors=True)
 
 
@@ -141,13 +140,13 @@ def full_disk_told(folder: Path) -> Iterator[None]:
 
 
 def _is_full(folder: Path, error: Exception) -> bool:
-    if isinstance(error, OSError) and error.errno in _FULL:
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
         return True
     trial = folder / ".room"
     try:
         trial.write_bytes(bytes(_TRIED))
     except OSError as tried:
-        return tried.errno in _FULL
+        return tried.errno in DISK_FULL
     finally:
         with suppress(OSError):
             trial.unlink()

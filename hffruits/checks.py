@@ -322,7 +322,8 @@ def check_same_run(recorded: dict[str, dict[str, Any]], arguments: Arguments) ->
     """Raise `InputError` where a resumed run would go on otherwise than it began."""
     streamed = _STREAMED if arguments[0].streaming else set()
     args, began = arguments[2], recorded["training"]
-    now, then = (prod(values[name] for name in _BATCH) for values in (_batch_of(args), began))
+    now = prod(getattr(args, name) for name in _BATCH)
+    then = prod(began[name] for name in _BATCH)
     if now != then:
         raise InputError(
             f"{' x '.join(_BATCH)} = {now}: the run began with "
@@ -340,10 +341,6 @@ def check_same_run(recorded: dict[str, dict[str, Any]], arguments: Arguments) ->
                     f"{name}={now}: the run began with {then}. Resume with --{name} {then}, or "
                     "start another run."
                 )
-
-
-def _batch_of(args: FruitTrainingArguments) -> dict[str, int]:
-    return {name: getattr(args, name) for name in _BATCH}
 
 
 def _value(groups: Arguments, name: str) -> Any:

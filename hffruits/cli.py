@@ -1,7 +1,6 @@
 """The `hffruits` command: a table of commands, each of which imports what it needs when called."""
 
 import argparse
-import errno
 import importlib
 import json
 import logging
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hffruits import __version__
-from hffruits.errors import InputError, Interrupted, PeersLost
+from hffruits.errors import DISK_FULL, InputError, Interrupted, PeersLost
 from hffruits.memory import keep_freed_memory
 
 
@@ -542,7 +541,7 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # `hffruits predict ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in DISK_FULL:
             raise
         where = f"{error.filename}: " if error.filename else ""
         _tell(f"hffruits: error: {where}the disk is full. Free some.")

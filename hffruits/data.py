@@ -133,7 +133,7 @@ def _fingerprint(parts: dict[str, Part]) -> str:
     digest = hashlib.sha256()
     for split in SPLIT_NAMES:
         if split in parts:
-            pairs = zip(parts[split].rows["label"], parts[split].records["digest"], strict=True)
+            pairs = zip(parts[split].rows["label"][:], parts[split].records["digest"], strict=True)
             lines = sorted(f"{split}\0{label}\0{picture.decode()}\n" for label, picture in pairs)
             digest.update("".join(lines).encode(errors="surrogateescape"))
     return digest.hexdigest()

@@ -10,13 +10,15 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from accelerate import PartialState
+from accelerate.data_loader import prepare_data_loader
 from accelerate.utils import broadcast_object_list, gather_object
+from torch.utils.data import DataLoader
 
 from hffruits.errors import InputError, PeersLost
 
 Result = TypeVar("Result")
-# in plain RuntimeErrors of CPU processes; NCCL's have a class of their own
 LOOK_EVERY = 5  # steps, where several processes have to agree on ending
+# in plain RuntimeErrors of CPU processes; NCCL's have a class of their own
 _OF_GLOO = ("gloo/transport", "pair closure", "Timed out waiting", "Connection closed by peer")
 
 
@@ -98,6 +100,21 @@ def use_own_cores(device: torch.device) -> None:
     """Compute on all cores that are this process's, where `accelerate launch` left it one."""
     if device.type == "cpu" and was_launched() and os.environ.get("OMP_NUM_THREADS") == "1":
         torch.set_num_threads(cores_per_process())
+
+
+def undivided(
+    loader: DataLoader, *, device: torch.device | None = None, non_blocking: bool = False
+) -> DataLoader:
+    """The loader for accelerate, which would divide it among the processes: it is one's part."""
+    return prepare_data_loader(
+        loader,
+        device=device,
+        num_processes=1,
+        process_index=0,
+        put_on_device=True,
+        dispatch_batches=False,
+        non_blocking=non_blocking,
+    )
 
 
 def leave_interrupts(worker: int) -> None:

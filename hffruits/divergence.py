@@ -67,8 +67,8 @@ class Divergence(TrainerCallback):
         self._losses.append(loss.detach())
 
     def on_train_begin(self, args, state, control, **kwargs):
-        self._losses, self._steps = [], []
-        self._recent.clear()
+        for seen in (self._losses, self._steps, self._recent):
+            seen.clear()
 
     def on_pre_optimizer_step(
         self, args, state, control, model: nn.Module = None, optimizer: Optimizer = None, **kwargs

@@ -1,7 +1,10 @@
 """How a command can end but well: each error is one line on the command line, with an exit code."""
 
+import errno
 import signal
 from pathlib import Path
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)  # what an OSError says of a full disk, or of a full quota
 
 
 class InputError(ValueError):

@@ -5,7 +5,6 @@ later epochs see again. The file is mapped into memory, so that it may be larger
 processes share it. `feature_filling.py` computes them.
 """
 
-import errno
 import hashlib
 import json
 import os
@@ -28,7 +27,7 @@ from torch import nn
 from hffruits.cache import cache_root
 from hffruits.cutting import Cut
 from hffruits.distributed import any_process, on_each_machine, on_main_process
-from hffruits.errors import InputError
+from hffruits.errors import DISK_FULL, InputError
 from hffruits.sampling import RowKey
 
 VERSION = 1  # of what is kept: raise it when the same key would mean something else
@@ -163,7 +162,7 @@ def _make(aside: Path, size: int, in_use: Collection[str]) -> None:
                 file.truncate(size)
     except OSError as error:
         shutil.rmtree(aside, ignore_errors=True)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in DISK_FULL:
             raise _no_room(aside.parent, size) from error
         raise _not_writable(aside.parent, error) from error
 

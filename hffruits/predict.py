@@ -24,6 +24,7 @@ from hffruits.distributed import cores_per_process
 from hffruits.engines import Engine, TorchEngine, open_engine
 from hffruits.errors import InputError
 from hffruits.explain import heatmaps, overlay, seen_by
+from hffruits.hub import one_line
 from hffruits.images import MAX_PIXELS, ImageSource, list_images, open_rgb
 from hffruits.models import find_model
 from hffruits.transforms import EvalTransform, input_size
@@ -119,9 +120,9 @@ class FruitClassifier:
         try:
             self.input_size = input_size(processor)  # (height, width) in pixels
         except (ValueError, ZeroDivisionError, TypeError, KeyError, MemoryError) as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
             raise InputError(
-                f"the model's preprocessing can't be done: {reason}. Train or export it anew."
+                f"the model's preprocessing can't be done: {one_line(error)}. Train or export it "
+                "anew."
             ) from error
         self.folder: Path | None = None  # that it was loaded from; a Hub model's in the cache
         self._lock = threading.Lock()  # an engine answers one thread at a time

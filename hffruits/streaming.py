@@ -20,11 +20,10 @@ from typing import Any, NamedTuple
 
 import datasets
 import torch
-from accelerate.data_loader import prepare_data_loader
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from tqdm.auto import tqdm
 
-from hffruits.distributed import leave_interrupts
+from hffruits.distributed import leave_interrupts, undivided
 from hffruits.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -380,14 +379,7 @@ def stream_loader(
         pin_memory=pin_memory,
         persistent_workers=persistent_workers and rows.num_workers > 0,
     )
-    loader = prepare_data_loader(
-        loader,
-        device=device,
-        num_processes=1,
-        process_index=0,
-        put_on_device=True,
-        dispatch_batches=False,
-    )
+    loader = undivided(loader, device=device)
     # `gather_for_metrics` cuts the last step to total_dataset_length % total_batch_size rows
     loader.batch_sampler.num_processes = rows.world_size
     return loader

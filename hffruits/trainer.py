@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate.data_loader import prepare_data_loader
 from datasets import Dataset
 from torch import nn
 from torch.optim import Optimizer
@@ -40,7 +39,7 @@ from hffruits.checkpoints import (
 from hffruits.clipping import GradientClipping
 from hffruits.config import FruitTrainingArguments
 from hffruits.cutting import Cut
-from hffruits.distributed import leave_interrupts, on_each_machine, on_main_process
+from hffruits.distributed import leave_interrupts, on_each_machine, on_main_process, undivided
 from hffruits.divergence import Divergence
 from hffruits.ema import AveragedWeights
 from hffruits.errors import InputError
@@ -151,15 +150,8 @@ class FruitTrainer(Trainer):
             worker_init_fn=leave_interrupts,
             multiprocessing_context=self.args.dataloader_multiprocessing_context,
         )
-        return prepare_data_loader(  # which has nothing to divide any more
-            loader,
-            device=self.args.device,
-            num_processes=1,
-            process_index=0,
-            put_on_device=True,
-            dispatch_batches=False,
-            non_blocking=self.accelerator.non_blocking,
-        )
+        options = {"device": self.args.device, "non_blocking": self.accelerator.non_blocking}
+        return undivided(loader, **options)
 
     def _batches(self, order: EpochSampler) -> SharedBatches:
         return SharedBatches(
@@ -339,9 +331,7 @@ class FruitTrainer(Trainer):
         """What the batches of a step showed, of all processes; of a stream nobody knows."""
         if isinstance(self._rows, StreamTensors):
             return []
-        order = EpochSampler(
-            self.sampler.size, seed=self.sampler.seed, weights=self.sampler.weights
-        )
+        order = copy.copy(self.sampler)  # which has its own epoch to keep
         parts = self.args.gradient_accumulation_steps
         batches = self._batches(order)
         epoch, number = divmod(step - 1, math.ceil(len(batches) / parts))

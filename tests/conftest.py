@@ -1,5 +1,6 @@
 """Pictures, folders and one small trained model that several test files share."""
 
+import json
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from transformers import TrainerCallback
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may wait for the network
 if "PYTEST_XDIST_WORKER" in os.environ:  # the processes share the cores
@@ -156,6 +158,24 @@ def tiny_arguments(
     tiny = {"eval_strategy": "no", "disable_tqdm": True, "per_device_train_batch_size": 8}
     tiny_net = ModelArguments("test_efficientnet", pretrained=False, image_size=32, freeze="none")
     return quick_arguments(data_dir, output_dir, model=model or tiny_net, **tiny | options)
+
+
+def losses(folder: Path) -> list[float]:
+    """Of each report of a run's training."""
+    log = json.loads((folder / "log_history.json").read_text())
+    return [row["loss"] for row in log if "loss" in row]
+
+
+def trainer_with(*more: TrainerCallback) -> Callable[..., None]:
+    """To be put in the place of `FruitTrainer.__init__`: it adds these callbacks, the last ones."""
+    from hffruits.trainer import FruitTrainer
+
+    start = FruitTrainer.__init__
+
+    def started(self, *args, callbacks=(), **kwargs):
+        start(self, *args, callbacks=[*callbacks, *more], **kwargs)
+
+    return started
 
 
 TINY_FLAGS = (  # as `tiny_arguments`, on a command line

@@ -24,6 +24,7 @@ from hffruits.models import pretrained_produce_folder
 from hffruits.predict import FruitClassifier
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="the browser tests need playwright")
+sync_api.expect.set_options(timeout=60_000)  # ms; the other tests may have the processor
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from conftest import tiny_arguments
+from conftest import tiny_arguments, trainer_with
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
@@ -99,12 +99,8 @@ class CountUpdates(TrainerCallback):
 
 def test_a_step_that_is_left_out_moves_no_weight(drawn_fruits, tmp_path, monkeypatch):
     break_steps(monkeypatch, 3)
-    counting, start = CountUpdates(), FruitTrainer.__init__
-
-    def started(self, *args, callbacks=(), **kwargs):
-        start(self, *args, callbacks=[*callbacks, counting], **kwargs)
-
-    monkeypatch.setattr(FruitTrainer, "__init__", started)
+    counting = CountUpdates()
+    monkeypatch.setattr(FruitTrainer, "__init__", trainer_with(counting))
     options = {"skip_bad_steps": 1, "warmup_steps": 0, "num_train_epochs": 1}
     train(*tiny_arguments(drawn_fruits, tmp_path / "run", lr_scheduler_type="constant", **options))
     assert counting.moved == [True, True, False, True]

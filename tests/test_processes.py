@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, TINY_FLAGS, launch, tiny_arguments
+from conftest import ROOT, TINY_FLAGS, launch, losses, tiny_arguments
 from safetensors.torch import load_file
 
 from hffruits.errors import InputError
@@ -23,11 +23,6 @@ FLAGS = (  # batch norm's statistics would be each process's own
     *TINY_FLAGS, "--batch_norm=freeze", "--num_train_epochs=3", "--logging_steps=1",
     "--class_weights=balanced", "--ema_decay=0.9", "--warmup_steps=0",
 )  # fmt: skip
-
-
-def losses(folder: Path) -> list[float]:
-    log = json.loads((folder / "log_history.json").read_text())
-    return [row["loss"] for row in log if "loss" in row]
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import quick_arguments, tiny_arguments
+from conftest import quick_arguments, tiny_arguments, trainer_with
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
@@ -38,12 +38,7 @@ def run(data_dir: Path, folder: Path, options: dict, *, kill: bool = False) -> N
     """One training, in a process of its own."""
     torch.set_num_threads(1)
     if kill:
-        start = FruitTrainer.__init__
-
-        def start_and_kill(self, *args, callbacks=(), **kwargs):
-            start(self, *args, callbacks=[*callbacks, Kill()], **kwargs)
-
-        FruitTrainer.__init__ = start_and_kill
+        FruitTrainer.__init__ = trainer_with(Kill())
     try:
         arguments = tiny_arguments(data_dir, folder, **EVERYTHING | options)
         arguments[0].augment = "medium"

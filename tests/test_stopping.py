@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, TINY_FLAGS, tiny_arguments
+from conftest import ROOT, TINY_FLAGS, tiny_arguments, trainer_with
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
@@ -44,12 +44,7 @@ class Tell(TrainerCallback):
 
 
 def tell(monkeypatch, number: int) -> None:
-    start = FruitTrainer.__init__
-
-    def started(self, *args, callbacks=(), **kwargs):
-        start(self, *args, callbacks=[*callbacks, Tell(number)], **kwargs)
-
-    monkeypatch.setattr(FruitTrainer, "__init__", started)
+    monkeypatch.setattr(FruitTrainer, "__init__", trainer_with(Tell(number)))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

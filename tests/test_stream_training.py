@@ -6,7 +6,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from conftest import launch, tiny_arguments
+from conftest import launch, tiny_arguments, trainer_with
 from transformers import TrainerCallback
 
 from hffruits.config import DataArguments
@@ -100,13 +100,8 @@ def test_a_streamed_run_resumed_in_mid_epoch_equals_an_unbroken_one(
         "logging_steps": 1,
     }
     train(*streamed(shards, tmp_path / "whole", **options))
-    plain = FruitTrainer.__init__
-
-    def stopping(self, *args, callbacks=(), **kwargs):
-        plain(self, *args, callbacks=[*callbacks, StopAt(6)], **kwargs)
-
     with monkeypatch.context() as patch:
-        patch.setattr(FruitTrainer, "__init__", stopping)
+        patch.setattr(FruitTrainer, "__init__", trainer_with(StopAt(6)))
         with pytest.raises(Stop):
             train(*streamed(shards, tmp_path / "cut", **options))
     train(*streamed(shards, tmp_path / "cut", resume_from_checkpoint="last", **options))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import two_hosts
-from conftest import TINY_FLAGS, tiny_arguments
+from conftest import TINY_FLAGS, losses, tiny_arguments
 
 from hffruits.checkpoints import newest_whole
 from hffruits.config import ModelArguments
@@ -28,11 +28,6 @@ def wait_for(checkpoint: Path, *processes: two_hosts.Started) -> None:
             assert process.poll() is None, process.output()
         assert time.monotonic() < deadline, "no checkpoint in two minutes"
         time.sleep(0.05)
-
-
-def losses(folder: Path) -> list[float]:
-    log = json.loads((folder / "log_history.json").read_text())
-    return [row["loss"] for row in log if "loss" in row]
 
 
 def test_a_lost_machine_comes_back_and_the_run_ends_as_on_one(drawn_fruits, tmp_path):

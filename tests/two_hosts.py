@@ -25,6 +25,10 @@ class Started(subprocess.Popen):
         self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115, it lives as long as we do
         super().__init__(words, stdout=self._said, stderr=subprocess.STDOUT, **options)
 
+    def is_alive(self) -> bool:
+        """Whether it runs, as multiprocessing's processes say it."""
+        return self.poll() is None
+
     def output(self, timeout: float | None = None) -> str:
         """All that it said, once it has ended."""
         self.wait(timeout)
