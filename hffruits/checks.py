@@ -1,6 +1,7 @@
 """What can't be: refused in one line, before any data is read."""
 
 import difflib
+import logging
 import os
 from collections.abc import Callable
 from math import prod
@@ -31,6 +32,7 @@ from hffruits.splits import SPLIT_BY
 from hffruits.time_budget import count_seconds
 from hffruits.transforms import AUGMENTATIONS
 
+logger = logging.getLogger(__name__)
 Arguments = tuple[DataArguments, ModelArguments, FruitTrainingArguments]
 
 # field -> its known values
@@ -321,6 +323,7 @@ _SAME = {
 def check_same_run(recorded: dict[str, dict[str, Any]], arguments: Arguments) -> None:
     """Raise `InputError` where a resumed run would go on otherwise than it began."""
     streamed = _STREAMED if arguments[0].streaming else set()
+    moved = {"data_dir"} if recorded.get("data_fingerprint") else set()  # see check_same_photos
     args, began = arguments[2], recorded["training"]
     now = prod(getattr(args, name) for name in _BATCH)
     then = prod(began[name] for name in _BATCH)
@@ -332,7 +335,7 @@ def check_same_run(recorded: dict[str, dict[str, Any]], arguments: Arguments) ->
         )
     for group, values in zip(("data", "model", "training"), arguments, strict=True):
         same = (_SAME if group == "training" else set()) | streamed
-        for name in sorted(set(type(values).__annotations__) - _FREE | same):
+        for name in sorted(set(type(values).__annotations__) - _FREE - moved | same):
             now, then = getattr(values, name, None), recorded[group].get(name)
             now = getattr(now, "value", now)
             chosen_later = now is None  # by the model, as it was when the run began
@@ -341,6 +344,24 @@ def check_same_run(recorded: dict[str, dict[str, Any]], arguments: Arguments) ->
                     f"{name}={now}: the run began with {then}. Resume with --{name} {then}, or "
                     "start another run."
                 )
+
+
+def check_same_photos(
+    recorded: dict[str, Any], data_args: DataArguments, fingerprint: str | None
+) -> None:
+    """Warn where the photos of a resumed run have changed. A folder of other photos is refused.
+
+    Raises `InputError`. The same photos in another place are the same.
+    """
+    if recorded.get("data_fingerprint") in (None, fingerprint):
+        return
+    before = recorded["data"]["data_dir"]
+    if data_args.data_dir != before:
+        raise InputError(
+            f"data_dir={data_args.data_dir}: other photos than those that the run began with, in "
+            f"{before}. Resume with the same, or start another run."
+        )
+    logger.warning("the photos have changed since this run began")
 
 
 def _value(groups: Arguments, name: str) -> Any:

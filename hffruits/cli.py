@@ -17,6 +17,8 @@ from hffruits import __version__
 from hffruits.errors import DISK_FULL, InputError, Interrupted, PeersLost
 from hffruits.memory import keep_freed_memory
 
+_LOGGED_EVERY = "20"  # seconds; where a progress bar is written to a file
+
 
 def run_train(argv: list[str]) -> None:
     """Fine-tune a model on a folder of fruit photos."""
@@ -525,6 +527,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="see below")
     args = parser.parse_args(argv[:1])
     keep_freed_memory()
+    if not sys.stderr.isatty():  # in a log each update is kept: tqdm reads these when imported
+        os.environ.setdefault("TQDM_MININTERVAL", _LOGGED_EVERY)
+        os.environ.setdefault("TQDM_MAXINTERVAL", _LOGGED_EVERY)
     logging.basicConfig(format="%(message)s")
     logging.getLogger("huggingface_hub").propagate = False  # it prints by itself
     logging.getLogger("hffruits").setLevel(logging.INFO if _is_main_process() else logging.ERROR)

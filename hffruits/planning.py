@@ -162,10 +162,11 @@ def fit_into_time(
         # all of them plan by what the main process has seen
         cost = on_main_process(lambda cost=cost: cost)
         left = seconds_left(args, started)
+        spent = MARGIN * count_seconds(args.time_budget) - left
         if left <= 0:
             raise InputError(
-                f"time_budget={args.time_budget}: is over when the photos are looked at and a few "
-                "steps are tried. Give more time."
+                f"time_budget={args.time_budget}: {format_time(spent)} went into looking at the "
+                "photos and trying a few steps alone. Give several times that."
             )
         for count in _numbers(*limits):
             kept = views if tried.cache_features else min(views, math.ceil(count))
@@ -173,7 +174,6 @@ def fit_into_time(
             plan = Plan(chosen, count, limits, kept, cost, work)
             if plan.seconds <= left:
                 return plan
-        spent = MARGIN * count_seconds(args.time_budget) - left
         quickest = min(quickest, plan.seconds + spent)
         del prepared
         gc.collect()

@@ -28,7 +28,7 @@ from transformers.utils.logging import disable_progress_bar
 from hffruits.batch_norm import recalibrate
 from hffruits.card import write_model_card
 from hffruits.checkpoints import full_disk_told
-from hffruits.checks import check_arguments, check_same_run
+from hffruits.checks import check_arguments, check_same_photos, check_same_run
 from hffruits.config import DataArguments, FruitTrainingArguments, ModelArguments
 from hffruits.data import FruitDatasets
 from hffruits.distributed import lost_peers_told, on_main_process
@@ -102,8 +102,8 @@ def train(
     set_all_seeds(args)
 
     datasets = on_main_process(lambda: load_datasets(data_args, run, args.seed))
-    if recorded and recorded.get("data_fingerprint") not in (None, fingerprint_of(datasets)):
-        logger.warning("the photos have changed since this run began")
+    if recorded:
+        check_same_photos(recorded, data_args, fingerprint_of(datasets))
     labels = datasets["train"].features["label"].names
     plan = None
     if args.time_budget and not recorded:
@@ -408,7 +408,7 @@ def describe_start(
     return (
         f"{datasets['train'].features['label'].num_classes} classes; {sizes} images{left_out}\n"
         f"{model_args.model_name_or_path} at {size}: {parameters / 1e6:.1f} M parameters, "
-        f"{count_frozen(prepared) / parameters:.0%} of them frozen (freeze={prepared.plan}, "
+        f"{count_frozen(prepared) / parameters:.0%} frozen (freeze={prepared.plan}, "
         f"batch_norm={prepared.batch_norm})\n"
         f"learning rate {args.learning_rate:g}{scaled} ({args.schedule}), {precision} on "
         f"{args.device.type}{kept}"

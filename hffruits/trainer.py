@@ -3,7 +3,6 @@
 import copy
 import json
 import math
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -17,31 +16,17 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 from transformers import EarlyStoppingCallback, EvalPrediction, Trainer
-from transformers.trainer_callback import (
-    ProgressCallback,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-)
-from transformers.training_args import TrainingArguments
+from transformers.trainer_callback import ProgressCallback, TrainerCallback
 
 from hffruits.batch_norm import hold_statistics
-from hffruits.checkpoints import (
-    ASIDE,
-    STATE,
-    best_checkpoint,
-    checkpoints,
-    delete_old,
-    full_disk_told,
-    publish,
-    step_of,
-)
+from hffruits.checkpoints import checkpoints, step_of
 from hffruits.clipping import GradientClipping
 from hffruits.config import FruitTrainingArguments
 from hffruits.cutting import Cut
-from hffruits.distributed import leave_interrupts, on_each_machine, on_main_process, undivided
+from hffruits.distributed import leave_interrupts, undivided
 from hffruits.divergence import Divergence
 from hffruits.ema import AveragedWeights
+from hffruits.epoch_table import EpochTable
 from hffruits.errors import InputError
 from hffruits.feature_cache import FeatureRows
 from hffruits.losses import ClassificationLoss, class_weights
@@ -56,13 +41,14 @@ from hffruits.optim import (
     timm_optimizer,
 )
 from hffruits.sampling import EpochSampler, SeededRows, SharedBatches, balanced_weights
+from hffruits.saving import SafeSaving
 from hffruits.schedules import BY_VALIDATION, learning_rates, make_scheduler
 from hffruits.streaming import StreamRows, stream_loader
 from hffruits.tensors import StreamTensors, collate
 from hffruits.transforms import Scaling
 
 
-class FruitTrainer(Trainer):
+class FruitTrainer(SafeSaving):
     """transformers' `Trainer` for datasets made by `as_tensors`.
 
     `head` holds the names of the classifying layers; `scaling` is done to pixels that are bytes.
@@ -98,7 +84,6 @@ class FruitTrainer(Trainer):
         if args.early_stopping_patience:
             callbacks.append(EarlyStoppingCallback(args.early_stopping_patience))
         self.class_weights: torch.Tensor | None = None
-        self._aside: Path | None = None  # where a checkpoint is being written
         if train_dataset is not None:
             classes = train_dataset.features["label"].num_classes
             self.mix = make_mix(args.mixup_alpha, args.cutmix_alpha, classes)
@@ -340,51 +325,13 @@ class FruitTrainer(Trainer):
         rows = self._rows.with_format(None).select_columns("path")
         return [rows[index]["path"] for batch in shown for index in batch]
 
-    # ---- checkpoints ----
-
-    def _get_output_dir(self, trial: Any) -> str:
-        return super()._get_output_dir(trial) if self._aside is None else str(self._aside)
-
-    def save_checkpoint(self) -> None:
-        """Save the state after the last step, in between the times that are due."""
-        self._save_checkpoint(self.model_wrapped, trial=None)
-        self.control = self.callback_handler.on_save(self.args, self.state, self.control)
-
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Write it aside and rename it when it is whole; only then may an older one go."""
         self._stop_if_diverged()
-        run = Path(self._get_output_dir(trial))
-        aside, name = run / ASIDE, f"checkpoint-{self.state.global_step}"
-        on_each_machine(lambda: shutil.rmtree(aside, ignore_errors=True))
-
-        def put() -> None:
-            with full_disk_told(run):
-                publish(aside / name, run / name)
-
-        try:
-            with full_disk_told(run):
-                self._aside = aside
-                super()._save_checkpoint(model, trial)
-                if self.state.best_model_checkpoint == str(aside / name):
-                    self.state.best_model_checkpoint = str(run / name)
-                if self.args.should_save:
-                    self.state.save_to_json(str(aside / name / STATE))
-            self.accelerator.wait_for_everyone()
-            on_main_process(put)
-        finally:
-            self._aside = None
-            if self.args.should_save:
-                shutil.rmtree(aside, ignore_errors=True)
-        if self.args.should_save:
-            best = self.state.best_model_checkpoint
-            kept = {run / name} | ({Path(best)} if best else set())
-            delete_old(run / name, keep=kept, limit=self.args.save_total_limit)
+        super()._save_checkpoint(model, trial)
 
     # ---- averaged weights ----
 
     def train(self, resume_from_checkpoint: str | None = None, **kwargs: Any):
-        if resume_from_checkpoint:
-            self.add_callback(_FindBest(Path(resume_from_checkpoint)))
         if self.averaged:
             self.averaged.checkpoint = resume_from_checkpoint
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
@@ -417,17 +364,6 @@ class FruitTrainer(Trainer):
         error = math.sqrt(share * (1 - share) / images)
         done = self.state.global_step / max(1, self.state.max_steps)
         return metrics | {"steady_accuracy": accuracy + 2 * error * done}
-
-
-class _FindBest(TrainerCallback):
-    """Finds the best checkpoint of a resumed run where it is now: the folder may have moved."""
-
-    def __init__(self, checkpoint: Path):
-        self.checkpoint = checkpoint
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        if best := best_checkpoint(self.checkpoint):
-            state.best_model_checkpoint = str(best)
 
 
 class _SetEpoch(TrainerCallback):
@@ -463,38 +399,3 @@ def make_mix(mixup_alpha: float, cutmix_alpha: float, classes: int) -> v2.Transf
     if cutmix_alpha:
         kinds.append(v2.CutMix(alpha=cutmix_alpha, num_classes=classes))
     return v2.RandomChoice(kinds) if kinds else None
-
-
-class EpochTable(ProgressCallback):
-    """The progress bar, with the loss in it, and one line an epoch instead of printed dicts."""
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        super().on_train_begin(args, state, control, **kwargs)
-        if self.training_bar is not None:
-            self.training_bar.set_description("Training")
-            self.training_bar.unit = "step"
-            self.training_bar.write("epoch  train loss  val loss  val accuracy  val macro-F1")
-
-    def on_prediction_step(self, args, state, control, eval_dataloader=None, **kwargs):
-        if self.training_bar is None:  # validation within training is short, and has its line
-            super().on_prediction_step(args, state, control, eval_dataloader, **kwargs)
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **kwargs: Any,
-    ):
-        if self.training_bar is None or not state.is_world_process_zero:
-            return
-        if "loss" in logs:
-            self.training_bar.set_postfix_str(f"loss {logs['loss']:.3f}")
-        if "eval_loss" in logs:
-            losses = [row["loss"] for row in state.log_history if "loss" in row]
-            last = f"{losses[-1]:10.3f}" if losses else " " * 10
-            self.training_bar.write(
-                f"{logs['epoch']:5.4g}  {last}  {logs['eval_loss']:8.3f}  "
-                f"{logs['eval_accuracy']:12.1%}  {logs['eval_macro_f1']:12.1%}"
-            )

@@ -1,10 +1,12 @@
 """The command line as users meet it: answers, exit codes, one-line errors."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from conftest import TINY_FLAGS
 
 from hffruits.cli import COMMANDS, main
 from hffruits.data import load_fruits
@@ -78,3 +80,12 @@ def test_the_training_script_tells_bad_input_without_a_traceback(tmp_path):
     )
     assert done.returncode == 2
     assert "no such folder" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_log_is_not_full_of_progress_bars(drawn_fruits, tmp_path):
+    words = [drawn_fruits, *TINY_FLAGS, "--num_train_epochs=30", f"--output_dir={tmp_path / 'run'}"]
+    command = [sys.executable, "-m", "hffruits", "train", *words]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    seconds = json.loads((tmp_path / "run" / "metrics.json").read_text())["training"]["seconds"]
+    assert done.stderr.count("step/s") <= 4 + seconds / 20

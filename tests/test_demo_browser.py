@@ -76,14 +76,14 @@ def _serving(folder: Path, *options: str) -> Iterator[str]:
             stderr=subprocess.STDOUT,
         )
     try:
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 180
         while not _answers(port):
             assert server.poll() is None and time.monotonic() < deadline, log.read_text()
             time.sleep(0.2)
         yield f"http://127.0.0.1:{port}/"
     finally:
         server.terminate()  # an interrupt is ignored where the tests run in the background
-        server.wait(timeout=30)
+        server.wait(timeout=120)
     assert "Traceback" not in log.read_text()
 
 

@@ -10,7 +10,7 @@ import hffruits
 PACKAGE = Path(hffruits.__file__).parent
 FLOORS = {
     "errors": 0,
-    "checkpoints": 1, "records": 1,
+    "checkpoints": 1, "records": 1, "epoch_table": 1,
     "cache": 1, "images": 1, "drawing": 1, "precision": 1, "launching": 1, "layers": 1,
     "distributed": 1, "schedules": 1, "losses": 1, "sampling": 1, "ema": 1, "batch_norm": 1,
     "clipping": 1, "lora": 1, "plots": 1, "archives": 1, "near_duplicates": 1, "splitting": 1,
@@ -20,7 +20,7 @@ FLOORS = {
     "hiding": 1,
     "config": 2, "folders": 2, "samples": 2, "scan": 2, "duplicates": 2, "photo_cache": 2,
     "transforms": 2, "models": 2, "optim": 2, "metrics": 2, "run_dir": 2,
-    "stopping": 2, "divergence": 2, "freezing": 2,
+    "stopping": 2, "divergence": 2, "saving": 2, "freezing": 2,
     "onnx_engine": 2, "openvino_engine": 2, "feedback": 2, "uploads": 2,
     "hub_commit": 2, "time_budget": 2, "cutting": 2, "quick_convolutions": 2, "feature_cache": 3,
     "feature_filling": 4, "kept_features": 11,

@@ -108,3 +108,22 @@ def test_a_run_that_goes_on_with_other_photos_says_so(drawn_fruits, tmp_path, ca
     Path(first).write_bytes(second.read_bytes())
     train(*tiny_arguments(photos, folder, **again))
     assert "the photos have changed since this run began" in caplog.text
+
+
+def test_a_run_goes_on_where_its_photos_were_moved(drawn_fruits, tmp_path, caplog):
+    photos, folder = shutil.copytree(drawn_fruits, tmp_path / "photos"), tmp_path / "run"
+    options = {"num_train_epochs": 1, "save_strategy": "epoch"}
+    first = train(*tiny_arguments(photos, folder, **options))
+    (folder / "metrics.json").unlink()  # not yet finished
+    moved = shutil.move(photos, tmp_path / "moved")
+    again = options | {"resume_from_checkpoint": "last"}
+    metrics = train(*tiny_arguments(moved, folder, **again))
+    assert metrics["data"]["fingerprint"] == first["data"]["fingerprint"]
+    assert metrics["test"]["accuracy"] == first["test"]["accuracy"]
+    assert "photos have changed" not in caplog.text
+    (folder / "metrics.json").unlink()
+    one, two = sorted(moved.glob("train/*/*.png"))[:2]
+    one.write_bytes(two.read_bytes())
+    other = shutil.move(moved, tmp_path / "other")
+    with pytest.raises(InputError, match=r"/other: other photos than those .* in .*/moved\. "):
+        train(*tiny_arguments(other, folder, **again))

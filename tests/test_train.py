@@ -267,6 +267,13 @@ def test_a_run_may_not_lie_in_its_data(drawn_fruits, tmp_path):
     assert not (root / "run").exists()
 
 
+def test_each_epoch_has_its_own_training_loss(trained):
+    log = json.loads((trained / "log_history.json").read_text())
+    validated = {row["epoch"] for row in log if "eval_loss" in row}
+    assert validated == {1.0, 2.0}
+    assert validated <= {row["epoch"] for row in log if "loss" in row}
+
+
 @pytest.mark.parametrize("name", ["exclude", "coarse_labels", "split_lists"])
 def test_a_missing_file_is_told_before_any_photo_is_read(drawn_fruits, tmp_path, name, caplog):
     arguments = quick_arguments(drawn_fruits, tmp_path / "run")

@@ -1,0 +1,44 @@
+"""Training as a table: a line an epoch, under the Trainer's own progress bar."""
+
+from typing import Any
+
+from transformers.trainer_callback import ProgressCallback, TrainerControl, TrainerState
+from transformers.training_args import TrainingArguments
+
+
+class EpochTable(ProgressCallback):
+    """The progress bar, with the loss in it, and one line an epoch instead of printed dicts."""
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        super().on_train_begin(args, state, control, **kwargs)
+        if self.training_bar is not None:
+            self.training_bar.set_description("Training", refresh=False)
+            self.training_bar.unit = "step"
+            self.training_bar.write("epoch  train loss  val loss  val accuracy  val macro-F1")
+
+    def on_prediction_step(self, args, state, control, eval_dataloader=None, **kwargs):
+        if self.training_bar is None:  # validation within training is short, and has its line
+            super().on_prediction_step(args, state, control, eval_dataloader, **kwargs)
+
+    def on_epoch_end(self, args, state, control, **kwargs):
+        control.should_log = True  # else a short epoch's line would tell the loss of one before
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ):
+        if self.training_bar is None or not state.is_world_process_zero:
+            return
+        if "loss" in logs:
+            self.training_bar.set_postfix_str(f"loss {logs['loss']:.3f}", refresh=False)
+        if "eval_loss" in logs:
+            losses = [row["loss"] for row in state.log_history if "loss" in row]
+            last = f"{losses[-1]:10.3f}" if losses else " " * 10
+            self.training_bar.write(
+                f"{logs['epoch']:5.4g}  {last}  {logs['eval_loss']:8.3f}  "
+                f"{logs['eval_accuracy']:12.1%}  {logs['eval_macro_f1']:12.1%}"
+            )

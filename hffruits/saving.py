@@ -1,0 +1,78 @@
+"""A Trainer whose checkpoints are whole, or not there at all (checkpoints.py)."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import Trainer
+from transformers.trainer_callback import TrainerCallback
+
+from hffruits.checkpoints import (
+    ASIDE,
+    STATE,
+    best_checkpoint,
+    delete_old,
+    full_disk_told,
+    publish,
+)
+from hffruits.distributed import on_each_machine, on_main_process
+
+
+class SafeSaving(Trainer):
+    """transformers' `Trainer`, with the way its checkpoints are written."""
+
+    _aside: Path | None = None  # where a checkpoint is being written
+
+    def train(self, resume_from_checkpoint: str | None = None, **kwargs: Any):
+        if resume_from_checkpoint:
+            self.add_callback(_FindBest(Path(resume_from_checkpoint)))
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return super()._get_output_dir(trial) if self._aside is None else str(self._aside)
+
+    def save_checkpoint(self) -> None:
+        """Save the state after the last step, in between the times that are due."""
+        self._save_checkpoint(self.model_wrapped, trial=None)
+        self.control = self.callback_handler.on_save(self.args, self.state, self.control)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Write it aside and rename it when it is whole; only then may an older one go."""
+        run = Path(self._get_output_dir(trial))
+        aside, name = run / ASIDE, f"checkpoint-{self.state.global_step}"
+        on_each_machine(lambda: shutil.rmtree(aside, ignore_errors=True))
+
+        def put() -> None:
+            with full_disk_told(run):
+                publish(aside / name, run / name)
+
+        try:
+            with full_disk_told(run):
+                self._aside = aside
+                super()._save_checkpoint(model, trial)
+                if self.state.best_model_checkpoint == str(aside / name):
+                    self.state.best_model_checkpoint = str(run / name)
+                if self.args.should_save:
+                    self.state.save_to_json(str(aside / name / STATE))
+            self.accelerator.wait_for_everyone()
+            on_main_process(put)
+        finally:
+            self._aside = None
+            if self.args.should_save:
+                shutil.rmtree(aside, ignore_errors=True)
+        if self.args.should_save:
+            best = self.state.best_model_checkpoint
+            kept = {run / name} | ({Path(best)} if best else set())
+            delete_old(run / name, keep=kept, limit=self.args.save_total_limit)
+
+
+class _FindBest(TrainerCallback):
+    """Finds the best checkpoint of a resumed run where it is now: the folder may have moved."""
+
+    def __init__(self, checkpoint: Path):
+        self.checkpoint = checkpoint
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if best := best_checkpoint(self.checkpoint):
+            state.best_model_checkpoint = str(best)
