@@ -1,6 +1,7 @@
 """Two hosts on one machine: network namespaces of Linux, joined by a cable. Takes root and `ip`.
 
-What runs on one can reach the other through the cable alone; both see the same files.
+What runs on one can reach the other through the cable alone; both see the same files. Each has
+cores of its own, where there are two.
 """
 
 import os
@@ -43,14 +44,17 @@ class Host:
     name: str  # of its namespace
     address: str
     cable: str  # its end of it
+    cores: frozenset[int]  # of this machine, which no other host uses
 
     def start(self, words: Iterable[str | Path]) -> Started:
         """Start a command there; PyTorch is told the address, for both hosts have one name."""
         own = {"PET_LOCAL_ADDR": self.address, "GLOO_SOCKET_IFNAME": self.cable}
-        return Started(
+        started = Started(
             ["ip", "netns", "exec", self.name, *map(str, words)],
             env=os.environ | own | {"OMP_NUM_THREADS": "1"},
         )
+        os.sched_setaffinity(started.pid, self.cores)
+        return started
 
     def kill(self) -> None:
         """End all that runs there, as when the power fails."""
@@ -80,12 +84,12 @@ def cannot() -> str | None:
 @contextmanager
 def two_hosts() -> Iterator[tuple[Host, Host]]:
     """Two hosts, joined; afterwards nothing of them is left."""
-    number = os.getpid()
-    hosts = tuple(
-        Host(f"hff-{number}-{letter}", f"10.77.0.{index}", f"v{number}{letter}")
-        for index, letter in enumerate("ab", 1)
+    number, cores = os.getpid(), sorted(os.sched_getaffinity(0))
+    shares = (cores[::2], cores[1::2] or cores)
+    first, second = hosts = tuple(
+        Host(f"hff-{number}-{letter}", f"10.77.0.{index}", f"v{number}{letter}", frozenset(share))
+        for index, (letter, share) in enumerate(zip("ab", shares, strict=True), 1)
     )
-    first, second = hosts
     try:
         for host in hosts:
             _ip("netns", "add", host.name)
