@@ -54,29 +54,32 @@ def run_hosts(words: list[str]) -> None:
         assert not any(process.returncode for process in started), said
 
 
+WAYS: dict[str, Callable[[list[str]], None]] = {
+    "one process": run_alone,
+    "two processes": run_two,
+    "two hosts": run_hosts,
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data_dir", required=True)
     parser.add_argument("--recipe", default="fast")
     parser.add_argument("--seeds", type=int, nargs="+", default=[42, 43])
+    parser.add_argument("--on", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--output", type=Path, help="figures, as JSON")
     args = parser.parse_args()
-    ways: dict[str, Callable[[list[str]], None]] = {
-        "one process": run_alone,
-        "two processes": run_two,
-        "two hosts": run_hosts,
-    }
-    if reason := two_hosts.cannot():
+    if "two hosts" in args.on and (reason := two_hosts.cannot()):
         print(f"left out: two hosts ({reason})")
-        del ways["two hosts"]
+        args.on.remove("two hosts")
     figures = []
     print("| on | seed | steps | validation top-1 | test top-1 | 95 % | whole run |")
     print("|---|---|---|---|---|---|---|")
-    for seed, way in product(args.seeds, ways):
+    for seed, way in product(args.seeds, args.on):
         words = ["--recipe", args.recipe, "--seed", str(seed)]
         with tempfile.TemporaryDirectory() as folder:
             os.environ["HFFRUITS_CACHE"] = f"{folder}/cache"
-            ways[way]([args.data_dir, *words, "--output_dir", f"{folder}/run"])
+            WAYS[way]([args.data_dir, *words, "--output_dir", f"{folder}/run"])
             metrics = json.loads(Path(folder, "run", "metrics.json").read_text())
         figures.append(metrics | {"on": way, "seed": seed})
         if args.output:

@@ -14,6 +14,7 @@ POLICIES = (
     "sync",  # statistics over the batches of all processes, on GPUs
     "recalibrate",  # as train; at the end, statistics anew from clean training images
 )
+OWN_STATISTICS = ("train", "recalibrate")  # each process's, while it trains
 
 
 def batch_norms(model: nn.Module) -> dict[str, _BatchNorm]:

@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 SUMS = "SHA256SUMS"
 ASIDE = ".saving"  # in a run's folder: where a checkpoint is written
 STATE = "trainer_state.json"
+_OTHERS = re.compile(r"\._|\.nfs|\.DS_Store$")
 _TRIED = 1 << 20  # bytes that a full disk won't take
 
 
@@ -39,6 +40,13 @@ def newest_whole(run: Path) -> Path | None:
             return folder
         logger.warning("%s: %s; it is passed over", folder, fault)
     return None
+
+
+def rescue(run: Path) -> None:
+    """Give a whole checkpoint its name that a run was killed before it could give it."""
+    for path in (run / ASIDE).glob("checkpoint-*"):
+        if not (run / path.name).exists() and _find_own_fault(path) is None:
+            path.rename(run / path.name)
 
 
 def find_fault(folder: Path) -> str | None:
@@ -84,9 +92,9 @@ def _find_own_fault(folder: Path) -> str | None:
 
 
 def _files(folder: Path) -> set[str]:
-    """The files of a checkpoint; hidden ones are the system's."""
+    """The files of a checkpoint, without what systems put there."""
     there = (path for path in folder.rglob("*") if path.is_file() and path.name != SUMS)
-    return {path.relative_to(folder).as_posix() for path in there if path.name[0] != "."}
+    return {path.relative_to(folder).as_posix() for path in there if not _OTHERS.match(path.name)}
 
 
 def seal(folder: Path) -> None:

@@ -131,6 +131,10 @@ _CONFLICTS: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
         "not with streaming, max_steps or torch_compile. Use one of them.",
     ),
     (
+        lambda data, model, args: args.save_on_each_node,
+        "save_on_each_node: the main process saves for all. Leave it out.",
+    ),
+    (
         lambda data, model, args: args.save_only_model,
         "save_only_model: a run couldn't go on from its checkpoints. Leave it out.",
     ),
@@ -205,6 +209,13 @@ _CONFLICTS: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
             args.mix_probability < 1 and not (args.mixup_alpha or args.cutmix_alpha)
         ),
         "mix_probability: nothing is mixed. Set mixup_alpha or cutmix_alpha.",
+    ),
+    (
+        lambda data, model, args: (
+            args.divides_weights and (model.lora_rank or model.freeze in CHANGING)
+        ),
+        "lora_rank, freeze=gradual and lp_ft: need whole weights, which FSDP and DeepSpeed divide. "
+        "Leave them out.",
     ),
     (
         lambda data, model, args: args.ema_decay and args.divides_weights,

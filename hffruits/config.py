@@ -16,14 +16,13 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import NoReturn
 
-import torch
 import yaml
 from accelerate.state import AcceleratorState
 from transformers import HfArgumentParser, TrainingArguments
 from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
 
-from hffruits.distributed import cores_per_process, join_processes
+from hffruits.distributed import cores_per_process, join_processes, may_use_gpu
 from hffruits.images import MAX_PIXELS
 from hffruits.precision import cpu_has_bf16, gpu_has_bf16
 from hffruits.schedules import BY_VALIDATION
@@ -297,19 +296,20 @@ class FruitTrainingArguments(TrainingArguments):
     report_to: str | None = _option("none", "Experiment trackers: tensorboard, wandb, ... or none.")
 
     def __post_init__(self):
-        has_gpu = torch.accelerator.is_available()
+        has_gpu = may_use_gpu() and not self.use_cpu
         self.resume_from_checkpoint = _RESUME.get(
             str(self.resume_from_checkpoint).lower(), self.resume_from_checkpoint
         )
-        launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no") != "no"
-        chosen = self.fp16 or launched or self.full_determinism  # trying is a matter of chance
-        self.try_bf16 = self.bf16 is None and not chosen and cpu_has_bf16()
+        launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+        self.fp16 |= launched == "fp16"
+        chosen = self.fp16 or launched == "bf16" or self.full_determinism  # trying is chance
+        self.try_bf16 = self.bf16 is None and not chosen and not has_gpu and cpu_has_bf16()
         if self.bf16 is None:
-            self.bf16 = not (self.fp16 or launched) and gpu_has_bf16()
+            self.bf16 = not self.fp16 and (launched == "bf16" or (has_gpu and gpu_has_bf16()))
         if not has_gpu:  # else transformers takes no bf16, and each process trains for itself
             self.use_cpu = True
             if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-                join_processes(self.ddp_timeout)  # which transformers would forget
+                join_processes(self.ddp_timeout, cpu=True)  # which transformers would forget
         if self.dataloader_num_workers is None:
             self.dataloader_num_workers = choose_num_workers(has_gpu)
             self.dataloader_persistent_workers = self.dataloader_num_workers > 0
@@ -341,11 +341,15 @@ class FruitTrainingArguments(TrainingArguments):
         return limits.get(self.clip_mode, self.max_grad_norm) or math.inf
 
     @property
+    def uses_fsdp(self) -> bool:
+        """Whether FSDP is asked for, here or of `accelerate launch`."""
+        return bool(self.fsdp) or os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
+
+    @property
     def divides_weights(self) -> bool:
         """Whether FSDP or DeepSpeed is asked for, here or of `accelerate launch`."""
-        launched = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
-        asked = any(os.environ.get(name, "").lower() == "true" for name in launched)
-        return bool(self.fsdp or self.deepspeed) or asked
+        launched = os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() == "true"
+        return self.uses_fsdp or bool(self.deepspeed) or launched
 
     @property
     def total_batch_size(self) -> int:

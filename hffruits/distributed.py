@@ -1,7 +1,6 @@
 """What a process is among the others of a run: doing something once, and its share of cores."""
 
 import os
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -12,6 +11,7 @@ import torch.distributed as dist
 from accelerate import PartialState
 from accelerate.data_loader import prepare_data_loader
 from accelerate.utils import broadcast_object_list, gather_object
+from torch import nn
 from torch.utils.data import DataLoader
 
 from hffruits.errors import InputError, PeersLost
@@ -40,14 +40,19 @@ def lost_peers_told() -> Iterator[None]:
 
 
 @lost_peers_told()
-def join_processes(timeout: float | None = None) -> PartialState:
+def join_processes(timeout: float | None = None, *, cpu: bool = False) -> PartialState:
     """This process among those that were launched; on machines without a GPU, too.
 
     `timeout` is for how many seconds one that is silent is waited for. The first call counts.
     """
-    forced = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
     options = {"timeout": timedelta(seconds=timeout)} if timeout else {}
-    return PartialState(cpu=forced or not torch.accelerator.is_available(), **options)
+    return PartialState(cpu=cpu or not may_use_gpu(), **options)
+
+
+def may_use_gpu() -> bool:
+    """Whether there is a GPU that `accelerate launch` has not been told to leave alone."""
+    forced = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
+    return torch.accelerator.is_available() and not forced
 
 
 def on_main_process(action: Callable[[], Result]) -> Result:
@@ -96,6 +101,13 @@ def gather(value: Result) -> list[Result]:
     return gather_object([value]) if PartialState().num_processes > 1 else [value]
 
 
+def share_buffers(model: nn.Module) -> None:
+    """Give each process the main one's buffers, as batch norm's statistics."""
+    if PartialState().num_processes > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, 0)
+
+
 def use_own_cores(device: torch.device) -> None:
     """Compute on all cores that are this process's, where `accelerate launch` left it one."""
     if device.type == "cpu" and was_launched() and os.environ.get("OMP_NUM_THREADS") == "1":
@@ -115,11 +127,6 @@ def undivided(
         dispatch_batches=False,
         non_blocking=non_blocking,
     )
-
-
-def leave_interrupts(worker: int) -> None:
-    """In a data-loader worker: Ctrl-C is for the process that started it, which ends it in time."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def was_launched() -> bool:

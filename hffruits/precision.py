@@ -20,8 +20,8 @@ def gpu_has_bf16() -> bool:
 
 
 def cpu_has_bf16() -> bool:
-    """True for processors with AMX, where there is no GPU to train on."""
-    return not torch.accelerator.is_available() and torch.cpu._is_amx_tile_supported()
+    """True for processors with AMX."""
+    return torch.cpu._is_amx_tile_supported()
 
 
 def has_bf16(device: torch.device) -> bool:

@@ -144,9 +144,28 @@ def prepare_model(
     if args.device.type == "cpu" and not (model_args.lora_rank or args.torch_compile):
         use_quick_convolutions(model, torch.rand(2, 3, *input_size(processor)))
     train_size = model_args.train_image_size
-    return PreparedModel(
-        use_fast_layout(model), processor, head, plan, policy, train_size, callbacks
-    )
+    if args.uses_fsdp:
+        check_divisible(model)
+    if not args.divides_weights:  # FSDP takes contiguous weights alone
+        model = use_fast_layout(model)
+    return PreparedModel(model, processor, head, plan, policy, train_size, callbacks)
+
+
+def check_divisible(model: PreTrainedModel) -> None:
+    """Raise `InputError` for a net whose weights FSDP, as accelerate does it, can't divide."""
+    name = type(model).__name__
+    if batch_norms(model):
+        raise InputError(
+            f"{name}: has batch norm, which doesn't go with FSDP. Leave it out: such nets fit "
+            "on one GPU."
+        )
+    try:
+        model.get_input_embeddings()
+    except NotImplementedError as error:
+        raise InputError(
+            f"{name}: accelerate can't divide this net's weights. Take one of timm's, as "
+            "timm/convnext_base.fb_in22k_ft_in1k."
+        ) from error
 
 
 def choose_freezing(model_args: ModelArguments, model: PreTrainedModel) -> str:

@@ -1,14 +1,21 @@
 """Where a run writes, and where it goes on from. Nothing of an earlier run is lost unasked."""
 
 import json
+import os
 import shutil
+import time
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hffruits.checkpoints import ASIDE, STATE, checkpoints, find_fault, newest_whole
+from accelerate import PartialState
+
+from hffruits.checkpoints import ASIDE, STATE, checkpoints, find_fault, newest_whole, rescue
+from hffruits.distributed import gather, on_main_process
 from hffruits.errors import InputError
 
+SEEN_WITHIN = 20.0  # seconds: network file systems take some
 PICTURE = "evaluation.png"  # for the model card
 SHARDS = "model.safetensors.index.json"  # of large models: which file holds which tensor
 ARTIFACT_FILES = {
@@ -91,6 +98,39 @@ def choose_run_dir(
     return RunDir(folder, checkpoint, replaces=occupied)
 
 
+def check_shared(folder: Path) -> None:
+    """Raise `InputError` where another machine of the run doesn't see what is in `folder`.
+
+    All processes call it. It tries the nearest folder that is there already.
+    """
+    if PartialState().num_processes <= int(os.environ.get("LOCAL_WORLD_SIZE", 1)):
+        return
+
+    def put() -> Path:
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        file = there / f".hffruits-{uuid.uuid4().hex}"
+        file.touch()
+        return file
+
+    file = on_main_process(put)
+    seen = gather(_appears(file))
+    on_main_process(file.unlink)
+    if not all(seen):
+        raise InputError(
+            f"{folder}: process {seen.index(False)}, on another machine, doesn't see it. Give an "
+            "output_dir that all machines share."
+        )
+
+
+def _appears(file: Path) -> bool:
+    deadline = time.monotonic() + SEEN_WITHIN
+    while not file.exists():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.2)
+    return True
+
+
 def find_checkpoint(resume: str, output_dir: str | None) -> Path | None:
     """The checkpoint that `resume` means; of `last` and `auto`, the newest that is whole.
 
@@ -108,6 +148,7 @@ def find_checkpoint(resume: str, output_dir: str | None) -> Path | None:
     if output_dir is None:
         raise InputError("resume_from_checkpoint: name the run to go on with as output_dir.")
     folder = Path(output_dir).expanduser()
+    rescue(folder)
     there = checkpoints(folder)
     if not there and resume == "auto":
         return None

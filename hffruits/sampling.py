@@ -19,7 +19,7 @@ class RowKey(NamedTuple):
 
     epoch: int
     index: int
-    share: float = 1.0  # what its batch counts in the mean over the processes
+    share: float = 1.0  # what its batch counts in the mean over a step's batches
 
 
 class EpochSampler(Sampler[int]):
@@ -52,6 +52,7 @@ class SharedBatches(Sampler[list[RowKey]]):
     Each row counts once an epoch. What is left for the last batch is divided evenly, and the mean
     over the processes' losses stays the mean over the batch, for each has its `share`: so many
     rows, of so many of all. (accelerate's own division repeats rows until the parts are full.)
+    The same holds for the batches that are `accumulated` into one step.
     A lone row comes twice: its mean is the same, and batch norm can't work with one.
     """
 
@@ -62,10 +63,11 @@ class SharedBatches(Sampler[list[RowKey]]):
         batch_size: int,
         rank: int = 0,
         world_size: int = 1,
+        accumulated: int = 1,
         drop_last: bool = False,
     ):
         self.order, self.batch_size, self.drop_last = order, batch_size, drop_last
-        self.rank, self.world_size = rank, world_size
+        self.rank, self.world_size, self.accumulated = rank, world_size, accumulated
 
     @property
     def whole_size(self) -> int:
@@ -78,9 +80,12 @@ class SharedBatches(Sampler[list[RowKey]]):
 
     def __iter__(self) -> Iterator[list[RowKey]]:
         edges = (self.rank, self.rank + 1)
-        for batch in self.whole_batches():
+        batches = list(self.whole_batches())
+        for number, batch in enumerate(batches):
             first, last = (len(batch) * edge // self.world_size for edge in edges)
-            share = self.world_size * (last - first) / len(batch)
+            begin = number - number % self.accumulated
+            step = batches[begin : begin + self.accumulated]
+            share = self.world_size * len(step) * (last - first) / sum(map(len, step))
             part = batch[first:last] or batch[:1]  # with no row left: one that counts nothing
             part = part if len(part) > 1 else 2 * part
             yield [RowKey(self.order.epoch, index, share) for index in part]

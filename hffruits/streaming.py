@@ -23,8 +23,9 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from tqdm.auto import tqdm
 
-from hffruits.distributed import leave_interrupts, undivided
+from hffruits.distributed import undivided
 from hffruits.errors import InputError
+from hffruits.loader_workers import leave_signals
 
 logger = logging.getLogger(__name__)
 
@@ -374,7 +375,7 @@ def stream_loader(
         rows,
         batch_size=rows.batch_size,
         num_workers=rows.num_workers,
-        worker_init_fn=leave_interrupts,
+        worker_init_fn=leave_signals,
         collate_fn=collate_fn,
         pin_memory=pin_memory,
         persistent_workers=persistent_workers and rows.num_workers > 0,

@@ -50,7 +50,7 @@ from hffruits.preparation import (
 )
 from hffruits.push import push_model
 from hffruits.records import environment, versions
-from hffruits.run_dir import RunDir, choose_run_dir, clear_run
+from hffruits.run_dir import RunDir, check_shared, choose_run_dir, clear_run
 from hffruits.splits import write_lists
 from hffruits.stopping import StopOnSignal
 from hffruits.stream_data import StreamSplit
@@ -83,6 +83,7 @@ def train(
     started = time.monotonic()
     check_arguments(data_args, model_args, training_args)
     run = on_main_process(lambda: choose_run(data_args, training_args))
+    check_shared(run.folder)
     recorded = run.recorded_arguments
     if recorded:
         model_args, training_args = as_planned(recorded, model_args, training_args)

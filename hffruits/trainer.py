@@ -4,6 +4,7 @@ import copy
 import json
 import math
 from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +19,18 @@ from torchvision.transforms import v2
 from transformers import EarlyStoppingCallback, EvalPrediction, Trainer
 from transformers.trainer_callback import ProgressCallback, TrainerCallback
 
-from hffruits.batch_norm import hold_statistics
+from hffruits.batch_norm import OWN_STATISTICS, hold_statistics
 from hffruits.checkpoints import checkpoints, step_of
 from hffruits.clipping import GradientClipping
 from hffruits.config import FruitTrainingArguments
 from hffruits.cutting import Cut
-from hffruits.distributed import leave_interrupts, undivided
+from hffruits.distributed import share_buffers, undivided
 from hffruits.divergence import Divergence
 from hffruits.ema import AveragedWeights
 from hffruits.epoch_table import EpochTable
 from hffruits.errors import InputError
 from hffruits.feature_cache import FeatureRows
+from hffruits.loader_workers import leave_signals
 from hffruits.losses import ClassificationLoss, class_weights
 from hffruits.metrics import classification_metrics
 from hffruits.models import coarse_ids
@@ -132,7 +134,7 @@ class FruitTrainer(SafeSaving):
             pin_memory=self.args.dataloader_pin_memory,
             persistent_workers=self.args.dataloader_persistent_workers,
             prefetch_factor=self.args.dataloader_prefetch_factor,
-            worker_init_fn=leave_interrupts,
+            worker_init_fn=leave_signals,
             multiprocessing_context=self.args.dataloader_multiprocessing_context,
         )
         options = {"device": self.args.device, "non_blocking": self.accelerator.non_blocking}
@@ -144,14 +146,17 @@ class FruitTrainer(SafeSaving):
             batch_size=self._train_batch_size,
             rank=self.args.process_index,
             world_size=self.args.world_size,
+            accumulated=self.args.gradient_accumulation_steps,
             drop_last=self.args.dataloader_drop_last,
         )
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
         rows = self.eval_dataset if eval_dataset is None else eval_dataset
-        if not isinstance(rows, StreamTensors):
-            return super().get_eval_dataloader(eval_dataset)
-        return self._stream_loader(rows.rows(self.args))
+        if isinstance(rows, StreamTensors):
+            return self._stream_loader(rows.rows(self.args))
+        loader = super().get_eval_dataloader(eval_dataset)
+        loader.base_dataloader.worker_init_fn = leave_signals
+        return loader
 
     def _stream_loader(self, rows: StreamRows) -> DataLoader:
         return stream_loader(
@@ -184,7 +189,7 @@ class FruitTrainer(SafeSaving):
         inputs = super()._prepare_inputs(inputs)
         pixels = inputs.get("pixel_values")
         if self.scaling and pixels is not None and not pixels.is_floating_point():
-            inputs["pixel_values"] = self.scaling(pixels)
+            inputs["pixel_values"] = self._prepare_input(self.scaling(pixels))  # DeepSpeed's dtype
         return inputs
 
     def compute_loss(
@@ -337,9 +342,9 @@ class FruitTrainer(SafeSaving):
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        if not self.averaged:
-            return super().evaluate(*args, **kwargs)
-        with self.averaged.in_place(self.model):
+        with self.averaged.in_place(self.model) if self.averaged else nullcontext():
+            if self.args.batch_norm in OWN_STATISTICS:
+                share_buffers(self.model)  # the main process's, which are what is saved
             return super().evaluate(*args, **kwargs)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
@@ -350,20 +355,24 @@ class FruitTrainer(SafeSaving):
     # ---- validation ----
 
     def compute_fruit_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
-        """`METRIC_NAMES`, and `steady_accuracy`, which chooses the best epoch by default.
+        """`METRIC_NAMES`, `loss`, and `steady_accuracy`, which chooses the best epoch by default.
 
-        It adds to the accuracy up to two standard errors, in step with training: of epochs that
-        the validation set can't tell apart (at 95 %), the later one is kept, for the learning rate
-        has fallen since. After the one-standard-error rule (Breiman et al., 1984, section 3.4.3).
+        The Trainer's own loss, whose place this one takes, counts rows twice that fill the last
+        batch of several processes. `steady_accuracy` adds to the accuracy up to two standard
+        errors, in step with training: of epochs that the validation set can't tell apart (at
+        95 %), the later one is kept, for the learning rate has fallen since. After the
+        one-standard-error rule (Breiman et al., 1984, section 3.4.3).
         """
         coarse = coarse_ids(self.model.config)
         logits, labels = prediction.predictions, prediction.label_ids
+        loss = nn.functional.cross_entropy(*map(torch.from_numpy, (logits, labels)))
         metrics = classification_metrics(logits, labels, coarse=coarse)
         accuracy, images = metrics["accuracy"], len(labels)
         share = (accuracy * images + 1) / (images + 2)  # Laplace: 100 % has an error too
         error = math.sqrt(share * (1 - share) / images)
         done = self.state.global_step / max(1, self.state.max_steps)
-        return metrics | {"steady_accuracy": accuracy + 2 * error * done}
+        steady = accuracy + 2 * error * done
+        return metrics | {"loss": float(loss), "steady_accuracy": steady}
 
 
 class _SetEpoch(TrainerCallback):

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Train on several machines of a SLURM cluster: sbatch scripts/slurm.sh fruits --output_dir runs/x
 #
-# Two minutes before the time is up, and when the job is preempted, SLURM sends SIGTERM here. The
-# run saves a checkpoint, and the job goes into the queue again: --resume_from_checkpoint auto
-# begins the first time, and goes on the next times.
+# Two minutes before the time is up SLURM sends SIGTERM here, and when the job is preempted, if the
+# cluster has PreemptParameters=send_user_signal. The run saves a checkpoint, and the job goes into
+# the queue again: --resume_from_checkpoint auto begins the first time, and goes on the next times.
 #SBATCH --job-name=hffruits
 #SBATCH --nodes=4
 #SBATCH --ntasks-per-node=1
@@ -20,11 +20,13 @@ set -u
 MAIN_HOST=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 export MAIN_HOST
 
+export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=100 # seconds to save; PyTorch's own default is 30
+
 told=
-trap 'told=yes; kill -TERM "$step"' TERM
+trap 'told=yes; scancel --signal=TERM "$SLURM_JOB_ID"' TERM # the step's; srun would kill at once
 
 # shellcheck disable=SC2016 # each machine reads its own SLURM_PROCID
-srun bash -c '
+srun --cpus-per-task="$SLURM_CPUS_PER_TASK" bash -c '
     exec accelerate launch --config_file scripts/accelerate/nodes.yaml --max_restarts 3 \
         --num_machines "$SLURM_NNODES" \
         --num_processes "$((SLURM_NNODES * SLURM_GPUS_ON_NODE))" \

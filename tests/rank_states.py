@@ -3,6 +3,7 @@
 import hashlib
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -14,10 +15,9 @@ from hffruits.train import train
 from hffruits.trainer import FruitTrainer
 
 
-def digest(model: torch.nn.Module) -> str:
-    """Of all weights and buffers."""
-    values = [value.detach().numpy().tobytes() for value in model.state_dict().values()]
-    return hashlib.sha256(b"".join(values)).hexdigest()
+def digest(values: Iterable[torch.Tensor]) -> str:
+    """Of weights, or of weights and buffers."""
+    return hashlib.sha256(b"".join(v.detach().numpy().tobytes() for v in values)).hexdigest()
 
 
 class Remember(TrainerCallback):
@@ -29,7 +29,8 @@ class Remember(TrainerCallback):
 
     def on_step_end(self, args, state, control, model=None, **kwargs):
         averaged = self.trainer.averaged.average.module
-        self.seen.append([state.global_step, digest(model), digest(averaged)])
+        weights = digest(model.parameters()), digest(averaged.parameters())
+        self.seen.append([state.global_step, *weights])
 
     def on_evaluate(self, args, state, control, metrics=None, **kwargs):
         figures = {k: v for k, v in metrics.items() if "runtime" not in k and "second" not in k}
@@ -49,10 +50,15 @@ def main(data_dir: Path, output_dir: Path) -> None:
         start(self, *args, callbacks=[*callbacks, remember], **kwargs)
         remember.trainer = self
 
-    FruitTrainer.__init__ = started
+    def evaluated(self, *args, **kwargs):  # batch norm's statistics, too
+        remember.seen.append(["evaluated", digest(self.model.state_dict().values())])
+        return evaluate(self, *args, **kwargs)
+
+    evaluate = FruitTrainer.evaluation_loop
+    FruitTrainer.__init__, FruitTrainer.evaluation_loop = started, evaluated
     options = {
         "num_train_epochs": 5, "per_device_train_batch_size": 3, "ema_decay": 0.9,
-        "mixup_alpha": 0.2, "cutmix_alpha": 1.0, "batch_norm": "freeze_stats",
+        "mixup_alpha": 0.2, "cutmix_alpha": 1.0, "batch_norm": "train",
         "eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": True,
         "early_stopping_patience": 1, "learning_rate": 0.01,
     }  # fmt: skip

@@ -19,8 +19,10 @@ from hffruits.checkpoints import (
     full_disk_told,
     newest_whole,
     publish,
+    seal,
 )
 from hffruits.errors import InputError
+from hffruits.run_dir import find_checkpoint
 from hffruits.train import train
 
 STEPWISE = {"save_strategy": "steps", "save_steps": 2, "save_total_limit": None, "ema_decay": 0.9}
@@ -53,6 +55,26 @@ def test_a_checkpoint_carries_the_sums_of_all_its_files(run):
 def test_sha256sum_reads_them_as_well(run):
     folder = checkpoints(run)[-1]
     subprocess.run(["sha256sum", "--check", "--strict", SUMS], cwd=folder, check=True)
+
+
+def test_a_run_killed_before_it_could_name_a_checkpoint_has_it_still(copied):
+    newest = checkpoints(copied)[-1]
+    (copied / ASIDE).mkdir()
+    newest.rename(copied / ASIDE / newest.name)
+    (copied / ASIDE / "checkpoint-6").mkdir()  # only begun
+    assert find_checkpoint("last", str(copied)) == newest
+    assert find_fault(newest) is None
+
+
+def test_hidden_files_count_but_for_the_systems_own(copied):
+    folder = checkpoints(copied)[-1]
+    (folder / ".DS_Store").touch()
+    (folder / ".metadata").write_text("of FSDP's shards")
+    seal(folder)
+    (folder / ".DS_Store").unlink()
+    assert find_fault(folder) is None
+    (folder / ".metadata").unlink()
+    assert find_fault(folder) == ".metadata can't be read (No such file or directory)"
 
 
 def truncate(file: Path) -> None:

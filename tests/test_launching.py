@@ -57,9 +57,13 @@ def test_the_processes_that_accelerate_did_not_start_are_counted(monkeypatch, wo
 # ---- SLURM ----
 
 STANDINS = {
-    "srun": 'export SLURM_PROCID=1; exec "$@"',
+    # told to end, it kills what it started, as SLURM's does
+    "srun": """shift; export SLURM_PROCID=1; "$@" & echo $! >"$SAID.step"
+        trap "kill -9 $!" TERM; wait $!""",
+    "scancel": 'echo "scancel $*" >>"$SAID"; kill -s "${1#--signal=}" "$(cat "$SAID.step")"',
     "scontrol": 'echo "$@" >>"$SAID"; [ "$1" = show ] && printf "node7\\nnode8\\n"; exit 0',
-    "accelerate": 'echo "accelerate $*" >>"$SAID"; exec sleep "$SLEEPS"',
+    "accelerate": """echo "accelerate $*" >>"$SAID"
+        trap 'echo saved >>"$SAID"; exit 1' TERM; sleep "$SLEEPS" & wait""",
 }
 
 
@@ -75,7 +79,7 @@ def slurm(tmp_path):
         environment = os.environ | {
             "PATH": f"{tmp_path}:{os.environ['PATH']}", "SAID": str(said), "SLEEPS": str(sleeps),
             "SLURM_JOB_ID": "42", "SLURM_JOB_NODELIST": "node[7-8]", "SLURM_NNODES": "2",
-            "SLURM_GPUS_ON_NODE": "8",
+            "SLURM_GPUS_ON_NODE": "8", "SLURM_CPUS_PER_TASK": "96",
         }  # fmt: skip
         words = ["bash", str(ROOT / "scripts" / "slurm.sh"), "my fruits", "--seed", "7"]
         return subprocess.Popen(words, env=environment), said
@@ -106,4 +110,4 @@ def test_a_slurm_job_that_is_told_to_end_goes_into_the_queue_again(slurm):
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == 0
     assert time.monotonic() - began < 15  # the step was told, too
-    assert said.read_text().splitlines()[-1] == "requeue 42"
+    assert said.read_text().splitlines()[-3:] == ["scancel --signal=TERM 42", "saved", "requeue 42"]

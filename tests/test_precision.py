@@ -35,9 +35,24 @@ def test_bf16_is_tried_only_where_the_cpu_has_it_and_nobody_chose(
 
 
 def test_the_launchers_choice_of_precision_stands(monkeypatch):
-    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
-    args = FruitTrainingArguments()
-    assert not args.try_bf16 and not args.bf16
+    monkeypatch.setattr(config, "cpu_has_bf16", lambda: True)
+    for precision in ("fp16", "bf16"):
+        monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", precision)
+        args = FruitTrainingArguments()
+        assert not args.try_bf16
+        assert (args.fp16, args.bf16) == (precision == "fp16", precision == "bf16")
+
+
+@pytest.mark.parametrize("launched", [True, False])
+def test_a_gpu_that_is_left_alone_decides_nothing(monkeypatch, launched):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(config, "cpu_has_bf16", lambda: True)
+    monkeypatch.setattr(config, "gpu_has_bf16", lambda: True)
+    if launched:
+        monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    args = FruitTrainingArguments(use_cpu=not launched)
+    assert args.use_cpu and not args.bf16 and args.try_bf16
+    assert not args.dataloader_num_workers and not args.dataloader_pin_memory
 
 
 @pytest.mark.parametrize("faster", [True, False])

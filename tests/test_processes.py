@@ -11,8 +11,11 @@ import torch
 from conftest import ROOT, TINY_FLAGS, launch, losses, tiny_arguments
 from safetensors.torch import load_file
 
+from hffruits.checkpoints import checkpoints
+from hffruits.data import load_fruits
+from hffruits.ema import AVERAGE_FILE
 from hffruits.errors import InputError
-from hffruits.preparation import leaves_unused, prepare_model
+from hffruits.preparation import leaves_unused, make_trainer, prepare_model
 from hffruits.train import train
 
 PHOTOS = {  # 30 to train on: with batches of 8, the last one has 6, which 4 processes divide
@@ -63,6 +66,7 @@ def test_all_processes_agree_on_weights_averages_and_choices(drawn_fruits, tmp_p
     assert len(others) == 2 and all(seen == first for seen in others)
     steps = [entry[0] for entry in first if isinstance(entry[0], int)]
     assert steps[-1] == steps[-2] < 5 * 4  # stopped early, all at once
+    assert sum(entry[0] == "evaluated" for entry in first) >= 2
 
 
 @pytest.mark.slow
@@ -82,6 +86,25 @@ def test_a_run_goes_on_with_another_number_of_processes(make_folder, tmp_path):
     expected, got = (load_file(run / "model.safetensors") for run in (unbroken, moved))
     for name, value in expected.items():
         torch.testing.assert_close(got[name], value, rtol=1e-3, atol=1e-4, msg=name)
+
+
+@pytest.mark.slow
+def test_what_several_processes_validate_is_what_they_save(make_folder, tmp_path):
+    photos, folder = make_folder(PHOTOS), tmp_path / "run"  # 11 to validate: the parts differ
+    flags = ["--batch_norm=train", "--eval_strategy=epoch", "--load_best_model_at_end=true"]
+    sizes = ["--num_train_epochs=2", "--per_device_train_batch_size=4", "--save_total_limit=9"]
+    done = launch([photos, *TINY_FLAGS, *flags, *sizes, f"--output_dir={folder}"], processes=2)
+    assert done.returncode == 0, done.stderr
+    log = json.loads((folder / "log_history.json").read_text())
+    told = [row["eval_loss"] for row in log if "eval_loss" in row]
+    arguments = tiny_arguments(photos, tmp_path / "again", eval_strategy="epoch")
+    datasets, measured = load_fruits(photos), []
+    for checkpoint in checkpoints(folder):
+        prepared = prepare_model(*arguments[1:], datasets["train"].features["label"].names)
+        prepared.model.load_state_dict(load_file(checkpoint / AVERAGE_FILE))
+        trainer = make_trainer(prepared, datasets, arguments[0], arguments[2])
+        measured.append(trainer.evaluate()["eval_loss"])
+    assert len(told) == 2 and measured == pytest.approx(told, rel=1e-5)
 
 
 def test_a_run_does_not_go_on_with_another_batch(drawn_fruits, tmp_path):

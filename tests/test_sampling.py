@@ -82,6 +82,17 @@ def test_processes_share_each_batch_and_its_mean(rows, batch_size, world_size, e
         assert sum(means) / world_size == pytest.approx(wanted)
 
 
+@given(rows=st.integers(1, 60), batch_size=st.integers(1, 7), accumulated=st.integers(1, 5))
+def test_batches_of_one_step_share_its_mean(rows, batch_size, accumulated):
+    options = {"batch_size": batch_size, "accumulated": accumulated}
+    batches = list(SharedBatches(EpochSampler(rows, seed=5), **options))
+    for first in range(0, len(batches), accumulated):
+        step = batches[first : first + accumulated]
+        means = [keys[0].share * sum(key.index for key in keys) / len(keys) for keys in step]
+        indices = [key.index for keys in step for key in dict.fromkeys(keys)]
+        assert sum(means) / len(step) == pytest.approx(sum(indices) / len(indices))
+
+
 def test_an_incomplete_batch_may_be_dropped():
     order = EpochSampler(10, seed=5)
     options = {"batch_size": 2, "world_size": 2, "rank": 1}

@@ -145,6 +145,29 @@ def test_several_processes_save_when_their_launcher_is_told_to_end(drawn_fruits,
     assert saved == checkpoints(folder)[-1]
 
 
+@pytest.mark.slow
+def test_a_group_that_is_told_to_end_saves_though_its_loaders_are_told_too(drawn_fruits, tmp_path):
+    folder, log = tmp_path / "run", tmp_path / "log"
+    launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    script = [ROOT / "scripts" / "train.py", drawn_fruits, f"--output_dir={folder}", *TINY_FLAGS]
+    steps = ["--num_train_epochs=100000", "--save_strategy=steps", "--save_steps=100"]
+    batch = ["--per_device_train_batch_size=4", "--dataloader_num_workers=1"]
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *launcher, *script, *steps, *batch],
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+    wait_until(lambda: checkpoints(folder) or process.poll() is not None)
+    os.killpg(process.pid, signal.SIGTERM)  # as a cluster and systemd do
+    process.wait(60)
+    said = log.read_text()
+    saved = newest_whole(folder)
+    assert saved == checkpoints(folder)[-1] and f"ended by SIGTERM: {saved} is saved" in said, said
+
+
 def wait_until(holds) -> None:
     deadline = time.monotonic() + 120
     while not holds():

@@ -71,3 +71,17 @@ def test_a_cut_link_is_told_within_the_timeout_and_nothing_hangs(drawn_fruits, t
         assert "its machine has not answered within ddp_timeout" in output, output
     assert not (folder / "model.safetensors").exists()
     assert newest_whole(folder) is not None
+
+
+def test_a_folder_that_only_one_machine_sees_is_told_at_the_start(drawn_fruits, tmp_path):
+    folder = tmp_path / "mine" / "run"
+    folder.parent.mkdir()
+    words = [drawn_fruits, f"--output_dir={folder}", *FLAGS]
+    with two_hosts.two_hosts() as (first, second):
+        main = two_hosts.launch_on(first, first, 0, words)
+        other = two_hosts.launch_on(second, first, 1, words, without=folder.parent)
+        told = main.output(timeout=180)
+        other.wait(timeout=60)
+    assert main.returncode and other.returncode
+    assert f"{folder}: process 1, on another machine, doesn't see it. Give an output_dir" in told
+    assert not any(folder.parent.iterdir())

@@ -56,6 +56,11 @@ class Host:
         os.sched_setaffinity(started.pid, self.cores)
         return started
 
+    def start_without(self, folder: Path, words: Iterable[str | Path]) -> Started:
+        """Start a command that finds an empty folder there: what others write in it stays away."""
+        hide = 'mount -t tmpfs none "$0" && exec "$@"'  # `ip netns exec` has mounts of its own
+        return self.start(["sh", "-c", hide, folder, *words])
+
     def kill(self) -> None:
         """End all that runs there, as when the power fails."""
         pids = subprocess.run(["ip", "netns", "pids", self.name], capture_output=True, text=True)
@@ -107,7 +112,13 @@ def two_hosts() -> Iterator[tuple[Host, Host]]:
 
 
 def launch_on(
-    host: Host, main: Host, rank: int, arguments: Iterable[str | Path], *, restarts: int = 0
+    host: Host,
+    main: Host,
+    rank: int,
+    arguments: Iterable[str | Path],
+    *,
+    restarts: int = 0,
+    without: Path | None = None,
 ) -> Started:
     """`accelerate launch` on one of two hosts, as scripts/accelerate/nodes.yaml says it."""
     launcher = [Path(sys.executable).with_name("accelerate"), "launch"]
@@ -116,7 +127,8 @@ def launch_on(
     where = ["--main_process_ip", main.address, "--main_process_port", str(PORT)]
     again = ["--max_restarts", str(restarts), "--monitor_interval", "1"]
     script = ROOT / "scripts" / "train.py"
-    return host.start([*launcher, *config, *sizes, *where, *again, script, *arguments])
+    words = [*launcher, *config, *sizes, *where, *again, script, *arguments]
+    return host.start_without(without, words) if without else host.start(words)
 
 
 def _ip(*words: str) -> None:
