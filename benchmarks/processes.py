@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--data_dir", required=True)
     parser.add_argument("--recipe", default="fast")
     parser.add_argument("--seeds", type=int, nargs="+", default=[42, 43])
-    parser.add_argument("--on", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--on", nargs="+", choices=WAYS, default=list(WAYS), help="all by default")
     parser.add_argument("--output", type=Path, help="figures, as JSON")
     args = parser.parse_args()
     if "two hosts" in args.on and (reason := two_hosts.cannot()):

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 
 import torch
+import torch.distributed as dist
+from accelerate import PartialState
 from timm.layers import convert_sync_batchnorm
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -14,7 +16,6 @@ POLICIES = (
     "sync",  # statistics over the batches of all processes, on GPUs
     "recalibrate",  # as train; at the end, statistics anew from clean training images
 )
-OWN_STATISTICS = ("train", "recalibrate")  # each process's, while it trains
 
 
 def batch_norms(model: nn.Module) -> dict[str, _BatchNorm]:
@@ -45,6 +46,14 @@ def hold_statistics(model: nn.Module, policy: str) -> None:
         frozen = norm.affine and not norm.weight.requires_grad
         if frozen or policy in ("freeze", "freeze_stats"):
             norm.eval()
+
+
+def share_statistics(model: nn.Module) -> None:
+    """Give each process the main one's statistics: while it trains, each has its own."""
+    if PartialState().num_processes > 1:
+        for norm in batch_norms(model).values():
+            for buffer in norm.buffers():
+                dist.broadcast(buffer, 0)
 
 
 @torch.no_grad()

@@ -22,7 +22,8 @@ logger = logging.getLogger(__name__)
 SUMS = "SHA256SUMS"
 ASIDE = ".saving"  # in a run's folder: where a checkpoint is written
 STATE = "trainer_state.json"
-_OTHERS = re.compile(r"\._|\.nfs|\.DS_Store$")
+# AppleDouble, NFS and FUSE files that were deleted while open, Finder
+_SYSTEM_FILES = re.compile(r"\._|\.nfs|\.fuse_hidden|\.DS_Store$")
 _TRIED = 1 << 20  # bytes that a full disk won't take
 
 
@@ -46,7 +47,8 @@ def rescue(run: Path) -> None:
     """Give a whole checkpoint its name that a run was killed before it could give it."""
     for path in (run / ASIDE).glob("checkpoint-*"):
         if not (run / path.name).exists() and _find_own_fault(path) is None:
-            path.rename(run / path.name)
+            with suppress(OSError):  # a folder that can't be written is told elsewhere
+                path.rename(run / path.name)
 
 
 def find_fault(folder: Path) -> str | None:
@@ -94,7 +96,8 @@ def _find_own_fault(folder: Path) -> str | None:
 def _files(folder: Path) -> set[str]:
     """The files of a checkpoint, without what systems put there."""
     there = (path for path in folder.rglob("*") if path.is_file() and path.name != SUMS)
-    return {path.relative_to(folder).as_posix() for path in there if not _OTHERS.match(path.name)}
+    own = (path for path in there if not _SYSTEM_FILES.match(path.name))
+    return {path.relative_to(folder).as_posix() for path in own}
 
 
 def seal(folder: Path) -> None:

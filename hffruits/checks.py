@@ -132,7 +132,7 @@ _CONFLICTS: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
     ),
     (
         lambda data, model, args: args.save_on_each_node,
-        "save_on_each_node: the main process saves for all. Leave it out.",
+        "save_on_each_node: output_dir is shared, so one process saves for all. Leave it out.",
     ),
     (
         lambda data, model, args: args.save_only_model,
@@ -358,19 +358,18 @@ def check_same_run(recorded: dict[str, dict[str, Any]], arguments: Arguments) ->
 
 
 def check_same_photos(
-    recorded: dict[str, Any], data_args: DataArguments, fingerprint: str | None
+    recorded: dict[str, Any], *, fingerprint: str | None, place: str | None
 ) -> None:
-    """Warn where the photos of a resumed run have changed. A folder of other photos is refused.
+    """Warn where the photos of a resumed run have changed in their `place`.
 
-    Raises `InputError`. The same photos in another place are the same.
+    The same photos in another one are the same. Raises `InputError` for other photos there.
     """
     if recorded.get("data_fingerprint") in (None, fingerprint):
         return
-    before = recorded["data"]["data_dir"]
-    if data_args.data_dir != before:
+    if place != recorded["data_path"]:
         raise InputError(
-            f"data_dir={data_args.data_dir}: other photos than those that the run began with, in "
-            f"{before}. Resume with the same, or start another run."
+            f"data_dir={place}: other photos than those that the run began with, in "
+            f"{recorded['data_path']}. Resume with the same, or start another run."
         )
     logger.warning("the photos have changed since this run began")
 

@@ -527,7 +527,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="see below")
     args = parser.parse_args(argv[:1])
     keep_freed_memory()
-    if not sys.stderr.isatty():  # in a log each update is kept: tqdm reads these when imported
+    if not (sys.stderr and sys.stderr.isatty()):
+        # in a log each update is kept; tqdm reads these when it is imported, in children too
         os.environ.setdefault("TQDM_MININTERVAL", _LOGGED_EVERY)
         os.environ.setdefault("TQDM_MAXINTERVAL", _LOGGED_EVERY)
     logging.basicConfig(format="%(message)s")

@@ -301,11 +301,13 @@ class FruitTrainingArguments(TrainingArguments):
             str(self.resume_from_checkpoint).lower(), self.resume_from_checkpoint
         )
         launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-        self.fp16 |= launched == "fp16"
-        chosen = self.fp16 or launched == "bf16" or self.full_determinism  # trying is chance
-        self.try_bf16 = self.bf16 is None and not chosen and not has_gpu and cpu_has_bf16()
-        if self.bf16 is None:
-            self.bf16 = not self.fp16 and (launched == "bf16" or (has_gpu and gpu_has_bf16()))
+        if launched != "no" and self.bf16 is None and not self.fp16:
+            self.fp16, self.bf16 = launched == "fp16", launched == "bf16"
+        undecided = self.bf16 is None and not self.fp16
+        # a trial may turn out otherwise the next time
+        tries = not has_gpu and not self.full_determinism and cpu_has_bf16()
+        self.try_bf16 = undecided and tries
+        self.bf16 = (has_gpu and gpu_has_bf16()) if undecided else bool(self.bf16)
         if not has_gpu:  # else transformers takes no bf16, and each process trains for itself
             self.use_cpu = True
             if int(os.environ.get("WORLD_SIZE", 1)) > 1:

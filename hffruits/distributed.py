@@ -11,7 +11,6 @@ import torch.distributed as dist
 from accelerate import PartialState
 from accelerate.data_loader import prepare_data_loader
 from accelerate.utils import broadcast_object_list, gather_object
-from torch import nn
 from torch.utils.data import DataLoader
 
 from hffruits.errors import InputError, PeersLost
@@ -101,23 +100,16 @@ def gather(value: Result) -> list[Result]:
     return gather_object([value]) if PartialState().num_processes > 1 else [value]
 
 
-def share_buffers(model: nn.Module) -> None:
-    """Give each process the main one's buffers, as batch norm's statistics."""
-    if PartialState().num_processes > 1:
-        for buffer in model.buffers():
-            dist.broadcast(buffer, 0)
-
-
 def use_own_cores(device: torch.device) -> None:
     """Compute on all cores that are this process's, where `accelerate launch` left it one."""
     if device.type == "cpu" and was_launched() and os.environ.get("OMP_NUM_THREADS") == "1":
         torch.set_num_threads(cores_per_process())
 
 
-def undivided(
+def keep_undivided(
     loader: DataLoader, *, device: torch.device | None = None, non_blocking: bool = False
 ) -> DataLoader:
-    """The loader for accelerate, which would divide it among the processes: it is one's part."""
+    """Wrap a loader that has this process's part already, so that accelerate won't divide it."""
     return prepare_data_loader(
         loader,
         device=device,

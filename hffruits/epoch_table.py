@@ -2,8 +2,23 @@
 
 from typing import Any
 
-from transformers.trainer_callback import ProgressCallback, TrainerControl, TrainerState
+from transformers.trainer_callback import (
+    ProgressCallback,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+)
+from transformers.trainer_utils import IntervalStrategy
 from transformers.training_args import TrainingArguments
+
+
+class LogEachEpoch(TrainerCallback):
+    """Reports the loss of an epoch that is too short for a report of its own."""
+
+    def on_epoch_end(self, args, state, control, **kwargs):
+        reported = max((row["epoch"] for row in state.log_history if "loss" in row), default=0)
+        if args.logging_strategy != IntervalStrategy.NO:
+            control.should_log |= state.epoch - reported >= 1
 
 
 class EpochTable(ProgressCallback):
@@ -19,9 +34,6 @@ class EpochTable(ProgressCallback):
     def on_prediction_step(self, args, state, control, eval_dataloader=None, **kwargs):
         if self.training_bar is None:  # validation within training is short, and has its line
             super().on_prediction_step(args, state, control, eval_dataloader, **kwargs)
-
-    def on_epoch_end(self, args, state, control, **kwargs):
-        control.should_log = True  # else a short epoch's line would tell the loss of one before
 
     def on_log(
         self,

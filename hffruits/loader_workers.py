@@ -1,23 +1,25 @@
-"""Data-loader workers leave signals to the process that started them, which ends them in time."""
+"""Data-loader workers leave signals to the process that they work for, which ends them in time."""
 
-import atexit
 import multiprocessing
-import re
+import os
 import signal
+import threading
 
 
 def leave_signals(worker: int) -> None:
     """A `worker_init_fn`: Ctrl-C and SIGTERM, sent to a whole group, don't end this worker.
 
-    Else its process could not finish the step and save.
+    Else its process couldn't finish the step and save. That process itself can still end it; on
+    macOS and Windows, where nobody can tell who sent it, SIGTERM ends it as ever.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_wait_for_the_end, daemon=True).start()
 
 
-@atexit.register
-def _end_workers() -> None:
-    """Kill those that are left: multiprocessing would send them SIGTERM, and wait for ever."""
-    for process in multiprocessing.active_children():
-        if process.daemon and re.fullmatch(r"Process-[\d:]+", process.name):  # not a pool's
-            process.kill()
+def _wait_for_the_end() -> None:
+    served = multiprocessing.parent_process().pid
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != served:
+        pass
+    os._exit(0)

@@ -156,8 +156,8 @@ def check_divisible(model: PreTrainedModel) -> None:
     name = type(model).__name__
     if batch_norms(model):
         raise InputError(
-            f"{name}: has batch norm, which doesn't go with FSDP. Leave it out: such nets fit "
-            "on one GPU."
+            f"{name}: has batch norm, which doesn't go with FSDP. Train it without FSDP: such nets "
+            "fit on one GPU."
         )
     try:
         model.get_input_embeddings()

@@ -23,7 +23,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from tqdm.auto import tqdm
 
-from hffruits.distributed import undivided
+from hffruits.distributed import keep_undivided
 from hffruits.errors import InputError
 from hffruits.loader_workers import leave_signals
 
@@ -380,7 +380,7 @@ def stream_loader(
         pin_memory=pin_memory,
         persistent_workers=persistent_workers and rows.num_workers > 0,
     )
-    loader = undivided(loader, device=device)
+    loader = keep_undivided(loader, device=device)
     # `gather_for_metrics` cuts the last step to total_dataset_length % total_batch_size rows
     loader.batch_sampler.num_processes = rows.world_size
     return loader

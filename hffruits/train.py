@@ -55,7 +55,7 @@ from hffruits.splits import write_lists
 from hffruits.stopping import StopOnSignal
 from hffruits.stream_data import StreamSplit
 from hffruits.streaming import stream_loader
-from hffruits.tensors import WorkersLost, as_tensors, collate, lost_workers_told
+from hffruits.tensors import as_tensors, collate, lost_workers_told
 from hffruits.time_budget import StopInTime, count_seconds
 from hffruits.trainer import FruitTrainer
 from hffruits.transforms import EvalTransform, input_size
@@ -104,7 +104,8 @@ def train(
 
     datasets = on_main_process(lambda: load_datasets(data_args, run, args.seed))
     if recorded:
-        check_same_photos(recorded, data_args, fingerprint_of(datasets))
+        place = _absolute(data_args.data_dir)
+        check_same_photos(recorded, fingerprint=fingerprint_of(datasets), place=place)
     labels = datasets["train"].features["label"].names
     plan = None
     if args.time_budget and not recorded:
@@ -274,14 +275,8 @@ def fit(trainer: FruitTrainer, run: RunDir) -> TrainOutput:
     checkpoint = run.checkpoint and str(run.checkpoint)
     with StopOnSignal() as stopping:
         trainer.add_callback(stopping)
-        try:
-            with lost_workers_told():
-                return trainer.train(resume_from_checkpoint=checkpoint)
-        except WorkersLost:
-            if stopping.received is None or trainer.args.world_size > 1:
-                raise
-            trainer.save_checkpoint()  # the signal was for all of us, and the workers are gone
-            raise stopping.interruption from None
+        with lost_workers_told():
+            return trainer.train(resume_from_checkpoint=checkpoint)
 
 
 def _absolute(data_dir: str | None) -> str | None:

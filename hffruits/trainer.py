@@ -19,15 +19,15 @@ from torchvision.transforms import v2
 from transformers import EarlyStoppingCallback, EvalPrediction, Trainer
 from transformers.trainer_callback import ProgressCallback, TrainerCallback
 
-from hffruits.batch_norm import OWN_STATISTICS, hold_statistics
+from hffruits.batch_norm import hold_statistics, share_statistics
 from hffruits.checkpoints import checkpoints, step_of
 from hffruits.clipping import GradientClipping
 from hffruits.config import FruitTrainingArguments
 from hffruits.cutting import Cut
-from hffruits.distributed import share_buffers, undivided
+from hffruits.distributed import keep_undivided
 from hffruits.divergence import Divergence
 from hffruits.ema import AveragedWeights
-from hffruits.epoch_table import EpochTable
+from hffruits.epoch_table import EpochTable, LogEachEpoch
 from hffruits.errors import InputError
 from hffruits.feature_cache import FeatureRows
 from hffruits.loader_workers import leave_signals
@@ -120,6 +120,7 @@ class FruitTrainer(SafeSaving):
         if not self.args.disable_tqdm:
             self.remove_callback(ProgressCallback)
             self.add_callback(EpochTable)
+        self.add_callback(LogEachEpoch)
 
     # ---- rows ----
 
@@ -138,7 +139,7 @@ class FruitTrainer(SafeSaving):
             multiprocessing_context=self.args.dataloader_multiprocessing_context,
         )
         options = {"device": self.args.device, "non_blocking": self.accelerator.non_blocking}
-        return undivided(loader, **options)
+        return keep_undivided(loader, **options)
 
     def _batches(self, order: EpochSampler) -> SharedBatches:
         return SharedBatches(
@@ -343,8 +344,7 @@ class FruitTrainer(SafeSaving):
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         with self.averaged.in_place(self.model) if self.averaged else nullcontext():
-            if self.args.batch_norm in OWN_STATISTICS:
-                share_buffers(self.model)  # the main process's, which are what is saved
+            share_statistics(self.model)  # the main process's are what is saved
             return super().evaluate(*args, **kwargs)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
@@ -365,7 +365,9 @@ class FruitTrainer(SafeSaving):
         """
         coarse = coarse_ids(self.model.config)
         logits, labels = prediction.predictions, prediction.label_ids
-        loss = nn.functional.cross_entropy(*map(torch.from_numpy, (logits, labels)))
+        loss = nn.functional.cross_entropy(
+            torch.from_numpy(logits).float(), torch.from_numpy(labels)
+        )
         metrics = classification_metrics(logits, labels, coarse=coarse)
         accuracy, images = metrics["accuracy"], len(labels)
         share = (accuracy * images + 1) / (images + 2)  # Laplace: 100 % has an error too

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from transformers import TrainerCallback
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may wait for the network
 if "PYTEST_XDIST_WORKER" in os.environ:  # the processes share the cores
@@ -20,6 +19,7 @@ import datasets
 import huggingface_hub
 from hub_server import TOKEN, Hub, serve_hub
 from huggingface_hub import CommitOperationAdd, HfApi
+from transformers import TrainerCallback
 
 from hffruits.config import DataArguments, FruitTrainingArguments, ModelArguments
 from hffruits.drawing import FRUITS, draw_fruit

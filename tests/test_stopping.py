@@ -6,8 +6,10 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from conftest import ROOT, TINY_FLAGS, tiny_arguments, trainer_with
@@ -152,6 +154,7 @@ def test_a_group_that_is_told_to_end_saves_though_its_loaders_are_told_too(drawn
     script = [ROOT / "scripts" / "train.py", drawn_fruits, f"--output_dir={folder}", *TINY_FLAGS]
     steps = ["--num_train_epochs=100000", "--save_strategy=steps", "--save_steps=100"]
     batch = ["--per_device_train_batch_size=4", "--dataloader_num_workers=1"]
+    batch += ["--dataloader_persistent_workers=true"]
     with log.open("w") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", *launcher, *script, *steps, *batch],
@@ -160,9 +163,19 @@ def test_a_group_that_is_told_to_end_saves_though_its_loaders_are_told_too(drawn
             start_new_session=True,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
         )
-    wait_until(lambda: checkpoints(folder) or process.poll() is not None)
-    os.killpg(process.pid, signal.SIGTERM)  # as a cluster and systemd do
-    process.wait(60)
+    everybody = [process.pid]
+    try:
+        wait_until(lambda: checkpoints(folder) or process.poll() is not None)
+        children = psutil.Process(process.pid).children(recursive=True)
+        everybody += [child.pid for child in children]
+        for pid in everybody:  # as a cluster and systemd do
+            os.kill(pid, signal.SIGTERM)
+        process.wait(60)
+    finally:
+        for pid in everybody:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    assert len(everybody) >= 1 + 2 + 2
     said = log.read_text()
     saved = newest_whole(folder)
     assert saved == checkpoints(folder)[-1] and f"ended by SIGTERM: {saved} is saved" in said, said
