@@ -17,7 +17,7 @@ from hffruits import __version__
 from hffruits.errors import DISK_FULL, InputError, Interrupted, PeersLost
 from hffruits.memory import keep_freed_memory
 
-_LOGGED_EVERY = "20"  # seconds; where a progress bar is written to a file
+_LOGGED_EVERY = "20"  # seconds; where a progress bar is written to a file, and from then on
 
 
 def run_train(argv: list[str]) -> None:
@@ -529,8 +529,8 @@ def main(argv: list[str] | None = None) -> int:
     keep_freed_memory()
     if not (sys.stderr and sys.stderr.isatty()):
         # in a log each update is kept; tqdm reads these when it is imported, in children too
-        os.environ.setdefault("TQDM_MININTERVAL", _LOGGED_EVERY)
-        os.environ.setdefault("TQDM_MAXINTERVAL", _LOGGED_EVERY)
+        for name in ("TQDM_MININTERVAL", "TQDM_MAXINTERVAL", "TQDM_DELAY"):
+            os.environ.setdefault(name, _LOGGED_EVERY)
     logging.basicConfig(format="%(message)s")
     logging.getLogger("huggingface_hub").propagate = False  # it prints by itself
     logging.getLogger("hffruits").setLevel(logging.INFO if _is_main_process() else logging.ERROR)

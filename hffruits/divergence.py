@@ -7,6 +7,7 @@ import logging
 import math
 from collections import deque
 from dataclasses import dataclass
+from itertools import takewhile
 
 import torch
 from torch import nn
@@ -16,7 +17,9 @@ from transformers import TrainerCallback
 from hffruits.distributed import gather
 
 logger = logging.getLogger(__name__)
-TIMES = 10  # so much worse than guessing, in so many steps in a row, no model that learns is
+TIMES = 10  # so much worse than guessing no model that learns is
+IN_A_ROW = 10  # steps; single ones may be
+BEFORE_SAVING = 3  # steps in a row, where weights are to be saved or training has ended
 
 
 @dataclass(frozen=True, order=True)
@@ -27,6 +30,11 @@ class BadStep:
     learning_rate: float
     loss: float
     gradient_norm: float
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether it is wrong by its size alone."""
+        return math.isfinite(self.loss) and math.isfinite(self.gradient_norm)
 
     def __str__(self) -> str:
         return (
@@ -60,7 +68,7 @@ class Divergence(TrainerCallback):
         self.norm: torch.Tensor | float = 0.0  # the Trainer sets it at each step
         self._losses: list[torch.Tensor] = []  # of this step's batches
         self._steps: list[_Step] = []  # since the last look
-        self._recent: deque[BadStep] = deque(maxlen=TIMES)
+        self._recent: deque[BadStep] = deque(maxlen=IN_A_ROW)
 
     def add_loss(self, loss: torch.Tensor) -> None:
         """The mean loss of a batch, a scalar."""
@@ -84,14 +92,15 @@ class Divergence(TrainerCallback):
         else:
             self._steps.append(step)
 
-    def find(self) -> BadStep | None:
+    def find(self, *, in_a_row: int = IN_A_ROW) -> BadStep | None:
         """The step at which training diverged, if it has: the first one of any process."""
         steps = [step.read() for step in self._steps]
         self._steps.clear()
         self._recent.extend(steps)
         bad = next((step for step in steps if self._is_broken(step)), None)
-        if len(self._recent) == TIMES and all(step.loss > self.limit for step in self._recent):
-            bad = bad or self._recent[0]
+        row = list(takewhile(lambda step: step.loss > self.limit, reversed(self._recent)))
+        if len(row) >= in_a_row:
+            bad = bad or row[-1]
         return min((found for found in gather(bad) if found), default=None)
 
     def _is_broken(self, step: BadStep) -> bool:

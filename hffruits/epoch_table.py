@@ -27,8 +27,10 @@ class EpochTable(ProgressCallback):
     def on_train_begin(self, args, state, control, **kwargs):
         super().on_train_begin(args, state, control, **kwargs)
         if self.training_bar is not None:
-            self.training_bar.set_description("Training", refresh=False)
-            self.training_bar.unit = "step"
+            bar, done = self.training_bar, state.global_step  # when the run is resumed
+            bar.initial = bar.n = bar.last_print_n = self.current_step = done
+            bar.set_description("Training", refresh=False)
+            bar.unit = "step"
             self.training_bar.write("epoch  train loss  val loss  val accuracy  val macro-F1")
 
     def on_prediction_step(self, args, state, control, eval_dataloader=None, **kwargs):
@@ -49,8 +51,12 @@ class EpochTable(ProgressCallback):
             self.training_bar.set_postfix_str(f"loss {logs['loss']:.3f}", refresh=False)
         if "eval_loss" in logs:
             losses = [row["loss"] for row in state.log_history if "loss" in row]
-            last = f"{losses[-1]:10.3f}" if losses else " " * 10
+            last = _format_loss(losses[-1], 10) if losses else " " * 10
             self.training_bar.write(
-                f"{logs['epoch']:5.4g}  {last}  {logs['eval_loss']:8.3f}  "
+                f"{logs['epoch']:5.4g}  {last}  {_format_loss(logs['eval_loss'], 8)}  "
                 f"{logs['eval_accuracy']:12.1%}  {logs['eval_macro_f1']:12.1%}"
             )
+
+
+def _format_loss(loss: float, width: int) -> str:
+    return f"{loss:{width}.3f}" if loss < 1000 else f"{loss:{width}.1e}"

@@ -184,6 +184,8 @@ def data_of_run(model: str | Path, data_args: DataArguments) -> RunData:
         if getattr(data_args, f.name) != f.default
     }
     merged = replace(own, **({"data_dir": path} if path else {}) | given)
+    if not named and path and not Path(path).exists():
+        raise InputError(f"{model}: its photos were in {path}, and aren't any more. Name a folder.")
     if merged.streaming != own.streaming:
         flag = "--streaming" if own.streaming else "no --streaming"
         raise InputError(f"{model}: was trained with {flag}. Measure it so, too.")

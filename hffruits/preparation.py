@@ -145,15 +145,14 @@ def prepare_model(
         use_quick_convolutions(model, torch.rand(2, 3, *input_size(processor)))
     train_size = model_args.train_image_size
     if args.uses_fsdp:
-        check_divisible(model)
+        check_divisible(model, model_args.model_name_or_path)
     if not args.divides_weights:  # FSDP takes contiguous weights alone
         model = use_fast_layout(model)
     return PreparedModel(model, processor, head, plan, policy, train_size, callbacks)
 
 
-def check_divisible(model: PreTrainedModel) -> None:
+def check_divisible(model: PreTrainedModel, name: str) -> None:
     """Raise `InputError` for a net whose weights FSDP, as accelerate does it, can't divide."""
-    name = type(model).__name__
     if batch_norms(model):
         raise InputError(
             f"{name}: has batch norm, which doesn't go with FSDP. Train it without FSDP: such nets "

@@ -1,5 +1,6 @@
 """A Trainer whose checkpoints are whole, or not there at all (checkpoints.py)."""
 
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,15 @@ class SafeSaving(Trainer):
     _aside: Path | None = None  # where a checkpoint is being written
 
     def train(self, resume_from_checkpoint: str | None = None, **kwargs: Any):
-        if resume_from_checkpoint:
-            self.add_callback(_FindBest(Path(resume_from_checkpoint)))
-        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        best = resume_from_checkpoint and best_checkpoint(Path(resume_from_checkpoint))
+        log = logging.getLogger("transformers.trainer")
+        if best:
+            self.add_callback(_FindBest(best))
+            log.addFilter(_is_not_of_best)
+        try:
+            return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        finally:
+            log.removeFilter(_is_not_of_best)
 
     def _get_output_dir(self, trial: Any) -> str:
         return super()._get_output_dir(trial) if self._aside is None else str(self._aside)
@@ -70,9 +77,13 @@ class SafeSaving(Trainer):
 class _FindBest(TrainerCallback):
     """Finds the best checkpoint of a resumed run where it is now: the folder may have moved."""
 
-    def __init__(self, checkpoint: Path):
-        self.checkpoint = checkpoint
+    def __init__(self, best: Path):
+        self.best = best
 
     def on_train_begin(self, args, state, control, **kwargs):
-        if best := best_checkpoint(self.checkpoint):
-            state.best_model_checkpoint = str(best)
+        state.best_model_checkpoint = str(self.best)
+
+
+def _is_not_of_best(record: logging.LogRecord) -> bool:
+    """False for the warning that a best checkpoint is gone, which `_FindBest` knows better."""
+    return not record.getMessage().startswith("The best checkpoint ")

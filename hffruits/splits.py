@@ -118,8 +118,9 @@ def _read_lists(every: Part, folder: Path, only: str | None = None) -> dict[str,
         missing = [name for name in names if name not in places]
         if missing:
             raise InputError(
-                f"{file}: {len(missing)} files are not in the data folder, can't be read or are "
-                f"excluded (first: {missing[0]}). Use the folder that the lists were made for."
+                f"{file}: {len(missing)} of {len(names)} photos are not in the data folder, can't "
+                f"be read or are excluded (first: {missing[0]}). Use the folder that the lists "
+                "were made for; for other photos start another run."
             )
         parts[split] = every.take([places[name] for name in names])
     return parts

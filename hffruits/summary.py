@@ -14,6 +14,7 @@ def format_summary(metrics: dict[str, Any]) -> str:
     spent = format_time(training["seconds"])
     if training.get("time_budget"):
         spent += f" of {training['time_budget']}"
+    since = "since it went on" if training.get("resumed") else "the whole run took"
     sizes = ", ".join(f"{split} {count:,}" for split, count in data["images"].items())
     best = f", best epoch {training['best_epoch']:.4g}" if training["best_epoch"] else ""
     lines = [
@@ -22,8 +23,8 @@ def format_summary(metrics: dict[str, Any]) -> str:
         f"{len(data['skipped'])} left out",
         f"Model     {metrics['model']['name_or_path']}, "
         f"{metrics['model']['parameters'] / 1e6:.1f} M parameters",
-        f"Training  {training['epochs']:.4g} epochs in {spent}{best} "
-        f"({training['images_per_second']:.1f} images/s with validation)",
+        f"Training  {training['epochs']:.4g} epochs{best}, {training['images_per_second']:.1f} "
+        f"images/s; {since} {spent}",
     ]
     for split, title in (("validation", "Validated"), ("test", "Tested")):
         if split in metrics:

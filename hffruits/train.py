@@ -173,6 +173,7 @@ def train(
             "epochs": trainer.state.epoch,
             "best_epoch": best_epoch(trainer),
             "steps": trainer.state.global_step,
+            "resumed": run.checkpoint is not None,
             "seconds": round(time.monotonic() - started, 1),
             "time_budget": args.time_budget,
             "images_per_second": round(output.metrics["train_samples_per_second"], 2),

@@ -25,7 +25,7 @@ from hffruits.clipping import GradientClipping
 from hffruits.config import FruitTrainingArguments
 from hffruits.cutting import Cut
 from hffruits.distributed import keep_undivided
-from hffruits.divergence import Divergence
+from hffruits.divergence import BEFORE_SAVING, IN_A_ROW, Divergence
 from hffruits.ema import AveragedWeights
 from hffruits.epoch_table import EpochTable, LogEachEpoch
 from hffruits.errors import InputError
@@ -227,7 +227,9 @@ class FruitTrainer(SafeSaving):
         if "grad_norm" in logs:
             logs["clipped_steps"] = self.clipping.share_since_last()
         super().log(logs, *args, **kwargs)
-        if "loss" in logs or "train_loss" in logs:  # the last one, of all training
+        if "train_loss" in logs:  # the last one, of all training
+            self._stop_if_diverged(in_a_row=BEFORE_SAVING)
+        elif "loss" in logs:
             self._stop_if_diverged()
         if self.stop_if_diverged and not math.isfinite(logs.get("eval_loss", 0.0)):
             raise InputError(
@@ -299,9 +301,9 @@ class FruitTrainer(SafeSaving):
 
     # ---- divergence ----
 
-    def _stop_if_diverged(self) -> None:
+    def _stop_if_diverged(self, *, in_a_row: int = IN_A_ROW) -> None:
         """Raise `InputError` where a step since the last look shows it; a file says all of it."""
-        bad = self.divergence.find()
+        bad = self.divergence.find(in_a_row=in_a_row)
         if bad is None or not self.stop_if_diverged:
             return
         file, photos = Path(self.args.output_dir) / "diverged.json", self._photos_of(bad.number)
@@ -312,10 +314,11 @@ class FruitTrainer(SafeSaving):
         saved = [path for path in checkpoints(file.parent) if step_of(path) < bad.number]
         before = f" ({saved[-1].name} is from before it)" if saved else ""
         named = f"; photos {', '.join(photos[:3])}, ..." if photos else ""
+        skip = f"To leave single such steps out, resume with skip_bad_steps{before}; else begin"
+        begin = "Begin" if bad.is_finite else skip
         raise InputError(
-            f"training has diverged: {bad}{named}; all in {file}. To leave single such steps out, "
-            f"resume with skip_bad_steps{before}; else begin again with a lower learning_rate or "
-            "max_grad_norm."
+            f"training has diverged: {bad}{named}; all in {file}. {begin} again with a lower "
+            "learning_rate or max_grad_norm."
         )
 
     def _photos_of(self, step: int) -> list[str]:
@@ -332,7 +335,7 @@ class FruitTrainer(SafeSaving):
         return [rows[index]["path"] for batch in shown for index in batch]
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        self._stop_if_diverged()
+        self._stop_if_diverged(in_a_row=BEFORE_SAVING)
         super()._save_checkpoint(model, trial)
 
     # ---- averaged weights ----

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 from hffruits.checkpoints import checkpoints, newest_whole
-from hffruits.divergence import TIMES, Divergence
+from hffruits.divergence import BEFORE_SAVING, IN_A_ROW, TIMES, Divergence
 from hffruits.errors import InputError
 from hffruits.train import train
 from hffruits.trainer import FruitTrainer
@@ -66,6 +67,29 @@ def test_a_validation_loss_that_is_no_number_stops_the_run_unsaved(drawn_fruits,
     assert not checkpoints(folder)
 
 
+def test_a_short_run_that_diverged_is_no_success_and_nothing_of_it_is_saved(
+    drawn_fruits, tmp_path, monkeypatch
+):
+    forward = FruitTrainer._forward
+
+    def wild(self, model, inputs):
+        outputs = forward(self, model, inputs)
+        if model.training and self.state.global_step >= 4:
+            outputs.logits = outputs.logits - 1e6 * torch.nn.functional.one_hot(inputs["labels"], 4)
+        return outputs
+
+    monkeypatch.setattr(FruitTrainer, "_forward", wild)
+    for save in ("epoch", "no"):
+        folder = tmp_path / save
+        with pytest.raises(InputError) as raised:  # 8 steps
+            train(*tiny_arguments(drawn_fruits, folder, save_strategy=save, logging_steps=50))
+        assert re.search(r"training has diverged: the loss is \S+ at step 5 ", str(raised.value))
+        assert "diverged.json. Begin again with a lower learning_rate" in str(raised.value)
+        saved = ["checkpoint-4"] if save == "epoch" else []
+        assert [path.name for path in checkpoints(folder)] == saved
+        assert not (folder / "model.safetensors").exists()
+
+
 def test_bad_steps_may_be_left_out_up_to_a_number(drawn_fruits, tmp_path, monkeypatch, caplog):
     for clip_mode in ("norm", "value", "agc"):
         folder = tmp_path / clip_mode
@@ -114,10 +138,12 @@ def test_a_loss_that_stays_far_above_guessing_is_found():
         global_step = 0
 
     limit = TIMES * math.log(16)
-    for losses, found_at in [
-        ([limit + 1] * 9, None),
-        ([limit + 1] * 9 + [limit - 1] + [limit + 1] * 9, None),
-        ([1.0] * 5 + [limit + 1] * 10, 6),
+    for losses, in_a_row, found_at in [
+        ([limit + 1] * 9, IN_A_ROW, None),
+        ([limit + 1] * 9 + [limit - 1] + [limit + 1] * 9, IN_A_ROW, None),
+        ([1.0] * 5 + [limit + 1] * 10, IN_A_ROW, 6),
+        ([1.0] * 5 + [limit + 1] * 4, BEFORE_SAVING, 6),
+        ([1.0] * 5 + [limit + 1] * 2, BEFORE_SAVING, None),
     ]:
         divergence = Divergence(classes=16)
         for number, loss in enumerate(losses):
@@ -125,7 +151,7 @@ def test_a_loss_that_stays_far_above_guessing_is_found():
             divergence.norm = torch.tensor(1.0)
             State.global_step = number
             divergence.on_pre_optimizer_step(None, State, None, optimizer=Optimizer)
-        bad = divergence.find()
+        bad = divergence.find(in_a_row=in_a_row)
         assert (bad and bad.number) == found_at
         if bad:
             assert bad.learning_rate == 0.5

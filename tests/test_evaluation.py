@@ -313,9 +313,14 @@ def test_training_photos_may_be_gone(drawn_fruits: Path, tmp_path: Path):
     train(*tiny_arguments(root, tmp_path / "run", max_steps=1))
     next(root.glob("train/*/0.png")).unlink()
     assert evaluate(tmp_path / "run", DataArguments(), output_dir=tmp_path / "out")["images"] == 20
-    with pytest.raises(InputError, match="1 files are not in the data folder"):
+    with pytest.raises(InputError, match=r"1 of \d+ photos are not in the data folder"):
         options = {"output_dir": tmp_path / "out", "split": "train"}
         evaluate(tmp_path / "run", DataArguments(), **options)
+    moved = root.rename(tmp_path / "moved")
+    with pytest.raises(InputError, match="run: its photos were in .*/data, and aren't any more"):
+        evaluate(tmp_path / "run", DataArguments(), output_dir=tmp_path / "out")
+    named = DataArguments(data_dir=str(moved), split_lists=str(tmp_path / "run" / "splits"))
+    assert evaluate(tmp_path / "run", named, output_dir=tmp_path / "out")["images"] == 20
 
 
 def test_a_foreign_record_is_told(trained: Path, tmp_path: Path):
