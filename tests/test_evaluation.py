@@ -317,7 +317,7 @@ def test_training_photos_may_be_gone(drawn_fruits: Path, tmp_path: Path):
         options = {"output_dir": tmp_path / "out", "split": "train"}
         evaluate(tmp_path / "run", DataArguments(), **options)
     moved = root.rename(tmp_path / "moved")
-    with pytest.raises(InputError, match="run: its photos were in .*/data, and aren't any more"):
+    with pytest.raises(InputError, match=r"run: its photos were in .*/data, and aren't any more"):
         evaluate(tmp_path / "run", DataArguments(), output_dir=tmp_path / "out")
     named = DataArguments(data_dir=str(moved), split_lists=str(tmp_path / "run" / "splits"))
     assert evaluate(tmp_path / "run", named, output_dir=tmp_path / "out")["images"] == 20
