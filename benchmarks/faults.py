@@ -13,6 +13,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -285,7 +286,9 @@ def worker_killed(runs: Runs, times: int) -> Row:
     right = 0
     for _ in tqdm(range(times), "worker", leave=False):
         run = runs.new()
-        process = runs.start(run, "--dataloader_num_workers", "2")
+        # persistent, for one that has ended its epoch could be killed without any harm
+        workers = ["--dataloader_num_workers", "2", "--dataloader_persistent_workers", "true"]
+        process = runs.start(run, *workers)
         wait_for_checkpoints(run, 1, process.is_alive, within=0.5)
         started = psutil.Process(process.pid).children(recursive=True)
         below = [one for one in started if one.ppid() != process.pid]  # not what forks them
@@ -297,6 +300,31 @@ def worker_killed(runs: Runs, times: int) -> Row:
     return Row("a data-loader worker killed (as for want of memory)", "one line, exit code 2, the "
                "last checkpoint intact; the same command went on to the same weights", right,
                times, f"the steps since the last checkpoint (here {EVERY})")  # fmt: skip
+
+
+def filling(runs: Runs, times: int) -> Row:
+    """kill -9 or SIGTERM while features are computed, each time from none on."""
+    features = Path(os.environ["HFFRUITS_CACHE"], "features")
+    kept, right, went_on = ["--freeze", "stages:2", "--cache_features", "views:400"], 0, 0
+    reference = runs.finish(runs.new(), *kept)
+    for number in tqdm(range(times), "features", leave=False):
+        shutil.rmtree(features)
+        run = runs.new()
+        process = runs.start(run, *kept)
+        while process.is_alive() and not list(features.glob(".*/sums.bin")):
+            time.sleep(0.001)
+        time.sleep(random.uniform(0, 2))
+        process.terminate() if number % 2 else process.kill()
+        process.join(60)
+        ended = process.exitcode == (143 if number % 2 else -signal.SIGKILL)
+        alike = runs.finish(run, *kept) == reference
+        went_on += bool(
+            re.search(r"features of [1-9]\d* of \d+ pictures are there", runs.said(run))
+        )
+        right += ended and alike
+    return Row("`kill -9`, or SIGTERM, while features are computed", "the same command computed "
+               f"what was missing (of {went_on} some was there), and ended with the same weights",
+               right, times, "the pictures just at work")  # fmt: skip
 
 
 def corrupt(runs: Runs, share: float, times: int) -> Row:
@@ -397,6 +425,7 @@ def main() -> None:
             "nan": lambda: not_a_number(runs, args.times),
             "left_out": lambda: left_out(runs, args.times),
             "worker": lambda: worker_killed(runs, args.times),
+            "features": lambda: filling(runs, args.times),
             "full_disk": lambda: full_disk(runs, args.times),
             "lost_host": lambda: lost_host(runs, args.hosts),
             "cut_link": lambda: cut_link(runs, args.hosts),

@@ -11,6 +11,7 @@ import torch.distributed as dist
 from accelerate import PartialState
 from accelerate.data_loader import prepare_data_loader
 from accelerate.utils import broadcast_object_list, gather_object
+from joblib import cpu_count
 from torch.utils.data import DataLoader
 
 from hffruits.errors import InputError, PeersLost
@@ -127,6 +128,5 @@ def was_launched() -> bool:
 
 
 def cores_per_process() -> int:
-    """This process's share of the cores that the machine lets us use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, (cores or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    """This process's share of the cores that the machine, or its container, lets us use."""
+    return max(1, cpu_count() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))

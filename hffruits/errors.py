@@ -24,8 +24,6 @@ class Interrupted(Exception):
 
     def __init__(self, number: int, checkpoint: Path | None):
         self.code, self.checkpoint = 128 + number, checkpoint
-        saved = f": {checkpoint} is saved; " if checkpoint else "; "
-        name = signal.Signals(number).name
-        super().__init__(
-            f"ended by {name}{saved}the same command with --resume_from_checkpoint goes on."
-        )
+        saved = f": {checkpoint} is saved" if checkpoint else ""
+        again = "the same command" + (" with --resume_from_checkpoint" if checkpoint else "")
+        super().__init__(f"ended by {signal.Signals(number).name}{saved}; {again} goes on.")

@@ -2,16 +2,16 @@
 
 Some views of each picture are kept: those that the first epochs of training would see anyway, and
 later epochs see again. The file is mapped into memory, so that it may be larger than that, and
-processes share it. `feature_filling.py` computes them.
+processes share it. `feature_filling.py` computes them, `feature_room.py` looks after the disk.
 """
 
 import hashlib
 import json
+import logging
 import os
 import re
-import secrets
 import shutil
-import time
+import zlib
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,22 +19,22 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from accelerate import PartialState
 from torch import nn
 
-from hffruits.cache import cache_root
 from hffruits.cutting import Cut
 from hffruits.distributed import any_process, on_each_machine, on_main_process
-from hffruits.errors import DISK_FULL, InputError
+from hffruits.errors import InputError
+from hffruits.feature_room import FILE, RECORD, folder_of_features, make_file, own_folder, remove
 from hffruits.sampling import RowKey
+
+logger = logging.getLogger(__name__)
 
 VERSION = 1  # of what is kept: raise it when the same key would mean something else
 DTYPE = torch.float16
-FILE, RECORD = "activations.bin", "activations.json"
+SUMS = "sums.bin"  # beside the activations, until all of them are there
 MOST_VIEWS = 1000
-DAY = 86_400  # seconds
 
 
 def count_views(text: str) -> int:
@@ -78,42 +78,66 @@ def feature_key(model: nn.Module, cut: Cut, facts: Iterable[object]) -> str:
     return digest.hexdigest()
 
 
+@dataclass(frozen=True)
+class Unfinished:
+    """Activations that are being computed. Each row has a checksum, so that nothing is lost.
+
+    What a run that was ended has written counts where its checksum holds: the system may not have
+    put all of it on the disk.
+    """
+
+    activations: torch.Tensor  # (V, N, *shape), mapped
+    sums: torch.Tensor  # (N,), mapped: 0 where a row is missing
+
+    @classmethod
+    def in_folder(cls, folder: Path, shape: Sequence[int]) -> "Unfinished":
+        """Those of which `activations.bin` is in this folder."""
+        sums = torch.from_file(str(folder / SUMS), shared=True, size=shape[1], dtype=torch.int64)
+        return cls(_map(folder, shape), sums)
+
+    def missing(self, rank: int = 0, world_size: int = 1) -> list[int]:
+        """Of every `world_size`-th row those that aren't there."""
+        own = (self.sums[rank::world_size] == 0).nonzero().flatten()
+        return (rank + world_size * own).tolist()
+
+    def put(self, rows: Sequence[int], found: torch.Tensor) -> None:
+        """Write the activations (B, V, *shape) of these rows."""
+        self.activations[:, rows] = found.transpose(0, 1)
+        self.sums[rows] = torch.tensor([_checksum(views) for views in found])
+
+    def forget_damaged(self) -> None:
+        """Rows whose checksum doesn't hold are missing."""
+        for row in self.sums.nonzero().flatten().tolist():
+            if _checksum(self.activations[:, row]) != self.sums[row]:
+                self.sums[row] = 0
+
+
 def open_features(
     key: str,
     views: int,
     rows: int,
     cut: Cut,
-    fill: Callable[[torch.Tensor], None],
+    fill: Callable[[Unfinished], None],
     *,
     in_use: Collection[str] = (),
     cache_dir: Path | None = None,
 ) -> torch.Tensor:
-    """The kept activations (views, rows, *shape), filled by `fill` where there are none yet.
+    """The kept activations (views, rows, *shape); `fill` computes what of them is missing.
 
     All processes of a machine fill one file, each machine its own. Whatever is kept under the names
-    `in_use` stays. Raises `InputError` where the disk hasn't the room.
+    `in_use` stays. Raises `NoRoom` where the disk hasn't the room.
     """
-    root = _folder_of_features(cache_dir)
-    key, run = on_main_process(lambda: (key, secrets.token_hex(4)))
-    # another run may be filling the same: the first to be done is the one that is kept
-    folder, aside = root / key, root / f".{key}-{run}-{os.environ.get('GROUP_RANK', 0)}"
-    shape = (views, rows, *cut.shape)
+    root = folder_of_features(cache_dir)
+    folder, shape = root / on_main_process(lambda: key), (views, rows, *cut.shape)
     if any_process(not _is_kept(folder, shape)):
-        on_each_machine(lambda: _make(aside, bytes_of(shape), {key, *in_use}))
-        try:
-            fill(_map(aside, shape))
+        # another run may be filling the same: the first to be done is the one that is kept
+        with own_folder(root, folder.name) as aside:
+            on_each_machine(lambda: _begin(aside, shape, {key, *in_use}))
+            fill(Unfinished.in_folder(aside, shape))
             PartialState().wait_for_everyone()
             on_each_machine(lambda: _keep(aside, folder, shape))
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)  # of a fill that was interrupted
     os.utime(folder / RECORD)  # the oldest go first
     return _map(folder, shape)
-
-
-def room_for_features() -> int:
-    """Bytes that features may take: half of what is free without them, and of the memory."""
-    root = _folder_of_features()
-    return min(_allowed(root), psutil.virtual_memory().available // 2)
 
 
 def bytes_of(shape: Sequence[int]) -> int:
@@ -121,106 +145,44 @@ def bytes_of(shape: Sequence[int]) -> int:
     return prod(shape) * DTYPE.itemsize
 
 
-# ---- the disk ----
-
-
 def _is_kept(folder: Path, shape: tuple[int, ...]) -> bool:
     """Whether all of it is there: a file that was cut short would be mapped as if it weren't."""
-    whole = (folder / RECORD).is_file() and (folder / FILE).is_file()
-    return whole and (folder / FILE).stat().st_size == bytes_of(shape)
+    return (folder / RECORD).is_file() and _has_size(folder, shape)
 
 
-def _map(folder: Path, shape: tuple[int, ...]) -> torch.Tensor:
+def _has_size(folder: Path, shape: tuple[int, ...]) -> bool:
+    return (folder / FILE).is_file() and (folder / FILE).stat().st_size == bytes_of(shape)
+
+
+def _map(folder: Path, shape: Sequence[int]) -> torch.Tensor:
     file = str(folder / FILE)
-    return torch.from_file(file, shared=True, size=prod(shape), dtype=DTYPE).view(shape)
+    return torch.from_file(file, shared=True, size=prod(shape), dtype=DTYPE).view(*shape)
 
 
-def _folder_of_features(cache_dir: Path | None = None) -> Path:
-    root = cache_root(cache_dir) / "features"
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _not_writable(root, error) from error
-    return root
+def _checksum(views: torch.Tensor) -> int:
+    return 1 + zlib.crc32(views.contiguous().numpy())
 
 
-def _allowed(root: Path) -> int:
-    """Bytes of all features together."""
-    kept = sum(file.stat().st_size for file in root.glob(f"*/{FILE}"))
-    return (shutil.disk_usage(root).free + kept) // 2
-
-
-def _make(aside: Path, size: int, in_use: Collection[str]) -> None:
-    """An empty file of this size in a folder of its own."""
-    _make_room(aside.parent, size, in_use)
-    try:
-        aside.mkdir(parents=True)
-        with (aside / FILE).open("wb") as file:
-            if hasattr(os, "posix_fallocate"):  # so that a full disk is told now
-                os.posix_fallocate(file.fileno(), 0, size)
-            else:
-                file.truncate(size)
-    except OSError as error:
-        shutil.rmtree(aside, ignore_errors=True)
-        if error.errno in DISK_FULL:
-            raise _no_room(aside.parent, size) from error
-        raise _not_writable(aside.parent, error) from error
+def _begin(aside: Path, shape: tuple[int, ...], in_use: Collection[str]) -> None:
+    """An empty file, or the one that a run has left that was ended."""
+    if (aside / SUMS).is_file() and _has_size(aside, shape):
+        left = Unfinished.in_folder(aside, shape)
+        left.forget_damaged()
+        there = shape[1] - len(left.missing())
+        logger.info("features of %d of %d pictures are there from before", there, shape[1])
+        return
+    shutil.rmtree(aside, ignore_errors=True)
+    make_file(aside, bytes_of(shape), in_use=in_use)
+    (aside / SUMS).write_bytes(bytes(shape[1] * torch.int64.itemsize))
 
 
 def _keep(aside: Path, folder: Path, shape: tuple[int, ...]) -> None:
     """What is filled gets its name, unless another run was quicker."""
+    assert not Unfinished.in_folder(aside, shape).missing(), "rows were left out"
+    (aside / SUMS).unlink()
     (aside / RECORD).write_text(json.dumps({"shape": shape}), encoding="utf-8")
     if not _is_kept(folder, shape):
-        _remove(folder)
+        remove(folder)
         with suppress(OSError):  # another run was quicker just now
             aside.rename(folder)
-
-
-def _make_room(root: Path, needed: int, in_use: Collection[str]) -> None:
-    """Remove features used longest ago, and leftovers, until the new ones fit in; or nothing.
-
-    What other runs are filling just now counts, and stays.
-    """
-    for aside in root.glob(f".*/{FILE}"):
-        if time.time() - aside.stat().st_mtime > DAY:  # nobody is filling it any more
-            shutil.rmtree(aside.parent, ignore_errors=True)
-    sizes = {file.parent: file.stat().st_size for file in root.glob(f"*/{FILE}")}
-    others = [f for f in sizes if f.name not in in_use and not f.name.startswith(".")]
-    others.sort(key=_last_used)
-    stays, allowed = sum(sizes.values()) + needed, _allowed(root)
-    victims = []
-    while stays > allowed:
-        if not others:
-            raise _no_room(root, needed)
-        victims.append(others.pop(0))
-        stays -= sizes[victims[-1]]
-    for folder in victims:
-        _remove(folder)
-
-
-def _remove(folder: Path) -> None:
-    """At once, for others: half of it must not be taken for the whole."""
-    aside = folder.with_name(f".removed-{secrets.token_hex(4)}")
-    with suppress(FileNotFoundError):
-        folder.rename(aside)
-        shutil.rmtree(aside)
-
-
-def _last_used(folder: Path) -> float:
-    file = folder / RECORD if (folder / RECORD).is_file() else folder / FILE
-    return file.stat().st_mtime
-
-
-def _not_writable(root: Path, error: OSError) -> InputError:
-    return InputError(
-        f"cache_features: {root} can't be written ({error.strerror}). Set HFFRUITS_CACHE, or "
-        "cache_features to none."
-    )
-
-
-def _no_room(root: Path, needed: int) -> InputError:
-    return InputError(
-        f"cache_features: needs {needed / 1e9:.1f} GB in {root}; all features together may take "
-        f"{_allowed(root) / 1e9:.1f} GB, half of what is free. Keep fewer views, freeze more "
-        "stages, or set HFFRUITS_CACHE."
-    )
+    shutil.rmtree(aside, ignore_errors=True)

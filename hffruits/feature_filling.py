@@ -21,10 +21,11 @@ from tqdm.auto import tqdm
 
 from hffruits.cutting import Cut
 from hffruits.distributed import cores_per_process
-from hffruits.feature_cache import DTYPE
+from hffruits.feature_cache import DTYPE, Unfinished
 from hffruits.folding import fold_batch_norm
-from hffruits.images import MAX_PIXELS, open_rgb
+from hffruits.images import MAX_PIXELS, open_again
 from hffruits.integer_steps import use_integer_steps
+from hffruits.loader_workers import leave_signals, workers_told
 from hffruits.sampling import own_random_numbers
 from hffruits.transforms import Transform
 
@@ -63,7 +64,7 @@ class SeededViews:
     def picture(self, index: int) -> PIL.Image.Image:
         """As it was taken."""
         source = self.rows[index]["image"]
-        return open_rgb(source["bytes"] or source["path"], max_pixels=self.max_pixels)
+        return open_again(source["bytes"] or source["path"], max_pixels=self.max_pixels)
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def compute_features(
     model: nn.Module,
     cut: Cut,
     pictures: SeededViews,
-    target: torch.Tensor,
+    target: Unfinished,
     *,
     rank: int = 0,
     world_size: int = 1,
@@ -119,15 +120,16 @@ def compute_features(
     quiet: bool = False,
     name: str = "train",
 ) -> None:
-    """Write the activations of pictures into `target` (V, N, *shape): of every `world_size`-th.
+    """Give `target` the activations that it misses: of every `world_size`-th picture.
 
     `workers` are for a GPU, where they prepare pictures; on a CPU there is one for each core.
+    Raises `WorkersLost` for one that was killed.
     """
     device = next(model.parameters()).device
     on_cpu = device.type == "cpu"
     was_training = model.training
     frozen_part = FrozenPart.of(model.eval(), cut, bf16=bf16)
-    order = list(range(rank, len(pictures), world_size))
+    order = target.missing(rank, world_size)
     options: dict[str, Any] = {"num_workers": workers}
     if on_cpu:
         # forked, for a trained net with hooks and classes of its own can't always be pickled
@@ -138,6 +140,8 @@ def compute_features(
         max(1, (CPU_BATCH if on_cpu else GPU_BATCH) // pictures.views),
         sampler=order,
         collate_fn=_as_it_is if on_cpu else torch.stack,
+        worker_init_fn=leave_signals,
+        generator=torch.Generator(),  # not the one that training goes on with
         **options,
     )
     views, done = pictures.views, 0
@@ -148,11 +152,11 @@ def compute_features(
         leave=False,
         disable=quiet,
     )
-    with bar:
+    with bar, workers_told():
         for found in loader:
             if not on_cpu:
                 found = _through(frozen_part, found.to(device)).cpu()
-            target[:, order[done : done + len(found)]] = found.transpose(0, 1)
+            target.put(order[done : done + len(found)], found)
             done += len(found)
             bar.update(len(found) * views)
     model.train(was_training)

@@ -40,6 +40,23 @@ def open_rgb(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> Image.Imag
         raise OSError(_reason(error)) from error
 
 
+def open_again(source: str | bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """As `open_rgb`, for what could be read when all photos were checked; else `InputError`."""
+    try:
+        return open_rgb(source, max_pixels=max_pixels)
+    except OSError as error:
+        raise gone(source, error) from error
+
+
+def gone(source: str | bytes, error: OSError) -> InputError:
+    """What to say of a photo that could be read when all were checked."""
+    name = source if isinstance(source, str) else "a photo"
+    return InputError(
+        f"{name}: can't be read any more ({_reason(error)}). With it back, the same command with "
+        "--resume_from_checkpoint goes on; without it, start again."
+    )
+
+
 def open_small(
     source: str | Path | bytes, size: int, *, max_pixels: int = MAX_PIXELS
 ) -> tuple[Image.Image, str, tuple[int, int]]:

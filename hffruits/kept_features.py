@@ -28,15 +28,18 @@ from hffruits.feature_cache import (
     count_views,
     feature_key,
     open_features,
-    room_for_features,
 )
 from hffruits.feature_filling import SeededViews, compute_features
+from hffruits.feature_room import room_for_features
+from hffruits.images import gone
 from hffruits.preparation import FruitData, PreparedModel
+from hffruits.stopping import ends_at_once
 from hffruits.trainer import FruitTrainer
 from hffruits.transforms import EvalTransform, input_size
 
 logger = logging.getLogger(__name__)
 DEFAULT_VIEWS = 8  # at most, without being asked for
+CHEAP = 100_000_000  # bytes up to which there may be more of them
 FEWEST_VIEWS = 4  # for as many epochs or more: with fewer, training sees too little that is new
 
 
@@ -53,9 +56,7 @@ def choose_views(
 
     `recorded` are the arguments that a resumed run began with.
     """
-    asked = model_args.cache_features
-    if asked is None and recorded:
-        asked = recorded["model"].get("cache_features") or "none"
+    asked = _asked(model_args, recorded)
     epochs = math.ceil(_epochs(len(datasets["train"]), args))
     if asked is not None:
         views = count_views(asked)
@@ -65,9 +66,15 @@ def choose_views(
     as_chosen = replace(model_args, freeze=prepared.plan)
     if args.device.type != "cpu" or not features_can_be_kept(data_args, as_chosen, args):
         return 0
-    wanted = 1 if data_args.augment == "none" else min(DEFAULT_VIEWS, epochs)
-    views = on_main_process(lambda: _as_many_as_fit(wanted, prepared, datasets))
-    if args.full_determinism and views not in (0, wanted):
+    try:
+        cut = find_cut(prepared.model, torch.rand(2, 3, *prepared.train_size))
+    except InputError:  # the net can't be cut
+        return 0
+    size = bytes_of(cut.shape)
+    cheap = CHEAP // (size * len(datasets["train"]))
+    wanted = 1 if data_args.augment == "none" else min(max(DEFAULT_VIEWS, cheap), epochs)
+    views = on_main_process(lambda: _as_many_as_fit(wanted, datasets, size))
+    if args.full_determinism and views != wanted:
         raise InputError(
             f"full_determinism: there is room for {views} of {wanted} views' features, which may "
             f"change. Free some memory and disk, or set cache_features to views:{views} or none."
@@ -75,14 +82,20 @@ def choose_views(
     return views
 
 
-def _as_many_as_fit(wanted: int, prepared: PreparedModel, datasets: FruitDatasets) -> int:
+def _asked(model_args: ModelArguments, recorded: dict[str, Any] | None) -> str | None:
+    """What the user said of kept features, now or when the run began; None for nothing."""
+    if model_args.cache_features is None and recorded:
+        return recorded["model"].get("cache_features") or "none"
+    return model_args.cache_features
+
+
+def _as_many_as_fit(wanted: int, datasets: FruitDatasets, size: int) -> int:
+    """Of `wanted` views, whose features take `size` bytes each."""
     try:
-        cut = find_cut(prepared.model, torch.rand(2, 3, *prepared.train_size))
         room = room_for_features()
-    except InputError:  # the net can't be cut, or nothing can be written
+    except InputError:  # nothing can be written
         return 0
     rows = len(datasets["train"])
-    size = bytes_of(cut.shape)
     room -= len(datasets["validation"]) * size
     views = min(wanted, room // (rows * size))
     if views < min(wanted, FEWEST_VIEWS):
@@ -93,6 +106,8 @@ def _as_many_as_fit(wanted: int, prepared: PreparedModel, datasets: FruitDataset
             max(0, room) / 1e9,
         )
         return 0
+    if views < wanted:
+        logger.warning("features are kept of %d views, there is no room for %d", views, wanted)
     return views
 
 
@@ -114,7 +129,8 @@ def keep_features(
     """Have a trainer learn from what the frozen stages make of the pictures, computed here once.
 
     Each epoch sees another of `prepared.views` views: those that the first epochs would see anyway.
-    Raises `InputError` for a backbone that can't be cut, and for a disk that is too full.
+    Raises `InputError` for a backbone that can't be cut, `NoRoom` for a disk that is too full, and
+    `Interrupted` where it is ended: what is computed stays there for the next time.
     """
     state = PartialState()
     model = prepared.model.to(args.device)
@@ -145,7 +161,8 @@ def keep_features(
             quiet=args.disable_tqdm or not state.is_local_main_process,
             name=split,
         )
-        activations = open_features(key, views, len(rows), cut, fill, in_use=keys)
+        with ends_at_once():
+            activations = open_features(key, views, len(rows), cut, fill, in_use=keys)
         keys.append(key)
         kept[split] = FeatureRows(activations, rows.with_format(None)["label"][:])
     trainer.use_features(cuts["train"], kept["train"], kept["validation"])
@@ -158,6 +175,9 @@ def pictures_key(rows: Dataset) -> str:
         if image["bytes"] is not None:
             digest.update(hashlib.blake2b(image["bytes"], digest_size=16).digest())
         else:
-            stat = Path(image["path"]).stat()
+            try:
+                stat = Path(image["path"]).stat()
+            except OSError as error:
+                raise gone(image["path"], error) from error
             digest.update(f"{image['path']}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
     return digest.hexdigest()

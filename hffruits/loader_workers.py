@@ -1,9 +1,43 @@
-"""Data-loader workers leave signals to the process that they work for, which ends them in time."""
+"""Data-loader workers: signals are left to the process they work for, and killed ones are told."""
 
 import multiprocessing
 import os
 import signal
 import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from hffruits.errors import InputError
+
+
+class WorkersLost(InputError):
+    """A data-loader worker was killed."""
+
+
+@contextmanager
+def workers_told() -> Iterator[None]:
+    """Within it, a worker that was killed is told with a remedy, and its own `InputError` as such.
+
+    PyTorch puts a traceback into the latter's text.
+    """
+    try:
+        yield
+    except InputError as error:
+        lines = str(error).splitlines()
+        if len(lines) < 3 or "Original Traceback" not in lines[1]:
+            raise
+        raise InputError(lines[-1].split(": ", 1)[-1]) from error
+    except (RuntimeError, OSError, EOFError) as error:
+        # killed before its tensors were fetched, it leaves a connection to nobody
+        fetching = "resource_sharer" in "".join(traceback.format_exception(error))
+        if "DataLoader worker" not in str(error) and not fetching:
+            raise
+        raise WorkersLost(
+            "a process that prepares pictures was killed, as systems do when memory runs out. Set "
+            "a smaller dataloader_num_workers: the same command with --resume_from_checkpoint "
+            "goes on."
+        ) from error
 
 
 def leave_signals(worker: int) -> None:

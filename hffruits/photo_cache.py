@@ -18,7 +18,7 @@ from PIL import Image
 
 from hffruits.cache import cache_root, make_once
 from hffruits.errors import InputError
-from hffruits.images import open_rgb, open_small
+from hffruits.images import gone, open_rgb, open_small
 
 VERSION = 1  # of what is written: raise it when that changes
 BATCH = 3  # photos in memory at once: decoded, each may have 540 MB, and Arrow's limit is 2 GB
@@ -99,10 +99,7 @@ def _convert(convert: Callable[[str | bytes], bytes], source: str | bytes) -> by
     try:
         return convert(source)
     except OSError as error:  # the scan could read it
-        name = source if isinstance(source, str) else "a photo"
-        raise InputError(
-            f"{name}: can't be read any more ({error.strerror or error}). Start again."
-        ) from error
+        raise gone(source, error) from error
 
 
 def _encode(image: Image.Image, form: str, **options: Any) -> bytes:

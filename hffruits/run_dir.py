@@ -11,15 +11,17 @@ from typing import Any
 
 from accelerate import PartialState
 
-from hffruits.checkpoints import ASIDE, STATE, checkpoints, find_fault, newest_whole, rescue
+from hffruits.checkpoints import ASIDE, checkpoints, find_fault, newest_whole, rescue, step_of
 from hffruits.distributed import gather, on_main_process
 from hffruits.errors import InputError
 
 SEEN_WITHIN = 20.0  # seconds: network file systems take some
 PICTURE = "evaluation.png"  # for the model card
 SHARDS = "model.safetensors.index.json"  # of large models: which file holds which tensor
+METRICS, CARD = "metrics.json", "README.md"  # the last that a run writes
+DIVERGED = "diverged.json"
 ARTIFACT_FILES = {
-    "config.json", "model.safetensors", "preprocessor_config.json", "README.md", "metrics.json",
+    "config.json", "model.safetensors", "preprocessor_config.json", CARD, METRICS, DIVERGED,
     "training_args.json", "log_history.json", "prototypes.safetensors", "report.html", PICTURE,
 }  # fmt: skip
 
@@ -31,6 +33,7 @@ class RunDir:
     folder: Path
     checkpoint: Path | None = None  # to resume from
     replaces: bool = False  # holds an earlier run, to be cleared once the new one can start
+    newest: bool = True  # that checkpoint is the run's last
 
     @property
     def lists(self) -> Path:
@@ -45,13 +48,9 @@ class RunDir:
 
     @property
     def is_finished(self) -> bool:
-        """True where the run to be resumed has made its last step, and all files were written."""
-        folder = self.checkpoint and self.checkpoint.parent
-        written = ("metrics.json", "README.md")  # the last of all
-        if not (folder and all((folder / name).is_file() for name in written)):
-            return False
-        state = json.loads((self.checkpoint / STATE).read_text(encoding="utf-8"))
-        return state["global_step"] >= state["max_steps"]
+        """True where the run to be resumed has ended, perhaps early, and all files were written."""
+        folder = self.newest and self.checkpoint and self.checkpoint.parent
+        return bool(folder) and all((folder / name).is_file() for name in (METRICS, CARD))
 
     @property
     def lists_to_repeat(self) -> Path | None:
@@ -95,7 +94,8 @@ def choose_run_dir(
         raise InputError(
             f"{folder}: can't be written ({error.strerror}). Give another output_dir."
         ) from error
-    return RunDir(folder, checkpoint, replaces=occupied)
+    newest = checkpoint is None or resume in ("last", "auto") or is_newest(checkpoint)
+    return RunDir(folder, checkpoint, replaces=occupied, newest=newest)
 
 
 def check_shared(folder: Path) -> None:
@@ -157,6 +157,11 @@ def find_checkpoint(resume: str, output_dir: str | None) -> Path | None:
         reason = "no checkpoint is whole" if there else "no checkpoint to resume from"
         raise InputError(f"{output_dir}: {reason}. Start without resuming.")
     return found
+
+
+def is_newest(checkpoint: Path) -> bool:
+    """Whether its run has none of later steps."""
+    return step_of(checkpoint) == step_of(checkpoints(checkpoint.parent)[-1])
 
 
 def clear_run(folder: Path) -> None:

@@ -4,6 +4,8 @@ import logging
 import os
 import signal
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -16,6 +18,20 @@ from hffruits.errors import Interrupted
 logger = logging.getLogger(__name__)
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 IN_EARNEST = 2.0  # seconds after which a second signal ends at once: launchers send one again
+
+
+@contextmanager
+def ends_at_once() -> Iterator[None]:
+    """Within it, SIGTERM and SIGINT are `Interrupted`: for work that is kept as it comes."""
+
+    def end(number: int, frame: Any) -> None:
+        raise Interrupted(number, None)
+
+    before = _listen(end)
+    try:
+        yield
+    finally:
+        _listen_again(before)
 
 
 class StopOnSignal(TrainerCallback):
@@ -33,16 +49,13 @@ class StopOnSignal(TrainerCallback):
         self._at, self._kept, self._launcher = 0.0, {}, None
 
     def __enter__(self) -> "StopOnSignal":
-        if threading.current_thread() is threading.main_thread():  # others can't take signals
-            heard = [n for n in SIGNALS if signal.getsignal(n) != signal.SIG_IGN]  # not by nohup
-            self._kept = {number: signal.signal(number, self._receive) for number in heard}
+        self._kept = _listen(self._receive)
         if was_launched():
             self._launcher = os.getppid()  # accelerate's, of one process, passes no signal on
         return self
 
     def __exit__(self, kind: type | None, *_: Any) -> None:
-        for number, handler in self._kept.items():
-            signal.signal(number, handler)
+        _listen_again(self._kept)
         if kind is None and (self.ending or any_process(self.received is not None)):
             raise self.interruption
 
@@ -77,3 +90,16 @@ class StopOnSignal(TrainerCallback):
     def interruption(self) -> Interrupted:
         """What to raise."""
         return Interrupted(self.received or signal.SIGTERM, self.checkpoint)
+
+
+def _listen(receive: Callable[[int, Any], None]) -> dict[int, Any]:
+    """Answer `SIGNALS` so from now on; gives how they were answered before."""
+    if threading.current_thread() is not threading.main_thread():  # others can't take signals
+        return {}
+    heard = [n for n in SIGNALS if signal.getsignal(n) != signal.SIG_IGN]  # not what nohup ignores
+    return {number: signal.signal(number, receive) for number in heard}
+
+
+def _listen_again(before: dict[int, Any]) -> None:
+    for number, handler in before.items():
+        signal.signal(number, handler)

@@ -1,7 +1,6 @@
 """Rows of pictures as tensors, made when they are asked for: from a `Dataset` or a stream."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,8 +9,7 @@ import torch
 from datasets import Dataset, Features, Image
 
 from hffruits.config import FruitTrainingArguments
-from hffruits.errors import InputError
-from hffruits.images import MAX_PIXELS, decode_images, open_rgb
+from hffruits.images import MAX_PIXELS, open_again, open_rgb
 from hffruits.stream_data import StreamSplit
 from hffruits.streaming import StreamRows
 from hffruits.transforms import Transform
@@ -71,32 +69,14 @@ def as_tensors(
 
 
 def _convert(batch: dict[str, list], *, transform: Transform, max_pixels: int) -> dict[str, list]:
-    images = decode_images(batch, max_pixels=max_pixels)["image"]
+    sources = [image["bytes"] or image["path"] for image in batch["image"]]
+    images = (open_again(source, max_pixels=max_pixels) for source in sources)
     return {"pixel_values": [transform(image) for image in images], "labels": batch["label"]}
 
 
 def _convert_row(row: dict[str, Any], *, transform: Transform, max_pixels: int) -> dict[str, Any]:
     image = open_rgb(row["image"]["bytes"] or row["image"]["path"], max_pixels=max_pixels)
     return {"pixel_values": transform(image), "labels": row["label"]}
-
-
-class WorkersLost(InputError):
-    """A data-loader worker was killed."""
-
-
-@contextmanager
-def lost_workers_told() -> Iterator[None]:
-    """Within it, a data-loader worker that was killed is told with a remedy."""
-    try:
-        yield
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise WorkersLost(
-            "a process that prepares pictures was killed, as systems do when memory runs out. Set "
-            "a smaller dataloader_num_workers: the same command with --resume_from_checkpoint "
-            "goes on."
-        ) from error
 
 
 def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:

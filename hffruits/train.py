@@ -34,8 +34,10 @@ from hffruits.data import FruitDatasets
 from hffruits.distributed import lost_peers_told, on_main_process
 from hffruits.errors import InputError
 from hffruits.evaluation import calibrate_artifact, evaluate_artifact, write_json
+from hffruits.feature_room import NoRoom
 from hffruits.hub_commit import check_push
 from hffruits.kept_features import choose_views, keep_features
+from hffruits.loader_workers import workers_told
 from hffruits.lora import merge_lora
 from hffruits.models import hub_id, save_model
 from hffruits.optim import format_groups
@@ -50,12 +52,12 @@ from hffruits.preparation import (
 )
 from hffruits.push import push_model
 from hffruits.records import environment, versions
-from hffruits.run_dir import RunDir, check_shared, choose_run_dir, clear_run
+from hffruits.run_dir import DIVERGED, METRICS, RunDir, check_shared, choose_run_dir, clear_run
 from hffruits.splits import write_lists
 from hffruits.stopping import StopOnSignal
 from hffruits.stream_data import StreamSplit
 from hffruits.streaming import stream_loader
-from hffruits.tensors import as_tensors, collate, lost_workers_told
+from hffruits.tensors import as_tensors, collate
 from hffruits.time_budget import StopInTime, count_seconds
 from hffruits.trainer import FruitTrainer
 from hffruits.transforms import EvalTransform, input_size
@@ -94,7 +96,7 @@ def train(
                 f"{run.folder}: this run has finished. There is nothing to go on with."
             )
         logger.info("%s: this run has finished", run.folder)
-        return json.loads((run.folder / "metrics.json").read_text(encoding="utf-8"))
+        return json.loads((run.folder / METRICS).read_text(encoding="utf-8"))
     args = copy.copy(training_args)  # the caller's stay as they are
     args.output_dir = str(run.folder)
     args.push_to_hub = False  # not every checkpoint: the model, when it has been measured
@@ -115,6 +117,7 @@ def train(
         set_all_seeds(args)  # as if that had been asked for
     prepared = prepare_model(model_args, args, labels, coarse=datasets.coarse)
     chosen = (datasets, data_args, model_args, args)
+    asked = model_args.cache_features or recorded
     views = choose_views(prepared, *chosen, recorded=recorded)
     prepared = replace(prepared, views=views)
     model_args = replace(model_args, cache_features=f"views:{views}" if views else "none")
@@ -126,7 +129,14 @@ def train(
         logger.info("going on from %s", run.checkpoint)
     logger.info("%s", describe_start(datasets, model_args, prepared, args))
     if prepared.views:
-        keep_features(trainer, prepared, datasets, data_args, args)
+        try:
+            keep_features(trainer, prepared, datasets, data_args, args)
+        except NoRoom as error:  # another run was quicker than this one
+            if asked or args.full_determinism:
+                raise
+            logger.warning("features are not kept, training sees the photos: %s", error)
+            model_args = replace(model_args, cache_features="none")
+        set_all_seeds(args)  # the same, whether they had to be computed or not
     at_end = 0.0
     if args.time_budget:
         at_end = plan.seconds_at_end if plan else recorded.get("seconds_at_end", 0.0)
@@ -230,6 +240,8 @@ def start_folder(
     """Now that nothing can be wrong any more: make room, and write down what is to be done."""
     if run.replaces:
         clear_run(run.folder)
+    for name in (METRICS, DIVERGED):  # a run that goes on has not ended
+        (run.folder / name).unlink(missing_ok=True)
     if isinstance(datasets, FruitDatasets):  # a stream's split is a hash of its rows' names
         write_lists(datasets, run.lists)
     arguments = {
@@ -276,7 +288,7 @@ def fit(trainer: FruitTrainer, run: RunDir) -> TrainOutput:
     checkpoint = run.checkpoint and str(run.checkpoint)
     with StopOnSignal() as stopping:
         trainer.add_callback(stopping)
-        with lost_workers_told():
+        with workers_told():
             return trainer.train(resume_from_checkpoint=checkpoint)
 
 
@@ -310,7 +322,7 @@ def clean_batches(
 
 def write_records(folder: Path, metrics: dict[str, Any], trainer: FruitTrainer) -> None:
     """What was measured, and how training went."""
-    write_json(folder / "metrics.json", metrics)
+    write_json(folder / METRICS, metrics)
     write_json(folder / "log_history.json", trainer.state.log_history)
     write_model_card(folder)
 

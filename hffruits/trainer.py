@@ -42,6 +42,7 @@ from hffruits.optim import (
     split_groups,
     timm_optimizer,
 )
+from hffruits.run_dir import DIVERGED
 from hffruits.sampling import EpochSampler, SeededRows, SharedBatches, balanced_weights
 from hffruits.saving import SafeSaving
 from hffruits.schedules import BY_VALIDATION, learning_rates, make_scheduler
@@ -173,6 +174,9 @@ class FruitTrainer(SafeSaving):
     def use_features(self, cut: Cut, train: FeatureRows, validation: FeatureRows) -> None:
         """Train and validate on kept activations from now on, in place of the pictures."""
         self.cut, self.train_dataset, self.eval_dataset = cut, train, validation
+        self.args.dataloader_num_workers = 0  # there is nothing to prepare, and it can't be pickled
+        self.args.dataloader_persistent_workers = False
+        self.args.dataloader_prefetch_factor = self.args.dataloader_multiprocessing_context = None
 
     def _forward(self, model: nn.Module, inputs: dict[str, torch.Tensor]):
         if "activations" not in inputs:
@@ -306,7 +310,7 @@ class FruitTrainer(SafeSaving):
         bad = self.divergence.find(in_a_row=in_a_row)
         if bad is None or not self.stop_if_diverged:
             return
-        file, photos = Path(self.args.output_dir) / "diverged.json", self._photos_of(bad.number)
+        file, photos = Path(self.args.output_dir) / DIVERGED, self._photos_of(bad.number)
         if self.args.should_save:
             said = {"step": bad.number, "learning_rate": bad.learning_rate, "photos": photos}
             said |= {"loss": str(bad.loss), "gradient_norm": str(bad.gradient_norm)}  # maybe nan

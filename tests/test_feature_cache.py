@@ -3,8 +3,11 @@
 import json
 import os
 import shutil
+import signal
+import sys
 import time
 from collections import namedtuple
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,19 +17,22 @@ from conftest import launch, quick_arguments
 from safetensors.torch import load_file
 from torch import nn
 
-from hffruits import InputError
+from hffruits import InputError, kept_features
 from hffruits.batch_norm import set_policy
 from hffruits.config import ModelArguments
 from hffruits.cutting import find_cut
+from hffruits.data import load_fruits
 from hffruits.feature_cache import (
-    RECORD,
     FeatureRows,
+    Unfinished,
     count_views,
     feature_key,
     open_features,
 )
-from hffruits.feature_filling import FrozenPart
+from hffruits.feature_filling import FrozenPart, SeededViews, compute_features
+from hffruits.feature_room import RECORD, NoRoom, make_file, own_folder, room_for_features
 from hffruits.freezing import freeze_backbone
+from hffruits.loader_workers import WorkersLost
 from hffruits.models import build_model, bundled_folder, head_names
 from hffruits.sampling import RowKey
 from hffruits.train import train
@@ -275,6 +281,19 @@ def small_cut():
     return cut
 
 
+def filled_with(value: float, rows: Sequence[int] | None = None) -> Callable[[Unfinished], None]:
+    """What gives each row that is missing this value; or these rows alone, and is ended then."""
+
+    def fill(unfinished: Unfinished) -> None:
+        chosen = unfinished.missing() if rows is None else rows
+        views, _, *shape = unfinished.activations.shape
+        unfinished.put(chosen, torch.full((len(chosen), views, *shape), value).half())
+        if rows is not None:
+            raise KeyboardInterrupt
+
+    return fill
+
+
 def set_free(monkeypatch, free: int) -> None:
     """Free bytes of a disk that holds no features yet."""
     usage = namedtuple("usage", "free")
@@ -295,17 +314,17 @@ def test_the_features_used_longest_ago_make_room_for_new_ones(
     """All together take no more than half of what is free without them."""
     set_free(monkeypatch, 4 * SIZE)
     for age, key in enumerate(("older", "newer")):
-        open_features(key, 1, 4, small_cut, torch.Tensor.zero_, cache_dir=tmp_path)
+        open_features(key, 1, 4, small_cut, filled_with(0), cache_dir=tmp_path)
         os.utime(tmp_path / "features" / key / RECORD, ns=(age, age))
-    open_features("third", 1, 4, small_cut, torch.Tensor.zero_, in_use=in_use, cache_dir=tmp_path)
+    open_features("third", 1, 4, small_cut, filled_with(0), in_use=in_use, cache_dir=tmp_path)
     assert {folder.name for folder in (tmp_path / "features").iterdir()} == stay
 
 
 def test_a_disk_without_room_is_told_and_nothing_removed(tmp_path, monkeypatch, small_cut):
     set_free(monkeypatch, 4 * SIZE)
-    open_features("first", 1, 4, small_cut, torch.Tensor.zero_, cache_dir=tmp_path)
+    open_features("first", 1, 4, small_cut, filled_with(0), cache_dir=tmp_path)
     with pytest.raises(InputError, match=r"cache_features: needs .* GB in .* Keep fewer views"):
-        open_features("large", 3, 4, small_cut, torch.Tensor.zero_, cache_dir=tmp_path)
+        open_features("large", 3, 4, small_cut, filled_with(0), cache_dir=tmp_path)
     assert [folder.name for folder in (tmp_path / "features").iterdir()] == ["first"]
 
 
@@ -315,15 +334,15 @@ def test_a_disk_that_is_full_after_all_is_told(tmp_path, monkeypatch, small_cut)
 
     monkeypatch.setattr(os, "posix_fallocate", refuse)
     with pytest.raises(InputError, match="cache_features: needs"):
-        open_features("key", 1, 4, small_cut, torch.Tensor.zero_, cache_dir=tmp_path)
+        open_features("key", 1, 4, small_cut, filled_with(0), cache_dir=tmp_path)
     assert not list((tmp_path / "features").iterdir())
 
 
 def test_of_two_runs_that_fill_the_same_the_first_is_kept(tmp_path, small_cut):
-    def fill(target):
+    def fill(unfinished):
         """And while it does, another run does the same, and is done earlier."""
-        target.fill_(1)
-        open_features("key", 1, 4, small_cut, lambda t: t.fill_(2), cache_dir=tmp_path)
+        filled_with(1)(unfinished)
+        open_features("key", 1, 4, small_cut, filled_with(2), cache_dir=tmp_path)
 
     kept = open_features("key", 1, 4, small_cut, fill, cache_dir=tmp_path)
     assert (kept == 2).all()
@@ -331,38 +350,59 @@ def test_of_two_runs_that_fill_the_same_the_first_is_kept(tmp_path, small_cut):
 
 
 def test_features_that_were_cut_short_are_made_anew(tmp_path, small_cut):
-    open_features("key", 1, 4, small_cut, lambda t: t.fill_(1), cache_dir=tmp_path)
+    open_features("key", 1, 4, small_cut, filled_with(1), cache_dir=tmp_path)
     with (tmp_path / "features" / "key" / "activations.bin").open("r+b") as file:
         file.truncate(SIZE - 2)
-    made = open_features("key", 1, 4, small_cut, lambda t: t.fill_(2), cache_dir=tmp_path)
+    made = open_features("key", 1, 4, small_cut, filled_with(2), cache_dir=tmp_path)
     assert (made == 2).all()
 
 
-def test_what_another_run_is_filling_counts(tmp_path, monkeypatch, small_cut):
+def test_what_another_run_is_filling_counts(tmp_path, monkeypatch, small_cut, cache):
+    monkeypatch.setenv("HFFRUITS_CACHE", str(tmp_path))
     set_free(monkeypatch, 4 * SIZE)
-    aside = tmp_path / "features" / ".busy"
-    aside.mkdir(parents=True)
-    (aside / "activations.bin").write_bytes(bytes(SIZE + 1))
-    with pytest.raises(InputError, match="cache_features: needs"):
-        open_features("key", 1, 4, small_cut, torch.Tensor.zero_, cache_dir=tmp_path)
-    assert aside.is_dir()
+    root = tmp_path / "features"
+    root.mkdir()
+    with own_folder(root, "busy") as aside:
+        make_file(aside, SIZE + 2)
+        assert room_for_features() == 2 * SIZE - (SIZE + 2)
+        with pytest.raises(NoRoom, match="cache_features: needs"):
+            open_features("key", 1, 4, small_cut, filled_with(0), cache_dir=tmp_path)
+        assert aside.is_dir()
+    assert room_for_features() == 2 * SIZE  # it is a leftover now, and goes first
+    open_features("key", 1, 4, small_cut, filled_with(0), cache_dir=tmp_path)
+    assert [folder.name for folder in root.iterdir()] == ["key"]
+
+
+def test_rows_that_an_ended_run_has_computed_are_not_computed_again(tmp_path, small_cut):
+    with pytest.raises(KeyboardInterrupt):
+        open_features("key", 2, 4, small_cut, filled_with(1, rows=[0, 1, 3]), cache_dir=tmp_path)
+    (left,) = (tmp_path / "features").iterdir()
+    assert left.name.startswith(".key")
+    with (left / "activations.bin").open("r+b") as file:  # not all of it came onto the disk
+        file.seek(3 * SIZE // 4)  # row 3 of the first view
+        file.write(bytes(2))
+    made = open_features("key", 2, 4, small_cut, filled_with(2), cache_dir=tmp_path)
+    assert [float(made[0, row].max()) for row in range(4)] == [1, 1, 2, 2]
+    assert [float(made[1, row].min()) for row in range(4)] == [1, 1, 2, 2]
+    files = {path.name for path in (tmp_path / "features").rglob("*") if path.is_file()}
+    assert files == {"activations.bin", "activations.json"}
 
 
 def test_a_cache_that_cannot_be_written_is_told(tmp_path, small_cut):
     (tmp_path / "features").touch()
     with pytest.raises(InputError, match=r"features can't be written .* Set HFFRUITS_CACHE"):
-        open_features("key", 1, 4, small_cut, torch.Tensor.zero_, cache_dir=tmp_path)
+        open_features("key", 1, 4, small_cut, filled_with(0), cache_dir=tmp_path)
 
 
 def test_leftovers_of_killed_runs_are_cleared_away(tmp_path, small_cut):
-    for name, age in ((".dead", 2 * 86_400), (".busy", 60)):
+    for name, age in ((".old", 2 * 86_400), (".new", 60)):
         aside = tmp_path / "features" / name
         aside.mkdir(parents=True)
         (aside / "activations.bin").touch()
         when = time.time() - age
         os.utime(aside / "activations.bin", (when, when))
-    open_features("key", 1, 4, small_cut, torch.Tensor.zero_, cache_dir=tmp_path)
-    assert {folder.name for folder in (tmp_path / "features").iterdir()} == {".busy", "key"}
+    open_features("key", 1, 4, small_cut, filled_with(0), cache_dir=tmp_path)
+    assert {folder.name for folder in (tmp_path / "features").iterdir()} == {".new", "key"}
 
 
 def test_the_name_of_features_says_what_they_are_of(small_cut):
@@ -396,16 +436,73 @@ def test_no_run_is_removed_for_one_that_has_no_room(drawn_fruits, tmp_path, feat
     assert (tmp_path / "run" / "model.safetensors").is_file()
 
 
-def test_what_was_not_finished_is_made_anew(tmp_path):
-    cut = find_cut(frozen_net("test_efficientnet", "stages:2"), torch.randn(1, 3, 64, 64))
+def fill_disk_after_the_choice(monkeypatch, features: Path) -> None:
+    """There is room when features are chosen, and none when they are to be made."""
+    choose = kept_features.room_for_features
 
-    def stop(target):
-        raise KeyboardInterrupt
+    def room():
+        found = choose()
+        set_free(monkeypatch, 10)
+        return found
 
-    with pytest.raises(KeyboardInterrupt):
-        open_features("key", 1, 4, cut, stop, cache_dir=tmp_path)
-    made = open_features("key", 1, 4, cut, lambda target: target.fill_(7), cache_dir=tmp_path)
-    assert (made == 7).all()
+    monkeypatch.setattr(kept_features, "room_for_features", room)
+
+
+def test_a_run_that_was_to_have_room_and_has_none_sees_the_photos(
+    drawn_fruits, tmp_path, features, monkeypatch, caplog
+):
+    fill_disk_after_the_choice(monkeypatch, features)
+    model = ModelArguments(image_size=64)
+    caplog.set_level("INFO", logger="hffruits")
+    train(*quick_arguments(drawn_fruits, tmp_path / "run", model=model))
+    assert "features are not kept, training sees the photos: cache_features: needs" in caplog.text
+    recorded = json.loads((tmp_path / "run" / "training_args.json").read_text())
+    assert recorded["model"]["cache_features"] == "none"
+
+
+def test_with_full_determinism_it_is_an_error(drawn_fruits, tmp_path, features, monkeypatch):
+    fill_disk_after_the_choice(monkeypatch, features)
+    model, options = ModelArguments(image_size=64), {"full_determinism": True}
+    with pytest.raises(NoRoom, match="cache_features: needs"):
+        train(*quick_arguments(drawn_fruits, tmp_path / "run", model=model, **options))
+    torch.use_deterministic_algorithms(False)
+
+
+class Deadly(SeededViews):
+    """Pictures that cost the worker its life that asks for them."""
+
+    def picture(self, index: int):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="without workers")
+def test_a_worker_that_was_killed_is_told(drawn_fruits, small_cut, monkeypatch):
+    monkeypatch.setattr("hffruits.feature_filling.cores_per_process", lambda: 2)
+    rows = load_fruits(drawn_fruits)["train"].select(range(4))
+    pictures = Deadly(rows, lambda picture: picture, views=1, seed=0)
+    activations = torch.zeros((1, 4, *small_cut.shape), dtype=torch.float16)
+    target = Unfinished(activations, torch.zeros(4, dtype=torch.int64))
+    model = frozen_net("test_efficientnet", "stages:2")
+    with pytest.raises(WorkersLost, match="a process that prepares pictures was killed"):
+        compute_features(model, small_cut, pictures, target)
+    assert target.missing() == [0, 1, 2, 3]
+
+
+def test_features_need_no_workers(drawn_fruits, tmp_path, features):
+    """Which couldn't be spawned with a file that is mapped."""
+    options = {"dataloader_num_workers": 2, "dataloader_multiprocessing_context": "spawn"}
+    options |= {"dataloader_persistent_workers": True, "dataloader_prefetch_factor": 2}
+    train(*quick_arguments(drawn_fruits, tmp_path / "run", model=KEPT, **options))
+    first, last = losses(tmp_path / "run")
+    assert last < first
+
+
+def test_few_photos_have_more_views(make_folder, tmp_path, features):
+    photos = make_folder({"train/Apple": 6, "train/Lime": 6, "val/Apple": 3, "val/Lime": 3})
+    options = {"num_train_epochs": 10, "eval_strategy": "no", "load_best_model_at_end": False}
+    train(*quick_arguments(photos, tmp_path, model=ModelArguments(image_size=64), **options))
+    recorded = json.loads((tmp_path / "training_args.json").read_text())
+    assert recorded["model"]["cache_features"] == "views:10"
 
 
 # ---- words ----

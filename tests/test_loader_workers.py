@@ -1,16 +1,22 @@
 """Data-loader workers outlive a signal to their group, and end when their process does."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from multiprocessing import resource_sharer
 
 import psutil
 import pytest
+import torch
 from torch.utils.data import DataLoader
 
-from hffruits.loader_workers import leave_signals
+from hffruits.data import load_fruits
+from hffruits.errors import InputError
+from hffruits.loader_workers import WorkersLost, leave_signals, workers_told
+from hffruits.tensors import as_tensors, collate
 
 LEFT = """
 from torch.utils.data import DataLoader
@@ -49,3 +55,28 @@ def test_a_process_ends_in_silence_though_its_workers_live():
     command = [sys.executable, "-c", LEFT]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_worker_that_was_killed_before_its_tensors_were_fetched_is_told(tmp_path):
+    said = "a process that prepares pictures was killed"
+    with pytest.raises(WorkersLost, match=said), workers_told():
+        resource_sharer._resource_sharer.get_connection((str(tmp_path / "nobody"), 1))
+
+
+def test_other_errors_stay_what_they_are(tmp_path):
+    for error in (RuntimeError("no worker's"), FileNotFoundError("photo.jpg"), InputError("bad")):
+        with pytest.raises(type(error), match=str(error)), workers_told():
+            raise error
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_photo_that_is_gone_is_told_in_one_line(make_folder, tmp_path, workers):
+    photos = make_folder({"train/Apple": 4, "train/Lime": 4, "val/Apple": 2, "val/Lime": 2})
+    datasets = load_fruits(photos)
+    (photos / "train" / "Lime" / "2.jpg").unlink()
+    rows = as_tensors(datasets["train"], lambda image: torch.zeros(3, 8, 8))
+    loader = DataLoader(rows, collate_fn=collate, num_workers=workers)
+    with pytest.raises(InputError) as raised, workers_told():
+        list(loader)
+    said = r".*Lime/2\.jpg: can't be read any more \(No such file or directory\)\. With it back, .*"
+    assert re.fullmatch(said, str(raised.value))

@@ -14,8 +14,9 @@ from conftest import quick_arguments, tiny_arguments, trainer_with
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
+from hffruits.checkpoints import step_of
 from hffruits.config import ModelArguments
-from hffruits.errors import InputError
+from hffruits.errors import InputError, Interrupted
 from hffruits.schedules import SCHEDULE_NAMES
 from hffruits.train import train
 from hffruits.trainer import FruitTrainer
@@ -25,6 +26,7 @@ EVERYTHING = {  # 32 photos: 4 steps an epoch, 12 in all, validation and a check
     "eval_steps": 3, "logging_steps": 1, "ema_decay": 0.9, "mixup_alpha": 0.2, "cutmix_alpha": 1.0,
     "mix_probability": 0.7, "balanced_sampler": True, "save_total_limit": None,
 }  # fmt: skip
+BEST = {"eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": True}
 KILLED_AT = 8  # the last checkpoint is of step 6: in mid-epoch
 
 
@@ -118,6 +120,39 @@ def test_a_job_that_is_started_again_when_it_is_done_ends_well(trained, drawn_fr
     metrics = train(*quick_arguments(drawn_fruits, trained, resume_from_checkpoint="auto"))
     assert metrics == json.loads((trained / "metrics.json").read_text())
     assert (trained / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_run_that_stopped_early_is_left_alone_too(drawn_fruits, tmp_path):
+    folder = tmp_path / "run"
+    arguments = {"num_train_epochs": 6, "early_stopping_patience": 1, "learning_rate": 1e-9}
+    metrics = train(*tiny_arguments(drawn_fruits, folder, **arguments, **BEST))
+    assert metrics["training"]["epochs"] < 6
+    before = (folder / "model.safetensors").stat().st_mtime_ns
+    arguments |= {"resume_from_checkpoint": "auto"}
+    assert train(*tiny_arguments(drawn_fruits, folder, **arguments, **BEST)) == metrics
+    assert (folder / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_run_that_goes_on_from_an_older_checkpoint_has_not_ended(drawn_fruits, tmp_path):
+    folder = tmp_path / "run"
+    options = {"num_train_epochs": 2, "save_strategy": "epoch", "save_total_limit": 9}
+    train(*tiny_arguments(drawn_fruits, folder, **options))
+    (folder / "diverged.json").write_text("{}")
+    first = min(folder.glob("checkpoint-*"), key=step_of)
+    with pytest.raises(Interrupted), pytest.MonkeyPatch.context() as patched:
+        patched.setattr(FruitTrainer, "__init__", trainer_with(EndedAtTheNextStep()))
+        train(*tiny_arguments(drawn_fruits, folder, resume_from_checkpoint=str(first), **options))
+    left = {path.name for path in folder.iterdir()}
+    assert not left & {"metrics.json", "diverged.json"}
+    options |= {"resume_from_checkpoint": "auto"}
+    assert train(*tiny_arguments(drawn_fruits, folder, **options))["training"]["epochs"] == 2
+
+
+class EndedAtTheNextStep(TrainerCallback):
+    """SIGTERM comes at once."""
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        signal.raise_signal(signal.SIGTERM)
 
 
 def test_a_refused_run_leaves_no_folder(drawn_fruits, tmp_path):

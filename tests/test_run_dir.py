@@ -48,6 +48,19 @@ def test_resuming_takes_the_newest_checkpoint_that_is_complete(tmp_path):
     assert run.lists_to_repeat == folder / "splits"
 
 
+def test_a_run_has_ended_where_all_is_written_and_nothing_older_is_asked_for(tmp_path):
+    """Whether it made all of its steps or stopped early."""
+    folder = make_run(tmp_path / "run", 9, 10)
+    options = {"name": "x", "resume": "last"}
+    assert not choose_run_dir(str(folder), **options).is_finished
+    for name in ("metrics.json", "README.md"):
+        (folder / name).write_text("{}")
+    assert choose_run_dir(str(folder), **options).is_finished
+    for step, finished in ((10, True), (9, False)):
+        run = choose_run_dir(str(folder), name="x", resume=str(folder / f"checkpoint-{step}"))
+        assert run.is_finished == finished
+
+
 def test_a_job_that_is_started_again_by_itself_goes_on_or_begins(tmp_path):
     assert choose_run_dir(str(tmp_path / "new"), name="x", resume="auto").checkpoint is None
     folder = make_run(tmp_path / "run", 9, 10)

@@ -19,7 +19,7 @@ from transformers import TrainerCallback
 from hffruits.checkpoints import checkpoints, newest_whole
 from hffruits.cli import main
 from hffruits.errors import Interrupted
-from hffruits.stopping import IN_EARNEST, StopOnSignal
+from hffruits.stopping import IN_EARNEST, StopOnSignal, ends_at_once
 from hffruits.train import train
 from hffruits.trainer import FruitTrainer
 
@@ -47,6 +47,16 @@ class Tell(TrainerCallback):
 
 def tell(monkeypatch, number: int) -> None:
     monkeypatch.setattr(FruitTrainer, "__init__", trainer_with(Tell(number)))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_work_that_is_kept_as_it_comes_ends_at_once(number):
+    before = signal.getsignal(number)
+    with pytest.raises(Interrupted) as raised, ends_at_once():
+        signal.raise_signal(number)
+    assert str(raised.value) == f"ended by {number.name}; the same command goes on."
+    assert raised.value.code == 128 + number
+    assert signal.getsignal(number) == before
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
