@@ -40,6 +40,10 @@ def estimate(images: int, gpus: int, rates: Rates) -> dict[str, float]:
     }
 
 
+def in_words(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:,.0f} min"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=10_000_000)
@@ -61,7 +65,7 @@ def main() -> None:
     for gpus in args.gpus:
         row = estimate(args.images, gpus, rates)
         print(
-            f"| {gpus} | {row['photos_per_second']:,.0f} | {row['hours'] * 60:,.0f} min | "
+            f"| {gpus} | {row['photos_per_second']:,.0f} | {in_words(row['hours'] * 3600)} | "
             f"{row['storage_mb_per_second'] / 1000:.2g} GB/s | {row['cores_per_gpu']:.1f} | "
             f"{row['network_gbit_per_second']:.1f} Gbit/s | {row['cost']:,.0f} |"
         )

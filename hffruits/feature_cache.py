@@ -31,7 +31,7 @@ from hffruits.sampling import RowKey
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1  # of what is kept: raise it when the same key would mean something else
+VERSION = 2  # of what is kept: raise it when the same key would mean something else
 DTYPE = torch.float16
 SUMS = "sums.bin"  # beside the activations, until all of them are there
 MOST_VIEWS = 1000

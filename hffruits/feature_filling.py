@@ -23,11 +23,11 @@ from hffruits.cutting import Cut
 from hffruits.distributed import cores_per_process
 from hffruits.feature_cache import DTYPE, Unfinished
 from hffruits.folding import fold_batch_norm
-from hffruits.images import MAX_PIXELS, open_again
+from hffruits.images import MAX_PIXELS, gone_told
 from hffruits.integer_steps import use_integer_steps
 from hffruits.loader_workers import leave_signals, workers_told
 from hffruits.sampling import own_random_numbers
-from hffruits.transforms import Transform
+from hffruits.transforms import Transform, open_for
 
 CPU_BATCH, GPU_BATCH = 8, 256  # views computed together
 ALONGSIDE = 1.3  # a core is slower while the others compute as well
@@ -64,7 +64,9 @@ class SeededViews:
     def picture(self, index: int) -> PIL.Image.Image:
         """As it was taken."""
         source = self.rows[index]["image"]
-        return open_again(source["bytes"] or source["path"], max_pixels=self.max_pixels)
+        content = source["bytes"] or source["path"]
+        with gone_told(content):
+            return open_for(self.transform, content, max_pixels=self.max_pixels)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -40,21 +41,17 @@ def open_rgb(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> Image.Imag
         raise OSError(_reason(error)) from error
 
 
-def open_again(source: str | bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """As `open_rgb`, for what could be read when all photos were checked; else `InputError`."""
+@contextmanager
+def gone_told(source: str | bytes) -> Iterator[None]:
+    """Within it, a photo that can't be read, but could be when all were checked, is told."""
     try:
-        return open_rgb(source, max_pixels=max_pixels)
+        yield
     except OSError as error:
-        raise gone(source, error) from error
-
-
-def gone(source: str | bytes, error: OSError) -> InputError:
-    """What to say of a photo that could be read when all were checked."""
-    name = source if isinstance(source, str) else "a photo"
-    return InputError(
-        f"{name}: can't be read any more ({_reason(error)}). With it back, the same command with "
-        "--resume_from_checkpoint goes on; without it, start again."
-    )
+        name = source if isinstance(source, str) else "a photo"
+        raise InputError(
+            f"{name}: can't be read any more ({_reason(error)}). With it back, the same command "
+            "with --resume_from_checkpoint goes on; without it, start again."
+        ) from error
 
 
 def open_small(

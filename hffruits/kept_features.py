@@ -31,7 +31,7 @@ from hffruits.feature_cache import (
 )
 from hffruits.feature_filling import SeededViews, compute_features
 from hffruits.feature_room import room_for_features
-from hffruits.images import gone
+from hffruits.images import gone_told
 from hffruits.preparation import FruitData, PreparedModel
 from hffruits.stopping import ends_at_once
 from hffruits.trainer import FruitTrainer
@@ -175,9 +175,7 @@ def pictures_key(rows: Dataset) -> str:
         if image["bytes"] is not None:
             digest.update(hashlib.blake2b(image["bytes"], digest_size=16).digest())
         else:
-            try:
+            with gone_told(image["path"]):
                 stat = Path(image["path"]).stat()
-            except OSError as error:
-                raise gone(image["path"], error) from error
             digest.update(f"{image['path']}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
     return digest.hexdigest()

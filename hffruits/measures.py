@@ -50,7 +50,7 @@ def class_figures(outcomes: Outcomes, fruits: FruitClassifier) -> dict[str, dict
     """
     tally = outcomes.tally(len(fruits.labels), None)
     precision, recall, f1, support = (values[0] for values in by_class(tally))
-    hits = np.diag(tally.confusion)
+    hits = tally.confusion.diagonal()
     found = {}
     for index, name in enumerate(fruits.labels):
         if support[index] or not np.isnan(precision[index]):
@@ -68,9 +68,9 @@ def confused_pairs(outcomes: Outcomes, names: list[str]) -> list[dict[str, Any]]
     """What is taken for what, most often first: how many, and which share of the class."""
     confusion = outcomes.tally(len(names), None).confusion
     support = confusion.sum(1)
-    np.fill_diagonal(confusion, 0)
-    rows, columns = np.nonzero(confusion)
-    counts = confusion[rows, columns]
+    cells = confusion.tocoo()
+    mistaken = cells.row != cells.col
+    rows, columns, counts = cells.row[mistaken], cells.col[mistaken], cells.data[mistaken]
     shares = counts / np.maximum(support, 1)[rows]
     return [
         {

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import datasets
 import evaluate
 import numpy as np
+import torch
 from sklearn.metrics import f1_score
 
 METRIC_NAMES = ("accuracy", "top5_accuracy", "macro_f1")
@@ -60,15 +61,19 @@ class MacroF1(_RankedMetric):
         return {"f1": float(f1_score(references, first, average="macro", zero_division=0))}
 
 
+def rank(logits: torch.Tensor) -> torch.Tensor:
+    """(B, K) -> the best guesses first, at most five: (B, R). Equal ones by their number."""
+    return logits.sort(dim=1, descending=True, stable=True).indices[:, :5]
+
+
 def classification_metrics(
-    logits: np.ndarray, labels: np.ndarray, *, coarse: Sequence[int] | None = None
+    ranked: np.ndarray, labels: np.ndarray, *, coarse: Sequence[int] | None = None
 ) -> dict[str, float]:
-    """`METRIC_NAMES`, in [0, 1], of (N, K) logits against (N,) labels.
+    """`METRIC_NAMES`, in [0, 1], of guesses (N, R), best first, against (N,) labels.
 
     With `coarse`, the coarse class of each of the K classes, also `coarse_accuracy`: how often the
     best guess is at least of the right kind.
     """
-    ranked = np.argsort(-logits, axis=1, kind="stable")[:, :5]  # (N, K) -> (N, 5)
     inputs = {"predictions": ranked, "references": labels}
     top_k = TopKAccuracy(keep_in_memory=True)
     metrics = {

@@ -18,7 +18,7 @@ from PIL import Image
 
 from hffruits.cache import cache_root, make_once
 from hffruits.errors import InputError
-from hffruits.images import gone, open_rgb, open_small
+from hffruits.images import gone_told, open_rgb, open_small
 
 VERSION = 1  # of what is written: raise it when that changes
 BATCH = 3  # photos in memory at once: decoded, each may have 540 MB, and Arrow's limit is 2 GB
@@ -96,10 +96,8 @@ def _write(rows: Dataset, convert: Callable[[str | bytes], bytes], folder: Path)
 
 
 def _convert(convert: Callable[[str | bytes], bytes], source: str | bytes) -> bytes:
-    try:
+    with gone_told(source):
         return convert(source)
-    except OSError as error:  # the scan could read it
-        raise gone(source, error) from error
 
 
 def _encode(image: Image.Image, form: str, **options: Any) -> bytes:

@@ -25,6 +25,7 @@ from hffruits.unknowns import roc_points
 PAIRS, MISTAKEN = 8, 4  # confused classes, and photos of each
 GALLERY = 18
 THUMB = 168  # pixels
+MOST_CLASSES = 1000  # that a confusion matrix shows
 FEW = 10  # photos of a class, below which its figures say little
 METRICS = {
     "accuracy": ("Accuracy", "The best guess is right."),
@@ -111,7 +112,7 @@ def write_report(
 
 def write_picture(file: Path, known: Outcomes, names: Sequence[str], *, split: str) -> None:
     """The confusion matrix and the reliability diagram of one split, for a model card."""
-    matrix, used = _clustered(known, names)
+    matrix, used, _ = _clustered(known, names)
     diagrams = {
         "as it answers": known.reliability(),
         "before calibration": known.reliability(calibrated=False),
@@ -154,23 +155,30 @@ def classes_shown(measured: dict[str, Any], coarse: dict[str, str] | None) -> li
 
 def confusion_shown(outcomes: Outcomes, names: Sequence[str]) -> dict[str, Any]:
     """The confusion matrix as a picture, classes that are confused side by side."""
-    matrix, order = _clustered(outcomes, names)
+    matrix, order, occur = _clustered(outcomes, names)
     rows, columns = np.nonzero(matrix)
     cells = [[int(r), int(c), int(matrix[r, c])] for r, c in zip(rows, columns, strict=True)]
     return {
         "order": order,
+        "classes": occur,
         "picture": _png_uri(_colours(matrix)),
         "cells": cells,
     }
 
 
-def _clustered(outcomes: Outcomes, names: Sequence[str]) -> tuple[np.ndarray, list[str]]:
-    """Counts by class and answer, of the classes that occur, and these in their order."""
+def _clustered(outcomes: Outcomes, names: Sequence[str]) -> tuple[np.ndarray, list[str], int]:
+    """Counts by class and answer, of the classes that occur, these in their order, and how many.
+
+    Of very many classes, those that are confused most have their counts.
+    """
     matrix = outcomes.tally(len(names), None).confusion
-    used = np.flatnonzero(matrix.sum(0) + matrix.sum(1))
-    matrix = matrix[np.ix_(used, used)]
+    seen = matrix.sum(0) + matrix.sum(1)
+    mistaken = seen - 2 * matrix.diagonal()
+    occur = np.flatnonzero(seen)
+    used = np.sort(occur[np.argsort(-mistaken[occur], kind="stable")][:MOST_CLASSES])
+    matrix = matrix[used][:, used].toarray()
     order = cluster_order(matrix)
-    return matrix[np.ix_(order, order)], [names[used[place]] for place in order]
+    return matrix[np.ix_(order, order)], [names[used[place]] for place in order], len(occur)
 
 
 def _colours(matrix: np.ndarray) -> np.ndarray:

@@ -67,11 +67,10 @@ class Tally:
         return int(self.counts.sum())
 
     @cached_property
-    def confusion(self) -> np.ndarray:
-        """(K, K) counts, a row for each class, a column for each best guess."""
-        matrix = np.zeros((self.classes, self.classes), np.int64)
-        np.add.at(matrix, (self.labels, self.guesses), self.counts)
-        return matrix
+    def confusion(self) -> csr_array:
+        """(K, K) counts, a row for each class, a column for each best guess; mostly zeros."""
+        places = (self.labels, self.guesses)
+        return csr_array((self.counts, places), shape=(self.classes, self.classes))
 
 
 def figures(tally: Tally, counts: np.ndarray | None = None) -> dict[str, np.ndarray]:

@@ -9,10 +9,10 @@ import torch
 from datasets import Dataset, Features, Image
 
 from hffruits.config import FruitTrainingArguments
-from hffruits.images import MAX_PIXELS, open_again, open_rgb
+from hffruits.images import MAX_PIXELS, gone_told
 from hffruits.stream_data import StreamSplit
 from hffruits.streaming import StreamRows
-from hffruits.transforms import Transform
+from hffruits.transforms import Transform, open_for
 
 
 @dataclass(frozen=True)
@@ -69,13 +69,18 @@ def as_tensors(
 
 
 def _convert(batch: dict[str, list], *, transform: Transform, max_pixels: int) -> dict[str, list]:
-    sources = [image["bytes"] or image["path"] for image in batch["image"]]
-    images = (open_again(source, max_pixels=max_pixels) for source in sources)
-    return {"pixel_values": [transform(image) for image in images], "labels": batch["label"]}
+    pixels = []
+    for image in batch["image"]:
+        source = image["bytes"] or image["path"]
+        with gone_told(source):
+            picture = open_for(transform, source, max_pixels=max_pixels)
+        pixels.append(transform(picture))
+    return {"pixel_values": pixels, "labels": batch["label"]}
 
 
 def _convert_row(row: dict[str, Any], *, transform: Transform, max_pixels: int) -> dict[str, Any]:
-    image = open_rgb(row["image"]["bytes"] or row["image"]["path"], max_pixels=max_pixels)
+    source = row["image"]["bytes"] or row["image"]["path"]
+    image = open_for(transform, source, max_pixels=max_pixels)
     return {"pixel_values": transform(image), "labels": row["label"]}
 
 

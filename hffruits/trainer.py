@@ -32,7 +32,7 @@ from hffruits.errors import InputError
 from hffruits.feature_cache import FeatureRows
 from hffruits.loader_workers import leave_signals
 from hffruits.losses import ClassificationLoss, class_weights
-from hffruits.metrics import classification_metrics
+from hffruits.metrics import classification_metrics, rank
 from hffruits.models import coarse_ids
 from hffruits.optim import (
     TIMM,
@@ -113,6 +113,7 @@ class FruitTrainer(SafeSaving):
             callbacks=callbacks,
             data_collator=collate,
             compute_metrics=self.compute_fruit_metrics,
+            preprocess_logits_for_metrics=answers,
             **kwargs,
         )
         if self.class_weights is not None:
@@ -371,17 +372,14 @@ class FruitTrainer(SafeSaving):
         one-standard-error rule (Breiman et al., 1984, section 3.4.3).
         """
         coarse = coarse_ids(self.model.config)
-        logits, labels = prediction.predictions, prediction.label_ids
-        loss = nn.functional.cross_entropy(
-            torch.from_numpy(logits).float(), torch.from_numpy(labels)
-        )
-        metrics = classification_metrics(logits, labels, coarse=coarse)
+        (ranked, losses), labels = prediction.predictions, prediction.label_ids
+        metrics = classification_metrics(ranked, labels, coarse=coarse)
         accuracy, images = metrics["accuracy"], len(labels)
         share = (accuracy * images + 1) / (images + 2)  # Laplace: 100 % has an error too
         error = math.sqrt(share * (1 - share) / images)
         done = self.state.global_step / max(1, self.state.max_steps)
         steady = accuracy + 2 * error * done
-        return metrics | {"loss": float(loss), "steady_accuracy": steady}
+        return metrics | {"loss": float(losses.mean()), "steady_accuracy": steady}
 
 
 class _SetEpoch(TrainerCallback):
@@ -407,6 +405,11 @@ class _StartAt(TrainerCallback):
         )
         skipped = 0 if args.ignore_data_skip else step * args.gradient_accumulation_steps
         self.rows.start_at(epoch, skipped)
+
+
+def answers(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What is kept of a validation batch (B, K): the best guesses (B, R), and losses (B,)."""
+    return rank(logits), nn.functional.cross_entropy(logits.float(), labels, reduction="none")
 
 
 def make_mix(mixup_alpha: float, cutmix_alpha: float, classes: int) -> v2.Transform | None:

@@ -6,6 +6,7 @@ Size, interpolation and normalisation come from the backbone's image processor. 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache, cached_property
+from math import ceil, sqrt
 from typing import ClassVar
 
 import numpy as np
@@ -19,6 +20,7 @@ from transformers import TimmWrapperImageProcessor
 from transformers.image_processing_utils import BaseImageProcessor
 
 from hffruits.errors import InputError
+from hffruits.images import MAX_PIXELS, open_rgb, open_small
 
 Transform = Callable[[Image.Image], torch.Tensor]
 _identity = nn.Identity()
@@ -211,6 +213,7 @@ class TrainTransform:
     finish: Callable[[torch.Tensor], torch.Tensor] = _identity  # on normalised pixels
     options: dict = field(default_factory=lambda: {"do_resize": False, "do_center_crop": False})
     scaled: bool = True
+    least_side: int | None = None  # pixels of a picture's shorter side, beyond which none are seen
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
         image = self.augment(image)
@@ -266,7 +269,31 @@ def train_transform(
         return EvalTransform(processor)
     height_and_width = (size, size) if size else input_size(processor)
     steps = preset.steps(height_and_width, _interpolation(processor))
-    return TrainTransform(processor, v2.Compose(steps), preset.finish, scaled=scaled)
+    options = {"scaled": scaled, "least_side": _least_side(steps)}
+    return TrainTransform(processor, v2.Compose(steps), preset.finish, **options)
+
+
+def open_for(
+    transform: Transform, source: str | bytes, *, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
+    """The picture that a transform is given. Raises `OSError` as `open_rgb` does.
+
+    Of a large JPEG no more than the smallest crop of training needs: decoded at a fraction of its
+    size, it takes a fraction of the time.
+    """
+    least = getattr(transform, "least_side", None)
+    if least is None:
+        return open_rgb(source, max_pixels=max_pixels)
+    return open_small(source, least, max_pixels=max_pixels)[0]
+
+
+def _least_side(steps: list) -> int | None:
+    """So that the smallest crop still has the pixels that the model sees."""
+    crops = [step for step in steps if isinstance(step, v2.RandomResizedCrop)]
+    if not crops:
+        return None
+    (crop,) = crops
+    return ceil(max(crop.size) / sqrt(crop.scale[0] * crop.ratio[0]))
 
 
 # Colours hardly change: they tell an orange pepper from a yellow one, and ripe from unripe.

@@ -133,6 +133,19 @@ def test_larger_kernels_learn_from_some_of_the_batch_and_that_is_right_on_averag
     assert torch.allclose(torch.stack(estimates).mean(0), own.grad, rtol=1e-3, atol=1e-2)
 
 
+@pytest.mark.parametrize("part", [8, 16])
+def test_parts_of_a_batch_on_several_processes_learn_from_the_same_pictures(part):
+    torch.manual_seed(0)
+    weight, pixels = torch.randn(4, 1, 5, 5), torch.randn(32, 4, 9, 9)
+
+    def gradient(some: torch.Tensor) -> torch.Tensor:
+        own = weight.clone().requires_grad_()
+        quick_convolutions._Depthwise.apply(some, own, None, 1, 2).sum().backward()
+        return own.grad
+
+    assert torch.allclose(gradient(pixels), sum(map(gradient, pixels.split(part))), atol=1e-3)
+
+
 def test_a_norm_that_learns_is_not_folded():
     conv, norm = nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4)
     net = Net(conv, norm)

@@ -163,7 +163,12 @@ def evaluation(names: list[str]) -> dict[str, Any]:
             }
             for index, name in enumerate(names)
         ],
-        "confusion": {"order": names, "picture": picture_of(counts), "cells": cells},
+        "confusion": {
+            "order": names,
+            "classes": len(names),
+            "picture": picture_of(counts),
+            "cells": cells,
+        },
         "pairs": [
             {
                 "truth": names[row],

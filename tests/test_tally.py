@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from sklearn.metrics import (
     top_k_accuracy_score,
 )
 
+from hffruits import report
 from hffruits.metrics import MacroF1, TopKAccuracy
 from hffruits.tally import Tally, by_class, cluster_order, draw_counts, figures, intervals, wilson
 
@@ -78,7 +80,8 @@ def test_the_figures_of_each_class_are_scikit_learns(case):
     for mine, wanted in zip(own, theirs, strict=True):
         np.testing.assert_allclose(np.nan_to_num(mine[0]), wanted)
     np.testing.assert_array_equal(
-        tally.confusion, confusion_matrix(labels, logits.argmax(1), labels=np.arange(classes))
+        tally.confusion.toarray(),
+        confusion_matrix(labels, logits.argmax(1), labels=np.arange(classes)),
     )
 
 
@@ -176,3 +179,15 @@ def test_confused_classes_come_side_by_side():
     for one, other in ((0, 3), (1, 4), (2, 5)):
         assert abs(order.index(one) - order.index(other)) == 1
     assert cluster_order(np.eye(2)).tolist() == [0, 1]
+
+
+def test_of_very_many_classes_those_that_are_confused_most_are_shown(monkeypatch):
+    monkeypatch.setattr(report, "MOST_CLASSES", 3)
+    labels = np.array([0, 0, 1, 2, 2, 3, 3, 5])
+    guesses = np.array([0, 1, 1, 4, 4, 3, 3, 5])  # 2 and 4 twice, 0 and 1 once
+    tally = Tally.of(labels, guesses[:, None], classes=7, coarse=None)
+    outcomes = SimpleNamespace(tally=lambda classes, coarse: tally)
+    shown = report.confusion_shown(outcomes, [*"abcdefg"])
+    assert set(shown["order"]) == {"a", "c", "e"} and shown["classes"] == 6
+    cells = {(shown["order"][row], shown["order"][col]): n for row, col, n in shown["cells"]}
+    assert cells == {("a", "a"): 1, ("c", "e"): 2}

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms import v2
 from transformers import (
     AutoImageProcessor,
     ConvNextImageProcessor,
@@ -14,12 +15,14 @@ from transformers import (
 )
 
 from hffruits.drawing import draw_fruit
+from hffruits.images import open_rgb
 from hffruits.models import build_model, save_model
 from hffruits.transforms import (
     AUGMENTATIONS,
     EvalTransform,
     TrainTransform,
     input_size,
+    open_for,
     scaling_of,
     train_transform,
 )
@@ -129,6 +132,33 @@ def test_stronger_augmentation_hardly_turns_the_hue(augment):
         pixels = transform.augment(picture).convert("HSV")
         hues = np.asarray(pixels)[..., 0][np.asarray(pixels)[..., 1] > 60]  # without the grey
         assert abs(np.median(hues) / 255 * 360 - 28) < 12
+
+
+@pytest.mark.parametrize("augment", ["light", "medium", "strong"])
+def test_of_a_large_photo_no_more_is_decoded_than_its_smallest_crop_needs(tmp_path, augment):
+    file = tmp_path / "large.jpg"
+    draw_fruit("Kiwi", seed=1, size=128).resize((2048, 1536)).save(file, quality=95)
+    processor = ViTImageProcessor(size={"height": 64, "width": 64}, resample=2)
+    transform = train_transform(processor, augment, scaled=False)
+    part, whole = open_for(transform, str(file)), open_rgb(file)
+    assert whole.size == (2048, 1536)
+    shrunk = min(part.size) / 1536
+    assert shrunk in (1 / 8, 1 / 4)
+    crop = next(t for t in transform.augment.transforms if isinstance(t, v2.RandomResizedCrop))
+    area, ratio = crop.scale[0], crop.ratio[0]
+    assert min(part.size) * (area * ratio) ** 0.5 >= 64  # what the smallest crop has
+    seen = [np.asarray(picture.resize((128, 128)), int) for picture in (part, whole)]
+    assert np.abs(seen[0] - seen[1]).mean() < 2  # of 255
+
+
+def test_small_photos_and_those_for_validation_are_decoded_whole(tmp_path):
+    processor = ViTImageProcessor(size={"height": 64, "width": 64})
+    for size in (100, 1500):
+        draw_fruit("Kiwi", seed=1, size=128).resize((size, size)).save(tmp_path / f"{size}.jpg")
+    small = open_for(train_transform(processor, "light"), str(tmp_path / "100.jpg"))
+    assert small.size == (100, 100)
+    for transform in (train_transform(processor, "none"), EvalTransform(processor)):
+        assert open_for(transform, str(tmp_path / "1500.jpg")).size == (1500, 1500)
 
 
 def test_an_unknown_augmentation_lists_the_known_ones():
