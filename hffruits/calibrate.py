@@ -47,7 +47,7 @@ def calibrate(
             "the trained model's answers are not numbers: training diverged. Begin again with a "
             "lower learning_rate or max_grad_norm."
         )
-    temperature = fit_temperature(before * logits.numpy(), labels)
+    temperature = fit_temperature(logits.mul_(before).numpy(), labels)
     if not _divide_logits(fruits, temperature / before):
         logger.warning("the scores stay uncalibrated: this net's logits are not those of its head")
         temperature = before

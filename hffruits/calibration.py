@@ -11,6 +11,7 @@ from scipy.special import log_softmax
 
 BINS = 15
 PRIOR = 0.5  # standard deviation of log T before any picture is seen
+AT_ONCE = 4_000_000  # numbers in double precision
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -22,15 +23,22 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     normal prior on log T keeps T near 1 where few or perfect answers can't tell; it is nothing
     beside a hundred pictures.
     """
-    logits = logits.astype(np.float64)
     hits = logits.argmax(axis=1) == labels
+    parts = range(0, len(logits), max(1, AT_ONCE // logits.shape[1]))
+    rows = [slice(start, start + parts.step) for start in parts]
 
     def loss(log_temperature: float) -> float:
-        chances = log_softmax(logits / np.exp(log_temperature), axis=1).max(axis=1)
+        temperature = np.exp(log_temperature)
+        chances = np.concatenate([_best_chances(logits[some], temperature) for some in rows])
         wrong = np.log(np.maximum(-np.expm1(chances), 1e-12))  # log(1 - p)
         return 0.5 * (log_temperature / PRIOR) ** 2 - np.where(hits, chances, wrong).sum()
 
     return float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))
+
+
+def _best_chances(logits: np.ndarray, temperature: float) -> np.ndarray:
+    """log softmax(logits / T) of the best guess, (N,)."""
+    return log_softmax(logits.astype(np.float64) / temperature, axis=1).max(axis=1)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ Every process of a distributed run calls `train`; only the main one writes.
 import copy
 import json
 import logging
+import math
 import shlex
 import time
 from collections import Counter
@@ -63,6 +64,7 @@ from hffruits.trainer import FruitTrainer
 from hffruits.transforms import EvalTransform, input_size
 
 logger = logging.getLogger(__name__)
+FEWEST_STEPS = 32  # 3 classes of 5 photos gained by that many, 6 of 8 by no more
 RECALIBRATION_IMAGES = 8192  # more give the same statistics
 
 
@@ -128,6 +130,7 @@ def train(
     if run.checkpoint:
         logger.info("going on from %s", run.checkpoint)
     logger.info("%s", describe_start(datasets, model_args, prepared, args))
+    warn_of_few_steps(len(datasets["train"]), args)
     if prepared.views:
         try:
             keep_features(trainer, prepared, datasets, data_args, args)
@@ -225,6 +228,18 @@ def choose_repository(args: FruitTrainingArguments, folder: Path) -> str | None:
     name = args.hub_model_id or folder.absolute().name
     options = {"license": args.hub_license, "token": args.hub_token}
     return check_push(name, private=bool(args.hub_private_repo), **options)
+
+
+def warn_of_few_steps(images: int, args: FruitTrainingArguments) -> None:
+    """Say so where epochs that suit thousands of photos leave very few steps."""
+    an_epoch = math.ceil(images / args.total_batch_size)
+    steps = math.ceil(an_epoch * args.num_train_epochs)
+    if steps < FEWEST_STEPS and args.max_steps <= 0:
+        enough = math.ceil(FEWEST_STEPS / an_epoch)
+        logger.warning(
+            "%g epochs are only %d steps: few photos may need more (num_train_epochs=%d)",
+            *(args.num_train_epochs, steps, enough),
+        )
 
 
 def start_folder(

@@ -13,13 +13,13 @@ import torch
 from conftest import launch, quick_arguments
 from transformers import EvalPrediction
 
-from hffruits.config import ModelArguments
+from hffruits.config import FruitTrainingArguments, ModelArguments
 from hffruits.data import load_fruits
 from hffruits.errors import InputError
 from hffruits.models import build_model, load_model
 from hffruits.predict import FruitClassifier
 from hffruits.tensors import as_tensors
-from hffruits.train import evaluate_artifact, train
+from hffruits.train import evaluate_artifact, train, warn_of_few_steps
 from hffruits.trainer import FruitTrainer
 from hffruits.transforms import EvalTransform
 
@@ -260,6 +260,20 @@ def test_of_epochs_that_validation_cannot_tell_apart_the_later_is_kept(drawn_fru
     assert steady(100, 80) == pytest.approx(0.80 + 2 * 0.04, abs=2e-3)
     assert steady(100, 100) > steady(50, 100) and steady(100, 100) > steady(75, 99)
     assert steady(100, 79) > steady(50, 80) > steady(100, 70)
+
+
+@pytest.mark.parametrize(
+    ("images", "options", "said"),
+    [
+        (15, {}, "16 epochs are only 16 steps: few photos may need more (num_train_epochs=32)"),
+        (40, {"num_train_epochs": 5}, "5 epochs are only 10 steps"),
+        (64, {}, None),
+        (15, {"max_steps": 3}, None),
+    ],
+)
+def test_few_steps_are_warned_of(caplog, tmp_path, images, options, said):
+    warn_of_few_steps(images, FruitTrainingArguments(str(tmp_path), **options))
+    assert said in caplog.text if said else not caplog.text
 
 
 def test_a_run_may_not_lie_in_its_data(drawn_fruits, tmp_path):
