@@ -107,7 +107,7 @@ def seal(folder: Path) -> None:
     (folder / SUMS).write_text("".join(lines), encoding="utf-8")
     folders = {(folder / file).parent for file in files}
     for path in (*(folder / file for file in (*files, SUMS)), *folders, folder):
-        _flush(path)
+        flush(path)
 
 
 def publish(aside: Path, folder: Path) -> None:
@@ -117,7 +117,7 @@ def publish(aside: Path, folder: Path) -> None:
     if folder.exists():
         folder.rename(earlier)
     aside.rename(folder)
-    _flush(folder.parent)
+    flush(folder.parent)
     shutil.rmtree(earlier, ignore_errors=True)
 
 
@@ -169,7 +169,7 @@ def _digest(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Onto the disk, also where the power fails after it."""
     if os.name == "nt":  # folders can't be opened there
         return

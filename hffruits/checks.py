@@ -131,6 +131,10 @@ _CONFLICTS: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
         "not with streaming, max_steps or torch_compile. Use one of them.",
     ),
     (
+        lambda data, model, args: not args.eval_do_concat_batches,
+        "eval_do_concat_batches=False: figures are of all validation photos. Leave it out.",
+    ),
+    (
         lambda data, model, args: args.save_on_each_node,
         "save_on_each_node: output_dir is shared, so one process saves for all. Leave it out.",
     ),

@@ -23,6 +23,7 @@ import torch
 from accelerate import PartialState
 from torch import nn
 
+from hffruits.checkpoints import flush
 from hffruits.cutting import Cut
 from hffruits.distributed import any_process, on_each_machine, on_main_process
 from hffruits.errors import InputError
@@ -179,10 +180,12 @@ def _begin(aside: Path, shape: tuple[int, ...], in_use: Collection[str]) -> None
 def _keep(aside: Path, folder: Path, shape: tuple[int, ...]) -> None:
     """What is filled gets its name, unless another run was quicker."""
     assert not Unfinished.in_folder(aside, shape).missing(), "rows were left out"
-    (aside / SUMS).unlink()
     (aside / RECORD).write_text(json.dumps({"shape": shape}), encoding="utf-8")
+    for path in (aside / FILE, aside / RECORD, aside):  # no checksums will tell what was lost
+        flush(path)
     if not _is_kept(folder, shape):
         remove(folder)
         with suppress(OSError):  # another run was quicker just now
             aside.rename(folder)
+            (folder / SUMS).unlink()
     shutil.rmtree(aside, ignore_errors=True)

@@ -31,6 +31,10 @@ from hffruits.transforms import Transform, open_for
 
 CPU_BATCH, GPU_BATCH = 8, 256  # views computed together
 ALONGSIDE = 1.3  # a core is slower while the others compute as well
+KEPT_SO_FAR = (
+    "The features that are computed stay, and the same command goes on; with "
+    "--cache_features none there are none to compute."
+)
 LARGEST = torch.finfo(DTYPE).max
 
 
@@ -154,7 +158,7 @@ def compute_features(
         leave=False,
         disable=quiet,
     )
-    with bar, workers_told():
+    with bar, workers_told(KEPT_SO_FAR):
         for found in loader:
             if not on_cpu:
                 found = _through(frozen_part, found.to(device)).cpu()

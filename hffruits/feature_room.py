@@ -8,9 +8,10 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from accelerate import PartialState
 from filelock import FileLock, Timeout
@@ -22,6 +23,7 @@ from hffruits.memory_limit import total_memory
 
 FILE, RECORD = "activations.bin", "activations.json"
 DAY = 86_400  # seconds
+A_MOMENT = 1.0  # seconds: others look whether a folder is taken by taking it
 _ZEROS = bytes(1 << 24)
 
 
@@ -42,11 +44,16 @@ def folder_of_features(cache_dir: Path | None = None) -> Path:
 def room_for_features() -> int:
     """Bytes that new features may take: half of the disk without them, and of all memory.
 
-    What other runs are computing just now is taken off.
+    What other runs are computing just now is taken off. Raises `InputError` where nothing can be
+    written.
     """
     root = folder_of_features()
-    busy = sum(size for folder, size in _sizes(root).items() if _is_busy(folder))
-    return min(_allowed(root) - busy, total_memory() // 2)
+    sizes = {folder: kept.size for folder, kept in _look(root).items()}
+    busy = 0
+    for folder, size in sizes.items():
+        with _held(folder) as free:
+            busy += 0 if free else size
+    return min(_allowed(root, sizes.values()) - busy, total_memory() // 2)
 
 
 @contextmanager
@@ -54,25 +61,29 @@ def own_folder(root: Path, key: str) -> Iterator[Path]:
     """The hidden folder in which the processes of this machine compute the features `key`.
 
     What a run that was ended has left there is still in it. If another run is at work in it, this
-    one gets a folder of its own.
+    one gets a folder of its own. Raises `InputError` where nothing can be written.
     """
-    machine, lock, name = os.environ.get("GROUP_RANK", "0"), None, None
+    machine, lock, name, error = os.environ.get("GROUP_RANK", "0"), None, None, None
     if PartialState().is_local_main_process:
         name = f".{key}-{machine}"
-        lock = _lock_of(root / name)
         try:
-            lock.acquire()
+            lock = _lock_of(root / name)
+            lock.acquire(timeout=A_MOMENT)
         except Timeout:
             name += f"-{secrets.token_hex(4)}"
             lock = _lock_of(root / name)
             lock.acquire()
-    named = {where: found for where, found in gather((machine, name)) if found}
+        except OSError as caught:
+            error = _not_writable(root, caught)
+    told = gather((machine, name, error))
     try:
-        yield root / named[machine]
+        for *_, caught in told:
+            if caught:
+                raise caught
+        yield root / next(name for where, name, _ in told if where == machine and name)
     finally:
         if lock:
             lock.release()
-            Path(lock.lock_file).unlink(missing_ok=True)
 
 
 def make_file(folder: Path, size: int, *, in_use: Collection[str] = ()) -> None:
@@ -92,7 +103,8 @@ def make_file(folder: Path, size: int, *, in_use: Collection[str] = ()) -> None:
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
         if error.errno in DISK_FULL:
-            raise _no_room(folder.parent, size) from error
+            allowed = _allowed(folder.parent, [kept.size for kept in _look(folder.parent).values()])
+            raise _no_room(folder.parent, size, allowed) from error
         raise _not_writable(folder.parent, error) from error
 
 
@@ -107,56 +119,91 @@ def remove(folder: Path) -> None:
 def _make_room(folder: Path, needed: int, in_use: Collection[str]) -> None:
     """Remove leftovers, then the features used longest ago, until the new ones fit in."""
     root = folder.parent
-    sizes = _sizes(root)
-    for other in [other for other in sizes if other.name.startswith(".")]:
-        old = time.time() - (other / FILE).stat().st_mtime > DAY
-        if other != folder and old and not _is_busy(other):
-            remove(other)
-            del sizes[other]
-    others = [other for other in sizes if other.name not in in_use and not _is_busy(other)]
-    others.sort(key=_last_used)
-    stays, allowed = sum(sizes.values()) + needed, _allowed(root)
+    there = _look(root)
+    for other, kept in list(there.items()):
+        old = _is_hidden(other) and time.time() - kept.used > DAY
+        if other != folder and old and _remove_free(other):
+            del there[other]
+    sizes = {other: kept.size for other, kept in there.items()}
+    others = [other for other in there if other.name not in in_use and not _is_busy(other)]
+    others.sort(key=lambda other: (not _is_hidden(other), there[other].used))  # leftovers first
+    stays, allowed = sum(sizes.values()) + needed, _allowed(root, sizes.values())
     victims = []
     while stays > allowed:
         if not others:
-            raise _no_room(root, needed)
+            raise _no_room(root, needed, allowed)
         victims.append(others.pop(0))
         stays -= sizes[victims[-1]]
     for victim in victims:
-        remove(victim)
+        _remove_free(victim)
 
 
-def _sizes(root: Path) -> dict[Path, int]:
-    return {file.parent: file.stat().st_size for file in root.glob(f"*/{FILE}")}
+class _Kept(NamedTuple):
+    """One set of features on the disk."""
+
+    size: int
+    used: float  # when
 
 
-def _allowed(root: Path) -> int:
+def _look(root: Path) -> dict[Path, _Kept]:
+    """All there are; what another run renames or removes meanwhile is passed over."""
+    found = {}
+    for file in root.glob(f"*/{FILE}"):
+        with suppress(OSError):
+            record = file.with_name(RECORD)
+            used = record if record.is_file() else file
+            found[file.parent] = _Kept(file.stat().st_size, used.stat().st_mtime)
+    return found
+
+
+def _allowed(root: Path, sizes: Iterable[int]) -> int:
     """Bytes of all features together."""
-    return (shutil.disk_usage(root).free + sum(_sizes(root).values())) // 2
+    return (shutil.disk_usage(root).free + sum(sizes)) // 2
+
+
+def _is_hidden(folder: Path) -> bool:
+    return folder.name.startswith(".")
 
 
 def _is_busy(folder: Path) -> bool:
     """Whether a run is at work in it just now."""
-    if not folder.name.startswith("."):
-        return False
-    lock = _lock_of(folder)
+    with _held(folder) as free:
+        return not free
+
+
+def _remove_free(folder: Path) -> bool:
+    """Remove it unless a run is at work in it; whether that was done."""
+    with _held(folder) as free:
+        if free:
+            remove(folder)
+        return free
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[bool]:
+    """Within it nobody begins to work in a hidden folder; False where somebody does already."""
+    if not _is_hidden(folder):
+        yield True
+        return
     try:
+        lock = _lock_of(folder)
         lock.acquire()
     except Timeout:
-        return True
-    lock.release()
-    Path(lock.lock_file).unlink(missing_ok=True)
-    return False
+        yield False
+        return
+    except OSError as error:
+        raise _not_writable(folder.parent, error) from error
+    try:
+        yield True
+    finally:
+        lock.release()
 
 
 def _lock_of(folder: Path) -> FileLock:
-    return FileLock(folder.with_name(f"{folder.name}.lock"), timeout=0)
-
-
-def _last_used(folder: Path) -> tuple[bool, float]:
-    """Leftovers go first."""
-    file = folder / RECORD if (folder / RECORD).is_file() else folder / FILE
-    return not folder.name.startswith("."), file.stat().st_mtime
+    """Its file stays: another process may just be taking the one that would be removed."""
+    locks = folder.parent.with_name("features-locks")
+    locks.mkdir(exist_ok=True)
+    return FileLock(locks / f"{folder.name.lstrip('.')}.lock", timeout=0)
 
 
 def _not_writable(root: Path, error: OSError) -> InputError:
@@ -166,9 +213,9 @@ def _not_writable(root: Path, error: OSError) -> InputError:
     )
 
 
-def _no_room(root: Path, needed: int) -> NoRoom:
+def _no_room(root: Path, needed: int, allowed: int) -> NoRoom:
     return NoRoom(
         f"cache_features: needs {needed / 1e9:.1f} GB in {root}; all features together may take "
-        f"{_allowed(root) / 1e9:.1f} GB, half of what is free. Keep fewer views, freeze more "
-        "stages, or set HFFRUITS_CACHE."
+        f"{allowed / 1e9:.1f} GB, half of what is free. Keep fewer views, freeze more stages, or "
+        "set HFFRUITS_CACHE."
     )

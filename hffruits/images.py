@@ -49,8 +49,8 @@ def gone_told(source: str | bytes) -> Iterator[None]:
     except OSError as error:
         name = source if isinstance(source, str) else "a photo"
         raise InputError(
-            f"{name}: can't be read any more ({_reason(error)}). With it back, the same command "
-            "with --resume_from_checkpoint goes on; without it, start again."
+            f"{name}: can't be read any more ({_reason(error)}). Put it back and go on, or start "
+            "again without it."
         ) from error
 
 

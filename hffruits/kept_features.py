@@ -23,6 +23,7 @@ from hffruits.data import FruitDatasets
 from hffruits.distributed import on_main_process
 from hffruits.errors import InputError
 from hffruits.feature_cache import (
+    MOST_VIEWS,
     FeatureRows,
     bytes_of,
     count_views,
@@ -72,7 +73,8 @@ def choose_views(
         return 0
     size = bytes_of(cut.shape)
     cheap = CHEAP // (size * len(datasets["train"]))
-    wanted = 1 if data_args.augment == "none" else min(max(DEFAULT_VIEWS, cheap), epochs)
+    most = min(max(DEFAULT_VIEWS, cheap), MOST_VIEWS)
+    wanted = 1 if data_args.augment == "none" else min(most, epochs)
     views = on_main_process(lambda: _as_many_as_fit(wanted, datasets, size))
     if args.full_determinism and views != wanted:
         raise InputError(

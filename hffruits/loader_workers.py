@@ -16,7 +16,7 @@ class WorkersLost(InputError):
 
 
 @contextmanager
-def workers_told() -> Iterator[None]:
+def workers_told(remedy: str) -> Iterator[None]:
     """Within it, a worker that was killed is told with a remedy, and its own `InputError` as such.
 
     PyTorch puts a traceback into the latter's text.
@@ -34,9 +34,8 @@ def workers_told() -> Iterator[None]:
         if "DataLoader worker" not in str(error) and not fetching:
             raise
         raise WorkersLost(
-            "a process that prepares pictures was killed, as systems do when memory runs out. Set "
-            "a smaller dataloader_num_workers: the same command with --resume_from_checkpoint "
-            "goes on."
+            "a process that prepares pictures was killed, as systems do when memory runs out. "
+            + remedy
         ) from error
 
 

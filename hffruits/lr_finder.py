@@ -15,6 +15,7 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from hffruits.checks import check_arguments
 from hffruits.config import DataArguments, FruitTrainingArguments, ModelArguments
 from hffruits.errors import InputError
+from hffruits.loader_workers import workers_told
 from hffruits.plots import draw_lr_range
 from hffruits.preparation import load_datasets, make_trainer, prepare_model, resolve_arguments
 
@@ -70,7 +71,8 @@ def find_lr(
     args = resolve_arguments(args, prepared)
     options = {"callbacks": [_StopWhenDiverged()], "stop_if_diverged": False}
     trainer = make_trainer(prepared, datasets, data_args, args, **options)
-    trainer.train()
+    with workers_told("Set a smaller dataloader_num_workers."):
+        trainer.train()
     logged = [row for row in trainer.state.log_history if "learning_rate" in row]
     rates = [row["learning_rate"] for row in logged]
     losses = [row["loss"] for row in logged]

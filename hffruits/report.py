@@ -112,7 +112,8 @@ def write_report(
 
 def write_picture(file: Path, known: Outcomes, names: Sequence[str], *, split: str) -> None:
     """The confusion matrix and the reliability diagram of one split, for a model card."""
-    matrix, used, _ = _clustered(known, names)
+    matrix, used, occur = _clustered(known, names)
+    most = f"; the {len(used):,} of {occur:,} classes confused most" if len(used) < occur else ""
     diagrams = {
         "as it answers": known.reliability(),
         "before calibration": known.reliability(calibrated=False),
@@ -126,7 +127,7 @@ def write_picture(file: Path, known: Outcomes, names: Sequence[str], *, split: s
         _colours(matrix),
         used,
         shown,
-        title=f"{len(known):,} {split} images",
+        title=f"{len(known):,} {split} images{most}",
         file=file,
     )
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from accelerate import PartialState
 
-from hffruits.checkpoints import ASIDE, checkpoints, find_fault, newest_whole, rescue, step_of
+from hffruits.checkpoints import ASIDE, STATE, checkpoints, find_fault, newest_whole, rescue
 from hffruits.distributed import gather, on_main_process
 from hffruits.errors import InputError
 
@@ -33,7 +33,7 @@ class RunDir:
     folder: Path
     checkpoint: Path | None = None  # to resume from
     replaces: bool = False  # holds an earlier run, to be cleared once the new one can start
-    newest: bool = True  # that checkpoint is the run's last
+    by_itself: bool = False  # started again by a cluster, with the same command
 
     @property
     def lists(self) -> Path:
@@ -48,9 +48,15 @@ class RunDir:
 
     @property
     def is_finished(self) -> bool:
-        """True where the run to be resumed has ended, perhaps early, and all files were written."""
-        folder = self.newest and self.checkpoint and self.checkpoint.parent
-        return bool(folder) and all((folder / name).is_file() for name in (METRICS, CARD))
+        """True where the run to be resumed has ended, and all of its files were written.
+
+        One that stopped early has ended too, but may be asked to go on.
+        """
+        folder = self.checkpoint and self.checkpoint.parent
+        if not (folder and all((folder / name).is_file() for name in (METRICS, CARD))):
+            return False
+        state = json.loads((self.checkpoint / STATE).read_text(encoding="utf-8"))
+        return self.by_itself or state["global_step"] >= state["max_steps"]
 
     @property
     def lists_to_repeat(self) -> Path | None:
@@ -94,8 +100,7 @@ def choose_run_dir(
         raise InputError(
             f"{folder}: can't be written ({error.strerror}). Give another output_dir."
         ) from error
-    newest = checkpoint is None or resume in ("last", "auto") or is_newest(checkpoint)
-    return RunDir(folder, checkpoint, replaces=occupied, newest=newest)
+    return RunDir(folder, checkpoint, replaces=occupied, by_itself=resume == "auto")
 
 
 def check_shared(folder: Path) -> None:
@@ -157,11 +162,6 @@ def find_checkpoint(resume: str, output_dir: str | None) -> Path | None:
         reason = "no checkpoint is whole" if there else "no checkpoint to resume from"
         raise InputError(f"{output_dir}: {reason}. Start without resuming.")
     return found
-
-
-def is_newest(checkpoint: Path) -> bool:
-    """Whether its run has none of later steps."""
-    return step_of(checkpoint) == step_of(checkpoints(checkpoint.parent)[-1])
 
 
 def clear_run(folder: Path) -> None:

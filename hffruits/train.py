@@ -95,7 +95,7 @@ def train(
     if run.is_finished:
         if training_args.resume_from_checkpoint != "auto":
             raise InputError(
-                f"{run.folder}: this run has finished. There is nothing to go on with."
+                f"{run.checkpoint.parent}: this run has finished. There is nothing to go on with."
             )
         logger.info("%s: this run has finished", run.folder)
         return json.loads((run.folder / METRICS).read_text(encoding="utf-8"))
@@ -111,6 +111,7 @@ def train(
         place = _absolute(data_args.data_dir)
         check_same_photos(recorded, fingerprint=fingerprint_of(datasets), place=place)
     labels = datasets["train"].features["label"].names
+    must_keep = bool(model_args.cache_features or recorded or args.full_determinism)
     plan = None
     if args.time_budget and not recorded:
         plan = fit_into_time(datasets, data_args, model_args, args, started=started)
@@ -119,7 +120,6 @@ def train(
         set_all_seeds(args)  # as if that had been asked for
     prepared = prepare_model(model_args, args, labels, coarse=datasets.coarse)
     chosen = (datasets, data_args, model_args, args)
-    asked = model_args.cache_features or recorded
     views = choose_views(prepared, *chosen, recorded=recorded)
     prepared = replace(prepared, views=views)
     model_args = replace(model_args, cache_features=f"views:{views}" if views else "none")
@@ -135,9 +135,10 @@ def train(
         try:
             keep_features(trainer, prepared, datasets, data_args, args)
         except NoRoom as error:  # another run was quicker than this one
-            if asked or args.full_determinism:
+            if must_keep:
                 raise
             logger.warning("features are not kept, training sees the photos: %s", error)
+            prepared = replace(prepared, views=0)
             model_args = replace(model_args, cache_features="none")
         set_all_seeds(args)  # the same, whether they had to be computed or not
     at_end = 0.0
@@ -237,8 +238,8 @@ def warn_of_few_steps(images: int, args: FruitTrainingArguments) -> None:
     if steps < FEWEST_STEPS and args.max_steps <= 0:
         enough = math.ceil(FEWEST_STEPS / an_epoch)
         logger.warning(
-            "%g epochs are only %d steps: few photos may need more (num_train_epochs=%d)",
-            *(args.num_train_epochs, steps, enough),
+            f"{args.num_train_epochs:g} epochs are only {steps} steps: few photos may need more "
+            f"(num_train_epochs={enough})"
         )
 
 
@@ -303,7 +304,10 @@ def fit(trainer: FruitTrainer, run: RunDir) -> TrainOutput:
     checkpoint = run.checkpoint and str(run.checkpoint)
     with StopOnSignal() as stopping:
         trainer.add_callback(stopping)
-        with workers_told():
+        with workers_told(
+            "Set a smaller dataloader_num_workers: the same command with --resume_from_checkpoint "
+            "goes on."
+        ):
             return trainer.train(resume_from_checkpoint=checkpoint)
 
 

@@ -278,13 +278,14 @@ def open_for(
 ) -> Image.Image:
     """The picture that a transform is given. Raises `OSError` as `open_rgb` does.
 
-    Of a large JPEG no more than the smallest crop of training needs: decoded at a fraction of its
-    size, it takes a fraction of the time.
+    For training a large one has no more pixels than its smallest crop needs. A JPEG is decoded at
+    a fraction of its size, which takes a fraction of the time; others are made smaller then.
     """
-    least = getattr(transform, "least_side", None)
-    if least is None:
+    if not isinstance(transform, TrainTransform) or transform.least_side is None:
         return open_rgb(source, max_pixels=max_pixels)
-    return open_small(source, least, max_pixels=max_pixels)[0]
+    picture, _, _ = open_small(source, transform.least_side, max_pixels=max_pixels)
+    times = min(picture.size) // transform.least_side
+    return picture.reduce(1 << times.bit_length() - 1) if times > 1 else picture
 
 
 def _least_side(steps: list) -> int | None:

@@ -364,7 +364,10 @@ def test_what_another_run_is_filling_counts(tmp_path, monkeypatch, small_cut, ca
     root.mkdir()
     with own_folder(root, "busy") as aside:
         make_file(aside, SIZE + 2)
-        assert room_for_features() == 2 * SIZE - (SIZE + 2)
+        for _ in range(2):  # the first look doesn't hide it from the second
+            assert room_for_features() == 2 * SIZE - (SIZE + 2)
+        with own_folder(root, "busy") as another:
+            assert another != aside
         with pytest.raises(NoRoom, match="cache_features: needs"):
             open_features("key", 1, 4, small_cut, filled_with(0), cache_dir=tmp_path)
         assert aside.is_dir()

@@ -1,5 +1,6 @@
 """A run never takes another run's folder, and goes on where it really stopped."""
 
+import json
 import os
 from pathlib import Path
 
@@ -48,17 +49,27 @@ def test_resuming_takes_the_newest_checkpoint_that_is_complete(tmp_path):
     assert run.lists_to_repeat == folder / "splits"
 
 
-def test_a_run_has_ended_where_all_is_written_and_nothing_older_is_asked_for(tmp_path):
-    """Whether it made all of its steps or stopped early."""
-    folder = make_run(tmp_path / "run", 9, 10)
-    options = {"name": "x", "resume": "last"}
-    assert not choose_run_dir(str(folder), **options).is_finished
+@pytest.mark.parametrize(("resume", "step", "ended"), [
+    ("auto", 10, True), ("auto", 20, True), ("last", 10, False), ("last", 20, True),
+])  # fmt: skip
+def test_a_run_that_stopped_early_has_ended_but_may_be_asked_to_go_on(
+    tmp_path, resume, step, ended
+):
+    folder = make_run(tmp_path / "run", step)
+    state = folder / f"checkpoint-{step}" / "trainer_state.json"
+    state.write_text(json.dumps({"global_step": step, "max_steps": 20}))
+    seal(state.parent)
+    assert not choose_run_dir(str(folder), name="x", resume=resume).is_finished
     for name in ("metrics.json", "README.md"):
         (folder / name).write_text("{}")
-    assert choose_run_dir(str(folder), **options).is_finished
-    for step, finished in ((10, True), (9, False)):
-        run = choose_run_dir(str(folder), name="x", resume=str(folder / f"checkpoint-{step}"))
-        assert run.is_finished == finished
+    assert choose_run_dir(str(folder), name="x", resume=resume).is_finished == ended
+
+
+def test_a_checkpoint_may_have_another_name(tmp_path):
+    best = make_run(tmp_path / "run", 9) / "checkpoint-9"
+    best = best.rename(tmp_path / "best")
+    run = choose_run_dir(str(tmp_path / "new"), name="x", resume=str(best))
+    assert run.checkpoint == best and not run.is_finished
 
 
 def test_a_job_that_is_started_again_by_itself_goes_on_or_begins(tmp_path):

@@ -272,7 +272,7 @@ def test_of_epochs_that_validation_cannot_tell_apart_the_later_is_kept(drawn_fru
     ],
 )
 def test_few_steps_are_warned_of(caplog, tmp_path, images, options, said):
-    warn_of_few_steps(images, FruitTrainingArguments(str(tmp_path), **options))
+    warn_of_few_steps(images, FruitTrainingArguments(str(tmp_path), use_cpu=True, **options))
     assert said in caplog.text if said else not caplog.text
 
 

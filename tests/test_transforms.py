@@ -135,8 +135,11 @@ def test_stronger_augmentation_hardly_turns_the_hue(augment):
 
 
 @pytest.mark.parametrize("augment", ["light", "medium", "strong"])
-def test_of_a_large_photo_no_more_is_decoded_than_its_smallest_crop_needs(tmp_path, augment):
-    file = tmp_path / "large.jpg"
+@pytest.mark.parametrize("suffix", ["jpg", "ppm"])  # as --cache decoded keeps them
+def test_of_a_large_photo_training_gets_no_more_than_its_smallest_crop_needs(
+    tmp_path, suffix, augment
+):
+    file = tmp_path / f"large.{suffix}"
     draw_fruit("Kiwi", seed=1, size=128).resize((2048, 1536)).save(file, quality=95)
     processor = ViTImageProcessor(size={"height": 64, "width": 64}, resample=2)
     transform = train_transform(processor, augment, scaled=False)
