@@ -32,7 +32,7 @@ def estimate(images: int, gpus: int, rates: Rates) -> dict[str, float]:
     return {
         "gpus": gpus,
         "photos_per_second": photos,
-        "hours": seconds / 3600,
+        "seconds": seconds,
         "storage_mb_per_second": photos * rates.kilobytes / 1000,
         "cores_per_gpu": each / rates.core,
         "network_gbit_per_second": sent * 8 / 1000 * each / rates.batch,
@@ -65,7 +65,7 @@ def main() -> None:
     for gpus in args.gpus:
         row = estimate(args.images, gpus, rates)
         print(
-            f"| {gpus} | {row['photos_per_second']:,.0f} | {in_words(row['hours'] * 3600)} | "
+            f"| {gpus} | {row['photos_per_second']:,.0f} | {in_words(row['seconds'])} | "
             f"{row['storage_mb_per_second'] / 1000:.2g} GB/s | {row['cores_per_gpu']:.1f} | "
             f"{row['network_gbit_per_second']:.1f} Gbit/s | {row['cost']:,.0f} |"
         )

@@ -24,12 +24,11 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     beside a hundred pictures.
     """
     hits = logits.argmax(axis=1) == labels
-    parts = range(0, len(logits), max(1, AT_ONCE // logits.shape[1]))
-    rows = [slice(start, start + parts.step) for start in parts]
+    parts = np.array_split(logits, 1 + logits.size // AT_ONCE)
 
     def loss(log_temperature: float) -> float:
         temperature = np.exp(log_temperature)
-        chances = np.concatenate([_best_chances(logits[some], temperature) for some in rows])
+        chances = np.concatenate([_best_chances(part, temperature) for part in parts])
         wrong = np.log(np.maximum(-np.expm1(chances), 1e-12))  # log(1 - p)
         return 0.5 * (log_temperature / PRIOR) ** 2 - np.where(hits, chances, wrong).sum()
 

@@ -49,10 +49,7 @@ def room_for_features() -> int:
     """
     root = folder_of_features()
     sizes = {folder: kept.size for folder, kept in _look(root).items()}
-    busy = 0
-    for folder, size in sizes.items():
-        with _held(folder) as free:
-            busy += 0 if free else size
+    busy = sum(size for folder, size in sizes.items() if _is_busy(folder))
     return min(_allowed(root, sizes.values()) - busy, total_memory() // 2)
 
 

@@ -57,7 +57,9 @@ def choose_views(
 
     `recorded` are the arguments that a resumed run began with.
     """
-    asked = _asked(model_args, recorded)
+    asked = model_args.cache_features
+    if asked is None and recorded:
+        asked = recorded["model"].get("cache_features") or "none"
     epochs = math.ceil(_epochs(len(datasets["train"]), args))
     if asked is not None:
         views = count_views(asked)
@@ -82,13 +84,6 @@ def choose_views(
             f"change. Free some memory and disk, or set cache_features to views:{views} or none."
         )
     return views
-
-
-def _asked(model_args: ModelArguments, recorded: dict[str, Any] | None) -> str | None:
-    """What the user said of kept features, now or when the run began; None for nothing."""
-    if model_args.cache_features is None and recorded:
-        return recorded["model"].get("cache_features") or "none"
-    return model_args.cache_features
 
 
 def _as_many_as_fit(wanted: int, datasets: FruitDatasets, size: int) -> int:

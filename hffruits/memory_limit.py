@@ -1,6 +1,5 @@
 """How much memory this process may take, of the machine or of its container."""
 
-import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
@@ -36,4 +35,4 @@ def _limits(own: str) -> Iterator[Path]:
             continue
         path = PurePosixPath(group)
         for each in (path, *path.parents):
-            yield root / os.fspath(each).lstrip("/") / name
+            yield root / each.relative_to("/") / name

@@ -39,11 +39,6 @@ class SafeSaving(Trainer):
     def _get_output_dir(self, trial: Any) -> str:
         return super()._get_output_dir(trial) if self._aside is None else str(self._aside)
 
-    def save_checkpoint(self) -> None:
-        """Save the state after the last step, in between the times that are due."""
-        self._save_checkpoint(self.model_wrapped, trial=None)
-        self.control = self.callback_handler.on_save(self.args, self.state, self.control)
-
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Write it aside and rename it when it is whole; only then may an older one go."""
         run = Path(self._get_output_dir(trial))

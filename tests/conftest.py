@@ -1,11 +1,13 @@
 """Pictures, folders and one small trained model that several test files share."""
 
+import importlib.util
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -182,6 +184,16 @@ TINY_FLAGS = (  # as `tiny_arguments`, on a command line
     "--model_name_or_path=test_efficientnet", "--pretrained=false", "--image_size=32",
     "--freeze=none", "--eval_strategy=no", "--load_best_model_at_end=false", "--bf16=false",
 )  # fmt: skip
+
+
+def load_benchmark(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A script of `benchmarks/` as a module, for this test."""
+    monkeypatch.setattr(sys, "path", [*sys.path])  # which it may add to
+    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, name, module)
+    spec.loader.exec_module(module)
+    return module
 
 
 def launch(

@@ -1,21 +1,17 @@
 """Benchmarks that wait for a GPU run through on any machine."""
 
-import importlib.util
 import re
 import sys
 
 import pytest
-from conftest import ROOT
+from conftest import load_benchmark
 
 
 @pytest.mark.slow
 def test_throughput_is_measured_in_all_ways(drawn_fruits, monkeypatch, capsys):
-    file = ROOT / "benchmarks" / "throughput.py"
-    spec = importlib.util.spec_from_file_location("throughput", file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_benchmark("throughput", monkeypatch)
     options = ["--models", "test_vit", "--batch_size", "4", "--steps", "2", "--warmup", "1"]
-    words = [str(file), "--data_dir", str(drawn_fruits), *options, "--rounds", "1"]
+    words = [module.__file__, "--data_dir", str(drawn_fruits), *options, "--rounds", "1"]
     monkeypatch.setattr(sys, "argv", words)
     module.main()
     head, _, row = capsys.readouterr().out.splitlines()[-3:]

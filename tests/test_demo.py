@@ -1,7 +1,6 @@
 """The demo without a browser: which model it serves, its endpoints, its errors, `app.py`."""
 
 import csv
-import importlib.util
 import json
 import os
 import re
@@ -14,12 +13,12 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType
 
 import httpx
 import numpy as np
 import pytest
-from conftest import save_untrained
+from conftest import load_benchmark, save_untrained
 from hostile_files import ACCEPTED, REFUSED, ZIPS, picture, zipped
 from PIL import Image
 
@@ -524,13 +523,8 @@ def test_no_file_outside_the_training_data_is_shown(artifact: Path, tmp_path: Pa
 
 
 @pytest.fixture
-def load(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    spec = importlib.util.spec_from_file_location("load", ROOT / "benchmarks" / "load.py")
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "load", module)
-    spec.loader.exec_module(module)
-    return module
+def load(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    return load_benchmark("load", monkeypatch)
 
 
 def test_the_load_test_judges_answers(load) -> None:

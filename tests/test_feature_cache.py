@@ -357,7 +357,7 @@ def test_features_that_were_cut_short_are_made_anew(tmp_path, small_cut):
     assert (made == 2).all()
 
 
-def test_what_another_run_is_filling_counts(tmp_path, monkeypatch, small_cut, cache):
+def test_what_another_run_is_filling_counts(tmp_path, monkeypatch, small_cut):
     monkeypatch.setenv("HFFRUITS_CACHE", str(tmp_path))
     set_free(monkeypatch, 4 * SIZE)
     root = tmp_path / "features"
@@ -439,7 +439,7 @@ def test_no_run_is_removed_for_one_that_has_no_room(drawn_fruits, tmp_path, feat
     assert (tmp_path / "run" / "model.safetensors").is_file()
 
 
-def fill_disk_after_the_choice(monkeypatch, features: Path) -> None:
+def fill_disk_after_the_choice(monkeypatch) -> None:
     """There is room when features are chosen, and none when they are to be made."""
     choose = kept_features.room_for_features
 
@@ -454,7 +454,7 @@ def fill_disk_after_the_choice(monkeypatch, features: Path) -> None:
 def test_a_run_that_was_to_have_room_and_has_none_sees_the_photos(
     drawn_fruits, tmp_path, features, monkeypatch, caplog
 ):
-    fill_disk_after_the_choice(monkeypatch, features)
+    fill_disk_after_the_choice(monkeypatch)
     model = ModelArguments(image_size=64)
     caplog.set_level("INFO", logger="hffruits")
     train(*quick_arguments(drawn_fruits, tmp_path / "run", model=model))
@@ -464,7 +464,7 @@ def test_a_run_that_was_to_have_room_and_has_none_sees_the_photos(
 
 
 def test_with_full_determinism_it_is_an_error(drawn_fruits, tmp_path, features, monkeypatch):
-    fill_disk_after_the_choice(monkeypatch, features)
+    fill_disk_after_the_choice(monkeypatch)
     model, options = ModelArguments(image_size=64), {"full_determinism": True}
     with pytest.raises(NoRoom, match="cache_features: needs"):
         train(*quick_arguments(drawn_fruits, tmp_path / "run", model=model, **options))
