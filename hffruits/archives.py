@@ -14,7 +14,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple
@@ -32,6 +32,7 @@ RATIO_FROM = 100 * 10**6  # bytes that may come out before the compression ratio
 CHUNK = 2**18  # bytes
 MAX_TAR_HEADER = 2**20  # bytes
 MAX_DEPTH = 50  # folders; pathlib makes them by recursion
+DIRECTORY_BYTES = 512  # of a zip's directory, for each file that it may hold: long paths are 300
 
 
 def is_archive(path: Path) -> bool:
@@ -44,17 +45,19 @@ def unpack(
     folder: Path,
     *,
     wanted: Callable[[str], bool],
+    file: BinaryIO | None = None,
     max_bytes: int = 50 * 2**30,
     max_files: int = 5_000_000,
     max_ratio: float = 200.0,
 ) -> None:
     """Write the files whose name (last part) is `wanted` below the empty `folder`, as they lie.
 
-    Raises `InputError` for hostile names, links, duplicates, encryption, damage, more than
-    `max_bytes` written or `max_files` members, `max_ratio` times the archive's size, a full disk,
-    and when nothing is wanted. What is written by then stays: removing it is the caller's.
+    `file` is a zip that the caller has opened. Raises `InputError` for hostile names, links,
+    duplicates, encryption, damage, more than `max_bytes` written or `max_files` members,
+    `max_ratio` times the archive's size, a full disk, and when nothing is wanted. What is written
+    by then stays: removing it is the caller's.
     """
-    limits = _Limits(archive, max_bytes, max_files, max_ratio)
+    limits = _Limits(archive, max_bytes, max_files, max_ratio, file)
     read = _tar_members if _tar_opener(archive) else _zip_members
     written = 0
     with (
@@ -111,6 +114,7 @@ class _Limits:
     max_bytes: int
     max_files: int
     max_ratio: float
+    file: BinaryIO | None = None  # opened by the caller
     members: int = 0
     written: int = 0  # bytes
     streamed: int = 0  # bytes of a decompressed tar, with the unwanted files and the headers
@@ -118,12 +122,12 @@ class _Limits:
     def count_member(self) -> None:
         self.members += 1
         if self.members > self.max_files:
-            self._refuse(f"more than {self.max_files:,} files in it")
+            self.refuse(f"more than {self.max_files:,} files in it")
 
     def count_written(self, size: int) -> None:
         self.written += size
         if self.written > self.max_bytes:
-            self._refuse(f"unpacks to more than {self.max_bytes:,} bytes")
+            self.refuse(f"unpacks to more than {self.max_bytes:,} bytes")
         self._check_ratio(self.written)  # a sparse file in a tar is more than its stream
 
     def count_streamed(self, size: int) -> None:
@@ -132,9 +136,9 @@ class _Limits:
 
     def _check_ratio(self, size: int) -> None:
         if size > RATIO_FROM and size > self.max_ratio * self.archive.stat().st_size:
-            self._refuse(f"unpacks to more than {self.max_ratio:g} times its size")
+            self.refuse(f"unpacks to more than {self.max_ratio:g} times its size")
 
-    def _refuse(self, reason: str) -> None:
+    def refuse(self, reason: str) -> None:
         remedy = "If you trust it, unpack it yourself and give the folder."
         raise InputError(f"{self.archive}: {reason}. {remedy}")
 
@@ -188,12 +192,35 @@ def _chunks(archive: Path, open_member: Callable, info: object) -> Iterator[byte
             yield chunk
 
 
-def _zip_members(archive: Path, _: _Limits) -> Iterator[_Member]:
-    # Names without the UTF-8 flag: macOS and Info-ZIP write UTF-8 all the same.
-    with _damage_told(archive), zipfile.ZipFile(archive, metadata_encoding="utf-8") as file:
+def _zip_members(archive: Path, limits: _Limits) -> Iterator[_Member]:
+    with (
+        _damage_told(archive),
+        nullcontext(limits.file) if limits.file else archive.open("rb") as opened,
+        # Names without the UTF-8 flag: macOS and Info-ZIP write UTF-8 all the same.
+        zipfile.ZipFile(_ShortReads(opened, limits), metadata_encoding="utf-8") as file,
+    ):
         for info in file.infolist():
             chunks = None if info.is_dir() else _chunks(archive, file.open, info)
             yield _Member(info.orig_filename, _zip_fault(info), chunks)  # the other ends at a NUL
+
+
+class _ShortReads:
+    """A zip's file for zipfile, which reads the whole directory before it can be counted.
+
+    It reads as many bytes, and entries in them, as the archive states; here no more than
+    `max_files` need. Everything else is read in small parts.
+    """
+
+    def __init__(self, file: BinaryIO, limits: _Limits):
+        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
+        self._file, self._limits = file, limits
+        self._most = max(2**20, DIRECTORY_BYTES * limits.max_files)
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(min(size, self._most + 1) if size >= 0 else self._most + 1)
+        if len(data) > self._most:
+            self._limits.refuse(f"more than {self._limits.max_files:,} files in it")
+        return data
 
 
 def _zip_fault(info: zipfile.ZipInfo) -> str | None:

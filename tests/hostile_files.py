@@ -83,6 +83,21 @@ def zipped(files: dict[str, bytes], *, link: bool = False) -> bytes:
     return buffer.getvalue()
 
 
+def directory_zip(entries: int, *, stated: int = 1, zip64: bool = False) -> bytes:
+    """A zip of one file that its directory lists so often; its end says so, or lies."""
+    local = struct.pack("<4s5H3I2H", b"PK\3\4", 20, 0, 0, 0, 33, 0, 0, 0, 1, 0) + b"a"
+    zeros = (0, 0, 0, 0, 0, 0)
+    entry = struct.pack("<4s6H3I5H2I", b"PK\1\2", 20, 20, 0, 0, 0, 33, 0, 0, 0, 1, *zeros) + b"a"
+    directory = entry * entries
+    size, start = len(directory), len(local)
+    end = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, stated, stated, size, start, 0)
+    if zip64:
+        end = struct.pack("<4sQ2H2I4Q", b"PK\6\6", 44, 45, 45, 0, 0, stated, stated, size, start)
+        end += struct.pack("<4sIQI", b"PK\6\7", 0, start + size, 1)
+        end += struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, *[2**16 - 1] * 2, *[2**32 - 1] * 2, 0)
+    return local + directory + end
+
+
 # What is refused, by the name it is sent under: how it is made, and a word of the reason.
 REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "empty.jpg": (lambda: b"", "empty"),
@@ -153,6 +168,9 @@ ZIPS: dict[str, tuple[Callable[[], bytes], str]] = {
     "link.zip": (lambda: zipped({"link.jpg": b"/etc/passwd"}, link=True), "symbolic link"),
     "bomb.zip": (lambda: zipped({"0.jpg": bytes(150 * 10**6)}), "times its size"),
     "many.zip": (lambda: zipped({f"{n}.txt": b"" for n in range(2100)}), "files in it"),
+    "crowded.zip": (lambda: directory_zip(30_000, stated=30_000), "files in it"),
+    "lying.zip": (lambda: directory_zip(30_000), "files in it"),
+    "lying-64.zip": (lambda: directory_zip(30_000, zip64=True), "files in it"),
     "none.zip": (lambda: zipped({"notes.txt": b"x"}), "no images"),
     "cut.zip": (lambda: zipped({"a.jpg": picture()})[:900], "no zip"),
     "text.zip": (lambda: b"no zip at all", "no zip"),

@@ -5,11 +5,13 @@ import io
 import re
 import struct
 import tarfile
+import tracemalloc
 import warnings
 import zipfile
 from pathlib import Path, PurePosixPath
 
 import pytest
+from hostile_files import directory_zip
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -229,6 +231,21 @@ def test_compression_that_zipfile_reads_without_bound_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_BZIP2) as file:
         file.writestr("0.jpg", bytes(1000))
     assert "method 12. Pack the folder again with deflate." in refusal(tmp_path / "a.zip")
+
+
+@pytest.mark.parametrize("zip64", [False, True])
+@pytest.mark.parametrize("stated", [1, 60_000])
+def test_a_zips_directory_is_refused_before_it_is_read(tmp_path, stated, zip64):
+    """zipfile would take seven times its size, whatever count its end states."""
+    (tmp_path / "a.zip").write_bytes(directory_zip(200_000, stated=stated, zip64=zip64))
+    tracemalloc.start()
+    try:
+        reason = refusal(tmp_path / "a.zip", max_files=2000)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert "more than 2,000 files in it" in reason
+    assert peak < 4 * 10**6
 
 
 @zip_and_tar
