@@ -470,6 +470,12 @@ def run_demo(argv: list[str]) -> None:
         help="ask visitors for these; HFFRUITS_AUTH keeps them out of the list of processes",
     )
     parser.add_argument(
+        "--data_dir",
+        type=Path,
+        metavar="DIR",
+        help="what the model was trained on: show visitors a photo of each class [drawn ones]",
+    )
+    parser.add_argument(
         "--feedback",
         type=Path,
         metavar="DIR",
@@ -488,6 +494,7 @@ def run_demo(argv: list[str]) -> None:
         revision=args.revision,
         share=args.share,
         auth=args.auth,
+        data_dir=args.data_dir,
         feedback_dir=args.feedback,
         teach_dir=args.teach_dir,
     )

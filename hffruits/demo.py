@@ -33,6 +33,7 @@ from hffruits.demo_server import (
 )
 from hffruits.demo_teach import teach_tab
 from hffruits.drawing import FRUITS, draw_fruit
+from hffruits.errors import InputError
 from hffruits.feedback import FeedbackBox
 from hffruits.models import pretrained_produce_folder
 from hffruits.predict import FruitClassifier
@@ -97,14 +98,16 @@ def build_demo(
     examples: Sequence[Image.Image] = (),
     top_k: int = 5,
     artifact: Path | None = None,
+    data_dir: Path | None = None,
     feedback_dir: Path | None = None,
     teach_dir: Path | None = None,
     stopping: threading.Event | None = None,
 ) -> gr.Blocks:
     """The page. `about` is Markdown. Its look is given to `launch`, see `launch_demo`.
 
-    `artifact` is the folder that the model came from; without `feedback_dir` nobody is asked
-    whether an answer was right, and without `teach_dir` nothing that was taught can be saved.
+    `artifact` is the folder that the model came from, and only photos below `data_dir` are shown as
+    what it learned from; without `feedback_dir` nobody is asked whether an answer was right, and
+    without `teach_dir` nothing that was taught can be saved.
     """
     feedback = FeedbackBox(feedback_dir) if feedback_dir else None
     with gr.Blocks(
@@ -120,7 +123,7 @@ def build_demo(
             with gr.Tab("Teach", id="teach"):
                 teach_tab(classifier, top_k=top_k, folder=teach_dir)
             with gr.Tab("Model", id="model") as tab:
-                model_tab(classifier, tab, artifact=artifact)
+                model_tab(classifier, tab, artifact=artifact, data_dir=data_dir)
     # one prediction at a time (GRADIO_DEFAULT_CONCURRENCY_LIMIT changes it), and a bounded queue
     return demo.queue(max_size=QUEUE_SIZE, api_open=False)
 
@@ -131,19 +134,24 @@ def launch_demo(
     revision: str | None = None,
     share: bool = False,
     auth: str | None = None,
+    data_dir: Path | None = None,
     feedback_dir: Path | None = None,
     teach_dir: Path | None = None,
     prevent_thread_lock: bool = False,
 ) -> gr.Blocks:
     """Open the model and serve its page until interrupted; returns at once if told not to lock.
 
-    `auth` is `user:password`, by default that of HFFRUITS_AUTH. Feedback goes to `feedback/`, and
+    `auth` is `user:password`, by default that of HFFRUITS_AUTH. Training photos are shown only from
+    below `data_dir`: a model's own record may name any folder. Feedback goes to `feedback/`, and
     taught models below `runs/`; where others than this computer reach the server, only if given.
     Gradio's environment variables hold (GRADIO_SERVER_PORT, GRADIO_SHARE, ...), but there is no
     public link unless asked for. Raises `InputError` for a model that can't be loaded, and for a
     malformed `auth`.
     """
     login = read_auth(auth)
+    data_dir = data_dir and data_dir.expanduser()
+    if data_dir and not data_dir.is_dir():
+        raise InputError(f"data_dir={data_dir}: no such folder. Name the one it was trained on.")
     shared = is_shared(share)
     if is_private(shared):
         feedback_dir = feedback_dir or Path("feedback")
@@ -157,6 +165,7 @@ def launch_demo(
         about=about,
         examples=draw_examples(classifier.labels),
         artifact=folder,
+        data_dir=data_dir,
         feedback_dir=feedback_dir,
         teach_dir=teach_dir,
         stopping=stopping,

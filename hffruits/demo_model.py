@@ -1,6 +1,8 @@
-"""The tab that tells what the model is: its figures, its card, its report and its classes.
+"""The tab that shows what the model is: its figures, its card, its report and its classes.
 
-Reads the artifact folder when the tab is first opened. Pictures leave as thumbnails alone.
+Reads the artifact folder when the tab is first opened: only files that lie in it, and photos only
+below a folder that the user named, since a stranger's model may name any. Photos leave as
+thumbnails.
 """
 
 import html
@@ -13,6 +15,7 @@ from typing import Any
 import gradio as gr
 
 from hffruits.drawing import FRUITS, draw_fruit
+from hffruits.hiding import file_below
 from hffruits.images import MAX_PIXELS, is_image_name, open_small
 from hffruits.page import thumbnail_uri
 from hffruits.predict import FruitClassifier
@@ -22,16 +25,18 @@ MAX_SAMPLES = 300  # classes that get a picture
 MAX_READ = 5_000_000  # characters of a card, a report or a list
 
 
-def model_tab(fruits: FruitClassifier, tab: gr.Tab, *, artifact: Path | None) -> None:
+def model_tab(
+    fruits: FruitClassifier, tab: gr.Tab, *, artifact: Path | None, data_dir: Path | None
+) -> None:
     """Build the tab, inside `gr.Tab`. `artifact` is the folder that training wrote, if any."""
 
     @cache
     def describe() -> tuple[str, str, str]:
-        return _figures(artifact), model_card(artifact), class_pictures(fruits.labels, artifact)
+        pictures = class_pictures(fruits.labels, artifact, data_dir)
+        return _figures(artifact), model_card(artifact), pictures
 
-    report = artifact / "report.html" if artifact else None
     figures = gr.HTML('<p class="loading">Reading the model ...</p>', elem_id="figures")
-    if report and report.is_file():
+    if artifact and file_below(artifact, "report.html"):
         shown = gr.Button("Open its report", elem_id="open-report")
         frame = gr.HTML(elem_id="report")
         shown.click(
@@ -51,14 +56,14 @@ def model_tab(fruits: FruitClassifier, tab: gr.Tab, *, artifact: Path | None) ->
 
 def model_card(artifact: Path | None) -> str:
     """The card without its metadata and without pictures, which would be asked from elsewhere."""
-    text = _without_folders(_read(artifact / "README.md"), artifact) if artifact else ""
+    text = _without_folders(_read(artifact, "README.md"), artifact) if artifact else ""
     text = re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.DOTALL)
     return re.sub(r"!\[([^\]]*)\]\([^)]*\)", r"\1", text) or "This model has no card."
 
 
-def class_pictures(labels: list[str], artifact: Path | None) -> str:
+def class_pictures(labels: list[str], artifact: Path | None, data_dir: Path | None = None) -> str:
     """Each class as a figure: a photo that it was trained on, else drawn, else its first letter."""
-    photos = sample_photos(labels, artifact)
+    photos = sample_photos(labels, artifact, data_dir)
     figures = []
     for index, label in enumerate(sorted(labels)):
         few = index < MAX_SAMPLES
@@ -72,13 +77,13 @@ def class_pictures(labels: list[str], artifact: Path | None) -> str:
     return f'<div class="classes">{"".join(figures)}</div>'
 
 
-def sample_photos(labels: list[str], artifact: Path | None) -> dict[str, Path]:
-    """A training photo of each class, where the folder that the model learned from is at hand."""
-    data = _data_folder(artifact)
-    if data is None:
+def sample_photos(
+    labels: list[str], artifact: Path | None, data_dir: Path | None
+) -> dict[str, Path]:
+    """A training photo of each class, of those below `data_dir` after links are followed."""
+    if artifact is None or data_dir is None:
         return {}
-    root = data.resolve()
-    files = _read(artifact / "splits" / "train.txt").splitlines()
+    files = _read(artifact, "splits/train.txt").splitlines()
     by_folder: dict[tuple[str, ...], Path] = {}  # first file of each folder
     for line in files:
         path = Path(line)
@@ -87,8 +92,8 @@ def sample_photos(labels: list[str], artifact: Path | None) -> dict[str, Path]:
     for label in labels:
         parts = tuple(label.split("/"))
         names = [path for folder, path in by_folder.items() if folder[-len(parts) :] == parts]
-        path = (root / names[0]).resolve() if names else root
-        if is_image_name(path.name) and path.is_relative_to(root) and path.is_file():
+        path = file_below(data_dir, names[0]) if names else None
+        if path and is_image_name(path.name):
             found[label] = path
     return found
 
@@ -112,34 +117,33 @@ def _photo_uri(path: Path) -> str | None:
         return None
 
 
-def _data_folder(artifact: Path | None) -> Path | None:
-    """What the model learned from, as it was told then, where that is a folder."""
+def _data_folder(artifact: Path) -> Path | None:
+    """What the model learned from, as its record says: a name to hide, never a place to read."""
     try:
-        arguments = json.loads(_read(artifact / "training_args.json") if artifact else "{}")
-        folder = Path(arguments["data"]["data_dir"])
+        arguments = json.loads(_read(artifact, "training_args.json"))
+        return Path(arguments["data"]["data_dir"])
     except (ValueError, KeyError, TypeError):
         return None
-    return folder if folder.is_dir() else None
 
 
 def _without_folders(text: str, artifact: Path) -> str:
     """Where the data and the model lie is no visitor's business: their last names stay."""
     for folder in filter(None, (_data_folder(artifact), artifact.resolve())):
-        if folder.is_absolute():
+        if folder.is_absolute() and folder.name:
             text = text.replace(f"{folder}", folder.name)
     return text
 
 
 def _framed(artifact: Path) -> str:
     """The report in a frame of its own origin: its scripts can reach nothing of this page."""
-    page = html.escape(_without_folders(_read(artifact / "report.html"), artifact))
+    page = html.escape(_without_folders(_read(artifact, "report.html"), artifact))
     return f'<iframe title="Report" sandbox="allow-scripts" srcdoc="{page}"></iframe>'
 
 
 def _figures(artifact: Path | None) -> str:
     """The best-measured split's figures as tiles."""
     try:
-        metrics = json.loads(_read(artifact / "metrics.json") if artifact else "{}")
+        metrics = json.loads(_read(artifact, "metrics.json") if artifact else "{}")
     except ValueError:
         metrics = {}
     name = next((name for name in ("test", "validation") if metrics.get(name)), None)
@@ -165,9 +169,10 @@ def _percent(value: Any) -> str:
     return f"{100 * value:.1f} %" if isinstance(value, float | int) else "-"
 
 
-def _read(file: Path) -> str:
-    """The text of a file, empty where it is missing."""
-    if not file.is_file():
+def _read(artifact: Path, name: str) -> str:
+    """The text of a file of the model's, empty where it is missing or lies elsewhere."""
+    file = file_below(artifact, name)
+    if file is None:
         return ""
     with file.open(encoding="utf-8", errors="replace") as text:
         return text.read(MAX_READ)

@@ -26,6 +26,7 @@ from hffruits.engines import RECORD, RUNTIMES
 from hffruits.errors import InputError
 from hffruits.evaluation import RunData, data_of_run, write_json
 from hffruits.export_formats import TORCH, WEB, choose_format
+from hffruits.hiding import file_below
 from hffruits.images import open_rgb
 from hffruits.labelled import MissingSplit, Photos, choose_photos
 from hffruits.models import save_config
@@ -299,7 +300,7 @@ def _copy_beside(model: Path, fruits: FruitClassifier, folder: Path) -> None:
     save_config(fruits.config, fruits.transform.processor, folder)
     if fruits.prototypes is not None:
         save_prototypes(fruits.prototypes, folder)
-    if (model / "training_args.json").is_file():
-        shutil.copy(model / "training_args.json", folder)
+    if record := file_below(model, "training_args.json"):
+        shutil.copy(record, folder / "training_args.json")
     if (model / "splits").is_dir():
         shutil.copytree(model / "splits", folder / "splits")

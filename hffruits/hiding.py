@@ -1,4 +1,4 @@
-"""Records and pages without the folders of this machine, for others to read."""
+"""What others may read of a folder: only files in it, and none of this machine's paths in them."""
 
 import html
 import json
@@ -50,6 +50,21 @@ class Hiding:
         if field in _PATH_FIELDS:
             return _last_name(value)
         return self.in_text(value)
+
+
+def file_below(folder: Path, name: str | Path) -> Path | None:
+    """A regular file below a folder after links are followed; None for one that lies elsewhere.
+
+    Of a folder from a stranger, a link may lead to any file of this machine. In the Hub's cache all
+    files are links, to the `blobs` beside the snapshots.
+    """
+    root = folder.resolve()
+    places = [root, *([root.parents[1] / "blobs"] if root.parent.name == "snapshots" else [])]
+    try:
+        file = (root / name).resolve(strict=True)
+    except (OSError, ValueError, RuntimeError):  # missing; a NUL or a loop of links
+        return None
+    return file if file.is_file() and any(map(file.is_relative_to, places)) else None
 
 
 def hide_places(folder: Path) -> Hiding:

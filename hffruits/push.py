@@ -14,7 +14,7 @@ from huggingface_hub import HfApi
 from hffruits.card import model_card
 from hffruits.engines import RECORD, read_export
 from hffruits.errors import InputError
-from hffruits.hiding import hide_places
+from hffruits.hiding import file_below, hide_places
 from hffruits.hub import EXPORTED, hub_troubles_told, one_line
 from hffruits.hub_commit import Files, Pushed, Repository, check_push, push_files
 from hffruits.run_dir import ARTIFACT_FILES, SHARDS
@@ -93,25 +93,29 @@ def check_pushable(folder: Path) -> None:
 def gather(folder: Path, public: Path, *, report: bool = True) -> dict[str, Path]:
     """Fill `public` with what is published of a model's folder; returns the files by name.
 
-    Records and the report lose the folders of this machine; the others are linked.
+    Records and the report lose the folders of this machine; the others are linked. Raises
+    `InputError` for a link out of the folder: a stranger's would publish any file of this machine.
     """
     hide = hide_places(folder)
     shards = [file.name for file in folder.glob("model-*.safetensors")]
     names = {*ARTIFACT_FILES, *EXPORTS, *shards, SHARDS}
     skipped = {"README.md"} | (set() if report else {"report.html"})
     for name in sorted(names - skipped):
-        source, target = folder / name, public / name
-        if not source.is_file():
+        target = public / name
+        if not (folder / name).is_file():
             continue
-        if source.suffix == ".json":
+        source = file_below(folder, name)
+        if source is None:
+            raise InputError(f"{folder / name}: links to a file elsewhere. Copy that one here.")
+        if target.suffix == ".json":
             record = hide.in_record(json.loads(source.read_text(encoding="utf-8")))
             text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
             target.write_text(text, encoding="utf-8")
-        elif source.suffix == ".html":
+        elif target.suffix == ".html":
             text = hide.in_page(source.read_text(encoding="utf-8"))
             target.write_text(text, encoding="utf-8")
         else:
-            _link(source.absolute(), target)
+            _link(source, target)
     return {file.name: file for file in sorted(public.iterdir())}
 
 

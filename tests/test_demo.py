@@ -487,9 +487,13 @@ def test_the_card_is_shown_without_metadata_and_pictures(tmp_path: Path) -> None
 
 
 @pytest.fixture
-def artifact(make_folder: Callable, tmp_path: Path) -> Path:
+def data(make_folder: Callable) -> Path:
+    return make_folder({"train/Red/Apple": 1, "train/Banana": 1})
+
+
+@pytest.fixture
+def artifact(data: Path, tmp_path: Path) -> Path:
     """A folder that says it was trained on photos of two fruits."""
-    data = make_folder({"train/Red/Apple": 1, "train/Banana": 1})
     folder = tmp_path / "artifact"
     (folder / "splits").mkdir(parents=True)
     (folder / "training_args.json").write_text(json.dumps({"data": {"data_dir": str(data)}}))
@@ -498,25 +502,73 @@ def artifact(make_folder: Callable, tmp_path: Path) -> Path:
     return folder
 
 
-def test_classes_have_a_photo_they_were_trained_on_or_a_drawn_one_or_a_letter(artifact) -> None:
+def test_classes_have_a_photo_they_were_trained_on_or_a_drawn_one_or_a_letter(
+    artifact: Path, data: Path
+) -> None:
     labels = ["Red/Apple", "Banana", "Kiwi", "<b>Plum"]
-    photos = sample_photos(labels, artifact)
+    photos = sample_photos(labels, artifact, data)
     assert {label: path.parent.name for label, path in photos.items()} == {
         "Red/Apple": "Apple",
         "Banana": "Banana",
     }
-    shown = class_pictures(labels, artifact)
+    shown = class_pictures(labels, artifact, data)
     assert shown.count("<img") == 3 and shown.count("data:image/jpeg") == 3
     assert "&lt;b&gt;Plum" in shown and "<b>" not in shown
 
 
-def test_no_file_outside_the_training_data_is_shown(artifact: Path, tmp_path: Path) -> None:
-    secret = tmp_path.parent / "secret" / "Plum"
+def test_no_file_outside_the_training_data_is_shown(
+    artifact: Path, data: Path, tmp_path: Path
+) -> None:
+    secret = data / "../../secret/Plum"
     secret.mkdir(parents=True, exist_ok=True)
     draw_fruit("Kiwi", seed=0, size=64).save(secret / "0.jpg")
-    assert "Plum" not in sample_photos(["Plum"], artifact)
-    (artifact / "training_args.json").write_text("[]")
-    assert sample_photos(["Banana"], artifact) == {}
+    (data / "link").symlink_to(secret)
+    lists = ["../../secret/Plum/0.jpg", f"{secret}/0.jpg", "link/Plum/0.jpg", "link/0.jpg"]
+    for line in (*lists, "Plum/\0.jpg", f"Plum/{'a' * 5000}.jpg", "Plum"):
+        (artifact / "splits" / "train.txt").write_text(line)
+        assert sample_photos(["Plum", "link"], artifact, data) == {}
+
+
+@pytest.mark.parametrize("named", ["{data}", ".", "..", "/", "fruits"])
+def test_no_photo_is_shown_of_a_folder_that_only_the_model_names(
+    named: str, artifact: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(data.parent)
+    record = {"data": {"data_dir": named.format(data=data)}, "data_path": str(data)}
+    (artifact / "training_args.json").write_text(json.dumps(record))
+    assert sample_photos(["Banana"], artifact, None) == {}
+    assert class_pictures(["Red/Unknown"], artifact, None).count("<img") == 0
+
+
+@pytest.mark.parametrize("name", ["README.md", "report.html", "metrics.json"])
+def test_a_models_link_out_of_its_folder_is_not_shown(
+    name: str, trained: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "stranger"
+    folder.mkdir()
+    (tmp_path / "secret").write_text('{"test": {"images": 4711, "accuracy": "4711"}}')
+    (folder / name).symlink_to(tmp_path / "secret")
+    demo = build_demo(FruitClassifier.from_pretrained(trained), artifact=folder)
+    describe = next(fn for fn in demo.fns.values() if fn.name == "describe")
+    assert not [shown for shown in describe.fn() if "4711" in shown]
+    assert "open-report" not in str(demo.get_config_file()["components"])
+
+
+def test_a_snapshot_of_the_hub_whose_files_are_links_is_shown(tmp_path: Path) -> None:
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "blobs" / "0a").write_text("# A card")
+    folder = tmp_path / "snapshots" / "1b"
+    folder.mkdir(parents=True)
+    (folder / "README.md").symlink_to("../../blobs/0a")
+    assert model_card(folder) == "# A card"
+    (folder / "README.md").unlink()
+    (folder / "README.md").symlink_to("../../../../etc/hostname")
+    assert model_card(folder) == "This model has no card."
+
+
+def test_a_data_folder_that_is_missing_is_refused_at_the_start(trained: Path) -> None:
+    with pytest.raises(InputError, match="no such folder"):
+        launch_demo(str(trained), data_dir=Path("missing"), prevent_thread_lock=True)
 
 
 # ---- benchmarks/load.py ----

@@ -97,6 +97,18 @@ def test_nothing_published_tells_where_things_lie_here(
     assert files_of(local_hub)["report.html"].endswith(b"<p>fruits/x.jpg</p>")
 
 
+@pytest.mark.parametrize("name", ["report.html", "training_args.json", "prototypes.safetensors"])
+def test_a_link_out_of_the_folder_is_not_published(local_hub, untrained, tmp_path, name):
+    """A stranger's folder may hold one to any file of this machine."""
+    run = shutil.copytree(untrained, tmp_path / "run")
+    (tmp_path / "secret").write_text("{}")
+    (run / name).unlink(missing_ok=True)
+    (run / name).symlink_to(tmp_path / "secret")
+    with pytest.raises(InputError, match=f"{name}: links to a file elsewhere"):
+        push_model(run, REPO_ID)
+    assert ("model", REPO_ID) not in local_hub.repos or not commits_of(local_hub)
+
+
 def test_names_of_classes_and_pictures_are_not_taken_for_places():
     hide = Hiding((Path("/d"), Path("/m")))
     record = {"id2label": {"0": "/m/014j1m"}, "label2id": {"/m/014j1m": 0}}
