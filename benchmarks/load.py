@@ -133,7 +133,7 @@ def find_expected(fruits: FruitClassifier, folder: Path, name: str, content: byt
     """With the scores of what the demo opens: upright, and of a film the first frame."""
     path = folder / name
     path.write_bytes(content)
-    return Sent(name, content, dict(fruits.predict(open_upload(path)).top))
+    return Sent(name, content, dict(fruits.predict(open_upload(path, path.parent)).top))
 
 
 def failures(tally: Tally, code: int) -> list[str]:

@@ -28,7 +28,6 @@ from hffruits.demo_server import (
     is_private,
     is_shared,
     read_auth,
-    temporary_folder,
     wait_and_stop,
 )
 from hffruits.demo_teach import teach_tab
@@ -37,6 +36,7 @@ from hffruits.errors import InputError
 from hffruits.feedback import FeedbackBox
 from hffruits.models import pretrained_produce_folder
 from hffruits.predict import FruitClassifier
+from hffruits.upload_folder import UploadFolder, temporary_folder
 
 logger = logging.getLogger(__name__)
 TITLE = "What fruit is this?"
@@ -157,7 +157,7 @@ def launch_demo(
         feedback_dir = feedback_dir or Path("feedback")
         teach_dir = teach_dir or Path("runs")
     classifier, about, folder = open_model(model, revision=revision)
-    temporary_folder()
+    place = temporary_folder()
     bound_statistics()
     stopping = threading.Event()
     demo = build_demo(
@@ -172,7 +172,10 @@ def launch_demo(
     )
     served = Path(model or folder or "bundled").name
     logger.info("Model     %s, %d classes", model or folder or "bundled", len(classifier.labels))
+    uploads = UploadFolder(place)
+    logger.info("Uploads   in %s, %.1f GB at most, for an hour", place, uploads.bound / 1e9)
     facts = {"model": served, "classes": len(classifier.labels), "version": __version__}
+    guard = Middleware(Guard, demo=demo, folder=uploads)
     demo.launch(
         share=shared,  # never None, with which gradio may decide to share
         auth=login,
@@ -185,7 +188,7 @@ def launch_demo(
         theme=fruit_theme(),
         css=CSS,
         i18n=gr.I18n(en=WORDS),
-        app_kwargs={"routes": [health_route(facts)], "middleware": [Middleware(Guard)]},
+        app_kwargs={"routes": [health_route(facts)], "middleware": [guard]},
     )
     if not prevent_thread_lock:
         wait_and_stop(demo, stopping)

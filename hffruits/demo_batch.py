@@ -10,10 +10,9 @@ from typing import NamedTuple
 
 import gradio as gr
 from gradio.processing_utils import save_bytes_to_cache
-from gradio.utils import get_upload_folder
 from PIL import Image
 
-from hffruits.demo_visitors import sent_files, visitor_error
+from hffruits.demo_visitors import sent_files, upload_folder, visitor_error
 from hffruits.errors import InputError
 from hffruits.predict import FruitClassifier, Prediction
 from hffruits.uploads import MAX_PICTURES, Upload, list_uploads, open_upload
@@ -61,7 +60,7 @@ def batch_tab(fruits: FruitClassifier, *, stopping: threading.Event) -> None:
             raise visitor_error(str(error)) from error
         table = [_table_row(row) for row in rows]
         thumbnails = [(row.thumbnail, _caption(row.found)) for row in rows if row.found]
-        file = save_bytes_to_cache(to_csv(rows).encode(), "fruits.csv", get_upload_folder())
+        file = save_bytes_to_cache(to_csv(rows).encode(), "fruits.csv", str(upload_folder()))
         return table, thumbnails, file, _summary(rows)
 
     with gr.Row(equal_height=False):
@@ -149,8 +148,9 @@ def _name_all(
     stopping: threading.Event,
 ) -> Iterator[Row]:
     """One at a time, so that a large picture is alone in memory and other visitors get between."""
-    with tempfile.TemporaryDirectory(prefix="hffruits-batch-", dir=get_upload_folder()) as folder:
-        pictures, refused = list_uploads(sent, Path(folder))
+    root = upload_folder()
+    with tempfile.TemporaryDirectory(prefix="hffruits-batch-", dir=root) as folder:
+        pictures, refused = list_uploads(sent, Path(folder), root)
         for number, upload in enumerate(pictures):
             if stopping.is_set():
                 raise InputError("The server is stopping.")
@@ -161,7 +161,7 @@ def _name_all(
 
 def _name_one(fruits: FruitClassifier, upload: Upload) -> Row:
     try:
-        picture = open_upload(upload.path)
+        picture = open_upload(upload.path, upload_folder())
     except InputError as error:
         return Row(upload.name, reason=str(error))
     found = fruits.predict(picture)

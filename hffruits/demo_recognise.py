@@ -36,7 +36,7 @@ def recognise_tab(
             return None, ""
         return name_picture(fruits, open_sent(picture), top_k)[:2]
 
-    def explain(picture: dict | None) -> Image.Image | None:
+    def explain(picture: dict | None) -> Image.Image:
         """Show where the model looked to name the fruit in one picture.
 
         Parameters:
@@ -45,7 +45,7 @@ def recognise_tab(
             what the model saw, the parts that spoke for its answer coloured, brightest where most.
         """
         if picture is None:
-            return None
+            raise visitor_error("Choose a photo first.")
         try:
             return fruits.explain(open_sent(picture)).overlay(HEAT_SIZE)
         except InputError as error:
@@ -78,15 +78,14 @@ def recognise_tab(
             elem_id="examples",
             api_visibility="private",
         )
-    # preprocess=False: gradio checks the upload's place, and open_upload alone decodes it
+    # preprocess=False: only open_upload decodes what visitors send, here and in all tabs. Gradio
+    # checks the place only of files that call themselves gradio.FileData.
     named = picture.change(
         predict, picture, [answer, verdict], api_name="predict", preprocess=False
     )
     named.failure(lambda: None, None, picture, api_visibility="private", queue=False)
     looked.click(explain, picture, heat, api_name="explain", preprocess=False).success(
-        lambda shown: gr.Image(visible=shown is not None or "hidden"),
-        *(heat, heat),
-        api_visibility="private",
+        lambda: gr.Image(visible=True), None, heat, api_visibility="private"
     )
     picture.change(lambda: gr.Image(None, visible="hidden"), None, heat, api_visibility="private")
 

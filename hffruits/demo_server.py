@@ -1,34 +1,32 @@
 """What stands around the demo's page: a guard at its door, `/health`, a password, a quiet end."""
 
-import atexit
 import json
 import os
-import shutil
+import re
 import signal
-import tempfile
 import threading
-import time
-from collections import deque
-from functools import cache
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
 from gradio.route_utils import API_PREFIX
 from gradio_client.utils import is_http_url_like
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hffruits.errors import InputError
-from hffruits.uploads import MAX_PICTURE_BYTES, MAX_PICTURES
+from hffruits.upload_folder import UploadFolder
+from hffruits.uploads import MAX_PICTURE_BYTES, MAX_PICTURES, NOT_SENT
 
 MAX_JSON_BYTES = 2**20
 MAX_REQUEST_BYTES = MAX_PICTURES * MAX_PICTURE_BYTES // 4  # of an upload of many files
 KEPT_SECONDS = 3600  # how long the server keeps a visitor's files, and how often it looks
-MAX_KEPT_BYTES = 20 * 10**9  # of all visitors' files, while they are kept
 UPLOAD = f"{API_PREFIX}/upload"  # the one route that takes files
+# What the page and gradio_client send. Gradio has more, of which some run ffmpeg or write files.
+POSTED = re.compile(rf"/login|{API_PREFIX}/(upload|queue/join|cancel|reset|(run|api|call)/.+)")
 LOCAL = ("", "127.0.0.1", "localhost", "::1")
 
 
@@ -54,17 +52,6 @@ def read_auth(given: str | None) -> tuple[str, str] | None:
     if not (user and colon and password):
         raise InputError("--auth: not of the form user:password. Give both, with a colon between.")
     return user, password
-
-
-@cache
-def temporary_folder() -> Path:
-    """Where gradio keeps what visitors send, removed when the process ends: one for the process."""
-    if chosen := os.environ.get("GRADIO_TEMP_DIR"):
-        return Path(chosen)
-    folder = tempfile.mkdtemp(prefix="hffruits-demo-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    os.environ["GRADIO_TEMP_DIR"] = folder
-    return Path(folder)
 
 
 def bound_statistics() -> None:
@@ -99,64 +86,97 @@ def health_route(facts: dict[str, Any]) -> Route:
     return Route("/health", health)
 
 
-class _TooMuchError(Exception):
-    """An upload has outgrown its bound."""
+class _RefusedError(Exception):
+    """A request is refused, with this status and reason."""
+
+
+_TOO_MUCH = 413, "Too much at once."
+_FULL = 503, "Too many files are kept here just now. Try again in an hour."
+_NO_ADDRESS = 403, "No addresses are fetched here."
+_NO_FILE = 403, f"This file can't be read: {NOT_SENT}. Send it again."
+_NO_ROUTE = 404, "Not Found"
+_NO_JSON = 400, "No JSON."
 
 
 class Guard:
-    """ASGI middleware: bounds what a request holds, and lets the server fetch no address.
+    """ASGI middleware: bounds what a request holds, and what of the server it may name.
 
-    Gradio would download a picture that is given by its URL, and hand on what lies there.
+    A file can be named, letter by letter, where `/upload` gave out its path or the page did: what
+    else there is, and whether it is, nobody learns. Gradio by itself opens links below its folder,
+    and downloads a picture that is given by its URL.
     """
 
-    def __init__(self, app: ASGIApp):
-        self.app = app
-        self._sent: deque[list[float]] = deque()  # of each upload: when, and how many bytes
-        self._bytes = 0  # of all of them
-
-    def _is_full(self) -> bool:
-        while self._sent and self._sent[0][0] < time.monotonic() - 2 * KEPT_SECONDS:
-            self._bytes -= self._sent.popleft()[1]
-        return self._bytes > MAX_KEPT_BYTES
-
-    def _counted(self, receive: Receive) -> Receive:
-        """Remembers what an upload brings, and breaks off one that brings too much."""
-        upload = [time.monotonic(), 0]
-        self._sent.append(upload)
-
-        async def counted() -> Message:
-            message = await receive()
-            size = len(message.get("body", b""))
-            upload[1] += size
-            self._bytes += size
-            if upload[1] > MAX_REQUEST_BYTES:
-                raise _TooMuchError
-            return message
-
-        return counted
+    def __init__(self, app: ASGIApp, demo: gr.Blocks, folder: UploadFolder):
+        self.app, self.demo, self.folder = app, demo, folder
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        path = scope["path"]
+        try:
+            self._check_path(scope["path"])
+            if scope["method"] == "POST":
+                receive = await self._checked(scope, receive)
+            await self.app(scope, receive, _with_headers(send, scope["path"]))
+        except _RefusedError as refused:
+            status, reason = refused.args
+            await JSONResponse({"detail": reason}, status)(scope, receive, send)
+
+    def _check_path(self, path: str) -> None:
         if is_http_url_like(path.partition("=")[2].lstrip("/")) or "/proxy=" in path:
-            return await _refuse(403, "No addresses are fetched here.")(scope, receive, send)
-        answered = _with_headers(send, path)
-        if scope["method"] == "POST" and _route(scope) == UPLOAD:
-            if self._is_full():
-                return await _refuse(503, "Too many files today.")(scope, receive, send)
-            try:
-                return await self.app(scope, self._counted(receive), answered)
-            except _TooMuchError:
-                return await _refuse(413, "Too much at once.")(scope, receive, send)
-        if scope["method"] == "POST":
-            body = await _read_body(receive, MAX_JSON_BYTES)
-            if body is None:
-                return await _refuse(413, "Too much at once.")(scope, receive, send)
-            if _names_address(body):
-                return await _refuse(403, "No addresses are fetched here.")(scope, receive, send)
-            receive = _replayed(body, receive)
-        return await self.app(scope, receive, answered)
+            raise _RefusedError(*_NO_ADDRESS)
+        if f"{API_PREFIX}/deep_link" in path:  # writes what is asked for
+            raise _RefusedError(*_NO_ROUTE)
+        named = path.partition("/file=")[2] or path.partition(f"{API_PREFIX}/file/")[2]
+        if named and not any(named in files for files in self.demo.temp_file_sets):
+            raise _RefusedError(*_NO_FILE)
+
+    async def _checked(self, scope: Scope, receive: Receive) -> Receive:
+        """What is received, bounded, of a request that may be sent."""
+        route = _route(scope)
+        if not POSTED.fullmatch(route):
+            raise _RefusedError(*_NO_ROUTE)
+        if route == UPLOAD:
+            await run_in_threadpool(self.folder.measure)
+            return self._counted(receive)
+        body = await _read_body(receive, MAX_JSON_BYTES)
+        if route != "/login":  # that is a form
+            self._check_body(body)
+        return _replayed(body, receive)
+
+    def _counted(self, receive: Receive) -> Receive:
+        """Counts what an upload brings, and breaks off one that brings too much."""
+        received = 0
+
+        async def counted() -> Message:
+            nonlocal received
+            if self.folder.is_full():
+                raise _RefusedError(*_FULL)
+            message = await receive()
+            size = len(message.get("body", b""))
+            received += size
+            self.folder.add(size)
+            if received > MAX_REQUEST_BYTES:
+                raise _RefusedError(*_TOO_MUCH)
+            return message
+
+        return counted
+
+    def _check_body(self, body: bytes) -> None:
+        try:
+            values = list(_values(json.loads(body)))
+        except (ValueError, RecursionError) as error:
+            raise _RefusedError(*_NO_JSON) from error
+        for key, value in values:
+            # under `url` browsers say our own address
+            if key != "url" and isinstance(value, str) and is_http_url_like(value):
+                raise _RefusedError(*_NO_ADDRESS)
+            if key == "path" and not self._may_name(value):
+                raise _RefusedError(*_NO_FILE)
+
+    def _may_name(self, path: Any) -> bool:
+        examples = (block.keep_in_cache for block in self.demo.blocks.values())
+        known = (self.demo.upload_file_set, *examples)
+        return isinstance(path, str) and any(path in files for files in known)
 
 
 def _route(scope: Scope) -> str:
@@ -164,18 +184,14 @@ def _route(scope: Scope) -> str:
     return scope["path"].removeprefix(scope.get("root_path", "")).rstrip("/")
 
 
-def _refuse(status: int, reason: str) -> JSONResponse:
-    return JSONResponse({"detail": reason}, status)
-
-
-async def _read_body(receive: Receive, most: int) -> bytes | None:
-    """The whole body, or None where it is larger, or its sender is gone."""
+async def _read_body(receive: Receive, most: int) -> bytes:
+    """The whole body, of a sender who stays to the end."""
     body = bytearray()
     while True:
         message = await receive()
         body += message.get("body", b"")
         if len(body) > most or message["type"] == "http.disconnect":
-            return None
+            raise _RefusedError(*_TOO_MUCH)
         if not message.get("more_body"):
             return bytes(body)
 
@@ -189,21 +205,16 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
     return replayed
 
 
-def _names_address(body: bytes) -> bool:
-    """True for JSON with a web address anywhere but under `url`, where browsers say ours."""
-    try:
-        waiting = [json.loads(body)]
-    except (ValueError, RecursionError):
-        return False  # gradio refuses it
+def _values(record: Any) -> Iterator[tuple[str, Any]]:
+    """Every value in a JSON record, at any depth, with the key that it or its list stands under."""
+    waiting = [("", record)]
     while waiting:
-        value = waiting.pop()
+        key, value = waiting.pop()
+        yield key, value
         if isinstance(value, dict):
-            waiting += [one for key, one in value.items() if key != "url"]
+            waiting += value.items()
         elif isinstance(value, list):
-            waiting += value
-        elif isinstance(value, str) and is_http_url_like(value):
-            return True
-    return False
+            waiting += [(key, one) for one in value]
 
 
 def _with_headers(send: Send, path: str) -> Send:

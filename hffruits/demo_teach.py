@@ -11,11 +11,10 @@ import gradio as gr
 from PIL import Image
 
 from hffruits.demo_recognise import answer_label, picture_input
-from hffruits.demo_visitors import name_picture, open_sent, visitor_error
+from hffruits.demo_visitors import name_picture, open_picture, open_sent, visitor_error
 from hffruits.errors import InputError
 from hffruits.predict import FruitClassifier
 from hffruits.teach import save_taught, teach
-from hffruits.uploads import open_upload
 
 MAX_PHOTOS = 30  # of one fruit
 MAX_FRUITS = 20  # that one visitor adds
@@ -43,19 +42,20 @@ def teach_tab(fruits: FruitClassifier, *, top_k: int, folder: Path | None) -> No
     def learn(
         taught: Taught | None, name: str | None, photos: list[dict] | None
     ) -> tuple[Taught, str, str, None, dict]:
+        name = name.strip() if isinstance(name, str) else ""
         before = taught or Taught(fruits, ())
         if len(before.names) >= MAX_FRUITS:
             raise visitor_error(f"{MAX_FRUITS} fruits are the most. Save them, or start over.")
         pictures, unread = _open_photos(photos)
         started = time.perf_counter()
         try:
-            after = teach(before.fruits, (name or "").strip(), pictures)
+            after = teach(before.fruits, name, pictures)
         except InputError as error:
-            raise visitor_error(str(error)) from error
+            raise visitor_error(f"{error} {unread}".strip()) from error
         seconds = time.perf_counter() - started
-        kept = Taught(after, (*before.names, (name or "").strip()))
+        kept = Taught(after, (*before.names, name))
         about = f"Learned from {len(pictures)} photos in {seconds:.1f} seconds. "
-        return kept, _tell(kept, about + unread), "", None, gr.update(interactive=True)
+        return kept, _tell(kept, about + html.escape(unread)), "", None, gr.update(interactive=True)
 
     def try_it(taught: Taught | None, picture: dict | None) -> tuple[dict[str, float] | None, str]:
         if picture is None:
@@ -157,13 +157,13 @@ def slug(name: str) -> str:
 
 def _open_photos(photos: list[dict] | None) -> tuple[list[Image.Image], str]:
     """The photos that can be read, small, and a sentence on the others."""
-    sent = [one["image"]["path"] for one in photos or [] if one.get("image")]
+    sent = [one.get("image") for one in photos or []]  # a video has none
     if len(sent) > MAX_PHOTOS:
         raise visitor_error(f"{len(sent)} photos: {MAX_PHOTOS} at a time are the most.")
     pictures, reasons = [], []
-    for path in sent:
+    for one in sent:
         try:
-            picture = open_upload(Path(path))
+            picture = open_picture(one)
         except InputError as error:
             reasons.append(str(error))
             continue
@@ -171,7 +171,7 @@ def _open_photos(photos: list[dict] | None) -> tuple[list[Image.Image], str]:
         pictures.append(picture)
     if not reasons:
         return pictures, ""
-    return pictures, f"{len(reasons)} could not be read: {html.escape(reasons[0])}."
+    return pictures, f"{len(reasons)} could not be read: {reasons[0]}."
 
 
 def _tell(taught: Taught | None, about: str = "") -> str:

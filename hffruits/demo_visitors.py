@@ -1,14 +1,19 @@
-"""What the tabs of the demo share: a visitor's files opened, and errors told in a line."""
+"""What the tabs of the demo share: a visitor's files opened, and errors told in a line.
+
+They take payloads as visitors send them (`preprocess=False`), of which gradio has checked little.
+"""
 
 import html
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
+from gradio.utils import get_upload_folder
 from PIL import Image
 
 from hffruits.errors import InputError
 from hffruits.predict import FruitClassifier, Prediction
-from hffruits.uploads import Upload, open_upload, shown_name
+from hffruits.uploads import NOT_SENT, Upload, open_upload, shown_name
 
 UNKNOWN = '<div class="unknown"><h2>Not a fruit I know</h2><p>The nearest that I do:</p></div>'
 
@@ -18,14 +23,26 @@ def visitor_error(message: str) -> gr.Error:
     return gr.Error(html.escape(message, quote=False), print_exception=False)
 
 
-def open_sent(picture: dict | None) -> Image.Image:
-    """The picture that a visitor sent; tells why, but no path, if it can't be read."""
-    if not isinstance(picture, dict) or not picture.get("path"):
-        raise _unreadable("no file was sent")
+def upload_folder() -> Path:
+    """The folder that everything lies in which visitors may name."""
+    return Path(get_upload_folder())
+
+
+def open_picture(sent: Any) -> Image.Image:
+    """The picture of a payload. Raises `InputError` with a reason, which names no path."""
+    path = sent.get("path") if isinstance(sent, dict) else None
+    if not isinstance(path, str):
+        raise InputError(NOT_SENT)
+    return open_upload(path, upload_folder())
+
+
+def open_sent(picture: Any) -> Image.Image:
+    """As `open_picture`, with an error for the visitor."""
     try:
-        return open_upload(Path(picture["path"]))
+        return open_picture(picture)
     except InputError as error:
-        raise _unreadable(str(error)) from error
+        remedy = "Try another one, as JPEG, PNG or WebP."
+        raise visitor_error(f"This picture can't be read: {error}. {remedy}") from error
 
 
 def sent_files(files: list[dict] | None) -> list[Upload]:
@@ -43,8 +60,3 @@ def name_picture(
     """What `gr.Label` shows, what stands above it, and the prediction itself."""
     found = fruits.predict(picture, top_k=top_k)
     return dict(found.top), "" if found.known else UNKNOWN, found
-
-
-def _unreadable(reason: str) -> gr.Error:
-    remedy = "Try another one, as JPEG, PNG or WebP."
-    return visitor_error(f"This picture can't be read: {reason}. {remedy}")

@@ -1,15 +1,19 @@
 """What strangers may send: pictures and zips of them, within bounds, by content, not by name.
 
-One that is also a web page, a PDF or a zip is refused. Knows nothing of web servers. What it says
-tells no path.
+Only regular files below the folder of uploads are opened, and one that is also a web page, a PDF or
+a zip is refused. Knows nothing of web servers. What it says names no path.
 """
 
 import io
+import os
 import re
 import shutil
+import stat
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from PIL import Image
 
@@ -25,6 +29,7 @@ MAX_ZIP_BYTES = 100 * 10**6
 MAX_UNPACKED_BYTES = 500 * 10**6  # of all zips sent together
 MAX_ZIP_MEMBERS = 2000  # pictures, folders and what else lies in a zip
 MAX_NAME = 120  # characters shown
+NOT_SENT = "it isn't among the files that were sent, which are kept for an hour"  # for all reasons
 
 _MARKUP = rb"<(?:!doctype|script|svg|html|iframe|\?php)(?=[\s>/])"
 _HEAD = re.compile(_MARKUP, re.IGNORECASE)
@@ -41,18 +46,37 @@ class Upload(NamedTuple):
     path: Path
 
 
-def open_upload(path: Path) -> Image.Image:
-    """The picture in a file, upright and as RGB; of a film its first frame.
+@contextmanager
+def open_sent_file(path: str | Path, root: Path) -> Iterator[BinaryIO]:
+    """A regular file below the folder `root`, links followed first, opened once.
 
-    Raises `InputError` with a short reason for what is too large, damaged, no picture by its
-    content, or a picture and something else at once.
+    What is checked is what is read: devices and FIFOs are opened without waiting, and never read.
+    Raises `InputError(NOT_SENT)` for everything else, so that nobody learns what lies where.
     """
     try:
-        size = path.stat().st_size
-        if size > MAX_PICTURE_BYTES:
-            reason = f"{size / 1e6:.0f} MB, over the limit of {MAX_PICTURE_BYTES / 1e6:.0f} MB"
-            raise InputError(reason)
-        content = path.read_bytes()
+        real = Path(path).resolve(strict=True)
+        if not real.is_relative_to(root.resolve()):
+            raise InputError(NOT_SENT)
+        file = os.fdopen(os.open(real, _OPEN_FLAGS), "rb")
+    except (OSError, ValueError, RuntimeError) as error:  # such as a NUL, a loop of links
+        raise InputError(NOT_SENT) from error
+    with file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise InputError(NOT_SENT)
+        yield file
+
+
+def open_upload(path: str | Path, root: Path) -> Image.Image:
+    """The picture in a file below the folder `root`, upright and as RGB; of a film the first frame.
+
+    Raises `InputError` with a short reason for what isn't below `root`, too large, damaged, no
+    picture by its content, or a picture and something else at once.
+    """
+    try:
+        with open_sent_file(path, root) as file:
+            content = file.read(MAX_PICTURE_BYTES + 1)  # it may have grown since it was measured
+        if len(content) > MAX_PICTURE_BYTES:
+            raise InputError(f"over the limit of {MAX_PICTURE_BYTES / 1e6:.0f} MB")
         if _is_something_else_too(content):
             raise InputError("it holds a web page, a PDF or a zip beside the picture")
         picture = open_rgb(content, max_pixels=MAX_PIXELS)
@@ -64,18 +88,22 @@ def open_upload(path: Path) -> Image.Image:
     return picture
 
 
-def list_uploads(files: list[Upload], folder: Path) -> tuple[list[Upload], list[tuple[str, str]]]:
+def list_uploads(
+    files: list[Upload], folder: Path, root: Path
+) -> tuple[list[Upload], list[tuple[str, str]]]:
     """The pictures among files and in the zips among them, and the (name, reason) of bad zips.
 
-    A file that is named twice counts once. Zips are unpacked below `folder`, which is empty, by the
-    rules of `archives`, all of them within `MAX_UNPACKED_BYTES`; removing it is the caller's.
-    Raises `InputError` for more than `MAX_PICTURES`, as soon as that is known.
+    A file that is named twice counts once. Zips, which lie below `root`, are unpacked below
+    `folder`, which is empty, by the rules of `archives`, all of them within `MAX_UNPACKED_BYTES`
+    and a quarter of the space there; removing it is the caller's. Raises `InputError` for more than
+    `MAX_PICTURES`, as soon as that is known.
     """
     if len(files) > MAX_PICTURES:
         raise InputError(f"{len(files)} files: {MAX_PICTURES} at a time are the most. Send fewer.")
     files = list({upload.path: upload for upload in files}.values())
     pictures_left = MAX_PICTURES - sum(not _is_zip(upload) for upload in files)
-    bytes_left = MAX_UNPACKED_BYTES
+    most = min(MAX_UNPACKED_BYTES, shutil.disk_usage(root).free // 4)
+    bytes_left = most
     found, refused = [], []
     for number, upload in enumerate(files):
         if not _is_zip(upload):
@@ -83,12 +111,15 @@ def list_uploads(files: list[Upload], folder: Path) -> tuple[list[Upload], list[
             continue
         place = folder / str(number)
         try:
-            unpacked = _unpacked(upload, place, pictures_left, bytes_left)
+            with open_sent_file(upload.path, root) as file:
+                unpacked = _unpacked(upload.path, file, place, pictures_left, bytes_left)
         except _TooManyError as error:
             reason = f"More than {MAX_PICTURES} pictures, which are the most at a time. Send fewer."
             raise InputError(reason) from error
         except InputError as error:
-            refused.append((upload.name, str(error)))
+            together = f"{most:,} bytes, with the zips before it"
+            reason = str(error).replace(f"{bytes_left:,} bytes", together)
+            refused.append((upload.name, reason if bytes_left < most else str(error)))
             unpacked = []
         found += unpacked
         pictures_left -= len(unpacked)
@@ -108,15 +139,20 @@ class _TooManyError(Exception):
     """A zip holds more pictures than there is room for."""
 
 
+# No waiting for a FIFO's other end, no terminal taken over, no link put there meanwhile.
+_FLAGS = ("O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY")  # where they are known
+_OPEN_FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in _FLAGS)
+
+
 def _is_zip(upload: Upload) -> bool:
     return upload.path.suffix.lower() == ".zip"
 
 
-def _unpacked(upload: Upload, folder: Path, most: int, max_bytes: int) -> list[Upload]:
+def _unpacked(path: Path, file: BinaryIO, folder: Path, most: int, max_bytes: int) -> list[Upload]:
     """At most so many pictures, and bytes of them. Raises `_TooManyError` at the first one more."""
-    if upload.path.stat().st_size > MAX_ZIP_BYTES:
+    if os.fstat(file.fileno()).st_size > MAX_ZIP_BYTES:
         raise InputError(f"over the limit of {MAX_ZIP_BYTES / 1e6:.0f} MB")
-    if not zipfile.is_zipfile(upload.path):
+    if not zipfile.is_zipfile(file):
         raise InputError("no zip. Pack it again.")
     seen = 0
 
@@ -127,15 +163,13 @@ def _unpacked(upload: Upload, folder: Path, most: int, max_bytes: int) -> list[U
             raise _TooManyError
         return is_image_name(name)
 
+    limits = {"max_bytes": max_bytes, "max_files": MAX_ZIP_MEMBERS}
     try:
-        unpack(upload.path, folder, wanted=wanted, max_bytes=max_bytes, max_files=MAX_ZIP_MEMBERS)
+        unpack(path, folder, wanted=wanted, file=file, **limits)
     except InputError as error:
-        reason = str(error).removeprefix(f"{upload.path}: ")
-        told = "it can't be unpacked here" if str(folder) in reason else reason
-        if max_bytes < MAX_UNPACKED_BYTES:
-            together = f"{MAX_UNPACKED_BYTES:,} bytes, with the zips before it"
-            told = told.replace(f"{max_bytes:,} bytes", together)
-        raise InputError(told) from error
+        reason = str(error).removeprefix(f"{path}: ")
+        reason = "it can't be unpacked here" if str(folder) in reason else reason
+        raise InputError(reason) from error
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return [Upload(shown_name(path.name), path) for path in files]
 

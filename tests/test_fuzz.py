@@ -117,7 +117,7 @@ def test_an_upload_is_a_picture_or_refused_with_a_reason(content):
         file = Path(folder, "upload.jpg")
         file.write_bytes(content)
         try:
-            opened = open_upload(file)
+            opened = open_upload(file, file.parent)
         except InputError as error:
             assert str(error) and "\n" not in str(error)
         else:
@@ -142,7 +142,7 @@ def test_an_uploaded_zip_is_unpacked_below_its_folder_or_refused(content):
         file, place = Path(folder, "upload.zip"), Path(folder, "place")
         file.write_bytes(content)
         place.mkdir()
-        found, refused = list_uploads([Upload("photos.zip", file)], place)
+        found, refused = list_uploads([Upload("photos.zip", file)], place, file.parent)
         assert found or refused
         assert all(upload.path.resolve().is_relative_to(place) for upload in found if refused)
         outside = {path.name for path in Path(folder).iterdir()}

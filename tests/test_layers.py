@@ -21,7 +21,7 @@ FLOORS = {
     "config": 2, "folders": 2, "samples": 2, "scan": 2, "duplicates": 2, "photo_cache": 2,
     "transforms": 2, "models": 2, "optim": 2, "metrics": 2, "run_dir": 2,
     "stopping": 2, "divergence": 2, "saving": 2, "freezing": 2,
-    "onnx_engine": 2, "openvino_engine": 2, "feedback": 2, "uploads": 2,
+    "onnx_engine": 2, "openvino_engine": 2, "feedback": 2, "uploads": 2, "upload_folder": 2,
     "hub_commit": 2, "time_budget": 2, "cutting": 2, "quick_convolutions": 2, "feature_cache": 3,
     "feature_room": 2, "feature_filling": 4, "kept_features": 11,
     "columns": 3, "streaming": 3, "features": 3, "summary": 3, "explain": 3, "engines": 3,
