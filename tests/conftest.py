@@ -1,6 +1,7 @@
 """Pictures, folders and one small trained model that several test files share."""
 
 import importlib.util
+import io
 import json
 import os
 import subprocess
@@ -19,6 +20,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the processes share the cores
 
 import datasets
 import huggingface_hub
+import pillow_heif
 from hub_server import TOKEN, Hub, serve_hub
 from huggingface_hub import CommitOperationAdd, HfApi
 from transformers import TrainerCallback
@@ -38,8 +40,22 @@ def paint(path: Path, colour: str = "red", *, size: tuple[int, int] = (40, 32), 
     noise = rng.integers(0, 60, (size[1], size[0], 3), dtype=np.uint8)
     picture = np.asarray(Image.new("RGB", size, colour)) // 2 + noise
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture.astype(np.uint8)).save(path)
+    image = Image.fromarray(picture.astype(np.uint8))
+    if path.suffix.lower() in (".heic", ".heif", ".hif"):
+        path.write_bytes(heic(image))
+    else:
+        image.save(path)
     return path
+
+
+def heic(image: Image.Image, *more: Image.Image, **options) -> bytes:
+    """A HEIC file as an iPhone writes it; `more` images behind the first."""
+    file = io.BytesIO()
+    drawn = pillow_heif.from_pillow(image)
+    for other in more:
+        drawn.add_from_pillow(other)
+    drawn.save(file, **{"quality": 90, **options})
+    return file.getvalue()
 
 
 @pytest.fixture
