@@ -20,13 +20,13 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the processes share the cores
 
 import datasets
 import huggingface_hub
-import pillow_heif
 from hub_server import TOKEN, Hub, serve_hub
 from huggingface_hub import CommitOperationAdd, HfApi
 from transformers import TrainerCallback
 
 from hffruits.config import DataArguments, FruitTrainingArguments, ModelArguments
 from hffruits.drawing import FRUITS, draw_fruit
+from hffruits.images import readable_formats
 
 ROOT = Path(__file__).parents[1]
 REPO_ID = "user/fruits"  # a repository of the tests
@@ -50,11 +50,10 @@ def paint(path: Path, colour: str = "red", *, size: tuple[int, int] = (40, 32), 
 
 def heic(image: Image.Image, *more: Image.Image, **options) -> bytes:
     """A HEIC file as an iPhone writes it; `more` images behind the first."""
+    readable_formats()  # has Pillow write it, too
     file = io.BytesIO()
-    drawn = pillow_heif.from_pillow(image)
-    for other in more:
-        drawn.add_from_pillow(other)
-    drawn.save(file, **{"quality": 90, **options})
+    options = {"quality": 90, "enc_params": {"preset": "ultrafast"}} | options
+    image.save(file, "HEIF", save_all=bool(more), append_images=more, **options)
     return file.getvalue()
 
 

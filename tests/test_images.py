@@ -65,10 +65,11 @@ def test_exif_orientation_turns_the_picture_upright(orientation):
     stored = upright.transpose(Image.Transpose(undo[orientation])) if orientation > 1 else upright
     exif = Image.Exif()
     exif[0x0112] = orientation
+    block = exif.tobytes()
     for content in (
-        encode(stored, "JPEG", exif=exif, quality=95),
-        encode(stored, "AVIF", exif=exif, quality=95),
-        heic(stored, exif=exif.tobytes()),
+        encode(stored, "JPEG", exif=block, quality=95),
+        encode(stored, "AVIF", exif=block, quality=95),
+        heic(stored, exif=block),
     ):
         for rgb, size in ((open_rgb(content), (16, 32)), open_small(content, 8)[::2]):
             assert size == (16, 32) and rgb.height > rgb.width
