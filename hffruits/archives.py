@@ -6,7 +6,6 @@ One doubtful member refuses the whole archive. No size that an archive states is
 import bz2
 import gzip
 import lzma
-import mimetypes
 import re
 import stat
 import struct
@@ -22,6 +21,7 @@ from typing import BinaryIO, NamedTuple
 from tqdm.auto import tqdm
 
 from hffruits.errors import InputError
+from hffruits.images import is_image_name
 
 _OPENERS = {
     ".tar": open, ".tar.gz": gzip.open, ".tgz": gzip.open, ".tar.bz2": bz2.open,
@@ -46,13 +46,15 @@ def unpack(
     *,
     wanted: Callable[[str], bool],
     file: BinaryIO | None = None,
+    named: Callable[[str], bool] = lambda name: False,
     max_bytes: int = 50 * 2**30,
     max_files: int = 5_000_000,
     max_ratio: float = 200.0,
 ) -> None:
     """Write the files whose name (last part) is `wanted` below the empty `folder`, as they lie.
 
-    `file` is a zip that the caller has opened. Raises `InputError` for hostile names, links,
+    `file` is a zip that the caller has opened. Of those whose name is `named`, empty files are
+    written; empty folders stay empty folders. Raises `InputError` for hostile names, links,
     duplicates, encryption, damage, more than `max_bytes` written or `max_files` members,
     `max_ratio` times the archive's size, a full disk, and when nothing is wanted. What is written
     by then stays: removing it is the caller's.
@@ -60,6 +62,7 @@ def unpack(
     limits = _Limits(archive, max_bytes, max_files, max_ratio, file)
     read = _tar_members if _tar_opener(archive) else _zip_members
     written = 0
+    empty: set[PurePosixPath] = set()  # folders in which nothing lies
     with (
         tqdm(desc=f"Unpacking {archive.name}", unit="img", leave=False) as bar,
         closing(read(archive, limits)) as members,
@@ -69,10 +72,18 @@ def unpack(
             if fault := _name_fault(member.name) or member.fault:
                 raise _refusal(archive, member.name, fault)
             path = PurePosixPath(member.name)  # without "." and doubled slashes
-            if member.chunks and wanted(path.name):
+            empty.difference_update(path.parents)
+            if member.chunks is None:
+                empty.add(path)
+            elif wanted(path.name):
                 _write(archive, member, folder / path, limits)
                 written += 1
                 bar.update()
+            elif named(path.name):
+                _write(archive, member._replace(chunks=()), folder / path, limits)
+    for path in sorted(empty):
+        with _write_errors_told(archive, str(path), folder):
+            (folder / path).mkdir(parents=True, exist_ok=True)
     if not written:
         raise InputError(f"{archive}: no images in it. Pack a folder of class folders with photos.")
 
@@ -93,7 +104,7 @@ def looks_like_webdataset(archive: Path) -> bool:
                 key = path.parent / path.name.split(".")[0]
                 if path.suffix in (".cls", ".json", ".txt"):
                     sidecars.add(key)
-                elif (mimetypes.guess_type(path.name, False)[0] or "").startswith("image/"):
+                elif is_image_name(path.name):
                     images.add(key)
     except InputError:
         return False
@@ -171,19 +182,28 @@ def _refusal(archive: Path, name: str | bytes, fault: str) -> InputError:
 
 
 def _write(archive: Path, member: _Member, path: Path, limits: _Limits) -> None:
-    try:
+    with _write_errors_told(archive, member.name, path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("xb") as file:
             for chunk in member.chunks:
                 limits.count_written(len(chunk))
                 file.write(chunk)
+
+
+@contextmanager
+def _write_errors_told(archive: Path, name: str, folder: Path) -> Iterator[None]:
+    try:
+        yield
     except (FileExistsError, NotADirectoryError) as error:
-        fault = "comes twice, or as a file and a folder. Pack each file once."
-        raise _refusal(archive, member.name, fault) from error
+        fault = (
+            "comes twice, or as a file and a folder. Pack each file once, under names that differ "
+            "in more than their case."
+        )
+        raise _refusal(archive, name, fault) from error
     except OSError as error:
-        fault = f"can't be written to {path.parent} ({error.strerror})."
+        fault = f"can't be written to {folder} ({error.strerror})."
         remedy = "Make room there, or set HFFRUITS_CACHE to another folder."
-        raise _refusal(archive, member.name, f"{fault} {remedy}") from error
+        raise _refusal(archive, name, f"{fault} {remedy}") from error
 
 
 def _chunks(archive: Path, open_member: Callable, info: object) -> Iterator[bytes]:

@@ -39,6 +39,7 @@ class Audited:
     suspects: Suspects | None = None  # of label errors; None where they weren't looked for
     classes: Sequence[str] = ()  # names of the classes that suspects.guesses mean
     outliers: np.ndarray | None = None  # (O,) rows
+    lost: dict[str, str] = field(default_factory=dict)  # class without any photo -> why
 
     @cached_property
     def groups(self) -> list[np.ndarray]:
@@ -46,6 +47,11 @@ class Audited:
         order = np.argsort(self.part.groups, kind="stable")
         _, starts = np.unique(self.part.groups[order], return_index=True)
         return [rows for rows in np.split(order, starts[1:]) if len(rows) > 1]
+
+    @property
+    def unreadable(self) -> list[Skipped]:
+        """The photos that were left out, without the videos beside them."""
+        return [skipped for skipped in self.skipped if skipped.photo]
 
     @property
     def of_judged(self) -> str:
@@ -82,17 +88,33 @@ def audit(data: Audited) -> tuple[list[Finding], list[str]]:
 
 def find_unreadable(data: Audited) -> Finding | str:
     """Files that can't be used."""
-    if not data.skipped:
+    skipped = data.unreadable
+    if not skipped:
         return "Every file can be read"
-    share = len(data.skipped) / (len(data.skipped) + len(data.labels))
+    share = len(skipped) / (len(skipped) + len(data.labels))
     return Finding(
         "unreadable",
         "high" if share > 0.05 else "medium",
-        f"{_count(len(data.skipped), 'file')} can't be used",
+        f"{_count(len(skipped), 'file')} can't be used",
         "Training leaves them out, so their classes have fewer photos than it seems.",
         "Replace them, or have them left out for good.",
         _command("split", data, "--output_dir clean --repair list"),
-        files=[(picture.path.as_posix(), picture.reason) for picture in data.skipped],
+        files=[(picture.path.as_posix(), picture.reason) for picture in skipped],
+    )
+
+
+def find_lost_classes(data: Audited) -> Finding | None:
+    """Classes without any photo that can be used."""
+    if not data.lost:
+        return None
+    return Finding(
+        "lost_classes",
+        "high",
+        f"{_count(len(data.lost), 'class has', 'classes have')} no photo that can be used",
+        "No model can learn it, so training refuses the data.",
+        "Add photos that can be read, or remove the folder or the rows.",
+        files=list(data.lost.items()),
+        classes=list(data.lost),
     )
 
 
@@ -425,6 +447,7 @@ def find_large_photos(data: Audited) -> Finding | None:
 # of findings with the same weight, the first one is shown first
 CHECKS: tuple[Callable[[Audited], Finding | str | None], ...] = (
     find_one_class,
+    find_lost_classes,
     find_unknown_classes,
     find_leaks,
     find_conflicts,

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from hffruits.distributed import join_processes, on_main_process
 from hffruits.errors import InputError
-from hffruits.images import is_image_name, walk_files
+from hffruits.images import is_image_file, walk_files
 from hffruits.journal import Journal, Row
 from hffruits.label_tables import WRITERS, write_table
 from hffruits.outcomes import open_classifier
@@ -114,7 +114,7 @@ class Job:
             if not named.keys().isdisjoint(whole.parents):
                 continue  # it lies in another source
             files = walk_files(source) if source.is_dir() else [source]
-            yield from (path for path in files if path == source or is_image_name(path.name))
+            yield from (path for path in files if path == source or is_image_file(path))
 
     def share(self) -> Iterator[Path]:
         """Those that this process labels. Their names decide, for files may come and go."""

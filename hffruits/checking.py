@@ -4,9 +4,9 @@ What is left comes with what the scan saw, and with the groups of near-duplicate
 """
 
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -16,6 +16,7 @@ from hffruits.duplicates import known_groups
 from hffruits.errors import InputError
 from hffruits.images import MAX_PIXELS
 from hffruits.inputs import RawRows
+from hffruits.names import path_key, unify_names
 from hffruits.scan import Picture, reason_of, scan_pictures
 
 logger = logging.getLogger(__name__)
@@ -45,10 +46,11 @@ def join_parts(parts: Sequence[Part]) -> Part:
 
 @dataclass(frozen=True)
 class Skipped:
-    """One picture that was left out, and why."""
+    """One file that was left out, and why."""
 
     path: Path
     reason: str
+    photo: bool = True  # False for the videos beside photos, which count for nothing
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,16 @@ class Checked:
 
     parts: dict[str, Part]
     skipped: list[Skipped]
+    lost: dict[str, str] = field(default_factory=dict)  # class without any photo -> why
+
+    def check_classes(self) -> None:
+        """Raise `InputError` where a class would be gone."""
+        if self.lost:
+            listed = "; ".join(f"{label}: {why}" for label, why in list(self.lost.items())[:5])
+            raise InputError(
+                f"{len(self.lost)} class(es) without any photo that can be used: {listed}. Add "
+                "photos, or remove what names the class."
+            )
 
 
 def check_pictures(
@@ -78,9 +90,7 @@ def check_pictures(
             f"max_pixels={max_pixels}: Pillow refuses more than {2 * MAX_PIXELS:,}. Shrink the "
             "pictures first."
         )
-    splits = _with_own_names(raw.splits)
-    if exclude is not None:
-        splits = _exclude(splits, Path(exclude))
+    splits = _prepare(raw, exclude)
     place = raw.root or Path(name)
     records = scan_pictures(
         (picture for rows in splits.values() for picture in _pictures(rows)),
@@ -111,7 +121,32 @@ def check_pictures(
     for split, (rows, own) in usable.items():
         parts[split] = Part(rows, own, groups[start : start + len(own)])
         start += len(own)
-    return Checked(parts, skipped)
+    lost = raw.empty | _lost_classes(splits, parts, skipped)
+    return Checked(parts, skipped + _list_videos(raw), lost)
+
+
+def _lost_classes(
+    splits: dict[str, Dataset], parts: dict[str, Part], skipped: list[Skipped]
+) -> dict[str, str]:
+    """Classes of which no photo of any split is left -> why."""
+    reasons = {bad.path.as_posix(): bad.reason for bad in skipped}
+    bad: dict[str, list[str]] = defaultdict(list)
+    for rows in splits.values() if skipped else ():
+        for path, label in zip(rows["path"], rows["label"], strict=True):
+            if label and path in reasons:
+                bad[label].append(reasons[path])
+    left = {label for part in parts.values() for label in part.rows["label"]} if bad else set()
+    return {
+        label: f"none of its {len(own)} photos can be read ({own[0]})"
+        for label, own in bad.items()
+        if label not in left
+    }
+
+
+def _list_videos(raw: RawRows) -> list[Skipped]:
+    if raw.videos:
+        logger.warning("%d videos are left out, such as %s", len(raw.videos), raw.videos[0])
+    return [Skipped(Path(path), "a video, not a photo", photo=False) for path in raw.videos]
 
 
 def list_pictures(raw: RawRows, *, exclude: str | Path | None = None) -> dict[str, Part]:
@@ -119,9 +154,9 @@ def list_pictures(raw: RawRows, *, exclude: str | Path | None = None) -> dict[st
 
     Every row stands alone, and its record is empty.
     """
-    splits = _with_own_names(raw.splits)
-    if exclude is not None:
-        splits = _exclude(splits, Path(exclude))
+    splits = _prepare(raw, exclude)
+    for folder, what in raw.empty.items():
+        logger.warning("%s: holds %s, so it is no class", folder, what)
     parts = {}
     for split, rows in splits.items():
         labelled = [i for i, label in enumerate(rows["label"]) if label]
@@ -130,6 +165,29 @@ def list_pictures(raw: RawRows, *, exclude: str | Path | None = None) -> dict[st
             rows = rows.select(labelled)
         parts[split] = Part(rows, np.zeros(len(rows)), np.arange(len(rows)))
     return parts
+
+
+def _prepare(raw: RawRows, exclude: str | Path | None) -> dict[str, Dataset]:
+    """The rows by split that are meant, each class and each row with one name."""
+    splits = _with_own_names(_with_one_name_a_class(raw.splits))
+    return splits if exclude is None else _exclude(splits, Path(exclude))
+
+
+def _with_one_name_a_class(splits: dict[str, Dataset]) -> dict[str, Dataset]:
+    counts = Counter(label for rows in splits.values() for label in rows["label"] if label)
+    unified = unify_names(counts)
+    if all(name == label for label, name in unified.items()):
+        return splits
+    return {
+        split: _with_column(rows, "label", [unified.get(label) for label in rows["label"]])
+        for split, rows in splits.items()
+    }
+
+
+def _with_column(rows: Dataset, name: str, values: list[str | None]) -> Dataset:
+    """The rows with other values in a column, in the same order of columns."""
+    others = rows.remove_columns(name).add_column(name, values, feature=rows.features[name])
+    return others.select_columns(rows.column_names)
 
 
 def _with_own_names(splits: dict[str, Dataset]) -> dict[str, Dataset]:
@@ -147,10 +205,7 @@ def _with_own_names(splits: dict[str, Dataset]) -> dict[str, Dataset]:
                 name = f"{path}#{seen[path] + 1}"
             taken.add(name)
             names.append(name)
-        if names != paths:
-            columns = rows.column_names
-            rows = rows.remove_columns("path").add_column("path", names).select_columns(columns)
-        named[split] = rows
+        named[split] = _with_column(rows, "path", names) if names != paths else rows
     return named
 
 
@@ -162,20 +217,34 @@ def _exclude(splits: dict[str, Dataset], file: Path) -> dict[str, Dataset]:
     known = {path for rows in splits.values() for path in rows["path"]}
     named = {line.split("\t")[0] for line in lines if line}
     named = {name for name in named if name in known or not name.startswith("#")}  # no comments
-    if named and named.isdisjoint(known):
+    loose = {path_key(name) for name in named - known}  # lists of another Unicode form
+    left = {
+        split: rows.select(
+            [
+                index
+                for index, path in enumerate(rows["path"])
+                if path not in named and path_key(path) not in loose
+            ]
+        )
+        for split, rows in splits.items()
+    }
+    gone = sum(map(len, splits.values())) - sum(map(len, left.values()))
+    logger.info("%s: %d photos excluded", file, gone)
+    if named and not gone:
         raise InputError(
             f"{file}: none of its {len(named)} paths is in the data (first: {min(named)}). Use the "
             "data that the list was made for."
         )
-    logger.info("%s: %d photos excluded", file, len(named & known))
-    left = {
-        split: rows.select([i for i, path in enumerate(rows["path"]) if path not in named])
-        for split, rows in splits.items()
-    }
     for split, rows in left.items():
         if not len(rows):
             raise InputError(f"{file}: leaves nothing of {split}. Shorten the list.")
+    if lost := sorted(_labels_of(splits) - _labels_of(left)):
+        logger.warning("%s: leaves no photo of %s", file, ", ".join(lost))
     return left
+
+
+def _labels_of(splits: dict[str, Dataset]) -> set[str]:
+    return {label for rows in splits.values() for label in rows["label"] if label}
 
 
 def _pictures(rows: Dataset) -> Iterator[Picture]:

@@ -43,10 +43,12 @@ def load_usable(data_args: DataArguments, *, anew: bool = False) -> Cleaned:
     checked = check_pictures(
         raw, name=source.name, exclude=data_args.exclude, max_pixels=data_args.max_image_pixels
     )
+    checked.check_classes()
     parts = checked.parts
     if anew:
         parts = {"train": join_parts(list(parts.values()))}
-    left_out = {bad.path.as_posix(): f"can't be used: {bad.reason}" for bad in checked.skipped}
+    bad = [skipped for skipped in checked.skipped if skipped.photo]
+    left_out = {skipped.path.as_posix(): f"can't be used: {skipped.reason}" for skipped in bad}
     own_splits = frozenset() if anew else frozenset(parts)
     return Cleaned(parts, left_out, raw.coarse, own_splits)
 

@@ -26,8 +26,9 @@ from datasets import (
 from tqdm.auto import tqdm
 
 from hffruits.errors import InputError
-from hffruits.images import is_image_name
+from hffruits.images import has_image_suffix, is_image_name
 from hffruits.loading import quiet, troubles_told
+from hffruits.names import clean_name
 
 Rows = Dataset | IterableDataset
 Row = dict[str, Any]
@@ -267,17 +268,16 @@ def picture_of(value: str | bytes | Row | None, folder: Path | None) -> Row:
 def _label_of(value: Any, column: str, classes: tuple[str, ...] | None = None) -> str | None:
     """A label as text: a class's name, a JSON object's `label`, a key's folder."""
     if classes is not None and isinstance(value, int):
-        return classes[value] if 0 <= value < len(classes) else None
+        value = classes[value] if 0 <= value < len(classes) else None
     if column == "__key__":
-        return str(value).rpartition("/")[0].rpartition("/")[2] or None
+        value = str(value).rpartition("/")[0].rpartition("/")[2]
     if isinstance(value, dict):
         value = next((value[key] for key in _LABELS if value.get(key) is not None), None)
     if isinstance(value, bytes):
         value = value.decode(errors="replace")
     if isinstance(value, float):  # whole numbers beside empty fields become floats in pandas
         value = None if value != value else int(value) if value.is_integer() else value
-    text = "" if value is None else str(value).strip()
-    return text or None
+    return None if value is None else clean_name(str(value)) or None
 
 
 def _stream_rows(
@@ -302,8 +302,7 @@ def _stream_rows(
 
 
 def pictures_in(sample: Row) -> list[str]:
-    return [
-        name
-        for name, value in sample.items()
-        if isinstance(value, bytes) and is_image_name(f"_.{name}")
-    ]
+    """Its photos; those in formats that are not read where it has no other."""
+    names = [f"_.{name}" for name, value in sample.items() if isinstance(value, bytes)]
+    found = list(filter(has_image_suffix, names)) or list(filter(is_image_name, names))
+    return [name.removeprefix("_.") for name in found]

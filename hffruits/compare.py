@@ -23,6 +23,7 @@ from hffruits.evaluation import (
 )
 from hffruits.labelled import Photos, choose_photos
 from hffruits.models import coarse_ids
+from hffruits.names import match_names, name_key
 from hffruits.outcomes import Outcomes, answer_samples, open_classifier, split_unknown
 from hffruits.page import render_page, thumbnail_uri
 from hffruits.predict import FruitClassifier
@@ -80,7 +81,7 @@ def compare(
     check_output_dir(data_args, output_dir)
     models = [open_classifier(model) for model in (model_a, model_b)]
     labels = models[0].labels
-    if set(labels) != set(models[1].labels):
+    if set(map(name_key, labels)) != set(map(name_key, models[1].labels)):
         extra = sorted(set(labels) ^ set(models[1].labels))
         raise InputError(
             f"{model_a}, {model_b}: not the same classes ({', '.join(extra[:3])}). Compare models "
@@ -133,7 +134,8 @@ def compare(
 
 def _in_order(outcomes: Outcomes, own: list[str], labels: list[str]) -> Outcomes:
     """The outcomes with classes numbered as in `labels`."""
-    places = np.array([labels.index(name) for name in own], np.int32)
+    names = match_names(own, labels)
+    places = np.array([labels.index(names[name]) for name in own], np.int32)
     columns = vars(outcomes) | {
         "labels": places[outcomes.labels],
         "ranked": places[outcomes.ranked],

@@ -57,6 +57,11 @@ class DataArguments:
     label_column_name: str | None = _option(
         None, "The column with the classes. Default: by its type or usual names."
     )
+    label_from: str | None = _option(
+        None,
+        "Where class folders of one name lie below several folders: leaf makes them one class, "
+        "path several, named with the folders above. Default: path, where that is not in doubt.",
+    )
     streaming: bool = _option(
         False, "Read shards, tables or a Hub dataset on the fly: for data larger than the disk."
     )
@@ -144,6 +149,7 @@ class DataArguments:
             label_column=self.label_column_name,
             group_by=self.group_by,
             streaming=self.streaming,
+            label_from=self.label_from,
         )
 
 

@@ -100,6 +100,7 @@ def load_fruits(
         max_pixels=max_pixels,
         num_workers=num_workers,
     )
+    checked.check_classes()
     parts = choose_splits(
         checked.parts,
         {"validation": validation_fraction, "test": test_fraction},

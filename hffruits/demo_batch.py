@@ -14,6 +14,7 @@ from PIL import Image
 
 from hffruits.demo_visitors import sent_files, upload_folder, visitor_error
 from hffruits.errors import InputError
+from hffruits.images import SUFFIXES
 from hffruits.predict import FruitClassifier, Prediction
 from hffruits.uploads import MAX_PICTURES, Upload, list_uploads, open_upload
 
@@ -67,7 +68,7 @@ def batch_tab(fruits: FruitClassifier, *, stopping: threading.Event) -> None:
         with gr.Column(scale=2, min_width=280, elem_id="sending"):
             files = gr.File(
                 file_count="multiple",
-                file_types=["image", ".zip"],
+                file_types=["image", *sorted(SUFFIXES), ".zip"],  # browsers don't know all
                 label="Pictures or a zip",
                 height=240,
                 elem_id="files",

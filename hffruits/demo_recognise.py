@@ -27,7 +27,7 @@ def recognise_tab(
         """Name the fruit or vegetable in one picture.
 
         Parameters:
-            picture: an image file: JPEG, PNG, WebP, GIF, TIFF, BMP or AVIF, up to 20 MB.
+            picture: an image file: JPEG, PNG, WebP, HEIC, AVIF, GIF, TIFF or BMP, up to 20 MB.
         Returns:
             answer: the likeliest kind, and it and the runners-up, in [0, 1], best first.
             verdict: empty, or that it is none of the kinds known; then those are the nearest.

@@ -100,6 +100,7 @@ def explore(
         streaming=data_args.streaming,
         lists=output_dir,
         classes=names,
+        lost=checked.lost,
         **judged,
     )
     findings, passed = audit(data)
@@ -127,7 +128,7 @@ def explore(
             "classes": len(names),
             "splits": {split: len(p.rows) for split, p in checked.parts.items()},
             "bytes": int(part.records["bytes"].sum()),
-            "unreadable": len(checked.skipped),
+            "unreadable": len(data.unreadable),
             "judged": data.judged,
             "seconds": round(time.monotonic() - started, 1),
         },

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
 
 from hffruits.errors import InputError
+from hffruits.names import match_names, unify_names
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +60,9 @@ def read_coarse_labels(file: Path, labels: Iterable[str]) -> dict[str, str]:
     ):
         raise InputError(f"{file}: must map each class to one name.")
     labels = list(labels)
+    coarse_names = unify_names(Counter(rows.values()))
+    own_names = match_names(rows, labels)
+    rows = {own_names.get(name, name): coarse_names[kind] for name, kind in rows.items()}
     if not set(labels) & set(rows):
         raise InputError(
             f"{file}: names none of the classes ({', '.join(labels[:3])}, ...). Use their names."

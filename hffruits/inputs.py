@@ -12,15 +12,16 @@ from hffruits.archives import is_archive, looks_like_webdataset, unpack
 from hffruits.cache import cache_root, make_once
 from hffruits.columns import ROW, Rows
 from hffruits.errors import InputError
-from hffruits.folders import SPLITS, find_photos
+from hffruits.folders import SPLITS, Photo, find_photos, lone_folder
 from hffruits.hierarchy import coarse_from_folders
-from hffruits.images import is_image_name, walk_files
+from hffruits.images import is_image_file, is_video_name, may_be_image, walk_files
 from hffruits.samples import samples_dir
 from hffruits.source import Source
 from hffruits.tables import TABLES, load_hub, load_tables
 from hffruits.webdataset import load_webdataset
 
 logger = logging.getLogger(__name__)
+VERSION = 2  # of what is unpacked of an archive: raise it when that changes
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class RawRows:
     splits: dict[str, Rows]
     coarse: dict[str, str] = field(default_factory=dict)  # class -> coarse label, by its folders
     root: Path | None = None  # the folder that `path` starts from
+    videos: tuple[str, ...] = ()  # paths of those that lie beside photos
+    empty: dict[str, str] = field(default_factory=dict)  # folder without photos -> what it holds
 
 
 def open_source(source: Source, *, pictures: bool = True) -> RawRows:
@@ -59,7 +62,7 @@ def open_source(source: Source, *, pictures: bool = True) -> RawRows:
             )
         )
     if source.data_dir is None and not source.streaming:
-        return _open_folder(samples_dir())
+        return _open_folder(samples_dir(), None)
     if "://" in str(source.data_dir):
         return RawRows(load_webdataset({"train": _shard_urls(str(source.data_dir))}, **columns))
     path = Path(source.data_dir or samples_dir()).expanduser()
@@ -77,10 +80,10 @@ def open_source(source: Source, *, pictures: bool = True) -> RawRows:
             "are read one by one anyway."
         )
     if not files:
-        return _open_folder(path)
+        return _open_folder(path, source.label_from)
     folder = _unpacked(files[0])
     try:
-        return _open_folder(folder)
+        return _open_folder(folder, source.label_from)
     except InputError as error:  # the user knows the archive
         raise InputError(str(error).replace(str(folder), str(files[0]))) from error
 
@@ -124,21 +127,34 @@ def _files_of(path: Path) -> list[Path]:
 
 
 def _files_in(folder: Path) -> list[Path]:
-    """Its tables and archives; none where two folders hold photos, which are classes then."""
-    files, holders = [], set()
+    """Its tables and archives; none where two folders hold photos, which are classes then.
+
+    One that lies in a class folder is a note about those photos, and no table of the data.
+    """
+    top = lone_folder(folder)
+    files: list[tuple[Path, str]] = []
+    classes: set[str] = set()  # the topmost folders that hold photos, but for those of splits
+    holders: set[str] = set()  # and the names of those that the photos lie in
     for path in walk_files(folder):
-        if is_image_name(path.name) and path.parent != folder:
-            holders.add(path.parent.name)
-        elif path.name not in _NO_TABLES and (path.suffix.lower() in TABLES or is_archive(path)):
-            files.append(path)
-        if len({name for name in holders if name.lower() not in SPLITS}) > 1:
-            if files:
+        inside = path.relative_to(top).parts[:-1] if path.is_relative_to(top) else ()
+        inside = tuple(name for name in inside if name.lower() not in SPLITS)
+        if path.name not in _NO_TABLES and (path.suffix.lower() in TABLES or is_archive(path)):
+            files.append((path, inside[0] if inside else ""))
+        elif is_image_file(path) and inside:
+            classes.add(inside[0])
+            holders.add(inside[-1])
+        if len(classes) > 1 or len(holders) > 1:
+            ignored = [path for path, own in files if own not in classes]
+            if ignored:
                 logger.warning(
                     "%s: beside class folders and so ignored. Give it as data_dir to use it",
-                    files[0],
+                    ignored[0],
                 )
             return []
-    return sorted(files)
+    found = sorted(path for path, own in files if own not in classes)
+    if found and classes:
+        logger.info("%s: read as the table of the photos beside it", found[0])
+    return found
 
 
 # What `datasets` writes beside its files.
@@ -173,21 +189,30 @@ def _unpacked(archive: Path) -> Path:
     """The folder that an archive was unpacked into, once for each version of it."""
     stat = archive.stat()
     name = f"{archive.stem}-{stat.st_size:x}-{stat.st_mtime_ns:x}"
-    folder = cache_root() / "archives" / name
-    made = make_once(folder, lambda folder: unpack(archive, folder, wanted=is_image_name))
+    folder = cache_root() / f"archives-v{VERSION}" / name
+    wanted = {"wanted": may_be_image, "named": is_video_name}
+    made = make_once(folder, lambda folder: unpack(archive, folder, **wanted))
     logger.info("%s: unpacked in %s", archive, folder)
     return made
 
 
-def _open_folder(root: Path) -> RawRows:
-    splits = find_photos(root)
+def _open_folder(root: Path, label_from: str | None) -> RawRows:
+    found = find_photos(root, label_from=label_from)
     rows = {}
-    for split, photos in splits.items():
+    for split, photos in found.items():
         columns = {
             "image": [{"path": str(root / photo.path), "bytes": None} for photo in photos],
             "label": [photo.label for photo in photos],
             "path": [photo.path.as_posix() for photo in photos],
         }
         rows[split] = Dataset.from_dict(columns, features=ROW)
-    coarse = coarse_from_folders({photo.label: photo.leaf for photo in splits["train"]})
-    return RawRows(rows, coarse, root)
+    videos = tuple(path.as_posix() for path in found.videos)
+    empty = {folder.as_posix(): what for folder, what in found.empty.items()}
+    return RawRows(rows, _coarse_labels(found["train"]), root, videos, empty)
+
+
+def _coarse_labels(photos: list[Photo]) -> dict[str, str]:
+    """By the folders that hold the classes, where each has one."""
+    leaves = {(photo.label, photo.leaf) for photo in photos}
+    by_label = dict(leaves)
+    return coarse_from_folders(by_label) if len(by_label) == len(leaves) else {}

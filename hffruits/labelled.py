@@ -20,6 +20,7 @@ from hffruits.errors import InputError
 from hffruits.folders import SPLIT_NAMES, SPLITS
 from hffruits.images import list_images, open_rgb
 from hffruits.inputs import open_source
+from hffruits.names import match_names
 from hffruits.outcomes import UNKNOWN, Outcomes, Sample, samples_of, source_of
 from hffruits.report import Opener
 from hffruits.splits import choose_splits
@@ -96,7 +97,8 @@ def choose_photos(
         parts = choose_splits(dict(parts), {}, lists_dir=lists, only=only)
     chosen = _choose_split(list(parts), None if lone else split)
     rows = parts[chosen].rows
-    names = rows["label"][:]
+    own_names = match_names(set(rows["label"]), labels)
+    names = [own_names.get(label, label) for label in rows["label"]]
     found = [ids.get(label, UNKNOWN) for label in names]
     if set(found) <= {UNKNOWN}:
         raise foreign_classes(data_args, sorted(set(names)), labels)

@@ -9,13 +9,15 @@ from collections.abc import Iterator
 
 from PIL import ExifTags, Image, ImageSequence
 
+from hffruits.images import readable_formats
+
 GPS = int(ExifTags.Base.GPSInfo)
-_JPEG = ("JPEG", "MPO")
+_BLANKED = ("JPEG", "MPO", "HEIF")  # whose blocks are overwritten where they lie
 
 
 def has_location(content: bytes) -> bool:
     """Whether a photo's EXIF or XMP holds a position."""
-    with Image.open(io.BytesIO(content)) as image:
+    with Image.open(io.BytesIO(content), formats=readable_formats()) as image:
         return any(
             frame.getexif().get_ifd(GPS) or b"GPSLatitude" in _xmp(frame)
             for frame in _frames(image)
@@ -25,13 +27,13 @@ def has_location(content: bytes) -> bool:
 def without_location(content: bytes) -> bytes:
     """The photo without its position; without one, as it is.
 
-    A JPEG keeps its very pixels, and its EXIF blocks but for the position; of others the pixels are
-    saved anew, without loss. An XMP block goes where it holds a position.
+    A JPEG or HEIC keeps its very pixels, and its EXIF blocks but for the position; of others the
+    pixels are saved again, without loss. An XMP block goes where it holds a position.
     """
     if not has_location(content):
         return content
-    with Image.open(io.BytesIO(content)) as image:
-        if image.format in _JPEG:
+    with Image.open(io.BytesIO(content), formats=readable_formats()) as image:
+        if image.format in _BLANKED:
             blanked = _blank(content, image)
             if not has_location(blanked):
                 return blanked
@@ -53,11 +55,12 @@ _PNG_MODES = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")
 
 def _blank(content: bytes, image: Image.Image) -> bytes:
     """The same file with blocks of the same length that don't tell the position."""
-    for frame in _frames(image):
+    for number, frame in enumerate(_frames(image)):
         exif = frame.getexif()
-        if exif.get_ifd(GPS) and (old := frame.info.get("exif")):
+        if exif.get_ifd(GPS) and (old := _exif_block(content, frame, number)):
             exif.pop(GPS, None)
             new = exif.tobytes()
+            new = new if old.startswith(_EXIF) else new.removeprefix(_EXIF)
             if len(new) <= len(old):
                 content = content.replace(old, new.ljust(len(old), b"\0"))
         if b"GPSLatitude" in (xmp := _xmp(frame)):
@@ -65,13 +68,21 @@ def _blank(content: bytes, image: Image.Image) -> bytes:
     return content
 
 
-def _tells(frame: Image.Image) -> bool:
-    return bool(frame.getexif().get_ifd(GPS)) or b"GPSLatitude" in _xmp(frame)
+_EXIF = b"Exif\0\0"
+
+
+def _exif_block(content: bytes, frame: Image.Image, number: int) -> bytes | None:
+    """As it lies in the file: of HEIF, Pillow is given one with another orientation."""
+    if frame.format != "HEIF":
+        return frame.info.get("exif")
+    from pillow_heif import open_heif
+
+    return open_heif(content)[number].info["exif"]
 
 
 def _frames(image: Image.Image) -> Iterator[Image.Image]:
-    """All frames of a JPEG, which may have positions of their own; the first of others."""
-    return ImageSequence.Iterator(image) if image.format in _JPEG else iter([image])
+    """All frames of a JPEG or HEIC, which may have positions of their own; the first of others."""
+    return ImageSequence.Iterator(image) if image.format in _BLANKED else iter([image])
 
 
 def _xmp(image: Image.Image) -> bytes:

@@ -27,6 +27,7 @@ from hffruits.explain import heatmaps, overlay, seen_by
 from hffruits.hub import one_line
 from hffruits.images import MAX_PIXELS, ImageSource, list_images, open_rgb
 from hffruits.models import find_model
+from hffruits.names import match_names
 from hffruits.transforms import EvalTransform, input_size
 from hffruits.unknowns import FILE, familiarity, load_prototypes
 from hffruits.views import choose_views
@@ -296,6 +297,7 @@ class FruitClassifier:
         the model is an export.
         """
         model = self.model
+        label = label and match_names([label], self.labels).get(label, label)
         if label is not None and label not in self.labels:
             raise InputError(f"{label}: not among the {len(self.labels)} labels of this model.")
         read = self._read(image, MAX_PIXELS)

@@ -1,6 +1,6 @@
 """What is better left out of a data set, why, and a copy without it; originals stay untouched."""
 
-import re
+import logging
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Mapping
@@ -10,8 +10,10 @@ from tqdm.auto import tqdm
 
 from hffruits.checking import Part
 from hffruits.errors import InputError
-from hffruits.images import is_hidden, is_image_name
+from hffruits.images import has_image_suffix
+from hffruits.names import file_key, file_name
 
+logger = logging.getLogger(__name__)
 KEPT_FIRST = ("test", "validation", "train")  # of near-duplicates, the side that stays
 
 
@@ -59,6 +61,14 @@ def without(parts: Mapping[str, Part], repairs: dict[str, dict[int, str]]) -> di
         if not rows:
             raise InputError(f"{split}: nothing is left after the repair. Add --resplit.")
         kept[split] = part.take(rows)
+    before, after = (
+        {label for part in some.values() for label in part.rows["label"]} for some in (parts, kept)
+    )
+    if gone := sorted(before - after):
+        raise InputError(
+            f"{', '.join(gone)}: nothing of it is left after the repair. Look at its photos with "
+            "`hffruits explore`, and leave it out with --exclude or correct them."
+        )
     known = set(kept["train"].rows["label"])
     for split, part in kept.items():
         if lost := sorted(set(part.rows["label"]) - known):
@@ -89,13 +99,13 @@ def write_copy(parts: Mapping[str, Part], coarse: Mapping[str, str], folder: Pat
     check_empty(folder)
     total = sum(len(part.rows) for part in parts.values())
     classes = _class_folders({label for part in parts.values() for label in part.rows["label"]})
-    taken: dict[Path, int] = {}
+    taken: dict[str, int] = {}
     bar = tqdm(total=total, desc="Copying", unit="img", leave=False)
     try:
         for split, part in parts.items():
             for row, record in zip(part.rows, part.records, strict=True):
                 own, leaf = coarse.get(row["label"]), classes[row["label"]]
-                above = [own] if own and own not in leaf.split("/") else []
+                above = [file_name(own)] if own and own not in leaf.split("/") else []
                 name = _file_name(row["path"], record["format"].decode())
                 target = _free(folder.joinpath(split, *above, leaf, name), taken)
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -123,38 +133,41 @@ def _class_folders(labels: set[str]) -> dict[str, str]:
     """A folder for each class, which `find_photos` will give the same name; never one outside.
 
     A label with a slash is a nested folder only where another class ends alike (`Apple/Red`,
-    `Pepper/Red`), for there the parent is part of the name.
+    `Pepper/Red`), for there the parent is part of the name. No two classes share a folder, also
+    where file systems fold case.
     """
     ends = Counter(label.rpartition("/")[2] for label in labels)
-    folders = {}
+    folders: dict[str, str] = {}
+    taken: dict[str, int] = {}
     for label in sorted(labels):
         parts = label.split("/") if ends[label.rpartition("/")[2]] > 1 else [label]
-        folders[label] = "/".join(map(_plain, parts))
+        folders[label] = _free(Path(*map(file_name, parts)), taken).as_posix()
+        if folders[label] != label:
+            logger.warning("%s: its folder is called %s", label, folders[label])
     return folders
-
-
-def _plain(name: str) -> str:
-    """A name of a file or folder that is neither hidden nor a path."""
-    name = re.sub(r"[/\\\0]", "_", name)
-    return f"_{name}" if not name or is_hidden(name) else name
 
 
 def _file_name(path: str, form: str) -> str:
     """The last part of a row's name, with a suffix that image folders know."""
-    name = _plain(path.rpartition("/")[2])
-    return name if is_image_name(name) else f"{name}.{_SUFFIXES.get(form, form.lower())}"
+    name = file_name(path.rpartition("/")[2])
+    return name if has_image_suffix(name) else f"{name}.{_SUFFIXES.get(form, form.lower())}"
 
 
-_SUFFIXES = {"JPEG": "jpg", "MPO": "jpg", "JPEG2000": "jp2"}  # where the format is no suffix
+_SUFFIXES = {
+    "JPEG": "jpg",
+    "MPO": "jpg",
+    "JPEG2000": "jp2",
+    "HEIF": "heic",
+}  # where the format is no suffix
 
 
-def _free(path: Path, taken: dict[Path, int]) -> Path:
-    """The path, or one like it that no other photo has."""
-    free = path
-    while free in taken:
-        taken[path] += 1
-        free = path.with_name(f"{path.stem}-{taken[path]}{path.suffix}")
-    taken[free] = 1
+def _free(path: Path, taken: dict[str, int]) -> Path:
+    """The path, or one like it that no other photo has, on file systems that fold case either."""
+    free, key = path, file_key(path.as_posix())
+    while file_key(free.as_posix()) in taken:
+        taken[key] += 1
+        free = path.with_name(f"{path.stem}-{taken[key]}{path.suffix}")
+    taken[file_key(free.as_posix())] = 1
     return free
 
 

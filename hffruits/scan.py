@@ -22,7 +22,7 @@ from hffruits.images import MAX_PIXELS, open_small
 from hffruits.near_duplicates import COLOUR_SIZE, GREY_SIZE, fingerprint
 
 logger = logging.getLogger(__name__)
-VERSION = 2  # of what is kept: raise it when a measure or `_ROW` changes
+VERSION = 3  # of what is kept: raise it when a measure or `_ROW` changes
 MEASURED_SIZE = 256  # pixels of the long side, for brightness, contrast and sharpness
 
 _ROW = np.dtype(
@@ -112,7 +112,7 @@ def _examine(picture: Picture, max_pixels: int) -> np.void:
         content = source if isinstance(source, bytes) else source.read_bytes()
         row["bytes"], row["digest"] = len(content), _digest(content)
         image, row["format"], (row["width"], row["height"]) = open_small(
-            content, MEASURED_SIZE, max_pixels=max_pixels
+            content, MEASURED_SIZE, max_pixels=max_pixels, name=picture.name
         )
     except OSError as error:
         row["reason"] = (error.strerror or str(error)).encode(errors="replace")[:120]

@@ -20,6 +20,7 @@ class Source:
     label_column: str | None = None
     group_by: str | None = None  # a column, or a pattern that doesn't concern the source
     streaming: bool = False
+    label_from: str | None = None  # of `folders.LABEL_FROM`: how class folders name the class
 
     @property
     def name(self) -> str:

@@ -11,6 +11,7 @@ from datasets import Dataset
 from hffruits.checking import Part, join_parts
 from hffruits.errors import InputError
 from hffruits.folders import SPLIT_NAMES
+from hffruits.names import path_key
 from hffruits.splitting import split_by_groups
 
 logger = logging.getLogger(__name__)
@@ -101,7 +102,9 @@ def _read_lists(every: Part, folder: Path, only: str | None = None) -> dict[str,
         raise InputError(
             f"{folder}: no train.txt and validation.txt. Name an earlier run's `splits` folder."
         )
-    places = {path: index for index, path in enumerate(every.rows["path"][:])}
+    paths = every.rows["path"][:]
+    places = {path_key(path): index for index, path in enumerate(paths)}
+    places |= {path: index for index, path in enumerate(paths)}
     parts = {}
     for split, file in lists.items():
         if not file.is_file() or only not in (None, split):
@@ -115,14 +118,18 @@ def _read_lists(every: Part, folder: Path, only: str | None = None) -> dict[str,
         names = [line for line in lines if line]
         if not names:
             raise InputError(f"{file}: names no picture. Use the lists as they were written.")
-        missing = [name for name in names if name not in places]
+        found = [places.get(name, places.get(path_key(name))) for name in names]
+        missing = [name for name, place in zip(names, found, strict=True) if place is None]
         if missing:
             raise InputError(
                 f"{file}: {len(missing)} of {len(names)} photos are not in the data folder, can't "
                 f"be read or are excluded (first: {missing[0]}). Use the folder that the lists "
                 "were made for; for other photos start another run."
             )
-        parts[split] = every.take([places[name] for name in names])
+        parts[split] = every.take(found)
+    listed = {label for part in parts.values() for label in part.rows["label"]}
+    if only is None and (lost := sorted(set(every.rows["label"]) - listed)):
+        logger.warning("%s: names no photo of %s", folder, ", ".join(lost))
     return parts
 
 

@@ -2,6 +2,7 @@
 
 import io
 import random
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from hffruits.columns import ROW, Rows
 from hffruits.duplicates import known_groups
 from hffruits.errors import InputError
 from hffruits.images import MAX_PIXELS, open_small
+from hffruits.names import unify_names
 from hffruits.scan import Picture, reason_of, scan_pictures
 
 KEPT_SIZE = 256  # pixels of a kept picture's shorter side
@@ -49,6 +51,7 @@ def check_stream(
     good = np.array([place for place, why in enumerate(reasons) if not why], dtype=int)
     if not len(good):
         raise InputError("no picture of the stream can be used. Check its columns.")
+    unified = unify_names(Counter(labels[place][1] for place in good.tolist()))
     groups = known_groups(records[good])
     parts = {}
     for split in splits:
@@ -58,7 +61,7 @@ def check_stream(
             "image": [
                 {"path": None, "bytes": kept.drawn.get(place, b"")} for place in places.tolist()
             ],
-            "label": [labels[place][1] for place in places],
+            "label": [unified[labels[place][1]] for place in places],
             "path": [names[place] for place in places],
         }
         if rows:

@@ -6,6 +6,7 @@ No near-duplicates, no scan, no lists: rows are held out by a hash of their name
 import hashlib
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +21,12 @@ from hffruits.checking import Skipped
 from hffruits.errors import InputError
 from hffruits.hierarchy import read_coarse_labels
 from hffruits.inputs import open_source
+from hffruits.names import match_names, unify_names
 from hffruits.source import Source
 from hffruits.streaming import StreamIndex, index_stream, read_shard, split_of
 
 logger = logging.getLogger(__name__)
-VERSION = 1  # of what is counted: raise it when that changes
+VERSION = 2  # of what is counted: raise it when that changes
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,19 @@ class StreamSplit:
         return [self.index.counts[self.part][name] for name in self.names]
 
     def read(self, rank: int = 0, world_size: int = 1) -> Iterator[dict[str, Any]]:
-        """A process's share of the undecoded rows: whole shards, each row once."""
+        """A process's share of the undecoded rows: whole shards, each row once.
+
+        Labels that a reader takes for one of `names` are that one.
+        """
         place = self.index.holdout, self.index.seed
+        known: dict[str, str] = {}
         for shard in range(rank, self.stream.num_shards, world_size):
             for row in read_shard(self.stream, shard):
-                if row["label"] and split_of(row["path"], *place) == self.part:
-                    yield row
+                label = row["label"]
+                if label and split_of(row["path"], *place) == self.part:
+                    if label not in known:
+                        known |= {label: label} | match_names([label], self.names)
+                    yield row | {"label": known[label]}
 
 
 class FruitStreams(dict[str, StreamSplit]):
@@ -104,6 +113,7 @@ def load_streams(
             if file:
                 _write_count(index, file)
         counted[split] = index
+    _unify_labels(counted)
     names = tuple(sorted(counted["train"].counts["train"]))
     if len(names) < 2:
         raise InputError(f"{source.name}: only one class ({', '.join(names)}). Two are needed.")
@@ -125,6 +135,18 @@ def load_streams(
             raise InputError(f"{split}: no rows. Hold out more, or add some.")
     coarse = read_coarse_labels(Path(coarse_labels), names) if coarse_labels else {}
     return FruitStreams(splits, coarse)
+
+
+def _unify_labels(counted: dict[str, StreamIndex]) -> None:
+    """Labels that a reader takes for one are counted as one."""
+    counts = [own for index in counted.values() for own in index.counts.values()]
+    unified = unify_names(sum(counts, Counter()))
+    for own in counts:
+        renamed = Counter()
+        for label, count in own.items():
+            renamed[unified[label]] += count
+        own.clear()
+        own.update(renamed)
 
 
 def _count_file(key: str) -> Path:

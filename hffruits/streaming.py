@@ -26,6 +26,7 @@ from tqdm.auto import tqdm
 from hffruits.distributed import keep_undivided
 from hffruits.errors import InputError
 from hffruits.loader_workers import leave_signals
+from hffruits.names import name_key
 
 logger = logging.getLogger(__name__)
 
@@ -226,8 +227,8 @@ class StreamRows(IterableDataset):
                 f"{stream.num_shards} shards, but {len(index.shards[split])} were counted. Count "
                 "the stream anew."
             )
-        self.ids = {label: number for number, label in enumerate(labels)}
-        unknown = sorted(index.counts[split].keys() - self.ids.keys())
+        self.ids = {name_key(label): number for number, label in enumerate(labels)}
+        unknown = sorted(name for name in index.counts[split] if name_key(name) not in self.ids)
         if unknown:
             raise InputError(
                 f"{split} has classes that training lacks: {', '.join(unknown)}. Filter them out, "
@@ -303,7 +304,7 @@ class StreamRows(IterableDataset):
         with torch.random.fork_rng(devices=[]):
             # not torch.manual_seed, which would seed the accelerators too
             torch.default_generator.manual_seed(_hash(self.seed, epoch, row["path"]))
-            return self.convert(row | {"label": self.ids[row["label"]]})
+            return self.convert(row | {"label": self.ids[name_key(row["label"])]})
 
     def _raw_rows(self, worker: int, epoch: int) -> Iterator[Row]:
         """A worker's undecoded rows of an epoch, the repeated ones last."""

@@ -22,6 +22,7 @@ from hffruits.engines import TorchEngine
 from hffruits.errors import InputError
 from hffruits.images import ImageSource, open_rgb
 from hffruits.models import last_layers, save_model
+from hffruits.names import clean_name, match_names
 from hffruits.predict import FruitClassifier
 from hffruits.unknowns import find_prototypes, save_prototypes
 from hffruits.views import choose_views
@@ -126,8 +127,8 @@ def fit_row(
 
 
 def _check_name(name: str, labels: list[str]) -> str:
-    """The name without spaces around it."""
-    name = name.strip()
+    """The name without spaces to spare."""
+    name = " ".join(name.split())
     if not name:
         raise InputError("the new class has no name. Give it one.")
     if not name.isprintable():
@@ -136,9 +137,9 @@ def _check_name(name: str, labels: list[str]) -> str:
         raise InputError(
             f"{name[:20]}...: {len(name)} characters. Use {LONGEST_NAME} or fewer for a name."
         )
-    if same := [label for label in labels if label.casefold() == name.casefold()]:
-        raise InputError(f"{name}: the model knows {same[0]} already. Choose another name.")
-    return name
+    if same := match_names([name], labels):
+        raise InputError(f"{name}: the model knows {same[name]} already. Choose another name.")
+    return clean_name(name)
 
 
 def _find_head(model: PreTrainedModel) -> tuple[str, nn.Linear]:

@@ -19,7 +19,7 @@ from PIL import Image
 
 from hffruits.archives import unpack
 from hffruits.errors import InputError
-from hffruits.images import is_image_name, open_rgb
+from hffruits.images import may_be_image, open_rgb
 
 MAX_PICTURE_BYTES = 20 * 10**6
 MAX_PIXELS = 50_000_000
@@ -158,10 +158,10 @@ def _unpacked(path: Path, file: BinaryIO, folder: Path, most: int, max_bytes: in
 
     def wanted(name: str) -> bool:
         nonlocal seen
-        seen += is_image_name(name)
+        seen += may_be_image(name)
         if seen > most:
             raise _TooManyError
-        return is_image_name(name)
+        return may_be_image(name)
 
     limits = {"max_bytes": max_bytes, "max_files": MAX_ZIP_MEMBERS}
     try:
@@ -228,8 +228,8 @@ def _ppm_end(content: bytes) -> int:
     return head.end() + samples * (2 if top > 255 else 1) * width * height
 
 
-# The others end where they say (WebP, BMP, AVIF, JPEG 2000) or anywhere (TIFF): no proof, so they
-# are searched whole.
+# The others end where they say (WebP, BMP, AVIF, HEIC, JPEG 2000) or anywhere (TIFF): no proof, so
+# they are searched whole.
 _ENDS = {
     b"\xff\xd8\xff": _jpeg_end,
     b"\x89PNG": _png_end,

@@ -19,7 +19,7 @@ from hffruits.images import is_hidden
 from hffruits.loading import quiet, troubles_told
 
 MAX_BYTES = 2**28  # of a member: what is larger is no picture
-VERSION = 1  # of how shards become rows: raise it when that changes
+VERSION = 2  # of how shards become rows: raise it when that changes
 
 
 def load_webdataset(

@@ -1,6 +1,7 @@
 """Pictures, folders and one small trained model that several test files share."""
 
 import importlib.util
+import io
 import json
 import os
 import subprocess
@@ -25,6 +26,7 @@ from transformers import TrainerCallback
 
 from hffruits.config import DataArguments, FruitTrainingArguments, ModelArguments
 from hffruits.drawing import FRUITS, draw_fruit
+from hffruits.images import readable_formats
 
 ROOT = Path(__file__).parents[1]
 REPO_ID = "user/fruits"  # a repository of the tests
@@ -38,8 +40,21 @@ def paint(path: Path, colour: str = "red", *, size: tuple[int, int] = (40, 32), 
     noise = rng.integers(0, 60, (size[1], size[0], 3), dtype=np.uint8)
     picture = np.asarray(Image.new("RGB", size, colour)) // 2 + noise
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture.astype(np.uint8)).save(path)
+    image = Image.fromarray(picture.astype(np.uint8))
+    if path.suffix.lower() in (".heic", ".heif", ".hif"):
+        path.write_bytes(heic(image))
+    else:
+        image.save(path)
     return path
+
+
+def heic(image: Image.Image, *more: Image.Image, **options) -> bytes:
+    """A HEIC file as an iPhone writes it; `more` images behind the first."""
+    readable_formats()  # has Pillow write it, too
+    file = io.BytesIO()
+    options = {"quality": 90, "enc_params": {"preset": "ultrafast"}} | options
+    image.save(file, "HEIF", save_all=bool(more), append_images=more, **options)
+    return file.getvalue()
 
 
 @pytest.fixture

@@ -216,12 +216,12 @@ def test_images_beside_the_class_folders_are_ignored_with_a_warning(make_folder,
     assert "2 images lie outside any class folder" in caplog.text
 
 
-def test_all_bad_files_of_a_class_are_told_as_a_missing_class(make_folder):
+def test_a_class_of_which_no_file_can_be_read_is_an_error_that_names_it(make_folder):
     root = make_folder({"train/A": 40, "train/B": 40, "val/A": 2})
     shutil.rmtree(root / "train" / "B")
     (root / "train" / "B").mkdir()
     (root / "train" / "B" / "0.jpg").touch()
-    with pytest.raises(InputError, match=r"only one class \(A\)"):
+    with pytest.raises(InputError, match=r"B: none of its 1 photos can be read \(empty file"):
         load_fruits(root)
 
 

@@ -1,0 +1,83 @@
+"""Names compared as a reader sees them: Unicode forms, letter case, spaces, invisible characters.
+
+Class names that differ only in the latter are one class everywhere: in folders, tables, shards and
+the Hub's `ClassLabel`, across splits, and between new data and a model.
+"""
+
+import logging
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from unicodedata import normalize
+
+logger = logging.getLogger(__name__)
+# Control characters but for spaces, soft hyphens, zero-width spaces, marks of direction.
+_INVISIBLE = re.compile(
+    "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u061c\u200b\u200e\u200f\u202a-\u202e"
+    "\u2060-\u206f\ufeff]"
+)
+_JOINERS = re.compile("[\u200c\u200d\ufe00-\ufe0f]")  # some scripts need them
+_WINDOWS_DEVICES = re.compile(
+    r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])\s*(\.|$)", re.IGNORECASE
+)
+
+
+@lru_cache(2**16)
+def clean_name(name: str) -> str:
+    """The name in composed Unicode (NFC), with single spaces and nothing that can't be seen."""
+    return " ".join(_INVISIBLE.sub("", normalize("NFC", name)).split())
+
+
+@lru_cache(2**16)
+def name_key(name: str) -> str:
+    """The same text for names that a reader takes for one: also where only their case differs."""
+    return normalize("NFC", _JOINERS.sub("", clean_name(name)).casefold())
+
+
+def path_key(path: str) -> str:
+    """The same text for a path in any Unicode form: macOS' zips and lists have another one."""
+    return normalize("NFC", path)
+
+
+def unify_names(counts: Mapping[str, int]) -> dict[str, str]:
+    """Each name -> what it is called: cleaned, and as most photos have it where case differs.
+
+    Warns of names that differ in their case.
+    """
+    forms: dict[str, Counter[str]] = defaultdict(Counter)
+    for name, count in counts.items():
+        forms[name_key(name)][clean_name(name)] += count
+    chosen = {}
+    for key, own in forms.items():
+        chosen[key] = min(own, key=lambda name: (-own[name], name))
+        if len(own) > 1:
+            listed = ", ".join(f"{name} ({own[name]} photos)" for name in sorted(own))
+            logger.warning("%s: taken for one name, %s", listed, chosen[key])
+    return {name: chosen[name_key(name)] or name for name in counts}
+
+
+def match_names(names: Iterable[str], known: Iterable[str]) -> dict[str, str]:
+    """Name -> the known name that it is, exactly or as a reader sees it; without unknown ones."""
+    known = list(known)
+    exact, by_key = set(known), {name_key(name): name for name in reversed(known)}
+    found = {name: name if name in exact else by_key.get(name_key(name)) for name in names}
+    return {name: match for name, match in found.items() if match is not None}
+
+
+def file_name(name: str) -> str:
+    """One part of a path from any text, fit for all file systems: no separators, nothing reserved.
+
+    Names that differ may give the same, or one that differs only in its case: see `file_key`.
+    """
+    name = re.sub(r'[/\\<>:"|?*\x00-\x1f]', "_", name)
+    name = re.sub(r"[. ]+$", lambda end: "_" * len(end[0]), name)  # which Windows drops
+    reserved = not name or name.startswith(".") or _WINDOWS_DEVICES.match(name)
+    return f"_{name}" if reserved or name == "__MACOSX" else name
+
+
+def file_key(path: str) -> str:
+    """The same text for paths that some file systems take for one: those that fold case (macOS,
+    Windows), and those that store another Unicode form.
+    """
+    return normalize("NFC", normalize("NFD", path).casefold())
