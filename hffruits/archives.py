@@ -22,6 +22,7 @@ from typing import BinaryIO, NamedTuple
 from tqdm.auto import tqdm
 
 from hffruits.errors import InputError
+from hffruits.escaping import printable
 
 _OPENERS = {
     ".tar": open, ".tar.gz": gzip.open, ".tgz": gzip.open, ".tar.bz2": bz2.open,
@@ -58,7 +59,7 @@ def unpack(
     read = _tar_members if _tar_opener(archive) else _zip_members
     written = 0
     with (
-        tqdm(desc=f"Unpacking {archive.name}", unit="img", leave=False) as bar,
+        tqdm(desc=f"Unpacking {printable(archive.name)}", unit="img", leave=False) as bar,
         closing(read(archive, limits)) as members,
     ):
         for member in members:
