@@ -7,14 +7,15 @@ JSON by their dumpers, shell commands by `shlex`, plots by `plots.py`.
 import json
 import re
 
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# Controls, line separators, and what turns the direction of all that follows
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 # What Markdown, or a dialect of it, reads within a line; `_` counts only at the edge of a word
 _INLINE = re.compile(r"([\\`*\[\]<>|~$&#!@]|(?<![^\W_])_|_(?![^\W_]))")
 _AT_START = re.compile(r"^(?:(?=[-+](?:[\s-]|$)|=+$)|(\d{1,9})(?=[.)](?:\s|$)))")  # lists, headings
 
 
 def printable(text: object, *, keep: str = "") -> str:
-    """A text in one line that moves no cursor and sets no colour: controls as `\\x1b`.
+    """A text in one line that moves no cursor, sets no colour and turns nothing: `\\x1b` as written.
 
     Those in `keep` stay.
     """
