@@ -15,9 +15,9 @@ _AT_START = re.compile(r"^(?:(?=[-+](?:[\s-]|$)|=+$)|(\d{1,9})(?=[.)](?:\s|$)))"
 
 
 def printable(text: object, *, keep: str = "") -> str:
-    """A text in one line that moves no cursor, sets no colour and turns nothing: `\\x1b` as written.
+    """A text in one line that moves no cursor, sets no colour and turns no other text.
 
-    Those in `keep` stay.
+    Such characters are written as `\\x1b`; those in `keep` stay.
     """
 
     def escape(found: re.Match[str]) -> str:
