@@ -21,6 +21,7 @@ from typing import BinaryIO, NamedTuple
 from tqdm.auto import tqdm
 
 from hffruits.errors import InputError
+from hffruits.escaping import printable
 from hffruits.images import is_image_name
 
 _OPENERS = {
@@ -64,7 +65,7 @@ def unpack(
     written = 0
     empty: set[PurePosixPath] = set()  # folders in which nothing lies
     with (
-        tqdm(desc=f"Unpacking {archive.name}", unit="img", leave=False) as bar,
+        tqdm(desc=f"Unpacking {printable(archive.name)}", unit="img", leave=False) as bar,
         closing(read(archive, limits)) as members,
     ):
         for member in members:

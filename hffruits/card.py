@@ -1,6 +1,7 @@
 """The model card: a README.md that says what a trained model is and how good it was measured.
 
-All it says is read from the model's folder; `pages/model_card.md.jinja` says it.
+All it says is read from the model's folder; `pages/model_card.md.jinja` says it. Text from there is
+escaped here (`markdown`, `markdown_code`) or by the filter `tojson` of the template.
 """
 
 import json
@@ -11,6 +12,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from hffruits.escaping import markdown, markdown_block, markdown_code
 from hffruits.models import hub_id
 from hffruits.run_dir import PICTURE, SHARDS
 from hffruits.source import SAMPLE
@@ -81,17 +83,17 @@ def model_card(
         model_name=name,
         eval_results=_results(measured, data, own_data) or None,
     )
-    sharded = (folder / SHARDS).is_file()
+    sharded, command = (folder / SHARDS).is_file(), arguments.get("command")
     return ModelCard.from_template(
         card_data,
         template_str=TEMPLATE.read_text(encoding="utf-8"),
         kind=kind,
-        title=_inline(name.replace("_", " ")),
+        title=markdown(name.replace("_", " ")),
         place=repo_id or "path/of/this/folder",
         is_on_hub=repo_id is not None,
         backbone=backbone,
         timm=backbone["timm"] if not (export or sharded or config.get("model_args")) else None,
-        classes=[_inline(name) for name in classes],
+        classes=[markdown(name) for name in classes],
         coarse=bool(config.get("coarse_labels")),
         rejects=(folder / "prototypes.safetensors").is_file(),
         measured=measured,
@@ -104,12 +106,12 @@ def model_card(
         report=(folder / "report.html").is_file(),
         data=_data_facts(data, arguments, datasets),
         training=metrics.get("training", {}),
-        command=arguments.get("command"),
+        command=command and markdown_block(command, "sh"),
         recipe=_recipe(arguments, metrics.get("versions", {})),
-        taught={_inline(name): photos for name, photos in (taught or {}).items()},
-        origin=origin,
+        taught={markdown(name): photos for name, photos in (taught or {}).items()},
+        origin=markdown_code(origin),
         export=export,
-        license=license,
+        license=license and markdown(license),
     )
 
 
@@ -119,15 +121,15 @@ def _backbone(config: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]
     recorded = metrics.get("model", {})
     name = recorded.get("name_or_path")
     base = recorded["hub_id"] if "hub_id" in recorded else hub_id(name) if name else None
-    pretrained = recorded.get("pretrained", True)
+    pretrained, own = recorded.get("pretrained", True), timm_config.get("license")
     return {
-        "name": name or config.get("architecture") or config.get("model_type"),
+        "name": markdown(name or config.get("architecture") or config.get("model_type")),
         "pretrained": pretrained,
         "hub_id": base if pretrained else None,
         "timm": config.get("architecture") if timm_config else None,
         "size": " x ".join(map(str, timm_config.get("input_size", ())[1:])),
         "parameters": recorded.get("parameters"),
-        "license": timm_config.get("license") if pretrained else None,
+        "license": markdown(own) if pretrained and own else None,
     }
 
 
@@ -138,23 +140,23 @@ def _data_facts(
     drawn = data.get("data_dir") == SAMPLE
     per_class = data.get("images_per_class")
     counts = list((per_class or {}).values())
-    few = [_inline(name) for name, count in (per_class or {}).items() if count < FEW]
+    few = [markdown(name) for name, count in (per_class or {}).items() if count < FEW]
     reasons = Counter(re.split(r": | \(", left["reason"])[0] for left in data.get("skipped", ()))
     return data | {
-        "name": ", ".join(f"`{name}`" for name in datasets)
-        or (SAMPLE if drawn else f"`{Path(str(data.get('data_dir'))).name}`"),
+        "name": ", ".join(map(markdown_code, datasets))
+        or (SAMPLE if drawn else markdown_code(Path(str(data.get("data_dir"))).name)),
         "drawn": drawn,
         "range": (min(counts), max(counts)) if counts else None,
         "few": few[:MOST_NAMED],
         "more_few": max(0, len(few) - MOST_NAMED),
-        "left_out": dict(reasons.most_common()),
+        "left_out": {markdown(reason): count for reason, count in reasons.most_common()},
         "looked_at": per_class is not None and not arguments.get("data", {}).get("exclude"),
     }
 
 
 def _confused(final: dict[str, Any]) -> list[dict[str, Any]]:
     return [
-        pair | {key: _inline(pair[key]) for key in ("class", "taken_for")}
+        pair | {key: markdown(pair[key]) for key in ("class", "taken_for")}
         for pair in final.get("most_confused", ())[:WEAKEST]
     ]
 
@@ -162,12 +164,7 @@ def _confused(final: dict[str, Any]) -> list[dict[str, Any]]:
 def _unseen(final: dict[str, Any], classes: list[str]) -> list[str]:
     """Classes that no picture of the split shows."""
     counts = {name: own["support"] for name, own in final.get("classes", {}).items()}
-    return [_inline(name) for name in classes if not counts.get(name)] if counts else []
-
-
-def _inline(name: str) -> str:
-    """A name that stays in its line and in its cell of a table."""
-    return " ".join(name.split()).replace("|", "\\|")
+    return [markdown(name) for name in classes if not counts.get(name)] if counts else []
 
 
 def class_names(config: dict[str, Any]) -> list[str]:
@@ -208,7 +205,7 @@ def _weakest(
 ) -> list[tuple[str, dict[str, Any]]]:
     """Classes with enough photos to tell, those found least often first; perfect ones are none."""
     told = [
-        (_inline(name), own | {"trained_on": (per_class or {}).get(name)})
+        (markdown(name), own | {"trained_on": (per_class or {}).get(name)})
         for name, own in final.get("classes", {}).items()
         if own["support"] >= FEWEST and own["recall"] < 1
     ]
@@ -227,9 +224,8 @@ def _recipe(arguments: dict[str, Any], versions: dict[str, str]) -> dict[str, An
         if values.get(name) not in (None, False, 0, "none", off.get(name))
     }
     words = ", ".join(f"{package} {version}" for package, version in versions.items())
-    return {name.replace("_", " "): value for name, value in kept.items()} | (
-        {"versions": words} if words else {}
-    )
+    kept |= {"versions": words} if words else {}
+    return {name.replace("_", " "): markdown(value) for name, value in kept.items()}
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from datasets import Dataset, concatenate_datasets
 
 from hffruits.duplicates import known_groups
 from hffruits.errors import InputError
+from hffruits.escaping import name_in_line
 from hffruits.images import MAX_PIXELS
 from hffruits.inputs import RawRows
 from hffruits.names import path_key, unify_names
@@ -215,7 +216,7 @@ def _exclude(splits: dict[str, Dataset], file: Path) -> dict[str, Dataset]:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{file}: can't be read ({error}). Give a list of paths.") from error
     known = {path for rows in splits.values() for path in rows["path"]}
-    named = {line.split("\t")[0] for line in lines if line}
+    named = {name_in_line(line.split("\t")[0]) for line in lines if line}
     named = {name for name in named if name in known or not name.startswith("#")}  # no comments
     loose = {path_key(name) for name in named - known}  # lists of another Unicode form
     left = {

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import io
 import json
 import logging
 import os
@@ -15,6 +16,7 @@ from typing import Any
 
 from hffruits import __version__
 from hffruits.errors import DISK_FULL, InputError, Interrupted, PeersLost
+from hffruits.escaping import printable
 from hffruits.memory import keep_freed_memory
 
 _LOGGED_EVERY = "20"  # seconds; where a progress bar is written to a file, and from then on
@@ -30,7 +32,7 @@ def run_train(argv: list[str]) -> None:
     training = importlib.import_module("hffruits.train")
     metrics = training.train(*arguments, command=_command(["train", *argv]))
     if _is_main_process():
-        print(importlib.import_module("hffruits.summary").format_summary(metrics))
+        _say(importlib.import_module("hffruits.summary").format_summary(metrics))
 
 
 def _command(words: list[str]) -> str:
@@ -60,8 +62,8 @@ def run_explore(argv: list[str]) -> None:
     options = {"max_features": args.max_features, "seed": args.seed}
     record = explore(data, output_dir=args.output_dir, **options)
     for finding in record["findings"]:
-        print(f"{finding['severity']:8}  {finding['title']}")
-    print(f"Open      {args.output_dir / 'explore.html'}")
+        _say(f"{finding['severity']:8}  {finding['title']}")
+    _say_page(args.output_dir / "explore.html")
 
 
 def run_split(argv: list[str]) -> None:
@@ -87,17 +89,17 @@ def run_split(argv: list[str]) -> None:
     result = resplit(data, output_dir=args.output_dir, seed=args.seed, **options)
     for number, images in enumerate(result["images"], 1):
         name = f"Fold {number}" if args.folds else "Split"
-        print(f"{name:10}{', '.join(f'{split} {count:,}' for split, count in images.items())}")
+        _say(f"{name:10}{', '.join(f'{split} {count:,}' for split, count in images.items())}")
     for reason, count in result["left_out"].items():
-        print(f"Left out  {count:,}: {reason}")
-    print(f"Written   {args.output_dir}")
+        _say(f"Left out  {count:,}: {reason}")
+    _say(f"Written   {args.output_dir}")
     folder = args.output_dir / "photos"
     if args.repair == "copy":
-        print(f"Train it  {shlex.join(['hffruits', 'train', str(folder)])}")
+        _say(f"Train it  {shlex.join(['hffruits', 'train', str(folder)])}")
     else:
         fold = args.output_dir / "fold-1" if args.folds else args.output_dir
         words = ["hffruits", "train", *data.words, "--split_lists", str(fold)]
-        print(f"Train it  {shlex.join(words)}")
+        _say(f"Train it  {shlex.join(words)}")
 
 
 def run_preview(argv: list[str]) -> None:
@@ -109,7 +111,7 @@ def run_preview(argv: list[str]) -> None:
     args, arguments = _parse_beside_training(parser, argv)
     preview = importlib.import_module("hffruits.preview").preview
     preview(*arguments, file=args.output, photos=args.photos, views=args.views)
-    print(f"Drawn     {args.output}")
+    _say(f"Drawn     {args.output}")
 
 
 def run_plot_lr(argv: list[str]) -> None:
@@ -133,7 +135,7 @@ def run_plot_lr(argv: list[str]) -> None:
         options=args.lr_scheduler_kwargs,
     )
     importlib.import_module("hffruits.plots").draw_schedules(rates, args.output)
-    print(f"Drawn     {args.output}")
+    _say(f"Drawn     {args.output}")
 
 
 def run_find_lr(argv: list[str]) -> None:
@@ -147,8 +149,9 @@ def run_find_lr(argv: list[str]) -> None:
     options = {"lowest": args.lowest, "highest": args.highest, "steps": args.steps}
     finder = importlib.import_module("hffruits.lr_finder")
     result = finder.find_lr(*arguments, file=args.output, **options)
-    print(f"Drawn     {args.output}")
-    print(f"Suggested --learning_rate {result.suggestion:.1e}")
+    if args.output.is_file():
+        _say(f"Drawn     {args.output}")
+    _say(f"Suggested --learning_rate {result.suggestion:.1e}")
 
 
 def run_search(argv: list[str]) -> None:
@@ -158,10 +161,10 @@ def run_search(argv: list[str]) -> None:
     args, arguments = _parse_beside_training(parser, argv)
     search = importlib.import_module("hffruits.search")
     result = search.search(*arguments, trials=args.trials)
-    print(f"{result.trials} trials; the best has {result.best_accuracy:.1%} on validation")
+    _say(f"{result.trials} trials; the best has {result.best_accuracy:.1%} on validation")
     command = search.format_command(result.best, _without(argv, "trials", "output_dir"))
     program = importlib.import_module("hffruits.summary").program_path()
-    print(f"Train it  {program} {command}")
+    _say(f"Train it  {shlex.quote(program)} {command}")
 
 
 def _parser_beside_training(name: str, run: Callable[[list[str]], None]) -> argparse.ArgumentParser:
@@ -227,8 +230,8 @@ def run_evaluate(argv: list[str]) -> None:
         batch_size=args.batch_size,
     )
     if _is_main_process():
-        print(importlib.import_module("hffruits.summary").format_evaluation(record))
-        print(f"Open      {args.output_dir / 'report.html'}")
+        _say(importlib.import_module("hffruits.summary").format_evaluation(record))
+        _say_page(args.output_dir / "report.html")
 
 
 def _refuse_training_flags(data: Any) -> None:
@@ -257,12 +260,12 @@ def run_compare(argv: list[str]) -> None:
     )
     if _is_main_process():
         for name, row in record["metrics"].items():
-            print(
+            _say(
                 f"{name:18}{row['a']:.1%}  {row['b']:.1%}  {row['difference']:+.1%} "
                 f"({row['low']:+.1%} to {row['high']:+.1%})"
             )
-        print(record["verdict"])
-        print(f"Open      {args.output_dir / 'compare.html'}")
+        _say(record["verdict"])
+        _say_page(args.output_dir / "compare.html")
 
 
 def run_export(argv: list[str]) -> None:
@@ -289,7 +292,7 @@ def run_export(argv: list[str]) -> None:
         max_loss=args.max_loss,
         force=args.force,
     )
-    print(importlib.import_module("hffruits.summary").format_export(record))
+    _say(importlib.import_module("hffruits.summary").format_export(record))
 
 
 def run_predict(argv: list[str]) -> None:
@@ -330,9 +333,9 @@ def run_predict(argv: list[str]) -> None:
     for result in fruits.stream(paths, **options):
         scores = ", ".join(f"{label} {score:.1%}" for label, score in result.top)
         scores = scores if result.known else f"unknown (nearest {scores})"
-        print(f"{result.path}\t{scores}", flush=True)
+        _say(f"{printable(result.path)}\t{printable(scores)}")
     for error in bad[:-1]:
-        print(f"hffruits: error: {error}", file=sys.stderr)
+        _tell(f"hffruits: error: {error}")
     if bad:
         raise bad[-1]
 
@@ -347,7 +350,7 @@ def _predict_into_table(args: argparse.Namespace) -> None:
         precision=args.precision,
     )
     if _is_main_process():
-        print(labelled or "Complete before; the other processes go on")
+        _say(labelled or "Complete before; the other processes go on")
 
 
 def run_push(argv: list[str]) -> None:
@@ -378,7 +381,7 @@ def run_push(argv: list[str]) -> None:
         report=not args.no_report,
     )
     _tell_push(pushed)
-    print(f'Load it   FruitClassifier.from_pretrained("{pushed.repo_id}")')
+    _say(f'Load it   FruitClassifier.from_pretrained("{pushed.repo_id}")')
     _tell_license(args.license or args.card)
 
 
@@ -404,13 +407,13 @@ def run_push_data(argv: list[str]) -> None:
         keep_location=args.keep_location,
         seed=args.seed,
     )
-    print(f"Photos    {', '.join(f'{split} {n:,}' for split, n in written['images'].items())}")
+    _say(f"Photos    {', '.join(f'{split} {n:,}' for split, n in written['images'].items())}")
     for reason, count in written["left_out"].items():
-        print(f"Left out  {count:,}: {reason}")
+        _say(f"Left out  {count:,}: {reason}")
     if written["located"]:
-        print(f"Removed   the position from {written['located']:,} photos")
+        _say(f"Removed   the position from {written['located']:,} photos")
     _tell_push(pushed)
-    print(f"Train it  hffruits train {pushed.repo_id}")
+    _say(f"Train it  hffruits train {pushed.repo_id}")
     _tell_license(args.license)
 
 
@@ -433,11 +436,11 @@ def run_space(argv: list[str]) -> None:
     args = parser.parse_args(argv)
     made = importlib.import_module("hffruits.space").make_space(**vars(args))
     if args.output_dir:
-        print(f"Written   {args.output_dir}")
+        _say(f"Written   {args.output_dir}")
     if made.pushed:
         _tell_push(made.pushed)
     if made.private_model:
-        print(f"Private   {args.model} is: the Space needs a secret HF_TOKEN that may read it")
+        _say(f"Private   {args.model} is: the Space needs a secret HF_TOKEN that may read it")
 
 
 def _add_push_flags(parser: argparse.ArgumentParser) -> None:
@@ -447,13 +450,13 @@ def _add_push_flags(parser: argparse.ArgumentParser) -> None:
 
 def _tell_license(given: object) -> None:
     if not given:
-        print("Licence   none given now: without one, others may look and not use it (--license)")
+        _say("Licence   none given now: without one, others may look and not use it (--license)")
 
 
 def _tell_push(pushed: Any) -> None:
     commit = f"commit {pushed.commit[:7]}"
-    print(f"Pushed    {pushed.repo_id} ({commit if pushed.changed else f'nothing new: {commit}'})")
-    print(f"Open      {pushed.url}")
+    _say(f"Pushed    {pushed.repo_id} ({commit if pushed.changed else f'nothing new: {commit}'})")
+    _say(f"Open      {pushed.url}")
 
 
 def run_demo(argv: list[str]) -> None:
@@ -538,7 +541,11 @@ def main(argv: list[str] | None = None) -> int:
         # in a log each update is kept; tqdm reads these when it is imported, in children too
         for name in ("TQDM_MININTERVAL", "TQDM_MAXINTERVAL", "TQDM_DELAY"):
             os.environ.setdefault(name, _LOGGED_EVERY)
-    logging.basicConfig(format="%(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_PlainFormatter("%(message)s"))
+    logging.basicConfig(handlers=[handler])
+    if isinstance(sys.stdout, io.TextIOWrapper):  # else a name that it can't encode would raise
+        sys.stdout.reconfigure(errors="backslashreplace")
     logging.getLogger("huggingface_hub").propagate = False  # it prints by itself
     logging.getLogger("hffruits").setLevel(logging.INFO if _is_main_process() else logging.ERROR)
     try:
@@ -573,8 +580,26 @@ _GOES_ON = {
 }
 
 
+def _say(text: object) -> None:
+    """On stdout. Names of files and classes can't steer the terminal."""
+    print(printable(text, keep="\n\t"), flush=True)
+
+
+def _say_page(page: Path) -> None:
+    if page.is_file():  # else it was warned of
+        _say(f"Open      {page}")
+
+
+class _PlainFormatter(logging.Formatter):
+    """Log lines that can't steer the terminal either."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record), keep="\n\t")
+
+
 def _tell(text: str) -> None:
     """On stderr, in a line of its own, where a progress bar may stand."""
+    text = printable(text)
     bars = sys.modules.get("tqdm")
     bars.tqdm.write(text, file=sys.stderr) if bars else print(text, file=sys.stderr)
 

@@ -14,7 +14,7 @@ from scipy.stats import binomtest
 from hffruits import __version__
 from hffruits.config import DataArguments
 from hffruits.distributed import on_main_process
-from hffruits.errors import InputError
+from hffruits.errors import InputError, optional_output
 from hffruits.evaluation import (
     check_output_dir,
     count_training_photos,
@@ -25,7 +25,7 @@ from hffruits.labelled import Photos, choose_photos
 from hffruits.models import coarse_ids
 from hffruits.names import match_names, name_key
 from hffruits.outcomes import Outcomes, answer_samples, open_classifier, split_unknown
-from hffruits.page import render_page, thumbnail_uri
+from hffruits.page import part_of, render_page, thumbnail_uri
 from hffruits.predict import FruitClassifier
 from hffruits.report import METRICS, THUMB, Opener
 from hffruits.tally import LEVEL, Tally, draw_counts, figures, percentiles
@@ -126,9 +126,11 @@ def compare(
     record["verdict"] = verdict(record)
     if any(record["trained_on"].values()):
         record["verdict"] += " But they were trained on some of these photos."
+    on_main_process(lambda: write_json(output_dir / "compare.json", record))
     if PartialState().is_main_process:
-        write_json(output_dir / "compare.json", record)
-        show(record, models, answers, seconds, photos, output_dir / "compare.html")
+        page = output_dir / "compare.html"
+        with optional_output(page, remedy="compare.json beside it has the figures."):
+            show(record, models, answers, seconds, photos, page)
     return record
 
 
@@ -223,6 +225,10 @@ def show(
         for side, took, fruits in zip("ab", seconds, models, strict=True)
     ]
     picture = photos.opener(a)
+
+    def gallery(chosen: np.ndarray) -> list[dict[str, Any]]:
+        return _gallery(a, b, chosen, b.confidence, models[0].labels, picture)
+
     content = {
         **{key: record[key] for key in ("created", "version", "command", "split", "images")},
         "title": Path(record["data"]).name,
@@ -237,8 +243,8 @@ def show(
         "mcnemar": record["mcnemar"],
         "verdict": record["verdict"],
         "classes": record["classes"],
-        "gained": _gallery(a, b, b.hits & ~a.hits, b.confidence, models[0].labels, picture),
-        "lost": _gallery(a, b, a.hits & ~b.hits, b.confidence, models[0].labels, picture),
+        "gained": part_of(file, "gained photos", lambda: gallery(b.hits & ~a.hits), []),
+        "lost": part_of(file, "lost photos", lambda: gallery(a.hits & ~b.hits), []),
     }
     render_page("compare.html.jinja", content, file)
 

@@ -23,6 +23,7 @@ from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
 
 from hffruits.distributed import cores_per_process, join_processes, may_use_gpu
+from hffruits.escaping import printable
 from hffruits.images import MAX_PIXELS
 from hffruits.precision import cpu_has_bf16, gpu_has_bf16
 from hffruits.schedules import BY_VALIDATION
@@ -117,7 +118,7 @@ class DataArguments:
         if self.dataset_name:
             return self.dataset_name.rpartition("/")[2]
         path = Path(self.data_dir or "sample").resolve()
-        while re.search(r"[*?\[{]", path.name):  # of `shards/*.tar`, the folder
+        while re.search(r"[*?\[{]", path.name) and not path.exists():  # of `shards/*`, the folder
             path = path.parent
         return path.stem if path.is_file() else path.name
 
@@ -129,7 +130,8 @@ class DataArguments:
         for option in fields(self):
             value = getattr(self, option.name)
             if option.name not in ("data_dir", "streaming") and value != option.default:
-                words += [f"--{option.name}", str(value)]
+                flag, text = f"--{option.name}", str(value)
+                words += [f"{flag}={text}"] if text.startswith("-") else [flag, text]
         return words
 
     @property
@@ -526,7 +528,7 @@ class _Brief(argparse.ArgumentParser):
     """One line for an error: the usage of 150 flags would hide it."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
+        self.exit(2, f"{self.prog}: error: {printable(' '.join(message.split()))}\n")
 
 
 class _Parser(_Brief, HfArgumentParser):

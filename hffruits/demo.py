@@ -33,6 +33,7 @@ from hffruits.demo_server import (
 from hffruits.demo_teach import teach_tab
 from hffruits.drawing import FRUITS, draw_fruit
 from hffruits.errors import InputError
+from hffruits.escaping import markdown_code
 from hffruits.feedback import FeedbackBox
 from hffruits.models import pretrained_produce_folder
 from hffruits.predict import FruitClassifier
@@ -68,10 +69,9 @@ def open_model(
     source = chosen or pretrained_produce_folder()
     classifier = FruitClassifier.from_pretrained(source, revision=revision)
     kinds = len(classifier.labels)
-    if name:
-        return classifier, f"Answers come from `{name}`. It knows {kinds} kinds.", classifier.folder
     if chosen:
-        about = f"Answers come from `{chosen}`, the model trained last. It knows {kinds} kinds."
+        which = "" if name else ", the run that finished last"
+        about = f"Answers come from {markdown_code(chosen)}{which}. It knows {kinds} kinds."
         return classifier, about, classifier.folder
     about = (
         "Nothing is trained yet: answers come from the bundled ImageNet model, and it knows only "
@@ -114,7 +114,7 @@ def build_demo(
         title=title, analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)
     ) as demo:
         gr.HTML(HEADER.format(title=html.escape(title)))
-        gr.Markdown(about, elem_id="about")
+        gr.Markdown(about, latex_delimiters=[], elem_id="about")  # a name is no formula
         with gr.Tabs(elem_id="tabs", overflow_behavior="wrap"):
             with gr.Tab("Recognise", id="recognise"):
                 recognise_tab(classifier, examples=examples, top_k=top_k, feedback=feedback)

@@ -14,6 +14,7 @@ from PIL import Image
 
 from hffruits.demo_visitors import sent_files, upload_folder, visitor_error
 from hffruits.errors import InputError
+from hffruits.escaping import spreadsheet_cell
 from hffruits.images import SUFFIXES
 from hffruits.predict import FruitClassifier, Prediction
 from hffruits.uploads import MAX_PICTURES, Upload, list_uploads, open_upload
@@ -138,7 +139,7 @@ def to_csv(rows: list[Row]) -> str:
             (found.label, f"{found.score:.4f}", "yes" if found.known else "no") if found else ()
         )
         cells = [row.name, *(answer or ("", "", "")), row.reason]
-        writer.writerow([_no_formula(cell) for cell in cells])
+        writer.writerow([spreadsheet_cell(cell) for cell in cells])
     return text.getvalue()
 
 
@@ -187,7 +188,3 @@ def _summary(rows: list[Row]) -> str:
     counts = {"named": len(found) - unknown, "not known": unknown}
     counts["unreadable"] = len(rows) - len(found)
     return ", ".join(f"**{count}** {what}" for what, count in counts.items() if count)
-
-
-def _no_formula(cell: str) -> str:
-    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell

@@ -15,6 +15,7 @@ from typing import Any
 import gradio as gr
 
 from hffruits.drawing import FRUITS, draw_fruit
+from hffruits.escaping import name_in_line
 from hffruits.hiding import file_below
 from hffruits.images import MAX_PIXELS, is_image_name, open_small
 from hffruits.page import thumbnail_uri
@@ -45,7 +46,7 @@ def model_tab(
     gr.HTML(f'<h2 class="step">The {len(fruits.labels)} kinds it knows</h2>')
     classes = gr.HTML(elem_id="classes")
     with gr.Accordion("Model card", open=False, elem_id="card"):
-        card = gr.Markdown(sanitize_html=True)
+        card = gr.Markdown(sanitize_html=True, latex_delimiters=[])
     tab.select(
         describe,
         *(None, [figures, card, classes]),
@@ -83,10 +84,10 @@ def sample_photos(
     """A training photo of each class, of those below `data_dir` after links are followed."""
     if artifact is None or data_dir is None:
         return {}
-    files = _read(artifact, "splits/train.txt").splitlines()
+    files = _read(artifact, "splits/train.txt").split("\n")
     by_folder: dict[tuple[str, ...], Path] = {}  # first file of each folder
     for line in files:
-        path = Path(line)
+        path = Path(name_in_line(line))
         by_folder.setdefault(path.parts[:-1], path)
     found = {}
     for label in labels:

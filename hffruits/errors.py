@@ -1,9 +1,16 @@
-"""How a command can end but well: each error is one line on the command line, with an exit code."""
+"""How a command can end but well: each error is one line on the command line, with an exit code.
+
+And what must not end it: the outputs that are optional.
+"""
 
 import errno
+import logging
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+logger = logging.getLogger(__name__)
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)  # what an OSError says of a full disk, or of a full quota
 
 
@@ -27,3 +34,38 @@ class Interrupted(Exception):
         saved = f": {checkpoint} is saved" if checkpoint else ""
         again = "the same command" + (" with --resume_from_checkpoint" if checkpoint else "")
         super().__init__(f"ended by {signal.Signals(number).name}{saved}; {again} goes on.")
+
+
+@contextmanager
+def optional_output(output: str | Path, *, remedy: str) -> Iterator[None]:
+    """Within it, whatever fails costs only this output: one warning says what, why and the remedy.
+
+    For pages, pictures and cards, after the records have been written. The only place where every
+    `Exception` is caught: large libraries make these of other people's text and files, so nobody
+    can list what may fail, and all that was computed before is worth more. A file that is `output`
+    and failed is removed, so that neither half of it nor an earlier one is taken for it. Signals,
+    lost processes and Ctrl-C pass.
+    """
+    try:
+        yield
+    except (Interrupted, PeersLost):
+        raise
+    except Exception as error:
+        if isinstance(output, Path):
+            with suppress(OSError):
+                output.unlink(missing_ok=True)
+        reason = " ".join(str(error).split())[:300]
+        logger.warning("%s: not made (%s: %s). %s", output, type(error).__name__, reason, remedy)
+        logger.debug("%s", output, exc_info=True)
+
+
+@contextmanager
+def added_to_errors(hint: str) -> Iterator[None]:
+    """Within it, an error says this too: what is saved already, and how to do the rest later."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{error} {hint}") from error
+    except Exception as error:
+        error.add_note(hint)
+        raise

@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
+from datasets import Dataset
 
 from hffruits import __version__
 from hffruits.calibrate import HELD_OUT, calibrate
 from hffruits.config import DataArguments, FruitTrainingArguments
 from hffruits.data import FruitDatasets
 from hffruits.distributed import on_main_process
-from hffruits.errors import InputError
+from hffruits.errors import InputError, optional_output
+from hffruits.escaping import name_in_line
 from hffruits.labelled import (
     choose_photos,
     draw_samples,
@@ -42,7 +44,7 @@ from hffruits.outcomes import (
 from hffruits.predict import FruitClassifier
 from hffruits.report import write_picture, write_report
 from hffruits.robustness import PICTURES, measure_robustness
-from hffruits.run_dir import PICTURE
+from hffruits.run_dir import METRICS, PICTURE, REPORT
 from hffruits.stream_data import FruitStreams, StreamSplit
 from hffruits.unknowns import PER_CLASS, save_prototypes
 from hffruits.unknowns import PICTURES as PICTURES_A_CLASS
@@ -105,9 +107,6 @@ def evaluate(
     measured["unknown"] = {
         name: measure_unknown(known, some, fruits) for name, some in unknown.items()
     }
-    if robustness:
-        some = list(photos.draw(PICTURES).samples())
-        measured["robustness"] = measure_robustness(fruits, some, **options)
     words = [str(model), *data_args.words, "--output_dir", str(output_dir)]
     words += ["--streaming"] if data_args.streaming else []
     words += ["--split", split] if split else []
@@ -119,19 +118,28 @@ def evaluate(
         "tta": list(tta),
         **measured,
     }
-    if PartialState().is_main_process:
-        write_json(output_dir / "metrics.json", record)
+
+    def write_records() -> None:
+        write_json(output_dir / METRICS, record)
         write_predictions(outcomes, fruits, output_dir / "predictions.csv")
-        write_report(
-            output_dir / "report.html",
-            fruits,
-            known,
-            record,
-            unknown=unknown,
-            picture=photos.opener(known),
-            seconds=seconds,
-            log=log_of(model),
-        )
+
+    on_main_process(write_records)
+    if robustness:  # takes many times as long
+        some = list(photos.draw(PICTURES).samples())
+        record["robustness"] = measure_robustness(fruits, some, **options)
+        on_main_process(lambda: write_json(output_dir / METRICS, record))
+    if PartialState().is_main_process:
+        with optional_output(output_dir / REPORT, remedy=f"{METRICS} beside it has the figures."):
+            write_report(
+                output_dir / REPORT,
+                fruits,
+                known,
+                record,
+                unknown=unknown,
+                picture=photos.opener(known),
+                seconds=seconds,
+                log=log_of(model),
+            )
     return record
 
 
@@ -226,7 +234,8 @@ def count_training_photos(model: str | Path, data_args: DataArguments, outcomes:
     recorded = trained.is_file() and read_record(trained.parents[1] / "training_args.json")
     if not recorded or not is_same_data(data_args, recorded[0], recorded[1]):
         return 0
-    seen = set(trained.read_text(encoding="utf-8").split("\n")) & set(outcomes.paths)
+    lines = trained.read_text(encoding="utf-8").split("\n")
+    seen = set(map(name_in_line, lines)) & set(outcomes.paths)
     if seen:
         logger.warning(
             "%s was trained on %d of these %d photos: its figures are too good",
@@ -261,50 +270,70 @@ def calibrate_artifact(
         save_prototypes(fruits.prototypes, folder)
 
 
+@dataclass(frozen=True)
+class EvaluatedArtifact:
+    """The figures of a run's model by split, and what the last of these is shown by."""
+
+    figures: dict[str, dict[str, Any]]
+    folder: Path
+    fruits: FruitClassifier
+    split: str
+    rows: Dataset | StreamSplit
+    outcomes: Outcomes
+    seconds: float
+
+
 def evaluate_artifact(
     folder: Path,
     datasets: FruitDatasets | FruitStreams,
     args: FruitTrainingArguments,
     *,
-    data_args: DataArguments,
-    log: list[dict[str, Any]],
-    best_epoch: float | None,
-) -> dict[str, dict[str, Any]]:
-    """Figures of the saved model on each split that was not trained on, and a page of the last one.
+    max_pixels: int,
+) -> EvaluatedArtifact:
+    """Measure the saved model on each split that was not trained on; nothing is written.
 
-    In full precision: what is measured is what a user will load.
+    In full precision: what is measured is what a user will load. Raises `InputError` where no photo
+    of a split can be read any more.
     """
     fruits = FruitClassifier.from_pretrained(folder, device=args.device)
-    options = {
-        "batch_size": args.per_device_eval_batch_size,
-        "max_pixels": data_args.max_image_pixels,
-    }
+    options = {"batch_size": args.per_device_eval_batch_size, "max_pixels": max_pixels}
     results = {}
     for split in (name for name in ("validation", "test") if name in datasets):
         rows, started = datasets[split], time.monotonic()
         outcomes = answer_samples(fruits, samples_of_split(rows), total=len(rows), **options)
         seconds = time.monotonic() - started
+        if not len(outcomes):
+            raise InputError(f"{split}: none of its photos can be read any more. Put them back.")
         results[split] = measure(outcomes, fruits) | {
             "images_per_second": round(len(outcomes) / seconds, 2)
         }
-    if PartialState().is_main_process:
-        record = {
-            **_head(folder, data_args, split, f"hffruits evaluate {shlex.quote(str(folder))}"),
-            **results[split],
-        }
-        picture = None if isinstance(rows, StreamSplit) else picture_opener(rows, outcomes)
+    return EvaluatedArtifact(results, folder, fruits, split, rows, outcomes, seconds)
+
+
+def show_artifact(
+    evaluated: EvaluatedArtifact,
+    data_args: DataArguments,
+    *,
+    log: list[dict[str, Any]],
+    best_epoch: float | None,
+) -> None:
+    """The page and the picture of the last split measured, beside the model; each is optional."""
+    folder, split, outcomes = evaluated.folder, evaluated.split, evaluated.outcomes
+    again = shlex.join(["hffruits", "evaluate", str(folder)])
+    with optional_output(folder / REPORT, remedy=f"`{again}` makes one."):
+        opener = None if isinstance(evaluated.rows, StreamSplit) else picture_opener
         write_report(
-            folder / "report.html",
-            fruits,
+            folder / REPORT,
+            evaluated.fruits,
             outcomes,
-            record,
-            picture=picture,
-            seconds=seconds,
+            _head(folder, data_args, split, again) | evaluated.figures[split],
+            picture=opener and opener(evaluated.rows, outcomes),
+            seconds=evaluated.seconds,
             log=log,
             best_epoch=best_epoch,
         )
-        write_picture(folder / PICTURE, outcomes, fruits.labels, split=split)
-    return results
+    with optional_output(folder / PICTURE, remedy=f"`{again}` shows the same on its page."):
+        write_picture(folder / PICTURE, outcomes, evaluated.fruits.labels, split=split)
 
 
 # ---- what is written ----

@@ -21,13 +21,14 @@ from hffruits import __version__
 from hffruits.audit import LISTED, Audited, Finding, as_record, audit
 from hffruits.checking import Checked, check_pictures, join_parts
 from hffruits.config import DataArguments
-from hffruits.errors import InputError
+from hffruits.errors import InputError, optional_output
+from hffruits.escaping import list_line, printable
 from hffruits.features import embed_pictures
 from hffruits.folders import SPLIT_NAMES
 from hffruits.images import open_small
 from hffruits.inputs import open_source
 from hffruits.label_errors import Suspects, find_label_errors, find_outliers, map_features
-from hffruits.page import render_page, sprite_uri, thumbnail_uri
+from hffruits.page import part_of, render_page, sprite_uri, thumbnail_uri
 from hffruits.stream_audit import check_stream
 
 logger = logging.getLogger(__name__)
@@ -111,18 +112,9 @@ def explore(
         "version": __version__,
         "command": _own_command(words, data_args.streaming, output_dir, max_features),
     }
-    classes = show_classes(checked, coarse, data, at_hand, seed=seed)
-    formats = dict(Counter(f.decode() for f in part.records["format"]).most_common())
-    content = {
+    paths = part.rows["path"][:]
+    record = {
         **head,
-        "title": data_args.name,
-        "findings": [show_finding(finding, data) for finding in findings],
-        "passed": passed,
-        "classes": classes,
-        "histograms": show_histograms(part.records),
-        "sizes": show_sizes(part.records),
-        "formats": formats,
-        "map": show_map(features, chosen, data, seed=seed),
         "summary": {
             "images": len(labels),
             "classes": len(names),
@@ -132,19 +124,26 @@ def explore(
             "judged": data.judged,
             "seconds": round(time.monotonic() - started, 1),
         },
-    }
-    render_page("explore.html.jinja", content, output_dir / "explore.html")
-    paths = part.rows["path"][:]
-    record = {
-        **head,
-        "summary": content["summary"],
         "findings": [as_record(finding, paths) for finding in findings],
         "passed": passed,
-        "classes": {c["name"]: {"coarse": c["coarse"], "counts": c["counts"]} for c in classes},
-        "formats": formats,
+        "classes": count_classes(data, coarse),
+        "formats": dict(Counter(f.decode() for f in part.records["format"]).most_common()),
     }
     _write(output_dir / "explore.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     write_lists(findings, paths, output_dir, earlier=data_args.exclude)
+    page = output_dir / "explore.html"
+
+    with optional_output(page, remedy="explore.json beside it has the findings."):
+        content = {
+            **record,
+            "title": data_args.name,
+            "findings": [show_finding(finding, data) for finding in findings],
+            "classes": show_classes(record["classes"], data, at_hand, seed=seed),
+            "histograms": part_of(page, "histograms", lambda: show_histograms(part.records), []),
+            "sizes": show_sizes(part.records),
+            "map": part_of(page, "map", lambda: show_map(features, chosen, data, seed=seed), None),
+        }
+        render_page("explore.html.jinja", content, page)
     return record
 
 
@@ -167,6 +166,19 @@ def judge(
         "judged": len(rows),
         "suspects": Suspects(rows[suspects.indices], suspects.guesses),
         "outliers": rows[find_outliers(features, labels)],
+    }
+
+
+def count_classes(data: Audited, coarse: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """Coarse label, where that is another name, and photos by split of each class."""
+    splits = list(dict.fromkeys(data.splits.tolist()))
+    counts = Counter(zip(data.labels.tolist(), data.splits.tolist(), strict=True))
+    return {
+        name: {
+            "coarse": None if coarse.get(name) == name else coarse.get(name),
+            "counts": {split: counts[name, split] for split in splits},
+        }
+        for name in sorted(set(data.labels.tolist()))
     }
 
 
@@ -241,26 +253,22 @@ def show_photo(row: int, data: Audited, note: str) -> dict[str, Any]:
 
 
 def show_classes(
-    checked: Checked, coarse: dict[str, str], data: Audited, at_hand: np.ndarray, *, seed: int
+    counted: dict[str, dict[str, Any]], data: Audited, at_hand: np.ndarray, *, seed: int
 ) -> list[dict[str, Any]]:
-    """Counts, samples (of the rows `at_hand`), mean image and mean colour of each class."""
-    names = sorted(set(data.labels.tolist()))
-    samples = min(SAMPLES, max(1, 2000 // len(names)))
+    """Samples (of the rows `at_hand`), mean image and mean colour of each class, and its counts."""
+    samples = min(SAMPLES, max(1, 2000 // len(counted)))
     rng = np.random.default_rng(seed)
     classes = []
-    for name in tqdm(names, "Drawing classes", unit="class", leave=False):
+    for name, own in tqdm(counted.items(), "Drawing classes", unit="class", leave=False):
         rows = np.flatnonzero(data.labels == name)
-        counts = Counter(data.splits[rows].tolist())
         records = data.part.records[rows]
         mean = mean_image(records)
         drawn = rng.permutation(np.intersect1d(rows, at_hand))[:samples]
         pictures = [_picture(data.part.rows, row, THUMB) for row in sorted(drawn)]
-        own = coarse.get(name)
         classes.append(
             {
                 "name": name,
-                "coarse": own if own != name else None,
-                "counts": {split: counts[split] for split in checked.parts},
+                **own,
                 "mean_colour": "#" + bytes(mean.resize((1, 1)).getpixel((0, 0))).hex(),
                 "mean_image": thumbnail_uri(mean, 64),
                 "samples": [thumbnail_uri(picture, THUMB) for picture in pictures if picture],
@@ -372,9 +380,7 @@ def write_lists(
             file.unlink(missing_ok=True)  # of an earlier audit
             continue
         notes = {paths[row]: found[id].notes[row] for (row,) in found[id].groups}
-        lines = [f"{path}\t{note}" for path, note in notes.items() if not {*"\t\n"} & {*path}]
-        if len(lines) < len(notes):
-            logger.warning("%s: names with tabs or line breaks are not in it", file)
+        lines = [f"{list_line(path)}\t{printable(note)}" for path, note in notes.items()]
         _write(file, "\n".join(["# path, and why it is here", *lines, *before]) + "\n")
 
 

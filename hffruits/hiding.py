@@ -1,12 +1,13 @@
 """What others may read of a folder: only files in it, and none of this machine's paths in them."""
 
-import html
 import json
 import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from markupsafe import escape
 
 # Fields that name a file or folder, or may: of them the last name is enough.
 _PATH_FIELDS = {
@@ -26,7 +27,7 @@ class Hiding:
     def in_text(self, text: str) -> str:
         """A text, with every form in which a page may hold the folders."""
         for place in self.places:
-            for form in {str(place), html.escape(str(place)), place.as_posix()}:
+            for form in {str(place), str(escape(place)), place.as_posix()}:
                 start = r"(?<![\w.])" + re.escape(form)
                 text = re.sub(start + r"[/\\](?=[^\s\"'<>])", "", text)
                 text = place.name.join(re.split(start + r"(?![\w.-])", text))

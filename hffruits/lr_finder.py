@@ -14,7 +14,7 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from hffruits.checks import check_arguments
 from hffruits.config import DataArguments, FruitTrainingArguments, ModelArguments
-from hffruits.errors import InputError
+from hffruits.errors import InputError, optional_output
 from hffruits.loader_workers import workers_told
 from hffruits.plots import draw_lr_range
 from hffruits.preparation import load_datasets, make_trainer, prepare_model, resolve_arguments
@@ -44,7 +44,7 @@ def find_lr(
 ) -> RangeTest:
     """Train `steps` steps at rates from `lowest` to `highest`, and draw the loss into `file`.
 
-    Raises `InputError` as training would.
+    Raises `InputError` as training would. A picture that fails is warned of.
     """
     if not (0 < lowest < highest < math.inf and steps >= 10):
         raise InputError(
@@ -77,7 +77,8 @@ def find_lr(
     rates = [row["learning_rate"] for row in logged]
     losses = [row["loss"] for row in logged]
     best = suggest(rates, losses)
-    draw_lr_range(rates, losses, smooth(losses), best, file)
+    with optional_output(file, remedy=f"The rate that it suggests: {best:.1e}."):
+        draw_lr_range(rates, losses, smooth(losses), best, file)
     return RangeTest(rates, losses, best)
 
 

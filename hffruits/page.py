@@ -8,18 +8,20 @@ import base64
 import hashlib
 import io
 import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jinja2
 import numpy as np
 from markupsafe import Markup
 from PIL import Image, ImageOps
 
-from hffruits.errors import InputError
+from hffruits.errors import InputError, optional_output
 
 PAGES = Path(__file__).with_name("pages")
 SEVERITIES = ("high", "medium", "low", "info")
+Shown = TypeVar("Shown")
 
 
 def render_page(template: str, content: dict[str, Any], file: Path) -> None:
@@ -44,6 +46,13 @@ def render_page(template: str, content: dict[str, Any], file: Path) -> None:
         file.write_bytes(page.encode("utf-8", "replace"))  # file names may hold lone surrogates
     except OSError as error:
         raise InputError(f"{file}: can't be written ({error}). Name another folder.") from error
+
+
+def part_of(page: Path, name: str, make: Callable[[], Shown], otherwise: Shown) -> Shown:
+    """What a part of a page shows, or what it shows `otherwise` if that fails."""
+    with optional_output(f"{page}, {name}", remedy="The rest of the page is there."):
+        return make()
+    return otherwise
 
 
 def thumbnail_uri(image: Image.Image, size: int) -> str:

@@ -13,7 +13,7 @@ from huggingface_hub import HfApi
 
 from hffruits.card import model_card
 from hffruits.engines import RECORD, read_export
-from hffruits.errors import InputError
+from hffruits.errors import InputError, optional_output
 from hffruits.hiding import file_below, hide_places
 from hffruits.hub import EXPORTED, hub_troubles_told, one_line
 from hffruits.hub_commit import Files, Pushed, Repository, check_push, push_files
@@ -112,8 +112,9 @@ def gather(folder: Path, public: Path, *, report: bool = True) -> dict[str, Path
             text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
             target.write_text(text, encoding="utf-8")
         elif target.suffix == ".html":
-            text = hide.in_page(source.read_text(encoding="utf-8"))
-            target.write_text(text, encoding="utf-8")
+            with optional_output(target, remedy="The model is pushed without it."):
+                text = hide.in_page(source.read_text(encoding="utf-8"))
+                target.write_text(text, encoding="utf-8")
         else:
             _link(source, target)
     return {file.name: file for file in sorted(public.iterdir())}

@@ -21,6 +21,7 @@ from hffruits.checking import Part
 from hffruits.cleaning import clean
 from hffruits.config import DataArguments
 from hffruits.errors import InputError
+from hffruits.escaping import markdown
 from hffruits.folders import SPLIT_NAMES
 from hffruits.hub import one_line
 from hffruits.hub_commit import Pushed, Repository, check_push, push_files
@@ -97,7 +98,7 @@ def push_data(
                 file.unlink()
         if cleaned.coarse:
             yield CommitOperationAdd(COARSE, _coarse_csv(cleaned.coarse))
-        facts = {"left_out": left_out, "coarse": bool(cleaned.coarse)}
+        facts = {"left_out": _escaped(left_out), "coarse": bool(cleaned.coarse)}
         facts["license"] = license or repository.license  # that of an earlier push holds
         facts["made"] = [split for split in written.counts if split not in cleaned.own_splits]
         card = dataset_card(repository.repo_id, features, written, **facts)
@@ -174,6 +175,10 @@ def _published(row: dict[str, Any], keep_location: bool) -> tuple[bytes, bool]:
     return public, public is not content
 
 
+def _escaped(counts: Mapping[str, int]) -> dict[str, int]:
+    return {markdown(name): count for name, count in counts.items()}
+
+
 def _coarse_csv(coarse: Mapping[str, str]) -> bytes:
     file = io.StringIO()
     csv.writer(file, lineterminator="\n").writerows(sorted(coarse.items()))
@@ -211,12 +216,12 @@ def dataset_card(
     return DatasetCard.from_template(
         card_data,
         template_str=TEMPLATE.read_text(encoding="utf-8"),
-        title=title,
+        title=markdown(title),
         repo_id=repo_id,
         images=images,
-        classes=features["label"].names,
+        classes={name: markdown(name) for name in features["label"].names},
         counts=written.counts,
         located=written.located,
-        license=license,
+        license=license and markdown(license),
         **facts,
     )

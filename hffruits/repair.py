@@ -10,6 +10,7 @@ from tqdm.auto import tqdm
 
 from hffruits.checking import Part
 from hffruits.errors import InputError
+from hffruits.escaping import list_line, printable
 from hffruits.images import has_image_suffix
 from hffruits.names import file_key, file_name
 
@@ -81,7 +82,7 @@ def without(parts: Mapping[str, Part], repairs: dict[str, dict[int, str]]) -> di
 
 def write_exclusions(reasons: dict[str, str], file: Path) -> None:
     """A list for `--exclude`: a path a line, and why."""
-    lines = [f"{path}\t{reason}" for path, reason in sorted(reasons.items())]
+    lines = [f"{list_line(path)}\t{printable(why)}" for path, why in sorted(reasons.items())]
     file.write_text("\n".join(["# path, and why it is left out", *lines]) + "\n", encoding="utf-8")
 
 

@@ -1,11 +1,13 @@
 """Outcomes as the page that shows them: plain values and small pictures for `evaluate.html.jinja`.
 
-What is to be shown is chosen here; how it looks is up to the template.
+What is to be shown is chosen here; how it looks is up to the template. A part that can't be made is
+left out, with a warning.
 """
 
 import base64
 import io
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,9 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from hffruits.calibration import Reliability, coverage_curve
-from hffruits.errors import InputError
+from hffruits.errors import InputError, optional_output
 from hffruits.outcomes import Outcomes
-from hffruits.page import render_page, thumbnail_uri
+from hffruits.page import part_of, render_page, thumbnail_uri
 from hffruits.plots import draw_evaluation
 from hffruits.predict import Explanation, FruitClassifier
 from hffruits.tally import cluster_order
@@ -55,7 +57,7 @@ def write_report(
 
     `known` are outcomes of classes that the model has, `unknown` of other things, by name.
     """
-    gallery = Gallery(fruits, known, picture)
+    gallery = Gallery(fruits, known, picture, page=file)
     config, size = fruits.config, fruits.input_size
     calibration = getattr(config, "calibration", None) or {}
     content = {
@@ -85,10 +87,12 @@ def write_report(
         "metrics": figures_shown(record),
         "classes": classes_shown(record, getattr(config, "coarse_labels", None)),
         "confusion": confusion_shown(known, fruits.labels),
-        "pairs": gallery.pairs(record["most_confused"]),
-        "mistakes": gallery.mistakes(),
-        "doubtful": gallery.doubtful(),
-        "history": history_shown(log, best_epoch),
+        "pairs": part_of(
+            file, "confused pairs", partial(gallery.pairs, record["most_confused"]), []
+        ),
+        "mistakes": part_of(file, "mistakes", gallery.mistakes, []),
+        "doubtful": part_of(file, "doubtful photos", gallery.doubtful, []),
+        "history": part_of(file, "curves", partial(history_shown, log, best_epoch), None),
         "calibration": {
             "temperature": record["temperature"],
             "images": calibration.get("images"),
@@ -308,8 +312,11 @@ def advice(measured: dict[str, Any], split: str) -> list[str]:
 class Gallery:
     """Small pictures of the outcomes, with heatmaps of where the model looked."""
 
-    def __init__(self, fruits: FruitClassifier, outcomes: Outcomes, picture: Opener | None):
-        self.fruits, self.outcomes, self.picture = fruits, outcomes, picture
+    def __init__(
+        self, fruits: FruitClassifier, outcomes: Outcomes, picture: Opener | None, *, page: Path
+    ):
+        self.fruits, self.outcomes, self.picture, self.page = fruits, outcomes, picture, page
+        self.explains = True  # until it fails: the next photo's heatmap would fail as well
 
     def mistakes(self) -> list[dict[str, Any]]:
         """The most confident ones."""
@@ -355,7 +362,8 @@ class Gallery:
     def _photo(self, row: int, *, heat: bool = False) -> dict[str, Any]:
         names, outcomes = self.fruits.labels, self.outcomes
         picture = self.picture(int(row)) if self.picture else None
-        seen = self._explain(picture, int(outcomes.guesses[row])) if picture and heat else None
+        heat = heat and self.explains and picture is not None
+        seen = self._explain(picture, int(outcomes.guesses[row])) if heat else None
         shown = seen.picture if seen else picture
         return {
             "path": outcomes.paths[row],
@@ -368,7 +376,12 @@ class Gallery:
         }
 
     def _explain(self, picture: Image.Image, guess: int) -> Explanation | None:
-        try:
-            return self.fruits.explain(picture, self.fruits.labels[guess])
-        except InputError:  # a net without maps
-            return None
+        self.explains = False
+        with optional_output(f"{self.page}, heatmaps", remedy="The photos are there."):
+            try:
+                seen = self.fruits.explain(picture, self.fruits.labels[guess])
+            except InputError:  # a net without maps
+                return None
+            self.explains = True
+            return seen
+        return None

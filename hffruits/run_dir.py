@@ -18,11 +18,12 @@ from hffruits.errors import InputError
 SEEN_WITHIN = 20.0  # seconds: network file systems take some
 PICTURE = "evaluation.png"  # for the model card
 SHARDS = "model.safetensors.index.json"  # of large models: which file holds which tensor
-METRICS, CARD = "metrics.json", "README.md"  # the last that a run writes
+METRICS = "metrics.json"  # the last record that a run writes: with it, it has finished
+CARD, REPORT = "README.md", "report.html"  # optional, as the picture is
 DIVERGED = "diverged.json"
 ARTIFACT_FILES = {
     "config.json", "model.safetensors", "preprocessor_config.json", CARD, METRICS, DIVERGED,
-    "training_args.json", "log_history.json", "prototypes.safetensors", "report.html", PICTURE,
+    "training_args.json", "log_history.json", "prototypes.safetensors", REPORT, PICTURE,
 }  # fmt: skip
 
 
@@ -48,12 +49,13 @@ class RunDir:
 
     @property
     def is_finished(self) -> bool:
-        """True where the run to be resumed has ended, and all of its files were written.
+        """True where the run to be resumed has ended, and its records were written.
 
-        One that stopped early has ended too, but may be asked to go on.
+        Its page, picture and card need not have been. One that stopped early has ended too, but may
+        be asked to go on.
         """
         folder = self.checkpoint and self.checkpoint.parent
-        if not (folder and all((folder / name).is_file() for name in (METRICS, CARD))):
+        if not (folder and (folder / METRICS).is_file()):
             return False
         state = json.loads((self.checkpoint / STATE).read_text(encoding="utf-8"))
         return self.by_itself or state["global_step"] >= state["max_steps"]

@@ -16,7 +16,7 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from hffruits.checks import Arguments, check_arguments, takes_layer_decay
 from hffruits.config import DataArguments, FruitTrainingArguments, ModelArguments
-from hffruits.errors import InputError
+from hffruits.errors import InputError, optional_output
 from hffruits.layers import has_layer_groups
 from hffruits.plots import draw_bars
 from hffruits.preparation import (
@@ -56,6 +56,7 @@ def search(
     """
     try:
         import optuna
+        from sqlalchemy import URL
     except ImportError as error:
         raise InputError("search: needs optuna. Run pip install 'hffruits[search]'.") from error
     if trials < 1:
@@ -74,7 +75,8 @@ def search(
     if args.eval_strategy == IntervalStrategy.NO:
         raise InputError("eval_strategy=no: a search compares validations. Set it to epoch.")
     folder.mkdir(parents=True, exist_ok=True)
-    storage = f"sqlite:///{(folder / 'search.db').resolve()}"
+    place = URL.create("sqlite", database=str((folder / "search.db").resolve()))
+    storage = place.render_as_string()
     study = optuna.create_study(
         study_name=STUDY, storage=storage, direction="maximize", load_if_exists=True
     )
@@ -107,8 +109,12 @@ def search(
         )
     done = len(finished_trials(study))
     if done >= 3:
-        importance = optuna.importance.get_param_importances(study)
-        draw_bars(importance, title="What the accuracy depends on", file=folder / "importance.png")
+        picture = folder / "importance.png"
+        with optional_output(
+            picture, remedy="search.db has the trials; the same command draws it."
+        ):
+            importance = optuna.importance.get_param_importances(study)
+            draw_bars(importance, title="What the accuracy depends on", file=picture)
     return SearchResult(done, study.best_value, study.best_params)
 
 

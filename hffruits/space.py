@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from huggingface_hub import HfApi, constants
+from huggingface_hub import HfApi, SpaceCardData, constants
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -19,6 +19,7 @@ from packaging.version import Version
 
 from hffruits.engines import RECORD, read_export
 from hffruits.errors import InputError
+from hffruits.escaping import markdown
 from hffruits.hub import fetch_model, hub_troubles_told
 from hffruits.hub_commit import Pushed, check_push, push_files
 from hffruits.predict import FruitClassifier
@@ -104,13 +105,27 @@ def write_space(
     if not re.fullmatch(r"[\w .,:!?'&()-]{1,80}", title):
         raise InputError(f"title={title}: up to 80 letters, digits, spaces and . , : ! ? ' & ( ) -")
     shutil.copytree(PACKAGE, folder / "hffruits", ignore=shutil.ignore_patterns("__pycache__"))
+    python = ".".join(platform.python_version_tuple()[:2])
+    head = SpaceCardData(
+        title=title,
+        emoji="\N{RED APPLE}",
+        colorFrom="green",
+        colorTo="yellow",
+        sdk="gradio",
+        sdk_version=importlib.metadata.version("gradio"),
+        python_version=python,
+        app_file="app.py",
+        models=[model],
+        license=license,
+        tags=["hffruits", "fruit"],
+        short_description="Names the fruit in a photo, or says that it doesn't know",
+    )
     facts = {
+        "head": head.to_yaml(),
         "model": model,
         "revision": revision,
-        "title": title,
-        "license": license,
-        "gradio": importlib.metadata.version("gradio"),
-        "python": ".".join(platform.python_version_tuple()[:2]),
+        "shown_title": markdown(title),
+        "python": python,
         "endpoint": constants.ENDPOINT,
     }
     templates = Environment(

@@ -10,6 +10,7 @@ from datasets import Dataset
 
 from hffruits.checking import Part, join_parts
 from hffruits.errors import InputError
+from hffruits.escaping import list_line, name_in_line
 from hffruits.folders import SPLIT_NAMES
 from hffruits.names import path_key
 from hffruits.splitting import split_by_groups
@@ -115,7 +116,7 @@ def _read_lists(every: Part, folder: Path, only: str | None = None) -> dict[str,
             raise InputError(
                 f"{file}: can't be read ({error}). Use the lists as they were written."
             ) from error
-        names = [line for line in lines if line]
+        names = [name_in_line(line) for line in lines if line]
         if not names:
             raise InputError(f"{file}: names no picture. Use the lists as they were written.")
         found = [places.get(name, places.get(path_key(name))) for name in names]
@@ -157,6 +158,6 @@ def write_lists(datasets: Mapping[str, Dataset], folder: Path) -> None:
         file = folder / f"{split}.txt"
         if split in datasets:
             paths = datasets[split].with_format(None)["path"][:]  # else each photo is decoded
-            file.write_text("\n".join(paths) + "\n", encoding="utf-8")
+            file.write_text("\n".join(map(list_line, paths)) + "\n", encoding="utf-8")
         else:
             file.unlink(missing_ok=True)  # of an earlier run

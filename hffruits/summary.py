@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from hffruits.escaping import printable
 from hffruits.time_budget import format_time
 
 
@@ -19,7 +20,7 @@ def format_summary(metrics: dict[str, Any]) -> str:
     best = f", best epoch {training['best_epoch']:.4g}" if training["best_epoch"] else ""
     lines = [
         "",
-        f"Data      {data['data_dir']}: {data['classes']} classes; {sizes} images; "
+        f"Data      {printable(data['data_dir'])}: {data['classes']} classes; {sizes} images; "
         f"{len(data['skipped'])} left out",
         f"Model     {metrics['model']['name_or_path']}, "
         f"{metrics['model']['parameters'] / 1e6:.1f} M parameters",
@@ -31,10 +32,10 @@ def format_summary(metrics: dict[str, Any]) -> str:
             lines.append(f"{title:10}{format_figures(metrics[split])}")
             if leaks := data["near_duplicates_in_train"].get(split):
                 lines.append(f"          {leaks} of these images have a near-duplicate in train")
-    command = f"{program_path()} demo {shlex.quote(folder)}"
+    command = shlex.join([program_path(), "demo", folder])
     report = Path(folder) / "report.html"
-    saved = [f"Saved     {folder}", f"Look      {report}", f"Try it    {command}"]
-    return "\n".join([*lines, "", *saved])
+    look = [f"Look      {report}"] if report.is_file() else []  # else it was warned of
+    return "\n".join([*lines, "", f"Saved     {folder}", *look, f"Try it    {command}"])
 
 
 def format_figures(measured: dict[str, Any]) -> str:
@@ -60,13 +61,13 @@ def format_evaluation(record: dict[str, Any]) -> str:
     ]
     for name, some in record["unknown"].items():
         lines.append(
-            f"Unknown   {name}: {some['refused']:.0%} of {some['images']:,} refused, AUROC "
-            f"{some['auroc']:.3f}, FPR@95 {some['fpr95']:.0%}"
+            f"Unknown   {printable(name)}: {some['refused']:.0%} of {some['images']:,} refused, "
+            f"AUROC {some['auroc']:.3f}, FPR@95 {some['fpr95']:.0%}"
         )
     for pair in record["most_confused"][:3]:
         lines.append(
-            f"Confused  {pair['class']} taken for {pair['taken_for']}: {pair['images']} photos "
-            f"({pair['share']:.0%})"
+            f"Confused  {printable(pair['class'])} taken for {printable(pair['taken_for'])}: "
+            f"{pair['images']} photos ({pair['share']:.0%})"
         )
     if "robustness" in record:
         r = record["robustness"]
@@ -88,7 +89,8 @@ def format_export(record: dict[str, Any]) -> str:
         f"Written   {folder} ({record['megabytes']:.1f} MB)",
     ]
     if record["format"] in ("onnx", "openvino"):
-        command = f"{program_path()} predict {shlex.quote(folder)} FOLDER --output answers.csv"
+        words = [program_path(), "predict", folder, "FOLDER", "--output", "answers.csv"]
+        command = shlex.join(words)
         lines.append(f"Use it    {command}")
     return "\n".join(lines)
 

@@ -19,7 +19,7 @@ from transformers import AutoModelForImageClassification, PretrainedConfig, PreT
 from hffruits.cache import make_once
 from hffruits.card import write_model_card
 from hffruits.engines import TorchEngine
-from hffruits.errors import InputError
+from hffruits.errors import InputError, optional_output
 from hffruits.images import ImageSource, open_rgb
 from hffruits.models import last_layers, save_model
 from hffruits.names import clean_name, match_names
@@ -80,7 +80,8 @@ def save_taught(fruits: FruitClassifier, folder: Path) -> None:
     def fill(aside: Path) -> None:
         save_model(fruits.model, fruits.transform.processor, aside)
         save_prototypes(fruits.prototypes, aside)
-        write_model_card(aside, name=folder.name)
+        with optional_output(aside / "README.md", remedy="`hffruits push` makes one of its own."):
+            write_model_card(aside, name=folder.name)
 
     try:
         make_once(folder, fill, remedy="Name another folder.")

@@ -33,8 +33,13 @@ from hffruits.checks import check_arguments, check_same_photos, check_same_run
 from hffruits.config import DataArguments, FruitTrainingArguments, ModelArguments
 from hffruits.data import FruitDatasets
 from hffruits.distributed import lost_peers_told, on_main_process
-from hffruits.errors import InputError
-from hffruits.evaluation import calibrate_artifact, evaluate_artifact, write_json
+from hffruits.errors import InputError, added_to_errors, optional_output
+from hffruits.evaluation import (
+    calibrate_artifact,
+    evaluate_artifact,
+    show_artifact,
+    write_json,
+)
 from hffruits.feature_room import NoRoom
 from hffruits.hub_commit import check_push
 from hffruits.kept_features import choose_views, keep_features
@@ -53,7 +58,17 @@ from hffruits.preparation import (
 )
 from hffruits.push import push_model
 from hffruits.records import environment, versions
-from hffruits.run_dir import DIVERGED, METRICS, RunDir, check_shared, choose_run_dir, clear_run
+from hffruits.run_dir import (
+    CARD,
+    DIVERGED,
+    METRICS,
+    PICTURE,
+    REPORT,
+    RunDir,
+    check_shared,
+    choose_run_dir,
+    clear_run,
+)
 from hffruits.splits import write_lists
 from hffruits.stopping import StopOnSignal
 from hffruits.stream_data import StreamSplit
@@ -151,27 +166,29 @@ def train(
     on_main_process(lambda: start_folder(run, datasets, *groups, **facts))
     output = fit(trainer, run)
     model = trainer.accelerator.unwrap_model(trainer.model)
-    if args.batch_norm == "recalibrate" and PartialState().is_main_process:
-        recalibrate(model, clean_batches(datasets, prepared, args, data_args.max_image_pixels))
     if model_args.lora_rank:
         model = merge_lora(model)
     whole = (
         trainer.accelerator.get_state_dict(trainer.model_wrapped) if args.divides_weights else None
     )
-    if PartialState().is_main_process:
+    log, max_pixels = trainer.state.log_history, data_args.max_image_pixels
+
+    def save() -> None:
         with full_disk_told(run.folder):
             save_model(model, prepared.processor, run.folder, weights=whole)
-    max_pixels = data_args.max_image_pixels
-    on_main_process(lambda: calibrate_artifact(run.folder, datasets, args, max_pixels=max_pixels))
+            write_json(run.folder / "log_history.json", log)
 
-    evaluated = evaluate_artifact(
-        run.folder,
-        datasets,
-        args,
-        data_args=data_args,
-        log=trainer.state.log_history,
-        best_epoch=best_epoch(trainer),
-    )
+    def adjust() -> None:
+        if args.batch_norm == "recalibrate":
+            recalibrate(model, clean_batches(datasets, prepared, args, max_pixels))
+            save()
+        calibrate_artifact(run.folder, datasets, args, max_pixels=max_pixels)
+
+    on_main_process(save)  # before anything else can fail
+    again = shlex.join(["hffruits", "evaluate", str(run.folder)])
+    with added_to_errors(f"The model is saved in {run.folder}; `{again}` measures it."):
+        on_main_process(adjust)
+        evaluated = evaluate_artifact(run.folder, datasets, args, max_pixels=max_pixels)
     metrics = {
         "output_dir": str(run.folder),
         "data": describe_data(datasets, data_args),
@@ -182,7 +199,7 @@ def train(
             "parameters": model.num_parameters(),
             "frozen_parameters": count_frozen(prepared),
         },
-        **evaluated,
+        **evaluated.figures,
         "training": {
             "epochs": trainer.state.epoch,
             "best_epoch": best_epoch(trainer),
@@ -196,8 +213,11 @@ def train(
         },
         "versions": versions(),
     }
+    on_main_process(lambda: write_json(run.folder / METRICS, metrics))  # so the run has finished
     if PartialState().is_main_process:
-        write_records(run.folder, metrics, trainer)
+        show_artifact(evaluated, data_args, log=log, best_epoch=best_epoch(trainer))
+        with optional_output(run.folder / CARD, remedy="`hffruits push` makes one of its own."):
+            write_model_card(run.folder)
     PartialState().wait_for_everyone()
     if repo_id and PartialState().is_main_process:  # the others needn't wait for an upload
         push(run.folder, repo_id, training_args)
@@ -256,7 +276,7 @@ def start_folder(
     """Now that nothing can be wrong any more: make room, and write down what is to be done."""
     if run.replaces:
         clear_run(run.folder)
-    for name in (METRICS, DIVERGED):  # a run that goes on has not ended
+    for name in (METRICS, DIVERGED, CARD, REPORT, PICTURE):  # a run that goes on has not ended
         (run.folder / name).unlink(missing_ok=True)
     if isinstance(datasets, FruitDatasets):  # a stream's split is a hash of its rows' names
         write_lists(datasets, run.lists)
@@ -339,16 +359,13 @@ def clean_batches(
         yield batch["pixel_values"].to(args.device)
 
 
-def write_records(folder: Path, metrics: dict[str, Any], trainer: FruitTrainer) -> None:
-    """What was measured, and how training went."""
-    write_json(folder / METRICS, metrics)
-    write_json(folder / "log_history.json", trainer.state.log_history)
-    write_model_card(folder)
-
-
 def push(folder: Path, repo_id: str, args: FruitTrainingArguments) -> None:
-    """Push the finished run. Raises `InputError` that says how to push it later."""
-    try:
+    """Push the finished run. An error says how to push it later."""
+    options = ["--private"] if args.hub_private_repo else []
+    options += [] if args.hub_report else ["--no_report"]
+    options += ["--license", args.hub_license] if args.hub_license else []
+    later = shlex.join(["hffruits", "push", str(folder), repo_id, *options])
+    with added_to_errors(f"The model is saved; push it with `{later}`."):
         pushed = push_model(
             folder,
             repo_id,
@@ -357,12 +374,6 @@ def push(folder: Path, repo_id: str, args: FruitTrainingArguments) -> None:
             license=args.hub_license,
             token=args.hub_token,
         )
-    except InputError as error:
-        options = ["--private"] if args.hub_private_repo else []
-        options += [] if args.hub_report else ["--no_report"]
-        options += ["--license", args.hub_license] if args.hub_license else []
-        later = shlex.join(["hffruits", "push", str(folder), repo_id, *options])
-        raise InputError(f"{error} The model is saved; push it with `{later}`.") from error
     logger.info("Pushed    %s (commit %s): %s", pushed.repo_id, pushed.commit[:7], pushed.url)
 
 

@@ -9,7 +9,7 @@ import hffruits
 
 PACKAGE = Path(hffruits.__file__).parent
 FLOORS = {
-    "errors": 0, "names": 0,
+    "errors": 0, "names": 0, "escaping": 0,
     "checkpoints": 1, "records": 1, "loader_workers": 1, "epoch_table": 1,
     "cache": 1, "images": 1, "drawing": 1, "precision": 1, "launching": 1, "layers": 1,
     "distributed": 1, "schedules": 1, "losses": 1, "sampling": 1, "ema": 1, "batch_norm": 1,
