@@ -129,7 +129,7 @@ def fit_row(
 
 def _check_name(name: str, labels: list[str]) -> str:
     """The name without spaces to spare."""
-    name = " ".join(name.split())
+    name = name.strip()
     if not name:
         raise InputError("the new class has no name. Give it one.")
     if not name.isprintable():

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from hffruits.drawing import draw_fruit
+from hffruits.images import readable_formats
 
 PDF = b"%PDF-1.7\n%%EOF"
 HTML = b"<html><script>alert(1)</script></html>"
@@ -24,6 +25,7 @@ def picture(form: str = "JPEG", **options) -> bytes:
 
 
 def encoded(image: Image.Image, form: str, **options) -> bytes:
+    readable_formats()  # has Pillow write HEIF, too
     buffer = io.BytesIO()
     image.save(buffer, form, **options)
     return buffer.getvalue()
@@ -42,6 +44,18 @@ def png_bomb() -> bytes:
 
 def huge_png() -> bytes:
     return encoded(Image.new("1", (8000, 8000)), "PNG")  # 64 MP in 8 KB
+
+
+def lying_heic(side: int = 1600) -> bytes:
+    """A HEIC that states 64 x 64 pixels and has many more."""
+    content = encoded(Image.new("RGB", (side, side)), "HEIF")
+    return content.replace(struct.pack(">II", side, side), struct.pack(">II", 64, 64))
+
+
+def huge_heic() -> bytes:
+    """A HEIC that states more pixels than may be decoded."""
+    content = encoded(Image.new("RGB", (64, 64)), "HEIF")
+    return content.replace(struct.pack(">II", 64, 64), struct.pack(">II", 8000, 8000))
 
 
 def film(form: str, frames: int, side: int = 16) -> bytes:
@@ -135,6 +149,14 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "page-behind.avif": (lambda: picture("AVIF") + HTML, "page"),
     "zip-behind.avif": (lambda: picture("AVIF") + zipped({"a.class": b"x"}), "zip"),
     "pdf-behind.avif": (lambda: picture("AVIF") + PDF, "PDF"),
+    "page-behind.heic": (lambda: picture("HEIF") + HTML, "page"),
+    "zip-behind.heic": (lambda: picture("HEIF") + zipped({"a.class": b"x"}), "zip"),
+    "pdf-behind.heic": (lambda: picture("HEIF") + PDF, "PDF"),
+    "cut.heic": (lambda: picture("HEIF")[:2000], "."),
+    "huge.heic": (huge_heic, "pixels"),
+    "lying.heic": (lying_heic, "exceeds"),
+    "raw.cr2": (lambda: b"II*\0\x10\0\0\0CR\2\0" + bytes(500), "camera raw isn't read"),
+    "film.mov": (lambda: b"\0\0\0\x14ftypqt  " + bytes(500), "a video"),
     "zip-behind.bmp": (lambda: unsized_bmp() + zipped({"a.class": b"x"}), "zip"),
     "pdf-behind.webp": (lambda: lengthened_webp(PDF), "PDF"),
     "far-behind.gif": (lambda: picture("GIF") + zipped({"a.class": b"x"}) + bytes(10**5), "zip"),
@@ -154,6 +176,7 @@ ACCEPTED: dict[str, Callable[[], bytes]] = {
     "commented.ppm": lambda: b"P6\n# drawn by code\n" + picture("PPM")[3:],
     "plain.jp2": lambda: picture("JPEG2000"),
     "plain.avif": lambda: picture("AVIF"),
+    "plain.heic": lambda: picture("HEIF"),
     "plain.webp": lambda: picture("WEBP"),
     "plain.bmp": lambda: picture("BMP"),
     "pages.tiff": lambda: film("TIFF", 100),

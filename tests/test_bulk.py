@@ -37,6 +37,18 @@ def fruits(model: Path) -> FruitClassifier:
     return FruitClassifier.from_pretrained(model)
 
 
+def test_photos_of_phones_are_labelled_and_unread_ones_have_their_reason(fruits, tmp_path):
+    paint(tmp_path / "in" / "a.heic")
+    paint(tmp_path / "in" / "b.jpg").rename(tmp_path / "in" / "b.jpg_large")
+    for name in ("c.cr2", "d.mov", "e.txt"):
+        (tmp_path / "in" / name).write_bytes(b"anything")
+    file = label_files(fruits, job_of(tmp_path / "out.csv", tmp_path / "in")).file
+    rows = {Path(row["path"]).name: row for row in csv.DictReader(file.open())}
+    assert sorted(rows) == ["a.heic", "b.jpg_large", "c.cr2"]
+    assert rows["a.heic"]["label"] and rows["b.jpg_large"]["label"]
+    assert "camera raw isn't read" in rows["c.cr2"]["error"]
+
+
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory) -> Path:
     """Thirty pictures in nested folders, and three files that are none."""

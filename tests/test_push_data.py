@@ -17,6 +17,7 @@ from PIL import ExifTags, Image
 from hffruits import InputError
 from hffruits.config import DataArguments
 from hffruits.drawing import FRUITS, draw_fruit
+from hffruits.images import open_rgb, readable_formats
 from hffruits.location import has_location, without_location
 from hffruits.push_data import push_data
 
@@ -182,6 +183,7 @@ def test_a_push_without_a_login_is_refused_before_the_photos_are_looked_at(
 
 
 def located(form: str, *, xmp: bytes | None = None) -> bytes:
+    readable_formats()  # has Pillow write HEIF, too
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     exif[ExifTags.Base.Make] = "Phone"
@@ -205,6 +207,17 @@ def test_the_position_goes_and_the_pixels_and_the_orientation_stay(form, xmp):
     assert np.array_equal(old.convert("RGB"), new.convert("RGB"))
     assert new.getexif()[ExifTags.Base.Orientation] == 6
     assert new.getexif()[ExifTags.Base.Make] == "Phone"
+
+
+@pytest.mark.parametrize("xmp", [None, XMP], ids=["exif", "exif and xmp"])
+def test_the_position_in_a_heic_goes_and_every_other_byte_stays(xmp):
+    content = located("HEIF", xmp=xmp)
+    public = without_location(content)
+    assert has_location(content) and not has_location(public) and b"GPSLatitude" not in public
+    assert len(public) == len(content)
+    old, new = open_rgb(content), open_rgb(public)
+    assert np.array_equal(old, new) and new.size == (64, 64)
+    assert Image.open(io.BytesIO(public)).getexif()[ExifTags.Base.Make] == "Phone"
 
 
 def test_every_frame_of_a_photo_loses_its_position():

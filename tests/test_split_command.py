@@ -5,6 +5,7 @@ import io
 import shutil
 from itertools import chain
 from pathlib import Path
+from unicodedata import normalize
 
 import pytest
 from datasets import Dataset, Features, Image, Value
@@ -17,7 +18,9 @@ from hffruits.data import load_fruits
 from hffruits.drawing import draw_fruit
 from hffruits.errors import InputError
 from hffruits.folders import find_photos
+from hffruits.images import readable_formats
 from hffruits.inputs import RawRows
+from hffruits.names import file_key, file_name
 from hffruits.repair import choose_repairs, without, write_copy
 from hffruits.resplit import resplit
 
@@ -367,6 +370,7 @@ def test_an_output_that_cannot_be_written_is_explained(plain, tmp_path):
 def rows_of(rows: list[tuple[str, str]], *, form: str = "JPEG") -> Dataset:
     """Pictures as bytes: (label, path) each, another drawing each."""
     images = []
+    readable_formats()  # has Pillow write HEIF, too
     for number in range(len(rows)):
         file = io.BytesIO()
         draw("Apple", number).save(file, form)
@@ -404,8 +408,39 @@ def test_many_photos_of_one_name_each_get_their_own(tmp_path):
     assert {"photo.jpg", "photo-2.jpg", "photo-30.jpg"} <= {file.name for file in files}
 
 
+def test_no_two_photos_of_a_copy_lie_in_one_place_where_file_systems_fold_case(tmp_path, caplog):
+    rows = [
+        ("Plum", "Apple/1.jpg"), ("Plum", "apple/1.jpg"), ("Plum", "a/1.JPG"), ("A/B", "1.jpg"),
+        ("A_B", "1.jpg"), ("a_b", "1.jpg"), ("CON", "nul.jpg"), ("Fig.", "1.jpg"),
+        ("Fig_", "1.jpg"), ("Jalapeño", "ñ.jpg"), ("Jalapeño", normalize("NFD", "Ñ.jpg")),
+        ("Plum: red", "a:b.jpg"), ("Plum? red", "a?b.jpg"),
+    ]  # fmt: skip
+    parts = check_pictures(RawRows({"train": rows_of(rows)}), name="folded").parts
+    assert write_copy(parts, {"Plum: red": "Plum/x"}, tmp_path / "photos") == len(rows)
+    files = list(tree(tmp_path / "photos"))
+    assert len({file_key(path) for path in files}) == len(files) == len(rows)
+    for path in files:
+        assert all(file_name(part) == part for part in path.split("/"))
+    folders = {file_key(path.rpartition("/")[0]) for path in files}
+    assert len(folders) == len(set(parts["train"].rows["label"]))  # none holds two classes
+    assert "CON: its folder is called _CON" in caplog.text
+
+
+def test_a_repair_that_would_leave_nothing_of_a_class_is_refused(tmp_path):
+    for number in range(8):
+        for name in FRUITS[:2]:
+            (tmp_path / "in" / name).mkdir(parents=True, exist_ok=True)
+            draw(name, number).save(tmp_path / "in" / name / f"{number}.png")
+    (tmp_path / "in" / "Odd").mkdir()
+    for number in range(3):
+        shutil.copy(tmp_path / "in" / FRUITS[0] / f"{number}.png", tmp_path / "in" / "Odd")
+    with pytest.raises(InputError, match="Odd: nothing of it is left after the repair"):
+        split(tmp_path / "in", tmp_path / "out", repair="list")
+
+
 @pytest.mark.parametrize(
-    ("form", "suffix"), [("PNG", "png"), ("WEBP", "webp"), ("TIFF", "tiff"), ("JPEG2000", "jp2")]
+    ("form", "suffix"),
+    [("HEIF", "heic"), ("PNG", "png"), ("WEBP", "webp"), ("TIFF", "tiff"), ("JPEG2000", "jp2")],
 )
 def test_a_photo_without_a_suffix_gets_that_of_its_format(tmp_path, form, suffix):
     parts = check_pictures(

@@ -238,6 +238,8 @@ def test_nothing_is_written_over(taught, fruits, tmp_path):
     [
         ("apple", "apple: the model knows Apple already"),
         (" Banana ", "Banana: the model knows Banana already"),
+        ("Ba\u200bnana", "can't be shown"),
+        ("BANANA", "BANANA: the model knows Banana already"),
         ("", "no name"),
         ("  ", "no name"),
         ("x" * (LONGEST_NAME + 1), "61 characters"),

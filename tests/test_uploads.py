@@ -140,6 +140,16 @@ def test_a_zip_gives_its_pictures_by_their_names(sent, tmp_path) -> None:
     assert all(open_sent(upload) for upload in found)
 
 
+def test_what_a_zip_holds_is_opened_by_its_content_or_refused_with_a_reason(sent, tmp_path) -> None:
+    files = {"1.heic": picture("HEIF"), "2": picture(), "3.nef": b"x", "4.txt": b"x"}
+    found, refused = list_uploads([sent("a.zip", zipped(files))], tmp_path / "unpacked")
+    assert sorted(upload.name for upload in found) == ["1.heic", "2", "3.nef"] and not refused
+    opened = {upload.name: upload.path for upload in found}
+    assert open_upload(opened["1.heic"]).size == open_upload(opened["2"]).size
+    with pytest.raises(InputError, match="not an image"):
+        open_upload(opened["3.nef"])
+
+
 def test_too_many_pictures_are_refused(sent, tmp_path) -> None:
     one = sent("a.jpg", b"")
     with pytest.raises(InputError, match="Send fewer"):
