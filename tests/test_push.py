@@ -209,7 +209,7 @@ def test_a_card_of_a_net_without_timms_record_and_of_odd_classes_is_whole(tmp_pa
     config = ViTConfig(image_size=32, intermediate_size=8, id2label=labels, **sizes)
     ViTForImageClassification(config).save_pretrained(tmp_path)
     card = model_card(tmp_path, repo_id=REPO_ID)
-    assert r"Classes: Kiwi \| green, Apple # Red, /m/014j1m." in card.text
+    assert r"Classes: Kiwi \| green, Apple \# Red, /m/014j1m." in card.text
     assert "timm" not in card.text and "None" not in card.text
     assert "is not recorded" in card.text and card.data.base_model is None
 
