@@ -17,7 +17,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from hffruits.config import DataArguments
+from hffruits.data_arguments import DataArguments
 from hffruits.explore import explore
 from hffruits.folders import Photo, find_photos
 

@@ -60,7 +60,7 @@ def main() -> None:
 
 def list_photos(args: argparse.Namespace) -> tuple[list[str], list[str]]:
     """Files and their labels."""
-    from hffruits.config import DataArguments
+    from hffruits.data_arguments import DataArguments
     from hffruits.labelled import choose_photos
     from hffruits.models import load_config
 

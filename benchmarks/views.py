@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from hffruits.compare import McNemar
-from hffruits.config import DataArguments
+from hffruits.data_arguments import DataArguments
 from hffruits.evaluation import data_of_run
 from hffruits.labelled import choose_photos
 from hffruits.measures import measure

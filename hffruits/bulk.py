@@ -19,8 +19,7 @@ from hffruits.errors import InputError
 from hffruits.images import is_image_file, walk_files
 from hffruits.journal import Journal, Row
 from hffruits.label_tables import WRITERS, write_table
-from hffruits.outcomes import open_classifier
-from hffruits.predict import FruitClassifier, Prediction, UnreadablePicture
+from hffruits.predict import FruitClassifier, Prediction, UnreadablePicture, open_classifier
 
 logger = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from hffruits.artifact import PICTURE, SHARDS
 from hffruits.escaping import markdown, markdown_block, markdown_code
 from hffruits.models import hub_id
-from hffruits.run_dir import PICTURE, SHARDS
 from hffruits.source import SAMPLE
 
 TEMPLATE = Path(__file__).with_name("pages") / "model_card.md.jinja"

@@ -13,12 +13,8 @@ from transformers.trainer_utils import IntervalStrategy
 
 from hffruits.batch_norm import POLICIES
 from hffruits.clipping import CLIP_MODES
-from hffruits.config import (
-    LEARNING_RATE_SCALES,
-    DataArguments,
-    FruitTrainingArguments,
-    ModelArguments,
-)
+from hffruits.config import LEARNING_RATE_SCALES, FruitTrainingArguments, ModelArguments
+from hffruits.data_arguments import DataArguments
 from hffruits.errors import InputError
 from hffruits.feature_cache import count_views
 from hffruits.freezing import CHANGING, check_plan

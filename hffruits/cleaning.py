@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from hffruits.checking import Part, check_pictures, join_parts
-from hffruits.config import DataArguments
+from hffruits.data_arguments import DataArguments
 from hffruits.inputs import open_source
 from hffruits.repair import choose_repairs, paths_of, without
 from hffruits.splits import choose_splits

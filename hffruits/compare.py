@@ -12,7 +12,7 @@ from accelerate import PartialState
 from scipy.stats import binomtest
 
 from hffruits import __version__
-from hffruits.config import DataArguments
+from hffruits.data_arguments import DataArguments
 from hffruits.distributed import on_main_process
 from hffruits.errors import InputError, optional_output
 from hffruits.evaluation import (
@@ -24,9 +24,9 @@ from hffruits.evaluation import (
 from hffruits.labelled import Photos, choose_photos
 from hffruits.models import coarse_ids
 from hffruits.names import match_names, name_key
-from hffruits.outcomes import Outcomes, answer_samples, open_classifier, split_unknown
+from hffruits.outcomes import Outcomes, answer_samples, split_unknown
 from hffruits.page import part_of, render_page, thumbnail_uri
-from hffruits.predict import FruitClassifier
+from hffruits.predict import FruitClassifier, open_classifier
 from hffruits.report import METRICS, THUMB, Opener
 from hffruits.tally import LEVEL, Tally, draw_counts, figures, percentiles
 

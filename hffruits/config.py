@@ -12,7 +12,7 @@ import math
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import NoReturn
 
@@ -22,137 +22,13 @@ from transformers import HfArgumentParser, TrainingArguments
 from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
 
+from hffruits.data_arguments import DataArguments, option
 from hffruits.distributed import cores_per_process, join_processes, may_use_gpu
 from hffruits.escaping import printable
-from hffruits.images import MAX_PIXELS
-from hffruits.precision import cpu_has_bf16, gpu_has_bf16
+from hffruits.hardware import cpu_has_bf16, gpu_has_bf16
 from hffruits.schedules import BY_VALIDATION
-from hffruits.source import Source
 
 MOST_WORKERS = 16  # a core decodes and augments 300 to 400 photos a second
-
-
-def _option(default: object, help: str, **argparse_options: object):
-    return field(default=default, metadata={"help": help, **argparse_options})
-
-
-@dataclass
-class DataArguments:
-    """Which photos, and how they are split and augmented."""
-
-    _argument_group_name = "data"
-
-    data_dir: str | None = _option(
-        None,
-        "Folder of class folders, nested or split as you like; a zip or tar of one; a CSV, JSONL "
-        "or Parquet file; or WebDataset shards. Default: the drawn sample set.",
-    )
-    dataset_name: str | None = _option(None, "A dataset of the Hub instead, as user/name.")
-    dataset_config_name: str | None = _option(None, "Which configuration of the Hub dataset.")
-    train_split_name: str | None = _option(None, "What the Hub dataset calls its train split.")
-    validation_split_name: str | None = _option(None, "The same for the validation split.")
-    test_split_name: str | None = _option(None, "The same for the test split.")
-    image_column_name: str | None = _option(
-        None, "The column with pictures or their paths. Default: by its type or usual names."
-    )
-    label_column_name: str | None = _option(
-        None, "The column with the classes. Default: by its type or usual names."
-    )
-    label_from: str | None = _option(
-        None,
-        "Where class folders of one name lie below several folders: leaf makes them one class, "
-        "path several, named with the folders above. Default: path, where that is not in doubt.",
-    )
-    streaming: bool = _option(
-        False, "Read shards, tables or a Hub dataset on the fly: for data larger than the disk."
-    )
-    shuffle_buffer: int = _option(
-        1000, "With streaming: rows among which the next one is drawn; more mix better."
-    )
-    validation_fraction: float = _option(
-        0.15, "Share of each class held out to choose the best epoch, where the data has no split."
-    )
-    test_fraction: float = _option(
-        0.15, "Share of each class held out for the final figures, where the data has no split."
-    )
-    split_by: str = _option(
-        "duplicates",
-        "What stays on one side of a split that is made: near-duplicates (duplicates), or nothing "
-        "(class).",
-    )
-    group_by: str | None = _option(
-        None,
-        "A column, or a pattern in the path: photos that share it stay on one side instead, as in "
-        "'(shop_\\d+)/'.",
-    )
-    split_lists: str | None = _option(
-        None, "Folder with train.txt, validation.txt, ... of an earlier run, to repeat its split."
-    )
-    exclude: str | None = _option(
-        None, "File with a path a line to leave out, as `hffruits split --repair list` writes it."
-    )
-    coarse_labels: str | None = _option(
-        None,
-        "CSV or JSON file that says which coarse label a class belongs to. Default: by the folders "
-        "that hold the classes.",
-    )
-    cache: str = _option(
-        "none",
-        "Decode photos once, not every epoch: none, resized (large training photos, shrunk), or "
-        "decoded (all, every pixel; takes much disk).",
-    )
-    cache_size: int = _option(
-        512, "With cache=resized: the shorter side in pixels; twice the model's input is enough."
-    )
-    max_bad_fraction: float = _option(
-        0.05, "Stop when more than this share of the image files can't be read."
-    )
-    max_image_pixels: int = _option(MAX_PIXELS, "Leave out images with more pixels than this.")
-    augment: str = _option(
-        "light", "What training does to each picture: none, light, medium or strong."
-    )
-
-    @property
-    def name(self) -> str:
-        """What a folder of results on this data is called."""
-        if self.dataset_name:
-            return self.dataset_name.rpartition("/")[2]
-        path = Path(self.data_dir or "sample").resolve()
-        while re.search(r"[*?\[{]", path.name) and not path.exists():  # of `shards/*`, the folder
-            path = path.parent
-        return path.stem if path.is_file() else path.name
-
-    @property
-    def words(self) -> list[str]:
-        """This as words of a command line; without --streaming, which not all commands take."""
-        folder = str(self.data_dir or "")
-        words = [f"--data_dir={folder}" if folder.startswith("-") else folder] if folder else []
-        for option in fields(self):
-            value = getattr(self, option.name)
-            if option.name not in ("data_dir", "streaming") and value != option.default:
-                flag, text = f"--{option.name}", str(value)
-                words += [f"{flag}={text}"] if text.startswith("-") else [flag, text]
-        return words
-
-    @property
-    def source(self) -> Source:
-        """Which data is meant, as plain values."""
-        names = {
-            "train": self.train_split_name,
-            "validation": self.validation_split_name,
-            "test": self.test_split_name,
-        }
-        return Source(
-            self.data_dir,
-            self.dataset_name,
-            config_name=self.dataset_config_name,
-            split_names={split: name for split, name in names.items() if name},
-            image_column=self.image_column_name,
-            label_column=self.label_column_name,
-            group_by=self.group_by,
-            streaming=self.streaming,
-            label_from=self.label_from,
-        )
 
 
 @dataclass
@@ -161,30 +37,30 @@ class ModelArguments:
 
     _argument_group_name = "model"
 
-    model_name_or_path: str = _option(
+    model_name_or_path: str = option(
         "efficientnet_lite0",
         "A bundled backbone (efficientnet_lite0, 1, 2), a timm name, a Hub id, or a folder.",
     )
-    model_revision: str | None = _option(None, "Branch, tag or commit of a Hub model.")
-    pretrained: bool = _option(True, "Start from the backbone's trained weights.")
-    image_size: int | None = _option(
+    model_revision: str | None = option(None, "Branch, tag or commit of a Hub model.")
+    pretrained: bool = option(True, "Start from the backbone's trained weights.")
+    image_size: int | None = option(
         None, "Height and width that the model sees (timm's CNNs). Default: the backbone's own."
     )
-    train_image_size: int | None = _option(
+    train_image_size: int | None = option(
         None, "Height and width in training alone (CNNs); a little smaller is faster and no worse."
     )
-    freeze: str = _option(
+    freeze: str = option(
         "half",
         "Stages that keep their weights: none, half, three_quarters, head_only, stages:K, gradual "
         "or lp_ft.",
     )
-    cache_features: str | None = _option(
+    cache_features: str | None = option(
         None,
         "Compute once what the frozen stages make of the pictures: views:V keeps V augmented views "
         "of each, which the epochs see in turn; none for not. Default: up to 8 views on CPUs, "
         "where disk and memory have room and nothing else stands against it.",
     )
-    lora_rank: int = _option(
+    lora_rank: int = option(
         0, "Train low-rank updates of this rank instead of a ViT's own weights; 0 for not."
     )
 
@@ -195,113 +71,113 @@ class FruitTrainingArguments(TrainingArguments):
 
     _argument_group_name = "training"
 
-    output_dir: str | None = _option(None, "Where the model goes. Default: runs/NAME_OF_DATA.")
-    overwrite_output_dir: bool = _option(False, "Replace the model that output_dir holds.")
-    resume_from_checkpoint: str | None = _option(
+    output_dir: str | None = option(None, "Where the model goes. Default: runs/NAME_OF_DATA.")
+    overwrite_output_dir: bool = option(False, "Replace the model that output_dir holds.")
+    resume_from_checkpoint: str | None = option(
         None,
         "Go on with an interrupted run: a checkpoint folder; with no value, output_dir's last; "
         "auto: the last if there is one, for jobs that are started again by themselves.",
         nargs="?",
         const="last",
     )
-    time_budget: str | None = _option(
+    time_budget: str | None = option(
         None,
         "The time that a run may take, as 5m or 1h30m: image_size, freeze and num_train_epochs are "
         "chosen to give the best model within it, but for what you change of them.",
     )
-    num_train_epochs: float = _option(16, "How often training sees every picture.")
-    per_device_train_batch_size: int = _option(32, "Pictures a step, on each device.")
-    per_device_eval_batch_size: int = _option(64, "Pictures a step in evaluation, on each device.")
-    learning_rate: float | None = _option(
+    num_train_epochs: float = option(16, "How often training sees every picture.")
+    per_device_train_batch_size: int = option(32, "Pictures a step, on each device.")
+    per_device_eval_batch_size: int = option(64, "Pictures a step in evaluation, on each device.")
+    learning_rate: float | None = option(
         None, "Peak learning rate. Default: 1e-3 for nets with batch norm, 1e-4 for the others."
     )
-    lr_scheduler_type: str = _option(
+    lr_scheduler_type: str = option(
         "cosine",
         "Shape of the learning rate: step, exponential, time_based, one_cycle, or any of "
         "transformers' (cosine, linear, ...).",
     )
-    warmup_steps: float = _option(0.1, "Steps of linear warmup, or, below 1, their share of all.")
-    scale_learning_rate: str = _option(
+    warmup_steps: float = option(0.1, "Steps of linear warmup, or, below 1, their share of all.")
+    scale_learning_rate: str = option(
         "none",
         "Scale learning_rate with the batch of all devices and accumulated steps, against 32: "
         "none, sqrt (Adam and its kin) or linear (SGD).",
     )
-    weight_decay: float = _option(0.05, "Decay of the weights; norms and biases are left out.")
-    layer_decay: float = _option(
+    weight_decay: float = option(0.05, "Decay of the weights; norms and biases are left out.")
+    layer_decay: float = option(
         1.0, "Learning rate of each layer as a share of the next one's, the head's being full."
     )
-    optim: str = _option("adamw_torch_fused", "Optimizer: transformers' names, or timm:NAME.")
-    max_grad_norm: float = _option(1.0, "Clip the gradient to this norm; 0 for no clipping.")
-    clip_mode: str = _option(
+    optim: str = option("adamw_torch_fused", "Optimizer: transformers' names, or timm:NAME.")
+    max_grad_norm: float = option(1.0, "Clip the gradient to this norm; 0 for no clipping.")
+    clip_mode: str = option(
         "norm", "How gradients are clipped: norm, value, or agc (adaptive, by unit)."
     )
-    max_grad_value: float = _option(0.05, "With clip_mode=value: the largest entry of a gradient.")
-    agc_clip_factor: float = _option(
+    max_grad_value: float = option(0.05, "With clip_mode=value: the largest entry of a gradient.")
+    agc_clip_factor: float = option(
         0.01, "With clip_mode=agc: the largest norm of a unit's gradient against its weights'."
     )
-    skip_bad_steps: int = _option(
+    skip_bad_steps: int = option(
         0,
         "Steps whose loss or gradient is not a number that may be left out; at the next one "
         "training stops. To look for them, a GPU waits at each step.",
     )
-    batch_norm: str | None = _option(
+    batch_norm: str | None = option(
         None,
         "Batch norm: train, freeze, freeze_stats, sync (GPUs) or recalibrate. Default: freeze, but "
         "train where the weights start at random.",
     )
-    ema_decay: float | None = _option(
+    ema_decay: float | None = option(
         None,
         "Keep this moving average of the weights, with warmup; 0 for none. Default: 0.995, but "
         "none under FSDP and DeepSpeed, which divide the weights.",
     )
-    label_smoothing_factor: float = _option(0.1, "Share of each label spread over all classes.")
-    mixup_alpha: float = _option(0.0, "Blend pairs of pictures and labels (0.2 is usual).")
-    cutmix_alpha: float = _option(0.0, "Paste a part of one picture into another (1.0 is usual).")
-    mix_probability: float = _option(1.0, "Share of the batches that are mixed, where any are.")
-    class_weights: str = _option(
+    label_smoothing_factor: float = option(0.1, "Share of each label spread over all classes.")
+    mixup_alpha: float = option(0.0, "Blend pairs of pictures and labels (0.2 is usual).")
+    cutmix_alpha: float = option(0.0, "Paste a part of one picture into another (1.0 is usual).")
+    mix_probability: float = option(1.0, "Share of the batches that are mixed, where any are.")
+    class_weights: str = option(
         "none", "Weight of a class in the loss: none, balanced or effective (number of photos)."
     )
-    balanced_sampler: bool = _option(False, "Draw every class equally often.")
-    focal_gamma: float = _option(0.0, "Focal loss: down-weight what is easy (2 is usual).")
-    hub_license: str | None = _option(
+    balanced_sampler: bool = option(False, "Draw every class equally often.")
+    focal_gamma: float = option(0.0, "Focal loss: down-weight what is easy (2 is usual).")
+    hub_license: str | None = option(
         None, "With push_to_hub: the Hub's name of the model's licence, as apache-2.0."
     )
-    hub_report: bool = _option(
+    hub_report: bool = option(
         True, "With push_to_hub: publish the report as well, which shows some of the photos."
     )
-    reject_rate: float = _option(
+    reject_rate: float = option(
         0.05,
         "Share of known fruit that may be refused as unknown, which sets the threshold; 0 refuses "
         "nothing.",
     )
-    early_stopping_patience: int = _option(
+    early_stopping_patience: int = option(
         0, "Stop after this many validations without a better one; 0 for never."
     )
-    bf16: bool | None = _option(
+    bf16: bool | None = option(
         None,
         "Compute in bfloat16. Default: on GPUs that have it, and on CPUs where it is quicker.",
         nargs="?",
         const=True,
     )
-    eval_strategy: str = _option("epoch", "When to validate: no, steps or epoch.")
-    save_strategy: str = _option("epoch", "When to save a checkpoint: no, steps, epoch or best.")
-    save_total_limit: int | None = _option(2, "How many checkpoints to keep; the best one is kept.")
-    load_best_model_at_end: bool = _option(True, "End with the best epoch, not with the last one.")
-    metric_for_best_model: str | None = _option(
+    eval_strategy: str = option("epoch", "When to validate: no, steps or epoch.")
+    save_strategy: str = option("epoch", "When to save a checkpoint: no, steps, epoch or best.")
+    save_total_limit: int | None = option(2, "How many checkpoints to keep; the best one is kept.")
+    load_best_model_at_end: bool = option(True, "End with the best epoch, not with the last one.")
+    metric_for_best_model: str | None = option(
         None,
         "What makes an epoch the best: accuracy, top5_accuracy, macro_f1, loss, or steady_accuracy "
         "(default), where a later epoch wins over one that is better by less than two standard "
         "errors. Early stopping and reduce_lr_on_plateau default to accuracy.",
     )
-    logging_steps: float = _option(10, "Steps between two reports of the loss.")
-    dataloader_num_workers: int | None = _option(
+    logging_steps: float = option(10, "Steps between two reports of the loss.")
+    dataloader_num_workers: int | None = option(
         None, "Processes that prepare pictures. Default: by the number of cores and devices."
     )
-    logging_nan_inf_filter: bool = _option(
+    logging_nan_inf_filter: bool = option(
         False, "Leave losses that are not numbers out of the log; a GPU waits at each step for it."
     )
-    remove_unused_columns: bool = _option(False, "Must stay off: pictures are made on the fly.")
-    report_to: str | None = _option("none", "Experiment trackers: tensorboard, wandb, ... or none.")
+    remove_unused_columns: bool = option(False, "Must stay off: pictures are made on the fly.")
+    report_to: str | None = option("none", "Experiment trackers: tensorboard, wandb, ... or none.")
 
     def __post_init__(self):
         has_gpu = may_use_gpu() and not self.use_cpu

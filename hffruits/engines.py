@@ -15,13 +15,13 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 from hffruits.errors import InputError
 from hffruits.folding import fold_batch_norm
+from hffruits.hardware import has_bf16
 from hffruits.models import (
     load_config,
     load_folder,
     logits_and_features,
     use_fast_layout,
 )
-from hffruits.precision import has_bf16
 
 logger = logging.getLogger(__name__)
 RECORD = "export.json"  # beside a model that was exported: its format, precision and figures

@@ -14,13 +14,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import PartialState
 from datasets import Dataset
 
 from hffruits import __version__
+from hffruits.artifact import METRICS, PICTURE, REPORT
 from hffruits.calibrate import HELD_OUT, calibrate
-from hffruits.config import DataArguments, FruitTrainingArguments
 from hffruits.data import FruitDatasets
+from hffruits.data_arguments import DataArguments
 from hffruits.distributed import on_main_process
 from hffruits.errors import InputError, optional_output
 from hffruits.escaping import name_in_line
@@ -34,17 +36,10 @@ from hffruits.labelled import (
 )
 from hffruits.measures import measure, measure_unknown
 from hffruits.models import find_model, save_model
-from hffruits.outcomes import (
-    UNKNOWN,
-    Outcomes,
-    answer_samples,
-    open_classifier,
-    split_unknown,
-)
-from hffruits.predict import FruitClassifier
+from hffruits.outcomes import UNKNOWN, Outcomes, answer_samples, split_unknown
+from hffruits.predict import FruitClassifier, open_classifier
 from hffruits.report import write_picture, write_report
 from hffruits.robustness import PICTURES, measure_robustness
-from hffruits.run_dir import METRICS, PICTURE, REPORT
 from hffruits.stream_data import FruitStreams, StreamSplit
 from hffruits.unknowns import PER_CLASS, save_prototypes
 from hffruits.unknowns import PICTURES as PICTURES_A_CLASS
@@ -250,19 +245,21 @@ def count_training_photos(model: str | Path, data_args: DataArguments, outcomes:
 def calibrate_artifact(
     folder: Path,
     datasets: FruitDatasets | FruitStreams,
-    args: FruitTrainingArguments,
     *,
+    device: torch.device,
+    reject_rate: float,
+    batch_size: int,
     max_pixels: int,
 ) -> None:
     """Have the saved model's scores mean what they say; one process does this."""
-    fruits = FruitClassifier.from_pretrained(folder, device=args.device)
+    fruits = FruitClassifier.from_pretrained(folder, device=device)
     per_class = max(PER_CLASS, min(PICTURES_A_CLASS, HELD_OUT // len(fruits.labels)))
     calibrate(
         fruits,
         some_of_each_class(datasets["train"], per_class),
         draw_samples(datasets["validation"], HELD_OUT),
-        reject_rate=args.reject_rate,
-        batch_size=args.per_device_eval_batch_size,
+        reject_rate=reject_rate,
+        batch_size=batch_size,
         max_pixels=max_pixels,
     )
     save_model(fruits.model, fruits.transform.processor, folder)
@@ -286,8 +283,9 @@ class EvaluatedArtifact:
 def evaluate_artifact(
     folder: Path,
     datasets: FruitDatasets | FruitStreams,
-    args: FruitTrainingArguments,
     *,
+    device: torch.device,
+    batch_size: int,
     max_pixels: int,
 ) -> EvaluatedArtifact:
     """Measure the saved model on each split that was not trained on; nothing is written.
@@ -295,8 +293,8 @@ def evaluate_artifact(
     In full precision: what is measured is what a user will load. Raises `InputError` where no photo
     of a split can be read any more.
     """
-    fruits = FruitClassifier.from_pretrained(folder, device=args.device)
-    options = {"batch_size": args.per_device_eval_batch_size, "max_pixels": max_pixels}
+    fruits = FruitClassifier.from_pretrained(folder, device=device)
+    options = {"batch_size": batch_size, "max_pixels": max_pixels}
     results = {}
     for split in (name for name in ("validation", "test") if name in datasets):
         rows, started = datasets[split], time.monotonic()

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from hffruits import __version__
 from hffruits.audit import LISTED, Audited, Finding, as_record, audit
 from hffruits.checking import Checked, check_pictures, join_parts
-from hffruits.config import DataArguments
+from hffruits.data_arguments import DataArguments
 from hffruits.errors import InputError, optional_output
 from hffruits.escaping import list_line, printable
 from hffruits.features import embed_pictures

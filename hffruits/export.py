@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from hffruits import __version__
 from hffruits.cache import make_once
-from hffruits.config import DataArguments
+from hffruits.data_arguments import DataArguments
 from hffruits.drawing import FRUITS, draw_fruit
 from hffruits.engines import RECORD, RUNTIMES
 from hffruits.errors import InputError

@@ -11,9 +11,9 @@ from tqdm.auto import tqdm
 from transformers import TimmWrapperForImageClassification
 
 from hffruits.errors import InputError
+from hffruits.hardware import has_bf16
 from hffruits.images import MAX_PIXELS, open_rgb
 from hffruits.models import DEFAULT_BACKBONE, load_model, use_fast_layout
-from hffruits.precision import has_bf16
 from hffruits.transforms import EvalTransform
 
 

@@ -17,9 +17,10 @@ from accelerate import PartialState
 from datasets import Dataset, Image
 
 from hffruits.checks import features_can_be_kept
-from hffruits.config import DataArguments, FruitTrainingArguments, ModelArguments
+from hffruits.config import FruitTrainingArguments, ModelArguments
 from hffruits.cutting import find_cut
 from hffruits.data import FruitDatasets
+from hffruits.data_arguments import DataArguments
 from hffruits.distributed import on_main_process
 from hffruits.errors import InputError
 from hffruits.feature_cache import (

@@ -15,7 +15,7 @@ from datasets import Dataset
 from PIL import Image
 
 from hffruits.checking import list_pictures
-from hffruits.config import DataArguments
+from hffruits.data_arguments import DataArguments
 from hffruits.errors import InputError
 from hffruits.folders import SPLIT_NAMES, SPLITS
 from hffruits.images import list_images, open_rgb

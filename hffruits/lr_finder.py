@@ -13,7 +13,8 @@ from transformers import TrainerCallback, set_seed
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from hffruits.checks import check_arguments
-from hffruits.config import DataArguments, FruitTrainingArguments, ModelArguments
+from hffruits.config import FruitTrainingArguments, ModelArguments
+from hffruits.data_arguments import DataArguments
 from hffruits.errors import InputError, optional_output
 from hffruits.loader_workers import workers_told
 from hffruits.plots import draw_lr_range

@@ -18,7 +18,6 @@ from datasets import Dataset
 from tqdm.auto import tqdm
 
 from hffruits.calibration import Reliability, reliability
-from hffruits.distributed import use_own_cores
 from hffruits.errors import InputError
 from hffruits.images import MAX_PIXELS, ImageSource
 from hffruits.predict import Answers, FruitClassifier
@@ -35,16 +34,6 @@ class Sample(NamedTuple):
     path: str
     source: ImageSource
     label: int  # a class of the model, or UNKNOWN
-
-
-def open_classifier(
-    model: str | Path, *, tta: tuple[str, ...] = (), precision: str = "fp32"
-) -> FruitClassifier:
-    """The model on this process's device, with all of its threads."""
-    device = PartialState().device
-    use_own_cores(device)
-    options = {"device": device, "tta": tta, "precision": precision}
-    return FruitClassifier.from_pretrained(model, **options)
 
 
 @dataclass(frozen=True)

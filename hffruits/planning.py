@@ -19,9 +19,10 @@ import torch
 
 from hffruits.calibrate import HELD_OUT
 from hffruits.checks import check_conflicts
-from hffruits.config import DataArguments, FruitTrainingArguments, ModelArguments
+from hffruits.config import FruitTrainingArguments, ModelArguments
 from hffruits.cutting import find_cut
 from hffruits.data import FruitDatasets
+from hffruits.data_arguments import DataArguments
 from hffruits.distributed import on_main_process, use_own_cores
 from hffruits.errors import InputError
 from hffruits.feature_filling import SeededViews, filling_seconds

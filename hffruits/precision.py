@@ -14,21 +14,6 @@ LONG = 10.0  # seconds after which no further step is tried
 GAIN = 1.1  # bfloat16 is less exact: it must be this much faster to be worth it
 
 
-def gpu_has_bf16() -> bool:
-    """True for GPUs with bfloat16 units: NVIDIA's from Ampere on."""
-    return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
-
-
-def cpu_has_bf16() -> bool:
-    """True for processors with AMX."""
-    return torch.cpu._is_amx_tile_supported()
-
-
-def has_bf16(device: torch.device) -> bool:
-    """True where a device computes in bfloat16 at full speed."""
-    return cpu_has_bf16() if device.type == "cpu" else gpu_has_bf16()
-
-
 def bf16_is_faster(
     model: nn.Module, size: tuple[int, int], *, batch_size: int = 16, forward: Forward | None = None
 ) -> bool:

@@ -15,12 +15,13 @@ from typing import Generic, TypeVar
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from PIL import Image
 from tqdm.auto import tqdm
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
-from hffruits.distributed import cores_per_process
+from hffruits.distributed import cores_per_process, use_own_cores
 from hffruits.engines import Engine, TorchEngine, open_engine
 from hffruits.errors import InputError
 from hffruits.explain import heatmaps, overlay, seen_by
@@ -350,3 +351,13 @@ def find_images(sources: Iterable[str | Path]) -> list[Path]:
             raise InputError(f"{path}: no image files. Give a folder with .jpg, .png, ... files.")
         paths += found
     return paths
+
+
+def open_classifier(
+    model: str | Path, *, tta: tuple[str, ...] = (), precision: str = "fp32"
+) -> FruitClassifier:
+    """The model on this process's device, with all of its threads."""
+    device = PartialState().device
+    use_own_cores(device)
+    options = {"device": device, "tta": tta, "precision": precision}
+    return FruitClassifier.from_pretrained(model, **options)

@@ -10,14 +10,10 @@ from transformers import PreTrainedModel, TrainerCallback
 from transformers.image_processing_utils import BaseImageProcessor
 
 from hffruits.batch_norm import batch_norms, hold_statistics, set_policy
-from hffruits.config import (
-    DataArguments,
-    FruitTrainingArguments,
-    ModelArguments,
-    with_precision,
-)
+from hffruits.config import FruitTrainingArguments, ModelArguments, with_precision
 from hffruits.cutting import find_cut
 from hffruits.data import FruitDatasets, load_fruits
+from hffruits.data_arguments import DataArguments
 from hffruits.distributed import on_main_process, use_own_cores
 from hffruits.errors import InputError
 from hffruits.freezing import CHANGING, Unfreezing, freeze_backbone

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 from hffruits.checks import check_arguments
-from hffruits.config import DataArguments, FruitTrainingArguments, ModelArguments
+from hffruits.config import FruitTrainingArguments, ModelArguments
+from hffruits.data_arguments import DataArguments
 from hffruits.errors import InputError
 from hffruits.plots import draw_grid
 from hffruits.preparation import load_datasets, prepare_model

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from huggingface_hub import HfApi
 
+from hffruits.artifact import ARTIFACT_FILES, SHARDS
 from hffruits.card import model_card
 from hffruits.engines import RECORD, read_export
 from hffruits.errors import InputError, optional_output
 from hffruits.hiding import file_below, hide_places
 from hffruits.hub import EXPORTED, hub_troubles_told, one_line
 from hffruits.hub_commit import Files, Pushed, Repository, check_push, push_files
-from hffruits.run_dir import ARTIFACT_FILES, SHARDS
 
 EXPORTS = (RECORD, *EXPORTED)
 OWNED = (*sorted(ARTIFACT_FILES), *EXPORTS, SHARDS, "model-*.safetensors")

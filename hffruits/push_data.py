@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from hffruits.checking import Part
 from hffruits.cleaning import clean
-from hffruits.config import DataArguments
+from hffruits.data_arguments import DataArguments
 from hffruits.errors import InputError
 from hffruits.escaping import markdown
 from hffruits.folders import SPLIT_NAMES

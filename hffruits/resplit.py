@@ -8,7 +8,7 @@ from typing import Any
 
 from hffruits.checking import Part, join_parts
 from hffruits.cleaning import load_usable, split_parts
-from hffruits.config import DataArguments
+from hffruits.data_arguments import DataArguments
 from hffruits.errors import InputError
 from hffruits.folders import SPLIT_NAMES
 from hffruits.repair import check_empty, count_by_reason, write_copy, write_exclusions

@@ -11,20 +11,12 @@ from typing import Any
 
 from accelerate import PartialState
 
+from hffruits.artifact import ARTIFACT_FILES, METRICS
 from hffruits.checkpoints import ASIDE, STATE, checkpoints, find_fault, newest_whole, rescue
 from hffruits.distributed import gather, on_main_process
 from hffruits.errors import InputError
 
 SEEN_WITHIN = 20.0  # seconds: network file systems take some
-PICTURE = "evaluation.png"  # for the model card
-SHARDS = "model.safetensors.index.json"  # of large models: which file holds which tensor
-METRICS = "metrics.json"  # the last record that a run writes: with it, it has finished
-CARD, REPORT = "README.md", "report.html"  # optional, as the picture is
-DIVERGED = "diverged.json"
-ARTIFACT_FILES = {
-    "config.json", "model.safetensors", "preprocessor_config.json", CARD, METRICS, DIVERGED,
-    "training_args.json", "log_history.json", "prototypes.safetensors", REPORT, PICTURE,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)

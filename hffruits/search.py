@@ -15,7 +15,8 @@ from transformers import set_seed
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from hffruits.checks import Arguments, check_arguments, takes_layer_decay
-from hffruits.config import DataArguments, FruitTrainingArguments, ModelArguments
+from hffruits.config import FruitTrainingArguments, ModelArguments
+from hffruits.data_arguments import DataArguments
 from hffruits.errors import InputError, optional_output
 from hffruits.layers import has_layer_groups
 from hffruits.plots import draw_bars

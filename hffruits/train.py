@@ -26,12 +26,14 @@ from transformers import TrainerCallback, enable_full_determinism, set_seed
 from transformers.trainer_utils import TrainOutput
 from transformers.utils.logging import disable_progress_bar
 
+from hffruits.artifact import CARD, DIVERGED, METRICS, PICTURE, REPORT
 from hffruits.batch_norm import recalibrate
 from hffruits.card import write_model_card
 from hffruits.checkpoints import full_disk_told
 from hffruits.checks import check_arguments, check_same_photos, check_same_run
-from hffruits.config import DataArguments, FruitTrainingArguments, ModelArguments
+from hffruits.config import FruitTrainingArguments, ModelArguments
 from hffruits.data import FruitDatasets
+from hffruits.data_arguments import DataArguments
 from hffruits.distributed import lost_peers_told, on_main_process
 from hffruits.errors import InputError, added_to_errors, optional_output
 from hffruits.evaluation import (
@@ -58,17 +60,7 @@ from hffruits.preparation import (
 )
 from hffruits.push import push_model
 from hffruits.records import environment, versions
-from hffruits.run_dir import (
-    CARD,
-    DIVERGED,
-    METRICS,
-    PICTURE,
-    REPORT,
-    RunDir,
-    check_shared,
-    choose_run_dir,
-    clear_run,
-)
+from hffruits.run_dir import RunDir, check_shared, choose_run_dir, clear_run
 from hffruits.splits import write_lists
 from hffruits.stopping import StopOnSignal
 from hffruits.stream_data import StreamSplit
@@ -172,6 +164,8 @@ def train(
         trainer.accelerator.get_state_dict(trainer.model_wrapped) if args.divides_weights else None
     )
     log, max_pixels = trainer.state.log_history, data_args.max_image_pixels
+    measuring = {"device": args.device, "batch_size": args.per_device_eval_batch_size}
+    measuring["max_pixels"] = max_pixels
 
     def save() -> None:
         with full_disk_told(run.folder):
@@ -182,13 +176,13 @@ def train(
         if args.batch_norm == "recalibrate":
             recalibrate(model, clean_batches(datasets, prepared, args, max_pixels))
             save()
-        calibrate_artifact(run.folder, datasets, args, max_pixels=max_pixels)
+        calibrate_artifact(run.folder, datasets, reject_rate=args.reject_rate, **measuring)
 
     on_main_process(save)  # before anything else can fail
     again = shlex.join(["hffruits", "evaluate", str(run.folder)])
     with added_to_errors(f"The model is saved in {run.folder}; `{again}` measures it."):
         on_main_process(adjust)
-        evaluated = evaluate_artifact(run.folder, datasets, args, max_pixels=max_pixels)
+        evaluated = evaluate_artifact(run.folder, datasets, **measuring)
     metrics = {
         "output_dir": str(run.folder),
         "data": describe_data(datasets, data_args),

@@ -19,6 +19,7 @@ from torchvision.transforms import v2
 from transformers import EarlyStoppingCallback, EvalPrediction, Trainer
 from transformers.trainer_callback import ProgressCallback, TrainerCallback
 
+from hffruits.artifact import DIVERGED
 from hffruits.batch_norm import hold_statistics, share_statistics
 from hffruits.checkpoints import checkpoints, step_of
 from hffruits.clipping import GradientClipping
@@ -42,7 +43,6 @@ from hffruits.optim import (
     split_groups,
     timm_optimizer,
 )
-from hffruits.run_dir import DIVERGED
 from hffruits.sampling import EpochSampler, SeededRows, SharedBatches, balanced_weights
 from hffruits.saving import SafeSaving
 from hffruits.schedules import BY_VALIDATION, learning_rates, make_scheduler

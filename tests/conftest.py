@@ -24,7 +24,8 @@ from hub_server import TOKEN, Hub, serve_hub
 from huggingface_hub import CommitOperationAdd, HfApi
 from transformers import TrainerCallback
 
-from hffruits.config import DataArguments, FruitTrainingArguments, ModelArguments
+from hffruits.config import FruitTrainingArguments, ModelArguments
+from hffruits.data_arguments import DataArguments
 from hffruits.drawing import FRUITS, draw_fruit
 from hffruits.images import readable_formats
 

@@ -13,7 +13,8 @@ from PIL import Image, ImageEnhance, ImageFilter
 
 from hffruits.audit import CHECKS, LISTED, Audited, Finding, as_record, audit
 from hffruits.checking import join_parts
-from hffruits.config import DataArguments, parse_train_arguments
+from hffruits.config import parse_train_arguments
+from hffruits.data_arguments import DataArguments
 from hffruits.drawing import draw_fruit
 from hffruits.explore import look_at
 from hffruits.label_errors import Suspects

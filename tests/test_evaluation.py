@@ -24,7 +24,7 @@ from hffruits.calibrate import calibrate
 from hffruits.calibration import reliability
 from hffruits.cli import main
 from hffruits.compare import McNemar, compare
-from hffruits.config import DataArguments
+from hffruits.data_arguments import DataArguments
 from hffruits.drawing import FRUITS, draw_fruit
 from hffruits.errors import InputError
 from hffruits.evaluation import evaluate

@@ -13,7 +13,7 @@ from PIL import Image
 import hffruits.explore
 from hffruits.checking import check_pictures, join_parts
 from hffruits.cli import main
-from hffruits.config import DataArguments
+from hffruits.data_arguments import DataArguments
 from hffruits.drawing import FRUITS, draw_fruit
 from hffruits.errors import InputError
 from hffruits.explore import _varied, draw_evenly, explore, look_at, mean_image, show_histograms

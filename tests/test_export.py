@@ -14,7 +14,8 @@ from conftest import tiny_arguments
 from PIL import Image
 
 from hffruits.cli import main
-from hffruits.config import DataArguments, ModelArguments
+from hffruits.config import ModelArguments
+from hffruits.data_arguments import DataArguments
 from hffruits.drawing import draw_fruit
 from hffruits.engines import open_engine
 from hffruits.errors import InputError

@@ -20,8 +20,8 @@ from test_page import Tags
 
 from hffruits.cli import main
 from hffruits.compare import compare
-from hffruits.config import DataArguments
 from hffruits.data import load_fruits
+from hffruits.data_arguments import DataArguments
 from hffruits.demo import open_model
 from hffruits.escaping import (
     list_line,

@@ -9,7 +9,7 @@ import hffruits
 
 PACKAGE = Path(hffruits.__file__).parent
 FLOORS = {
-    "errors": 0, "names": 0, "escaping": 0,
+    "errors": 0, "names": 0, "escaping": 0, "hardware": 0, "artifact": 0,
     "checkpoints": 1, "records": 1, "loader_workers": 1, "epoch_table": 1,
     "cache": 1, "images": 1, "drawing": 1, "precision": 1, "launching": 1, "layers": 1,
     "distributed": 1, "schedules": 1, "losses": 1, "sampling": 1, "ema": 1, "batch_norm": 1,
@@ -19,7 +19,8 @@ FLOORS = {
     "folding": 1, "integer_steps": 1, "openvino_loading": 1, "memory": 1, "hub": 1,
     "hiding": 1, "memory_limit": 1,
     "archives": 2, "location": 2,
-    "config": 2, "folders": 2, "samples": 2, "scan": 2, "duplicates": 2, "photo_cache": 2,
+    "data_arguments": 2, "config": 3,
+    "folders": 2, "samples": 2, "scan": 2, "duplicates": 2, "photo_cache": 2,
     "transforms": 2, "models": 2, "optim": 2, "metrics": 2, "run_dir": 2,
     "stopping": 2, "divergence": 2, "saving": 2, "freezing": 2,
     "onnx_engine": 2, "openvino_engine": 2, "feedback": 2, "uploads": 3, "upload_folder": 2,

@@ -13,8 +13,8 @@ import pytest
 from conftest import paint
 from datasets import ClassLabel, Dataset, Features
 
-from hffruits.config import DataArguments
 from hffruits.data import load_fruits
+from hffruits.data_arguments import DataArguments
 from hffruits.errors import InputError
 from hffruits.explore import explore
 from hffruits.folders import find_photos

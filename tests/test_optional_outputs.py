@@ -13,7 +13,7 @@ from conftest import TINY_FLAGS, save_untrained, tiny_arguments
 
 from hffruits.cli import main
 from hffruits.compare import compare
-from hffruits.config import DataArguments
+from hffruits.data_arguments import DataArguments
 from hffruits.demo import newest_model
 from hffruits.drawing import draw_fruit
 from hffruits.errors import InputError, Interrupted, added_to_errors, optional_output

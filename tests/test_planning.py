@@ -9,8 +9,9 @@ from conftest import quick_arguments
 
 from hffruits import InputError, planning
 from hffruits.cli import main
-from hffruits.config import DataArguments, FruitTrainingArguments, ModelArguments
+from hffruits.config import FruitTrainingArguments, ModelArguments
 from hffruits.data import load_fruits
+from hffruits.data_arguments import DataArguments
 from hffruits.planning import (
     Cost,
     Plan,

@@ -17,7 +17,7 @@ from transformers import ViTConfig, ViTForImageClassification
 
 from hffruits import FruitClassifier, InputError
 from hffruits.card import model_card
-from hffruits.config import DataArguments
+from hffruits.data_arguments import DataArguments
 from hffruits.drawing import draw_fruit
 from hffruits.export import export
 from hffruits.hiding import Hiding

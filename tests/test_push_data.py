@@ -15,7 +15,7 @@ from huggingface_hub import DatasetCard
 from PIL import ExifTags, Image
 
 from hffruits import InputError
-from hffruits.config import DataArguments
+from hffruits.data_arguments import DataArguments
 from hffruits.drawing import FRUITS, draw_fruit
 from hffruits.images import open_rgb, readable_formats
 from hffruits.location import has_location, without_location

@@ -13,8 +13,8 @@ from PIL import Image as Pictures
 
 from hffruits.checking import check_pictures
 from hffruits.cli import main
-from hffruits.config import DataArguments
 from hffruits.data import load_fruits
+from hffruits.data_arguments import DataArguments
 from hffruits.drawing import draw_fruit
 from hffruits.errors import InputError
 from hffruits.folders import find_photos

@@ -9,7 +9,7 @@ import pytest
 from conftest import launch, tiny_arguments, trainer_with
 from transformers import TrainerCallback
 
-from hffruits.config import DataArguments
+from hffruits.data_arguments import DataArguments
 from hffruits.errors import InputError
 from hffruits.train import train
 from hffruits.trainer import FruitTrainer

@@ -164,7 +164,8 @@ def test_final_figures_are_full_precision_whatever_the_launcher_says(
     data_args, _, args = quick_arguments(drawn_fruits, tmp_path, label_smoothing_factor=0.3)
     data = load_fruits(drawn_fruits)
     max_pixels = data_args.max_image_pixels
-    measured = evaluate_artifact(run, data, args, max_pixels=max_pixels).figures["test"]
+    options = {"device": args.device, "batch_size": 64, "max_pixels": max_pixels}
+    measured = evaluate_artifact(run, data, **options).figures["test"]
     recorded = read(trained / "metrics.json")["test"]
     for name in ("accuracy", "macro_f1", "loss", "ece", "temperature"):
         assert measured[name] == pytest.approx(recorded[name], rel=1e-4), name
