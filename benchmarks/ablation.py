@@ -14,8 +14,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from hffruits.config import parse_train_arguments
-from hffruits.train import train
+from hffruits.training.arguments import parse_train_arguments
+from hffruits.training.run import train
 
 PLAIN = [
     "--image_size=128", "--num_train_epochs=6", "--load_best_model_at_end=false",

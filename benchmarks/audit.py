@@ -17,9 +17,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from hffruits.data_arguments import DataArguments
-from hffruits.explore import explore
-from hffruits.folders import Photo, find_photos
+from hffruits.data.arguments import DataArguments
+from hffruits.data.readers.folders import Photo, find_photos
+from hffruits.exploration.run import explore
 
 LEAKS, CONFLICTS, CORRUPT = 30, 30, 20
 WRONG_LABELS = 0.05

@@ -26,10 +26,10 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageEnhance, ImageOps
 from tqdm import tqdm
 
-from hffruits.drawing import FRUITS, draw_fruit
-from hffruits.folders import find_photos
-from hffruits.near_duplicates import Fingerprints, fingerprint, group_duplicates
-from hffruits.scan import Picture, scan_pictures
+from hffruits.data.near_duplicates import Fingerprints, fingerprint, group_duplicates
+from hffruits.data.readers.folders import find_photos
+from hffruits.data.scan import Picture, scan_pictures
+from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
 
 COPIES = 300  # of each kind
 

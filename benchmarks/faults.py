@@ -29,13 +29,13 @@ import torch
 from tqdm import tqdm
 from transformers import TrainerCallback
 
-from hffruits.checkpoints import ASIDE, checkpoints, newest_whole, step_of
-from hffruits.cli import main as run_command
-from hffruits.drawing import FRUITS, draw_fruit
-from hffruits.trainer import FruitTrainer
+from hffruits.cli.main import main as run_command
+from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
+from hffruits.training.checkpoints import ASIDE, checkpoints, newest_whole, step_of
+from hffruits.training.trainer import FruitTrainer
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
-import two_hosts
+from support import two_hosts
 
 STEPS, EVERY = 120, 5
 NET = ["--model_name_or_path", "test_efficientnet", "--no_pretrained", "--image_size", "32",
@@ -90,7 +90,9 @@ class Runs:
     def __init__(self, folder: Path):
         self.folder, self.photos = folder, draw(folder / "photos")
         self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(["hffruits.train", "hffruits.summary", "matplotlib"])
+        self.context.set_forkserver_preload(
+            ["hffruits.training.run", "hffruits.cli.output", "matplotlib"]
+        )
         self.number = 0
         self.reference = self.finish(self.new())
 

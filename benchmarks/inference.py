@@ -60,9 +60,9 @@ def main() -> None:
 
 def list_photos(args: argparse.Namespace) -> tuple[list[str], list[str]]:
     """Files and their labels."""
-    from hffruits.data_arguments import DataArguments
-    from hffruits.labelled import choose_photos
-    from hffruits.models import load_config
+    from hffruits.data.arguments import DataArguments
+    from hffruits.evaluation.dataset import choose_photos
+    from hffruits.models.loading import load_config
 
     names = load_config(Path(args.model))[0].id2label
     labels = [names[index] for index in range(len(names))]
@@ -147,7 +147,7 @@ def by_pipeline(model: str) -> Label:
 
 def by_classifier(way: str, model: str) -> Label:
     from hffruits import FruitClassifier
-    from hffruits.memory import keep_freed_memory
+    from hffruits.core.malloc import keep_freed_memory
 
     keep_freed_memory()  # as `hffruits` itself does
     precision = way.removeprefix("torch ") if way.startswith("torch") else "fp32"

@@ -15,10 +15,10 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from hffruits.drawing import draw_fruit
-from hffruits.images import open_rgb
-from hffruits.models import build_model
-from hffruits.transforms import TrainTransform, open_for, train_transform
+from hffruits.data.images import open_rgb
+from hffruits.data.synthetic.drawing import draw_fruit
+from hffruits.data.transforms import TrainTransform, open_for, train_transform
+from hffruits.models.loading import build_model
 
 SEEN = 224  # pixels
 SIZES = [(640, 480), (1600, 1200), (4000, 3000), (8000, 6000)]

@@ -30,13 +30,13 @@ import numpy as np
 import psutil
 from matplotlib.figure import Figure
 
-from hffruits.images import list_images
-from hffruits.predict import FruitClassifier
-from hffruits.uploads import open_upload
+from hffruits.data.images import list_images
+from hffruits.demo.uploads import open_upload
+from hffruits.inference.classifier import FruitClassifier
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
-from hostile_files import ACCEPTED, REFUSED  # noqa: E402
+from support.hostile_files import ACCEPTED, REFUSED  # noqa: E402
 
 EXPECTED = ("right", "refused", "busy")  # what may come back; anything else is a failure
 

@@ -13,9 +13,9 @@ import time
 
 import torch
 
-from hffruits.engines import TorchEngine
-from hffruits.memory import keep_freed_memory
-from hffruits.models import build_model, use_fast_layout
+from hffruits.core.malloc import keep_freed_memory
+from hffruits.inference.engines.base import TorchEngine
+from hffruits.models.loading import build_model, use_fast_layout
 
 
 def measure(*, keep: bool, size: int, steps: int) -> None:

@@ -17,7 +17,7 @@ from itertools import product
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
-import two_hosts
+from support import two_hosts
 
 ROOT = Path(__file__).parents[1]
 BATCH = 32

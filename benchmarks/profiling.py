@@ -17,14 +17,14 @@ import torch
 from datasets import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-from hffruits.config import FruitTrainingArguments, ModelArguments
-from hffruits.cutting import Cut, find_cut
-from hffruits.data import load_fruits
-from hffruits.feature_filling import FrozenPart
-from hffruits.images import open_rgb
-from hffruits.memory import keep_freed_memory
-from hffruits.precision import step_seconds
-from hffruits.preparation import PreparedModel, prepare_model, trial_forward
+from hffruits.core.malloc import keep_freed_memory
+from hffruits.data.images import open_rgb
+from hffruits.data.load import load_fruits
+from hffruits.models.frozen_trunk import Cut, find_cut
+from hffruits.training.arguments import FruitTrainingArguments, ModelArguments
+from hffruits.training.feature_cache.compute import FrozenPart
+from hffruits.training.precision import step_seconds
+from hffruits.training.setup import PreparedModel, prepare_model, trial_forward
 
 ROUNDS, BATCH = 5, 32
 

@@ -52,10 +52,10 @@ def make_photos(folder: Path, images: int, classes: int) -> Path:
 
 def start(data: str, output_dir: str) -> None:
     """One run up to its last step; prints a line of JSON."""
-    import hffruits.preparation
-    from hffruits import train as training
-    from hffruits import trainer as trainers
-    from hffruits.config import parse_train_arguments
+    import hffruits.training.setup
+    from hffruits.training import run as training
+    from hffruits.training import trainer as trainers
+    from hffruits.training.arguments import parse_train_arguments
 
     began = psutil.Process().create_time()
     found: dict[str, float] = {}
@@ -81,7 +81,7 @@ def start(data: str, output_dir: str) -> None:
             os._exit(0)  # what comes after training isn't asked about
 
     training.load_datasets = timed_load
-    hffruits.preparation.FruitTrainer = Timed
+    hffruits.training.setup.FruitTrainer = Timed
     training.train(*parse_train_arguments([data, "--output_dir", output_dir, *RUN]))
 
 

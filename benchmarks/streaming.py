@@ -15,9 +15,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from hffruits.config import parse_train_arguments
-from hffruits.folders import find_photos
-from hffruits.train import train
+from hffruits.data.readers.folders import find_photos
+from hffruits.training.arguments import parse_train_arguments
+from hffruits.training.run import train
 
 ROWS_A_SHARD = 200
 

@@ -20,12 +20,12 @@ import torch
 from torch.nn.functional import normalize
 from tqdm import tqdm
 
-from hffruits.config import parse_train_arguments
-from hffruits.folders import Photo, find_photos
-from hffruits.models import last_layers
-from hffruits.predict import FruitClassifier
-from hffruits.teach import fit_row, teach
-from hffruits.train import train
+from hffruits.data.readers.folders import Photo, find_photos
+from hffruits.inference.classifier import FruitClassifier
+from hffruits.inference.few_shot import fit_row, teach
+from hffruits.models.loading import last_layers
+from hffruits.training.arguments import parse_train_arguments
+from hffruits.training.run import train
 
 Row = tuple[torch.Tensor, torch.Tensor]
 
@@ -176,7 +176,7 @@ def main() -> None:
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     for way, fit in WAYS.items():
         for shots in args.shots if fit is fit_row else args.shots[1:2]:
-            with patch("hffruits.teach.fit_row", fit):
+            with patch("hffruits.inference.few_shot.fit_row", fit):
                 rows, recalls = zip(
                     *(
                         teach_all(fruits, new, old, teachable, shots=shots, seed=seed)

@@ -19,12 +19,12 @@ from torchvision.transforms import v2
 from tqdm import tqdm
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from hffruits.config import FruitTrainingArguments, ModelArguments
-from hffruits.data import FruitDatasets, load_fruits
-from hffruits.data_arguments import DataArguments
-from hffruits.models import build_model
-from hffruits.preparation import make_trainer, prepare_model, resolve_arguments
-from hffruits.transforms import input_size
+from hffruits.data.arguments import DataArguments
+from hffruits.data.load import FruitDatasets, load_fruits
+from hffruits.data.transforms import input_size
+from hffruits.models.loading import build_model
+from hffruits.training.arguments import FruitTrainingArguments, ModelArguments
+from hffruits.training.setup import make_trainer, prepare_model, resolve_arguments
 
 
 class Clock(TrainerCallback):

@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from hffruits.images import list_images
+from hffruits.data.images import list_images
 
 STARTED = time.time()
 EPOCHS, BATCH = 10, 32
@@ -114,10 +114,11 @@ def recipe(name: str):
     """A recipe of hffruits."""
 
     def run(data: Path, folder: Path, seed: int) -> dict[str, Any]:
-        from hffruits import preparation, trainer
-        from hffruits.config import parse_train_arguments
-        from hffruits.memory import keep_freed_memory
-        from hffruits.train import train
+        from hffruits.core.malloc import keep_freed_memory
+        from hffruits.training import setup as preparation
+        from hffruits.training import trainer
+        from hffruits.training.arguments import parse_train_arguments
+        from hffruits.training.run import train
 
         keep_freed_memory()  # as the command line does
         curve: list[tuple[float, float]] = []
@@ -165,7 +166,7 @@ class _Plain:
         import torch
         from torchvision.transforms import v2
 
-        from hffruits.transforms import preprocessing_of
+        from hffruits.data.transforms import preprocessing_of
 
         steps = preprocessing_of(processor)
         self.size, self.mean, self.std = steps.crop, steps.mean, steps.std
@@ -186,9 +187,9 @@ class _Plain:
 def _start(data: Path):
     from datasets import Image
 
-    from hffruits.data import load_fruits
-    from hffruits.models import build_model
-    from hffruits.source import Source
+    from hffruits.data.load import load_fruits
+    from hffruits.data.source import Source
+    from hffruits.models.loading import build_model
 
     rows = load_fruits(source=Source(data_dir=str(data)))
     model, processor = build_model(labels=rows["train"].features["label"].names)

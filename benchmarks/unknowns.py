@@ -20,12 +20,12 @@ from scipy.special import log_softmax, logsumexp, softmax
 from sklearn.covariance import LedoitWolf
 from tqdm import tqdm
 
-from hffruits.config import parse_train_arguments
-from hffruits.folders import find_photos
-from hffruits.images import list_images
-from hffruits.predict import FruitClassifier
-from hffruits.train import train
-from hffruits.unknowns import PICTURES, auroc, false_positive_rate, find_prototypes
+from hffruits.data.images import list_images
+from hffruits.data.readers.folders import find_photos
+from hffruits.inference.classifier import FruitClassifier
+from hffruits.inference.ood import PICTURES, auroc, false_positive_rate, find_prototypes
+from hffruits.training.arguments import parse_train_arguments
+from hffruits.training.run import train
 
 
 def link_classes(root: Path, folder: Path, fold: int) -> tuple[list[Path], list[Path], list[str]]:

@@ -9,13 +9,13 @@ import argparse
 import time
 from pathlib import Path
 
-from hffruits.compare import McNemar
-from hffruits.data_arguments import DataArguments
-from hffruits.evaluation import data_of_run
-from hffruits.labelled import choose_photos
-from hffruits.measures import measure
-from hffruits.outcomes import answer_samples
-from hffruits.predict import FruitClassifier
+from hffruits.data.arguments import DataArguments
+from hffruits.evaluation.comparison import McNemar
+from hffruits.evaluation.dataset import choose_photos
+from hffruits.evaluation.predictions import answer_samples
+from hffruits.evaluation.results import measure
+from hffruits.evaluation.run import data_of_run
+from hffruits.inference.classifier import FruitClassifier
 
 SETS = ("", "flip", "zoom", "whole", "flip,zoom", "flip,whole", "flip,zoom,whole", "flip,corners")
 

@@ -7,20 +7,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hffruits.data import load_fruits as load_fruits
-    from hffruits.errors import InputError as InputError
-    from hffruits.models import build_model as build_model
-    from hffruits.predict import FruitClassifier as FruitClassifier
-    from hffruits.predict import Prediction as Prediction
+    from hffruits.core.errors import InputError as InputError
+    from hffruits.data.load import load_fruits as load_fruits
+    from hffruits.inference.classifier import FruitClassifier as FruitClassifier
+    from hffruits.inference.classifier import Prediction as Prediction
+    from hffruits.models.loading import build_model as build_model
 
 __version__ = "0.1.0"
 
 _MODULE_OF = {
-    "FruitClassifier": "predict",
-    "InputError": "errors",
-    "Prediction": "predict",
-    "build_model": "models",
-    "load_fruits": "data",
+    "FruitClassifier": "inference.classifier",
+    "InputError": "core.errors",
+    "Prediction": "inference.classifier",
+    "build_model": "models.loading",
+    "load_fruits": "data.load",
 }
 __all__ = sorted(_MODULE_OF)
 

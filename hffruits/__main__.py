@@ -1,5 +1,5 @@
 """`python -m hffruits` is the `hffruits` command."""
 
-from hffruits.cli import run
+from hffruits.cli.main import run
 
 run()

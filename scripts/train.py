@@ -2,7 +2,7 @@
 
 import sys
 
-from hffruits.cli import main
+from hffruits.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main(["train", *sys.argv[1:]]))

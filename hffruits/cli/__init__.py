@@ -1,0 +1,1 @@
+"""The `hffruits` command: a subcommand for each thing the package does."""

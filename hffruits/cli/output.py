@@ -1,0 +1,106 @@
+"""A finished run on one screen, for the terminal."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from hffruits.core.escaping import printable
+from hffruits.training.callbacks.time_budget import format_time
+
+
+def format_summary(metrics: dict[str, Any]) -> str:
+    """What was trained on what, how good it is, what to do next; from what `metrics.json` holds."""
+    data, training, folder = metrics["data"], metrics["training"], metrics["output_dir"]
+    spent = format_time(training["seconds"])
+    if training.get("time_budget"):
+        spent += f" of {training['time_budget']}"
+    since = "since it went on" if training.get("resumed") else "the whole run took"
+    sizes = ", ".join(f"{split} {count:,}" for split, count in data["images"].items())
+    best = f", best epoch {training['best_epoch']:.4g}" if training["best_epoch"] else ""
+    lines = [
+        "",
+        f"Data      {printable(data['data_dir'])}: {data['classes']} classes; {sizes} images; "
+        f"{len(data['skipped'])} left out",
+        f"Model     {metrics['model']['name_or_path']}, "
+        f"{metrics['model']['parameters'] / 1e6:.1f} M parameters",
+        f"Training  {training['epochs']:.4g} epochs{best}, {training['images_per_second']:.1f} "
+        f"images/s; {since} {spent}",
+    ]
+    for split, title in (("validation", "Validated"), ("test", "Tested")):
+        if split in metrics:
+            lines.append(f"{title:10}{format_figures(metrics[split])}")
+            if leaks := data["near_duplicates_in_train"].get(split):
+                lines.append(f"          {leaks} of these images have a near-duplicate in train")
+    command = shlex.join([program_path(), "demo", folder])
+    report = Path(folder) / "report.html"
+    look = [f"Look      {report}"] if report.is_file() else []  # else it was warned of
+    return "\n".join([*lines, "", f"Saved     {folder}", *look, f"Try it    {command}"])
+
+
+def format_figures(measured: dict[str, Any]) -> str:
+    """The figures of one split on a line."""
+    low, high = measured["intervals"]["accuracy"]
+    coarse = f"coarse {measured['coarse_accuracy']:.1%}, " if "coarse_accuracy" in measured else ""
+    return (
+        f"accuracy {measured['accuracy']:.1%} ({low:.1%} to {high:.1%}), {coarse}"
+        f"top-5 {measured['top5_accuracy']:.1%}, macro-F1 {measured['macro_f1']:.1%} "
+        f"({measured['images']:,} images)"
+    )
+
+
+_TITLES = {"train": "Trained", "validation": "Validated", "test": "Tested"}
+
+
+def format_evaluation(record: dict[str, Any]) -> str:
+    """An evaluation on one screen, from what its `metrics.json` holds."""
+    lines = [
+        f"{_TITLES.get(record['split'], 'Measured'):10}{format_figures(record)}",
+        f"Scores    off by {record['ece']:.1%} on average ({record['ece_uncalibrated']:.1%} before "
+        f"temperature {record['temperature']:.2f}); {record['refused']:.1%} refused as unknown",
+    ]
+    for name, some in record["unknown"].items():
+        lines.append(
+            f"Unknown   {printable(name)}: {some['refused']:.0%} of {some['images']:,} refused, "
+            f"AUROC {some['auroc']:.3f}, FPR@95 {some['fpr95']:.0%}"
+        )
+    for pair in record["most_confused"][:3]:
+        lines.append(
+            f"Confused  {printable(pair['class'])} taken for {printable(pair['taken_for'])}: "
+            f"{pair['images']} photos ({pair['share']:.0%})"
+        )
+    if "robustness" in record:
+        r = record["robustness"]
+        lines.append(f"Robust    {r['mean']:.1%} on spoiled photos, {r['clean']:.1%} on clean ones")
+    return "\n".join(lines)
+
+
+def format_export(record: dict[str, Any]) -> str:
+    """What an export answers beside the model it was made from, and how to use it."""
+    check, folder = record["check"], record["output_dir"]
+    accuracy = (
+        f"; accuracy {check['accuracy_before']:.1%} before, {check['accuracy']:.1%} now"
+        if "accuracy" in check
+        else ""
+    )
+    lines = [
+        f"Checked   {check['images']:,} {check['pictures']}: {check['agreement']:.1%} the same "
+        f"answer, scores differ by up to {check['largest_difference']:.2g}{accuracy}",
+        f"Written   {folder} ({record['megabytes']:.1f} MB)",
+    ]
+    if record["format"] in ("onnx", "openvino"):
+        words = [program_path(), "predict", folder, "FOLDER", "--output", "answers.csv"]
+        command = shlex.join(words)
+        lines.append(f"Use it    {command}")
+    return "\n".join(lines)
+
+
+def program_path() -> str:
+    """`hffruits` as it can be typed here: it lies beside the interpreter, on the PATH or not."""
+    beside = Path(sys.executable).with_name("hffruits")
+    if not beside.exists():
+        return "hffruits"
+    try:
+        return str(beside.relative_to(Path.cwd()))
+    except ValueError:
+        return str(beside)

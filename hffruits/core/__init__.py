@@ -1,0 +1,1 @@
+"""What every package uses: errors, files, hardware, processes, the Hub client, plots, pages."""

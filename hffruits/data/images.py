@@ -1,0 +1,300 @@
+"""Which files are photos, and one image file to one upright RGB image, the same everywhere.
+
+Knows nothing of labels, splits or tensors.
+"""
+
+import io
+import os
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from hffruits.core.errors import InputError
+
+SUFFIXES = {
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff",
+    ".avif", ".avifs", ".heic", ".heics", ".heif", ".heifs", ".hif", ".ppm", ".pgm", ".jp2",
+}  # fmt: skip
+# HEIF after AVIF: libheif also opens AVIF, but can't decode it.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "HEIF", "PPM", "JPEG2000")
+MAX_PIXELS = 89_478_485  # where Pillow begins to warn of decompression bombs; 256 MB as RGB
+
+ImageSource = str | Path | bytes | Image.Image
+
+# Photos in formats that are not read: the reason, by suffix and by the first bytes.
+_RAW = "camera raw isn't read: export it as JPEG"
+_JPEG_XL = "JPEG XL isn't read: export it as JPEG"
+_EDITOR = "an editor's file isn't read: export it as JPEG or PNG"
+_VECTOR = "a vector graphic isn't read: export it as PNG"
+_VIDEO = "a video, not a photo"
+UNREAD_SUFFIXES = {
+    **dict.fromkeys(
+        (
+            ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".sr2", ".srf", ".dng", ".raf", ".orf",
+            ".rw2", ".rwl", ".pef", ".srw", ".3fr", ".iiq", ".erf", ".kdc", ".dcr", ".mrw", ".x3f",
+            ".raw",
+        ),
+        _RAW,
+    ),
+    ".jxl": _JPEG_XL,
+    **dict.fromkeys((".psd", ".psb", ".xcf", ".kra"), _EDITOR),
+    **dict.fromkeys((".svg", ".svgz", ".eps", ".ai"), _VECTOR),
+    **dict.fromkeys(
+        (".tga", ".ico", ".icns", ".jxr", ".wdp", ".exr", ".hdr", ".pcx", ".bpg", ".flif"),
+        "this format isn't read: export it as JPEG or PNG",
+    ),
+}  # fmt: skip
+VIDEO_SUFFIXES = (".mov", ".mp4", ".m4v", ".avi", ".mkv", ".webm", ".3gp", ".mts", ".wmv")
+# What lies beside photos in numbers, and needn't be opened to know that it is none.
+_OTHER_SUFFIXES = {
+    ".txt", ".json", ".jsonl", ".csv", ".tsv", ".xml", ".yaml", ".yml", ".toml", ".ini", ".cfg",
+    ".md", ".rst", ".html", ".htm", ".log", ".pdf", ".doc", ".docx", ".xls", ".xlsx", ".rtf",
+    ".py", ".ipynb", ".m", ".sh", ".parquet", ".arrow", ".npy", ".npz", ".mat", ".pkl", ".h5",
+    ".hdf5", ".pt", ".pth", ".onnx", ".safetensors", ".tfrecord", ".db", ".sqlite", ".zip", ".tar",
+    ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".wav", ".mp3", ".m4a", ".aae", ".xmp", ".lnk",
+    ".cls", ".names", ".lock",
+}  # fmt: skip
+_HEAD_BYTES = 32
+_READ_HEAD = re.compile(
+    rb"\xff\xd8\xff|\x89PNG\r\n|GIF8[79]a|RIFF.{4}WEBP|BM.{4}\0{4}|II\*\0|MM\0\*"
+    rb"|.{4}ftyp(?:avi[fs]|he[iv][cmsx]|m[is]f1)|\0{3}\x0cjP  |\xff\x4f\xff\x51",
+    re.DOTALL,
+)
+_UNREAD_HEADS = {
+    _RAW: rb"II\*\0.{4}CR|FUJIFILMCCD-RAW|II(?:RO|RS|U\0)|MMOR|FOVb|.{4}ftypcrx ",
+    _JPEG_XL: rb"\xff\x0a|\0{3}\x0cJXL ",
+    _EDITOR: rb"8BPS\0|gimp xcf",
+    _VIDEO: rb".{4}ftyp(?:qt  |mp4|isom|iso[2-9]|M4V|3gp|avc1)|\x1aE\xdf\xa3|RIFF.{4}AVI ",
+}
+
+
+def open_rgb(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Decode a file, its bytes or a PIL image into an upright 8-bit RGB image.
+
+    Raises `OSError` with a short reason for anything that is not a complete, sanely sized image.
+    """
+    try:
+        if isinstance(source, Image.Image):
+            return _to_rgb(source)
+        with _open(source, max_pixels) as image:
+            return _to_rgb(image)
+    except _DECODER_ERRORS as error:
+        raise OSError(_reason(error)) from error
+
+
+@contextmanager
+def gone_told(source: str | bytes) -> Iterator[None]:
+    """Within it, a photo that can't be read, but could be when all were checked, is told."""
+    try:
+        yield
+    except OSError as error:
+        name = source if isinstance(source, str) else "a photo"
+        raise InputError(
+            f"{name}: can't be read any more ({_reason(error)}). Put it back and go on, or start "
+            "again without it."
+        ) from error
+
+
+def open_small(
+    source: str | Path | bytes, size: int, *, max_pixels: int = MAX_PIXELS, name: str = ""
+) -> tuple[Image.Image, str, tuple[int, int]]:
+    """An upright RGB image of at least `size` pixels a side, or of its own if smaller; quickly.
+
+    Every byte is read, but a large JPEG is decoded at a fraction of its size. Gives the format
+    ("JPEG") and the upright (width, height) of the file too. `name` is what bytes are called.
+    Raises `OSError` as `open_rgb` does.
+    """
+    try:
+        with _open(source, max_pixels, name) as image:
+            width, height = image.size
+            if image.getexif().get(0x0112, 1) >= 5:  # lies on its side
+                width, height = height, width
+            form = image.format or ""
+            image.draft("RGB", (size, size))
+            return _to_rgb(image), form, (width, height)
+    except _DECODER_ERRORS as error:
+        raise OSError(_reason(error)) from error
+
+
+def decode_images(batch: dict[str, list], max_pixels: int = MAX_PIXELS) -> dict[str, list]:
+    """Turn the `image` column of a batch from `{"path", "bytes"}` into upright RGB pictures."""
+    if "image" not in batch:
+        return batch
+    sources = [image["bytes"] or image["path"] for image in batch["image"]]
+    return batch | {"image": [open_rgb(source, max_pixels=max_pixels) for source in sources]}
+
+
+def list_images(folder: Path) -> list[Path]:
+    """Every photo below a folder, sorted; hidden files and macOS' leftovers are passed over.
+
+    Those in formats that are not read are among them: `open_rgb` refuses them with the reason.
+    Follows links, but into no folder twice. Raises `InputError` for a folder that can't be read.
+    """
+    return [path for path in walk_files(folder) if is_image_file(path)]
+
+
+def walk_files(folder: Path) -> Iterator[Path]:
+    """Every file below a folder that isn't hidden, sorted, one folder after the other."""
+    for parent, files in walk_folders(folder):
+        yield from (Path(parent, name) for name in files)
+
+
+def walk_folders(folder: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Each folder from `folder` down, and the names of its files, sorted; none that are hidden."""
+
+    def refuse(error: OSError) -> None:
+        raise InputError(f"{error.filename}: {error.strerror}. Make it readable, or remove it.")
+
+    seen = set()
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        real = os.path.realpath(parent)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        yield Path(parent), sorted(name for name in files if not is_hidden(name))
+
+
+def is_hidden(name: str) -> bool:
+    """True for `.thumbnails`, `._photo.jpg` and the folder that macOS puts into zips."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def has_image_suffix(name: str) -> bool:
+    """True for a name that ends as images do which can be read."""
+    return not is_hidden(name) and _suffix(name) in SUFFIXES
+
+
+def is_image_name(name: str) -> bool:
+    """True for the name of a photo, in a format that is read or not."""
+    return not is_hidden(name) and (_suffix(name) in SUFFIXES or _suffix(name) in UNREAD_SUFFIXES)
+
+
+def is_video_name(name: str) -> bool:
+    return not is_hidden(name) and _suffix(name) in VIDEO_SUFFIXES
+
+
+def may_be_image(name: str) -> bool:
+    """True for the name of a photo, and for one that doesn't say what the file is."""
+    other = _suffix(name) in _OTHER_SUFFIXES or _suffix(name) in VIDEO_SUFFIXES
+    return not is_hidden(name) and not other
+
+
+def is_image_file(path: Path) -> bool:
+    """True for a photo by its name; where that doesn't say, by its first bytes."""
+    return is_image_name(path.name) or (may_be_image(path.name) and _is_image_head(path))
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122, quicker, for each of many files
+
+
+def _is_image_head(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError:  # a link to nowhere, say
+        return False
+    return bool(_READ_HEAD.match(head)) or unread_format(head=head) not in ("", _VIDEO)
+
+
+def unread_format(name: str = "", head: bytes = b"") -> str:
+    """Why a file is in no format that is read, by its first bytes, else its name; "" if unknown."""
+    found = (why for why, magic in _UNREAD_HEADS.items() if re.match(magic, head, re.DOTALL))
+    by_name = _VIDEO if is_video_name(name) else UNREAD_SUFFIXES.get(_suffix(name), "")
+    return next(found, by_name)
+
+
+# What Pillow's decoders raise for broken data, beside OSError.
+_DECODER_ERRORS = (
+    *(OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, MemoryError, RuntimeError),
+    *(struct.error, zlib.error, Image.DecompressionBombError, Image.DecompressionBombWarning),
+)
+
+
+def _open(source: str | Path | bytes, max_pixels: int, name: str = "") -> Image.Image:
+    size = len(source) if isinstance(source, bytes) else Path(source).stat().st_size
+    if size == 0:
+        raise OSError("empty file (0 bytes)")
+    name = name if isinstance(source, bytes) else str(source)
+    try:
+        file = io.BytesIO(source) if isinstance(source, bytes) else source
+        image = Image.open(file, formats=readable_formats())
+    except Image.UnidentifiedImageError as error:
+        why = unread_format(name, _head(source))
+        raise OSError(why or "not an image, or an unknown format") from error
+    width, height = image.size
+    fault = ""
+    if width * height > max_pixels:
+        fault = f"{width} x {height} pixels, over the limit of {max_pixels:,}"
+    elif image.format == "TIFF" and _is_raw(image, name, _head(source)):
+        fault = _RAW  # of which Pillow would take the thumbnail
+    if fault:
+        image.close()
+        raise OSError(fault)
+    return image
+
+
+def _head(source: str | Path | bytes) -> bytes:
+    if isinstance(source, bytes):
+        return source[:_HEAD_BYTES]
+    with Path(source).open("rb") as file:
+        return file.read(_HEAD_BYTES)
+
+
+def _is_raw(image: Image.Image, name: str, head: bytes) -> bool:
+    """Whether a TIFF holds a camera's raw data: by name or head, or by its DNG or thumbnail tag."""
+    tags = image.tag_v2
+    return unread_format(name, head) == _RAW or 50706 in tags or tags.get(254) == 1
+
+
+@cache
+def readable_formats() -> tuple[str, ...]:
+    """Pillow's names of those of `FORMATS` that it can open here; registers the opener of HEIF.
+
+    Its embedded thumbnails stay out of it: they may differ from the photo. A thread each, for
+    photos are read by several workers.
+    """
+    from pillow_heif import register_heif_opener
+
+    register_heif_opener(thumbnails=False, depth_images=False, aux_images=False, decode_threads=1)
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)  # some builds lack AVIF
+
+
+def _reason(error: BaseException) -> str:
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split())[:200] or type(error).__name__
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    image.load()
+    image = ImageOps.exif_transpose(image)
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith(("I", "F")):
+        return _scale_depth(image).convert("RGB")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")  # cut-out product photos stand on white
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _scale_depth(image: Image.Image) -> Image.Image:
+    """16- and 32-bit greyscale to 8 bits by its nominal range; Pillow alone would clip it."""
+    values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0.0, neginf=0.0)
+    if image.mode.startswith("I;16"):
+        top = 65535.0
+    else:  # 32 bits: the smallest usual range that holds it
+        most = float(values.max())
+        top = next((top for top in (1.0, 255.0, 65535.0) if most <= top), most)
+    return Image.fromarray((values.clip(0, top) * (255 / top)).round().astype(np.uint8))

@@ -1,0 +1,347 @@
+"""Zip and tar archives of class folders, unpacked safely: only plain, wanted files, nothing nested.
+
+One doubtful member refuses the whole archive. No size that an archive states is believed.
+"""
+
+import bz2
+import gzip
+import lzma
+import re
+import stat
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, NamedTuple
+
+from tqdm.auto import tqdm
+
+from hffruits.core.errors import InputError
+from hffruits.core.escaping import printable
+from hffruits.data.images import is_image_name
+
+_OPENERS = {
+    ".tar": open, ".tar.gz": gzip.open, ".tgz": gzip.open, ".tar.bz2": bz2.open,
+    ".tar.xz": lzma.open,
+}  # fmt: skip
+SUFFIXES = (".zip", *_OPENERS)
+RATIO_FROM = 100 * 10**6  # bytes that may come out before the compression ratio is looked at
+CHUNK = 2**18  # bytes
+MAX_TAR_HEADER = 2**20  # bytes
+MAX_DEPTH = 50  # folders; pathlib makes them by recursion
+DIRECTORY_BYTES = 512  # of a zip's directory, for each file that it may hold: long paths are 300
+
+
+def is_archive(path: Path) -> bool:
+    """True for a file whose name ends in one of `SUFFIXES`, whatever is in it."""
+    return path.name.lower().endswith(SUFFIXES) and path.is_file()
+
+
+def unpack(
+    archive: Path,
+    folder: Path,
+    *,
+    wanted: Callable[[str], bool],
+    file: BinaryIO | None = None,
+    named: Callable[[str], bool] = lambda name: False,
+    max_bytes: int = 50 * 2**30,
+    max_files: int = 5_000_000,
+    max_ratio: float = 200.0,
+) -> None:
+    """Write the files whose name (last part) is `wanted` below the empty `folder`, as they lie.
+
+    `file` is a zip that the caller has opened. Of those whose name is `named`, empty files are
+    written; empty folders stay empty folders. Raises `InputError` for hostile names, links,
+    duplicates, encryption, damage, more than `max_bytes` written or `max_files` members,
+    `max_ratio` times the archive's size, a full disk, and when nothing is wanted. What is written
+    by then stays: removing it is the caller's.
+    """
+    limits = _Limits(archive, max_bytes, max_files, max_ratio, file)
+    read = _tar_members if _tar_opener(archive) else _zip_members
+    written = 0
+    empty: set[PurePosixPath] = set()  # folders in which nothing lies
+    with (
+        tqdm(desc=f"Unpacking {printable(archive.name)}", unit="img", leave=False) as bar,
+        closing(read(archive, limits)) as members,
+    ):
+        for member in members:
+            limits.count_member()
+            if fault := _name_fault(member.name) or member.fault:
+                raise _refusal(archive, member.name, fault)
+            path = PurePosixPath(member.name)  # without "." and doubled slashes
+            empty.difference_update(path.parents)
+            if member.chunks is None:
+                empty.add(path)
+            elif wanted(path.name):
+                _write(archive, member, folder / path, limits)
+                written += 1
+                bar.update()
+            elif named(path.name):
+                _write(archive, member._replace(chunks=()), folder / path, limits)
+    for path in sorted(empty):
+        with _write_errors_told(archive, str(path), folder):
+            (folder / path).mkdir(parents=True, exist_ok=True)
+    if not written:
+        raise InputError(f"{archive}: no images in it. Pack a folder of class folders with photos.")
+
+
+def looks_like_webdataset(archive: Path) -> bool:
+    """True for a tar that starts with images beside a .cls, .json or .txt of the same key.
+
+    Looks at 20 files (see github.com/webdataset/webdataset); False for what can't be read.
+    """
+    if not _tar_opener(archive):
+        return False
+    limits = _Limits(archive, max_bytes=0, max_files=0, max_ratio=200.0)  # nothing is written
+    images, sidecars = set(), set()
+    try:
+        with closing(_tar_members(archive, limits)) as members:
+            files = (PurePosixPath(member.name) for member in members if member.chunks)
+            for _, path in zip(range(20), files, strict=False):
+                key = path.parent / path.name.split(".")[0]
+                if path.suffix in (".cls", ".json", ".txt"):
+                    sidecars.add(key)
+                elif is_image_name(path.name):
+                    images.add(key)
+    except InputError:
+        return False
+    return bool(images & sidecars)
+
+
+class _Member(NamedTuple):
+    name: str
+    fault: str | None  # what forbids it, and the remedy
+    chunks: Iterator[bytes] | None  # its content, read when asked for; None for a folder
+
+
+@dataclass
+class _Limits:
+    """Counts what comes out of one archive, and refuses what is over."""
+
+    archive: Path
+    max_bytes: int
+    max_files: int
+    max_ratio: float
+    file: BinaryIO | None = None  # opened by the caller
+    members: int = 0
+    written: int = 0  # bytes
+    streamed: int = 0  # bytes of a decompressed tar, with the unwanted files and the headers
+
+    def count_member(self) -> None:
+        self.members += 1
+        if self.members > self.max_files:
+            self.refuse(f"more than {self.max_files:,} files in it")
+
+    def count_written(self, size: int) -> None:
+        self.written += size
+        if self.written > self.max_bytes:
+            self.refuse(f"unpacks to more than {self.max_bytes:,} bytes")
+        self._check_ratio(self.written)  # a sparse file in a tar is more than its stream
+
+    def count_streamed(self, size: int) -> None:
+        self.streamed += size
+        self._check_ratio(self.streamed)
+
+    def _check_ratio(self, size: int) -> None:
+        if size > RATIO_FROM and size > self.max_ratio * self.archive.stat().st_size:
+            self.refuse(f"unpacks to more than {self.max_ratio:g} times its size")
+
+    def refuse(self, reason: str) -> None:
+        remedy = "If you trust it, unpack it yourself and give the folder."
+        raise InputError(f"{self.archive}: {reason}. {remedy}")
+
+
+_NAME_FAULTS = {
+    "isn't named in UTF-8": r"[\ud800-\udfff]",  # what surrogateescape makes of other bytes
+    "has a control character in its name": r"[\x00-\x1f\x7f-\x9f]",
+    "has a backslash in its name": r"\\",
+    "is an absolute path": r"^/",
+    "has a drive letter in its path": r"(^|/)[A-Za-z]:",
+    # Windows drops dots and spaces at the end.
+    "has '..' in its path": r"(^|/)(?=[^/]*\.\.)[. ]+(/|$)",
+}
+
+
+def _name_fault(name: str) -> str | None:
+    """What makes a member's name unfit as a path below any folder, and the remedy."""
+    found = [fault for fault, pattern in _NAME_FAULTS.items() if re.search(pattern, name)]
+    if not found and max(len(part.encode()) for part in name.split("/")) > 255:
+        found = ["has a name longer than 255 bytes"]
+    if not found and name.count("/") > MAX_DEPTH:
+        found = [f"lies more than {MAX_DEPTH} folders deep"]
+    return f"{found[0]}. Rename it and pack the folder again." if found else None
+
+
+def _refusal(archive: Path, name: str | bytes, fault: str) -> InputError:
+    shown = repr(name)
+    shown = shown if len(shown) <= 120 else f"{shown[:60]}...{shown[-57:]}"
+    return InputError(f"{archive}: {shown} {fault}")
+
+
+def _write(archive: Path, member: _Member, path: Path, limits: _Limits) -> None:
+    with _write_errors_told(archive, member.name, path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("xb") as file:
+            for chunk in member.chunks:
+                limits.count_written(len(chunk))
+                file.write(chunk)
+
+
+@contextmanager
+def _write_errors_told(archive: Path, name: str, folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (FileExistsError, NotADirectoryError) as error:
+        fault = (
+            "comes twice, or as a file and a folder. Pack each file once, under names that differ "
+            "in more than their case."
+        )
+        raise _refusal(archive, name, fault) from error
+    except OSError as error:
+        fault = f"can't be written to {folder} ({error.strerror})."
+        remedy = "Make room there, or set HFFRUITS_CACHE to another folder."
+        raise _refusal(archive, name, f"{fault} {remedy}") from error
+
+
+def _chunks(archive: Path, open_member: Callable, info: object) -> Iterator[bytes]:
+    with _damage_told(archive), open_member(info) as content:
+        while chunk := content.read(CHUNK):
+            yield chunk
+
+
+def _zip_members(archive: Path, limits: _Limits) -> Iterator[_Member]:
+    with (
+        _damage_told(archive),
+        nullcontext(limits.file) if limits.file else archive.open("rb") as opened,
+        # Names without the UTF-8 flag: macOS and Info-ZIP write UTF-8 all the same.
+        zipfile.ZipFile(_ShortReads(opened, limits), metadata_encoding="utf-8") as file,
+    ):
+        for info in file.infolist():
+            chunks = None if info.is_dir() else _chunks(archive, file.open, info)
+            yield _Member(info.orig_filename, _zip_fault(info), chunks)  # the other ends at a NUL
+
+
+class _ShortReads:
+    """A zip's file for zipfile, which reads the whole directory before it can be counted.
+
+    It reads as many bytes, and entries in them, as the archive states; here no more than
+    `max_files` need. Everything else is read in small parts.
+    """
+
+    def __init__(self, file: BinaryIO, limits: _Limits):
+        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
+        self._file, self._limits = file, limits
+        self._most = max(2**20, DIRECTORY_BYTES * limits.max_files)
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(min(size, self._most + 1) if size >= 0 else self._most + 1)
+        if len(data) > self._most:
+            self._limits.refuse(f"more than {self._limits.max_files:,} files in it")
+        return data
+
+
+def _zip_fault(info: zipfile.ZipInfo) -> str | None:
+    kind = stat.S_IFMT(info.external_attr >> 16)  # 0: not packed on a Unix
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        return f"is {'a symbolic link' if kind == stat.S_IFLNK else 'no plain file'}. {_NO_LINKS}"
+    if info.flag_bits & 1:
+        return "is encrypted. Pack the folder again without a password."
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        # zipfile would decompress bzip2 and LZMA without a bound on the memory.
+        return f"is compressed by method {info.compress_type}. Pack the folder again with deflate."
+    return None
+
+
+_NO_LINKS = "Pack the files themselves (tar --dereference --hard-dereference; zip without -y)."
+_TAR_KINDS = {
+    tarfile.SYMTYPE: "a symbolic link", tarfile.LNKTYPE: "a hard link",
+    tarfile.CHRTYPE: "a device", tarfile.BLKTYPE: "a device", tarfile.FIFOTYPE: "a fifo",
+}  # fmt: skip
+
+
+def _tar_members(archive: Path, limits: _Limits) -> Iterator[_Member]:
+    # tarfile's own decompression of streams has no bound on the memory, and checks no sums.
+    # Its data_filter (3.11.4) strips the slash off absolute paths and allows links.
+    with _damage_told(archive), _tar_opener(archive)(archive, "rb") as file:
+        stream = _TarStream(file, limits)
+        options = {"encoding": "utf-8", "errors": "surrogateescape", "tarinfo": _TarHeader}
+        with tarfile.open(fileobj=stream, mode="r|", bufsize=2**16, **options) as tar:
+            while (info := tar.next()) is not None:
+                tar.members.clear()  # it would remember every one
+                kind = _TAR_KINDS.get(info.type, "no plain file")
+                fault = None if info.isreg() or info.isdir() else f"is {kind}. {_NO_LINKS}"
+                chunks = None if info.isdir() else _chunks(archive, tar.extractfile, info)
+                yield _Member(info.name, fault, chunks)
+        while stream.read_on(CHUNK):  # to the end, where the checksum is
+            pass
+
+
+def _tar_opener(archive: Path) -> Callable | None:
+    name = archive.name.lower()
+    return next((opener for end, opener in _OPENERS.items() if name.endswith(end)), None)
+
+
+class _TarStream:
+    """The decompressed tar, counted. A tar says where it ends, so to run out of bytes is damage."""
+
+    def __init__(self, file: BinaryIO, limits: _Limits):
+        self.file, self.limits = file, limits
+
+    def read(self, size: int) -> bytes:
+        if data := self.read_on(size):
+            return data
+        raise EOFError("it is cut short")  # tarfile would take that for the end, or loop
+
+    def read_on(self, size: int) -> bytes:
+        data = self.file.read(size)
+        self.limits.count_streamed(len(data))
+        return data
+
+
+_EXTRA = (  # headers that tell of the next one; tarfile reads them as a whole into memory
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+)
+
+
+class _TarHeader(tarfile.TarInfo):
+    """A header that tells of damage, which tarfile takes for the end, and has a bounded size."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> tarfile.TarInfo:
+        try:
+            header = super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if buf.count(0) == len(buf):  # the end mark
+                raise
+            raise tarfile.ReadError(str(error)) from error
+        if header.size < 0 or (header.type in _EXTRA and header.size > MAX_TAR_HEADER):
+            raise tarfile.ReadError(f"a header states {header.size:,} bytes")
+        return header
+
+
+# What the standard library raises for archives that are damaged, or made to do harm.
+_DAMAGE = (
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error, EOFError),
+    *(OSError, ValueError, RuntimeError, IndexError, OverflowError, MemoryError),
+)
+
+
+@contextmanager
+def _damage_told(archive: Path) -> Iterator[None]:
+    try:
+        yield
+    except InputError:
+        raise
+    except UnicodeDecodeError as error:
+        fault = "isn't named in UTF-8. Rename it and pack the folder again."
+        raise _refusal(archive, error.object, fault) from error
+    except _DAMAGE as error:
+        text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        reason = " ".join(text.split())[:200] or type(error).__name__
+        remedy = "Copy, download or pack it again."
+        raise InputError(f"{archive}: can't be read ({reason}). {remedy}") from error

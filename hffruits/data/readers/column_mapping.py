@@ -1,0 +1,308 @@
+"""Rows with any columns as standard rows, by what the user named, types, or usual names.
+
+A standard row has `image` (undecoded), `label` (text), `path` (a name of its own) and, where asked
+for, `group`.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import fsspec
+from datasets import (
+    ClassLabel,
+    Dataset,
+    Features,
+    Image,
+    IterableDataset,
+    LargeList,
+    List,
+    Value,
+    concatenate_datasets,
+)
+from tqdm.auto import tqdm
+
+from hffruits.core.errors import InputError
+from hffruits.core.names import clean_name
+from hffruits.data.images import has_image_suffix, is_image_name
+from hffruits.data.readers.error_translation import quiet, troubles_told
+
+Rows = Dataset | IterableDataset
+Row = dict[str, Any]
+
+ROW = Features(
+    {"image": Image(decode=False), "label": Value("string"), "path": Value("string")}
+)  # and `group`
+
+# Columns by their usual names, the most telling first.
+_IMAGES = (
+    "image", "img", "picture", "photo", "file_name", "filename", "image_path", "filepath", "path",
+    "file", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes",
+)  # fmt: skip
+_LABELS = (
+    "label", "labels", "class", "cls", "class_name", "category", "fruit", "fine_label", "variety",
+    "target", "txt", "json",
+)  # fmt: skip
+_NAMES = ("path", "file_name", "filename", "image_path", "filepath", "__key__")
+
+
+def no_rows(source: object) -> InputError:
+    return InputError(f"{source}: no rows. Give a table with a picture a row.")
+
+
+# ---- rows of any columns as standard rows ----
+
+
+def features_of(rows: Rows) -> Features:
+    if rows.features is None:  # a stream tells its columns with its first row
+        rows = rows._resolve_features()
+    return rows.features or Features()
+
+
+def row_features(group: str | None) -> Features:
+    return Features(ROW | ({"group": Value("string")} if group else {}))
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns of the rows are what. No `image` is any picture, no `name` is by number."""
+
+    image: str | None
+    label: str
+    group: str | None = None
+    name: str | None = None
+    classes: tuple[str, ...] | None = None  # of numbered labels
+    below: str = ""  # a folder that the names start from
+
+    @property
+    def texts(self) -> list[str]:
+        """The columns without the pictures."""
+        return sorted({self.label, self.group, self.name} - {None})
+
+    def text_of(self, row: Row, place: str, index: int = 0) -> Row:
+        """All of a standard row but the picture; rows without a name are numbered in `place`."""
+        name = row[self.name] if self.name else None
+        if not name or self.name == "__key__":  # which is unique in its shard
+            name = f"{place}/{name or f'{index:08d}'}"
+        else:
+            name = os.path.join(self.below, str(name))  # noqa: PTH118, quicker
+        text = {"label": _label_of(row[self.label], self.label, self.classes), "path": name}
+        group = row[self.group] if self.group else None  # one without stands alone
+        known = None if group in (None, "") else str(group)
+        return text | ({"group": known} if self.group else {})
+
+
+@dataclass(frozen=True)
+class AskedColumns:
+    """The columns that the user named."""
+
+    image: str | None
+    label: str | None
+    group: str | None  # a column, or a pattern that doesn't concern us
+
+    def of_table(
+        self, rows: Rows, source: object, *, folder: Path | None = None, below: str = ""
+    ) -> Columns:
+        """Columns as told, or by type or usual names."""
+        features = features_of(rows)
+        if not features or (isinstance(rows, Dataset) and not len(rows)):
+            raise no_rows(source)
+        names = list(features)
+        pictures = [name for name in names if isinstance(features[name], Image)]
+        classes = [name for name in names if isinstance(features[name], ClassLabel)]
+        image = self._find("image_column_name", self.image, names, source, pictures or _IMAGES)
+        usual = [name for name in classes if name.lower() in _LABELS] or classes
+        usual = [*usual, *(name for name in _LABELS if name != image.lower()), "__key__"]
+        label = self._find("label_column_name", self.label, names, source, usual)
+        if not _holds_pictures(features[image]):
+            raise InputError(
+                f"{source}: {image}: neither pictures nor paths. Name the column with them as "
+                "image_column_name."
+            )
+        if _is_text(features[image]) and folder is None:
+            raise InputError(
+                f"{source}: {image}: text, not pictures. Download the files, and give the table "
+                "beside them as data_dir."
+            )
+        if isinstance(features[label], (List, LargeList)):
+            raise InputError(
+                f"{source}: {label}: lists. Name a column with one class a row as "
+                "label_column_name."
+            )
+        by_path = [image] if _is_text(features[image]) else []
+        others = {*names} - {label} | ({"__key__"} & {*names})
+        known = [name for name in (*_NAMES, *by_path) if name in others]
+        return Columns(
+            image,
+            label,
+            self.group if self.group in names else None,
+            known[0] if known else None,
+            tuple(getattr(features[label], "names", ())) or None,
+            "" if below == "." else below,
+        )
+
+    def of_sample(self, sample: Row, source: object) -> Columns:
+        """The same for WebDataset, of which any sample may have a picture of another format."""
+        names = list(sample)
+        if self.image:
+            self._find("image_column_name", self.image, names, source, ())
+        elif not pictures_in(sample):
+            raise InputError(
+                f"{source}: no pictures in its first sample ({', '.join(names)}). Name the member "
+                "that is one as image_column_name."
+            )
+        usual = [*_LABELS, *(["__key__"] if "/" in sample["__key__"] else [])]
+        label = self._find("label_column_name", self.label, names, source, usual)
+        return Columns(self.image, label, self.group if self.group in names else None, "__key__")
+
+    @staticmethod
+    def _find(
+        option: str, asked: str | None, names: list[str], source: object, usual: Iterable[str]
+    ) -> str:
+        lower = {name.lower(): name for name in names}
+        found = asked or next((lower[n.lower()] for n in usual if n.lower() in lower), None)
+        if found in names:
+            return found
+        problem = f"no column {asked!r}" if asked else "can't tell which column it is"
+        listed = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+        raise InputError(f"{source}: {option}: {problem}. Name one of {listed}.")
+
+
+def standard_rows(
+    rows: Rows,
+    columns: Columns,
+    source: object,
+    *,
+    prefix: str,
+    folder: Path | None = None,
+    pictures: bool = True,
+) -> Rows:
+    """The rows as `image`, `label`, `path` (and `group`).
+
+    Without `pictures`, for streams alone, the images are empty and their column is not read.
+    """
+    if isinstance(rows, IterableDataset):
+        used = {*columns.texts, columns.image} if pictures else {*columns.texts}
+        stream = rows.select_columns(sorted(used))
+        if columns.image in used and isinstance(features_of(rows)[columns.image], Image):
+            stream = stream.cast_column(columns.image, Image(decode=False))
+        return IterableDataset.from_generator(
+            _stream_rows,
+            features=row_features(columns.group),
+            gen_kwargs={
+                "shards": list(range(stream.num_shards)),
+                "stream": stream,
+                "columns": columns,
+                "source": str(source),
+                "folder": folder,
+                "prefix": prefix,
+                "pictures": pictures,
+            },
+        )
+    # The pictures stay in the file that they are in, and are not read.
+    images = _image_column(rows, columns.image, folder)
+    texts = [
+        columns.text_of(row, prefix, index)
+        for index, row in enumerate(tqdm(rows.select_columns(columns.texts), **_BAR))
+    ]
+    features = row_features(columns.group)
+    texts = Dataset.from_list(texts, Features({n: features[n] for n in list(features)[1:]}))
+    return concatenate_datasets([images, texts], axis=1)
+
+
+_BAR = {"desc": "Reading rows", "unit": "row", "leave": False}
+
+
+def _is_text(feature: Any) -> bool:
+    return isinstance(feature, Value) and feature.dtype in ("string", "large_string")
+
+
+def _holds_pictures(feature: Any) -> bool:
+    if isinstance(feature, dict):
+        return bool({"bytes", "path"} & set(feature))
+    binary = isinstance(feature, Value) and feature.dtype in ("binary", "large_binary")
+    return isinstance(feature, Image) or binary or _is_text(feature)
+
+
+def _image_column(rows: Dataset, column: str, folder: Path | None) -> Dataset:
+    """One column, `image`, undecoded; nothing is copied where the rows hold all the bytes."""
+    images = rows.select_columns(column)
+    if column != "image":
+        images = images.rename_column(column, "image")
+    if _is_text(images.features["image"]):
+        pictures = [picture_of(path, folder) for path in images["image"]]
+        return Dataset.from_dict({"image": pictures}, Features({"image": ROW["image"]}))
+    images = images.cast_column("image", Image(decode=False))
+    chunks = images.data.column("image").chunks
+    if any(chunk.null_count or chunk.field("bytes").null_count for chunk in chunks):
+        with quiet():
+            return images.map(partial(_with_file, folder=folder), features=images.features)
+    return images
+
+
+def _with_file(row: Row, folder: Path | None) -> Row:
+    return {"image": picture_of(row["image"], folder)}
+
+
+def picture_of(value: str | bytes | Row | None, folder: Path | None) -> Row:
+    """A picture as `datasets` stores it; with bytes alone where there are any.
+
+    With a path, too, it would drop the bytes where a file of that name is in the working folder.
+    """
+    path = value if isinstance(value, str) else None
+    if isinstance(value, dict):
+        path, value = value.get("path"), value.get("bytes")
+    if isinstance(value, bytes):
+        return {"path": None, "bytes": value}
+    if path and path.startswith("hf://") and folder is None:  # of a Hub dataset, streamed
+        with fsspec.open(path) as file:
+            return {"path": None, "bytes": file.read()}
+    if path:
+        return {"path": os.path.join(folder or "", path), "bytes": None}  # noqa: PTH118, quicker
+    return {"path": None, "bytes": b""}
+
+
+def _label_of(value: Any, column: str, classes: tuple[str, ...] | None = None) -> str | None:
+    """A label as text: a class's name, a JSON object's `label`, a key's folder."""
+    if classes is not None and isinstance(value, int):
+        value = classes[value] if 0 <= value < len(classes) else None
+    if column == "__key__":
+        value = str(value).rpartition("/")[0].rpartition("/")[2]
+    if isinstance(value, dict):
+        value = next((value[key] for key in _LABELS if value.get(key) is not None), None)
+    if isinstance(value, bytes):
+        value = value.decode(errors="replace")
+    if isinstance(value, float):  # whole numbers beside empty fields become floats in pandas
+        value = None if value != value else int(value) if value.is_integer() else value
+    return None if value is None else clean_name(str(value)) or None
+
+
+def _stream_rows(
+    shards: list[int],
+    stream: IterableDataset,
+    columns: Columns,
+    source: str,
+    folder: Path | None,
+    prefix: str,
+    pictures: bool,
+) -> Iterator[Row]:
+    """Standard rows of some shards, numbered within each, so that names don't depend on readers."""
+    with troubles_told(source):
+        for shard in shards:
+            view = stream.shard(num_shards=stream.num_shards, index=shard)
+            # not `iter(view)`: in a data-loader worker that would split the shard over the workers
+            for index, batch in enumerate(view.iter(batch_size=1)):
+                row = {column: values[0] for column, values in batch.items()}
+                text = columns.text_of(row, f"{prefix}/{shard:05d}", index)
+                picture = row[columns.image] if pictures else None
+                yield {"image": picture_of(picture, folder)} | text
+
+
+def pictures_in(sample: Row) -> list[str]:
+    """Its photos; those in formats that are not read where it has no other."""
+    names = [f"_.{name}" for name, value in sample.items() if isinstance(value, bytes)]
+    found = list(filter(has_image_suffix, names)) or list(filter(is_image_name, names))
+    return [name.removeprefix("_.") for name in found]

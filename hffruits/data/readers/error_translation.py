@@ -1,0 +1,66 @@
+"""`datasets` kept quiet, and its troubles told in one line."""
+
+import csv
+import tarfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from datasets.exceptions import DatasetNotFoundError, DatasetsError
+from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+from datasets.utils.logging import CRITICAL, get_verbosity, set_verbosity
+from huggingface_hub.errors import HfHubHTTPError, HTTPError
+
+from hffruits.core.errors import InputError
+
+
+@contextmanager
+def quiet(*, bars: bool = False) -> Iterator[None]:
+    """No log lines of `datasets`, which repeat the error, and no bars, which tell of its files."""
+    verbosity, stop_bars = get_verbosity(), not bars and not are_progress_bars_disabled()
+    set_verbosity(CRITICAL)
+    if stop_bars:
+        disable_progress_bars()
+    try:
+        yield
+    finally:
+        set_verbosity(verbosity)
+        if stop_bars:
+            enable_progress_bars()
+
+
+@contextmanager
+def troubles_told(source: object) -> Iterator[None]:
+    try:
+        yield
+    except InputError:
+        raise
+    except DatasetNotFoundError as error:
+        if "gated" in str(error):
+            raise InputError(
+                f"{source}: gated. Ask for access on its page, then log in with `hf auth login`."
+            ) from error
+        raise InputError(
+            f"{source}: no such dataset, or it is private. Check the name, or log in with "
+            "`hf auth login`."
+        ) from error
+    except (HfHubHTTPError, HTTPError, ConnectionError) as error:
+        raise InputError(
+            f"{source}: the Hub can't be reached ({_line(error)}). Try again later."
+        ) from error
+    except (DatasetsError, tarfile.TarError, *_DAMAGE) as error:
+        cause = error.__cause__ or error
+        if isinstance(cause, InputError):
+            raise cause from None
+        if isinstance(cause, UnicodeDecodeError):
+            raise InputError(f"{source}: not UTF-8 text. Save it as that.") from error
+        raise InputError(
+            f"{source}: can't be read as a dataset ({_line(cause)}). Mend or replace it."
+        ) from error
+
+
+_DAMAGE = (OSError, ValueError, TypeError, RuntimeError, EOFError, zlib.error, csv.Error)
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

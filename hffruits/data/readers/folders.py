@@ -1,0 +1,276 @@
+"""Folders of class folders, nested and split as people have them, as labelled photos.
+
+Files with the usual suffixes are not opened here; of others, the first bytes are read.
+"""
+
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from hffruits.core.errors import InputError
+from hffruits.core.names import unify_names
+from hffruits.data.images import is_hidden, is_image_file, is_video_name, walk_folders
+
+logger = logging.getLogger(__name__)
+
+SPLIT_NAMES = ("train", "validation", "test")
+SPLITS = {  # names of folders, columns' values and Hub splits, in lower case
+    "train": "train", "training": "train",
+    "val": "validation", "valid": "validation", "validation": "validation", "dev": "validation",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+LABEL_FROM = ("leaf", "path")
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One image file: its path below the data folder, its class, and its class's folder."""
+
+    path: Path
+    label: str
+    leaf: PurePath  # below the split's folder, its parts as `unify_names` has them
+
+
+class FoundPhotos(dict[str, list[Photo]]):
+    """Photos by split, with what else was found: see `find_photos`.
+
+    `videos`: paths below the data folder. `empty`: folders that should hold photos, and what they
+    hold instead.
+    """
+
+    def __init__(self, splits: dict[str, list[Photo]], videos: list[Path], empty: dict[Path, str]):
+        super().__init__(splits)
+        self.videos, self.empty = videos, empty
+
+
+@dataclass
+class _Listed:
+    """What lies below the folder of a split, relative to the data folder."""
+
+    folder: Path  # of the split
+    photos: list[Path]
+    videos: list[Path]
+    others: dict[Path, int]  # every folder -> how many of its files are neither
+
+
+def find_photos(root: Path, *, label_from: str | None = None) -> FoundPhotos:
+    """The image files below `root` by split, with their labels; those in unread formats, too.
+
+    A folder without split folders gives one split, `train`. `label_from`: `leaf` for classes by
+    the folder that holds the photo, whatever lies above it; `path` to tell folders of one name
+    apart by those above them; None for `path` where that is not in doubt.
+    """
+    if label_from not in (None, *LABEL_FROM):
+        raise InputError(f"label_from={label_from}: must be one of {', '.join(LABEL_FROM)}.")
+    if not root.exists():
+        raise InputError(f"{root}: no such folder. Check the path given as data_dir.")
+    if not root.is_dir():
+        raise InputError(f"{root}: not a folder. Give the folder that holds the class folders.")
+    listed = {split: _list_below(root, below) for split, below in _split_folders(root).items()}
+    if not any(below.photos for below in listed.values()):
+        raise InputError(
+            f"{root}: no images found. Expected one folder a class with .jpg, .png, ... files."
+        )
+    _take_out_loose(root, listed)
+    _warn_of_mixed_folders(root, listed)
+    if not any(below.photos for below in listed.values()):
+        raise InputError(f"{root}: images, but no class folders. Put each class in its own folder.")
+    if not listed["train"].photos:
+        raise InputError(f"{root}: no images to train on. Put class folders in {root / 'train'}.")
+    for split, below in listed.items():
+        if not below.photos:
+            logger.warning("%s: holds no photos, so there is no %s split", below.folder, split)
+    filled = {split: below for split, below in listed.items() if below.photos}
+    return FoundPhotos(
+        _label_photos(root, filled, label_from),
+        [path for below in listed.values() for path in below.videos],
+        {path: what for below in filled.values() for path, what in _find_empty(root, below)},
+    )
+
+
+def _split_folders(root: Path) -> dict[str, Path]:
+    """Split name -> folder; `{"train": root}` where the folder has no split folders."""
+    children = _folders_in(lone_folder(root))
+    found = [(SPLITS[d.name.lower()], d) for d in children if d.name.lower() in SPLITS]
+    splits: dict[str, Path] = {}
+    for split, folder in found:
+        if split in splits:
+            names = f"{splits[split].name} and {folder.name}"
+            raise InputError(f"{root}: {names} both mean the {split} split. Rename or remove one.")
+        splits[split] = folder
+    if not splits:
+        return {"train": root}
+    if "train" not in splits:
+        raise InputError(
+            f"{root}: has {', '.join(d.name for _, d in found)} but no train folder. Add one, or "
+            "give a folder of class folders to have it split."
+        )
+    extra = [d.name for d in children if d not in splits.values()]
+    if extra:
+        logger.warning("ignored beside the split folders: %s", ", ".join(extra))
+    return splits
+
+
+def lone_folder(root: Path) -> Path:
+    """The folder that holds everything: a zip often holds one folder, which does."""
+    top = root
+    while len(children := _folders_in(top)) == 1 and children[0].name.lower() not in SPLITS:
+        top = children[0]
+    return top
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    return [d for d in sorted(folder.iterdir()) if d.is_dir() and not is_hidden(d.name)]
+
+
+def _list_below(root: Path, folder: Path) -> _Listed:
+    listed = _Listed(folder, [], [], {})
+    for parent, names in walk_folders(folder):
+        below = parent.relative_to(root)
+        photos = [below / name for name in names if is_image_file(parent / name)]
+        videos = [below / name for name in names if is_video_name(name)]
+        listed.others[below] = len(names) - len(photos) - len(videos)
+        listed.photos += photos
+        listed.videos += videos
+    listed.photos.sort()
+    for path in listed.photos:
+        try:
+            path.as_posix().encode()
+        except UnicodeEncodeError as error:
+            name = path.as_posix().encode(errors="surrogateescape")
+            raise InputError(f"{name}: not a UTF-8 name. Rename the file or folder.") from error
+    return listed
+
+
+def _take_out_loose(root: Path, listed: dict[str, _Listed]) -> None:
+    """Photos that lie in a split's folder itself have no class."""
+    count = 0
+    for below in listed.values():
+        top = below.folder.relative_to(root)
+        classed = [path for path in below.photos if path.parent != top]
+        count += len(below.photos) - len(classed)
+        below.photos = classed
+    if count:
+        logger.warning("%d images lie outside any class folder and are ignored", count)
+
+
+def _warn_of_mixed_folders(root: Path, listed: dict[str, _Listed]) -> None:
+    """Photos beside class folders (`Apple/1.jpg`, `Apple/Gala/2.jpg`) make classes of both."""
+    folders = {path.parent for below in listed.values() for path in below.photos}
+    for folder in sorted(folders & {parent for path in folders for parent in path.parents}):
+        logger.warning("%s: holds photos and class folders; both become classes", root / folder)
+
+
+def _find_empty(root: Path, below: _Listed) -> Iterable[tuple[Path, str]]:
+    """Folders beside class folders that hold no photo, and what they hold; the topmost of each.
+
+    Those with notes and the like are none of them, and warned of.
+    """
+    filled = {parent for path in below.photos for parent in path.parents}
+    beside = {folder.parent for folder in filled if folder.name}
+    videos = Counter(parent for path in below.videos for parent in path.parents)
+    others: Counter[Path] = Counter()
+    for folder, count in below.others.items():
+        for parent in (folder, *folder.parents):
+            others[parent] += count
+    for folder in sorted(below.others.keys() - filled):
+        if folder.parent not in beside:
+            continue
+        if videos[folder]:
+            yield folder, f"{videos[folder]} video(s) and no photo"
+        elif others[folder]:
+            logger.warning("%s: holds no photos, and is ignored", root / folder)
+        else:
+            yield folder, "no file"
+
+
+def _label_photos(
+    root: Path, listed: dict[str, _Listed], label_from: str | None
+) -> dict[str, list[Photo]]:
+    """The leaf folder is the label; leaves that collide take their parents along.
+
+    A name that collides in one split is lengthened in all, so that splits agree on it.
+    """
+    counts = {
+        split: Counter((root / path).parent.relative_to(below.folder) for path in below.photos)
+        for split, below in listed.items()
+    }
+    leaves = _unify_leaves(sum(counts.values(), Counter()))
+    labels = _name_leaves(
+        {split: {leaves[folder] for folder in own} for split, own in counts.items()}, label_from
+    )
+    photos = {}
+    for split, below in listed.items():
+        own = [leaves[(root / path).parent.relative_to(below.folder)] for path in below.photos]
+        photos[split] = [
+            Photo(path, labels[leaf], leaf) for path, leaf in zip(below.photos, own, strict=True)
+        ]
+    return photos
+
+
+def _unify_leaves(counts: Counter[PurePath]) -> dict[PurePath, PurePath]:
+    """Class folder -> the same, where names that a reader takes for one are written alike."""
+    parts: Counter[str] = Counter()
+    for folder, count in counts.items():
+        for part in set(folder.parts):
+            parts[part] += count
+    unified = unify_names(parts)
+    return {folder: PurePath(*(unified[part] for part in folder.parts)) for folder in counts}
+
+
+def _name_leaves(leaves: dict[str, set[PurePath]], label_from: str | None) -> dict[PurePath, str]:
+    """Class folder -> label, from the class folders of each split."""
+    by_name: dict[str, set[PurePath]] = defaultdict(set)
+    for leaf in set().union(*leaves.values()):
+        by_name[leaf.name].add(leaf)
+    several = {name for name in by_name if _collides(name, leaves)}
+    if label_from is None:
+        _check_reading(by_name, several)
+    labels = {}
+    for name, own in by_name.items():
+        depth = 1
+        while (
+            label_from != "leaf"
+            and name in several
+            and len({leaf.parts[-depth:] for leaf in own}) < len(own)
+        ):
+            depth += 1
+        labels |= {leaf: "/".join(leaf.parts[-depth:]) for leaf in own}
+    return labels
+
+
+def _collides(name: str, leaves: dict[str, set[PurePath]]) -> bool:
+    """Whether leaves of one name are several classes.
+
+    Those of one split are; those of two may lie at different depths of the same folders.
+    """
+    own = [[leaf.parts for leaf in some if leaf.name == name] for some in leaves.values()]
+    if any(len(some) > 1 for some in own):
+        return True
+    single = sorted((some[0] for some in own if some), key=len)
+    return not all(map(_is_within, single, single[1:]))
+
+
+def _is_within(few: tuple[str, ...], many: tuple[str, ...]) -> bool:
+    """Whether all of `few` come in `many`, in their order."""
+    rest = iter(many)
+    return all(part in rest for part in few)
+
+
+def _check_reading(by_name: dict[str, set[PurePath]], several: set[str]) -> None:
+    """Raise `InputError` where most names lie below several folders: those may be groups."""
+    if not several:
+        return
+    name = min(several)
+    first, second = sorted(by_name[name])[:2]
+    if len(several) > len(by_name) / 2 and len(by_name) > 1:
+        raise InputError(
+            f"{first}, {second}: most folders' names come below several others. Set "
+            f"label_from=leaf if those are one class, {name}, or label_from=path if they are two."
+        )
+    logger.warning(
+        "%s and %s are two classes, named with their folders. Set label_from=leaf if they are one",
+        *(first, second),
+    )

@@ -1,0 +1,211 @@
+"""Labelled pictures in tables: CSV, JSONL and Parquet files, and datasets of the Hub.
+
+Nothing is downloaded but what is named.
+"""
+
+import csv
+import os
+import re
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from datasets import (
+    Features,
+    IterableDataset,
+    Value,
+    concatenate_datasets,
+    load_dataset,
+    load_dataset_builder,
+)
+from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
+from datasets.packaged_modules.parquet.parquet import Parquet
+from pyarrow import parquet
+
+from hffruits.core.errors import InputError
+from hffruits.data.readers.column_mapping import (
+    AskedColumns,
+    Rows,
+    features_of,
+    no_rows,
+    standard_rows,
+)
+from hffruits.data.readers.error_translation import quiet, troubles_told
+from hffruits.data.readers.folders import SPLITS
+
+TABLES = {".csv": "csv", ".tsv": "csv", ".jsonl": "json", ".json": "json", ".parquet": "parquet"}
+
+
+def load_tables(
+    files: dict[str, list[Path]],
+    *,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    group_column: str | None = None,
+    streaming: bool = False,
+    pictures: bool = True,
+) -> dict[str, Rows]:
+    """The rows of CSV, TSV, JSONL, JSON or Parquet files by split, all of one kind.
+
+    Pictures are bytes, or paths, where relative ones start at the folder of their file. Where no
+    file is of a split, a `split` column splits the rows. Without `pictures`, for streams alone, the
+    images are empty, and those in Parquet are not read.
+    """
+    asked = AskedColumns(image_column, label_column, group_column)
+    top = os.path.commonpath([file.parent for some in files.values() for file in some])
+    parts: dict[str, list[Rows]] = {}
+    for split, some in files.items():
+        for number, (folder, group) in enumerate(groupby(sorted(some), lambda file: file.parent)):
+            table = list(group)
+            rows = _load_table(table, streaming=streaming)
+            below = folder.relative_to(top).as_posix()  # else two folders may have a 0.jpg
+            columns = asked.of_table(rows, table[0], folder=folder, below=below)
+            if not pictures:
+                rows = _load_table(table, streaming=streaming, columns=columns.texts)
+            prefix = f"{split}-{number}" if number else split
+            standard = standard_rows(
+                rows, columns, table[0], prefix=prefix, folder=folder, pictures=pictures
+            )
+            if list(files) == ["train"] and "split" in features_of(rows):
+                found = _by_column(rows, standard, table[0])
+            else:
+                found = {split: standard}
+            for name, part in found.items():
+                parts.setdefault(name, []).append(part)
+    if "train" not in parts:
+        source = next(iter(files.values()))[0]
+        raise InputError(f"{source}: its split column has no train. Name the rows to train on so.")
+    return {
+        split: concatenate_datasets(some) if len(some) > 1 else some[0]
+        for split, some in parts.items()
+    }
+
+
+def load_hub(
+    name: str,
+    *,
+    config: str | None = None,
+    split_names: dict[str, str] | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    group_column: str | None = None,
+    streaming: bool = False,
+    pictures: bool = True,
+) -> dict[str, Rows]:
+    """The rows of a Hub dataset by split; `split_names` says what its splits mean.
+
+    Without `pictures`, for streams alone, the images are empty, and where they can be left, they
+    are. It can't run code: `datasets` no longer runs any that comes with the data.
+    """
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
+        raise InputError(f"{name}: no id of a Hub dataset. It is user/name; files are data_dir.")
+    if Path(name).is_dir():  # `datasets` would take that
+        raise InputError(f"{name}: a folder here, too. Give it as data_dir, or run elsewhere.")
+    try:
+        found = _load_hub(name, config, streaming=streaming)
+    except InputError as error:
+        if known := re.search(r"onfig.* (?:available configs|Available): \[(.*?)\]", str(error)):
+            problem = f"no configuration {config!r}" if config else "has several configurations"
+            raise InputError(
+                f"{name}: {problem}. Name one of {known[1]} as dataset_config_name."
+            ) from error
+        raise
+    chosen = _choose_splits(name, list(found), split_names or {})
+    asked = AskedColumns(image_column, label_column, group_column)
+    columns = {split: asked.of_table(found[theirs], name) for split, theirs in chosen.items()}
+    if not pictures:
+        needed = {text for some in columns.values() for text in some.texts}
+        found = _load_hub(name, config, streaming=streaming, columns=sorted(needed))
+    return {
+        split: standard_rows(found[theirs], columns[split], name, prefix=split, pictures=pictures)
+        for split, theirs in chosen.items()
+    }
+
+
+# ---- what `datasets` loads ----
+
+
+def _load_hub(
+    name: str, config: str | None, *, streaming: bool, columns: list[str] | None = None
+) -> Any:
+    with troubles_told(name), quiet(bars=True):  # a download may take hours
+        if not streaming:
+            return load_dataset(name, config)
+        builder = load_dataset_builder(name, config)
+        if isinstance(builder, ImageFolder):  # it would decode: one bad file would end the stream
+            builder.config.decode_num_threads = 0
+        if isinstance(builder, Parquet):  # other builders read rows as a whole
+            builder.config.columns = columns
+        return builder.as_streaming_dataset()
+
+
+def _load_table(files: list[Path], *, streaming: bool, columns: list[str] | None = None) -> Rows:
+    first = files[0]
+    kind = TABLES[first.suffix.lower()]
+    options = _csv_options(first) if kind == "csv" else {}
+    if kind == "parquet":
+        with troubles_told(first):  # `datasets` takes a file without rows for a damaged one
+            files = [file for file in files if parquet.read_metadata(file).num_rows]
+        options = {"columns": columns}
+    if not any(file.stat().st_size for file in files):
+        raise no_rows(first)
+    names = [_without_magic(file) for file in files]
+    with troubles_told(first), quiet():
+        return load_dataset(kind, data_files=names, split="train", streaming=streaming, **options)
+
+
+def _csv_options(file: Path) -> dict[str, Any]:
+    """Every column as text, for a label may be 007 or NA; the separator as the header has it."""
+    with troubles_told(file), file.open(newline="", encoding="utf-8-sig") as stream:
+        header = stream.readline(2**20)
+        sep = "\t" if file.suffix.lower() == ".tsv" else max(",;\t", key=header.count)
+        names = next(csv.reader([header], delimiter=sep, skipinitialspace=True), [])
+        if not stream.read(1):
+            raise no_rows(file)
+    return {
+        "features": Features({name: Value("string") for name in names if name}) or None,
+        "sep": sep,
+        "encoding": "utf-8-sig",
+        "skipinitialspace": True,
+        "index_col": False,  # else a separator at the end of each line would shift the columns
+        "na_filter": False,
+    }
+
+
+def _without_magic(file: Path) -> str:
+    """A name that `datasets` doesn't take for a pattern."""
+    return re.sub(r"([*?[])", r"[\1]", str(file.absolute()))
+
+
+def _choose_splits(source: str, found: list[str], wanted: dict[str, str]) -> dict[str, str]:
+    """Our split names -> theirs: as told, else by their usual names."""
+    for theirs in wanted.values():
+        if theirs not in found:
+            raise InputError(f"{source}: has no split {theirs!r}. It has {', '.join(found)}.")
+    if len(set(wanted.values())) < len(wanted):
+        raise InputError(f"{source}: the same split is named twice. Name another, or none.")
+    rest = [name for name in found if name not in wanted.values()]
+    chosen = {SPLITS[name.lower()]: name for name in rest if name.lower() in SPLITS} | wanted
+    if "train" not in chosen and len(found) == 1 and not wanted:
+        chosen = {"train": found[0]}
+    if "train" not in chosen:
+        raise InputError(
+            f"{source}: none of its splits ({', '.join(found)}) is called train. Name one as "
+            "train_split_name."
+        )
+    return chosen
+
+
+def _by_column(rows: Rows, standard: Rows, source: Path) -> dict[str, Rows]:
+    """The standard rows by the `split` column of the rows they were made of."""
+    if isinstance(rows, IterableDataset):
+        raise InputError(f"{source}: a split column can't be streamed. Give a file for each split.")
+    parts: dict[str, list[int]] = {}
+    for index, value in enumerate(rows["split"]):
+        split = SPLITS.get(str(value).strip().lower())
+        if split is None:
+            raise InputError(
+                f"{source}: split {value!r} in row {index + 1}. Use train, validation and test."
+            )
+        parts.setdefault(split, []).append(index)
+    return {split: standard.select(indices) for split, indices in parts.items()}

@@ -1,0 +1,175 @@
+"""Every picture looked at once: can it be used, what does it measure, what does it look like.
+
+What was seen of a file is kept on disk, so that the next run only asks for sizes and times.
+"""
+
+import hashlib
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm.auto import tqdm
+
+from hffruits.core.cache import cache_root
+from hffruits.data.images import MAX_PIXELS, open_small
+from hffruits.data.near_duplicates import COLOUR_SIZE, GREY_SIZE, fingerprint
+
+logger = logging.getLogger(__name__)
+VERSION = 3  # of what is kept: raise it when a measure or `_ROW` changes
+MEASURED_SIZE = 256  # pixels of the long side, for brightness, contrast and sharpness
+
+_ROW = np.dtype(
+    [
+        ("key", "S32"),  # of what the file was when it was seen
+        ("reason", "S120"),  # why it can't be used, in UTF-8, or ""
+        ("digest", "S32"),  # of the file's bytes, hexadecimal
+        ("bytes", "i8"), ("width", "i4"), ("height", "i4"), ("format", "S10"),
+        ("brightness", "f4"),  # mean grey level, 0 to 255
+        ("contrast", "f4"),  # standard deviation of the grey levels
+        ("sharpness", "f4"),  # variance of the Laplacian, at 256 pixels
+        ("grey", "u1", (GREY_SIZE, GREY_SIZE)), ("colour", "u1", (COLOUR_SIZE, COLOUR_SIZE, 3)),
+    ]
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture to look at: the name it goes by, and its file or its bytes."""
+
+    name: str
+    source: Path | bytes
+
+
+def scan_pictures(
+    pictures: Iterable[Picture],
+    *,
+    total: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+    kept_as: str | None = None,
+    num_workers: int | None = None,
+) -> np.ndarray:
+    """One record a picture, in order: a structured array with the fields of `_ROW`.
+
+    What was seen is kept under the name `kept_as` (of the data), and taken from there for files of
+    unchanged size and time, and for bytes that are the same. Threads suffice: Pillow gives up the
+    interpreter lock while it decodes.
+    """
+    file = kept_as and _file_of(kept_as)
+    old = _read(file) if file else {}
+    workers = num_workers or min(32, (os.cpu_count() or 1) + 1)
+    rows, fresh = [np.empty(0, _ROW)], False
+    bar = tqdm(total=total, desc="Checking images", unit="img", leave=False)
+    with ThreadPoolExecutor(workers) as pool:
+        for block in _blocks(pictures, 128):
+            keys = [_key(picture, max_pixels) for picture in block]
+            new = [p for p, key in zip(block, keys, strict=True) if key not in old]
+            bar.update(len(block) - len(new))
+            seen = iter(pool.map(lambda picture: _examine(picture, max_pixels), new))
+            table = np.empty(len(block), _ROW)
+            for i, key in enumerate(keys):
+                if key in old:
+                    table[i] = old[key]
+                else:
+                    table[i] = next(seen)
+                    if table[i]["digest"]:  # else it couldn't be read, which may change
+                        table[i]["key"] = key
+                    bar.update()
+            rows.append(table)
+            fresh |= bool(new)
+    bar.close()
+    records = np.concatenate(rows)
+    if file and fresh:
+        _write(file, records)
+    return records
+
+
+def reason_of(record: np.void) -> str:
+    """Why a picture can't be used; empty if it can."""
+    return record["reason"].decode(errors="replace")
+
+
+def _blocks(pictures: Iterable[Picture], size: int) -> Iterator[list[Picture]]:
+    """Some at a time, for they can be bytes of many megabytes."""
+    pictures = iter(pictures)
+    while block := list(islice(pictures, size)):
+        yield block
+
+
+# ---- one picture ----
+
+
+def _examine(picture: Picture, max_pixels: int) -> np.void:
+    row = np.zeros(1, _ROW)[0]
+    try:
+        source = picture.source
+        content = source if isinstance(source, bytes) else source.read_bytes()
+        row["bytes"], row["digest"] = len(content), _digest(content)
+        image, row["format"], (row["width"], row["height"]) = open_small(
+            content, MEASURED_SIZE, max_pixels=max_pixels, name=picture.name
+        )
+    except OSError as error:
+        row["reason"] = (error.strerror or str(error)).encode(errors="replace")[:120]
+        return row
+    image.thumbnail((MEASURED_SIZE, MEASURED_SIZE), Image.Resampling.BILINEAR, reducing_gap=3.0)
+    row["grey"], row["colour"] = fingerprint(image)
+    grey = np.asarray(image.convert("L"), dtype=np.float32)
+    row["brightness"], row["contrast"] = grey.mean(), grey.std()
+    row["sharpness"] = _laplacian(grey).var() if min(grey.shape) > 2 else 0
+    return row
+
+
+def _laplacian(grey: np.ndarray) -> np.ndarray:
+    middle = grey[1:-1, 1:-1]
+    return grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:] - 4 * middle
+
+
+# ---- what is kept ----
+
+
+def _key(picture: Picture, max_pixels: int) -> bytes:
+    if isinstance(picture.source, bytes):
+        state = _digest(picture.source).decode()
+    else:
+        try:
+            stat = picture.source.stat()
+        except OSError:  # gone since it was listed
+            return b""
+        state = f"{picture.name}\0{stat.st_size}\0{stat.st_mtime_ns}"
+    return _digest(f"{state}\0{max_pixels}".encode(errors="surrogateescape"))
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=16).hexdigest().encode()
+
+
+def _file_of(name: str) -> Path:
+    digest = _digest(name.encode(errors="surrogateescape")).decode()
+    return cache_root() / f"scans-v{VERSION}" / f"{digest}.rows"
+
+
+def _read(file: Path) -> dict[bytes, np.void]:
+    """Key -> row; what is cut off or damaged fits no key."""
+    try:
+        rows = np.fromfile(file, _ROW)
+    except OSError:  # not looked at yet
+        return {}
+    return {row["key"]: row for row in rows if row["key"]}
+
+
+def _write(file: Path, rows: np.ndarray) -> None:
+    aside = file.with_name(f".{file.stem}-{os.getpid()}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        rows.tofile(aside)
+        aside.replace(file)
+    except OSError as error:  # the next run looks again
+        with suppress(OSError):
+            aside.unlink()
+        logger.warning("%s: can't be written (%s)", file, error.strerror or error)

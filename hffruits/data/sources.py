@@ -1,0 +1,218 @@
+"""What the user named, as raw rows by split: folder, archive, table, shards or Hub dataset."""
+
+import logging
+import re
+from dataclasses import dataclass, field
+from itertools import takewhile
+from pathlib import Path
+
+from datasets import Dataset
+
+from hffruits.core.cache import cache_root, make_once
+from hffruits.core.errors import InputError
+from hffruits.data.class_hierarchy import coarse_from_folders
+from hffruits.data.images import is_image_file, is_video_name, may_be_image, walk_files
+from hffruits.data.readers.archives import is_archive, looks_like_webdataset, unpack
+from hffruits.data.readers.column_mapping import ROW, Rows
+from hffruits.data.readers.folders import SPLITS, Photo, find_photos, lone_folder
+from hffruits.data.readers.tables import TABLES, load_hub, load_tables
+from hffruits.data.readers.webdataset import load_webdataset
+from hffruits.data.source import Source
+from hffruits.data.synthetic.samples import samples_dir
+
+logger = logging.getLogger(__name__)
+VERSION = 2  # of what is unpacked of an archive: raise it when that changes
+
+
+@dataclass(frozen=True)
+class RawRows:
+    """Rows by split, not looked at yet: `image`, `label` (text), `path` and maybe `group`."""
+
+    splits: dict[str, Rows]
+    coarse: dict[str, str] = field(default_factory=dict)  # class -> coarse label, by its folders
+    root: Path | None = None  # the folder that `path` starts from
+    videos: tuple[str, ...] = ()  # paths of those that lie beside photos
+    empty: dict[str, str] = field(default_factory=dict)  # folder without photos -> what it holds
+
+
+def open_source(source: Source, *, pictures: bool = True) -> RawRows:
+    """Find the rows of any usual form of data; no picture is decoded.
+
+    Without `pictures`, for streams alone, the images are empty where that spares reading them.
+    Raises `InputError` for what is not there or can't be understood.
+    """
+    if source.data_dir and source.dataset_name:
+        raise InputError(
+            f"data_dir={source.data_dir}, dataset_name={source.dataset_name}: give one of them."
+        )
+    columns = {
+        "image_column": source.image_column,
+        "label_column": source.label_column,
+        "group_column": source.group_by,
+        "streaming": source.streaming,
+    }
+    if source.dataset_name:
+        return RawRows(
+            load_hub(
+                source.dataset_name,
+                config=source.config_name,
+                split_names=source.split_names,
+                pictures=pictures,
+                **columns,
+            )
+        )
+    if source.data_dir is None and not source.streaming:
+        return _open_folder(samples_dir(), None)
+    if "://" in str(source.data_dir):
+        return RawRows(load_webdataset({"train": _shard_urls(str(source.data_dir))}, **columns))
+    path = Path(source.data_dir or samples_dir()).expanduser()
+    files = _files_of(path)
+    if files and files[0].suffix.lower() in TABLES:
+        return RawRows(load_tables(_by_split(path, files), pictures=pictures, **columns))
+    if len(files) > 1 and files[0].suffix.lower() == ".zip":
+        raise InputError(f"{path}: holds {len(files)} zips. Unpack them, and give the folder.")
+    if _are_shards(files, source.streaming):
+        shards = {split: list(map(str, some)) for split, some in _by_split(path, files).items()}
+        return RawRows(load_webdataset(shards, **columns))
+    if source.streaming:
+        raise InputError(
+            f"{path}: streaming is for shards, tables and the Hub. Leave it out: photos in folders "
+            "are read one by one anyway."
+        )
+    if not files:
+        return _open_folder(path, source.label_from)
+    folder = _unpacked(files[0])
+    try:
+        return _open_folder(folder, source.label_from)
+    except InputError as error:  # the user knows the archive
+        raise InputError(str(error).replace(str(folder), str(files[0]))) from error
+
+
+def _are_shards(files: list[Path], streaming: bool) -> bool:
+    if not files or files[0].suffix.lower() == ".zip":
+        return False
+    return len(files) > 1 or streaming or looks_like_webdataset(files[0])
+
+
+def _shard_urls(url: str) -> list[str]:
+    """The URLs that are meant; `{000..012}` in one means that many, as in WebDataset."""
+    if not re.search(r"\.(tar|tar\.gz|tgz)$", url):
+        raise InputError(f"{url}: only shards (.tar) are read from a URL. Download it first.")
+    if not (found := re.search(r"\{(\d+)\.\.(\d+)\}", url)):
+        return [url]
+    first, last = found.groups()
+    if not int(first) <= int(last) < 1_000_000 or "{" in url[found.end() :]:
+        raise InputError(f"{url}: give one range of shards, the lower end first: {{000..012}}.")
+    numbers = [f"{number:0{len(first)}}" for number in range(int(first), int(last) + 1)]
+    return [url[: found.start()] + number + url[found.end() :] for number in numbers]
+
+
+def _files_of(path: Path) -> list[Path]:
+    """The tables or archives that are meant: none for a folder of photos."""
+    if path.is_dir():
+        return _of_one_kind(path, _files_in(path))
+    if path.is_file():
+        if path.suffix.lower() in TABLES or is_archive(path):
+            return [path]
+        raise InputError(
+            f"{path}: not a folder. Give the folder that holds the class folders, a zip or tar of "
+            f"it, or a table ({', '.join(TABLES)})."
+        )
+    if _MAGIC.search(str(path)):
+        found = Path(path.anchor or ".").glob(str(path.relative_to(path.anchor or ".")))
+        if files := sorted(p for p in found if p.suffix.lower() in TABLES or is_archive(p)):
+            return _of_one_kind(path, files)
+        raise InputError(f"{path}: no table or archive fits this pattern.")
+    return []
+
+
+def _files_in(folder: Path) -> list[Path]:
+    """Its tables and archives; none where two folders hold photos, which are classes then.
+
+    One that lies in a class folder is a note about those photos, and no table of the data.
+    """
+    top = lone_folder(folder)
+    files: list[tuple[Path, str]] = []
+    classes: set[str] = set()  # the topmost folders that hold photos, but for those of splits
+    holders: set[str] = set()  # and the names of those that the photos lie in
+    for path in walk_files(folder):
+        inside = path.relative_to(top).parts[:-1] if path.is_relative_to(top) else ()
+        inside = tuple(name for name in inside if name.lower() not in SPLITS)
+        if path.name not in _NO_TABLES and (path.suffix.lower() in TABLES or is_archive(path)):
+            files.append((path, inside[0] if inside else ""))
+        elif is_image_file(path) and inside:
+            classes.add(inside[0])
+            holders.add(inside[-1])
+        if len(classes) > 1 or len(holders) > 1:
+            ignored = [path for path, own in files if own not in classes]
+            if ignored:
+                logger.warning(
+                    "%s: beside class folders and so ignored. Give it as data_dir to use it",
+                    ignored[0],
+                )
+            return []
+    found = sorted(path for path, own in files if own not in classes)
+    if found and classes:
+        logger.info("%s: read as the table of the photos beside it", found[0])
+    return found
+
+
+# What `datasets` writes beside its files.
+_NO_TABLES = ("dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json")
+_MAGIC = re.compile(r"[*?\[]")
+
+
+def _of_one_kind(path: Path, files: list[Path]) -> list[Path]:
+    kinds = sorted({p.suffix.lower() for p in files})
+    if len(kinds) > 1:
+        raise InputError(f"{path}: holds {' and '.join(kinds)} files. Name those of one kind.")
+    return files
+
+
+def _by_split(path: Path, files: list[Path]) -> dict[str, list[Path]]:
+    """Split -> files, by their own or their folders' names (`train-000.tar`, `val/0.parquet`)."""
+    if len(files) == 1:
+        return {"train": files}
+    fixed = takewhile(lambda part: not _MAGIC.search(part), path.parts)
+    top = path if path.is_dir() else Path(*fixed)
+    parts: dict[str, list[Path]] = {}
+    for file in files:
+        words = re.split(r"[^a-z]+", str(file.relative_to(top)).lower())
+        split = next((SPLITS[word] for word in words if word in SPLITS), "train")
+        parts.setdefault(split, []).append(file)
+    if "train" not in parts:
+        raise InputError(f"{path}: has {', '.join(parts)} files, but none to train on.")
+    return parts
+
+
+def _unpacked(archive: Path) -> Path:
+    """The folder that an archive was unpacked into, once for each version of it."""
+    stat = archive.stat()
+    name = f"{archive.stem}-{stat.st_size:x}-{stat.st_mtime_ns:x}"
+    folder = cache_root() / f"archives-v{VERSION}" / name
+    wanted = {"wanted": may_be_image, "named": is_video_name}
+    made = make_once(folder, lambda folder: unpack(archive, folder, **wanted))
+    logger.info("%s: unpacked in %s", archive, folder)
+    return made
+
+
+def _open_folder(root: Path, label_from: str | None) -> RawRows:
+    found = find_photos(root, label_from=label_from)
+    rows = {}
+    for split, photos in found.items():
+        columns = {
+            "image": [{"path": str(root / photo.path), "bytes": None} for photo in photos],
+            "label": [photo.label for photo in photos],
+            "path": [photo.path.as_posix() for photo in photos],
+        }
+        rows[split] = Dataset.from_dict(columns, features=ROW)
+    videos = tuple(path.as_posix() for path in found.videos)
+    empty = {folder.as_posix(): what for folder, what in found.empty.items()}
+    return RawRows(rows, _coarse_labels(found["train"]), root, videos, empty)
+
+
+def _coarse_labels(photos: list[Photo]) -> dict[str, str]:
+    """By the folders that hold the classes, where each has one."""
+    leaves = {(photo.label, photo.leaf) for photo in photos}
+    by_label = dict(leaves)
+    return coarse_from_folders(by_label) if len(by_label) == len(leaves) else {}

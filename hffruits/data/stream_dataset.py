@@ -1,0 +1,194 @@
+"""Data larger than the disk, as `data` but read on the fly: what is known is counted in one pass.
+
+No near-duplicates, no scan, no lists: rows are held out by a hash of their names.
+"""
+
+import hashlib
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datasets import ClassLabel, Features, IterableDataset
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
+
+from hffruits.core.cache import cache_root
+from hffruits.core.errors import InputError
+from hffruits.core.names import match_names, unify_names
+from hffruits.data.class_hierarchy import read_coarse_labels
+from hffruits.data.source import Source
+from hffruits.data.sources import open_source
+from hffruits.data.stream_index import StreamIndex, index_stream, read_shard, split_of
+from hffruits.data.validation import Skipped
+
+logger = logging.getLogger(__name__)
+VERSION = 2  # of what is counted: raise it when that changes
+
+
+@dataclass(frozen=True)
+class StreamSplit:
+    """One split of a stream: undecoded rows, and how many there are of what."""
+
+    stream: IterableDataset
+    index: StreamIndex
+    part: str  # the index's name of the split
+    names: tuple[str, ...]  # of the classes
+
+    def __len__(self) -> int:
+        return self.index.rows(self.part)
+
+    @property
+    def features(self) -> Features:
+        """As a `Dataset` has them."""
+        return Features({"label": ClassLabel(names=list(self.names))})
+
+    @property
+    def label_counts(self) -> list[int]:
+        """Rows of each class, (K,)."""
+        return [self.index.counts[self.part][name] for name in self.names]
+
+    def read(self, rank: int = 0, world_size: int = 1) -> Iterator[dict[str, Any]]:
+        """A process's share of the undecoded rows: whole shards, each row once.
+
+        Labels that a reader takes for one of `names` are that one.
+        """
+        place = self.index.holdout, self.index.seed
+        known: dict[str, str] = {}
+        for shard in range(rank, self.stream.num_shards, world_size):
+            for row in read_shard(self.stream, shard):
+                label = row["label"]
+                if label and split_of(row["path"], *place) == self.part:
+                    if label not in known:
+                        known |= {label: label} | match_names([label], self.names)
+                    yield row | {"label": known[label]}
+
+
+class FruitStreams(dict[str, StreamSplit]):
+    """`train`, `validation` and maybe `test` of a stream, with what `FruitDatasets` tells too."""
+
+    def __init__(self, splits: dict[str, StreamSplit], coarse: dict[str, str] | None = None):
+        super().__init__(splits)
+        self.coarse = coarse or {}
+        self.skipped: list[Skipped] = []
+        self.leaks: dict[str, int] = {}
+
+    def __reduce__(self):
+        return FruitStreams, (dict(self), self.coarse)
+
+
+def load_streams(
+    source: Source,
+    *,
+    validation_fraction: float = 0.15,
+    test_fraction: float = 0.15,
+    seed: int = 42,
+    coarse_labels: str | Path | None = None,
+) -> FruitStreams:
+    """Count the rows of shards, tables or a Hub dataset, and split off what is missing.
+
+    The count is kept on disk, for files that stay as they are and for a Hub dataset's commit.
+    Raises `InputError` for anything wrong with the data.
+    """
+    streams = open_source(source).splits
+    texts: dict[str, IterableDataset] = {}  # the same without pictures, opened where needed
+    held_out: dict[str, float] = {}
+    if "validation" not in streams:
+        held_out["validation"] = validation_fraction
+        if "test" not in streams:
+            held_out["test"] = test_fraction
+    version = _version_of(source)
+    counted = {}
+    for split in streams:
+        holdout = held_out if split == "train" else {}
+        file = version and _count_file(json.dumps([version, split, holdout, seed]))
+        index = file and _read_count(file)
+        if not index:
+            texts = texts or open_source(source, pictures=False).splits
+            name = f"Counting {split}"
+            index = index_stream(texts[split], holdout=holdout, seed=seed, description=name)
+            if file:
+                _write_count(index, file)
+        counted[split] = index
+    _unify_labels(counted)
+    names = tuple(sorted(counted["train"].counts["train"]))
+    if len(names) < 2:
+        raise InputError(f"{source.name}: only one class ({', '.join(names)}). Two are needed.")
+    splits = {
+        split: StreamSplit(stream, counted[split], "train", names)
+        for split, stream in streams.items()
+    }
+    splits |= {
+        split: StreamSplit(streams["train"], counted["train"], split, names) for split in held_out
+    }
+    for split, rows in splits.items():
+        unknown = sorted(rows.index.counts[rows.part].keys() - set(names))
+        if unknown:
+            raise InputError(
+                f"{split} has classes that train lacks: {', '.join(unknown[:5])}. Add them to "
+                f"train, or remove them from {split}."
+            )
+        if not len(rows):
+            raise InputError(f"{split}: no rows. Hold out more, or add some.")
+    coarse = read_coarse_labels(Path(coarse_labels), names) if coarse_labels else {}
+    return FruitStreams(splits, coarse)
+
+
+def _unify_labels(counted: dict[str, StreamIndex]) -> None:
+    """Labels that a reader takes for one are counted as one."""
+    counts = [own for index in counted.values() for own in index.counts.values()]
+    unified = unify_names(sum(counts, Counter()))
+    for own in counts:
+        renamed = Counter()
+        for label, count in own.items():
+            renamed[unified[label]] += count
+        own.clear()
+        own.update(renamed)
+
+
+def _count_file(key: str) -> Path:
+    digest = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
+    return cache_root() / f"streams-v{VERSION}" / f"{digest}.json"
+
+
+def _read_count(file: Path) -> StreamIndex | None:
+    try:
+        return StreamIndex.from_json(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # not counted yet, or damaged
+
+
+def _write_count(index: StreamIndex, file: Path) -> None:
+    aside = file.with_suffix(".new")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_text(index.to_json(), encoding="utf-8")
+        aside.replace(file)
+    except OSError as error:
+        logger.warning("%s: can't be written (%s)", file, error.strerror)
+
+
+def _version_of(source: Source) -> str | None:
+    """What changes when the data does; None where that can't be known."""
+    described = repr(source)
+    if source.dataset_name:
+        try:
+            return f"{described} {HfApi().dataset_info(source.dataset_name).sha}"
+        except (HfHubHTTPError, HTTPError, OfflineModeIsEnabled):
+            return None
+    path = Path(str(source.data_dir)).expanduser()
+    if "://" in str(source.data_dir):
+        return None
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+    elif path.is_file():
+        files = [path]
+    else:
+        start = Path(path.anchor or ".")
+        files = sorted(start.glob(str(path.relative_to(path.anchor or "."))))
+        files = [file for file in files if file.is_file()]
+    stats = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return f"{described} {stats}"

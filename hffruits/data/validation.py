@@ -1,0 +1,270 @@
+"""Every picture of a source looked at once: what can't be used is left out and told.
+
+What is left comes with what the scan saw, and with the groups of near-duplicates.
+"""
+
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from datasets import Dataset, concatenate_datasets
+
+from hffruits.core.errors import InputError
+from hffruits.core.escaping import name_in_line
+from hffruits.core.names import path_key, unify_names
+from hffruits.data.duplicates import known_groups
+from hffruits.data.images import MAX_PIXELS
+from hffruits.data.scan import Picture, reason_of, scan_pictures
+from hffruits.data.sources import RawRows
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some pictures, one a row in all three."""
+
+    rows: Dataset  # image (undecoded), label (text), path, maybe group
+    records: np.ndarray  # (N,) of `scan_pictures`
+    groups: np.ndarray  # (N,) numbers, equal for near-duplicates, also in other parts
+
+    def take(self, indices: Sequence[int]) -> "Part":
+        """These rows, in this order."""
+        return Part(self.rows.select(indices), self.records[indices], self.groups[indices])
+
+
+def join_parts(parts: Sequence[Part]) -> Part:
+    """All rows of several parts."""
+    return Part(
+        concatenate_datasets([part.rows for part in parts]),
+        np.concatenate([part.records for part in parts]),
+        np.concatenate([part.groups for part in parts]),
+    )
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """One file that was left out, and why."""
+
+    path: Path
+    reason: str
+    photo: bool = True  # False for the videos beside photos, which count for nothing
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The usable pictures of a source by split, and those left out."""
+
+    parts: dict[str, Part]
+    skipped: list[Skipped]
+    lost: dict[str, str] = field(default_factory=dict)  # class without any photo -> why
+
+    def check_classes(self) -> None:
+        """Raise `InputError` where a class would be gone."""
+        if self.lost:
+            listed = "; ".join(f"{label}: {why}" for label, why in list(self.lost.items())[:5])
+            raise InputError(
+                f"{len(self.lost)} class(es) without any photo that can be used: {listed}. Add "
+                "photos, or remove what names the class."
+            )
+
+
+def check_pictures(
+    raw: RawRows,
+    *,
+    name: str,
+    exclude: str | Path | None = None,
+    max_bad_fraction: float = 1.0,
+    max_pixels: int = MAX_PIXELS,
+    num_workers: int | None = None,
+) -> Checked:
+    """Look at every picture once, and drop what is excluded, has no label or can't be read.
+
+    `name` is under what the scan is kept. Raises `InputError` where more than `max_bad_fraction`
+    are bad, and where a split has none left.
+    """
+    if max_pixels > 2 * MAX_PIXELS:
+        raise InputError(
+            f"max_pixels={max_pixels}: Pillow refuses more than {2 * MAX_PIXELS:,}. Shrink the "
+            "pictures first."
+        )
+    splits = _prepare(raw, exclude)
+    place = raw.root or Path(name)
+    records = scan_pictures(
+        (picture for rows in splits.values() for picture in _pictures(rows)),
+        total=sum(map(len, splits.values())),
+        max_pixels=max_pixels,
+        kept_as=str(place.resolve()) if place.exists() else name,
+        num_workers=num_workers,
+    )
+    skipped: list[Skipped] = []
+    usable: dict[str, tuple[Dataset, np.ndarray]] = {}
+    ends = np.cumsum([len(rows) for rows in splits.values()])
+    for (split, rows), own in zip(splits.items(), np.split(records, ends[:-1]), strict=True):
+        reasons = [
+            reason_of(record) or ("" if label else "no label")
+            for record, label in zip(own, rows["label"], strict=True)
+        ]
+        bad = [(path, why) for path, why in zip(rows["path"], reasons, strict=True) if why]
+        skipped += [Skipped(Path(path), why) for path, why in bad]
+        good = [i for i, why in enumerate(reasons) if not why]
+        usable[split] = (rows.select(good) if bad else rows, own[good])
+    for picture in skipped:
+        logger.warning("left out %s: %s", picture.path, picture.reason)
+    _check_bad_files(
+        {split: len(own) for split, (_, own) in usable.items()}, skipped, max_bad_fraction
+    )
+    groups = known_groups(np.concatenate([own for _, own in usable.values()]))
+    parts, start = {}, 0
+    for split, (rows, own) in usable.items():
+        parts[split] = Part(rows, own, groups[start : start + len(own)])
+        start += len(own)
+    lost = raw.empty | _lost_classes(splits, parts, skipped)
+    return Checked(parts, skipped + _list_videos(raw), lost)
+
+
+def _lost_classes(
+    splits: dict[str, Dataset], parts: dict[str, Part], skipped: list[Skipped]
+) -> dict[str, str]:
+    """Classes of which no photo of any split is left -> why."""
+    reasons = {bad.path.as_posix(): bad.reason for bad in skipped}
+    bad: dict[str, list[str]] = defaultdict(list)
+    for rows in splits.values() if skipped else ():
+        for path, label in zip(rows["path"], rows["label"], strict=True):
+            if label and path in reasons:
+                bad[label].append(reasons[path])
+    left = {label for part in parts.values() for label in part.rows["label"]} if bad else set()
+    return {
+        label: f"none of its {len(own)} photos can be read ({own[0]})"
+        for label, own in bad.items()
+        if label not in left
+    }
+
+
+def _list_videos(raw: RawRows) -> list[Skipped]:
+    if raw.videos:
+        logger.warning("%d videos are left out, such as %s", len(raw.videos), raw.videos[0])
+    return [Skipped(Path(path), "a video, not a photo", photo=False) for path in raw.videos]
+
+
+def list_pictures(raw: RawRows, *, exclude: str | Path | None = None) -> dict[str, Part]:
+    """The rows with a label, none looked at: for what reads each picture itself.
+
+    Every row stands alone, and its record is empty.
+    """
+    splits = _prepare(raw, exclude)
+    for folder, what in raw.empty.items():
+        logger.warning("%s: holds %s, so it is no class", folder, what)
+    parts = {}
+    for split, rows in splits.items():
+        labelled = [i for i, label in enumerate(rows["label"]) if label]
+        if len(labelled) < len(rows):
+            logger.warning("%s: %d rows without a label", split, len(rows) - len(labelled))
+            rows = rows.select(labelled)
+        parts[split] = Part(rows, np.zeros(len(rows)), np.arange(len(rows)))
+    return parts
+
+
+def _prepare(raw: RawRows, exclude: str | Path | None) -> dict[str, Dataset]:
+    """The rows by split that are meant, each class and each row with one name."""
+    splits = _with_own_names(_with_one_name_a_class(raw.splits))
+    return splits if exclude is None else _exclude(splits, Path(exclude))
+
+
+def _with_one_name_a_class(splits: dict[str, Dataset]) -> dict[str, Dataset]:
+    counts = Counter(label for rows in splits.values() for label in rows["label"] if label)
+    unified = unify_names(counts)
+    if all(name == label for label, name in unified.items()):
+        return splits
+    return {
+        split: _with_column(rows, "label", [unified.get(label) for label in rows["label"]])
+        for split, rows in splits.items()
+    }
+
+
+def _with_column(rows: Dataset, name: str, values: list[str | None]) -> Dataset:
+    """The rows with other values in a column, in the same order of columns."""
+    others = rows.remove_columns(name).add_column(name, values, feature=rows.features[name])
+    return others.select_columns(rows.column_names)
+
+
+def _with_own_names(splits: dict[str, Dataset]) -> dict[str, Dataset]:
+    """Rows whose `path` no other one has: what names a row in a list must mean that row."""
+    seen: Counter[str] = Counter()
+    taken: set[str] = set()
+    named = {}
+    for split, rows in splits.items():
+        paths = rows["path"][:]
+        names = []
+        for path in paths:
+            name = path = PurePosixPath(path).as_posix()
+            while name in taken:
+                seen[path] += 1
+                name = f"{path}#{seen[path] + 1}"
+            taken.add(name)
+            names.append(name)
+        named[split] = _with_column(rows, "path", names) if names != paths else rows
+    return named
+
+
+def _exclude(splits: dict[str, Dataset], file: Path) -> dict[str, Dataset]:
+    try:
+        lines = file.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: can't be read ({error}). Give a list of paths.") from error
+    known = {path for rows in splits.values() for path in rows["path"]}
+    named = {name_in_line(line.split("\t")[0]) for line in lines if line}
+    named = {name for name in named if name in known or not name.startswith("#")}  # no comments
+    loose = {path_key(name) for name in named - known}  # lists of another Unicode form
+    left = {
+        split: rows.select(
+            [
+                index
+                for index, path in enumerate(rows["path"])
+                if path not in named and path_key(path) not in loose
+            ]
+        )
+        for split, rows in splits.items()
+    }
+    gone = sum(map(len, splits.values())) - sum(map(len, left.values()))
+    logger.info("%s: %d photos excluded", file, gone)
+    if named and not gone:
+        raise InputError(
+            f"{file}: none of its {len(named)} paths is in the data (first: {min(named)}). Use the "
+            "data that the list was made for."
+        )
+    for split, rows in left.items():
+        if not len(rows):
+            raise InputError(f"{file}: leaves nothing of {split}. Shorten the list.")
+    if lost := sorted(_labels_of(splits) - _labels_of(left)):
+        logger.warning("%s: leaves no photo of %s", file, ", ".join(lost))
+    return left
+
+
+def _labels_of(splits: dict[str, Dataset]) -> set[str]:
+    return {label for rows in splits.values() for label in rows["label"] if label}
+
+
+def _pictures(rows: Dataset) -> Iterator[Picture]:
+    for batch in rows.select_columns(["image", "path"]).iter(64):
+        for image, path in zip(batch["image"], batch["path"], strict=True):
+            missing = image["bytes"] is None and image["path"]
+            yield Picture(path, Path(image["path"]) if missing else image["bytes"] or b"")
+
+
+def _check_bad_files(
+    usable: dict[str, int], skipped: list[Skipped], max_bad_fraction: float
+) -> None:
+    total = sum(usable.values()) + len(skipped)
+    first = "; ".join(f"{bad.path}: {bad.reason}" for bad in skipped[:3])
+    if len(skipped) > max_bad_fraction * total:
+        raise InputError(
+            f"{len(skipped)} of {total} images can't be read, over max_bad_fraction="
+            f"{max_bad_fraction:g} ({first}). Mend or remove them, or raise max_bad_fraction."
+        )
+    for split, count in usable.items():
+        if not count:
+            raise InputError(f"{split}: none of its images can be read ({first}). Replace them.")

@@ -1,0 +1,195 @@
+"""The web page of a trained model: it names pictures, one or many, and learns new fruits.
+
+Serves one model to visitors and to `gradio_client`, and needs no network. Its tabs lie in
+`demo_recognise`, `demo_batch`, `demo_teach` and `demo_model`. Leaves out training and accounts.
+"""
+
+import html
+import logging
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import gradio as gr
+from PIL import Image
+from starlette.middleware import Middleware
+
+from hffruits import __version__
+from hffruits.core.errors import InputError
+from hffruits.core.escaping import markdown_code
+from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
+from hffruits.demo.batch_tab import batch_tab
+from hffruits.demo.feedback import FeedbackBox
+from hffruits.demo.model_tab import drawn_name, model_tab
+from hffruits.demo.predict_tab import recognise_tab
+from hffruits.demo.server import (
+    KEPT_SECONDS,
+    Guard,
+    bound_statistics,
+    health_route,
+    is_private,
+    is_shared,
+    read_auth,
+    wait_and_stop,
+)
+from hffruits.demo.teach_tab import teach_tab
+from hffruits.demo.theme import CSS, HEADER, WORDS, fruit_theme
+from hffruits.demo.upload_folder import UploadFolder, temporary_folder
+from hffruits.inference.classifier import FruitClassifier
+from hffruits.models.loading import pretrained_produce_folder
+
+logger = logging.getLogger(__name__)
+TITLE = "What fruit is this?"
+EXAMPLE_SEED = 70_000  # far from the seeds of the sample set, so that no model has learned these
+ARTIFACT = ("config.json", "model.safetensors", "metrics.json")
+QUEUE_SIZE = 32  # requests that wait; the next one is told to come back
+MAX_SESSIONS = 64  # visitors whose taught models are remembered: a head and a config, some MB each
+
+
+def newest_model(runs: Path = Path("runs")) -> Path | None:
+    """The folder directly below `runs` whose weights were written last, of the complete ones."""
+    complete = [
+        folder for folder in runs.glob("*/") if all((folder / name).is_file() for name in ARTIFACT)
+    ]
+    written = {folder: (folder / "model.safetensors").stat().st_mtime_ns for folder in complete}
+    return max(complete, key=written.__getitem__, default=None)
+
+
+def open_model(
+    name: str | None = None, *, revision: str | None = None
+) -> tuple[FruitClassifier, str, Path | None]:
+    """The model to serve, a sentence in Markdown that tells visitors which it is, and its folder.
+
+    `name` is a folder or a Hub id; without it the newest trained model is taken, else the bundled
+    ImageNet backbone, which has no folder to show. Raises `InputError` for a model that can't be
+    loaded.
+    """
+    chosen = name or newest_model()
+    source = chosen or pretrained_produce_folder()
+    classifier = FruitClassifier.from_pretrained(source, revision=revision)
+    kinds = len(classifier.labels)
+    if chosen:
+        which = "" if name else ", the run that finished last"
+        about = f"Answers come from {markdown_code(chosen)}{which}. It knows {kinds} kinds."
+        return classifier, about, classifier.folder
+    about = (
+        "Nothing is trained yet: answers come from the bundled ImageNet model, and it knows only "
+        f"the {kinds} kinds listed under Model. Train your own with `make train`, or with "
+        "`hffruits train YOUR_FOLDER`."
+    )
+    return classifier, about, None
+
+
+def draw_examples(labels: Sequence[str], count: int = 8) -> list[Image.Image]:
+    """Drawn pictures of kinds that the model knows, or of any where it knows none of ours."""
+    known = {drawn_name(label) for label in labels}
+    names = [name for name in FRUITS if name in known] or list(FRUITS)
+    return [
+        draw_fruit(names[i % len(names)], seed=EXAMPLE_SEED + i, size=384) for i in range(count)
+    ]
+
+
+def build_demo(
+    classifier: FruitClassifier,
+    *,
+    title: str = TITLE,
+    about: str = "",
+    examples: Sequence[Image.Image] = (),
+    top_k: int = 5,
+    artifact: Path | None = None,
+    data_dir: Path | None = None,
+    feedback_dir: Path | None = None,
+    teach_dir: Path | None = None,
+    stopping: threading.Event | None = None,
+) -> gr.Blocks:
+    """The page. `about` is Markdown. Its look is given to `launch`, see `launch_demo`.
+
+    `artifact` is the folder that the model came from, and only photos below `data_dir` are shown as
+    what it learned from; without `feedback_dir` nobody is asked whether an answer was right, and
+    without `teach_dir` nothing that was taught can be saved.
+    """
+    feedback = FeedbackBox(feedback_dir) if feedback_dir else None
+    with gr.Blocks(
+        title=title, analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)
+    ) as demo:
+        gr.HTML(HEADER.format(title=html.escape(title)))
+        gr.Markdown(about, latex_delimiters=[], elem_id="about")  # a name is no formula
+        with gr.Tabs(elem_id="tabs", overflow_behavior="wrap"):
+            with gr.Tab("Recognise", id="recognise"):
+                recognise_tab(classifier, examples=examples, top_k=top_k, feedback=feedback)
+            with gr.Tab("Batch", id="batch"):
+                batch_tab(classifier, stopping=stopping or threading.Event())
+            with gr.Tab("Teach", id="teach"):
+                teach_tab(classifier, top_k=top_k, folder=teach_dir)
+            with gr.Tab("Model", id="model") as tab:
+                model_tab(classifier, tab, artifact=artifact, data_dir=data_dir)
+    # one prediction at a time (GRADIO_DEFAULT_CONCURRENCY_LIMIT changes it), and a bounded queue
+    return demo.queue(max_size=QUEUE_SIZE, api_open=False)
+
+
+def launch_demo(
+    model: str | None = None,
+    *,
+    revision: str | None = None,
+    share: bool = False,
+    auth: str | None = None,
+    data_dir: Path | None = None,
+    feedback_dir: Path | None = None,
+    teach_dir: Path | None = None,
+    prevent_thread_lock: bool = False,
+) -> gr.Blocks:
+    """Open the model and serve its page until interrupted; returns at once if told not to lock.
+
+    `auth` is `user:password`, by default that of HFFRUITS_AUTH. Training photos are shown only from
+    below `data_dir`: a model's own record may name any folder. Feedback goes to `feedback/`, and
+    taught models below `runs/`; where others than this computer reach the server, only if given.
+    Gradio's environment variables hold (GRADIO_SERVER_PORT, GRADIO_SHARE, ...), but there is no
+    public link unless asked for. Raises `InputError` for a model that can't be loaded, and for a
+    malformed `auth`.
+    """
+    login = read_auth(auth)
+    data_dir = data_dir and data_dir.expanduser()
+    if data_dir and not data_dir.is_dir():
+        raise InputError(f"data_dir={data_dir}: no such folder. Name the one it was trained on.")
+    shared = is_shared(share)
+    if is_private(shared):
+        feedback_dir = feedback_dir or Path("feedback")
+        teach_dir = teach_dir or Path("runs")
+    classifier, about, folder = open_model(model, revision=revision)
+    place = temporary_folder()
+    bound_statistics()
+    stopping = threading.Event()
+    demo = build_demo(
+        classifier,
+        about=about,
+        examples=draw_examples(classifier.labels),
+        artifact=folder,
+        data_dir=data_dir,
+        feedback_dir=feedback_dir,
+        teach_dir=teach_dir,
+        stopping=stopping,
+    )
+    served = Path(model or folder or "bundled").name
+    logger.info("Model     %s, %d classes", model or folder or "bundled", len(classifier.labels))
+    uploads = UploadFolder(place)
+    logger.info("Uploads   in %s, %.1f GB at most, for an hour", place, uploads.bound / 1e9)
+    facts = {"model": served, "classes": len(classifier.labels), "version": __version__}
+    guard = Middleware(Guard, demo=demo, folder=uploads)
+    demo.launch(
+        share=shared,  # never None, with which gradio may decide to share
+        auth=login,
+        prevent_thread_lock=True,
+        max_file_size="100mb",  # a zip; a picture's own limit is in uploads.py
+        state_session_capacity=MAX_SESSIONS,
+        footer_links=["api", "gradio", "settings"],
+        # else gradio keeps every visitor's pictures in the browser
+        run_history=os.environ.get("GRADIO_RUN_HISTORY", "").lower() == "true",
+        theme=fruit_theme(),
+        css=CSS,
+        i18n=gr.I18n(en=WORDS),
+        app_kwargs={"routes": [health_route(facts)], "middleware": [guard]},
+    )
+    if not prevent_thread_lock:
+        wait_and_stop(demo, stopping)
+    return demo

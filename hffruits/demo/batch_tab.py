@@ -1,0 +1,190 @@
+"""The tab that names many pictures at once: files or zips in, a table, thumbnails and a CSV out."""
+
+import csv
+import io
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import gradio as gr
+from gradio.processing_utils import save_bytes_to_cache
+from PIL import Image
+
+from hffruits.core.errors import InputError
+from hffruits.core.escaping import spreadsheet_cell
+from hffruits.data.images import SUFFIXES
+from hffruits.demo.uploads import MAX_PICTURES, Upload, list_uploads, open_upload
+from hffruits.demo.widgets import sent_files, upload_folder, visitor_error
+from hffruits.inference.classifier import FruitClassifier, Prediction
+
+THUMBNAIL = 320  # pixels
+HEADERS = ["File", "Kind", "Confidence", "Known"]
+
+
+class Row(NamedTuple):
+    """One picture's line: either found, or with the reason why not."""
+
+    name: str
+    found: Prediction | None = None
+    thumbnail: Image.Image | None = None
+    reason: str = ""
+
+
+def batch_tab(fruits: FruitClassifier, *, stopping: threading.Event) -> None:
+    """Build the tab, inside `gr.Tab`. Once the server is stopping, a batch under way ends."""
+
+    def batch(
+        files: list[dict] | None,
+        progress=gr.Progress(),  # noqa: B008 (gradio asks for it as a default)
+    ) -> tuple[list[list[str]], list[tuple[Image.Image, str]], str | None, str]:
+        """Name the fruit or vegetable in each of many pictures.
+
+        Parameters:
+            files: image files, and zips of them: 200 pictures at most, 20 MB each.
+        Returns:
+            table: a row for each: File, Kind, Confidence in percent, Known (yes, no, or why not).
+            gallery: a thumbnail for each that could be read, with its kind.
+            csv: the same table as a file, with its confidence in [0, 1].
+            summary: how many there were.
+        """
+        sent = sent_files(files)
+        if not sent:
+            raise visitor_error("Choose pictures or a zip first.")
+
+        def tell(done: int, total: int) -> None:
+            progress((done, total), desc="Looking", unit="pictures")
+
+        try:
+            rows = list(_name_all(fruits, sent, tell, stopping))
+        except InputError as error:
+            raise visitor_error(str(error)) from error
+        table = [_table_row(row) for row in rows]
+        thumbnails = [(row.thumbnail, _caption(row.found)) for row in rows if row.found]
+        file = save_bytes_to_cache(to_csv(rows).encode(), "fruits.csv", str(upload_folder()))
+        return table, thumbnails, file, _summary(rows)
+
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=2, min_width=280, elem_id="sending"):
+            files = gr.File(
+                file_count="multiple",
+                file_types=["image", *sorted(SUFFIXES), ".zip"],  # browsers don't know all
+                label="Pictures or a zip",
+                height=240,
+                elem_id="files",
+                elem_classes="drop",
+            )
+            start = gr.Button("Name them all", variant="primary", elem_id="start")
+            gr.Markdown(
+                f"Up to {MAX_PICTURES} pictures of 20 MB each, one by one or in zips of 100 MB.",
+                elem_classes="hint",
+            )
+        with gr.Column(scale=3, min_width=280, elem_id="results"):
+            summary = gr.Markdown(
+                "Their names appear here, with a table to take along.", elem_id="summary"
+            )
+            table = gr.Dataframe(
+                label="table",
+                headers=HEADERS,
+                datatype=["str", "str", "str", "str"],
+                type="array",
+                interactive=False,
+                show_label=False,
+                column_widths=["30%", "26%", "26%", "18%"],
+                max_height=420,
+                visible="hidden",
+                wrap=True,
+                buttons=[],
+                elem_id="table",
+            )
+            download = gr.DownloadButton("Download as CSV", elem_id="csv", visible="hidden")
+    gallery = gr.Gallery(
+        label="gallery",
+        show_label=False,
+        columns=5,
+        height="auto",
+        object_fit="cover",
+        format="jpeg",
+        interactive=False,
+        buttons=["fullscreen"],
+        visible="hidden",
+        elem_id="gallery",
+    )
+    start.click(
+        batch,
+        files,
+        [table, gallery, download, summary],
+        api_name="batch",
+        preprocess=False,
+        concurrency_id="batch",
+        concurrency_limit=1,
+        show_progress_on=summary,
+    ).success(
+        lambda: [gr.update(visible=True)] * 3,
+        *(None, [table, gallery, download]),
+        api_visibility="private",
+        queue=False,
+    )
+
+
+def to_csv(rows: list[Row]) -> str:
+    """The table as CSV; a cell that a spreadsheet would compute is led by an apostrophe."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["file", "kind", "confidence", "known", "problem"])
+    for row in rows:
+        found = row.found
+        answer = (
+            (found.label, f"{found.score:.4f}", "yes" if found.known else "no") if found else ()
+        )
+        cells = [row.name, *(answer or ("", "", "")), row.reason]
+        writer.writerow([spreadsheet_cell(cell) for cell in cells])
+    return text.getvalue()
+
+
+def _name_all(
+    fruits: FruitClassifier,
+    sent: list[Upload],
+    tell: Callable[[int, int], None],
+    stopping: threading.Event,
+) -> Iterator[Row]:
+    """One at a time, so that a large picture is alone in memory and other visitors get between."""
+    root = upload_folder()
+    with tempfile.TemporaryDirectory(prefix="hffruits-batch-", dir=root) as folder:
+        pictures, refused = list_uploads(sent, Path(folder), root)
+        for number, upload in enumerate(pictures):
+            if stopping.is_set():
+                raise InputError("The server is stopping.")
+            tell(number, len(pictures))
+            yield _name_one(fruits, upload)
+        yield from (Row(name, reason=reason) for name, reason in refused)
+
+
+def _name_one(fruits: FruitClassifier, upload: Upload) -> Row:
+    try:
+        picture = open_upload(upload.path, upload_folder())
+    except InputError as error:
+        return Row(upload.name, reason=str(error))
+    found = fruits.predict(picture)
+    picture.thumbnail((THUMBNAIL, THUMBNAIL))
+    return Row(upload.name, found, picture)
+
+
+def _table_row(row: Row) -> list[str]:
+    if row.found is None:
+        return [row.name, "", "", f"unreadable: {row.reason}"]
+    known = "yes" if row.found.known else "no"
+    return [row.name, row.found.label, f"{100 * row.found.score:.0f} %", known]
+
+
+def _caption(found: Prediction) -> str:
+    return f"{found.label} · {100 * found.score:.0f} %" if found.known else "Not one I know"
+
+
+def _summary(rows: list[Row]) -> str:
+    found = [row.found for row in rows if row.found]
+    unknown = sum(not one.known for one in found)
+    counts = {"named": len(found) - unknown, "not known": unknown}
+    counts["unreadable"] = len(rows) - len(found)
+    return ", ".join(f"**{count}** {what}" for what, count in counts.items() if count)

@@ -1,0 +1,65 @@
+"""Whether an answer was right, kept in a folder: the picture as a new JPEG, and a line of JSON.
+
+Nothing of the file that was sent is kept as it was. The folder never outgrows its bounds.
+"""
+
+import hashlib
+import io
+import json
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+
+from PIL import Image
+
+from hffruits.core.errors import InputError
+
+LINES = "feedback.jsonl"
+MAX_FILES = 2000
+MAX_BYTES = 500 * 10**6
+LONG_SIDE = 1024  # pixels of a kept picture
+
+
+class FeedbackBox:
+    """A folder of pictures with what a visitor said of the answer, made with the first of them."""
+
+    def __init__(self, folder: Path, *, max_files: int = MAX_FILES, max_bytes: int = MAX_BYTES):
+        self.folder, self.max_files, self.max_bytes = folder, max_files, max_bytes
+        self._lock = threading.Lock()
+
+    def keep(
+        self, picture: Image.Image, *, answered: str, score: float, known: bool, right: str | None
+    ) -> None:
+        """Keep one RGB picture: it was `answered`, and is `right`, or no class known where None.
+
+        The same word on the same picture is kept once. Raises `InputError` for a full folder, and
+        for one that can't be written.
+        """
+        small = picture.copy()
+        small.thumbnail((LONG_SIDE, LONG_SIDE))
+        small.info.clear()  # Pillow writes a comment that was read
+        buffer = io.BytesIO()
+        small.save(buffer, "JPEG", quality=90)
+        content = buffer.getvalue()
+        name = hashlib.sha256(content).hexdigest()[:16] + ".jpg"
+        said = {"file": name, "answered": answered, "score": round(score, 4), "known": known}
+        said |= {"right": right}
+        try:
+            with self._lock:
+                self._write(content, said)
+        except OSError as error:
+            raise InputError(f"It can't be kept: {error.strerror}.") from error
+
+    def _write(self, content: bytes, said: dict) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lines = self.folder / LINES
+        line = json.dumps(said, ensure_ascii=False)
+        if lines.exists() and line[1:] in lines.read_text(encoding="utf-8"):
+            return
+        sizes = [path.stat().st_size for path in self.folder.iterdir()]
+        if len(sizes) > self.max_files or sum(sizes) + len(content) > self.max_bytes:
+            raise InputError("The folder for feedback is full. Thank you all the same.")
+        (self.folder / said["file"]).write_bytes(content)
+        time = datetime.now(UTC).isoformat(timespec="seconds")
+        with lines.open("a", encoding="utf-8") as file:
+            file.write(f'{{"time": "{time}", {line[1:]}\n')

@@ -1,0 +1,179 @@
+"""The tab that shows what the model is: its figures, its card, its report and its classes.
+
+Reads the artifact folder when the tab is first opened: only files that lie in it, and photos only
+below a folder that the user named, since a stranger's model may name any. Photos leave as
+thumbnails.
+"""
+
+import html
+import json
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from hffruits.core.escaping import name_in_line
+from hffruits.core.html import thumbnail_uri
+from hffruits.data.images import MAX_PIXELS, is_image_name, open_small
+from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
+from hffruits.hub.redaction import file_below
+from hffruits.inference.classifier import FruitClassifier
+
+THUMBNAIL = 120  # pixels
+MAX_SAMPLES = 300  # classes that get a picture
+MAX_READ = 5_000_000  # characters of a card, a report or a list
+
+
+def model_tab(
+    fruits: FruitClassifier, tab: gr.Tab, *, artifact: Path | None, data_dir: Path | None
+) -> None:
+    """Build the tab, inside `gr.Tab`. `artifact` is the folder that training wrote, if any."""
+
+    @cache
+    def describe() -> tuple[str, str, str]:
+        pictures = class_pictures(fruits.labels, artifact, data_dir)
+        return _figures(artifact), model_card(artifact), pictures
+
+    figures = gr.HTML('<p class="loading">Reading the model ...</p>', elem_id="figures")
+    if artifact and file_below(artifact, "report.html"):
+        shown = gr.Button("Open its report", elem_id="open-report")
+        frame = gr.HTML(elem_id="report")
+        shown.click(
+            lambda: _framed(artifact), None, frame, api_visibility="private", show_progress="hidden"
+        )
+    gr.HTML(f'<h2 class="step">The {len(fruits.labels)} kinds it knows</h2>')
+    classes = gr.HTML(elem_id="classes")
+    with gr.Accordion("Model card", open=False, elem_id="card"):
+        card = gr.Markdown(sanitize_html=True, latex_delimiters=[])
+    tab.select(
+        describe,
+        *(None, [figures, card, classes]),
+        api_visibility="private",
+        show_progress="hidden",
+    )
+
+
+def model_card(artifact: Path | None) -> str:
+    """The card without its metadata and without pictures, which would be asked from elsewhere."""
+    text = _without_folders(_read(artifact, "README.md"), artifact) if artifact else ""
+    text = re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.DOTALL)
+    return re.sub(r"!\[([^\]]*)\]\([^)]*\)", r"\1", text) or "This model has no card."
+
+
+def class_pictures(labels: list[str], artifact: Path | None, data_dir: Path | None = None) -> str:
+    """Each class as a figure: a photo that it was trained on, else drawn, else its first letter."""
+    photos = sample_photos(labels, artifact, data_dir)
+    figures = []
+    for index, label in enumerate(sorted(labels)):
+        few = index < MAX_SAMPLES
+        source = _photo_uri(photos[label]) if few and label in photos else None
+        drawn = drawn_name(label)
+        if few and source is None and drawn:
+            source = thumbnail_uri(draw_fruit(drawn, seed=index, size=THUMBNAIL), THUMBNAIL)
+        image = f'<img src="{source}" alt="" loading="lazy">' if source else None
+        image = image or f'<span class="letter">{html.escape(label[:1])}</span>'
+        figures.append(f"<figure>{image}<figcaption>{html.escape(label)}</figcaption></figure>")
+    return f'<div class="classes">{"".join(figures)}</div>'
+
+
+def sample_photos(
+    labels: list[str], artifact: Path | None, data_dir: Path | None
+) -> dict[str, Path]:
+    """A training photo of each class, of those below `data_dir` after links are followed."""
+    if artifact is None or data_dir is None:
+        return {}
+    files = _read(artifact, "splits/train.txt").split("\n")
+    by_folder: dict[tuple[str, ...], Path] = {}  # first file of each folder
+    for line in files:
+        path = Path(name_in_line(line))
+        by_folder.setdefault(path.parts[:-1], path)
+    found = {}
+    for label in labels:
+        parts = tuple(label.split("/"))
+        names = [path for folder, path in by_folder.items() if folder[-len(parts) :] == parts]
+        path = file_below(data_dir, names[0]) if names else None
+        if path and is_image_name(path.name):
+            found[label] = path
+    return found
+
+
+def drawn_name(label: str) -> str | None:
+    """What a class is called among the fruits that can be drawn."""
+    return _DRAWN.get(_plain(label.rpartition("/")[-1]))
+
+
+def _plain(name: str) -> str:
+    return name.casefold().replace("-", " ").replace("_", " ")
+
+
+_DRAWN = {_plain(name): name for name in FRUITS}
+
+
+def _photo_uri(path: Path) -> str | None:
+    try:
+        return thumbnail_uri(open_small(path, THUMBNAIL, max_pixels=MAX_PIXELS)[0], THUMBNAIL)
+    except OSError:
+        return None
+
+
+def _data_folder(artifact: Path) -> Path | None:
+    """What the model learned from, as its record says: a name to hide, never a place to read."""
+    try:
+        arguments = json.loads(_read(artifact, "training_args.json"))
+        return Path(arguments["data"]["data_dir"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _without_folders(text: str, artifact: Path) -> str:
+    """Where the data and the model lie is no visitor's business: their last names stay."""
+    for folder in filter(None, (_data_folder(artifact), artifact.resolve())):
+        if folder.is_absolute() and folder.name:
+            text = text.replace(f"{folder}", folder.name)
+    return text
+
+
+def _framed(artifact: Path) -> str:
+    """The report in a frame of its own origin: its scripts can reach nothing of this page."""
+    page = html.escape(_without_folders(_read(artifact, "report.html"), artifact))
+    return f'<iframe title="Report" sandbox="allow-scripts" srcdoc="{page}"></iframe>'
+
+
+def _figures(artifact: Path | None) -> str:
+    """The best-measured split's figures as tiles."""
+    try:
+        metrics = json.loads(_read(artifact, "metrics.json") if artifact else "{}")
+    except ValueError:
+        metrics = {}
+    name = next((name for name in ("test", "validation") if metrics.get(name)), None)
+    if name is None:
+        return "<p>Nothing is measured of this model yet.</p>"
+    measured = metrics[name]
+    tiles = [_tile(title, _percent(measured.get(key))) for key, title in _TILES.items()]
+    tiles.append(_tile(f"{name} photos", f"{measured.get('images', 0):,}"))
+    return f'<dl class="tiles">{"".join(tiles)}</dl>'
+
+
+_TILES = {
+    "accuracy": "right at once", "top5_accuracy": "right in five", "macro_f1": "macro F1",
+    "ece": "calibration error",
+}  # fmt: skip
+
+
+def _tile(title: str, value: str) -> str:
+    return f"<div><dt>{html.escape(title)}</dt><dd>{html.escape(value)}</dd></div>"
+
+
+def _percent(value: Any) -> str:
+    return f"{100 * value:.1f} %" if isinstance(value, float | int) else "-"
+
+
+def _read(artifact: Path, name: str) -> str:
+    """The text of a file of the model's, empty where it is missing or lies elsewhere."""
+    file = file_below(artifact, name)
+    if file is None:
+        return ""
+    with file.open(encoding="utf-8", errors="replace") as text:
+        return text.read(MAX_READ)

@@ -1,0 +1,161 @@
+"""The tab that names one picture, shows where the model looked, and asks whether it was right."""
+
+from collections.abc import Sequence
+
+import gradio as gr
+from PIL import Image
+
+from hffruits.core.errors import InputError
+from hffruits.demo.feedback import FeedbackBox
+from hffruits.demo.widgets import name_picture, open_sent, visitor_error
+from hffruits.inference.classifier import FruitClassifier
+
+HEAT_SIZE = 448  # pixels
+NO_CLASS = "None of these"
+
+
+def recognise_tab(
+    fruits: FruitClassifier,
+    *,
+    examples: Sequence[Image.Image],
+    top_k: int,
+    feedback: FeedbackBox | None,
+) -> None:
+    """Build the tab, inside `gr.Tab`. Without `feedback` it doesn't ask."""
+
+    def predict(picture: dict | None) -> tuple[dict[str, float] | None, str]:
+        """Name the fruit or vegetable in one picture.
+
+        Parameters:
+            picture: an image file: JPEG, PNG, WebP, HEIC, AVIF, GIF, TIFF or BMP, up to 20 MB.
+        Returns:
+            answer: the likeliest kind, and it and the runners-up, in [0, 1], best first.
+            verdict: empty, or that it is none of the kinds known; then those are the nearest.
+        """
+        if picture is None:
+            return None, ""
+        return name_picture(fruits, open_sent(picture), top_k)[:2]
+
+    def explain(picture: dict | None) -> Image.Image:
+        """Show where the model looked to name the fruit in one picture.
+
+        Parameters:
+            picture: an image file, as for predict.
+        Returns:
+            what the model saw, the parts that spoke for its answer coloured, brightest where most.
+        """
+        if picture is None:
+            raise visitor_error("Choose a photo first.")
+        try:
+            return fruits.explain(open_sent(picture)).overlay(HEAT_SIZE)
+        except InputError as error:
+            raise visitor_error(str(error)) from error
+
+    with gr.Row(equal_height=False, elem_id="one"):
+        with gr.Column(elem_id="seen"):
+            picture = picture_input("picture")
+            heat = gr.Image(
+                type="pil",
+                format="jpeg",
+                interactive=False,
+                visible="hidden",
+                height=400,
+                label="What spoke for the answer",
+                buttons=["fullscreen"],
+                elem_id="heat",
+            )
+        with gr.Column(elem_id="answers", elem_classes="answers"):
+            verdict = gr.HTML(label="verdict", elem_classes="verdict")
+            answer = answer_label(top_k, "answer")
+            looked = gr.Button("Show where it looked", elem_id="look")
+            if feedback:
+                _ask(fruits, feedback, picture)
+    if examples:
+        gr.Examples(
+            [[example] for example in examples],
+            picture,
+            label="No photo at hand? Try one of these",
+            elem_id="examples",
+            api_visibility="private",
+        )
+    # preprocess=False: only open_upload decodes what visitors send, here and in all tabs. Gradio
+    # checks the place only of files that call themselves gradio.FileData.
+    named = picture.change(
+        predict, picture, [answer, verdict], api_name="predict", preprocess=False
+    )
+    named.failure(lambda: None, None, picture, api_visibility="private", queue=False)
+    looked.click(explain, picture, heat, api_name="explain", preprocess=False).success(
+        lambda: gr.Image(visible=True), None, heat, api_visibility="private"
+    )
+    picture.change(lambda: gr.Image(None, visible="hidden"), None, heat, api_visibility="private")
+
+
+def picture_input(elem_id: str, height: int = 400) -> gr.Image:
+    """Where one picture comes in: a file, the camera or the clipboard, but no address."""
+    return gr.Image(
+        type="filepath",
+        sources=["upload", "webcam", "clipboard"],
+        placeholder="# Drop a photo here\nor click to choose one",
+        height=height,
+        show_label=False,
+        buttons=["fullscreen"],
+        elem_id=elem_id,
+        elem_classes="picture",
+    )
+
+
+def answer_label(top_k: int, elem_id: str) -> gr.Label:
+    """Empty until there is an answer; its label names it in the API alone."""
+    look = {"show_label": False, "elem_id": elem_id, "elem_classes": "answer"}
+    return gr.Label(label="answer", num_top_classes=top_k, **look)
+
+
+def _ask(fruits: FruitClassifier, feedback: FeedbackBox, picture: gr.Image) -> None:
+    """Was it right? The picture is named again, so that nobody can make up the model's answer."""
+
+    def keep(sent: dict | None, right: str | None) -> None:
+        shown = open_sent(sent)
+        found = fruits.predict(shown)
+        if right is not None and right not in (NO_CLASS, *fruits.labels):
+            raise visitor_error("Choose what it is from the list.")
+        answered = found.label if found.known else NO_CLASS
+        said = answered if right is None else right
+        try:
+            feedback.keep(
+                shown,
+                answered=found.label,
+                score=found.score,
+                known=found.known,
+                right=None if said == NO_CLASS else said,
+            )
+        except InputError as error:
+            raise visitor_error(str(error)) from error
+
+    def keep_right(sent: dict | None) -> str:
+        keep(sent, None)
+        return "Thank you! It is kept."
+
+    def keep_wrong(sent: dict | None, right: str | None) -> tuple[str, dict]:
+        keep(sent, right or "")
+        return "Thank you! It is kept.", gr.update(visible=False)
+
+    with gr.Column(elem_id="feedback"):
+        with gr.Row(elem_id="say"):
+            thanks = gr.Markdown("Was that right?", elem_id="asked")
+            right = gr.Button("Right", size="sm", elem_id="right")
+            wrong = gr.Button("Wrong", size="sm", elem_id="wrong")
+        with gr.Row(visible=False, elem_id="correct") as correct:
+            choices = [*sorted(fruits.labels), NO_CLASS]
+            kind = gr.Dropdown(choices, value=None, label="It is", elem_id="kind", scale=3)
+            send = gr.Button("Send", variant="primary", size="sm", elem_id="send", scale=1)
+        gr.Markdown("Your word and the picture are kept on this server.", elem_id="where")
+    private = {"api_visibility": "private", "preprocess": False}
+    right.click(keep_right, picture, thanks, **private)
+    wrong.click(lambda: gr.update(visible=True), None, correct, queue=False, **private)
+    send.click(keep_wrong, [picture, kind], [thanks, correct], **private)
+    picture.change(
+        lambda: ("Was that right?", gr.update(visible=False), None),
+        *(None, [thanks, correct, kind]),
+        queue=False,
+        **private,
+    )

@@ -1,0 +1,231 @@
+"""What stands around the demo's page: a guard at its door, `/health`, a password, a quiet end."""
+
+import json
+import os
+import re
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+from gradio.route_utils import API_PREFIX
+from gradio_client.utils import is_http_url_like
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from hffruits.core.errors import InputError
+from hffruits.demo.upload_folder import UploadFolder
+from hffruits.demo.uploads import MAX_PICTURE_BYTES, MAX_PICTURES, NOT_SENT
+
+MAX_JSON_BYTES = 2**20
+MAX_REQUEST_BYTES = MAX_PICTURES * MAX_PICTURE_BYTES // 4  # of an upload of many files
+KEPT_SECONDS = 3600  # how long the server keeps a visitor's files, and how often it looks
+UPLOAD = f"{API_PREFIX}/upload"  # the one route that takes files
+# What the page and gradio_client send. Gradio has more, of which some run ffmpeg or write files.
+POSTED = re.compile(rf"/login|{API_PREFIX}/(upload|queue/join|cancel|reset|(run|api|call)/.+)")
+LOCAL = ("", "127.0.0.1", "localhost", "::1")
+
+
+def is_shared(asked: bool) -> bool:
+    """Whether there is a public link: if asked for here or by GRADIO_SHARE, and never by itself.
+
+    Gradio, left to decide, makes one on Colab and other hosted notebooks without a word.
+    """
+    return asked or os.environ.get("GRADIO_SHARE", "").lower() in ("true", "1")
+
+
+def is_private(shared: bool) -> bool:
+    """Whether only people at this computer reach the server; `shared` is what `is_shared` says."""
+    return not shared and os.environ.get("GRADIO_SERVER_NAME", "") in LOCAL
+
+
+def read_auth(given: str | None) -> tuple[str, str] | None:
+    """`user:password`, as given or from HFFRUITS_AUTH. Raises `InputError`, and never tells it."""
+    text = given or os.environ.get("HFFRUITS_AUTH")
+    if not text:
+        return None
+    user, colon, password = text.partition(":")
+    if not (user and colon and password):
+        raise InputError("--auth: not of the form user:password. Give both, with a colon between.")
+    return user, password
+
+
+def bound_statistics() -> None:
+    """Gradio sums up its last 10,000 events after each one; slower and larger by the hour.
+
+    Before Blocks are built. GRADIO_ANALYTICS_MAX_EVENTS has the last word.
+    """
+    os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "100")
+
+
+def wait_and_stop(demo: gr.Blocks, stopping: threading.Event) -> None:
+    """Serve until Ctrl-C or SIGTERM, then let go of visitors and return. Main thread only."""
+    caught = threading.Event()
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = {one: signal.signal(one, lambda *_: caught.set()) for one in signals}
+    try:
+        while not caught.wait(0.5):
+            pass
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)  # a second Ctrl-C ends it at once
+        stopping.set()
+        demo.close(verbose=False)
+
+
+def health_route(facts: dict[str, Any]) -> Route:
+    """`/health`, open to all also behind a password; the event loop answers it by itself."""
+
+    async def health(request: Request) -> JSONResponse:
+        return JSONResponse({"status": "ok"} | facts, headers={"Cache-Control": "no-store"})
+
+    return Route("/health", health)
+
+
+class _RefusedError(Exception):
+    """A request is refused, with this status and reason."""
+
+
+_TOO_MUCH = 413, "Too much at once."
+_FULL = 503, "Too many files are kept here just now. Try again in an hour."
+_NO_ADDRESS = 403, "No addresses are fetched here."
+_NO_FILE = 403, f"This file can't be read: {NOT_SENT}. Send it again."
+_NO_ROUTE = 404, "Not Found"
+_NO_JSON = 400, "No JSON."
+
+
+class Guard:
+    """ASGI middleware: bounds what a request holds, and what of the server it may name.
+
+    A file can be named, letter by letter, where `/upload` gave out its path or the page did: what
+    else there is, and whether it is, nobody learns. Gradio by itself opens links below its folder,
+    and downloads a picture that is given by its URL.
+    """
+
+    def __init__(self, app: ASGIApp, demo: gr.Blocks, folder: UploadFolder):
+        self.app, self.demo, self.folder = app, demo, folder
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        try:
+            self._check_path(scope["path"])
+            if scope["method"] == "POST":
+                receive = await self._checked(scope, receive)
+            await self.app(scope, receive, _with_headers(send, scope["path"]))
+        except _RefusedError as refused:
+            status, reason = refused.args
+            await JSONResponse({"detail": reason}, status)(scope, receive, send)
+
+    def _check_path(self, path: str) -> None:
+        if is_http_url_like(path.partition("=")[2].lstrip("/")) or "/proxy=" in path:
+            raise _RefusedError(*_NO_ADDRESS)
+        if f"{API_PREFIX}/deep_link" in path:  # writes what is asked for
+            raise _RefusedError(*_NO_ROUTE)
+        named = path.partition("/file=")[2] or path.partition(f"{API_PREFIX}/file/")[2]
+        if named and not any(named in files for files in self.demo.temp_file_sets):
+            raise _RefusedError(*_NO_FILE)
+
+    async def _checked(self, scope: Scope, receive: Receive) -> Receive:
+        """What is received, bounded, of a request that may be sent."""
+        route = _route(scope)
+        if not POSTED.fullmatch(route):
+            raise _RefusedError(*_NO_ROUTE)
+        if route == UPLOAD:
+            await run_in_threadpool(self.folder.measure)
+            return self._counted(receive)
+        body = await _read_body(receive, MAX_JSON_BYTES)
+        if route != "/login":  # that is a form
+            self._check_body(body)
+        return _replayed(body, receive)
+
+    def _counted(self, receive: Receive) -> Receive:
+        """Counts what an upload brings, and breaks off one that brings too much."""
+        received = 0
+
+        async def counted() -> Message:
+            nonlocal received
+            if self.folder.is_full():
+                raise _RefusedError(*_FULL)
+            message = await receive()
+            size = len(message.get("body", b""))
+            received += size
+            self.folder.add(size)
+            if received > MAX_REQUEST_BYTES:
+                raise _RefusedError(*_TOO_MUCH)
+            return message
+
+        return counted
+
+    def _check_body(self, body: bytes) -> None:
+        try:
+            values = list(_values(json.loads(body)))
+        except (ValueError, RecursionError) as error:
+            raise _RefusedError(*_NO_JSON) from error
+        for key, value in values:
+            # under `url` browsers say our own address
+            if key != "url" and isinstance(value, str) and is_http_url_like(value):
+                raise _RefusedError(*_NO_ADDRESS)
+            if key == "path" and not self._may_name(value):
+                raise _RefusedError(*_NO_FILE)
+
+    def _may_name(self, path: Any) -> bool:
+        examples = (block.keep_in_cache for block in self.demo.blocks.values())
+        known = (self.demo.upload_file_set, *examples)
+        return isinstance(path, str) and any(path in files for files in known)
+
+
+def _route(scope: Scope) -> str:
+    """The path below the prefix that a proxy may leave on it (GRADIO_ROOT_PATH)."""
+    return scope["path"].removeprefix(scope.get("root_path", "")).rstrip("/")
+
+
+async def _read_body(receive: Receive, most: int) -> bytes:
+    """The whole body, of a sender who stays to the end."""
+    body = bytearray()
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if len(body) > most or message["type"] == "http.disconnect":
+            raise _RefusedError(*_TOO_MUCH)
+        if not message.get("more_body"):
+            return bytes(body)
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    messages = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replayed() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return replayed
+
+
+def _values(record: Any) -> Iterator[tuple[str, Any]]:
+    """Every value in a JSON record, at any depth, with the key that it or its list stands under."""
+    waiting = [("", record)]
+    while waiting:
+        key, value = waiting.pop()
+        yield key, value
+        if isinstance(value, dict):
+            waiting += value.items()
+        elif isinstance(value, list):
+            waiting += [(key, one) for one in value]
+
+
+def _with_headers(send: Send, path: str) -> Send:
+    """No browser guesses at a file's kind, or runs what a visitor has sent."""
+    added = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"same-origin")]
+    if "/file=" in path:
+        added.append((b"content-security-policy", b"sandbox; default-src 'none'; img-src 'self'"))
+
+    async def with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = message | {"headers": [*message["headers"], *added]}
+        await send(message)
+
+    return with_headers

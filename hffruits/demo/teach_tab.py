@@ -1,0 +1,183 @@
+"""The tab that adds a fruit: a name and a few photos, and this visitor's model knows it."""
+
+import html
+import re
+import time
+import unicodedata
+from pathlib import Path
+from typing import NamedTuple
+
+import gradio as gr
+from PIL import Image
+
+from hffruits.core.errors import InputError
+from hffruits.demo.predict_tab import answer_label, picture_input
+from hffruits.demo.widgets import name_picture, open_picture, open_sent, visitor_error
+from hffruits.inference.classifier import FruitClassifier
+from hffruits.inference.few_shot import save_taught, teach
+
+MAX_PHOTOS = 30  # of one fruit
+MAX_FRUITS = 20  # that one visitor adds
+MAX_SAVED = 100  # folders below the one that is written to
+LONG_SIDE = 1024  # pixels; all that the model ever sees of a photo is smaller
+KEPT_SECONDS = 3600  # how long a visitor's model is kept without being taught
+NOTHING = "Nothing is taught yet. What you teach is yours alone, until you save it."
+
+UNTEACHABLE = (
+    "This model can't be taught: it has no prototypes of its classes. Train one of your own first, "
+    "with `hffruits train YOUR_FOLDER`."
+)
+
+
+class Taught(NamedTuple):
+    """What one visitor's model has learned here."""
+
+    fruits: FruitClassifier
+    names: tuple[str, ...]
+
+
+def teach_tab(fruits: FruitClassifier, *, top_k: int, folder: Path | None) -> None:
+    """Build the tab, inside `gr.Tab`. Without a `folder` to save below, saving is off."""
+
+    def learn(
+        taught: Taught | None, name: str | None, photos: list[dict] | None
+    ) -> tuple[Taught, str, str, None, dict]:
+        name = name.strip() if isinstance(name, str) else ""
+        before = taught or Taught(fruits, ())
+        if len(before.names) >= MAX_FRUITS:
+            raise visitor_error(f"{MAX_FRUITS} fruits are the most. Save them, or start over.")
+        pictures, unread = _open_photos(photos)
+        started = time.perf_counter()
+        try:
+            after = teach(before.fruits, name, pictures)
+        except InputError as error:
+            raise visitor_error(f"{error} {unread}".strip()) from error
+        seconds = time.perf_counter() - started
+        kept = Taught(after, (*before.names, name))
+        about = f"Learned from {len(pictures)} photos in {seconds:.1f} seconds. "
+        return kept, _tell(kept, about + html.escape(unread)), "", None, gr.update(interactive=True)
+
+    def try_it(taught: Taught | None, picture: dict | None) -> tuple[dict[str, float] | None, str]:
+        if picture is None:
+            return None, ""
+        known = taught.fruits if taught else fruits
+        return name_picture(known, open_sent(picture), top_k)[:2]
+
+    def save(taught: Taught | None) -> str:
+        if folder is None:
+            raise visitor_error("Saving is off on this server.")
+        if taught is None:
+            raise visitor_error("Teach it a fruit first.")
+        try:
+            written = save_below(folder, taught)
+        except InputError as error:
+            raise visitor_error(str(error)) from error
+        return _tell(taught, f"Saved as <code>{html.escape(str(written))}</code>.")
+
+    def forget() -> tuple[None, str, dict]:
+        return None, _tell(None), gr.update(interactive=False)
+
+    state = gr.State(None, time_to_live=KEPT_SECONDS, delete_callback=lambda taught: None)
+    with gr.Row(equal_height=False):
+        with gr.Column(min_width=280, elem_id="lesson"):
+            gr.HTML('<h2 class="step"><b>1</b> Show it a new fruit</h2>')
+            name = gr.Textbox(
+                label="Its name", placeholder="Dragon fruit", max_length=60, elem_id="name"
+            )
+            photos = gr.Gallery(
+                label="A few photos, from different sides",
+                sources=["upload", "webcam", "clipboard"],
+                type="filepath",
+                interactive=True,
+                columns=4,
+                height=270,
+                object_fit="cover",
+                buttons=[],
+                elem_id="photos",
+                elem_classes="drop",
+            )
+            teachable = fruits.prototypes is not None
+            learned = gr.Button(
+                "Teach it", variant="primary", interactive=teachable, elem_id="teach"
+            )
+            hint = "Two photos are enough to begin with; five to ten are better."
+            hint = hint if teachable else UNTEACHABLE
+            gr.Markdown(hint, elem_classes="hint")
+        with gr.Column(min_width=280, elem_id="trial", elem_classes="answers"):
+            gr.HTML('<h2 class="step"><b>2</b> Try it at once</h2>')
+            picture = picture_input("trial-picture", height=300)
+            verdict = gr.HTML(elem_classes="verdict")
+            answer = answer_label(top_k, "trial-answer")
+    with gr.Column(elem_id="keep"):
+        told = gr.HTML(_tell(None), elem_id="taught")
+        with gr.Row():
+            saved = gr.Button(
+                "Save as a model", interactive=False, visible=folder is not None, elem_id="save"
+            )
+            forgotten = gr.Button("Start over", variant="secondary", elem_id="forget")
+        if folder is None:
+            note = "Saving is off on this server, since it is open to others."
+            gr.Markdown(note, elem_classes="hint", elem_id="no-saving")
+    private = {"api_visibility": "private", "preprocess": False}
+    learned.click(
+        learn,
+        *([state, name, photos], [state, told, name, photos, saved]),
+        concurrency_id="teach",
+        concurrency_limit=1,
+        **private,
+    ).success(try_it, [state, picture], [answer, verdict], **private)
+    picture.change(try_it, [state, picture], [answer, verdict], **private).failure(
+        lambda: None, None, picture, queue=False, **private
+    )
+    saved.click(save, state, told, concurrency_id="teach", **private)
+    forgotten.click(forget, None, [state, told, saved], queue=False, **private).success(
+        try_it, [state, picture], [answer, verdict], **private
+    )
+
+
+def save_below(folder: Path, taught: Taught) -> Path:
+    """Write the model to `folder/taught-NAME`, with a number where that is taken.
+
+    Raises `InputError` where it can't be written, and when there are `MAX_SAVED` already.
+    """
+    if len(list(folder.glob("taught-*"))) >= MAX_SAVED:
+        raise InputError(f"{MAX_SAVED} models are saved here already. Remove some.")
+    plain = f"taught-{slug(taught.names[-1])}"
+    names = [plain, *(f"{plain}-{number}" for number in range(2, MAX_SAVED + 2))]
+    target = next(folder / name for name in names if not (folder / name).exists())
+    save_taught(taught.fruits, target)
+    return target
+
+
+def slug(name: str) -> str:
+    """The letters and digits of a name, as a folder can be called anywhere."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:40].strip("-") or "fruit"
+
+
+def _open_photos(photos: list[dict] | None) -> tuple[list[Image.Image], str]:
+    """The photos that can be read, small, and a sentence on the others."""
+    sent = [one.get("image") for one in photos or []]  # a video has none
+    if len(sent) > MAX_PHOTOS:
+        raise visitor_error(f"{len(sent)} photos: {MAX_PHOTOS} at a time are the most.")
+    pictures, reasons = [], []
+    for one in sent:
+        try:
+            picture = open_picture(one)
+        except InputError as error:
+            reasons.append(str(error))
+            continue
+        picture.thumbnail((LONG_SIDE, LONG_SIDE))
+        pictures.append(picture)
+    if not reasons:
+        return pictures, ""
+    return pictures, f"{len(reasons)} could not be read: {reasons[0]}."
+
+
+def _tell(taught: Taught | None, about: str = "") -> str:
+    """What the model has learned here, as HTML; `about` is HTML."""
+    if taught is None:
+        return f"<p>{NOTHING}</p>"
+    chips = "".join(f"<li>{html.escape(name)}</li>" for name in taught.names)
+    kinds = f"It knows {len(taught.fruits.labels)} kinds now, these from you:"
+    return f'<p>{about}</p><p>{kinds}</p><ul class="kinds">{chips}</ul>'

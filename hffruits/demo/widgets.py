@@ -1,0 +1,62 @@
+"""What the tabs of the demo share: a visitor's files opened, and errors told in a line.
+
+They take payloads as visitors send them (`preprocess=False`), of which gradio has checked little.
+"""
+
+import html
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.utils import get_upload_folder
+from PIL import Image
+
+from hffruits.core.errors import InputError
+from hffruits.demo.uploads import NOT_SENT, Upload, open_upload, shown_name
+from hffruits.inference.classifier import FruitClassifier, Prediction
+
+UNKNOWN = '<div class="unknown"><h2>Not a fruit I know</h2><p>The nearest that I do:</p></div>'
+
+
+def visitor_error(message: str) -> gr.Error:
+    """An error that a visitor reads; gradio shows it as HTML, and logs no traceback."""
+    return gr.Error(html.escape(message, quote=False), print_exception=False)
+
+
+def upload_folder() -> Path:
+    """The folder that everything lies in which visitors may name."""
+    return Path(get_upload_folder())
+
+
+def open_picture(sent: Any) -> Image.Image:
+    """The picture of a payload. Raises `InputError` with a reason, which names no path."""
+    path = sent.get("path") if isinstance(sent, dict) else None
+    if not isinstance(path, str):
+        raise InputError(NOT_SENT)
+    return open_upload(path, upload_folder())
+
+
+def open_sent(picture: Any) -> Image.Image:
+    """As `open_picture`, with an error for the visitor."""
+    try:
+        return open_picture(picture)
+    except InputError as error:
+        remedy = "Try another one, as JPEG, PNG or WebP."
+        raise visitor_error(f"This picture can't be read: {error}. {remedy}") from error
+
+
+def sent_files(files: list[dict] | None) -> list[Upload]:
+    """The files that a visitor sent, with the names that they had there."""
+    return [
+        Upload(shown_name(one.get("orig_name") or Path(one["path"]).name), Path(one["path"]))
+        for one in files or []
+        if isinstance(one, dict) and one.get("path")
+    ]
+
+
+def name_picture(
+    fruits: FruitClassifier, picture: Image.Image, top_k: int
+) -> tuple[dict[str, float], str, Prediction]:
+    """What `gr.Label` shows, what stands above it, and the prediction itself."""
+    found = fruits.predict(picture, top_k=top_k)
+    return dict(found.top), "" if found.known else UNKNOWN, found

@@ -1,0 +1,278 @@
+"""Two models on the same photos: which is better, by how much, and whether that may be chance."""
+
+import shlex
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate import PartialState
+from scipy.stats import binomtest
+
+from hffruits import __version__
+from hffruits.core.distributed import on_main_process
+from hffruits.core.errors import InputError, optional_output
+from hffruits.core.html import part_of, render_page, thumbnail_uri
+from hffruits.core.names import match_names, name_key
+from hffruits.data.arguments import DataArguments
+from hffruits.evaluation.dataset import Photos, choose_photos
+from hffruits.evaluation.predictions import Outcomes, answer_samples, split_unknown
+from hffruits.evaluation.report import METRICS, THUMB, Opener
+from hffruits.evaluation.run import (
+    check_output_dir,
+    count_training_photos,
+    data_of_run,
+    write_json,
+)
+from hffruits.evaluation.tally import LEVEL, Tally, draw_counts, figures, percentiles
+from hffruits.inference.classifier import FruitClassifier, open_classifier
+from hffruits.models.loading import coarse_ids
+
+TEMPLATE = Path(__file__).with_name("templates") / "compare.html.jinja"
+
+GALLERY = 18
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """How two models' answers to the same pictures differ. McNemar 1947, exact test."""
+
+    both_right: int
+    only_a: int
+    only_b: int
+    both_wrong: int
+
+    @classmethod
+    def of(cls, hits_a: np.ndarray, hits_b: np.ndarray) -> "McNemar":
+        """Of hits (N,) each."""
+        return cls(
+            *(
+                int((a & b).sum())
+                for a, b in (
+                    (hits_a, hits_b), (hits_a, ~hits_b), (~hits_a, hits_b), (~hits_a, ~hits_b),
+                )
+            )
+        )  # fmt: skip
+
+    @property
+    def p_value(self) -> float:
+        """How often chance alone would give a difference as large, if the two were as good."""
+        changed = self.only_a + self.only_b
+        return float(binomtest(self.only_b, changed).pvalue) if changed else 1.0
+
+
+def compare(
+    model_a: str | Path,
+    model_b: str | Path,
+    data_args: DataArguments,
+    *,
+    output_dir: Path,
+    split: str | None = None,
+    batch_size: int = 32,
+) -> dict[str, Any]:
+    """Compare two models on labelled photos, picture by picture; returns what `compare.json` holds.
+
+    Writes that and `compare.html` to `output_dir`. Without data, those that model B's run held out
+    are taken. Raises `InputError` for models that don't have the same classes, and for anything
+    wrong with the data.
+    """
+    own = data_of_run(model_b, data_args)
+    data_args = own.data_args
+    check_output_dir(data_args, output_dir)
+    models = [open_classifier(model) for model in (model_a, model_b)]
+    labels = models[0].labels
+    if set(map(name_key, labels)) != set(map(name_key, models[1].labels)):
+        extra = sorted(set(labels) ^ set(models[1].labels))
+        raise InputError(
+            f"{model_a}, {model_b}: not the same classes ({', '.join(extra[:3])}). Compare models "
+            "of one set of classes."
+        )
+    answers, seconds = [], []
+    for fruits in models:
+        photos = on_main_process(
+            lambda names=fruits.labels: choose_photos(data_args, names, split, held_out_by=own.seed)
+        )
+        started = time.monotonic()
+        options = {"batch_size": batch_size, "max_pixels": data_args.max_image_pixels}
+        outcomes = answer_samples(fruits, photos.samples(), total=photos.total, **options)
+        seconds.append(time.monotonic() - started)
+        answers.append(_in_order(split_unknown(outcomes)[0], fruits.labels, labels))
+    a, b = answers
+    if a.paths != b.paths:
+        raise InputError(f"{data_args.source.name}: changed while it was read. Compare again.")
+    if not len(a):
+        raise InputError(f"{data_args.source.name}: none of its photos can be read. Check them.")
+    words = [str(model_a), str(model_b), *data_args.words, "--output_dir", str(output_dir)]
+    words += ["--streaming"] if data_args.streaming else []
+    words += ["--split", split] if split else []
+    test = McNemar.of(a.hits, b.hits)
+    record = {
+        "a": str(model_a),
+        "b": str(model_b),
+        "data": data_args.source.name,
+        "split": photos.split,
+        "images": len(a),
+        "trained_on": {
+            side: count_training_photos(model, data_args, a)
+            for side, model in {"a": model_a, "b": model_b}.items()
+        },
+        "metrics": compare_figures(a, b, labels, coarse_ids(models[0].config)),
+        "mcnemar": {**vars(test), "p_value": test.p_value},
+        "classes": compare_classes(a, b, labels),
+        "command": shlex.join(["hffruits", "compare", *words]),
+        "created": datetime.now().strftime("%Y-%m-%d %H:%M"),
+        "version": __version__,
+    }
+    record["verdict"] = verdict(record)
+    if any(record["trained_on"].values()):
+        record["verdict"] += " But they were trained on some of these photos."
+    on_main_process(lambda: write_json(output_dir / "compare.json", record))
+    if PartialState().is_main_process:
+        page = output_dir / "compare.html"
+        with optional_output(page, remedy="compare.json beside it has the figures."):
+            show(record, models, answers, seconds, photos, page)
+    return record
+
+
+def _in_order(outcomes: Outcomes, own: list[str], labels: list[str]) -> Outcomes:
+    """The outcomes with classes numbered as in `labels`."""
+    names = match_names(own, labels)
+    places = np.array([labels.index(names[name]) for name in own], np.int32)
+    columns = vars(outcomes) | {
+        "labels": places[outcomes.labels],
+        "ranked": places[outcomes.ranked],
+    }
+    return Outcomes(**columns)
+
+
+def compare_figures(
+    a: Outcomes, b: Outcomes, labels: list[str], coarse: list[int] | None
+) -> dict[str, dict[str, float]]:
+    """Each figure of both, and their difference with its paired bootstrap interval.
+
+    Both answer the same drawn pictures, so that hard ones don't count as a difference.
+    """
+    kinds = {"classes": len(labels), "coarse": coarse}
+    first, second = Tally.of_many(a.labels, [a.ranked, b.ranked], **kinds)
+    drawn: dict[str, list[np.ndarray]] = {}
+    for counts in draw_counts(first):
+        theirs = figures(second, counts)
+        for name, values in figures(first, counts).items():
+            drawn.setdefault(name, []).append(theirs[name] - values)
+    compared = {}
+    theirs = figures(second)
+    for name, (value,) in figures(first).items():
+        own, other = float(value), float(theirs[name][0])
+        low, high = percentiles(drawn[name], other - own)
+        row = {"a": own, "b": other, "difference": other - own, "low": low, "high": high}
+        compared[name] = row
+    return compared
+
+
+def compare_classes(a: Outcomes, b: Outcomes, labels: list[str]) -> list[dict[str, Any]]:
+    """Recall of each class by both, the most improved first, with McNemar's test of each."""
+    rows = []
+    for index, name in enumerate(labels):
+        own = a.labels == index
+        if own.any():
+            first, second = float(a.hits[own].mean()), float(b.hits[own].mean())
+            rows.append(
+                {
+                    "name": name,
+                    "support": int(own.sum()),
+                    "recall_a": first,
+                    "recall_b": second,
+                    "difference": second - first,
+                    "p_value": McNemar.of(a.hits[own], b.hits[own]).p_value,
+                }
+            )
+    return sorted(rows, key=lambda row: -row["difference"])
+
+
+def verdict(record: dict[str, Any]) -> str:
+    """One sentence: which is better, if any."""
+    accuracy, p = record["metrics"]["accuracy"], record["mcnemar"]["p_value"]
+    better = "b" if accuracy["difference"] > 0 else "a"
+    points = f"{100 * abs(accuracy['difference']):.1f} points"
+    chance = "less than 0.1 %" if p < 0.001 else f"{100 * p:.1f} %"
+    if p < 1 - LEVEL:
+        return (
+            f"{record[better]} is better by {points}; if they were as good, chance would give that "
+            f"in {chance} of cases."
+        )
+    return (
+        f"No difference can be told: {points} on {record['images']:,} photos, which chance gives "
+        f"in {chance} of cases."
+    )
+
+
+def show(
+    record: dict[str, Any],
+    models: list[FruitClassifier],
+    answers: list[Outcomes],
+    seconds: list[float],
+    photos: Photos,
+    file: Path,
+) -> None:
+    """The page of a comparison."""
+    a, b = answers
+    sides = [
+        {
+            "name": record[side],
+            "seconds": took,
+            "megabytes": fruits.engine.megabytes,
+        }
+        for side, took, fruits in zip("ab", seconds, models, strict=True)
+    ]
+    picture = photos.opener(a)
+
+    def gallery(chosen: np.ndarray) -> list[dict[str, Any]]:
+        return _gallery(a, b, chosen, b.confidence, models[0].labels, picture)
+
+    content = {
+        **{key: record[key] for key in ("created", "version", "command", "split", "images")},
+        "title": Path(record["data"]).name,
+        "source": record["data"],
+        "a": sides[0],
+        "b": sides[1],
+        "metrics": [
+            {"name": METRICS[key][0], **record["metrics"][key]}
+            for key in METRICS
+            if key in record["metrics"]
+        ],
+        "mcnemar": record["mcnemar"],
+        "verdict": record["verdict"],
+        "classes": record["classes"],
+        "gained": part_of(file, "gained photos", lambda: gallery(b.hits & ~a.hits), []),
+        "lost": part_of(file, "lost photos", lambda: gallery(a.hits & ~b.hits), []),
+    }
+    render_page(TEMPLATE, content, file)
+
+
+def _gallery(
+    a: Outcomes,
+    b: Outcomes,
+    chosen: np.ndarray,
+    order: np.ndarray,
+    labels: list[str],
+    opener: Opener | None,
+) -> list[dict[str, Any]]:
+    """The pictures chosen (N,) with the highest `order`."""
+    rows = np.flatnonzero(chosen)
+    shown = []
+    for row in rows[np.argsort(-order[rows], kind="stable")][:GALLERY]:
+        picture = opener(int(row)) if opener else None
+        shown.append(
+            {
+                "path": a.paths[row],
+                "thumb": picture and thumbnail_uri(picture, THUMB),
+                "truth": labels[a.labels[row]],
+                "guess_a": labels[a.guesses[row]],
+                "score_a": float(a.confidence[row]),
+                "guess_b": labels[b.guesses[row]],
+                "score_b": float(b.confidence[row]),
+            }
+        )
+    return shown

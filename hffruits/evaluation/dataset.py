@@ -1,0 +1,242 @@
+"""Labelled pictures as samples: of a run's splits, of any data, of things a model doesn't have."""
+
+import difflib
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate import PartialState
+from datasets import Dataset
+from PIL import Image
+
+from hffruits.core.errors import InputError
+from hffruits.core.names import match_names
+from hffruits.data.arguments import DataArguments
+from hffruits.data.images import list_images, open_rgb
+from hffruits.data.readers.folders import SPLIT_NAMES, SPLITS
+from hffruits.data.sources import open_source
+from hffruits.data.splits import choose_splits
+from hffruits.data.stream_dataset import StreamSplit, load_streams
+from hffruits.data.stream_index import StreamIndex, share_of
+from hffruits.data.validation import list_pictures
+from hffruits.evaluation.predictions import UNKNOWN, Outcomes, Sample, samples_of, source_of
+from hffruits.evaluation.report import Opener
+
+logger = logging.getLogger(__name__)
+SEARCHED = 20_000  # rows of a stream in which some of each class are looked for
+UNSPLIT = StreamIndex(seed=0, holdout={}, shards={}, counts={})
+
+
+class MissingSplit(InputError):
+    """The data has no such split."""
+
+
+@dataclass(frozen=True)
+class Photos:
+    """What a model is measured on."""
+
+    split: str  # or "all"
+    rows: Dataset | StreamSplit
+    labels: list[int] | None  # of the rows; None for a stream
+    ids: dict[str, int]
+    total: int | None  # None for a stream that was not counted
+    strange: dict[str, int] = field(default_factory=dict)  # classes that the model lacks: photos
+
+    def samples(self) -> Iterator[Sample]:
+        """Those of this process."""
+        state = PartialState()
+        share = {"rank": state.process_index, "world_size": state.num_processes}
+        if isinstance(self.rows, StreamSplit):
+            return (sample_of(row, self.ids) for row in self.rows.read(**share))
+        return samples_of(self.rows, self.labels, **share)
+
+    def opener(self, outcomes: Outcomes) -> Opener | None:
+        """Pictures by the row of their outcome; None for a stream, where they are gone."""
+        return None if self.labels is None else picture_opener(self.rows, outcomes)
+
+    def draw(self, count: int, *, after: int = 0) -> "Photos":
+        """Some of those that the model has the classes of, drawn; not of a stream.
+
+        `after` so many, so that two draws have none in common.
+        """
+        assert self.labels is not None
+        known = np.flatnonzero(np.array(self.labels) != UNKNOWN)
+        drawn = np.random.default_rng(0).permutation(known)[after : after + count]
+        rows = np.sort(drawn).tolist()
+        labels = [self.labels[row] for row in rows]
+        return replace(self, rows=self.rows.select(rows), labels=labels, total=len(rows))
+
+
+def choose_photos(
+    data_args: DataArguments,
+    labels: list[str],
+    split: str | None,
+    *,
+    held_out_by: int | None = None,
+) -> Photos:
+    """The rows of the split asked for, or of the one that tells the most.
+
+    `held_out_by` is the seed with which a run held out rows of a stream. Raises `InputError` for
+    data that can't be used, and where the model has none of its classes.
+    """
+    ids = {name: index for index, name in enumerate(labels)}
+    if data_args.streaming:
+        return _choose_stream(data_args, ids, split, held_out_by)
+    lone = _lone_split(data_args, split)
+    source = replace(data_args.source, data_dir=lone[1]) if lone else data_args.source
+    parts = list_pictures(open_source(source), exclude=data_args.exclude)
+    if data_args.split_lists:
+        lists = Path(data_args.split_lists)
+        listed = [name for name in SPLIT_NAMES if (lists / f"{name}.txt").is_file()]
+        only = _choose_split(listed, split) if listed else None
+        parts = choose_splits(dict(parts), {}, lists_dir=lists, only=only)
+    chosen = _choose_split(list(parts), None if lone else split)
+    rows = parts[chosen].rows
+    own_names = match_names(set(rows["label"]), labels)
+    names = [own_names.get(label, label) for label in rows["label"]]
+    found = [ids.get(label, UNKNOWN) for label in names]
+    if set(found) <= {UNKNOWN}:
+        raise foreign_classes(data_args, sorted(set(names)), labels)
+    strange = Counter(name for name in sorted(names) if name not in ids)
+    for name in list(strange)[:5]:
+        near = difflib.get_close_matches(name, ids, 1, 0.7)
+        logger.warning(
+            "%s: a class that the model doesn't have; its %d photos count as unknown objects%s",
+            *(name, strange[name], f". Is it {near[0]}?" if near else ""),
+        )
+    name = "all" if list(parts) == ["train"] and split is None else chosen
+    name = lone[0] if lone else name
+    return Photos(name, rows, found, ids, len(found), dict(strange))
+
+
+def _lone_split(data_args: DataArguments, asked: str | None) -> tuple[str, Path] | None:
+    """Which of the split folders is meant where there is none to train on, and its path."""
+    folder = Path(data_args.data_dir or "").expanduser()
+    if data_args.data_dir is None or not folder.is_dir():
+        return None
+    children = {SPLITS.get(child.name.lower()): child for child in sorted(folder.iterdir())}
+    found = {name: children[name] for name in SPLIT_NAMES if name in children}
+    if not found or "train" in found:
+        return None
+    chosen = _choose_split(list(found), asked)
+    return chosen, found[chosen]
+
+
+def _choose_stream(
+    data_args: DataArguments, ids: dict[str, int], split: str | None, seed: int | None
+) -> Photos:
+    if seed is None:
+        streams = open_source(data_args.source).splits
+        chosen = _choose_split(list(streams), split)
+        rows = StreamSplit(streams[chosen], UNSPLIT, "train", tuple(ids))
+        name = "all" if list(streams) == ["train"] and split is None else chosen
+        return Photos(name, rows, None, ids, None)
+    held_out = load_streams(
+        data_args.source,
+        validation_fraction=data_args.validation_fraction,
+        test_fraction=data_args.test_fraction,
+        seed=seed,
+    )
+    chosen = _choose_split(list(held_out), split)
+    return Photos(chosen, held_out[chosen], None, ids, len(held_out[chosen]))
+
+
+def foreign_classes(data_args: DataArguments, names: list[str], labels: list[str]) -> InputError:
+    found = ", ".join(names[:3])
+    return InputError(
+        f"{data_args.source.name}: the model has none of its classes ({found}, ...). "
+        f"It has {', '.join(labels[:3])}, ... Name the folders so."
+    )
+
+
+def _choose_split(found: list[str], asked: str | None) -> str:
+    if asked is None:
+        return next(name for name in reversed(SPLIT_NAMES) if name in found)
+    if asked not in found:
+        raise MissingSplit(f"split={asked}: the data has {', '.join(found)}. Name one of them.")
+    return asked
+
+
+def sample_of(row: dict[str, Any], ids: dict[str, int]) -> Sample:
+    """An undecoded row, whose label is text, as a sample."""
+    return Sample(row["path"], source_of(row["image"]), ids.get(row["label"], UNKNOWN))
+
+
+def samples_of_split(rows: Dataset | StreamSplit, *, alone: bool = False) -> Iterator[Sample]:
+    """This process's samples of a split that training uses; all of them where it reads `alone`."""
+    state = PartialState()
+    rank, world_size = (0, 1) if alone else (state.process_index, state.num_processes)
+    if not isinstance(rows, StreamSplit):
+        return samples_of(rows, rank=rank, world_size=world_size)
+    ids = {name: index for index, name in enumerate(rows.names)}
+    return (sample_of(row, ids) for row in rows.read(rank, world_size))
+
+
+def draw_samples(rows: Dataset | StreamSplit, count: int) -> Iterator[Sample]:
+    """About `count` samples of a split, drawn from all of it, for one process to read."""
+    if isinstance(rows, StreamSplit):
+        wanted = count / max(1, len(rows))
+        samples = samples_of_split(rows, alone=True)
+        return (sample for sample in samples if share_of(sample.path, "drawn") < wanted)
+    drawn = np.random.default_rng(0).permutation(len(rows))[:count]
+    return samples_of(rows.select(np.sort(drawn)))
+
+
+def some_of_each_class(rows: Dataset | StreamSplit, count: int) -> Iterator[Sample]:
+    """Up to `count` samples of each class, for one process to read.
+
+    Of a stream, those among the first rows of every shard.
+    """
+    taken: Counter[int] = Counter()
+    if isinstance(rows, StreamSplit):
+        ids = {name: index for index, name in enumerate(rows.names)}
+        shards = rows.stream.num_shards
+        for shard in range(shards):
+            own = rows.read(shard, shards)
+            for row in islice(own, -(-SEARCHED // shards)):
+                sample = sample_of(row, ids)
+                taken[sample.label] += 1
+                if taken[sample.label] <= count:
+                    yield sample
+        return
+    labels = rows.with_format(None)["label"][:]
+    chosen = []
+    for number in np.random.default_rng(0).permutation(len(labels)).tolist():
+        taken[labels[number]] += 1
+        if taken[labels[number]] <= count:
+            chosen.append(number)
+    yield from samples_of(rows.select(sorted(chosen)))
+
+
+def unknown_samples(folder: Path) -> list[Sample]:
+    """Every picture in a folder, as something that the model doesn't have; this process's share.
+
+    Raises `InputError` for a folder without pictures.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder. Name one with photos of other things.")
+    files = list_images(folder)
+    if not files:
+        raise InputError(f"{folder}: no image files. Name a folder with photos of other things.")
+    state = PartialState()
+    own = files[state.process_index :: state.num_processes]
+    return [Sample(str(file), file, UNKNOWN) for file in own]
+
+
+def picture_opener(rows: Dataset, outcomes: Outcomes) -> Opener:
+    """Pictures of a dataset by the row of their outcome."""
+    raw = rows.with_format(None)
+    places = {path: place for place, path in enumerate(raw["path"][:])}
+
+    def open_row(row: int) -> Image.Image | None:
+        try:
+            return open_rgb(source_of(raw[places[outcomes.paths[row]]]["image"]))
+        except OSError:  # gone since
+            return None
+
+    return open_row

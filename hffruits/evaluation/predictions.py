@@ -1,0 +1,212 @@
+"""What a model answers to labelled pictures, a few numbers each: all that figures are made of.
+
+Memory grows by some 200 bytes a picture, of which most are its name, whatever its size and the
+number of classes. Under several processes each reads its share, and each picture counts once.
+"""
+
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
+from datasets import Dataset
+from tqdm.auto import tqdm
+
+from hffruits.core.errors import InputError
+from hffruits.data.images import MAX_PIXELS, ImageSource
+from hffruits.evaluation.calibration import Reliability, reliability
+from hffruits.evaluation.tally import Tally
+from hffruits.inference.classifier import Answers, FruitClassifier
+
+logger = logging.getLogger(__name__)
+RANKED = 5  # guesses that are kept of each picture
+UNKNOWN = -1  # label of a picture of a class that the model doesn't have
+
+
+class Sample(NamedTuple):
+    """A picture and what it shows."""
+
+    path: str
+    source: ImageSource
+    label: int  # a class of the model, or UNKNOWN
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """One row a picture, in the order given: (N,) each, guesses (N, R)."""
+
+    paths: list[str]
+    labels: np.ndarray  # UNKNOWN for a class that the model doesn't have
+    ranked: np.ndarray  # classes, best first
+    scores: np.ndarray  # their probabilities
+    losses: np.ndarray  # -log of the right class's probability; NaN for unknown classes
+    uncalibrated: np.ndarray  # the best guess's probability before temperature scaling
+    familiar: np.ndarray  # the rejection score: high for what was learned
+    skipped: tuple[str, ...] = ()  # pictures that could not be read, and why
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @property
+    def guesses(self) -> np.ndarray:
+        return self.ranked[:, 0]
+
+    @property
+    def confidence(self) -> np.ndarray:
+        return self.scores[:, 0]
+
+    @property
+    def hits(self) -> np.ndarray:
+        """Whether the best guess is right, (N,) bool."""
+        return self.guesses == self.labels
+
+    def take(self, rows: np.ndarray) -> "Outcomes":
+        """Some of the rows; a mask or indices."""
+        rows = np.flatnonzero(rows) if rows.dtype == bool else rows
+        columns = {f.name: getattr(self, f.name)[rows] for f in _ARRAYS}
+        return Outcomes([self.paths[row] for row in rows], **columns, skipped=self.skipped)
+
+    def tally(self, classes: int, coarse: list[int] | None) -> Tally:
+        return Tally.of(self.labels, self.ranked, classes=classes, coarse=coarse)
+
+    def reliability(self, *, calibrated: bool = True) -> Reliability:
+        return reliability(self.confidence if calibrated else self.uncalibrated, self.hits)
+
+
+_ARRAYS = [f for f in fields(Outcomes) if f.type is np.ndarray]
+
+
+def split_unknown(outcomes: Outcomes) -> tuple[Outcomes, Outcomes]:
+    """Outcomes of classes that the model has, and of others."""
+    own = outcomes.labels != UNKNOWN
+    return outcomes.take(own), outcomes.take(~own)
+
+
+def source_of(image: dict[str, Any] | None) -> Path | bytes:
+    """What `open_rgb` takes, of an undecoded `image`; nothing of a row without one."""
+    image = image or {}
+    return image.get("bytes") or (Path(image["path"]) if image.get("path") else b"")
+
+
+def samples_of(
+    rows: Dataset, labels: list[int] | None = None, *, rank: int = 0, world_size: int = 1
+) -> Iterator[Sample]:
+    """A process's share of the rows: `image` (undecoded), `path`, and `label` if none are given."""
+    raw = rows.with_format(None)
+    for number in range(rank, len(raw), world_size):
+        row = raw[number]
+        source = source_of(row["image"])
+        yield Sample(row["path"], source, row["label"] if labels is None else labels[number])
+
+
+def answer_samples(
+    fruits: FruitClassifier,
+    samples: Iterable[Sample],
+    *,
+    total: int | None = None,
+    description: str = "Evaluating",
+    batch_size: int = 32,
+    max_pixels: int = MAX_PIXELS,
+) -> Outcomes:
+    """Have the model answer this process's samples; every process gets the outcomes of all.
+
+    `total` is of all processes. What can't be read is left out, told, and listed in `skipped`.
+    """
+    state = PartialState()
+    temperature = temperature_of(fruits)
+    parts: list[Outcomes] = []
+    skipped: list[str] = []
+
+    def on_bad(error: InputError) -> None:
+        skipped.append(str(error))
+        logger.warning("left out: %s", error)
+
+    total = total and -(-(total - state.process_index) // state.num_processes)
+    hidden = not state.is_main_process
+    bar = tqdm(samples, description, total, unit="img", leave=False, disable=hidden)
+    options = {"batch_size": batch_size, "on_bad": on_bad, "max_pixels": max_pixels}
+    for answers in fruits.answer(bar, source=_source_of, **options):
+        parts.append(_outcomes(fruits, answers, temperature))
+    return _gather(_join(parts, skipped, len(fruits.labels)))
+
+
+def temperature_of(fruits: FruitClassifier) -> float:
+    """What the logits were divided by when the model was calibrated."""
+    calibration = getattr(fruits.config, "calibration", None) or {}
+    return float(calibration.get("temperature", 1.0))
+
+
+def _source_of(sample: Sample) -> ImageSource:
+    return sample.source
+
+
+def _outcomes(fruits: FruitClassifier, answers: Answers[Sample], temperature: float) -> Outcomes:
+    samples, logits = answers.items, answers.logits
+    labels = np.array([sample.label for sample in samples], np.int32)
+    logs = logits.log_softmax(dim=1)  # (B, K)
+    values, ranked = logs.topk(min(RANKED, logs.shape[1]), dim=1)  # (B, R)
+    right = logs[torch.arange(len(labels)), torch.from_numpy(labels).long().clamp(min=0)]
+    raw = (logits * temperature).softmax(dim=1).amax(dim=1)
+    return Outcomes(
+        [sample.path for sample in samples],
+        labels=labels,
+        ranked=ranked.numpy().astype(np.int32),
+        scores=values.exp().numpy(),
+        losses=np.where(labels == UNKNOWN, np.nan, -right.numpy()),
+        uncalibrated=raw.numpy(),
+        familiar=fruits.familiarity(answers.features),
+    )
+
+
+def _join(parts: list[Outcomes], skipped: list[str], classes: int) -> Outcomes:
+    if not parts:
+        width = min(RANKED, classes)
+        empty = {f.name: np.zeros((0,), np.float32) for f in _ARRAYS}
+        empty |= {"labels": np.zeros(0, np.int32), "ranked": np.zeros((0, width), np.int32)}
+        empty["scores"] = np.zeros((0, width), np.float32)
+        return Outcomes([], **empty, skipped=tuple(skipped))
+    columns = {f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in _ARRAYS}
+    paths = [path for part in parts for path in part.paths]
+    return Outcomes(paths, **columns, skipped=tuple(skipped))
+
+
+def _gather(own: Outcomes) -> Outcomes:
+    """The outcomes of all processes on each, ordered by path, which doesn't depend on them."""
+    if PartialState().num_processes == 1:
+        return own
+    parts = gather_object([own])
+    whole = _join(parts, [line for part in parts for line in part.skipped], own.ranked.shape[1])
+    order = np.array(sorted(range(len(whole)), key=whole.paths.__getitem__), dtype=int)
+    return whole.take(order)
+
+
+def collect_answers(
+    fruits: FruitClassifier,
+    samples: Iterable[Sample],
+    *,
+    description: str,
+    keep_logits: bool = True,
+    batch_size: int = 32,
+    max_pixels: int = MAX_PIXELS,
+) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
+    """Logits (n, K), features (n, D) and labels (n,) of this process's samples, to be kept few.
+
+    Without `keep_logits` they are (n, 0). Raises `InputError` where no picture can be read.
+    """
+    logits: list[torch.Tensor] = []
+    features: list[torch.Tensor] = []
+    labels: list[int] = []
+    bar = tqdm(samples, description, unit="img", leave=False)
+    options = {"batch_size": batch_size, "on_bad": lambda _: None, "max_pixels": max_pixels}
+    for answers in fruits.answer(bar, source=_source_of, **options):
+        logits.append(answers.logits if keep_logits else answers.logits[:, :0])
+        features.append(answers.features)
+        labels += [sample.label for sample in answers.items]
+    if not labels:
+        raise InputError("none of the pictures can be read any more. Check the data.")
+    return torch.cat(logits), torch.cat(features), np.array(labels)

@@ -1,0 +1,389 @@
+"""Outcomes as the page that shows them: plain values and small pictures for `evaluate.html.jinja`.
+
+What is to be shown is chosen here; how it looks is up to the template. A part that can't be made is
+left out, with a warning.
+"""
+
+import base64
+import io
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tqdm.auto import tqdm
+
+from hffruits.core.errors import InputError, optional_output
+from hffruits.core.html import part_of, render_page, thumbnail_uri
+from hffruits.core.plots import draw_evaluation
+from hffruits.evaluation.calibration import Reliability, coverage_curve
+from hffruits.evaluation.predictions import Outcomes
+from hffruits.evaluation.tally import cluster_order
+from hffruits.inference.classifier import Explanation, FruitClassifier
+from hffruits.inference.ood import roc_points
+
+TEMPLATE = Path(__file__).with_name("templates") / "evaluate.html.jinja"
+
+PAIRS, MISTAKEN = 8, 4  # confused classes, and photos of each
+GALLERY = 18
+THUMB = 168  # pixels
+MOST_CLASSES = 1000  # that a confusion matrix shows
+FEW = 10  # photos of a class, below which its figures say little
+METRICS = {
+    "accuracy": ("Accuracy", "The best guess is right."),
+    "coarse_accuracy": ("Coarse accuracy", "It is at least of the right kind."),
+    "top5_accuracy": ("Top-5", "The right class is among the first five guesses."),
+    "balanced_accuracy": ("Balanced accuracy", "Mean of the classes' recall."),
+    "macro_f1": ("Macro F1", "Mean of the classes' F1: each class counts the same."),
+    "weighted_f1": ("Weighted F1", "The same, weighted by the classes' photos."),
+}
+
+Opener = Callable[[int], Image.Image | None]  # a row of the outcomes -> its picture
+
+
+def write_report(
+    file: Path,
+    fruits: FruitClassifier,
+    known: Outcomes,
+    record: dict[str, Any],
+    *,
+    picture: Opener | None,
+    seconds: float,
+    unknown: dict[str, Outcomes] | None = None,
+    log: list[dict[str, Any]],
+    best_epoch: float | None = None,
+) -> None:
+    """The page of one split: `record` is what `metrics.json` holds of it.
+
+    `known` are outcomes of classes that the model has, `unknown` of other things, by name.
+    """
+    gallery = Gallery(fruits, known, picture, page=file)
+    config, size = fruits.config, fruits.input_size
+    calibration = getattr(config, "calibration", None) or {}
+    content = {
+        "title": Path(record["data"]).name,
+        "source": record["data"],
+        "created": record["created"],
+        "version": record["version"],
+        "command": record["command"],
+        "split": record["split"],
+        "model": {
+            "name": Path(record["model"]).name,
+            "classes": len(fruits.labels),
+            "parameters": fruits.engine.parameters,
+            "megabytes": fruits.engine.megabytes,
+            "input_size": f"{size[1]} x {size[0]}",
+            "backbone": getattr(config, "architecture", None) or config.model_type,
+        },
+        "summary": {
+            "images": len(known),
+            "skipped": len(record["skipped"]),
+            "seconds": seconds,
+            "images_per_second": record["images_per_second"],
+            "device": str(fruits.device),
+            "tta": list(fruits.tta),
+        },
+        "notes": advice(record, record["split"]),
+        "metrics": figures_shown(record),
+        "classes": classes_shown(record, getattr(config, "coarse_labels", None)),
+        "confusion": confusion_shown(known, fruits.labels),
+        "pairs": part_of(
+            file, "confused pairs", partial(gallery.pairs, record["most_confused"]), []
+        ),
+        "mistakes": part_of(file, "mistakes", gallery.mistakes, []),
+        "doubtful": part_of(file, "doubtful photos", gallery.doubtful, []),
+        "history": part_of(file, "curves", partial(history_shown, log, best_epoch), None),
+        "calibration": {
+            "temperature": record["temperature"],
+            "images": calibration.get("images"),
+            "ece_before": record["ece_uncalibrated"],
+            "ece_after": record["ece"],
+            "before": reliability_shown(known.reliability(calibrated=False)),
+            "after": reliability_shown(known.reliability()),
+        },
+        "coverage": {"points": coverage_shown(known)},
+        "unknowns": unknowns_shown(
+            fruits,
+            known,
+            {name: (some, record["unknown"][name]) for name, some in (unknown or {}).items()},
+            record["refused"],
+            calibration.get("reject_rate", 0.0),
+        ),
+        "robustness": record.get("robustness"),
+    }
+    render_page(TEMPLATE, content, file)
+
+
+def write_picture(file: Path, known: Outcomes, names: Sequence[str], *, split: str) -> None:
+    """The confusion matrix and the reliability diagram of one split, for a model card."""
+    matrix, used, occur = _clustered(known, names)
+    most = f"; the {len(used):,} of {occur:,} classes confused most" if len(used) < occur else ""
+    diagrams = {
+        "as it answers": known.reliability(),
+        "before calibration": known.reliability(calibrated=False),
+    }
+    shown = {}
+    for name, diagram in diagrams.items():
+        filled = diagram.counts > 0
+        columns = (diagram.confidence, diagram.accuracy, diagram.counts)
+        shown[name] = tuple(column[filled] for column in columns)
+    draw_evaluation(
+        _colours(matrix),
+        used,
+        shown,
+        title=f"{len(known):,} {split} images{most}",
+        file=file,
+    )
+
+
+def figures_shown(measured: dict[str, Any]) -> list[dict[str, Any]]:
+    """The figures with their intervals."""
+    return [
+        {"name": name, "help": help, "value": measured[key]}
+        | dict(zip(("low", "high"), measured["intervals"][key], strict=True))
+        for key, (name, help) in METRICS.items()
+        if key in measured
+    ]
+
+
+def classes_shown(measured: dict[str, Any], coarse: dict[str, str] | None) -> list[dict[str, Any]]:
+    """The figures of each class."""
+    rows = []
+    for name, own in measured["classes"].items():
+        low, high = own["recall_interval"]
+        kind = (coarse or {}).get(name)
+        row = {key: own[key] for key in ("support", "precision", "recall", "f1")}
+        kinds = {"name": name, "coarse": kind if kind != name else None}
+        rows.append(kinds | row | {"recall_low": low, "recall_high": high})
+    return rows
+
+
+def confusion_shown(outcomes: Outcomes, names: Sequence[str]) -> dict[str, Any]:
+    """The confusion matrix as a picture, classes that are confused side by side."""
+    matrix, order, occur = _clustered(outcomes, names)
+    rows, columns = np.nonzero(matrix)
+    cells = [[int(r), int(c), int(matrix[r, c])] for r, c in zip(rows, columns, strict=True)]
+    return {
+        "order": order,
+        "classes": occur,
+        "picture": _png_uri(_colours(matrix)),
+        "cells": cells,
+    }
+
+
+def _clustered(outcomes: Outcomes, names: Sequence[str]) -> tuple[np.ndarray, list[str], int]:
+    """Counts by class and answer, of the classes that occur, these in their order, and how many.
+
+    Of very many classes, those that are confused most have their counts.
+    """
+    matrix = outcomes.tally(len(names), None).confusion
+    seen = matrix.sum(0) + matrix.sum(1)
+    mistaken = seen - 2 * matrix.diagonal()
+    occur = np.flatnonzero(seen)
+    used = np.sort(occur[np.argsort(-mistaken[occur], kind="stable")][:MOST_CLASSES])
+    matrix = matrix[used][:, used].toarray()
+    order = cluster_order(matrix)
+    return matrix[np.ix_(order, order)], [names[used[place]] for place in order], len(occur)
+
+
+def _colours(matrix: np.ndarray) -> np.ndarray:
+    """(K, K, 4): hits in green, mistakes in orange, more opaque by their share of the class.
+
+    The root shows the rare ones; where there is nothing, the page shows through.
+    """
+    shares = np.sqrt(matrix / np.maximum(matrix.sum(1, keepdims=True), 1))
+    right = np.eye(len(matrix), dtype=bool)[..., None]
+    colours = np.where(right, [79, 143, 60], [232, 100, 26])
+    return np.dstack([colours, 255 * shares]).round().astype(np.uint8)
+
+
+def _png_uri(pixels: np.ndarray) -> str:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def reliability_shown(diagram: Reliability) -> list[dict[str, Any]]:
+    edges = np.linspace(0, 1, len(diagram.counts) + 1)
+    return [
+        {
+            "low": float(edges[i]),
+            "high": float(edges[i + 1]),
+            "confidence": float(diagram.confidence[i]) if count else None,
+            "accuracy": float(diagram.accuracy[i]) if count else None,
+            "count": int(count),
+        }
+        for i, count in enumerate(diagram.counts)
+    ]
+
+
+def coverage_shown(outcomes: Outcomes, points: int = 200) -> list[list[float]]:
+    coverage, accuracy = coverage_curve(outcomes.confidence, outcomes.hits)
+    rows = np.unique(np.linspace(0, len(coverage) - 1, min(points, len(coverage))).astype(int))
+    return np.stack([coverage[rows], accuracy[rows]], axis=1).tolist()
+
+
+def unknowns_shown(
+    fruits: FruitClassifier,
+    known: Outcomes,
+    unknown: dict[str, tuple[Outcomes, dict[str, float]]],
+    refused: float,
+    rate: float,
+) -> dict[str, Any] | None:
+    """How familiar known and unknown pictures look; None for a model that refuses nothing."""
+    if fruits.prototypes is None:
+        return None
+    scores = [known.familiar, *(some.familiar for some, _ in unknown.values())]
+    low, high = (float(limit) for limit in np.quantile(np.concatenate(scores), [0.001, 1]))
+    edges = np.linspace(min(low, fruits.reject_below), max(high, low + 1e-3), 33)
+
+    def histogram(values: np.ndarray) -> list[int]:
+        return np.histogram(values.clip(edges[0], edges[-1]), edges)[0].tolist()
+
+    return {
+        "rate": rate,
+        "threshold": fruits.reject_below,
+        "refused": refused,
+        "edges": edges.tolist(),
+        "known_hist": histogram(known.familiar),
+        "sets": [
+            {"name": name, **figures, "hist": histogram(some.familiar)}
+            | {"roc": roc_points(known.familiar, some.familiar).tolist()}
+            for name, (some, figures) in unknown.items()
+        ],
+    }
+
+
+def history_shown(log: list[dict[str, Any]], best_epoch: float | None) -> dict[str, Any] | None:
+    """Learning curves out of the Trainer's log; None where it has no validation."""
+    validations = [row for row in log if "eval_loss" in row]
+    losses = [row for row in log if "loss" in row]
+    if not validations:
+        return None
+    start, train = 0.0, []
+    for row in validations:  # the mean loss since the last one
+        own = [r["loss"] for r in losses if start < r["epoch"] <= row["epoch"] + 1e-6]
+        train.append(float(np.mean([float(loss) for loss in own])) if own else None)
+        start = row["epoch"]
+    return {
+        "epochs": [row["epoch"] for row in validations],
+        "train_loss": train,
+        "val_loss": [float(row["eval_loss"]) for row in validations],
+        "val_accuracy": [float(row["eval_accuracy"]) for row in validations],
+        "rates": [[row["epoch"], float(row["learning_rate"])] for row in losses],
+        "best_epoch": best_epoch,
+    }
+
+
+def advice(measured: dict[str, Any], split: str) -> list[str]:
+    """Sentences on what to keep in mind."""
+    notes = []
+    few = [name for name, own in measured["classes"].items() if 0 < own["support"] < FEW]
+    if few:
+        count = "1 class has" if len(few) == 1 else f"{len(few)} classes have"
+        notes.append(f"{count} fewer than {FEW} photos here: their figures say little.")
+    if measured.get("trained_on"):
+        notes.append(
+            f"The model was trained on {measured['trained_on']} of these photos: its figures are "
+            "too good."
+        )
+    if other := measured.get("other_classes"):
+        listed = ", ".join(f"{name} ({count})" for name, count in list(other.items())[:8])
+        notes.append(f"The model has no such classes, so they count as unknown: {listed}.")
+    absent = [name for name, own in measured["classes"].items() if not own["support"]]
+    if absent:
+        notes.append(
+            f"Named here, but without photos: {', '.join(absent[:8])}. They count as 0 in macro F1."
+        )
+    if split == "validation":
+        notes.append(
+            "Validation chose the epoch and the temperature, so these figures are a little too "
+            "good. A test split would tell better."
+        )
+    low, high = measured["intervals"]["accuracy"]
+    if high - low > 0.1:
+        notes.append(
+            f"With {measured['images']} photos the accuracy is known to "
+            f"{(high - low) / 2:.0%} either way. More test photos would tell better."
+        )
+    return notes
+
+
+class Gallery:
+    """Small pictures of the outcomes, with heatmaps of where the model looked."""
+
+    def __init__(
+        self, fruits: FruitClassifier, outcomes: Outcomes, picture: Opener | None, *, page: Path
+    ):
+        self.fruits, self.outcomes, self.picture, self.page = fruits, outcomes, picture, page
+        self.explains = True  # until it fails: the next photo's heatmap would fail as well
+
+    def mistakes(self) -> list[dict[str, Any]]:
+        """The most confident ones."""
+        wrong = np.flatnonzero(~self.outcomes.hits)
+        rows = wrong[np.argsort(-self.outcomes.confidence[wrong], kind="stable")][:GALLERY]
+        bar = tqdm(rows, "Drawing mistakes", unit="img", leave=False)
+        return [self._photo(row, heat=True) for row in bar]
+
+    def doubtful(self) -> list[dict[str, Any]]:
+        """The least confident hits."""
+        right = np.flatnonzero(self.outcomes.hits)
+        rows = right[np.argsort(self.outcomes.confidence[right], kind="stable")][:GALLERY]
+        return [self._photo(row) for row in rows]
+
+    def pairs(self, confused: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """What is taken for what, beside usual photos of both."""
+        shown, names = [], self.fruits.labels
+        labels, guesses = self.outcomes.labels, self.outcomes.guesses
+        for pair in confused[:PAIRS]:
+            truth, guess = names.index(pair["class"]), names.index(pair["taken_for"])
+            rows = np.flatnonzero((labels == truth) & (guesses == guess))
+            rows = rows[np.argsort(-self.outcomes.confidence[rows], kind="stable")][:MISTAKEN]
+            shown.append(
+                {
+                    "truth": pair["class"],
+                    "guess": pair["taken_for"],
+                    "count": pair["images"],
+                    "share": pair["share"],
+                    "mistaken": [self._photo(row) for row in rows],
+                    "truth_sample": self._usual(truth),
+                    "guess_sample": self._usual(guess),
+                }
+            )
+        return shown
+
+    def _usual(self, label: int) -> dict[str, Any] | None:
+        """The photo of a class that it is surest of."""
+        rows = np.flatnonzero((self.outcomes.labels == label) & self.outcomes.hits)
+        if not len(rows):
+            return None
+        return self._photo(rows[np.argmax(self.outcomes.confidence[rows])])
+
+    def _photo(self, row: int, *, heat: bool = False) -> dict[str, Any]:
+        names, outcomes = self.fruits.labels, self.outcomes
+        picture = self.picture(int(row)) if self.picture else None
+        heat = heat and self.explains and picture is not None
+        seen = self._explain(picture, int(outcomes.guesses[row])) if heat else None
+        shown = seen.picture if seen else picture
+        return {
+            "path": outcomes.paths[row],
+            "thumb": shown and thumbnail_uri(shown, THUMB),
+            "heat": seen and thumbnail_uri(seen.overlay(), THUMB),
+            "truth": names[outcomes.labels[row]],
+            "guess": names[outcomes.guesses[row]],
+            "score": float(outcomes.confidence[row]),
+            "known": bool(outcomes.familiar[row] >= self.fruits.reject_below),
+        }
+
+    def _explain(self, picture: Image.Image, guess: int) -> Explanation | None:
+        self.explains = False
+        with optional_output(f"{self.page}, heatmaps", remedy="The photos are there."):
+            try:
+                seen = self.fruits.explain(picture, self.fruits.labels[guess])
+            except InputError:  # a net without maps
+                return None
+            self.explains = True
+            return seen
+        return None

@@ -1,0 +1,181 @@
+"""What is better left out of a data set, why, and a copy without it; originals stay untouched."""
+
+import logging
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from hffruits.core.errors import InputError
+from hffruits.core.escaping import list_line, printable
+from hffruits.core.names import file_key, file_name
+from hffruits.data.images import has_image_suffix
+from hffruits.data.validation import Part
+
+logger = logging.getLogger(__name__)
+KEPT_FIRST = ("test", "validation", "train")  # of near-duplicates, the side that stays
+
+
+def choose_repairs(parts: Mapping[str, Part]) -> dict[str, dict[int, str]]:
+    """Split -> row -> why it is better left out.
+
+    Of near-duplicates in several classes those outside the class of two thirds go, or else all, for
+    a label is wrong and nobody knows which; of near-duplicates in several splits those in the test
+    stay, else those in validation; of exact copies in one split the first one stays.
+    """
+    members: dict[int, list[tuple[str, int]]] = defaultdict(list)
+    labels = {split: part.rows["label"][:] for split, part in parts.items()}
+    paths = {split: part.rows["path"][:] for split, part in parts.items()}
+    for split in KEPT_FIRST:
+        if split in parts:
+            for row, group in enumerate(parts[split].groups.tolist()):
+                members[group].append((split, row))
+    repairs: dict[str, dict[int, str]] = {split: {} for split in parts}
+    for group in members.values():
+        counts = Counter(labels[split][row] for split, row in group)
+        (main, most), *others = counts.most_common()
+        trusted = {main} if most >= 2 * len(group) / 3 else set()
+        kept, own = next((p for p in group if labels[p[0]][p[1]] in trusted), group[0])
+        seen = set()
+        for split, row in group:
+            digest = parts[split].records["digest"][row]
+            if others and labels[split][row] not in trusted:
+                repairs[split][row] = f"in several classes: {', '.join(sorted(counts))}"
+            elif split != kept:
+                repairs[split][row] = f"near-duplicate of {paths[kept][own]} in {kept}"
+            elif digest in seen:
+                repairs[split][row] = "exact copy"
+            seen.add(digest)
+    return repairs
+
+
+def without(parts: Mapping[str, Part], repairs: dict[str, dict[int, str]]) -> dict[str, Part]:
+    """The parts less what is to be left out.
+
+    Raises `InputError` where a split would be empty, or train would lack a class of the others.
+    """
+    kept = {}
+    for split, part in parts.items():
+        rows = [row for row in range(len(part.rows)) if row not in repairs[split]]
+        if not rows:
+            raise InputError(f"{split}: nothing is left after the repair. Add --resplit.")
+        kept[split] = part.take(rows)
+    before, after = (
+        {label for part in some.values() for label in part.rows["label"]} for some in (parts, kept)
+    )
+    if gone := sorted(before - after):
+        raise InputError(
+            f"{', '.join(gone)}: nothing of it is left after the repair. Look at its photos with "
+            "`hffruits explore`, and leave it out with --exclude or correct them."
+        )
+    known = set(kept["train"].rows["label"])
+    for split, part in kept.items():
+        if lost := sorted(set(part.rows["label"]) - known):
+            raise InputError(
+                f"{', '.join(lost)}: left in {split}, but not in train, after the repair. Add "
+                "--resplit."
+            )
+    return kept
+
+
+def write_exclusions(reasons: dict[str, str], file: Path) -> None:
+    """A list for `--exclude`: a path a line, and why."""
+    lines = [f"{list_line(path)}\t{printable(why)}" for path, why in sorted(reasons.items())]
+    file.write_text("\n".join(["# path, and why it is left out", *lines]) + "\n", encoding="utf-8")
+
+
+def check_empty(folder: Path) -> None:
+    """Raise `InputError` for a folder that holds something."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder}: not empty. Name another output_dir.")
+
+
+def write_copy(parts: Mapping[str, Part], coarse: Mapping[str, str], folder: Path) -> int:
+    """Copy the photos to `folder`/split/[coarse/]class/name; returns how many.
+
+    Raises `InputError` for a folder that is not empty, and where the disk is full.
+    """
+    check_empty(folder)
+    total = sum(len(part.rows) for part in parts.values())
+    classes = _class_folders({label for part in parts.values() for label in part.rows["label"]})
+    taken: dict[str, int] = {}
+    bar = tqdm(total=total, desc="Copying", unit="img", leave=False)
+    try:
+        for split, part in parts.items():
+            for row, record in zip(part.rows, part.records, strict=True):
+                own, leaf = coarse.get(row["label"]), classes[row["label"]]
+                above = [file_name(own)] if own and own not in leaf.split("/") else []
+                name = _file_name(row["path"], record["format"].decode())
+                target = _free(folder.joinpath(split, *above, leaf, name), taken)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if row["image"]["bytes"] is None:
+                    shutil.copy2(row["image"]["path"], target)
+                else:
+                    target.write_bytes(row["image"]["bytes"])
+                bar.update()
+    except OSError as error:
+        raise InputError(
+            f"{folder}: copying stopped ({error.strerror}). Make room, remove it and try again."
+        ) from error
+    finally:
+        bar.close()
+    return total
+
+
+def count_by_reason(reasons: Mapping[str, str]) -> dict[str, int]:
+    """How many are left out for each kind of reason."""
+    kinds = (reason.split(": ")[0].split(" of ")[0] for reason in reasons.values())
+    return dict(Counter(kinds).most_common())
+
+
+def _class_folders(labels: set[str]) -> dict[str, str]:
+    """A folder for each class, which `find_photos` will give the same name; never one outside.
+
+    A label with a slash is a nested folder only where another class ends alike (`Apple/Red`,
+    `Pepper/Red`), for there the parent is part of the name. No two classes share a folder, also
+    where file systems fold case.
+    """
+    ends = Counter(label.rpartition("/")[2] for label in labels)
+    folders: dict[str, str] = {}
+    taken: dict[str, int] = {}
+    for label in sorted(labels):
+        parts = label.split("/") if ends[label.rpartition("/")[2]] > 1 else [label]
+        folders[label] = _free(Path(*map(file_name, parts)), taken).as_posix()
+        if folders[label] != label:
+            logger.warning("%s: its folder is called %s", label, folders[label])
+    return folders
+
+
+def _file_name(path: str, form: str) -> str:
+    """The last part of a row's name, with a suffix that image folders know."""
+    name = file_name(path.rpartition("/")[2])
+    return name if has_image_suffix(name) else f"{name}.{_SUFFIXES.get(form, form.lower())}"
+
+
+_SUFFIXES = {
+    "JPEG": "jpg",
+    "MPO": "jpg",
+    "JPEG2000": "jp2",
+    "HEIF": "heic",
+}  # where the format is no suffix
+
+
+def _free(path: Path, taken: dict[str, int]) -> Path:
+    """The path, or one like it that no other photo has, on file systems that fold case either."""
+    free, key = path, file_key(path.as_posix())
+    while file_key(free.as_posix()) in taken:
+        taken[key] += 1
+        free = path.with_name(f"{path.stem}-{taken[key]}{path.suffix}")
+    taken[file_key(free.as_posix())] = 1
+    return free
+
+
+def paths_of(parts: Mapping[str, Part], repairs: dict[str, dict[int, str]]) -> dict[str, str]:
+    """Path -> reason, over all splits."""
+    reasons = {}
+    for split, part in parts.items():
+        paths = part.rows["path"][:]
+        reasons |= {paths[row]: reason for row, reason in repairs[split].items()}
+    return reasons

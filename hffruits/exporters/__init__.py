@@ -1,0 +1,1 @@
+"""A trained model in other formats (ONNX, OpenVINO, torch.export), checked before it is kept."""

@@ -1,0 +1,136 @@
+"""A trained model onto the Hub: what is published, with its card, in one commit.
+
+Published are the files that loading, judging and repeating need; never checkpoints, lists of the
+photos' names, or where things lay on this machine.
+"""
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+from huggingface_hub import HfApi
+
+from hffruits.core.errors import InputError, optional_output
+from hffruits.core.hub_client import EXPORTED, hub_troubles_told, one_line
+from hffruits.hub.commit import Files, Pushed, Repository, check_push, push_files
+from hffruits.hub.redaction import file_below, hide_places
+from hffruits.inference.engines.base import RECORD, read_export
+from hffruits.models.artifact import ARTIFACT_FILES, SHARDS
+from hffruits.models.model_card import model_card
+
+EXPORTS = (RECORD, *EXPORTED)
+OWNED = (*sorted(ARTIFACT_FILES), *EXPORTS, SHARDS, "model-*.safetensors")
+
+
+def push_model(
+    folder: Path,
+    repo_id: str,
+    *,
+    private: bool = False,
+    license: str | None = None,
+    datasets: tuple[str, ...] = (),
+    card: Path | None = None,
+    report: bool = True,
+    token: str | None = None,
+) -> Pushed:
+    """Push the folder of a trained, taught or exported model to `user/name`, made if it is new.
+
+    `license` and `datasets` are the Hub's names of them, for the card; `card` is a file to take for
+    it instead. Without `report`, the page with its photos stays here. The same again changes
+    nothing. Raises `InputError` for a folder without a model, and for what the Hub refuses.
+    """
+    folder = Path(folder).expanduser()
+    check_pushable(folder)
+    if card and (license or datasets):
+        raise InputError(
+            f"card={card}: license and dataset belong in its head then. Leave them out."
+        )
+    check_datasets(datasets, token=token)
+    repo_id = check_push(repo_id, private=private, license=license, token=token)
+    with tempfile.TemporaryDirectory(prefix="hffruits-push-") as place:
+        public = Path(place)
+        files = gather(folder, public, report=report)
+        own = _own_card(card) if card else None
+
+        def with_card(repository: Repository) -> Files:
+            names = {"repo_id": repository.repo_id, "datasets": datasets}
+            terms = license or repository.license  # those of an earlier push hold
+            text = own or str(model_card(public, license=terms, **names))
+            return files | {"README.md": text.encode()}
+
+        return push_files(
+            repo_id,
+            with_card,
+            owned=OWNED,
+            private=private,
+            message=f"Push {folder.absolute().name} with hffruits",
+            token=token,
+        )
+
+
+def check_datasets(names: tuple[str, ...], *, token: str | None = None) -> None:
+    """Raise `InputError` for a name that is no data set of the Hub's."""
+    for name in names:
+        with hub_troubles_told(name, kind="dataset", token=token):
+            HfApi(token=token).dataset_info(name)
+
+
+def check_pushable(folder: Path) -> None:
+    """Raise `InputError` for a folder that holds no whole model."""
+    if not (folder / "config.json").is_file():
+        raise InputError(f"{folder}: no model there. Name a folder that training has written.")
+    if (folder / RECORD).is_file():
+        names = read_export(folder / RECORD)["files"]
+    elif (index := folder / SHARDS).is_file():
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    else:
+        names = ["model.safetensors"]
+    if missing := [name for name in sorted(names) if not (folder / name).is_file()]:
+        raise InputError(f"{folder}: {missing[0]} is missing. Train or export the model anew.")
+
+
+def gather(folder: Path, public: Path, *, report: bool = True) -> dict[str, Path]:
+    """Fill `public` with what is published of a model's folder; returns the files by name.
+
+    Records and the report lose the folders of this machine; the others are linked. Raises
+    `InputError` for a link out of the folder: a stranger's would publish any file of this machine.
+    """
+    hide = hide_places(folder)
+    shards = [file.name for file in folder.glob("model-*.safetensors")]
+    names = {*ARTIFACT_FILES, *EXPORTS, *shards, SHARDS}
+    skipped = {"README.md"} | (set() if report else {"report.html"})
+    for name in sorted(names - skipped):
+        target = public / name
+        if not (folder / name).is_file():
+            continue
+        source = file_below(folder, name)
+        if source is None:
+            raise InputError(f"{folder / name}: links to a file elsewhere. Copy that one here.")
+        if target.suffix == ".json":
+            record = hide.in_record(json.loads(source.read_text(encoding="utf-8")))
+            text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+            target.write_text(text, encoding="utf-8")
+        elif target.suffix == ".html":
+            with optional_output(target, remedy="The model is pushed without it."):
+                text = hide.in_page(source.read_text(encoding="utf-8"))
+                target.write_text(text, encoding="utf-8")
+        else:
+            _link(source, target)
+    return {file.name: file for file in sorted(public.iterdir())}
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        target.symlink_to(source)
+    except OSError:  # Windows asks for a privilege
+        shutil.copy2(source, target)
+
+
+def _own_card(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"card={file}: can't be read ({one_line(error)}). Name a Markdown file."
+        ) from error

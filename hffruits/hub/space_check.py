@@ -1,0 +1,158 @@
+"""The files of a Space, started as they are and asked: do they answer as the model does?
+
+In an environment of their own: nothing of ours but what `requirements.txt` and the files bring.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import gradio_client
+import httpx
+from gradio_client.exceptions import AppError
+from huggingface_hub import get_token
+
+from hffruits.core.errors import InputError
+from hffruits.core.hub_client import one_line, without_token
+from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
+from hffruits.inference.classifier import FruitClassifier
+
+logger = logging.getLogger(__name__)
+WAYS = ("full", "quick", "none")
+ASKED = 3  # pictures
+START_SECONDS = 300  # with the model to be fetched
+_PASSED_ON = (  # of our environment: where things are fetched, and with whose token
+    *("PATH", "LANG", "SYSTEMROOT", "TMPDIR", "HF_ENDPOINT", "HF_TOKEN", "HF_HUB_DISABLE_XET"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
+)
+
+
+def check_space(
+    folder: Path,
+    place: Path,
+    fruits: FruitClassifier,
+    *,
+    way: str = "full",
+    token: str | None = None,
+) -> None:
+    """Start a Space's `app.py` and compare its answers with the model's own.
+
+    `full` installs its `requirements.txt` into a new environment below `place`, which takes minutes
+    and some GB; `quick` takes the packages that are installed here. Raises `InputError` with the
+    last words of what doesn't start.
+    """
+    logger.info("Trying the Space's files")
+    python = Path(sys.executable) if way == "quick" else install(folder, place / "venv")
+    home = place / "home"
+    home.mkdir()
+    environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    environment |= {"HOME": str(home), "USERPROFILE": str(home), "HF_HOME": str(home / "hf")}
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"  # the files stay what they are
+    if token := token or get_token():  # one that was saved lies in the home that it doesn't see
+        environment["HF_TOKEN"] = token
+    pictures = [place / f"{name}.png" for name in list(FRUITS)[:ASKED]]
+    for picture in pictures:
+        draw_fruit(picture.stem, seed=70_000, size=384).save(picture)
+    with started(python, folder, environment, log=place / "log.txt") as url:
+        answers = [_ask(url, picture) for picture in pictures]
+    for answer, own in zip(answers, fruits.predict(pictures), strict=True):
+        if answer != own.label:
+            raise InputError(
+                f"{folder.name}: says {answer} where the model says {own.label}. The model may "
+                "have changed meanwhile: try again."
+            )
+
+
+def _ask(url: str, picture: Path) -> str:
+    """The label that a running Space gives a picture."""
+    try:
+        client = gradio_client.Client(url, verbose=False, analytics_enabled=False)
+        answer, _ = client.predict(gradio_client.handle_file(picture), api_name="/predict")
+        return answer["label"]
+    except (AppError, httpx.HTTPError, OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"the Space doesn't answer: {one_line(error)}") from error
+
+
+def install(folder: Path, venv: Path) -> Path:
+    """A new environment with `requirements.txt`, by uv where it is installed; its Python."""
+    logger.info("Installing what the Space needs, to try it: this takes minutes")
+    python = venv / ("Scripts" if os.name == "nt" else "bin") / "python"
+    requirements = ["install", "--quiet", "--requirement", str(folder / "requirements.txt")]
+    if uv := shutil.which("uv"):
+        commands = [
+            [uv, "venv", "--quiet", "--python", sys.executable, str(venv)],
+            [uv, "pip", *requirements, "--python", str(python)],
+        ]
+    else:
+        commands = [
+            [sys.executable, "-m", "venv", str(venv)],
+            [str(python), "-m", "pip", *requirements],
+        ]
+    for command in commands:
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise InputError(
+                f"requirements.txt: can't be installed here ({_last_line(done.stderr)}). Mend "
+                "that, or try with --check quick."
+            )
+    return python
+
+
+@contextlib.contextmanager
+def started(python: Path, folder: Path, environment: dict[str, str], *, log: Path) -> Iterator[str]:
+    """The address of the running `app.py`, which is stopped in the end."""
+    port = _free_port()
+    environment = environment | {
+        "GRADIO_SERVER_NAME": "127.0.0.1",
+        "GRADIO_SERVER_PORT": str(port),
+    }
+    url = f"http://127.0.0.1:{port}"
+    with log.open("w") as stream:
+        server = subprocess.Popen(
+            [str(python), "app.py"], cwd=folder, env=environment, stdout=stream, stderr=stream
+        )
+        try:
+            deadline = time.monotonic() + START_SECONDS
+            while not _answers(url):
+                if server.poll() is not None or time.monotonic() > deadline:
+                    raise InputError(
+                        f"the Space doesn't start: {_last_line(log.read_text(errors='replace'))}"
+                    )
+                time.sleep(0.5)
+            yield url
+        finally:
+            server.terminate()
+            try:
+                server.wait(20)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
+            return json.load(answer)["status"] == "ok"
+    except (OSError, ValueError):
+        return False
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def _last_line(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.strip()]
+    return without_token(lines[-1].strip())[:300] if lines else "it says nothing"

@@ -1,0 +1,247 @@
+"""Labels for any number of files, as a table: stopped at any time, the same command goes on.
+
+Answers go to a journal beside the output as they come. When all are there, the journal becomes the
+table. Under several processes each labels its share of the files and writes a table of its own, so
+that none waits for another.
+"""
+
+import logging
+import re
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from hffruits.core.distributed import join_processes, on_main_process
+from hffruits.core.errors import InputError
+from hffruits.data.images import is_image_file, walk_files
+from hffruits.inference.classifier import (
+    FruitClassifier,
+    Prediction,
+    UnreadablePicture,
+    open_classifier,
+)
+from hffruits.inference.journal import Journal, Row
+from hffruits.inference.table_writer import WRITERS, write_table
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """What one process did."""
+
+    file: Path
+    processes: int
+    pictures: int
+    before: int  # of them, done when it started
+    unknown: int
+    unreadable: int
+
+    def __str__(self) -> str:
+        before = f" ({self.before:,} of them before)" if self.before else ""
+        several = self.processes > 1
+        share = f" by this one of {self.processes} processes" if several else ""
+        return (
+            f"Labelled  {self.pictures:,} pictures{before}{share}; {self.unknown:,} of unknown "
+            f"things, {self.unreadable:,} that can't be read\n"
+            f"Written   {self.file}{', a part of the table' if several else ''}"
+        )
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be labelled into which table, and which of `processes` this one is."""
+
+    output: Path
+    model: str
+    sources: tuple[Path, ...]
+    top_k: int = 1
+    precision: str = "fp32"
+    rank: int = 0
+    processes: int = 1
+
+    @property
+    def file(self) -> Path:
+        return self._file_of(self.rank)
+
+    @property
+    def head(self) -> Row:
+        """What must be the same for a journal to go on."""
+        return {
+            "model": self.model,
+            "weights": _state_of(Path(self.model).expanduser()),
+            "precision": self.precision,
+            "top_k": self.top_k,
+            "processes": self.processes,
+            "sources": [str(source) for source in self.sources],
+            "folder": str(Path.cwd()),  # that paths start from
+        }
+
+    def check(self) -> None:
+        """Make the output's folder.
+
+        Raises `InputError` for sources that aren't there, and for an output of an unknown kind,
+        that is there already, or that was begun by another number of processes.
+        """
+        if self.top_k < 1:
+            raise InputError(f"top_k={self.top_k}: must be 1 or more.")
+        if self.output.suffix.lower() not in WRITERS:
+            known = ", ".join(WRITERS)
+            raise InputError(f"{self.output}: unknown kind of file. Known: {known}.")
+        for source in self.sources:
+            if not source.exists():
+                raise InputError(f"{source}: no such file or folder. Check the path.")
+        if next(self.pictures(), None) is None:
+            raise InputError(
+                f"{self.sources[0]}: no image files. Give a folder with .jpg, .png, ... files."
+            )
+        try:
+            self.output.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{self.output}: can't be written ({error.strerror}).") from error
+        if all(self._file_of(rank).exists() for rank in range(self.processes)):
+            raise InputError(f"{self.output}: is complete already. Name another, or remove it.")
+        own = {self._file_of(rank).name for rank in range(self.processes)}
+        if other := sorted(self._begun() - own):
+            raise InputError(
+                f"{self.output.with_name(other[0])}: was begun by another number of processes. "
+                "Start as many, or remove it."
+            )
+
+    def pictures(self) -> Iterator[Path]:
+        """All of them: files that were named, and images in folders; none twice."""
+        named = {source.absolute(): source for source in self.sources}
+        for whole, source in named.items():
+            if not named.keys().isdisjoint(whole.parents):
+                continue  # it lies in another source
+            files = walk_files(source) if source.is_dir() else [source]
+            yield from (path for path in files if path == source or is_image_file(path))
+
+    def share(self) -> Iterator[Path]:
+        """Those that this process labels. Their names decide, for files may come and go."""
+        for path in self.pictures():
+            name = str(path).encode("utf-8", "surrogateescape")
+            if zlib.crc32(name) % self.processes == self.rank:
+                yield path
+
+    def _file_of(self, rank: int) -> Path:
+        if self.processes == 1:
+            return self.output
+        part = f"-{rank:05d}-of-{self.processes:05d}"
+        return self.output.with_name(f"{self.output.stem}{part}{self.output.suffix}")
+
+    def _begun(self) -> set[str]:
+        """Tables of this name that are there, or that a journal is for."""
+        stem, suffix = re.escape(self.output.stem), re.escape(self.output.suffix)
+        table = re.compile(rf"{stem}-\d{{5}}-of-\d{{5}}{suffix}(\.part)?")
+        names = {path.name for path in self.output.parent.iterdir()}
+        found = {name for name in names if table.fullmatch(name)}
+        found |= names & {f"{self.output.name}.part"}
+        return {name.removesuffix(".part") for name in found}
+
+
+def label_into_table(
+    model: str | Path,
+    sources: Iterable[str | Path],
+    output: Path,
+    *,
+    top_k: int = 1,
+    batch_size: int = 32,
+    precision: str = "fp32",
+) -> Labelled | None:
+    """Label the pictures among `sources`, files and folders, into `output`; tells of this process.
+
+    Under `accelerate launch`, every process calls this, and writes `output` with its number in the
+    name; None from one whose table was complete before. Raises `InputError` for a model, sources
+    or an output that can't be used.
+    """
+    state = join_processes()
+    job = Job(
+        output,
+        model=str(model),
+        sources=tuple(map(Path, sources)),
+        top_k=top_k,
+        precision=precision,
+        rank=state.process_index,
+        processes=state.num_processes,
+    )
+    on_main_process(job.check)
+    fruits = open_classifier(model, precision=precision)
+    try:
+        return label_files(fruits, job, batch_size=batch_size)
+    except InputError as error:
+        if job.rank:  # the first process tells its own
+            logger.error("process %d: %s", job.rank, error)
+        raise
+
+
+def label_files(fruits: FruitClassifier, job: Job, *, batch_size: int = 32) -> Labelled | None:
+    """Label this process's share of a job's pictures into its table; None where it is complete.
+
+    What a journal tells already is not done again. Raises `InputError` for a journal of another
+    job, and where nothing can be written any more; what was labelled until then stays.
+    """
+    place = job.file.with_name(f"{job.file.name}.part")
+    try:
+        if job.file.exists():  # the other processes are to go on
+            place.unlink(missing_ok=True)
+            return None
+        with Journal(place, job.head) as journal:
+            done = {row["path"] for row in journal.rows()}
+            _label_rest(fruits, job, journal, done, batch_size)
+            counts = {"pictures": 0, "unknown": 0, "unreadable": 0}
+            write_table(_counted(journal.rows(), counts), job.file, top_k=job.top_k)
+            place.unlink()
+        return Labelled(job.file, job.processes, before=len(done), **counts)
+    except OSError as error:
+        raise InputError(
+            f"{job.file}: can't be written ({error.strerror}). The same command goes on when it "
+            "can."
+        ) from error
+
+
+def _label_rest(
+    fruits: FruitClassifier, job: Job, journal: Journal, done: set[str], batch_size: int
+) -> None:
+    rest = sum(1 for path in job.share() if str(path) not in done)
+    total = {"total": len(done) + rest, "initial": len(done), "disable": job.rank > 0}
+    with tqdm(desc="Labelling", unit="img", **total) as bar:
+
+        def keep(row: Row) -> None:
+            journal.write(row)
+            bar.update()
+
+        def keep_bad(error: InputError) -> None:
+            assert isinstance(error, UnreadablePicture)
+            keep({"path": str(error.source), "error": error.reason})
+
+        paths = (path for path in job.share() if str(path) not in done)
+        options = {"top_k": job.top_k, "batch_size": batch_size, "on_bad": keep_bad}
+        for prediction in fruits.stream(paths, **options):
+            keep(_row(prediction))
+
+
+def _row(prediction: Prediction) -> Row:
+    row: Row = {"path": str(prediction.path)}
+    for place, (label, score) in enumerate(prediction.top, 1):
+        suffix = "" if place == 1 else f"_{place}"
+        row |= {f"label{suffix}": label, f"score{suffix}": round(score, 6)}
+    return row | {"known": prediction.known}
+
+
+def _counted(rows: Iterable[Row], counts: dict[str, int]) -> Iterator[Row]:
+    for row in rows:
+        counts["pictures"] += 1
+        counts["unknown"] += row.get("known") is False
+        counts["unreadable"] += "error" in row
+        yield row
+
+
+def _state_of(model: Path) -> list[list[str | int]]:
+    """Name, bytes and time of a local model's weights, which tell whether it is still the same."""
+    suffixes = (".safetensors", ".onnx", ".bin")
+    files = [file for file in model.glob("*") if file.suffix in suffixes]
+    return sorted([file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files)

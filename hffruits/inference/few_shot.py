@@ -1,0 +1,215 @@
+"""One more class for a trained classifier, from a few photos: seconds, and no old training data.
+
+All that is learned is a new row of the head, from features of the photos and of some views of each;
+the prototypes stand for the old classes. `benchmarks/teach.py` compares ways to find that row.
+Leaves out: moving the other weights, which needs the old photos, and forgetting a class.
+"""
+
+import copy
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.functional import softplus
+from transformers import AutoModelForImageClassification, PretrainedConfig, PreTrainedModel
+
+from hffruits.core.cache import make_once
+from hffruits.core.errors import InputError, optional_output
+from hffruits.core.names import clean_name, match_names
+from hffruits.data.images import ImageSource, open_rgb
+from hffruits.inference.classifier import FruitClassifier
+from hffruits.inference.engines.base import TorchEngine
+from hffruits.inference.ood import find_prototypes, save_prototypes
+from hffruits.inference.tta import choose_views
+from hffruits.models.loading import last_layers, save_model
+from hffruits.models.model_card import write_model_card
+
+logger = logging.getLogger(__name__)
+FEWEST = 2  # pictures
+LONGEST_NAME = 60
+VIEWS = ("flip", "zoom", "corners")  # beside the picture itself
+WEIGHT_DECAY = 1e-5  # 1e-6 and 3e-5 give the same within a point
+
+
+def teach(fruits: FruitClassifier, name: str, pictures: Sequence[ImageSource]) -> FruitClassifier:
+    """A new classifier that knows the class `name` too; the one given stays as it was.
+
+    The logits of the old classes are the same, so these lose only what the new one takes from
+    them: less than a point in `benchmarks/README.md`. Pictures that can't be read are left out, and
+    told. Raises `InputError` for a name that can't be, fewer than `FEWEST` pictures, and models
+    that this doesn't work with.
+    """
+    name = _check_name(name, fruits.labels)
+    if fruits.prototypes is None:
+        raise InputError(
+            f"{name}: can't be taught to a model without prototypes, which stand for its old "
+            "classes. Train it with a reject_rate above 0."
+        )
+    model = _add_class(fruits.model, name)
+    engine = TorchEngine(model, device=fruits.device, precision=fruits.engine.precision)
+    options = {"tta": fruits.tta, "prototypes": fruits.prototypes}
+    taught = FruitClassifier(engine, fruits.transform.processor, **options)
+    head = _find_head(model)[1]
+    features = _embed(taught, name, pictures)  # (N, V, D)
+    model.config.taught = {**(getattr(model.config, "taught", None) or {}), name: len(features)}
+    seen = features.flatten(0, 1)
+    others = fruits.prototypes * seen.norm(dim=1).mean()  # prototypes are of unit length
+    with torch.no_grad():
+        weight, bias = head.weight[:-1].float().cpu(), head.bias[:-1].float().cpu()
+        head.weight[-1], head.bias[-1] = fit_row(seen, others, weight, bias)
+    own = find_prototypes(features[:, 0].numpy(), np.zeros(len(features), int))
+    taught.prototypes = torch.cat([fruits.prototypes, own])
+    return taught
+
+
+def save_taught(fruits: FruitClassifier, folder: Path) -> None:
+    """Write what `teach` gave as training writes a model, with a card that tells what was taught.
+
+    The folder appears whole or not at all. Raises `InputError` for one that is there already or
+    can't be written, and for a classifier that was not taught.
+    """
+    folder = Path(folder).expanduser()
+    if not getattr(fruits.model.config, "taught", None):
+        raise InputError(f"{folder}: nothing was taught to this model. Save what teach() returns.")
+    if folder.exists():
+        raise InputError(f"{folder}: exists already. Name another folder.")
+
+    def fill(aside: Path) -> None:
+        save_model(fruits.model, fruits.transform.processor, aside)
+        save_prototypes(fruits.prototypes, aside)
+        with optional_output(aside / "README.md", remedy="`hffruits push` makes one of its own."):
+            write_model_card(aside, name=folder.name)
+
+    try:
+        make_once(folder, fill, remedy="Name another folder.")
+    except OSError as error:
+        raise InputError(f"{folder}: can't be written ({error.strerror or error}).") from error
+
+
+def fit_row(
+    features: torch.Tensor, others: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The head's row (D,) and bias () of a new class, beside `weight` (K, D) and `bias` (K,).
+
+    From features (N, D) of the new class and (P, D) of the old ones. Cross-entropy over all K + 1
+    logits, of which only the new one is free: logistic regression with the old logits' log-sum-exp
+    as offset, so the new logit comes out on their scale. Every class counts alike.
+    """
+    every = torch.cat([features, others]).double()  # (N + P, D)
+    old = (every @ weight.T.double() + bias.double()).logsumexp(dim=1)
+    signs = torch.cat([torch.ones(len(features)), -torch.ones(len(others))]).double()
+    shares = torch.cat([
+        torch.full((len(features),), 1 / (len(features) * len(weight))),
+        torch.full((len(others),), 1 / len(others)),
+    ]).double()  # fmt: skip
+    middle, scale = others.double().mean(dim=0), every.norm(dim=1).mean()
+    inputs = (every - middle) / scale
+    row = torch.zeros(every.shape[1], dtype=torch.double, requires_grad=True)
+    level = torch.zeros((), dtype=torch.double, requires_grad=True)
+    solver = torch.optim.LBFGS([row, level], max_iter=200, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        solver.zero_grad()
+        margins = signs * (inputs @ row + level - old)
+        total = (shares * softplus(-margins)).sum() + WEIGHT_DECAY * row.square().sum()
+        total.backward()
+        return total
+
+    with torch.enable_grad():
+        solver.step(loss)
+    row = row.detach() / scale
+    return row.float(), (level.detach() - row @ middle).float()
+
+
+# ---- the parts ----
+
+
+def _check_name(name: str, labels: list[str]) -> str:
+    """The name without spaces to spare."""
+    name = name.strip()
+    if not name:
+        raise InputError("the new class has no name. Give it one.")
+    if not name.isprintable():
+        raise InputError(f"{name!r}: has characters that can't be shown. Leave them out.")
+    if len(name) > LONGEST_NAME:
+        raise InputError(
+            f"{name[:20]}...: {len(name)} characters. Use {LONGEST_NAME} or fewer for a name."
+        )
+    if same := match_names([name], labels):
+        raise InputError(f"{name}: the model knows {same[name]} already. Choose another name.")
+    return clean_name(name)
+
+
+def _find_head(model: PreTrainedModel) -> tuple[str, nn.Linear]:
+    """Name and module of the one linear layer that gives the logits."""
+    layers = last_layers(model)
+    head = layers[0]
+    fits = isinstance(head, nn.Linear) and head.bias is not None
+    if len(layers) > 1 or not fits or head.out_features != model.config.num_labels:
+        raise InputError(
+            f"{type(model).__name__}: its head is not a single linear layer with a bias, so a "
+            "class can't be added. Train a model that has one, or train anew with the new class."
+        )
+    return next(name for name, module in model.named_modules() if module is head), head
+
+
+def _add_class(old: PreTrainedModel, name: str) -> PreTrainedModel:
+    """A model with one more class, whose row of the head is zero; it shares all other weights.
+
+    Built anew from its config, as it will be when it is loaded; hooks on the old one stay there.
+    """
+    key, _ = _find_head(old)
+    model = AutoModelForImageClassification.from_config(_extend_config(old.config, name))
+    weights = old.state_dict()
+    for part in (f"{key}.weight", f"{key}.bias"):
+        weights[part] = torch.cat([weights[part], torch.zeros_like(weights[part][:1])])
+    model.load_state_dict(weights, assign=True)
+    return model.eval()
+
+
+def _extend_config(old: PretrainedConfig, name: str) -> PretrainedConfig:
+    config = copy.deepcopy(old)
+    labels = [*(config.id2label[index] for index in range(config.num_labels)), name]
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {label: index for index, label in enumerate(labels)}
+    if "label_names" in vars(config):  # timm-wrapped models are saved with it in place of id2label
+        config.label_names = labels
+    if getattr(config, "coarse_labels", None):
+        config.coarse_labels = {**config.coarse_labels, name: name}
+    if not getattr(config, "taught_from", None):
+        origin = config.name_or_path or "a model that was not saved"
+        config.taught_from = Path(origin).resolve().name if Path(origin).exists() else origin
+    return config
+
+
+def _embed(fruits: FruitClassifier, name: str, pictures: Sequence[ImageSource]) -> torch.Tensor:
+    """Features of each readable picture and of its views, (N, V, D), the picture itself first."""
+    head = _find_head(fruits.model)[1]
+    rows = choose_views(VIEWS)
+    found = []
+    for source in pictures:
+        try:
+            picture = open_rgb(source)
+        except OSError as error:
+            told = source if isinstance(source, str | Path) else "a picture"
+            logger.warning("left out: %s: %s", told, error)
+            continue
+        views = [picture, *(view for make in rows for view in make(picture))]
+        logits, features = fruits.forward(torch.stack([fruits.transform(view) for view in views]))
+        with torch.inference_mode():
+            own = head(features.to(head.weight)).float().cpu()
+        if not torch.allclose(own, logits, rtol=1e-2, atol=1e-2):
+            raise InputError(
+                f"{type(fruits.model).__name__}: its logits are not those of its head alone, so a "
+                "class can't be added. Train anew with the new class."
+            )
+        found.append(features)
+    if len(found) < FEWEST:
+        raise InputError(
+            f"{name}: {len(found)} of {len(pictures)} pictures can be read; teaching needs "
+            f"{FEWEST}. Add some."
+        )
+    return torch.stack(found)

@@ -1,0 +1,88 @@
+"""JSON lines that outlive the process that writes them: what is done, so that it isn't done again.
+
+The first line says of which job they are. A line that was cut short by a kill is dropped.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from hffruits.core.errors import InputError
+
+Row = dict[str, Any]
+
+
+class Journal:
+    """A context: one process at a time writes it. Raises `InputError` where that can't be."""
+
+    def __init__(self, file: Path, head: Row):
+        self.file, self.head = file, head
+        self._lock = FileLock(file.with_name(f".{file.name}.lock"), timeout=0)
+
+    def __enter__(self) -> "Journal":
+        try:
+            self._lock.acquire()
+        except Timeout as error:
+            raise InputError(
+                f"{self.file}: another process is writing it. Wait until that has ended."
+            ) from error
+        try:
+            self._begin()
+            self._stream = self.file.open("a", encoding="utf-8", buffering=1)  # line by line
+        except BaseException:
+            self._release()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.close()
+        self._release()
+
+    def write(self, row: Row) -> None:
+        self._stream.write(json.dumps(row) + "\n")
+
+    def rows(self) -> Iterator[Row]:
+        """Those that were written, in this process or before, without the head."""
+        lines = self._read()
+        next(lines)
+        yield from lines
+
+    def _begin(self) -> None:
+        """Write the head, or check that it is the one of this job."""
+        self.file.touch()
+        _drop_torn_line(self.file)
+        if not self.file.stat().st_size:
+            self.file.write_text(json.dumps(self.head) + "\n", encoding="utf-8")
+            return
+        found = next(self._read())
+        other = [name for name in self.head if found.get(name) != self.head[name]]
+        if other:
+            was = ", ".join(f"{name}={found.get(name)}" for name in other)
+            if other == ["weights"]:
+                was = "other weights: the model has changed since"
+            raise InputError(f"{self.file}: was begun with {was}. Repeat that, or remove the file.")
+
+    def _read(self) -> Iterator[Row]:
+        try:
+            with self.file.open(encoding="utf-8") as lines:
+                yield from map(json.loads, lines)
+        except ValueError as error:
+            remedy = "Remove it, to begin anew."
+            raise InputError(f"{self.file}: is damaged ({error}). {remedy}") from error
+
+    def _release(self) -> None:
+        Path(self._lock.lock_file).unlink(missing_ok=True)
+        self._lock.release()
+
+
+def _drop_torn_line(file: Path) -> None:
+    """Lines are short."""
+    with file.open("r+b") as stream:
+        end = stream.seek(0, os.SEEK_END)
+        start = max(0, end - 1_000_000)
+        stream.seek(start)
+        stream.truncate(start + stream.read().rfind(b"\n") + 1)

@@ -1,0 +1,1 @@
+"""Backbones with heads: built, loaded, saved; freezing, batch norm, LoRA; the model card."""

@@ -1,0 +1,77 @@
+"""Which part of a backbone keeps the weights it came with, and for how long.
+
+The first stages of a pretrained net know edges, colours and textures. Leaving them alone keeps a
+few hundred photos from spoiling them, and saves their share of the backward pass.
+"""
+
+import math
+import re
+from collections.abc import Callable
+
+from torch import nn
+from transformers import TrainerCallback
+
+from hffruits.core.errors import InputError
+from hffruits.models.layers import layer_groups
+
+# plan -> how many of n groups (stem, stages, head) keep their weights, at a share of training
+PLANS: dict[str, Callable[[int, float], int]] = {
+    "none": lambda n, done: 0,
+    "half": lambda n, done: (n - 1) // 2,
+    "three_quarters": lambda n, done: (n - 1) * 3 // 4,
+    "head_only": lambda n, done: n - 1,
+    # one group after the other, from the head down, over the first half: arXiv:1801.06146
+    "gradual": lambda n, done: max(0, math.ceil((n - 1) * (1 - 2 * done))),
+    # the head first, so that its random start does not spoil the features: arXiv:2202.10054
+    "lp_ft": lambda n, done: n - 1 if done < 0.2 else 0,
+}
+CHANGING = ("gradual", "lp_ft")  # plans that unfreeze as training goes on
+
+
+def freeze_backbone(model: nn.Module, plan: str, *, head: tuple[str, ...]) -> list[str]:
+    """Stop the gradient of the first groups of a backbone for all of training.
+
+    `plan` is a row of `PLANS`, or `stages:K` (the stem and K stages); `head` holds the names of
+    the classifying layers. Returns the names of the frozen parameters: none for `CHANGING` plans,
+    whose parameters the optimizer must know. Raises `InputError` for another plan, and for a
+    backbone whose stages are not known.
+    """
+    check_plan(plan)
+    if plan == "none" or plan in CHANGING:
+        return []
+    groups = layer_groups(model, head=head)
+    frozen = [name for group in groups[: _frozen_groups(plan, len(groups))] for name in group]
+    for name in frozen:
+        model.get_parameter(name).requires_grad_(False)
+    return frozen
+
+
+def check_plan(plan: str) -> None:
+    """Raise `InputError` for a plan that no backbone could follow."""
+    if plan not in PLANS and not re.fullmatch(r"stages:\d+", plan):
+        raise InputError(f"freeze={plan}: unknown. Known: {', '.join(PLANS)}, stages:K.")
+
+
+def _frozen_groups(plan: str, groups: int, done: float = 0.0) -> int:
+    """How many groups are frozen at a share of training, in [0, 1]."""
+    if plan in PLANS:
+        return PLANS[plan](groups, done)
+    count = int(plan.removeprefix("stages:")) + 1
+    if count >= groups:
+        raise InputError(f"freeze={plan}: there are {groups - 2} stages. Name fewer.")
+    return count
+
+
+class Unfreezing(TrainerCallback):
+    """Follows one of the `CHANGING` plans. The step alone decides, so resuming needs no state."""
+
+    def __init__(self, plan: str, groups: list[list[str]], *, keep: set[str]):
+        self.plan, self.groups = plan, groups
+        self.keep = keep  # parameters that stay frozen for another reason
+
+    def on_step_begin(self, args, state, control, model=None, **kwargs):
+        count = _frozen_groups(self.plan, len(self.groups), state.global_step / state.max_steps)
+        for number, group in enumerate(self.groups):
+            for name in group:
+                if name not in self.keep:
+                    model.get_parameter(name).requires_grad_(number >= count)

@@ -1,0 +1,72 @@
+"""The layers of a backbone in the order in which a picture passes them: stem, stages, head."""
+
+import math
+from collections import defaultdict
+
+from timm.models import group_parameters
+from torch import nn
+
+from hffruits.core.errors import InputError
+
+
+def layer_groups(model: nn.Module, *, head: tuple[str, ...]) -> list[list[str]]:
+    """Parameter names from the input on: the stem, the stages, and last the head.
+
+    `head` holds the names of the classifying layers. Stages are timm's coarse groups (those of a
+    CNN, the blocks of a ViT), or the members of a transformers encoder's list of layers.
+    Raises `InputError` for a model that has neither.
+    """
+    groups: dict[float, list[str]] = defaultdict(list)
+    for name, group in _stage_of_parameters(model).items():
+        in_head = name.startswith(tuple(f"{part}." for part in head))
+        groups[math.inf if in_head else group].append(name)
+    return [groups[group] for group in sorted(groups)]
+
+
+def has_layer_groups(model: nn.Module) -> bool:
+    """True where `layer_groups` knows the stages."""
+    return _timm_stages(model) is not None or _encoder_layers(model) is not None
+
+
+def _stage_of_parameters(model: nn.Module) -> dict[str, int]:
+    stages = _timm_stages(model)
+    if stages is not None:
+        return stages
+    found = _encoder_layers(model)
+    if found is None:
+        raise InputError(f"{type(model).__name__}: its stages are not known. Use freeze=none.")
+    path, count = found
+    stages, stage = {}, 0
+    for name, _ in model.named_parameters():
+        if name.startswith(f"{path}."):
+            stage = int(name.removeprefix(f"{path}.").split(".")[0]) + 1
+        elif stage:
+            stage = count  # norms and poolers behind the last layer go with it
+        stages[name] = stage
+    return stages
+
+
+def _encoder_layers(model: nn.Module) -> tuple[str, int] | None:
+    """Path and length of the list of layers that holds most of the weights."""
+    lists = {
+        path: module
+        for path, module in model.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module) > 1
+    }
+    if not lists:
+        return None
+    path = max(lists, key=lambda path: sum(p.numel() for p in lists[path].parameters()))
+    return path, len(lists[path])
+
+
+def _timm_stages(model: nn.Module) -> dict[str, int] | None:
+    """Stage by parameter name; None for the few nets whose stages timm does not tell."""
+    net = dict(model.named_children()).get("timm_model")
+    matcher = getattr(net, "group_matcher", None)
+    if matcher is None:
+        return None
+    try:
+        stages = group_parameters(net, matcher(coarse=True), reverse=True)
+    except AssertionError:  # rdnet has no coarse stages
+        return None
+    return {f"timm_model.{name}": stage for name, stage in stages.items()}

@@ -1,0 +1,233 @@
+"""The model card: a README.md that says what a trained model is and how good it was measured.
+
+All it says is read from the model's folder, and put into words by `templates/model_card.md.jinja`.
+Text from there is escaped here (`markdown`, `markdown_code`) or by the template's filter `tojson`.
+"""
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from hffruits.core.escaping import markdown, markdown_block, markdown_code
+from hffruits.data.source import SAMPLE
+from hffruits.models.artifact import PICTURE, SHARDS
+from hffruits.models.loading import hub_id
+
+TEMPLATE = Path(__file__).with_name("templates") / "model_card.md.jinja"
+FEW = 20  # training images of a class
+MOST_NAMED = 20  # classes with few
+WEAKEST = 5  # classes that are told
+FEWEST = 5  # photos of a class, below which its recall is not told
+RECIPE = (
+    *("image_size", "train_image_size", "freeze", "augment", "per_device_train_batch_size"),
+    *("num_train_epochs", "learning_rate", "lr_scheduler_type", "warmup_steps", "optim"),
+    *("weight_decay", "layer_decay", "max_grad_norm", "label_smoothing_factor", "batch_norm"),
+    *("ema_decay", "mixup_alpha", "cutmix_alpha", "class_weights", "lora_rank", "bf16", "seed"),
+)
+_METRICS = {  # the Hub's name, ours, and what a reader sees
+    "accuracy": ("accuracy", "Accuracy"),
+    "f1": ("macro_f1", "Macro F1"),
+    "top_5_accuracy": ("top5_accuracy", "Top-5 accuracy"),
+    "expected_calibration_error": ("ece", "Expected calibration error"),
+}
+
+
+def write_model_card(folder: Path, *, name: str | None = None) -> None:
+    """Write `README.md` into a model's folder; `name` is what the folder will be called."""
+    aside = folder / ".README.md"  # whole or not at all
+    model_card(folder, name=name).save(aside)
+    aside.replace(folder / "README.md")
+
+
+def model_card(
+    folder: Path,
+    *,
+    name: str | None = None,
+    repo_id: str | None = None,
+    license: str | None = None,
+    datasets: tuple[str, ...] = (),
+) -> ModelCard:
+    """The card of a trained, taught or exported model.
+
+    `repo_id` is where it can be had, by default this folder; `license` and `datasets` are the Hub's
+    names of them. A run's own Hub data set is known.
+    """
+    config = _read(folder / "config.json")
+    metrics = _read(folder / "metrics.json")
+    arguments = _read(folder / "training_args.json")
+    export = _read(folder / "export.json")
+    taught = config.get("taught")
+    kind = "export" if export else "taught" if taught else "trained" if metrics else "other"
+    measured = {split: metrics[split] for split in ("validation", "test") if split in metrics}
+    measured = measured if kind == "trained" else {}  # else those are figures of another model
+    split = "test" if "test" in measured else "validation"
+    data = metrics.get("data", {})
+    own_data = arguments.get("data", {}).get("dataset_name")
+    datasets = tuple(dict.fromkeys([*datasets, *([own_data] if own_data else [])]))
+    name = (repo_id or name or folder.resolve().name).rpartition("/")[2]
+    classes = class_names(config)
+    backbone = _backbone(config, metrics)
+    origin = str(export.get("made_from") or config.get("taught_from"))
+    origin = Path(origin).name if Path(origin).is_absolute() else origin
+    card_data = ModelCardData(
+        license=license,
+        base_model=origin if "/" in origin else backbone["hub_id"],
+        datasets=list(datasets) or None,
+        library_name="hffruits" if export else "transformers",
+        pipeline_tag="image-classification",
+        tags=["hffruits", "fruit", *(["timm"] if backbone["timm"] else []), *_formats(export)],
+        model_name=name,
+        eval_results=_results(measured, data, own_data) or None,
+    )
+    sharded, command = (folder / SHARDS).is_file(), arguments.get("command")
+    return ModelCard.from_template(
+        card_data,
+        template_str=TEMPLATE.read_text(encoding="utf-8"),
+        kind=kind,
+        title=markdown(name.replace("_", " ")),
+        place=repo_id or "path/of/this/folder",
+        is_on_hub=repo_id is not None,
+        backbone=backbone,
+        timm=backbone["timm"] if not (export or sharded or config.get("model_args")) else None,
+        classes=[markdown(name) for name in classes],
+        coarse=bool(config.get("coarse_labels")),
+        rejects=(folder / "prototypes.safetensors").is_file(),
+        measured=measured,
+        final=measured.get(split, {}),
+        split=split,
+        confused=_confused(measured.get(split, {})),
+        weakest=_weakest(measured.get(split, {}), data.get("images_per_class")),
+        unseen=_unseen(measured.get(split, {}), classes),
+        picture=PICTURE if (folder / PICTURE).is_file() else None,
+        report=(folder / "report.html").is_file(),
+        data=_data_facts(data, arguments, datasets),
+        training=metrics.get("training", {}),
+        command=command and markdown_block(command, "sh"),
+        recipe=_recipe(arguments, metrics.get("versions", {})),
+        taught={markdown(name): photos for name, photos in (taught or {}).items()},
+        origin=markdown_code(origin),
+        export=export,
+        license=license and markdown(license),
+    )
+
+
+def _backbone(config: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]:
+    """What the model was made from, as far as its folder tells."""
+    timm_config = config.get("pretrained_cfg") or {}
+    recorded = metrics.get("model", {})
+    name = recorded.get("name_or_path")
+    base = recorded["hub_id"] if "hub_id" in recorded else hub_id(name) if name else None
+    pretrained, own = recorded.get("pretrained", True), timm_config.get("license")
+    return {
+        "name": markdown(name or config.get("architecture") or config.get("model_type")),
+        "pretrained": pretrained,
+        "hub_id": base if pretrained else None,
+        "timm": config.get("architecture") if timm_config else None,
+        "size": " x ".join(map(str, timm_config.get("input_size", ())[1:])),
+        "parameters": recorded.get("parameters"),
+        "license": markdown(own) if pretrained and own else None,
+    }
+
+
+def _data_facts(
+    data: dict[str, Any], arguments: dict[str, Any], datasets: tuple[str, ...]
+) -> dict[str, Any]:
+    """What is known of the photos; a stream's were not looked at before."""
+    drawn = data.get("data_dir") == SAMPLE
+    per_class = data.get("images_per_class")
+    counts = list((per_class or {}).values())
+    few = [markdown(name) for name, count in (per_class or {}).items() if count < FEW]
+    reasons = Counter(re.split(r": | \(", left["reason"])[0] for left in data.get("skipped", ()))
+    return data | {
+        "name": ", ".join(map(markdown_code, datasets))
+        or (SAMPLE if drawn else markdown_code(Path(str(data.get("data_dir"))).name)),
+        "drawn": drawn,
+        "range": (min(counts), max(counts)) if counts else None,
+        "few": few[:MOST_NAMED],
+        "more_few": max(0, len(few) - MOST_NAMED),
+        "left_out": {markdown(reason): count for reason, count in reasons.most_common()},
+        "looked_at": per_class is not None and not arguments.get("data", {}).get("exclude"),
+    }
+
+
+def _confused(final: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        pair | {key: markdown(pair[key]) for key in ("class", "taken_for")}
+        for pair in final.get("most_confused", ())[:WEAKEST]
+    ]
+
+
+def _unseen(final: dict[str, Any], classes: list[str]) -> list[str]:
+    """Classes that no picture of the split shows."""
+    counts = {name: own["support"] for name, own in final.get("classes", {}).items()}
+    return [markdown(name) for name in classes if not counts.get(name)] if counts else []
+
+
+def class_names(config: dict[str, Any]) -> list[str]:
+    """The labels that a `config.json` holds, in their order; timm-wrapped models have a list."""
+    if "label_names" in config:
+        return config["label_names"]
+    return [name for _, name in sorted(config["id2label"].items(), key=lambda pair: int(pair[0]))]
+
+
+def _formats(export: dict[str, Any]) -> list[str]:
+    return [export["format"], export["precision"]] if export else []
+
+
+def _results(
+    measured: dict[str, Any], data: dict[str, Any], own_data: str | None
+) -> list[EvalResult]:
+    """The figures of each split, as the Hub's `model-index` has them."""
+    name = own_data or Path(str(data.get("data_dir"))).name
+    return [
+        EvalResult(
+            task_type="image-classification",
+            task_name="Image classification",
+            dataset_type=own_data or "imagefolder",
+            dataset_name=name,
+            dataset_split=split,
+            metric_type=metric,
+            metric_name=shown,
+            metric_value=round(figures[key], 4),
+        )
+        for split, figures in measured.items()
+        for metric, (key, shown) in _METRICS.items()
+        if key in figures
+    ]
+
+
+def _weakest(
+    final: dict[str, Any], per_class: dict[str, int] | None
+) -> list[tuple[str, dict[str, Any]]]:
+    """Classes with enough photos to tell, those found least often first; perfect ones are none."""
+    told = [
+        (markdown(name), own | {"trained_on": (per_class or {}).get(name)})
+        for name, own in final.get("classes", {}).items()
+        if own["support"] >= FEWEST and own["recall"] < 1
+    ]
+    return sorted(told, key=lambda item: item[1]["recall"])[:WEAKEST]
+
+
+def _recipe(arguments: dict[str, Any], versions: dict[str, str]) -> dict[str, Any]:
+    """The settings that make the model what it is, less those that are off."""
+    values = {
+        k: v for part in ("model", "data", "training") for k, v in arguments.get(part, {}).items()
+    }
+    off = {"layer_decay": 1.0}
+    kept = {
+        name: values[name]
+        for name in RECIPE
+        if values.get(name) not in (None, False, 0, "none", off.get(name))
+    }
+    words = ", ".join(f"{package} {version}" for package, version in versions.items())
+    kept |= {"versions": words} if words else {}
+    return {name.replace("_", " "): markdown(value) for name, value in kept.items()}
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """What a record holds; nothing where there is none."""
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}

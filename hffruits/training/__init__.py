@@ -1,0 +1,1 @@
+"""A training run: arguments, setup, trainer, optimizers, learning-rate schedules, search."""

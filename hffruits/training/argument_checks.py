@@ -1,0 +1,397 @@
+"""What can't be: refused in one line, before any data is read."""
+
+import difflib
+import logging
+import os
+from collections.abc import Callable
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from transformers.integrations import get_available_reporting_integrations
+from transformers.trainer_utils import IntervalStrategy
+
+from hffruits.core.errors import InputError
+from hffruits.data.arguments import DataArguments
+from hffruits.data.image_cache import CACHES
+from hffruits.data.splits import SPLIT_BY
+from hffruits.data.transforms import AUGMENTATIONS
+from hffruits.evaluation.metrics import METRIC_NAMES
+from hffruits.models.batch_norm import POLICIES
+from hffruits.models.freezing import CHANGING, check_plan
+from hffruits.models.loading import find_model
+from hffruits.training.arguments import LEARNING_RATE_SCALES, FruitTrainingArguments, ModelArguments
+from hffruits.training.callbacks.gradient_clipping import CLIP_MODES
+from hffruits.training.callbacks.time_budget import count_seconds
+from hffruits.training.feature_cache.store import count_views
+from hffruits.training.losses import CLASS_WEIGHTS
+from hffruits.training.lr_schedules import BY_VALIDATION, SCHEDULE_NAMES
+from hffruits.training.optimizers import check_optimizer
+
+logger = logging.getLogger(__name__)
+Arguments = tuple[DataArguments, ModelArguments, FruitTrainingArguments]
+
+# field -> its known values
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "augment": tuple(AUGMENTATIONS),
+    "split_by": SPLIT_BY,
+    "cache": tuple(CACHES),
+    "lr_scheduler_type": SCHEDULE_NAMES,
+    "clip_mode": tuple(CLIP_MODES),
+    "scale_learning_rate": tuple(LEARNING_RATE_SCALES),
+    "batch_norm": POLICIES,
+    "class_weights": tuple(CLASS_WEIGHTS),
+    "metric_for_best_model": ("loss", *METRIC_NAMES, "steady_accuracy"),
+}
+
+# field -> what its value must be, and the test
+_RANGES: dict[str, tuple[str, Callable[[float], bool]]] = {
+    "cache_size": ("32 or more", lambda value: value >= 32),
+    "shuffle_buffer": ("1 or more", lambda value: value >= 1),
+    "num_train_epochs": ("more than 0", lambda value: value > 0),
+    "per_device_train_batch_size": ("more than 0", lambda value: value > 0),
+    "per_device_eval_batch_size": ("more than 0", lambda value: value > 0),
+    "image_size": ("32 or more", lambda value: value is None or value >= 32),
+    "train_image_size": ("32 or more", lambda value: value is None or value >= 32),
+    "gradient_accumulation_steps": ("more than 0", lambda value: value > 0),
+    "learning_rate": ("more than 0", lambda value: value is None or value > 0),
+    "weight_decay": ("0 or more", lambda value: value >= 0),
+    "layer_decay": ("more than 0 and at most 1", lambda value: 0 < value <= 1),
+    "max_grad_norm": ("0 or more", lambda value: value >= 0),
+    "max_grad_value": ("more than 0", lambda value: value > 0),
+    "agc_clip_factor": ("more than 0", lambda value: value > 0),
+    "ema_decay": ("at least 0 and less than 1", lambda value: 0 <= value < 1),
+    "label_smoothing_factor": ("at least 0 and less than 1", lambda value: 0 <= value < 1),
+    "mixup_alpha": ("0 or more", lambda value: value >= 0),
+    "cutmix_alpha": ("0 or more", lambda value: value >= 0),
+    "mix_probability": ("between 0 and 1", lambda value: 0 <= value <= 1),
+    "focal_gamma": ("0 or more", lambda value: value >= 0),
+    "reject_rate": ("at least 0 and less than 1", lambda value: 0 <= value < 1),
+    "lora_rank": ("0 or more", lambda value: value >= 0),
+    "skip_bad_steps": ("0 or more", lambda value: value >= 0),
+    "early_stopping_patience": ("0 or more", lambda value: value >= 0),
+}
+
+# what keeping features doesn't go with, and why: (data, model, training) -> bool
+_AGAINST_FEATURES: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
+    (
+        lambda data, model, args: data.streaming or model.lora_rank,
+        "cache_features: needs photos at hand and frozen stages, so not streaming or lora_rank. "
+        "Leave it out.",
+    ),
+    (
+        lambda data, model, args: args.mixup_alpha or args.cutmix_alpha,
+        "cache_features and mixup or cutmix: pictures can't be mixed any more. Use one of them.",
+    ),
+    (
+        lambda data, model, args: model.freeze in ("none", *CHANGING),
+        "cache_features: needs stages that stay frozen. Set freeze to half, three_quarters, "
+        "head_only or stages:K.",
+    ),
+    (
+        lambda data, model, args: (
+            args.torch_compile or args.divides_weights or args.gradient_checkpointing
+        ),
+        "cache_features and torch_compile, fsdp, deepspeed or activation_checkpointing: the net "
+        "can't be cut in two there. Use one of them.",
+    ),
+]
+
+# two options that exclude each other, and why: (data, model, training) -> bool
+_PUSHED_ONCE = ("every_save", "end")  # the default, and what is done
+_CONFLICTS: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
+    (
+        lambda data, model, args: data.streaming and args.balanced_sampler,
+        "streaming and balanced_sampler: a stream comes in its own order. Use class_weights.",
+    ),
+    (
+        lambda data, model, args: (
+            data.streaming
+            and (data.split_lists or data.exclude or data.group_by or data.cache != "none")
+        ),
+        "streaming: split_lists, exclude, group_by and cache need all photos at hand. Leave them "
+        "out, or don't stream.",
+    ),
+    (
+        lambda data, model, args: (
+            args.hub_revision or args.hub_always_push or args.hub_strategy not in _PUSHED_ONCE
+        ),
+        "hub_revision, hub_always_push, hub_strategy: the model is pushed once, to main, when it "
+        "is measured. Leave them out.",
+    ),
+    (
+        lambda data, model, args: (
+            args.time_budget and (data.streaming or args.max_steps > 0 or args.torch_compile)
+        ),
+        "time_budget: plans epochs over photos at hand, and knows not how long compiling takes, so "
+        "not with streaming, max_steps or torch_compile. Use one of them.",
+    ),
+    (
+        lambda data, model, args: not args.eval_do_concat_batches,
+        "eval_do_concat_batches=False: figures are of all validation photos. Leave it out.",
+    ),
+    (
+        lambda data, model, args: args.save_on_each_node,
+        "save_on_each_node: output_dir is shared, so one process saves for all. Leave it out.",
+    ),
+    (
+        lambda data, model, args: args.save_only_model,
+        "save_only_model: a run couldn't go on from its checkpoints. Leave it out.",
+    ),
+    (
+        lambda data, model, args: (
+            data.cache != "none" and int(os.environ.get("GROUP_WORLD_SIZE", 1)) > 1
+        ),
+        "cache: the photos are kept on the first machine's disk, where the others can't read them. "
+        "Leave it out on several machines.",
+    ),
+    (
+        lambda data, model, args: args.time_budget and args.full_determinism,
+        "time_budget and full_determinism: what fits a time depends on how quick the machine is "
+        "just then. Use one of them.",
+    ),
+    (
+        lambda data, model, args: args.balanced_sampler and args.class_weights != "none",
+        "balanced_sampler and class_weights: rare classes would count twice. Use one of them.",
+    ),
+    (
+        lambda data, model, args: model.train_image_size and data.augment == "none",
+        "train_image_size and augment=none: without crops, training sees what validation sees. "
+        "Use one of them.",
+    ),
+    (
+        lambda data, model, args: args.early_stopping_patience and not _validates(args),
+        "early_stopping_patience: needs validation and the best model. Set eval_strategy to epoch "
+        "and load_best_model_at_end to true.",
+    ),
+    (
+        lambda data, model, args: (
+            args.metric_for_best_model == "steady_accuracy"
+            and (args.early_stopping_patience or args.schedule in BY_VALIDATION)
+        ),
+        "metric_for_best_model=steady_accuracy: grows with every epoch, so it can't tell when "
+        "training has stopped to gain. Use accuracy or loss.",
+    ),
+    (
+        lambda data, model, args: model.lora_rank and model.freeze not in ("none", "half"),
+        "lora_rank and freeze: LoRA freezes the backbone itself. Leave freeze out.",
+    ),
+    (
+        lambda data, model, args: model.lora_rank and args.layer_decay < 1,
+        "lora_rank and layer_decay: the layers' own weights don't learn. Use one of them.",
+    ),
+    (
+        lambda data, model, args: model.lora_rank and args.clip_mode == "agc",
+        "lora_rank and clip_mode=agc: updates that begin at 0 would be clipped to nothing. Use "
+        "clip_mode=norm.",
+    ),
+    (
+        lambda data, model, args: model.freeze == "head_only" and args.layer_decay < 1,
+        "freeze=head_only and layer_decay: only one layer learns. Use one of them.",
+    ),
+    (
+        lambda data, model, args: (
+            model.freeze == "head_only" and args.batch_norm not in (None, "train")
+        ),
+        "freeze=head_only and batch_norm: frozen norms keep their statistics. Leave batch_norm "
+        "out.",
+    ),
+    (
+        lambda data, model, args: args.clip_mode != "agc" and args.agc_clip_factor != 0.01,
+        "agc_clip_factor: acts with clip_mode=agc alone. Set that too.",
+    ),
+    (
+        lambda data, model, args: args.clip_mode != "value" and args.max_grad_value != 0.05,
+        "max_grad_value: acts with clip_mode=value alone. Set that too.",
+    ),
+    (
+        lambda data, model, args: (
+            args.mix_probability < 1 and not (args.mixup_alpha or args.cutmix_alpha)
+        ),
+        "mix_probability: nothing is mixed. Set mixup_alpha or cutmix_alpha.",
+    ),
+    (
+        lambda data, model, args: (
+            args.divides_weights and (model.lora_rank or model.freeze in CHANGING)
+        ),
+        "lora_rank, freeze=gradual and lp_ft: need whole weights, which FSDP and DeepSpeed divide. "
+        "Leave them out.",
+    ),
+    (
+        lambda data, model, args: args.ema_decay and args.divides_weights,
+        "ema_decay: averages whole weights, which FSDP and DeepSpeed divide. Set it to 0.",
+    ),
+    (
+        lambda data, model, args: args.batch_norm == "recalibrate" and args.divides_weights,
+        "batch_norm=recalibrate: needs whole weights, which FSDP and DeepSpeed divide.",
+    ),
+    (
+        lambda data, model, args: args.clip_mode != "norm" and args.divides_weights,
+        "clip_mode: value and agc need whole gradients, which FSDP and DeepSpeed divide. Use norm.",
+    ),
+    (
+        lambda data, model, args: args.skip_bad_steps and (args.fp16 or args.divides_weights),
+        "skip_bad_steps: fp16 leaves such steps out by itself, and it needs whole gradients, which "
+        "FSDP and DeepSpeed divide. Leave it out.",
+    ),
+    (
+        lambda data, model, args: args.layer_decay < 1 and _own_groups(args.optimizer),
+        "layer_decay: this optimizer makes groups or rates of its own. Use adamw_torch, sgd or "
+        "another plain one.",
+    ),
+    (
+        lambda data, model, args: (
+            args.batch_norm == "sync" and args.world_size > 1 and args.device.type == "cpu"
+        ),
+        "batch_norm=sync: PyTorch synchronises batch norm on GPUs alone. Use train or freeze.",
+    ),
+    (
+        lambda data, model, args: args.train_sampling_strategy != "random",
+        "train_sampling_strategy: pictures come in an order of their own. Leave it out; see "
+        "balanced_sampler.",
+    ),
+]
+
+
+def check_arguments(
+    data_args: DataArguments, model_args: ModelArguments, args: FruitTrainingArguments
+) -> None:
+    """Raise `InputError` for values that are unknown or out of range, and for conflicts."""
+    groups = (data_args, model_args, args)
+    for name, known in _CHOICES.items():
+        value = _value(groups, name)
+        if value is not None and value not in known:
+            near = difflib.get_close_matches(value, known, n=1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise InputError(f"{name}={value}: unknown{hint}. Known: {', '.join(known)}.")
+    for name, (wanted, holds) in _RANGES.items():
+        value = _value(groups, name)
+        if not holds(value):
+            raise InputError(f"{name}={value}: must be {wanted}.")
+    check_optimizer(args.optimizer)
+    check_plan(model_args.freeze)
+    if args.time_budget is not None:
+        count_seconds(args.time_budget)
+    if args.remove_unused_columns:
+        raise InputError("remove_unused_columns: would drop the pictures. Leave it off.")
+    missing = set(args.report_to) - set(get_available_reporting_integrations())
+    if missing:
+        names = ", ".join(sorted(missing))
+        raise InputError(f"report_to={names}: not installed. Run pip install {names}, or use none.")
+    if args.output_dir:
+        data_args.source.check_outside(Path(args.output_dir))
+    for name in ("exclude", "coarse_labels", "split_lists"):  # a look at all photos comes first
+        file = getattr(data_args, name)
+        if file and not Path(file).exists():
+            raise InputError(f"{name}={file}: no such file or folder. Check the path.")
+    check_conflicts(*groups)
+    if model_args.pretrained:
+        find_model(model_args.model_name_or_path, revision=model_args.model_revision)
+
+
+def check_conflicts(
+    data_args: DataArguments, model_args: ModelArguments, args: FruitTrainingArguments
+) -> None:
+    """Raise `InputError` for options that exclude each other."""
+    against_features = _AGAINST_FEATURES if _keeps_features(model_args) else []
+    for excluded, reason in (*_CONFLICTS, *against_features):
+        if excluded(data_args, model_args, args):
+            raise InputError(reason)
+
+
+def features_can_be_kept(*arguments: Any) -> bool:
+    """Whether nothing in these (data, model, training) arguments stands against it."""
+    return not any(excluded(*arguments) for excluded, _ in _AGAINST_FEATURES)
+
+
+def takes_layer_decay(model_args: ModelArguments, plan: str, args: FruitTrainingArguments) -> bool:
+    """Whether a layer decay goes with this freezing plan and optimizer, and without LoRA."""
+    return plan != "head_only" and not model_args.lora_rank and not _own_groups(args.optimizer)
+
+
+# What may differ when a run goes on: where it writes, what it prints, how it is spread.
+_FREE = {
+    "output_dir", "overwrite_output_dir", "resume_from_checkpoint", "max_bad_fraction",
+    "per_device_eval_batch_size", "save_strategy", "save_total_limit", "logging_steps", "bf16",
+    "dataloader_num_workers", "report_to", "split_lists", "validation_fraction", "test_fraction",
+    "remove_unused_columns", "time_budget", "logging_nan_inf_filter", "skip_bad_steps",
+    "per_device_train_batch_size",  # see _BATCH
+}  # fmt: skip
+# What a stream's rows depend on as well: it has no lists, and is dealt out to readers.
+_STREAMED = {
+    "validation_fraction", "test_fraction", "dataloader_num_workers", "world_size",
+    "per_device_train_batch_size",
+}  # fmt: skip
+# What decides together how many pictures a step sees, which must stay.
+_BATCH = ("per_device_train_batch_size", "gradient_accumulation_steps", "world_size")
+# Fields of transformers' own that change what is learned.
+_SAME = {
+    "seed", "max_steps", "lr_scheduler_kwargs", "optim_args", "fp16",
+    "adam_beta1", "adam_beta2", "adam_epsilon", "eval_steps", "dataloader_drop_last",
+}  # fmt: skip
+
+
+def check_same_run(recorded: dict[str, dict[str, Any]], arguments: Arguments) -> None:
+    """Raise `InputError` where a resumed run would go on otherwise than it began."""
+    streamed = _STREAMED if arguments[0].streaming else set()
+    moved = {"data_dir"} if recorded.get("data_fingerprint") else set()  # see check_same_photos
+    args, began = arguments[2], recorded["training"]
+    now = prod(getattr(args, name) for name in _BATCH)
+    then = prod(began[name] for name in _BATCH)
+    if now != then:
+        raise InputError(
+            f"{' x '.join(_BATCH)} = {now}: the run began with "
+            f"{' x '.join(str(began[name]) for name in _BATCH)} = {then}. Resume with the same "
+            "product, or start another run."
+        )
+    for group, values in zip(("data", "model", "training"), arguments, strict=True):
+        same = (_SAME if group == "training" else set()) | streamed
+        for name in sorted(set(type(values).__annotations__) - _FREE - moved | same):
+            now, then = getattr(values, name, None), recorded[group].get(name)
+            now = getattr(now, "value", now)
+            chosen_later = now is None  # by the model, as it was when the run began
+            if name in recorded[group] and now != then and not chosen_later:
+                raise InputError(
+                    f"{name}={now}: the run began with {then}. Resume with --{name} {then}, or "
+                    "start another run."
+                )
+
+
+def check_same_photos(
+    recorded: dict[str, Any], *, fingerprint: str | None, place: str | None
+) -> None:
+    """Warn where the photos of a resumed run have changed in their `place`.
+
+    The same photos in another one are the same. Raises `InputError` for other photos there.
+    """
+    if recorded.get("data_fingerprint") in (None, fingerprint):
+        return
+    if place != recorded["data_path"]:
+        raise InputError(
+            f"data_dir={place}: other photos than those that the run began with, in "
+            f"{recorded['data_path']}. Resume with the same, or start another run."
+        )
+    logger.warning("the photos have changed since this run began")
+
+
+def _value(groups: Arguments, name: str) -> Any:
+    for group in groups:
+        if name in type(group).__dataclass_fields__:
+            value = getattr(group, name)
+            value = getattr(value, "value", value)
+            return value.removeprefix("eval_") if name == "metric_for_best_model" else value
+    raise AssertionError(name)
+
+
+def _keeps_features(model: ModelArguments) -> bool:
+    return model.cache_features is not None and count_views(model.cache_features) > 0
+
+
+def _validates(args: FruitTrainingArguments) -> bool:
+    return args.eval_strategy != IntervalStrategy.NO and args.load_best_model_at_end
+
+
+def _own_groups(optimizer: str) -> bool:
+    return optimizer.startswith(
+        ("galore", "lomo", "adalomo", "apollo", "adafactor", "muon", "dion")
+    )

@@ -1,0 +1,1 @@
+"""What happens beside the training steps: EMA, clipping, divergence, signals, time."""

@@ -1,0 +1,180 @@
+"""Checkpoints that are whole, or aren't there: written aside, with checksums, and then renamed.
+
+`SHA256SUMS` in each holds a digest of every other file, for us and for `sha256sum -c`. What was cut
+short or damaged later is found when a run goes on, and the checkpoint before it is taken.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from hffruits.core.errors import DISK_FULL, InputError
+
+logger = logging.getLogger(__name__)
+SUMS = "SHA256SUMS"
+ASIDE = ".saving"  # in a run's folder: where a checkpoint is written
+STATE = "trainer_state.json"
+# AppleDouble, NFS and FUSE files that were deleted while open, Finder
+_SYSTEM_FILES = re.compile(r"\._|\.nfs|\.fuse_hidden|\.DS_Store$")
+_TRIED = 1 << 20  # bytes that a full disk won't take
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """The checkpoint folders of a run, oldest first."""
+    found = [path for path in run.glob("checkpoint-*") if re.search(r"-\d+$", path.name)]
+    return sorted((path for path in found if path.is_dir()), key=step_of)
+
+
+def newest_whole(run: Path) -> Path | None:
+    """The newest checkpoint that can be gone on from; a warning tells of any that can't."""
+    for folder in reversed(checkpoints(run)):
+        fault = find_fault(folder)
+        if fault is None:
+            return folder
+        logger.warning("%s: %s; it is passed over", folder, fault)
+    return None
+
+
+def rescue(run: Path) -> None:
+    """Give a whole checkpoint its name that a run was killed before it could give it."""
+    for path in (run / ASIDE).glob("checkpoint-*"):
+        if not (run / path.name).exists() and _find_own_fault(path) is None:
+            with suppress(OSError):  # a folder that can't be written is told elsewhere
+                path.rename(run / path.name)
+
+
+def find_fault(folder: Path) -> str | None:
+    """What is wrong with a checkpoint, or with the best one before it, which the end needs."""
+    fault = _find_own_fault(folder)
+    if fault:
+        return fault
+    best = best_checkpoint(folder)
+    other = best is not None and best.resolve() != folder.resolve()  # else it is looked at
+    fault = _find_own_fault(best) if other else None
+    return f"its best checkpoint, {best.name}: {fault}" if fault else None
+
+
+def best_checkpoint(folder: Path) -> Path | None:
+    """The best one before a checkpoint: where it says, or, if the run was moved, beside it."""
+    state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    best = state.get("best_model_checkpoint")
+    if not best:
+        return None
+    return Path(best) if Path(best).is_dir() else folder.with_name(Path(best).name)
+
+
+def step_of(folder: Path) -> int:
+    """The step after which a checkpoint was saved."""
+    return int(folder.name.split("-")[-1])
+
+
+def _find_own_fault(folder: Path) -> str | None:
+    if not (folder / STATE).is_file():
+        return "not a complete checkpoint"
+    try:
+        lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return f"has no {SUMS}, so nobody knows whether it is whole"
+    digests = dict(reversed(line.split("  ", 1)) for line in lines if "  " in line)
+    for name in sorted(_files(folder) | digests.keys()):
+        try:
+            if _digest(folder / name) != digests.get(name):
+                return f"{name} is damaged"
+        except OSError as error:
+            return f"{name} can't be read ({error.strerror})"
+    return None
+
+
+def _files(folder: Path) -> set[str]:
+    """The files of a checkpoint, without what systems put there."""
+    there = (path for path in folder.rglob("*") if path.is_file() and path.name != SUMS)
+    own = (path for path in there if not _SYSTEM_FILES.match(path.name))
+    return {path.relative_to(folder).as_posix() for path in own}
+
+
+def seal(folder: Path) -> None:
+    """Write the checksums of all files, and see that everything is on the disk."""
+    files = sorted(_files(folder))
+    lines = [f"{_digest(folder / file)}  {file}\n" for file in files]
+    (folder / SUMS).write_text("".join(lines), encoding="utf-8")
+    folders = {(folder / file).parent for file in files}
+    for path in (*(folder / file for file in (*files, SUMS)), *folders, folder):
+        flush(path)
+
+
+def publish(aside: Path, folder: Path) -> None:
+    """Seal what was written aside and give it its name, in place of an earlier one of that name."""
+    seal(aside)
+    earlier = aside.with_name("earlier")
+    if folder.exists():
+        folder.rename(earlier)
+    aside.rename(folder)
+    flush(folder.parent)
+    shutil.rmtree(earlier, ignore_errors=True)
+
+
+def delete_old(newest: Path, *, keep: set[Path], limit: int | None) -> None:
+    """Leave at most `limit` checkpoints of a run, those in `keep` among them.
+
+    The oldest go first; before them any of later steps, from which the run didn't go on.
+    """
+    there = checkpoints(newest.parent)
+    split = there.index(newest) + 1
+    kept = {path.resolve() for path in keep}
+    old = [path for path in there[split:] + there[:split] if path.resolve() not in kept]
+    surplus = len(there) - (limit or len(there))
+    for path in old[: max(0, surplus)]:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def full_disk_told(folder: Path) -> Iterator[None]:
+    """Within it, an error that a full disk under `folder` makes is an `InputError` of one line."""
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch.save's is a RuntimeError
+        if not _is_full(folder, error):
+            raise
+        left = shutil.disk_usage(folder).free / 1e6
+        raise InputError(
+            f"{folder}: the disk is full ({left:.0f} MB are left). Free some: the same command "
+            "with --resume_from_checkpoint goes on."
+        ) from error
+
+
+def _is_full(folder: Path, error: Exception) -> bool:
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        return True
+    trial = folder / ".room"
+    try:
+        trial.write_bytes(bytes(_TRIED))
+    except OSError as tried:
+        return tried.errno in DISK_FULL
+    finally:
+        with suppress(OSError):
+            trial.unlink()
+    return False
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def flush(path: Path) -> None:
+    """Onto the disk, also where the power fails after it."""
+    if os.name == "nt":  # folders can't be opened there
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

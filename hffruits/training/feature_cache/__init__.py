@@ -1,0 +1,1 @@
+"""Features of a frozen trunk, computed once and trained on in every epoch."""

@@ -1,0 +1,177 @@
+"""Where a run writes, and where it goes on from. Nothing of an earlier run is lost unasked."""
+
+import json
+import os
+import shutil
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+
+from hffruits.core.distributed import gather, on_main_process
+from hffruits.core.errors import InputError
+from hffruits.models.artifact import ARTIFACT_FILES, METRICS
+from hffruits.training.checkpoints import (
+    ASIDE,
+    STATE,
+    checkpoints,
+    find_fault,
+    newest_whole,
+    rescue,
+)
+
+SEEN_WITHIN = 20.0  # seconds: network file systems take some
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """The folder of one run."""
+
+    folder: Path
+    checkpoint: Path | None = None  # to resume from
+    replaces: bool = False  # holds an earlier run, to be cleared once the new one can start
+    by_itself: bool = False  # started again by a cluster, with the same command
+
+    @property
+    def lists(self) -> Path:
+        """The file lists of this run's split."""
+        return self.folder / "splits"
+
+    @property
+    def recorded_arguments(self) -> dict[str, Any] | None:
+        """What the run that is resumed began with: its `training_args.json`."""
+        file = self.checkpoint and self.checkpoint.parent / "training_args.json"
+        return json.loads(file.read_text(encoding="utf-8")) if file and file.is_file() else None
+
+    @property
+    def is_finished(self) -> bool:
+        """True where the run to be resumed has ended, and its records were written.
+
+        Its page, picture and card need not have been. One that stopped early has ended too, but may
+        be asked to go on.
+        """
+        folder = self.checkpoint and self.checkpoint.parent
+        if not (folder and (folder / METRICS).is_file()):
+            return False
+        state = json.loads((self.checkpoint / STATE).read_text(encoding="utf-8"))
+        return self.by_itself or state["global_step"] >= state["max_steps"]
+
+    @property
+    def lists_to_repeat(self) -> Path | None:
+        """The lists of the run that is resumed, so that it never trains on what it is tested on."""
+        lists = self.checkpoint and self.checkpoint.parent / "splits"
+        return lists if lists and (lists / "train.txt").is_file() else None
+
+
+def choose_run_dir(
+    output_dir: str | None, *, name: str, resume: str | None = None, overwrite: bool = False
+) -> RunDir:
+    """`output_dir`, or the next free `runs/NAME`; tried, so that it is sure to be writable.
+
+    `resume` is a checkpoint folder, `last` for the newest whole one in `output_dir`, or `auto` for
+    the same, and a new run where there is none. Raises `InputError` before anything of an earlier
+    run would be lost.
+    """
+    checkpoint = find_checkpoint(resume, output_dir) if resume else None
+    if output_dir is not None:
+        folder = Path(output_dir).expanduser()
+    elif checkpoint is not None:
+        folder = checkpoint.parent
+    else:
+        choices = [Path("runs", name), *(Path("runs", f"{name}-{n}") for n in range(2, 10_000))]
+        folder = next(path for path in choices if not path.exists())
+    goes_on = checkpoint is not None and checkpoint.parent.resolve() == folder.resolve()
+    occupied = not goes_on and _holds_run(folder)
+    if occupied and not overwrite:
+        raise InputError(
+            f"{folder}: holds a run already. Choose another output_dir, go on with "
+            "--resume_from_checkpoint, or replace it with --overwrite_output_dir."
+        )
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".writable").touch()
+        (folder / ".writable").unlink()
+        for path in new:  # a run that is refused leaves no empty folder
+            path.rmdir()
+    except OSError as error:
+        raise InputError(
+            f"{folder}: can't be written ({error.strerror}). Give another output_dir."
+        ) from error
+    return RunDir(folder, checkpoint, replaces=occupied, by_itself=resume == "auto")
+
+
+def check_shared(folder: Path) -> None:
+    """Raise `InputError` where another machine of the run doesn't see what is in `folder`.
+
+    All processes call it. It tries the nearest folder that is there already.
+    """
+    if PartialState().num_processes <= int(os.environ.get("LOCAL_WORLD_SIZE", 1)):
+        return
+
+    def put() -> Path:
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        file = there / f".hffruits-{uuid.uuid4().hex}"
+        file.touch()
+        return file
+
+    file = on_main_process(put)
+    seen = gather(_appears(file))
+    on_main_process(file.unlink)
+    if not all(seen):
+        raise InputError(
+            f"{folder}: process {seen.index(False)}, on another machine, doesn't see it. Give an "
+            "output_dir that all machines share."
+        )
+
+
+def _appears(file: Path) -> bool:
+    deadline = time.monotonic() + SEEN_WITHIN
+    while not file.exists():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.2)
+    return True
+
+
+def find_checkpoint(resume: str, output_dir: str | None) -> Path | None:
+    """The checkpoint that `resume` means; of `last` and `auto`, the newest that is whole.
+
+    `auto` gives none where there is no checkpoint at all: a job that may be started again has the
+    same command each time. Damaged ones alone are an error: nothing is begun anew unasked.
+    """
+    if resume not in ("last", "auto"):
+        fault = find_fault(Path(resume)) if Path(resume).is_dir() else "no such folder"
+        if fault:
+            raise InputError(
+                f"{resume}: {fault}. Name a checkpoint, like runs/x/checkpoint-50, or none: then "
+                "output_dir's newest that is whole is taken."
+            )
+        return Path(resume)
+    if output_dir is None:
+        raise InputError("resume_from_checkpoint: name the run to go on with as output_dir.")
+    folder = Path(output_dir).expanduser()
+    rescue(folder)
+    there = checkpoints(folder)
+    if not there and resume == "auto":
+        return None
+    found = newest_whole(folder)
+    if found is None:
+        reason = "no checkpoint is whole" if there else "no checkpoint to resume from"
+        raise InputError(f"{output_dir}: {reason}. Start without resuming.")
+    return found
+
+
+def clear_run(folder: Path) -> None:
+    """Delete what a run wrote, and nothing else that may lie in its folder."""
+    for path in [*checkpoints(folder), folder / ASIDE, folder / "splits"]:
+        shutil.rmtree(path, ignore_errors=True)
+    for name in ARTIFACT_FILES:
+        (folder / name).unlink(missing_ok=True)
+
+
+def _holds_run(folder: Path) -> bool:
+    return (folder / "config.json").exists() or bool(checkpoints(folder))

@@ -1,0 +1,269 @@
+"""From arguments to a trainer that can start: photos, model, and what is decided by trying."""
+
+import logging
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel, TrainerCallback
+from transformers.image_processing_utils import BaseImageProcessor
+
+from hffruits.core.distributed import on_main_process, use_own_cores
+from hffruits.core.errors import InputError
+from hffruits.data.arguments import DataArguments
+from hffruits.data.load import FruitDatasets, load_fruits
+from hffruits.data.stream_dataset import FruitStreams, load_streams
+from hffruits.data.transforms import (
+    EvalTransform,
+    Scaling,
+    Transform,
+    input_size,
+    scaling_of,
+    train_transform,
+)
+from hffruits.models.batch_norm import batch_norms, hold_statistics, set_policy
+from hffruits.models.freezing import CHANGING, Unfreezing, freeze_backbone
+from hffruits.models.frozen_trunk import find_cut
+from hffruits.models.layers import has_layer_groups, layer_groups
+from hffruits.models.loading import (
+    build_model,
+    head_names,
+    resize_input,
+    takes_any_size,
+    use_fast_layout,
+)
+from hffruits.models.lora import add_lora
+from hffruits.models.quick_convolutions import use_quick_convolutions
+from hffruits.training.arguments import FruitTrainingArguments, ModelArguments, with_precision
+from hffruits.training.datasets import as_tensors
+from hffruits.training.lr_schedules import BY_VALIDATION
+from hffruits.training.optimizers import default_learning_rate
+from hffruits.training.precision import Forward, bf16_is_faster
+from hffruits.training.run_dir import RunDir
+from hffruits.training.trainer import FruitTrainer
+
+logger = logging.getLogger(__name__)
+
+FruitData = FruitDatasets | FruitStreams
+
+
+@dataclass(frozen=True)
+class PreparedModel:
+    """A model that is ready to be trained, and what belongs to it."""
+
+    model: PreTrainedModel | nn.Module  # a peft model with LoRA
+    processor: BaseImageProcessor
+    head: tuple[str, ...]
+    plan: str  # of freezing
+    batch_norm: str  # policy
+    train_image_size: int | None = None  # pixels, where it differs from validation's
+    callbacks: list[TrainerCallback] = field(default_factory=list)
+    views: int = 0  # of each picture whose features are kept: see kept_features.py
+
+    @property
+    def train_size(self) -> tuple[int, int]:
+        """Pixels (high, wide) of what training sees."""
+        size = self.train_image_size
+        return (size, size) if size else input_size(self.processor)
+
+    def train_transform(self, augment: str, *, scaled: bool = True) -> Transform:
+        """How training sees pictures."""
+        size = self.train_image_size
+        return train_transform(self.processor, augment, size=size, scaled=scaled)
+
+
+def load_datasets(data_args: DataArguments, run: RunDir | None, seed: int) -> FruitData:
+    """Check and split the photos; a resumed run keeps the split that it began with."""
+    if data_args.streaming:
+        return load_streams(
+            data_args.source,
+            validation_fraction=data_args.validation_fraction,
+            test_fraction=data_args.test_fraction,
+            seed=seed,
+            coarse_labels=data_args.coarse_labels,
+        )
+    if not (data_args.data_dir or data_args.dataset_name):
+        logger.info("no data named: this is the drawn sample set")
+    return load_fruits(
+        source=data_args.source,
+        split_by=data_args.split_by,
+        group_by=data_args.group_by,
+        exclude=data_args.exclude,
+        coarse_labels=data_args.coarse_labels,
+        cache=data_args.cache,
+        cache_size=data_args.cache_size,
+        validation_fraction=data_args.validation_fraction,
+        test_fraction=data_args.test_fraction,
+        seed=seed,
+        lists_dir=data_args.split_lists or (run and run.lists_to_repeat),
+        max_bad_fraction=data_args.max_bad_fraction,
+        max_pixels=data_args.max_image_pixels,
+    )
+
+
+def prepare_model(
+    model_args: ModelArguments,
+    args: FruitTrainingArguments,
+    labels: list[str],
+    *,
+    coarse: dict[str, str] | None = None,
+) -> PreparedModel:
+    """The backbone with a new head, frozen, normalised and adapted as the arguments say.
+
+    `coarse` (class -> coarse label) goes into its config, and so into the artifact.
+    """
+    model, processor = build_model(
+        model_args.model_name_or_path,
+        labels=labels,
+        pretrained=model_args.pretrained,
+        revision=model_args.model_revision,
+    )
+    if coarse:
+        model.config.coarse_labels = coarse
+    if model_args.image_size:
+        processor = resize_input(model, model_args.image_size)
+    if model_args.train_image_size and not takes_any_size(model):
+        size = model_args.train_image_size
+        raise InputError(f"train_image_size={size}: this net has one size. Leave it out.")
+    head = head_names(model)
+    plan = choose_freezing(model_args, model)
+    freeze_backbone(model, plan, head=head)
+    if args.batch_norm not in (None, "train") and not batch_norms(model):
+        logger.info("batch_norm=%s: nothing to act on, the net has no batch norm", args.batch_norm)
+    policy = args.batch_norm or ("freeze" if model_args.pretrained else "train")
+    if args.warmup_steps and args.schedule in ("one_cycle", *BY_VALIDATION):
+        logger.info("warmup_steps: nothing to act on, %s has no such warmup", args.schedule)
+    if args.batch_norm == "sync" and args.world_size == 1:
+        logger.info("batch_norm=sync: one process has nothing to synchronise")
+    model, fixed = set_policy(model, policy)
+    callbacks = []
+    if plan in CHANGING:
+        callbacks.append(Unfreezing(plan, layer_groups(model, head=head), keep=set(fixed)))
+    if model_args.lora_rank:
+        size = input_size(processor)
+        model = add_lora(model, model_args.lora_rank, head=head, size=size)
+    if args.device.type == "cpu" and not (model_args.lora_rank or args.torch_compile):
+        use_quick_convolutions(model, torch.rand(2, 3, *input_size(processor)))
+    train_size = model_args.train_image_size
+    if args.uses_fsdp:
+        check_divisible(model, model_args.model_name_or_path)
+    if not args.divides_weights:  # FSDP takes contiguous weights alone
+        model = use_fast_layout(model)
+    return PreparedModel(model, processor, head, plan, policy, train_size, callbacks)
+
+
+def check_divisible(model: PreTrainedModel, name: str) -> None:
+    """Raise `InputError` for a net whose weights FSDP, as accelerate does it, can't divide."""
+    if batch_norms(model):
+        raise InputError(
+            f"{name}: has batch norm, which doesn't go with FSDP. Train it without FSDP: such nets "
+            "fit on one GPU."
+        )
+    try:
+        model.get_input_embeddings()
+    except NotImplementedError as error:
+        raise InputError(
+            f"{name}: accelerate can't divide this net's weights. Take one of timm's, as "
+            "timm/convnext_base.fb_in22k_ft_in1k."
+        ) from error
+
+
+def choose_freezing(model_args: ModelArguments, model: PreTrainedModel) -> str:
+    """The plan asked for, except where the default makes no sense.
+
+    Random weights must all learn, some nets have no known stages, and LoRA freezes by itself.
+    """
+    by_default = model_args.freeze == ModelArguments.freeze
+    sensible = model_args.pretrained and has_layer_groups(model) and not model_args.lora_rank
+    return "none" if by_default and not sensible else model_args.freeze
+
+
+def resolve_arguments(
+    args: FruitTrainingArguments, prepared: PreparedModel, *, recorded: dict[str, Any] | None = None
+) -> FruitTrainingArguments:
+    """The arguments with what depends on the model and the machine filled in.
+
+    `recorded` are the training arguments that a resumed run began with.
+    """
+    args.batch_norm = prepared.batch_norm
+    if args.learning_rate is None:
+        args.learning_rate = default_learning_rate(prepared.model)
+    if args.world_size > 1 and args.ddp_find_unused_parameters is None:
+        args.ddp_find_unused_parameters = prepared.plan in CHANGING or leaves_unused(prepared)
+    use_own_cores(args.device)
+    if args.try_bf16:
+        size = prepared.train_size
+        faster = on_main_process(
+            lambda: (
+                recorded["bf16"]
+                if recorded
+                else bf16_is_faster(prepared.model, size, forward=trial_forward(prepared, size))
+            )
+        )
+        if faster:
+            args = with_precision(args, "bf16")
+    return args
+
+
+def leaves_unused(prepared: PreparedModel) -> bool:
+    """Whether a weight that learns has no part in the answer: to look for such costs each step."""
+    model = prepared.model
+    was_training = model.training
+    pixels = torch.rand(2, 3, *prepared.train_size, device=next(model.parameters()).device)
+    model.eval()(pixel_values=pixels).logits.sum().backward()
+    unused = any(p.requires_grad and p.grad is None for p in model.parameters())
+    model.zero_grad(set_to_none=True)
+    model.train(was_training)
+    return unused
+
+
+def trial_forward(prepared: PreparedModel, size: tuple[int, int]) -> Forward:
+    """What a training step will do with pixels (B, 3, *size): norms held, features kept."""
+    model = prepared.model
+    device = next(model.parameters()).device
+    cut = find_cut(model, torch.rand(2, 3, *size, device=device)) if prepared.views else None
+
+    def forward(pixels: torch.Tensor) -> torch.Tensor:
+        hold_statistics(model, prepared.batch_norm)
+        if cut is None:
+            return model(pixel_values=pixels).logits
+        with cut.skipped(model, pixels.new_zeros((len(pixels), *cut.shape))):
+            return model(pixel_values=pixels[:1]).logits
+
+    return forward
+
+
+def device_scaling(prepared: PreparedModel, augment: str, device: torch.device) -> Scaling | None:
+    """What a GPU does to training's pixels, so that its workers needn't; None on a CPU."""
+    return None if device.type == "cpu" else scaling_of(prepared.processor, augment)
+
+
+def make_trainer(
+    prepared: PreparedModel,
+    datasets: FruitData,
+    data_args: DataArguments,
+    args: FruitTrainingArguments,
+    **kwargs: Any,
+) -> FruitTrainer:
+    """The trainer of a prepared model on the training and validation photos."""
+    scaling = device_scaling(prepared, data_args.augment, args.device)
+    augmented = prepared.train_transform(data_args.augment, scaled=scaling is None)
+    plain, max_pixels = EvalTransform(prepared.processor), data_args.max_image_pixels
+    callbacks = [*prepared.callbacks, *kwargs.pop("callbacks", ())]
+    model = {} if "model_init" in kwargs else {"model": prepared.model}
+    return FruitTrainer(
+        **model,
+        args=args,
+        head=prepared.head,
+        scaling=scaling,
+        train_dataset=as_tensors(
+            datasets["train"],
+            augmented,
+            max_pixels=max_pixels,
+            shuffle_buffer=data_args.shuffle_buffer,
+        ),
+        eval_dataset=as_tensors(datasets["validation"], plain, max_pixels=max_pixels),
+        callbacks=callbacks,
+        **kwargs,
+    )

@@ -1,0 +1,422 @@
+"""The Trainer with the hooks that fine-tuning on photos needs. One run is `train.py`."""
+
+import copy
+import json
+import math
+from collections.abc import Iterable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.data import DataLoader
+from torchvision.transforms import v2
+from transformers import EarlyStoppingCallback, EvalPrediction, Trainer
+from transformers.trainer_callback import ProgressCallback, TrainerCallback
+
+from hffruits.core.dataloader_workers import leave_signals
+from hffruits.core.distributed import keep_undivided
+from hffruits.core.errors import InputError
+from hffruits.data.samplers import EpochSampler, SeededRows, SharedBatches, balanced_weights
+from hffruits.data.stream_index import StreamRows, stream_loader
+from hffruits.data.transforms import Scaling
+from hffruits.evaluation.metrics import classification_metrics, rank
+from hffruits.models.artifact import DIVERGED
+from hffruits.models.batch_norm import hold_statistics, share_statistics
+from hffruits.models.frozen_trunk import Cut
+from hffruits.models.loading import coarse_ids
+from hffruits.training.arguments import FruitTrainingArguments
+from hffruits.training.callbacks.divergence import BEFORE_SAVING, IN_A_ROW, Divergence
+from hffruits.training.callbacks.ema import AveragedWeights
+from hffruits.training.callbacks.gradient_clipping import GradientClipping
+from hffruits.training.callbacks.progress import EpochTable, LogEachEpoch
+from hffruits.training.checkpoints import checkpoints, step_of
+from hffruits.training.datasets import StreamTensors, collate
+from hffruits.training.feature_cache.store import FeatureRows
+from hffruits.training.losses import ClassificationLoss, class_weights
+from hffruits.training.lr_schedules import BY_VALIDATION, learning_rates, make_scheduler
+from hffruits.training.optimizers import (
+    TIMM,
+    decayed_parameters,
+    layer_scales,
+    parse_options,
+    split_groups,
+    timm_optimizer,
+)
+from hffruits.training.saving import SafeSaving
+
+
+class FruitTrainer(SafeSaving):
+    """transformers' `Trainer` for datasets made by `as_tensors`.
+
+    `head` holds the names of the classifying layers; `scaling` is done to pixels that are bytes.
+    Training that diverges is an `InputError`, unless it is only tried (`stop_if_diverged`).
+    """
+
+    args: FruitTrainingArguments
+
+    def __init__(
+        self,
+        *,
+        args: FruitTrainingArguments,
+        head: tuple[str, ...] = (),
+        scaling: Scaling | None = None,
+        stop_if_diverged: bool = True,
+        train_dataset: Dataset | StreamTensors | None = None,
+        callbacks: Iterable[TrainerCallback] = (),
+        **kwargs: Any,
+    ):
+        args = copy.copy(args)
+        limit = args.clip_limit
+        if args.learning_rate is not None:
+            args.learning_rate *= args.learning_rate_factor
+        if args.clip_mode != "norm":
+            args.max_grad_norm = 0.0  # the Trainer's own clipping
+        self.head, self.scaling, self.stop_if_diverged = head, scaling, stop_if_diverged
+        self.cut: Cut | None = None
+        self.clipping = GradientClipping(args.clip_mode, limit, head=head)
+        self.averaged = AveragedWeights(args.ema_decay) if args.ema_decay else None
+        callbacks = [*callbacks, self.clipping]
+        if self.averaged:
+            callbacks.append(self.averaged)
+        if args.early_stopping_patience:
+            callbacks.append(EarlyStoppingCallback(args.early_stopping_patience))
+        self.class_weights: torch.Tensor | None = None
+        if train_dataset is not None:
+            classes = train_dataset.features["label"].num_classes
+            self.mix = make_mix(args.mixup_alpha, args.cutmix_alpha, classes)
+            self.divergence = Divergence(
+                classes=classes, skip=args.skip_bad_steps, scaled=args.fp16
+            )
+            callbacks.append(self.divergence)
+            self._rows = train_dataset  # to name them
+            if isinstance(train_dataset, StreamTensors):
+                counts = train_dataset.split.label_counts
+                train_dataset = train_dataset.rows(args, shuffle=True)
+                callbacks.append(_StartAt(train_dataset))
+            else:
+                labels = train_dataset.with_format(None)["label"][:]
+                counts = np.bincount(labels, minlength=classes).tolist()
+                weights = balanced_weights(labels, classes) if args.balanced_sampler else None
+                self.sampler = EpochSampler(len(labels), seed=args.seed, weights=weights)
+                callbacks.append(_SetEpoch(self.sampler))
+                train_dataset = SeededRows(train_dataset, seed=args.seed)
+            self.class_weights = class_weights(counts, args.class_weights)
+        super().__init__(
+            args=args,
+            train_dataset=train_dataset,
+            callbacks=callbacks,
+            data_collator=collate,
+            compute_metrics=self.compute_fruit_metrics,
+            preprocess_logits_for_metrics=answers,
+            **kwargs,
+        )
+        if self.class_weights is not None:
+            self.class_weights = self.class_weights.to(self.args.device)
+        self.model_accepts_loss_kwargs = False  # our loss is a mean over the batch
+        if not self.args.disable_tqdm:
+            self.remove_callback(ProgressCallback)
+            self.add_callback(EpochTable)
+        self.add_callback(LogEachEpoch)
+
+    # ---- rows ----
+
+    def get_train_dataloader(self) -> DataLoader:
+        if isinstance(self.train_dataset, StreamRows):
+            return self._stream_loader(self.train_dataset)
+        loader = DataLoader(
+            self.train_dataset,
+            batch_sampler=self._batches(self.sampler),
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+            persistent_workers=self.args.dataloader_persistent_workers,
+            prefetch_factor=self.args.dataloader_prefetch_factor,
+            worker_init_fn=leave_signals,
+            multiprocessing_context=self.args.dataloader_multiprocessing_context,
+        )
+        options = {"device": self.args.device, "non_blocking": self.accelerator.non_blocking}
+        return keep_undivided(loader, **options)
+
+    def _batches(self, order: EpochSampler) -> SharedBatches:
+        return SharedBatches(
+            order,
+            batch_size=self._train_batch_size,
+            rank=self.args.process_index,
+            world_size=self.args.world_size,
+            accumulated=self.args.gradient_accumulation_steps,
+            drop_last=self.args.dataloader_drop_last,
+        )
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
+        rows = self.eval_dataset if eval_dataset is None else eval_dataset
+        if isinstance(rows, StreamTensors):
+            return self._stream_loader(rows.rows(self.args))
+        loader = super().get_eval_dataloader(eval_dataset)
+        loader.base_dataloader.worker_init_fn = leave_signals
+        return loader
+
+    def _stream_loader(self, rows: StreamRows) -> DataLoader:
+        return stream_loader(
+            rows,
+            collate_fn=collate,
+            device=self.args.device,
+            pin_memory=self.args.dataloader_pin_memory,
+            persistent_workers=self.args.dataloader_persistent_workers,
+        )
+
+    # ---- kept features ----
+
+    def use_features(self, cut: Cut, train: FeatureRows, validation: FeatureRows) -> None:
+        """Train and validate on kept activations from now on, in place of the pictures."""
+        self.cut, self.train_dataset, self.eval_dataset = cut, train, validation
+        self.args.dataloader_num_workers = 0  # there is nothing to prepare, and it can't be pickled
+        self.args.dataloader_persistent_workers = False
+        self.args.dataloader_prefetch_factor = self.args.dataloader_multiprocessing_context = None
+
+    def _forward(self, model: nn.Module, inputs: dict[str, torch.Tensor]):
+        if "activations" not in inputs:
+            return model(pixel_values=inputs["pixel_values"])
+        net = self.accelerator.unwrap_model(model)
+        activations = inputs["activations"].to(net.dtype)
+        with self.cut.skipped(net, activations):
+            outputs = model(pixel_values=activations.new_zeros((1, 3, *self.cut.image_size)))
+        assert len(outputs.logits) == len(activations), "the net went round the cut"
+        return outputs
+
+    # ---- one step ----
+
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        inputs = super()._prepare_inputs(inputs)
+        pixels = inputs.get("pixel_values")
+        if self.scaling and pixels is not None and not pixels.is_floating_point():
+            inputs["pixel_values"] = self._prepare_input(self.scaling(pixels))  # DeepSpeed's dtype
+        return inputs
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,
+        **kwargs: Any,
+    ):
+        """The training loss on mixed pictures, or in validation plain cross-entropy."""
+        labels = inputs["labels"]
+        loss = ClassificationLoss()
+        if model.training:
+            hold_statistics(model, self.args.batch_norm)  # the Trainer has just called `train()`
+            loss = ClassificationLoss(
+                self.args.label_smoothing_factor, self.class_weights, self.args.focal_gamma
+            )
+            if self.mix and torch.rand(()) < self.args.mix_probability:
+                mixed, labels = self.mix(inputs["pixel_values"], labels)  # ..., (B,) -> (B, K)
+                inputs = inputs | {"pixel_values": mixed}
+        outputs = self._forward(model, inputs)
+        value = loss(outputs.logits, labels)
+        if model.training:
+            self.divergence.add_loss(value)
+            value = value * inputs.get("share", 1.0)
+        return (value, outputs) if return_outputs else value
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: torch.Tensor | None = None):
+        norm = super()._get_grad_norm(model, grad_norm)
+        self.clipping.norm = self.divergence.norm = norm
+        return norm
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        if "grad_norm" in logs:
+            logs["clipped_steps"] = self.clipping.share_since_last()
+        super().log(logs, *args, **kwargs)
+        if "train_loss" in logs:  # the last one, of all training
+            self._stop_if_diverged(in_a_row=BEFORE_SAVING)
+        elif "loss" in logs:
+            self._stop_if_diverged()
+        if self.stop_if_diverged and not math.isfinite(logs.get("eval_loss", 0.0)):
+            raise InputError(
+                f"training has diverged: the validation loss is {logs['eval_loss']} at step "
+                f"{self.state.global_step}. Begin again with a lower learning_rate or "
+                "max_grad_norm."
+            )
+
+    # ---- optimizer and schedule ----
+
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
+        return decayed_parameters(model)
+
+    @staticmethod
+    def get_optimizer_cls_and_kwargs(
+        args: FruitTrainingArguments, model: nn.Module | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        if not args.optim.startswith(TIMM):
+            return Trainer.get_optimizer_cls_and_kwargs(args, model)
+        return timm_optimizer(
+            args.optim,
+            lr=args.learning_rate,
+            betas=(args.adam_beta1, args.adam_beta2),
+            eps=args.adam_epsilon,
+            options=parse_options(args.optim_args),
+        )
+
+    def create_optimizer(self, model: nn.Module | None = None) -> Optimizer:
+        fresh = self.optimizer is None
+        optimizer = super().create_optimizer(model)
+        if fresh and self.args.layer_decay < 1:
+            net = self.model if model is None else model
+            split_groups(optimizer, net, layer_scales(net, self.args.layer_decay, head=self.head))
+        return optimizer
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: Optimizer | None = None
+    ) -> LRScheduler:
+        if self.lr_scheduler is None:
+            self.lr_scheduler = make_scheduler(
+                optimizer or self.optimizer,
+                self.args.schedule,
+                total=num_training_steps,
+                warmup=self.args.get_warmup_steps(num_training_steps),
+                options=self.args.lr_scheduler_kwargs,
+                maximise=bool(self.args.greater_is_better),
+            )
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def try_optimizer(self) -> None:
+        """Make optimizer and schedule once, to see whether they can be made.
+
+        Raises `InputError` for options that they lack, and for what is not installed.
+        """
+        try:
+            self.create_optimizer()
+        except (TypeError, ValueError, ImportError, RuntimeError) as error:
+            asked = f"optim={self.args.optimizer}, optim_args={self.args.optim_args}"
+            remedy = "Install it, or use adamw_torch, sgd, or timm:NAME."
+            raise InputError(
+                f"{asked}: can't be made ({' '.join(str(error).split())}). {remedy}"
+            ) from error
+        finally:
+            self.optimizer = None
+        if self.args.schedule not in BY_VALIDATION:
+            options = self.args.lr_scheduler_kwargs
+            learning_rates(self.args.schedule, peak=1.0, total=20, warmup=2, options=options)
+
+    # ---- divergence ----
+
+    def _stop_if_diverged(self, *, in_a_row: int = IN_A_ROW) -> None:
+        """Raise `InputError` where a step since the last look shows it; a file says all of it."""
+        bad = self.divergence.find(in_a_row=in_a_row)
+        if bad is None or not self.stop_if_diverged:
+            return
+        file, photos = Path(self.args.output_dir) / DIVERGED, self._photos_of(bad.number)
+        if self.args.should_save:
+            said = {"step": bad.number, "learning_rate": bad.learning_rate, "photos": photos}
+            said |= {"loss": str(bad.loss), "gradient_norm": str(bad.gradient_norm)}  # maybe nan
+            file.write_text(json.dumps(said, indent=2), "utf-8")
+        saved = [path for path in checkpoints(file.parent) if step_of(path) < bad.number]
+        before = f" ({saved[-1].name} is from before it)" if saved else ""
+        named = f"; photos {', '.join(photos[:3])}, ..." if photos else ""
+        skip = f"To leave single such steps out, resume with skip_bad_steps{before}; else begin"
+        begin = "Begin" if bad.is_finite else skip
+        raise InputError(
+            f"training has diverged: {bad}{named}; all in {file}. {begin} again with a lower "
+            "learning_rate or max_grad_norm."
+        )
+
+    def _photos_of(self, step: int) -> list[str]:
+        """What the batches of a step showed, of all processes; of a stream nobody knows."""
+        if isinstance(self._rows, StreamTensors):
+            return []
+        order = copy.copy(self.sampler)  # which has its own epoch to keep
+        parts = self.args.gradient_accumulation_steps
+        batches = self._batches(order)
+        epoch, number = divmod(step - 1, math.ceil(len(batches) / parts))
+        order.set_epoch(epoch)
+        shown = list(batches.whole_batches())[number * parts : (number + 1) * parts]
+        rows = self._rows.with_format(None).select_columns("path")
+        return [rows[index]["path"] for batch in shown for index in batch]
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        self._stop_if_diverged(in_a_row=BEFORE_SAVING)
+        super()._save_checkpoint(model, trial)
+
+    # ---- averaged weights ----
+
+    def train(self, resume_from_checkpoint: str | None = None, **kwargs: Any):
+        if self.averaged:
+            self.averaged.checkpoint = resume_from_checkpoint
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        with self.averaged.in_place(self.model) if self.averaged else nullcontext():
+            share_statistics(self.model)  # the main process's are what is saved
+            return super().evaluate(*args, **kwargs)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        super().save_model(output_dir, _internal_call)
+        if self.averaged and self.averaged.average is not None and self.args.should_save:
+            self.averaged.save(Path(output_dir or self.args.output_dir))
+
+    # ---- validation ----
+
+    def compute_fruit_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
+        """`METRIC_NAMES`, `loss`, and `steady_accuracy`, which chooses the best epoch by default.
+
+        The Trainer's own loss, whose place this one takes, counts rows twice that fill the last
+        batch of several processes. `steady_accuracy` adds to the accuracy up to two standard
+        errors, in step with training: of epochs that the validation set can't tell apart (at
+        95 %), the later one is kept, for the learning rate has fallen since. After the
+        one-standard-error rule (Breiman et al., 1984, section 3.4.3).
+        """
+        coarse = coarse_ids(self.model.config)
+        (ranked, losses), labels = prediction.predictions, prediction.label_ids
+        metrics = classification_metrics(ranked, labels, coarse=coarse)
+        accuracy, images = metrics["accuracy"], len(labels)
+        share = (accuracy * images + 1) / (images + 2)  # Laplace: 100 % has an error too
+        error = math.sqrt(share * (1 - share) / images)
+        done = self.state.global_step / max(1, self.state.max_steps)
+        steady = accuracy + 2 * error * done
+        return metrics | {"loss": float(losses.mean()), "steady_accuracy": steady}
+
+
+class _SetEpoch(TrainerCallback):
+    """Tells the sampler the epoch, also where a resumed loader hides it under two wrappers."""
+
+    def __init__(self, sampler: EpochSampler):
+        self.sampler = sampler
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        self.sampler.set_epoch(int(state.epoch or 0))
+
+
+class _StartAt(TrainerCallback):
+    """Tells a stream which batches of a resumed epoch were trained on, so that it skips them."""
+
+    def __init__(self, rows: StreamRows):
+        self.rows = rows
+
+    def on_epoch_begin(self, args, state, control, train_dataloader=None, **kwargs):
+        batches = math.ceil(len(self.rows) / self.rows.batch_size)
+        epoch, step = divmod(
+            state.global_step, math.ceil(batches / args.gradient_accumulation_steps)
+        )
+        skipped = 0 if args.ignore_data_skip else step * args.gradient_accumulation_steps
+        self.rows.start_at(epoch, skipped)
+
+
+def answers(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What is kept of a validation batch (B, K): the best guesses (B, R), and losses (B,)."""
+    return rank(logits), nn.functional.cross_entropy(logits.float(), labels, reduction="none")
+
+
+def make_mix(mixup_alpha: float, cutmix_alpha: float, classes: int) -> v2.Transform | None:
+    """Mixup (arXiv:1710.09412), CutMix (arXiv:1905.04899), or one of both at random; or neither."""
+    kinds: list[v2.Transform] = []
+    if mixup_alpha:
+        kinds.append(v2.MixUp(alpha=mixup_alpha, num_classes=classes))
+    if cutmix_alpha:
+        kinds.append(v2.CutMix(alpha=cutmix_alpha, num_classes=classes))
+    return v2.RandomChoice(kinds) if kinds else None

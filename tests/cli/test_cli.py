@@ -1,0 +1,92 @@
+"""The command line as users meet it: answers, exit codes, one-line errors."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.runs import TINY_FLAGS
+
+from hffruits.cli.main import COMMANDS, main
+from hffruits.data.load import load_fruits
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_help_lists_every_command(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert all(f"\n  {command} " in text for command in COMMANDS)
+
+
+@pytest.mark.parametrize("argv", [[], ["bake"], ["predict"], ["train", "--epochs", "3"]])
+def test_a_wrong_command_line_exits_with_2(argv, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(argv)
+    assert stop.value.code == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_predict_prints_a_line_a_picture(trained, drawn_fruits, capsys):
+    folder = drawn_fruits / "test" / "Apple"
+    assert main(["predict", str(trained), str(folder), "--top_k", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 5
+    names = load_fruits(drawn_fruits)["train"].features["label"].names
+    for line in lines:
+        path, scores = line.split("\t")
+        assert Path(path).is_file()
+        label, percent = scores.split(", ")[0].rsplit(" ", 1)
+        assert label in names and percent.endswith("%")
+
+
+def test_predict_goes_on_after_a_bad_picture_and_says_so(trained, drawn_fruits, tmp_path, capsys):
+    good = next((drawn_fruits / "test" / "Apple").iterdir())
+    bad = tmp_path / "cut.png"
+    bad.write_bytes(good.read_bytes()[:500])
+    assert main(["predict", str(trained), str(bad), str(good)]) == 2
+    output = capsys.readouterr()
+    assert output.out.startswith(f"{good}\t") and output.out.count("\n") == 1
+    assert output.err.startswith(f"hffruits: error: {bad}: ") and output.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["train", "/no/such/folder"],
+        ["train", "--augment", "wild"],
+        ["train", "--model_name_or_path", "resnet_18"],
+        ["predict", "/no/such/model", __file__],
+        ["demo", "/no/such/model"],
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(argv, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(argv) == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert len(error) == 1 and error[0].startswith("hffruits: error: ")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_the_training_script_tells_bad_input_without_a_traceback(tmp_path):
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "train.py", "--data_dir", tmp_path / "nowhere"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 2
+    assert "no such folder" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_log_is_not_full_of_progress_bars(drawn_fruits, tmp_path):
+    words = [drawn_fruits, *TINY_FLAGS, "--eval_strategy=epoch", f"--output_dir={tmp_path / 'run'}"]
+    words += ["--num_train_epochs=10", "--logging_steps=1"]
+    command = [sys.executable, "-m", "hffruits", "train", *words]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    seconds = json.loads((tmp_path / "run" / "metrics.json").read_text())["training"]["seconds"]
+    assert done.stderr.count("Training:") <= 2 * 10 + 5 + seconds / 20  # of 40 steps

@@ -1,0 +1,866 @@
+"""The same labelled pictures come out of every usual form; what can't be used is told in a line."""
+
+import csv
+import io
+import json
+import logging
+import os
+import pickle
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterable
+from hashlib import blake2b
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pytest
+from datasets import ClassLabel, Dataset, Features, IterableDataset, Value
+from datasets.packaged_modules.parquet.parquet import Parquet
+from PIL import Image
+from pyarrow import parquet
+from support.hub_server import TOKEN, Repo, serve_hub
+
+from hffruits.core.errors import InputError
+from hffruits.data.load import load_fruits
+from hffruits.data.source import Source
+from hffruits.data.sources import open_source
+from hffruits.data.stream_index import index_stream
+
+LABELS = ("Apple", "Açaí")
+COUNT = 12
+
+
+def draw(seed: int, form: str = "JPEG") -> bytes:
+    """A picture that resembles no other."""
+    file = io.BytesIO()
+    noise = np.random.default_rng(seed).integers(0, 255, (12, 16, 3), dtype=np.uint8)
+    Image.fromarray(noise).resize((32, 24)).save(file, form)
+    return file.getvalue()
+
+
+PICTURES = [draw(seed) for seed in range(COUNT)]
+NAMES = [LABELS[number % 2] for number in range(COUNT)]
+PATHS = [f"photos/{number}.jpg" for number in range(COUNT)]
+IN_CLASSES = [f"{name}/{number}.jpg" for number, name in enumerate(NAMES)]
+SPLITS = [("train", "val", "test")[number // 2 % 3] for number in range(COUNT)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def datasets_cache(tmp_path_factory):
+    """What `datasets` keeps, apart from the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("datasets"))
+        yield
+
+
+# ---- the forms: each writes below a folder, and gives what the user would name ----
+
+
+def write_photos(folder: Path, paths: Iterable[str] = PATHS) -> Path:
+    for path, picture in zip(paths, PICTURES, strict=True):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(picture)
+    return folder
+
+
+def write_csv(
+    file: Path,
+    paths: Iterable[str] = PATHS,
+    labels: Iterable[str] = NAMES,
+    *,
+    header: tuple[str, ...] = ("path", "label"),
+    more: Iterable[str] = (),
+    sep: str = ",",
+    encoding: str = "utf-8",
+    end: str = "\n",
+) -> Path:
+    """A table beside the photos that it names."""
+    write_photos(file.parent)
+    with file.open("w", newline="", encoding=encoding) as stream:
+        writer = csv.writer(stream, delimiter=sep, lineterminator=end)
+        columns = [paths, labels, more] if more else [paths, labels]
+        writer.writerows([header, *zip(*columns, strict=True)])
+    return file
+
+
+def write_lines(file: Path, rows: Iterable[object]) -> Path:
+    write_photos(file.parent)
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return file
+
+
+def write_parquet(file: Path, images: list, labels: list = NAMES) -> Path:
+    write_photos(file.parent)
+    parquet.write_table(pa.table({"image": images, "label": labels}), file)
+    return file
+
+
+def as_dataset(numbers: Iterable[int] = range(COUNT)) -> Dataset:
+    """As on the Hub: typed columns, of which `datasets` tells in the files' metadata."""
+    features = Features({"image": datasets.Image(), "label": ClassLabel(names=list(LABELS))})
+    numbers = list(numbers)
+    images = [{"bytes": PICTURES[i], "path": f"{i}.jpg"} for i in numbers]
+    return Dataset.from_dict({"image": images, "label": [i % 2 for i in numbers]}, features)
+
+
+def write_clone(folder: Path) -> Path:
+    """A Hub dataset as `git clone` or `hf download` leaves it."""
+    for file in ("README.md", ".gitattributes", "dataset_infos.json", ".git/index.json"):
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_text("{}")
+    (folder / "assets").mkdir()
+    (folder / "assets" / "banner.jpg").write_bytes(draw(99))
+    (folder / "data").mkdir()
+    for shard in range(2):
+        file = folder / "data" / f"train-{shard:05d}-of-00002.parquet"
+        as_dataset(range(shard, COUNT, 2)).to_parquet(file)
+    return folder
+
+
+def write_tar(file: Path, members: Iterable[tuple[str, bytes]], mode: str = "w") -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(file, mode) as tar:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return file
+
+
+def samples(
+    suffix: str,
+    label: Callable[[int], str],
+    *,
+    numbers: Iterable[int] = range(COUNT),
+    key: Callable[[int], str] = "{:04d}".format,
+) -> Iterable[tuple[str, bytes]]:
+    """The members of WebDataset shards."""
+    for number in numbers:
+        yield f"{key(number)}.jpg", PICTURES[number]
+        yield f"{key(number)}.{suffix}", label(number).encode()
+
+
+def folder_samples(numbers: Iterable[int] = range(COUNT)) -> Iterable[tuple[str, bytes]]:
+    return ((IN_CLASSES[number], PICTURES[number]) for number in numbers)
+
+
+def write_zip(file: Path, names: Iterable[str]) -> Path:
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, picture in zip(names, PICTURES, strict=True):
+            archive.writestr(name, picture)
+    return file
+
+
+def write_metadata(folder: Path) -> Path:
+    """As `datasets` has it for pictures that lie side by side."""
+    (folder / "train").mkdir(parents=True)
+    for number, picture in enumerate(PICTURES):
+        (folder / "train" / f"{number}.jpg").write_bytes(picture)
+    rows = [{"file_name": f"{i}.jpg", "label": name} for i, name in enumerate(NAMES)]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / "train" / "metadata.jsonl").write_text(lines, encoding="utf-8")
+    return folder
+
+
+def write_two_shards(folder: Path) -> Path:
+    """Keys that start anew in each shard, as many tools write them."""
+    for shard, numbers in enumerate([range(5), range(5, COUNT)]):
+        members = samples("cls", NAMES.__getitem__, numbers=numbers)
+        first = numbers[0]
+        renamed = ((f"{int(n[:4]) - first:04d}{n[4:]}", content) for n, content in members)
+        write_tar(folder / f"fruits-{shard:03d}.tar", renamed)
+    return folder
+
+
+def write_mixed(file: Path) -> Path:
+    """Pictures of two formats, so that no member is in all samples."""
+    lossless = io.BytesIO()
+    Image.open(io.BytesIO(PICTURES[0])).save(lossless, "PNG")
+    first = [("0000.png", lossless.getvalue()), ("0000.cls", NAMES[0].encode())]
+    return write_tar(file, [*first, *samples("cls", NAMES.__getitem__, numbers=range(1, COUNT))])
+
+
+TABLES = {
+    "csv": lambda at: write_csv(at / "a.csv"),
+    "csv, absolute": lambda at: write_csv(at / "a.csv", [str(at / path) for path in PATHS]),
+    "tsv": lambda at: write_csv(at / "a.tsv", sep="\t"),
+    "csv, semicolons": lambda at: write_csv(at / "a.csv", header=("Image", "Class"), sep=";"),
+    "csv of a spreadsheet": lambda at: write_csv(
+        at / "a.csv", labels=[f" {name} " for name in NAMES], encoding="utf-8-sig", end="\r\n"
+    ),
+    "csv of pandas": lambda at: write_csv(
+        at / "a.csv", range(COUNT), PATHS, header=("", "path", "label"), more=NAMES
+    ),
+    "csv in a folder of patterns": lambda at: write_csv(at / "a [b]*?" / "a.csv"),
+    "csv beside photos": lambda at: write_csv(at / "a.csv").parent,
+    "jsonl": lambda at: write_lines(
+        at / "a.jsonl",
+        [{"file_name": p, "fruit": n, "x": 1} for p, n in zip(PATHS, NAMES, strict=True)],
+    ),
+    "json": lambda at: write_lines(
+        at / "a.json", [[{"image": p, "label": n} for p, n in zip(PATHS, NAMES, strict=True)]]
+    ),
+    "parquet, structs": lambda at: write_parquet(
+        at / "a.parquet", [{"bytes": picture, "path": "0.jpg"} for picture in PICTURES]
+    ),
+    "parquet, binary": lambda at: write_parquet(at / "a.parquet", PICTURES),
+    "parquet, paths": lambda at: write_parquet(at / "a.parquet", PATHS),
+    "parquet, structs of paths": lambda at: write_parquet(
+        at / "a.parquet", [{"bytes": None, "path": path} for path in PATHS]
+    ),
+    "parquet with classes": lambda at: (as_dataset().to_parquet(at / "a.parquet"), at)[1],
+    "clone of a Hub dataset": write_clone,
+    "metadata beside photos": write_metadata,
+}
+SHARDS = {
+    "cls": lambda at: write_tar(at / "a.tar", samples("cls", NAMES.__getitem__)),
+    "txt": lambda at: write_tar(at / "a.tar", samples("txt", lambda i: f"{NAMES[i]}\n")),
+    "json": lambda at: write_tar(
+        at / "a.tar", samples("json", lambda i: json.dumps({"label": NAMES[i], "w": 16}))
+    ),
+    "tar.gz": lambda at: write_tar(at / "a.tar.gz", samples("cls", NAMES.__getitem__), "w:gz"),
+    "keys in folders": lambda at: write_tar(
+        at / "a.tar", samples("cls", NAMES.__getitem__, key="./some/{}".format)
+    ),
+    "two formats": lambda at: write_mixed(at / "a.tar"),
+    "two shards": write_two_shards,
+    "two shards, class folders": lambda at: (
+        write_tar(at / "0.tar", folder_samples(range(5))),
+        write_tar(at / "1.tar", folder_samples(range(5, COUNT))).parent,
+    )[1],
+}
+ARCHIVES = {
+    "folder": lambda at: write_photos(at / "fruits", IN_CLASSES),
+    "zip, one top folder": lambda at: write_zip(at / "a.zip", [f"fruits/{p}" for p in IN_CLASSES]),
+    "folder with a zip": lambda at: write_zip(at / "a.zip", IN_CLASSES).parent,
+    "tar": lambda at: write_tar(at / "a.tar", folder_samples()),
+    "tar.gz": lambda at: write_tar(at / "a.tar.gz", folder_samples(), "w:gz"),
+}
+
+
+def test_the_drawn_pictures_differ():
+    assert len(set(map(digest, PICTURES))) == COUNT
+
+
+def digest(picture: bytes | Image.Image) -> str:
+    image = picture if isinstance(picture, Image.Image) else Image.open(io.BytesIO(picture))
+    return blake2b(image.convert("RGB").tobytes(), digest_size=8).hexdigest()
+
+
+def pairs(numbers: Iterable[int] = range(COUNT)) -> set[tuple[str, str]]:
+    """Picture and label, as they should come out."""
+    return {(digest(PICTURES[number]), NAMES[number]) for number in numbers}
+
+
+def pairs_of(rows: Dataset) -> set[tuple[str, str]]:
+    names = rows.features["label"].names
+    return {(digest(row["image"]), names[row["label"]]) for row in rows}
+
+
+def pairs_of_stream(rows: IterableDataset) -> set[tuple[str, str]]:
+    found = set()
+    for row in rows:
+        image = row["image"]
+        assert bool(image["bytes"]) != bool(image["path"])
+        content = image["bytes"] or Path(image["path"]).read_bytes()
+        found.add((digest(content), row["label"]))
+    return found
+
+
+# ---- every form ----
+
+
+@pytest.mark.parametrize("form", [*TABLES, *SHARDS, *ARCHIVES])
+def test_a_form_gives_the_labelled_pictures(form, tmp_path, caplog):
+    where = (TABLES | SHARDS | ARCHIVES)[form](tmp_path)
+    data = load_fruits(where)
+    assert set().union(*map(pairs_of, data.values())) == pairs()
+    assert set(data) == {"train", "validation", "test"}
+    paths = [path for rows in data.values() for path in rows["path"]]
+    assert len(set(paths)) == COUNT
+    told = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert not told or "tar" in form
+
+
+@pytest.mark.parametrize("form", [*TABLES, *SHARDS])
+def test_a_stream_without_pictures_has_the_same_texts(form, tmp_path, monkeypatch):
+    source = Source((TABLES | SHARDS)[form](tmp_path), streaming=True)
+    full = list(open_source(source).splits["train"])
+    read = []
+    of_file = Parquet._generate_tables
+
+    def spy(builder, *args, **kwargs):
+        for key, table in of_file(builder, *args, **kwargs):
+            read.append(set(table.column_names))
+            yield key, table
+
+    monkeypatch.setattr(Parquet, "_generate_tables", spy)
+    texts = open_source(source, pictures=False).splits["train"]
+    read.clear()  # to find the columns, the first row is read whole
+    rows = list(texts)
+    assert [(r["label"], r["path"]) for r in rows] == [(r["label"], r["path"]) for r in full]
+    if form.startswith("parquet") and form != "parquet, paths":
+        assert read and not any("image" in columns for columns in read)
+        assert {row["image"]["bytes"] for row in rows} == {b""}
+
+
+@pytest.mark.parametrize("form", [*TABLES, *SHARDS])
+def test_a_form_streams_the_labelled_pictures(form, tmp_path):
+    splits = open_source(Source((TABLES | SHARDS)[form](tmp_path), streaming=True)).splits
+    assert list(splits) == ["train"]
+    stream = splits["train"]
+    assert isinstance(stream, IterableDataset)
+    assert stream.features == Features(
+        {
+            "image": datasets.Image(decode=False),
+            "label": Value("string"),
+            "path": Value("string"),
+        }
+    )
+    assert pairs_of_stream(stream) == pairs()
+    assert pairs_of_stream(pickle.loads(pickle.dumps(stream))) == pairs()
+    index = index_stream(stream, holdout={}, seed=1)  # which refuses names that come twice
+    assert sum(index.shards["train"]) == COUNT
+    two = form in ("two shards", "two shards, class folders", "clone of a Hub dataset")
+    assert stream.num_shards == len(index.shards["train"]) == 1 + two
+
+
+def test_tables_beside_class_folders_are_ignored_with_a_warning(tmp_path, caplog):
+    write_photos(tmp_path, IN_CLASSES)
+    (tmp_path / "prices.csv").write_text("label,price\nApple,2\n")
+    data = load_fruits(tmp_path)
+    assert set().union(*map(pairs_of, data.values())) == pairs()
+    assert "prices.csv: beside class folders and so ignored" in caplog.text
+
+
+def of_split(split: str) -> list[int]:
+    return [number for number in range(COUNT) if SPLITS[number] == split]
+
+
+def write_split_tables(folder: Path, suffix: str) -> Path:
+    """`train/metadata.csv` and so on, each beside the photos that it names."""
+    for split in set(SPLITS):
+        numbers = of_split(split)
+        paths, names = [PATHS[i] for i in numbers], [NAMES[i] for i in numbers]
+        write_csv(folder / suffix.format(split), paths, names)
+    return folder
+
+
+def write_split_shards(folder: Path) -> Path:
+    for split in set(SPLITS):
+        members = samples("cls", NAMES.__getitem__, numbers=of_split(split))
+        write_tar(folder / f"fruits-{split}-000.tar", members)
+    return folder
+
+
+SPLIT = {
+    "zip": lambda at: write_zip(
+        at / "a.zip", [f"top/{s}/{p}" for s, p in zip(SPLITS, IN_CLASSES, strict=True)]
+    ),
+    "csv column": lambda at: write_csv(
+        at / "a.csv", header=("path", "label", "split"), more=[s.upper() for s in SPLITS]
+    ),
+    "csv files": lambda at: write_split_tables(at, "{}.csv"),
+    "csv files in folders": lambda at: write_split_tables(at, "{}/labels.csv"),
+    "pattern of csv files": lambda at: write_split_tables(at, "{}/a.csv") / "*" / "a.csv",
+    "shards": write_split_shards,
+    "pattern of shards": lambda at: write_split_shards(at) / "fruits-*.tar",
+}
+
+
+@pytest.mark.parametrize("form", SPLIT)
+def test_the_splits_of_a_form_are_kept(form, tmp_path):
+    data = load_fruits(SPLIT[form](tmp_path))
+    for split, theirs in {"train": "train", "validation": "val", "test": "test"}.items():
+        assert pairs_of(data[split]) == pairs(of_split(theirs))
+
+
+@pytest.mark.parametrize("form", ["csv files in folders", "shards"])
+def test_the_splits_of_a_stream_are_kept(form, tmp_path):
+    splits = open_source(Source(SPLIT[form](tmp_path), streaming=True)).splits
+    for split, theirs in {"train": "train", "validation": "val", "test": "test"}.items():
+        assert pairs_of_stream(splits[split]) == pairs(of_split(theirs))
+
+
+def test_tables_of_one_split_in_two_folders_each_name_their_own_photos(tmp_path):
+    for number, folder in enumerate(("one", "two")):
+        (tmp_path / folder / "img").mkdir(parents=True)
+        for i in range(6):
+            (tmp_path / folder / "img" / f"{i}.jpg").write_bytes(PICTURES[6 * number + i])
+        lines = "".join(f"img/{i}.jpg,{NAMES[i]}\n" for i in range(6))
+        (tmp_path / folder / "a.csv").write_text(f"file,label\n{lines}", encoding="utf-8")
+    where = tmp_path / "*" / "a.csv"
+    data = load_fruits(where)
+    assert set().union(*map(pairs_of, data.values())) == pairs()
+    paths = {path for rows in data.values() for path in rows["path"]}
+    assert paths == {f"{folder}/img/{i}.jpg" for folder in ("one", "two") for i in range(6)}
+    stream = open_source(Source(where, streaming=True)).splits["train"]
+    assert {row["path"] for row in stream} == paths
+    assert pairs_of_stream(stream) == pairs() and stream.num_shards == 2
+
+
+def test_shards_of_one_name_in_two_folders_give_their_rows_own_names(tmp_path):
+    for split, numbers in {"train": range(8), "val": range(8, COUNT)}.items():
+        members = samples("cls", NAMES.__getitem__, numbers=numbers, key=lambda i: f"{i % 8}")
+        write_tar(tmp_path / split / "000.tar", members)
+    splits = open_source(Source(tmp_path)).splits
+    assert splits["train"]["path"][:2] == ["train/000/0", "train/000/1"]
+    assert splits["validation"]["path"][:2] == ["val/000/0", "val/000/1"]
+
+
+def test_shards_are_read_from_urls(tmp_path):
+    write_two_shards(tmp_path)
+    files = {file.name: file.read_bytes() for file in tmp_path.glob("*.tar")}
+    with serve_hub({("dataset", "user/shards"): Repo(files)}) as hub:
+        url = f"{hub.url}/datasets/user/shards/resolve/main/fruits-{{000..001}}.tar"
+        assert set().union(*map(pairs_of, load_fruits(url).values())) == pairs()
+        stream = open_source(Source(url, streaming=True)).splits["train"]
+        assert pairs_of_stream(stream) == pairs() and stream.num_shards == 2
+        with pytest.raises(InputError, match=r"fruits-002\.tar: can't be read"):
+            load_fruits(url.replace("001", "002"))
+
+
+# ---- labels, names, columns ----
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        (["007", "1"], ["007", "1"]),  # no numbers
+        (["NA", "None"], ["NA", "None"]),  # no empty fields
+        ([" Red Apple ", "Apfel, rot"], ["Apfel, rot", "Red Apple"]),
+    ],
+)
+def test_labels_in_a_csv_are_the_text_that_is_there(tmp_path, given, names):
+    file = write_csv(tmp_path / "a.csv", labels=[given[i % 2] for i in range(COUNT)])
+    assert load_fruits(file)["train"].features["label"].names == names
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        ([0, 1, None], ["0", "1"]),
+        ([0.0, 1.0, float("nan")], ["0", "1"]),  # of pandas
+        (["a", "b", "  "], ["a", "b"]),
+    ],
+)
+def test_rows_without_a_label_are_left_out_and_told(tmp_path, labels, names):
+    chosen = [labels[i % 2] for i in range(COUNT - 1)] + [labels[2]]
+    data = load_fruits(write_parquet(tmp_path / "a.parquet", PATHS, chosen), max_bad_fraction=0.1)
+    assert data["train"].features["label"].names == names
+    assert [(str(bad.path), bad.reason) for bad in data.skipped] == [(PATHS[-1], "no label")]
+
+
+def test_a_hidden_class_is_no_label(tmp_path):
+    rows = as_dataset()
+    table = rows.data.table.set_column(1, "label", pa.array([-1, *rows["label"][1:]]))
+    parquet.write_table(
+        table.replace_schema_metadata(rows.data.schema.metadata), tmp_path / "a.parquet"
+    )
+    data = load_fruits(tmp_path / "a.parquet", max_bad_fraction=0.1)
+    assert [bad.reason for bad in data.skipped] == ["no label"]
+
+
+def test_files_that_a_table_names_in_vain_are_told_with_the_reason(tmp_path):
+    paths = ["gone.jpg", "../../etc/passwd", *PATHS[2:]]
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "passwd").write_text("root:x:0:0")
+    file = write_csv(tmp_path / "a" / "b" / "a.csv", paths)
+    data = load_fruits(file, max_bad_fraction=0.2)
+    assert {str(bad.path): bad.reason for bad in data.skipped} == {
+        "gone.jpg": "No such file or directory",
+        "../../etc/passwd": "not an image, or an unknown format",
+    }
+
+
+def test_rows_without_a_picture_are_told(tmp_path):
+    for images in ([None, *PICTURES[1:]], [None, *[{"bytes": b} for b in PICTURES[1:]]]):
+        file = write_parquet(tmp_path / "a.parquet", images)
+        data = load_fruits(file, max_bad_fraction=0.1)
+        assert [bad.reason for bad in data.skipped] == ["empty file (0 bytes)"]
+        rows = list(open_source(Source(file, streaming=True)).splits["train"])
+        assert rows[0]["image"] == {"bytes": b"", "path": None}
+
+
+def test_rows_of_the_same_name_get_their_own(tmp_path):
+    paths = [path.replace(PATHS[2], PATHS[0]) for path in PATHS]
+    data = load_fruits(write_csv(tmp_path / "a.csv", paths))
+    found = [path for rows in data.values() for path in rows["path"]]
+    assert sorted(path for path in found if path.startswith(PATHS[0])) == [
+        PATHS[0],
+        f"{PATHS[0]}#2",
+    ]
+
+
+def test_columns_and_members_can_be_named(tmp_path):
+    table = write_csv(
+        tmp_path / "a.csv",
+        header=("path", "sort", "tree"),
+        more=[str(i // 4) for i in range(COUNT)],
+    )
+    source = Source(table, image_column="path", label_column="sort", group_by="tree")
+    rows = open_source(source).splits["train"]
+    assert rows["group"][:] == [str(i // 4) for i in range(COUNT)]
+    assert rows["label"][:] == NAMES
+    members = samples("json", lambda i: json.dumps({"sort": NAMES[i], "tree": i // 4}))
+    masks = [(f"{i:04d}.mask.png", draw(50)) for i in range(COUNT)]
+    shard = write_tar(tmp_path / "a.tar", sorted([*members, *masks]))
+    with pytest.raises(InputError, match=r"0000 has the pictures jpg, mask.png\. Name the one"):
+        open_source(Source(shard, label_column="sort"))
+    source = Source(shard, image_column="jpg", label_column="sort", group_by="tree")
+    for streaming in (False, True):
+        shown = Source(**vars(source) | {"streaming": streaming})
+        rows = list(open_source(shown).splits["train"])
+        assert [row["group"] for row in rows] == [str(i // 4) for i in range(COUNT)]
+        assert [row["label"] for row in rows] == NAMES
+
+
+# ---- what goes on beside ----
+
+
+def test_a_file_that_is_changed_is_read_anew(tmp_path):
+    for write in (TABLES["csv"], SHARDS["cls"]):
+        file = write(tmp_path)
+        load_fruits(file)
+        before = file.stat().st_mtime_ns
+        content = file.read_bytes().replace(LABELS[0].encode(), b"Peach")
+        file.write_bytes(content)
+        os.utime(file, ns=(before + 10**9, before + 10**9))
+        assert load_fruits(file)["train"].features["label"].names == [LABELS[1], "Peach"]
+
+
+def test_pictures_are_not_exchanged_for_files_of_their_name_here(tmp_path, monkeypatch):
+    as_dataset().to_parquet(tmp_path / "a.parquet")
+    monkeypatch.chdir(tmp_path)
+    for number in range(COUNT):  # as the key, and as the path in the Parquet file
+        for name in (f"{number:04d}.jpg", f"{number}.jpg"):
+            Path(name).write_bytes(draw(70))
+    for file in (tmp_path / "a.parquet", SHARDS["cls"](tmp_path)):
+        for streaming in (False, True):
+            rows = open_source(Source(file, streaming=streaming)).splits["train"]
+            assert [row["image"]["bytes"] for row in rows] == PICTURES
+
+
+def test_pictures_in_a_table_stay_in_the_file_of_datasets(tmp_path):
+    rows = open_source(Source(TABLES["parquet with classes"](tmp_path))).splits["train"]
+    assert len(rows.cache_files) == 1
+    assert len(pickle.dumps(rows)) < len(b"".join(PICTURES))
+
+
+def test_datasets_is_quiet_and_then_as_before(tmp_path, capfd):
+    datasets.utils.logging.set_verbosity_info()
+    try:
+        load_fruits(TABLES["csv"](tmp_path))
+        bad = tmp_path / "bad.parquet"
+        bad.write_bytes(b"PAR1" + b"x" * 100)
+        with pytest.raises(InputError):
+            load_fruits(bad)
+        assert datasets.utils.logging.get_verbosity() == logging.INFO
+    finally:
+        datasets.utils.logging.set_verbosity_warning()
+    assert datasets.utils.is_progress_bar_enabled()
+    told = capfd.readouterr().err
+    assert "Generating" not in told and "Failed to read" not in told
+
+
+# ---- what can't be used ----
+
+
+def cut(file: Path, size: int) -> Path:
+    file.write_bytes(file.read_bytes()[:size])
+    return file
+
+
+def spoil(file: Path) -> Path:
+    """Another header than that of the third member: a reader that shrugs would stop there."""
+    content = bytearray(file.read_bytes())
+    place = content.index(b"0001.jpg")
+    content[place : place + 400] = b"\xff" * 400
+    file.write_bytes(content)
+    return file
+
+
+def write_bytes(file: Path, content: bytes) -> Path:
+    file.write_bytes(content)
+    return file
+
+
+UNUSABLE = {
+    "no column": (TABLES["csv"], {"label_column": "sort"}, "no column 'sort'. Name one of path, l"),
+    "no image column": (TABLES["csv"], {"image_column": "x"}, "image_column_name: no column 'x'"),
+    "no label column": (
+        lambda at: write_csv(at / "a.csv", header=("path", "x")), {},
+        "label_column_name: can't tell which column it is. Name one of path, x.",
+    ),
+    "labels for pictures": (
+        lambda at: write_parquet(at / "a.parquet", PATHS, [1] * COUNT),
+        {"image_column": "label", "label_column": "image"}, "label: neither pictures nor paths",
+    ),
+    "many labels a row": (
+        lambda at: write_parquet(at / "a.parquet", PATHS, [[name] for name in NAMES]), {},
+        "label: lists. Name a column with one class a row",
+    ),
+    "unknown split": (
+        lambda at: write_csv(at / "a.csv", header=("path", "label", "split"), more=["x"] * COUNT),
+        {}, "split 'x' in row 1. Use train, validation and test.",
+    ),
+    "no train": (
+        lambda at: write_csv(at / "a.csv", header=("path", "label", "split"), more=["val"] * COUNT),
+        {}, "its split column has no train",
+    ),
+    "no train file": (
+        lambda at: (write_csv(at / "val.csv"), write_csv(at / "test.csv"), at)[2], {},
+        "has test, validation files, but none to train on",
+    ),
+    "empty": (lambda at: write_bytes(at / "a.csv", b""), {}, "no rows"),
+    "empty json": (lambda at: write_bytes(at / "a.jsonl", b""), {}, "no rows"),
+    "header": (lambda at: write_bytes(at / "a.csv", b"path,label\n"), {}, "no rows"),
+    "empty parquet": (
+        lambda at: write_parquet(at / "a.parquet", *[pa.array([], pa.string())] * 2), {}, "no rows",
+    ),
+    "damaged parquet": (
+        lambda at: cut(TABLES["parquet, binary"](at), 3000), {}, "Parquet magic bytes not found",
+    ),
+    "damaged json": (lambda at: write_bytes(at / "a.json", b'[{"a": '), {}, "can't be read as a"),
+    "latin-1": (lambda at: write_csv(at / "a.csv", encoding="latin-1"), {}, "not UTF-8 text"),
+    "ragged": (
+        lambda at: write_bytes(at / "a.csv", b"path,label\na,b\nc,d\ne,f,g\n"), {},
+        "Expected 2 fields in line 4, saw 3",
+    ),
+    "two kinds": (
+        lambda at: (TABLES["csv"](at), write_bytes(at / "b.jsonl", b"{}").parent)[1], {},
+        "holds .csv and .jsonl files",
+    ),
+    "no file": (lambda at: at / "*.csv", {}, "no table or archive fits this pattern"),
+    "url": (lambda at: "https://example.com/a.parquet", {}, "only shards .* Download it first"),
+    "two zips": (
+        lambda at: (write_zip(at / "a.zip", PATHS), write_zip(at / "b.zip", PATHS), at)[2], {},
+        "holds 2 zips. Unpack them",
+    ),
+    "both": (TABLES["csv"], {"dataset_name": "user/fruits"}, "give one of them"),
+    "no id": (lambda at: None, {"dataset_name": "https://x.org/y"}, "no id of a Hub dataset"),
+    "offline": (lambda at: None, {"dataset_name": "user/fruits"}, "the Hub can't be reached"),
+}  # fmt: skip
+UNUSABLE_SHARDS = {
+    "no json field": (
+        lambda at: write_tar(at / "a.tar", samples("json", lambda i: '{"w": 1}')), {},
+        "label_column_name: can't tell which column it is. Name one of w, __key__, jpg",
+    ),
+    "cut": (
+        lambda at: cut(SHARDS["two shards"](at) / "fruits-001.tar", 6000).parent, {}, "truncated",
+    ),
+    "damaged": (lambda at: spoil(SHARDS["cls"](at)), {}, "bad checksum"),
+    "no pictures": (
+        lambda at: write_tar(at / "a.tar", [("a.txt", b"a"), ("a.cls", b"1")]), {}, "no (pi|im)",
+    ),
+    "empty shard": (lambda at: (SHARDS["two shards"](at), write_tar(at / "a.tar", []))[0], {},
+                    "no samples in it"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", [*UNUSABLE, *UNUSABLE_SHARDS])
+def test_what_cant_be_used_is_explained_in_one_line(case, tmp_path):
+    write, options, message = (UNUSABLE | UNUSABLE_SHARDS)[case]
+    with pytest.raises(InputError, match=message) as caught:
+        load_fruits(source=Source(write(tmp_path), **options))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("case", UNUSABLE_SHARDS)
+def test_what_cant_be_streamed_is_explained_in_one_line(case, tmp_path):
+    write, options, message = UNUSABLE_SHARDS[case]
+    with pytest.raises(InputError, match=message) as caught:
+        list(open_source(Source(write(tmp_path), streaming=True, **options)).splits["train"])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("form", ["folder", "zip, one top folder"])
+def test_photos_in_folders_are_not_streamed(form, tmp_path):
+    with pytest.raises(InputError, match="streaming is for shards, tables and the Hub"):
+        open_source(Source(ARCHIVES[form](tmp_path), streaming=True))
+
+
+def test_an_archive_is_named_in_what_is_said_of_its_folders(tmp_path):
+    file = write_zip(tmp_path / "a.zip", [f"{number}.jpg" for number in range(COUNT)])
+    with pytest.raises(InputError, match=r"a\.zip: images, but no class folders"):
+        load_fruits(file)
+
+
+# ---- the Hub, by a small one on this machine and the real client ----
+
+CLIENT = """
+import json, os, sys, time
+if os.environ.get("IMPATIENT"):
+    time.sleep = lambda seconds: None  # between the client's five tries
+from hffruits.data.load import load_fruits
+from hffruits.core.errors import InputError
+from hffruits.data.sources import open_source
+from hffruits.data.source import Source
+def run(case):
+    os.environ["HF_TOKEN"] = case.pop("token", "")
+    try:
+        if case.get("streaming"):
+            splits = {s: list(rows) for s, rows in open_source(Source(**case)).splits.items()}
+            assert all(row["image"]["bytes"] for rows in splits.values() for row in rows)
+            return {s: sorted(row["label"] for row in rows) for s, rows in splits.items()}
+        data = load_fruits(source=Source(**case))
+        names = data["train"].features["label"].names
+        return {s: sorted(names[label] for label in rows["label"]) for s, rows in data.items()}
+    except InputError as error:
+        return str(error)
+print(json.dumps([run(case) for case in json.loads(sys.argv[1])]))
+"""
+
+
+def ask(url: str, cases: Iterable[dict], folder: Path, **environment: str) -> list:
+    """What the real client gets of a hub, in a process of its own: it reads HF_ENDPOINT once."""
+    own = {"HF_ENDPOINT": url, "HF_HOME": str(folder / "hf"), "HFFRUITS_CACHE": str(folder / "own")}
+    set_here = {"HF_HUB_OFFLINE", "HF_DATASETS_CACHE"}
+    known = {name: value for name, value in os.environ.items() if name not in set_here}
+    done = subprocess.run(
+        [sys.executable, "-c", CLIENT, json.dumps(list(cases))],
+        env=known | own | environment,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    return json.loads(done.stdout)
+
+
+def parquet_bytes(numbers: Iterable[int] = range(COUNT)) -> bytes:
+    file = io.BytesIO()
+    as_dataset(numbers).to_parquet(file)
+    return file.getvalue()
+
+
+CONFIGS = b"""---
+configs:
+- config_name: red
+  data_files:
+  - {split: train, path: red/*.parquet}
+- config_name: green
+  data_files:
+  - {split: learn, path: green/a.parquet}
+  - {split: check, path: green/b.parquet}
+---
+"""
+REPOS = {
+    "user/fruits": Repo(
+        {
+            "README.md": b"# Fruits",
+            "data/train-00000-of-00002.parquet": parquet_bytes(range(4)),
+            "data/train-00001-of-00002.parquet": parquet_bytes(range(4, 8)),
+            "data/validation-00000-of-00001.parquet": parquet_bytes([8, 9]),
+            "data/test-00000-of-00001.parquet": parquet_bytes([10, 11]),
+        }
+    ),
+    "user/configs": Repo(
+        {
+            "README.md": CONFIGS,
+            "red/a.parquet": parquet_bytes(),
+            "green/a.parquet": parquet_bytes(range(8)),
+            "green/b.parquet": parquet_bytes(range(8, COUNT)),
+        }
+    ),
+    "user/photos": Repo(dict(zip([f"train/{path}" for path in IN_CLASSES], PICTURES, strict=True))),
+    "user/paths": Repo({"train.csv": b"image,label\n/etc/passwd,Apple\n/etc/hosts,Lime\n"}),
+    "user/secret": Repo({"train.parquet": parquet_bytes()}, private=True),
+    "user/gated": Repo({"train.parquet": parquet_bytes()}, gated=True),
+}
+WHOLE = {"train": sorted(NAMES[:8]), "validation": sorted(NAMES[8:10]), "test": sorted(NAMES[10:])}
+GREEN = {"config_name": "green", "split_names": {"train": "learn", "validation": "check"}}
+ON_HUB = {
+    "splits": ({"dataset_name": "user/fruits"}, WHOLE),
+    "streamed": ({"dataset_name": "user/fruits", "streaming": True}, WHOLE),
+    "columns": (
+        {"dataset_name": "user/fruits", "image_column": "image", "label_column": "label"}, WHOLE,
+    ),
+    "no column": (
+        {"dataset_name": "user/fruits", "label_column": "sort"},
+        "user/fruits: label_column_name: no column 'sort'. Name one of image, label.",
+    ),
+    "named splits": (
+        {"dataset_name": "user/configs", **GREEN},
+        {"train": sorted(NAMES[:8]), "validation": sorted(NAMES[8:])},
+    ),
+    "no split": (
+        {"dataset_name": "user/configs", **GREEN, "split_names": {"train": "x"}},
+        "user/configs: has no split 'x'. It has learn, check.",
+    ),
+    "unusual splits": (
+        {"dataset_name": "user/configs", "config_name": "green"},
+        "user/configs: none of its splits (learn, check) is called train. Name one as "
+        "train_split_name.",
+    ),
+    "no config": (
+        {"dataset_name": "user/configs"},
+        "user/configs: has several configurations. Name one of 'red', 'green' as "
+        "dataset_config_name.",
+    ),
+    "unknown config": (
+        {"dataset_name": "user/configs", "config_name": "blue"},
+        "user/configs: no configuration 'blue'. Name one of 'red', 'green' as dataset_config_name.",
+    ),
+    "photos streamed": (
+        {"dataset_name": "user/photos", "streaming": True}, {"train": sorted(NAMES)},
+    ),
+    "paths": (
+        {"dataset_name": "user/paths"},
+        "user/paths: image: text, not pictures. Download the files, and give the table beside "
+        "them as data_dir.",
+    ),
+    "private": (
+        {"dataset_name": "user/secret"},
+        "user/secret: no such dataset, or it is private. Check the name, or log in with `hf auth "
+        "login`.",
+    ),
+    "private, logged in": (
+        {"dataset_name": "user/secret", "token": TOKEN, "streaming": True},
+        {"train": sorted(NAMES)},
+    ),
+    "gated": (
+        {"dataset_name": "user/gated"},
+        "user/gated: gated. Ask for access on its page, then log in with `hf auth login`.",
+    ),
+    "missing": (
+        {"dataset_name": "user/none"},
+        "user/none: no such dataset, or it is private. Check the name, or log in with `hf auth "
+        "login`.",
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory) -> dict[str, object]:
+    """What came of each case, all asked in one process."""
+    repos = {("dataset", name): repo for name, repo in REPOS.items()}
+    with serve_hub(repos) as hub:
+        found = ask(hub.url, [case for case, _ in ON_HUB.values()], tmp_path_factory.mktemp("hub"))
+    return dict(zip(ON_HUB, found, strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ON_HUB)
+def test_a_hub_dataset_is_read_or_the_reason_told(case, answers):
+    assert answers[case] == ON_HUB[case][1]
+
+
+@pytest.mark.slow
+def test_a_hub_that_is_down_is_told(tmp_path):
+    with serve_hub({}) as hub:
+        url = hub.url
+    (answer,) = ask(url, [{"dataset_name": "user/fruits"}], tmp_path, IMPATIENT="1")
+    assert answer.startswith("user/fruits: the Hub can't be reached (") and "\n" not in answer
+
+
+def test_a_folder_of_the_name_of_a_hub_dataset_is_not_taken_for_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("user/fruits").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"a folder here, too\. Give it as data_dir"):
+        open_source(Source(dataset_name="user/fruits"))

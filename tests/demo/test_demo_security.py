@@ -1,0 +1,358 @@
+"""What a hostile client sends the running demo over plain HTTP: it learns nothing of the server."""
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from support.hostile_files import picture
+from support.runs import UNTRAINED_LABELS, save_untrained
+
+pytest.importorskip("gradio", reason="the demo needs it")
+
+from gradio.utils import get_upload_folder
+
+from hffruits.demo.app import launch_demo
+from hffruits.demo.uploads import NOT_SENT
+
+JSON = {"content-type": "application/json"}
+META = {"_type": "gradio.FileData"}
+BECAME: dict[str, Callable[[Path, Path], None]] = {
+    "nothing": lambda path, private: None,
+    "link": lambda path, private: path.symlink_to(private),
+    "device": lambda path, private: path.symlink_to("/dev/zero"),
+    "fifo": lambda path, private: os.mkfifo(path),
+    "folder": lambda path, private: path.mkdir(),
+}
+REFUSED = (403, {"detail": f"This file can't be read: {NOT_SENT}. Send it again."})
+
+# Each function of the page that takes a file: what else it takes, and where the file goes.
+TAKES: dict[str, Callable[[Any], list]] = {
+    "predict": lambda file: [file],
+    "explain": lambda file: [file],
+    "keep_right": lambda file: [file],
+    "keep_wrong": lambda file: [file, UNTRAINED_LABELS[0]],
+    "batch": lambda file: [[file]],
+    "learn": lambda file: [None, "Plum", [{"image": file}, {"image": file}]],
+    "try_it": lambda file: [None, file],
+    "try_it_1": lambda file: [None, file],
+    "try_it_2": lambda file: [None, file],
+}
+PUBLIC = ("predict", "explain", "batch")
+PLACES = [  # {} is the folder of uploads, {private} a photo beside it
+    *("{private}", "{private}.missing", "/etc/passwd", "/dev/zero", "/", "/proc/1/mem"),
+    *("{}", "{}/", "{}/link.jpg", "{}/loop", "{}/fifo", "{}/folder", "{}/folder/private.jpg"),
+    *("{}/../private.jpg", "{}/x/../link.jpg", "{}/device", "{}/missing.jpg", "{}/batch/0/a.jpg"),
+    *("file://{private}", "file:{private}", "%2Fetc%2Fpasswd", "~/.bashrc", "a.jpg"),
+    *("C:\\Windows\\win.ini", "\\\\host\\share\\a.jpg", "{private}\0.jpg", "/\ud800.jpg", "", "."),
+    "/" + "a" * 100_000,
+]  # fmt: skip
+ODD = [5, 1.5, True, None, [], ["/etc/passwd"], {}, {"path": "/etc/passwd"}]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    return save_untrained(tmp_path_factory.mktemp("model") / "sample", UNTRAINED_LABELS)
+
+
+class Visitor:
+    """A client that knows the page's address, and follows no rule."""
+
+    def __init__(self, url: str, functions: dict[str, int]):
+        self.http = httpx.Client(base_url=f"{url}gradio_api/", timeout=60)
+        self.functions = functions
+        self._sessions = count()
+
+    def upload(self, content: bytes, name: str = "a.jpg") -> str:
+        (path,) = self.http.post("upload", files={"files": (name, content)}).json()
+        return path
+
+    def join(self, function: str, data: list) -> tuple[int, Any]:
+        """Ask by the function's number, which also reaches what no API lists."""
+        session = f"session{id(self)}-{next(self._sessions)}"
+        body = {"data": data, "fn_index": self.functions[function], "session_hash": session}
+        answer = self.http.post("queue/join", content=json.dumps(body), headers=JSON)
+        if answer.status_code != 200:
+            return answer.status_code, answer.json()
+        with self.http.stream("GET", f"queue/data?session_hash={session}") as events:
+            for line in events.iter_lines():
+                if "process_completed" in line:
+                    done = json.loads(line.removeprefix("data:"))
+                    return 200, done["output"] if done["success"] else done["output"]["error"]
+        raise AssertionError("no answer")
+
+
+@pytest.fixture(scope="module")
+def server(model: Path, tmp_path_factory) -> Iterator[Any]:
+    folder = tmp_path_factory.mktemp("feedback")
+    demo = launch_demo(str(model), feedback_dir=folder, teach_dir=folder, prevent_thread_lock=True)
+    yield demo
+    demo.close(verbose=False)
+
+
+@pytest.fixture(scope="module")
+def visitor(server) -> Visitor:
+    functions = {fn.api_name: number for number, fn in server.fns.items()}
+    return Visitor(server.local_url, functions)
+
+
+@pytest.fixture(scope="module")
+def places(server) -> Iterator[list[str]]:
+    """What lies on the server: a private photo, and links and devices where uploads are."""
+    root = Path(get_upload_folder())
+    private = root.parent / f"private-{os.getpid()}.jpg"
+    private.write_bytes(picture())
+    (root / "link.jpg").symlink_to(private)
+    (root / "loop").symlink_to(root / "loop")
+    (root / "folder").symlink_to(root.parent)
+    (root / "device").symlink_to("/dev/zero")
+    os.mkfifo(root / "fifo")
+    (root / "batch" / "0").mkdir(parents=True)
+    (root / "batch" / "0" / "a.jpg").write_bytes(picture())
+    yield [place.replace("{private}", str(private)).replace("{}", str(root)) for place in PLACES]
+    private.unlink()
+
+
+@pytest.mark.parametrize("function", TAKES)
+def test_an_uploaded_photo_is_answered(function: str, visitor: Visitor) -> None:
+    path = visitor.upload(picture())
+    for file in ({"path": path, "meta": META}, {"path": path, "orig_name": "a.jpg", "meta": META}):
+        status, answer = visitor.join(function, TAKES[function](file))
+        assert status == 200 and answer["data"], answer
+
+
+@pytest.mark.parametrize("meta", [{}, {"meta": META}, {"meta": {"_type": "x"}}, {"meta": "x"}])
+@pytest.mark.parametrize("function", TAKES)
+def test_no_path_but_an_uploads_is_opened_and_all_get_the_same_answer(
+    function: str, meta: dict, visitor: Visitor, places: list[str], capfd
+) -> None:
+    for path in [*places, *ODD]:
+        sent = TAKES[function]({"path": path, **meta})
+        assert visitor.join(function, sent) == REFUSED, path
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize("route", ["call/{}", "call/v2/{}", "run/{}", "api/{}"])
+@pytest.mark.parametrize("function", PUBLIC)
+def test_every_public_route_refuses_the_same(
+    function: str, route: str, visitor: Visitor, places: list[str]
+) -> None:
+    answers = set()
+    for path in [*places, *ODD]:
+        data = TAKES[function]({"path": path})
+        body = {"picture": data[0], "files": data[0]} if "v2" in route else {"data": data}
+        content = json.dumps(body)
+        answer = visitor.http.post(route.format(function), content=content, headers=JSON)
+        answers.add((answer.status_code, answer.content))
+    ((status, content),) = answers
+    assert (status, json.loads(content)) == REFUSED
+
+
+def test_a_path_is_found_wherever_it_stands(visitor: Visitor, places: list[str]) -> None:
+    number = visitor.functions["predict"]
+    for body in (
+        {"data": [[[{"a": {"path": places[0]}}]]]},
+        {"data": [None], "event_data": {"value": {"path": places[0]}}},
+        {"data": [{"video": {"path": places[0]}}]},
+        [{"path": places[0]}],
+    ):
+        body = {**body, "fn_index": number, "session_hash": "x"} if isinstance(body, dict) else body
+        assert visitor.http.post("queue/join", json=body).status_code == 403
+
+
+def test_no_function_of_the_page_hands_a_visitors_file_to_gradios_own_decoders(server) -> None:
+    takers = {fn.api_name for fn in server.fns.values() if any(map(_takes_files, fn.inputs))}
+    assert takers == set(TAKES)
+    assert not [
+        fn.api_name for fn in server.fns.values() if fn.api_name in takers and fn.preprocess
+    ]
+
+
+def _takes_files(block) -> bool:
+    return block.get_block_name() in ("image", "file", "gallery", "downloadbutton")
+
+
+def test_what_was_removed_reads_like_what_never_was(visitor: Visitor) -> None:
+    path = visitor.upload(picture("PNG"), "removed.png")
+    Path(path).unlink()
+    (Path(path).parent / "b.png").symlink_to("/etc/passwd")
+    for function in ("predict", "explain", "keep_right", "try_it"):
+        file = {"path": path, "meta": META}
+        assert NOT_SENT in visitor.join(function, TAKES[function](file))[1].replace("&#x27;", "'")
+
+
+@pytest.mark.parametrize("function", [name for name in TAKES if name != "batch"])
+def test_an_upload_that_became_a_link_a_device_or_a_fifo_is_not_read(
+    function: str, visitor: Visitor, tmp_path: Path
+) -> None:
+    """As if somebody could change the folder: every reader checks for itself."""
+    (tmp_path / "private.jpg").write_bytes(picture())
+    answers = []
+    for number, make in enumerate(BECAME.values()):
+        path = Path(visitor.upload(bytes([number]), f"{function}.jpg"))
+        path.unlink()
+        make(path, tmp_path / "private.jpg")
+        answers.append(visitor.join(function, TAKES[function]({"path": str(path)})))
+    assert {status for status, _ in answers} == {200}
+    assert len({text for _, text in answers}) == 1 and NOT_SENT in answers[0][1]
+
+
+def test_examples_are_answered_too(visitor: Visitor) -> None:
+    body = {"data": [0], "fn_index": visitor.functions["load_example"], "session_hash": "x"}
+    shown = visitor.http.post("run/predict", json=body).json()["data"][0]["value"]
+    assert visitor.join("predict", [shown])[0] == 200
+
+
+def test_files_are_served_where_the_page_gave_out_their_names(
+    visitor: Visitor, places: list[str]
+) -> None:
+    path = visitor.upload(picture())
+    assert visitor.http.get(f"file={path}").content == picture()
+    _, answer = visitor.join("explain", [{"path": path, "meta": META}])
+    assert visitor.http.get(f"file={answer['data'][0]['path']}").status_code == 200
+    answers = set()
+    for place in places:
+        if "\0" not in place and "\ud800" not in place and len(place) in range(2, 5000):
+            for route in ("file=", "file/"):
+                for asked in (visitor.http.get, visitor.http.head):
+                    answer = asked(route + place)
+                    answers.add((answer.status_code, answer.headers["content-length"]))
+    answers.discard((404, "22"))  # what httpx itself normalises away: /file/../x
+    answers.discard((405, "31"))
+    assert len(answers) == 1 and answers.pop()[0] == 403
+
+
+@pytest.mark.parametrize(
+    "route",
+    [
+        *("component_server", "process_recording", "vibe-edit", "vibe-code", "undo-vibe-edit"),
+        *("vibe-starter-queries", "stream/x", "stream/x/close", "mcp/", "profiling/clear"),
+    ],
+)  # fmt: skip
+def test_what_the_page_does_not_need_is_not_there(route: str, visitor: Visitor) -> None:
+    body = {"session_hash": "x", "component_id": 1, "fn_name": "ls", "data": ["/"]}
+    assert visitor.http.post(route, json=body).status_code == 404
+    files = {"video": ("a.mp4", b"#EXTM3U\n#EXTINF:9,\n/etc/passwd\n", "video/mp4")}
+    assert visitor.http.post(route, files=files).status_code == 404
+
+
+def test_no_state_is_written_for_a_deep_link(visitor: Visitor) -> None:
+    visitor.join("predict", [{"path": visitor.upload(picture()), "meta": META}])
+    session = f"session{id(visitor)}-0"
+    assert visitor.http.get(f"deep_link?session_hash={session}").status_code == 404
+    assert not (Path(get_upload_folder()) / "deep_links").exists()
+
+
+def test_static_routes_stay_in_their_folders(server) -> None:
+    for route in ("static", "assets", "svelte", "gradio_api/custom_component/1/client/component"):
+        for up in ("../" * 12, "%2e%2e/" * 12, "..%2f" * 12, "/", "%2f"):
+            with httpx.Client() as http:
+                request = http.build_request("GET", server.local_url)
+                request.url = request.url.copy_with(raw_path=f"/{route}/{up}etc/passwd".encode())
+                answer = http.send(request)
+            assert answer.status_code in (403, 404) and "root:" not in answer.text
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[" * 10**5, b"\xff\xfe", b"null", b'"x"'])
+def test_odd_bodies_end_in_an_error_without_a_traceback(
+    body: bytes, visitor: Visitor, capfd
+) -> None:
+    for route in ("queue/join", "call/predict", "run/predict", "cancel"):
+        assert visitor.http.post(route, content=body, headers=JSON).status_code in (400, 422)
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize("name", [5, ["x"], {"path": None}, None, "x" * 10**5])
+def test_an_odd_name_is_refused(name: Any, visitor: Visitor) -> None:
+    file = {"path": visitor.upload(picture()), "meta": META}
+    status, answer = visitor.join("learn", [None, name, [{"image": file}] * 2])
+    assert status == 403 or "name" in answer
+
+
+def test_with_a_password_no_route_answers_without_it_but_a_few_that_hold_nothing(
+    model: Path,
+) -> None:
+    demo = launch_demo(str(model), auth="ann:secret", prevent_thread_lock=True)
+    try:
+        visitor = Visitor(demo.local_url, {fn.api_name: number for number, fn in demo.fns.items()})
+        for function, takes in TAKES.items():
+            if function in visitor.functions:
+                assert visitor.join(function, takes(None))[0] == 401
+        for route in ("upload", "call/predict", "call/v2/predict", "run/predict", "api/predict"):
+            body = {"json": {"data": [None]}} if route != "upload" else {"files": {"files": b"x"}}
+            assert visitor.http.post(route, **body).status_code == 401
+        for route in (
+            *(
+                "info",
+                "openapi.json",
+                "queue/data?session_hash=x",
+                "call/predict/x",
+                "queue/status",
+            ),
+            *("upload_progress?upload_id=x", "dev/reload", "../config", "../monitoring"),
+            "../monitoring/summary",
+        ):
+            assert visitor.http.get(route).status_code == 401, route
+    finally:
+        demo.close(verbose=False)
+
+
+# ---- how much may lie there ----
+
+
+def test_uploads_are_bound_by_a_quarter_of_the_space_where_they_lie(
+    visitor: Visitor, monkeypatch
+) -> None:
+    from hffruits.demo import upload_folder
+
+    free = upload_folder.shutil.disk_usage("/")
+    files = {"files": ("a.jpg", bytes(10**6))}
+    monkeypatch.setattr(upload_folder, "MEASURED_FOR", 0.0)
+    monkeypatch.setattr(upload_folder.shutil, "disk_usage", lambda _: free._replace(free=10**5))
+    answer = visitor.http.post("upload", files=files)
+    assert answer.status_code == 503 and "Try again in an hour" in answer.json()["detail"]
+    monkeypatch.undo()
+    assert visitor.http.post("upload", files=files).status_code == 200
+
+
+def test_uploads_that_arrive_together_are_bound_together(visitor: Visitor, monkeypatch) -> None:
+    """Each begins while there is room."""
+    monkeypatch.setattr("hffruits.demo.upload_folder.MAX_BYTES", 3 * 10**6)
+    monkeypatch.setattr("hffruits.demo.upload_folder.MEASURED_FOR", 0.0)
+    barrier, statuses = threading.Barrier(8), []
+
+    def chunks() -> Iterator[bytes]:
+        head = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.jpg"\r\n\r\n'
+        yield head + os.urandom(10)
+        barrier.wait(30)
+        for _ in range(10):
+            yield bytes(10**5)
+            time.sleep(0.02)
+        yield b"\r\n--x--\r\n"
+
+    def send() -> None:
+        headers = {"content-type": "multipart/form-data; boundary=x"}
+        statuses.append(visitor.http.post("upload", headers=headers, content=chunks()).status_code)
+
+    senders = [threading.Thread(target=send) for _ in range(8)]
+    for each in senders:
+        each.start()
+    for each in senders:
+        each.join()
+    assert statuses.count(503) >= 5 and set(statuses) <= {200, 503}
+
+
+def test_where_uploads_lie_and_how_much_may_is_said_at_the_start(
+    model: Path, caplog, monkeypatch
+) -> None:
+    monkeypatch.setattr("gradio.Blocks.launch", lambda self, **options: None)
+    with caplog.at_level("INFO", "hffruits.demo.app"):
+        launch_demo(str(model), prevent_thread_lock=True)
+    (line,) = [line for line in caplog.messages if line.startswith("Uploads")]
+    assert get_upload_folder() in line and "GB at most" in line

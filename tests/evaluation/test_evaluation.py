@@ -1,0 +1,480 @@
+"""`hffruits evaluate` and `compare`, end to end, and what training measures of its own model."""
+
+import csv
+import io
+import json
+import math
+import shutil
+import tarfile
+import tracemalloc
+from itertools import islice
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset, Features, Value
+from PIL import Image
+from sklearn.metrics import accuracy_score, f1_score
+from support.runs import launch, tiny_arguments
+from transformers import pipeline
+
+from hffruits.cli.main import main
+from hffruits.core.errors import InputError
+from hffruits.data.arguments import DataArguments
+from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
+from hffruits.evaluation.calibrate import calibrate
+from hffruits.evaluation.calibration import reliability
+from hffruits.evaluation.comparison import McNemar, compare
+from hffruits.evaluation.corruptions import FAULTS, SEVERITIES, measure_robustness
+from hffruits.evaluation.predictions import UNKNOWN, Sample, answer_samples, temperature_of
+from hffruits.evaluation.results import measure
+from hffruits.evaluation.run import evaluate
+from hffruits.inference.classifier import Answers, FruitClassifier
+from hffruits.models.loading import load_model, scale_logits
+from hffruits.training.run import train
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory) -> Path:
+    """Drawn photos of the four classes, one broken, and a class that the model doesn't have."""
+    root = tmp_path_factory.mktemp("mixed")
+    for name in [*list(FRUITS)[:4], "Tomato"]:
+        (root / name).mkdir()
+        for index in range(6):
+            picture = draw_fruit(name if name in FRUITS else "Pear", seed=900 + index, size=72)
+            picture.save(root / name / f"{index}.png")
+    (root / "Apple" / "broken.jpg").write_text("no picture")
+    return root
+
+
+@pytest.fixture(scope="module")
+def evaluated(trained: Path, mixed: Path, tmp_path_factory) -> tuple[dict, Path]:
+    output = tmp_path_factory.mktemp("evaluations") / "mixed"
+    noise = tmp_path_factory.mktemp("noise")
+    for seed in range(8):
+        grain = np.random.default_rng(seed).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        Image.fromarray(grain).save(noise / f"{seed}.png")
+    arguments = DataArguments(data_dir=str(mixed))
+    return evaluate(trained, arguments, output_dir=output, unknown_dir=noise), output
+
+
+def test_figures_are_those_of_the_predictions(evaluated, trained: Path, mixed: Path):
+    record, output = evaluated
+    assert json.loads((output / "metrics.json").read_text()) == record
+    with (output / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    known = [row for row in rows if row["label"]]
+    assert len(rows) == 30 and len(known) == record["images"] == 24
+    labels, guesses = ([row[key] for row in known] for key in ("label", "predicted"))
+    assert record["accuracy"] == pytest.approx(accuracy_score(labels, guesses))
+    assert record["macro_f1"] == pytest.approx(f1_score(labels, guesses, average="macro"))
+    scores = np.array([float(row["score"]) for row in known])
+    hits = np.array(labels) == np.array(guesses)
+    assert record["ece"] == pytest.approx(reliability(scores, hits).ece, abs=1e-3)
+    refused = np.mean([row["known"] == "False" for row in known])
+    assert record["refused"] == pytest.approx(refused)
+    assert record["split"] == "all"
+    (skipped,) = record["skipped"]
+    assert "Apple/broken.jpg: not an image, or an unknown format" in skipped
+    low, high = record["intervals"]["accuracy"]
+    assert low <= record["accuracy"] <= high and high - low > 0.01
+
+
+def test_other_classes_and_other_things_count_as_unknown(evaluated):
+    unknown = evaluated[0]["unknown"]
+    assert set(unknown) == {"other classes", next(k for k in unknown if k.startswith("noise"))}
+    assert unknown["other classes"]["images"] == 6
+    assert evaluated[0]["other_classes"] == {"Tomato": 6}
+    assert "count as unknown: Tomato (6)" in (evaluated[1] / "report.html").read_text("utf-8")
+    noise = next(value for key, value in unknown.items() if key.startswith("noise"))
+    assert noise["auroc"] == 1.0 and noise["refused"] == 1.0
+
+
+def test_the_classifier_says_the_same(evaluated, trained: Path, mixed: Path):
+    with (evaluated[1] / "predictions.csv").open(newline="") as file:
+        rows = {row["path"]: row for row in csv.DictReader(file)}
+    files = sorted(mixed.rglob("*.png"))
+    for found in FruitClassifier.from_pretrained(trained).predict(files):
+        row = rows[found.path.relative_to(mixed).as_posix()]
+        assert found.label == row["predicted"]
+        assert found.score == pytest.approx(float(row["score"]), abs=1e-3)
+        assert str(found.known) == row["known"]
+
+
+def test_the_page_has_everything_inside(evaluated):
+    page = (evaluated[1] / "report.html").read_text("utf-8")
+    assert 'src="http' not in page
+    for word in ("Confusion", "Confidence", "Unknown things", "off by"):
+        assert word.lower() in page.lower()
+
+
+def test_a_run_is_measured_on_what_it_held_out(trained: Path, drawn_fruits: Path, tmp_path: Path):
+    recorded = json.loads((trained / "metrics.json").read_text())
+    for data in (DataArguments(), DataArguments(data_dir=str(drawn_fruits))):
+        record = evaluate(trained, data, output_dir=tmp_path / "out")
+        assert record["split"] == "test" and record["images"] == 20
+        for name in ("accuracy", "loss", "ece", "macro_f1", "coarse_accuracy"):
+            assert record[name] == pytest.approx(recorded["test"][name], abs=1e-4), name
+    validation = evaluate(trained, DataArguments(), output_dir=tmp_path / "v", split="validation")
+    assert validation["images"] == 12
+
+
+def test_calibration_is_in_the_weights(trained: Path, drawn_fruits: Path):
+    recorded = json.loads((trained / "metrics.json").read_text())
+    model, _ = load_model(trained)
+    temperature = model.config.calibration["temperature"]
+    assert temperature != 1 and recorded["test"]["temperature"] == temperature
+    file = next(drawn_fruits.glob("test/*/0.png"))
+    fruits = FruitClassifier.from_pretrained(trained)
+    (plain,) = pipeline("image-classification", str(trained))([str(file)], top_k=4)
+    assert dict(fruits.predict(file).top) == pytest.approx(
+        {row["label"]: row["score"] for row in plain}, abs=1e-4
+    )
+    before, _ = fruits.forward(torch.ones(1, 3, 64, 64))
+    scale_logits(fruits.model, temperature)
+    after, _ = fruits.forward(torch.ones(1, 3, 64, 64))
+    torch.testing.assert_close(after, before * temperature, rtol=1e-3, atol=1e-3)
+
+
+def test_a_run_without_a_test_split_reports_validation(drawn_fruits: Path, tmp_path: Path):
+    for split in ("train", "validation"):
+        shutil.copytree(drawn_fruits / split, tmp_path / "data" / split)
+    arguments = tiny_arguments(tmp_path / "data", tmp_path / "run", max_steps=1)
+    metrics = train(*arguments)
+    assert "test" not in metrics and metrics["validation"]["images"] == 12
+    assert "Validation chose" in (tmp_path / "run/report.html").read_text("utf-8")
+    assert "calibration error" in (tmp_path / "run/README.md").read_text("utf-8")
+
+
+def test_a_model_that_diverged_is_told(trained: Path, drawn_fruits: Path):
+    fruits = FruitClassifier.from_pretrained(trained)
+    with torch.no_grad():
+        fruits.model.timm_model.get_classifier().weight.fill_(torch.nan)
+    samples = [Sample(f.name, f, 0) for f in drawn_fruits.glob("test/Apple/*.png")]
+    with pytest.raises(InputError, match=r"diverged.*lower learning_rate"):
+        calibrate(fruits, samples, samples, reject_rate=0.05, max_pixels=10**6)
+
+
+def test_calibrating_again_changes_nothing(trained: Path, drawn_fruits: Path):
+    fruits = FruitClassifier.from_pretrained(trained)
+    files = sorted(drawn_fruits.glob("validation/**/*.png"))
+    samples = [Sample(str(f), f, fruits.labels.index(f.parent.name)) for f in files]
+    before = fruits.predict(samples[0].source)
+    temperature = temperature_of(fruits)
+    calibrate(fruits, samples, samples, reject_rate=0.05, max_pixels=10**6)
+    calibrate(fruits, samples, samples, reject_rate=0.05, max_pixels=10**6)
+    assert temperature_of(fruits) == pytest.approx(temperature, rel=1e-3)
+    assert fruits.predict(samples[0].source).score == pytest.approx(before.score, abs=1e-3)
+
+
+def test_a_rate_of_nothing_refuses_nothing(drawn_fruits: Path, tmp_path: Path):
+    arguments = tiny_arguments(drawn_fruits, tmp_path, reject_rate=0.0, max_steps=1)
+    train(*arguments)
+    assert not (tmp_path / "prototypes.safetensors").exists()
+    fruits = FruitClassifier.from_pretrained(tmp_path)
+    assert fruits.predict(Image.effect_noise((64, 64), 90).convert("RGB")).known
+
+
+def test_two_processes_count_each_picture_once(trained: Path, drawn_fruits: Path, tmp_path: Path):
+    run = launch([drawn_fruits, "--output_dir", tmp_path / "two", "--max_steps", "2"])
+    assert run.returncode == 0, run.stderr[-2000:]
+    recorded = json.loads((tmp_path / "two/metrics.json").read_text())["test"]
+    assert recorded["images"] == 20
+    assert sum(own["support"] for own in recorded["classes"].values()) == 20
+    alone = evaluate(tmp_path / "two", DataArguments(), output_dir=tmp_path / "alone")
+    options = ["--output_dir", tmp_path / "both", "--split", "test"]
+    run = launch([tmp_path / "two", *options], command="evaluate")
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert run.stdout.count("Open      ") == 1  # one process prints
+    both = json.loads((tmp_path / "both/metrics.json").read_text())
+    for name in ("accuracy", "loss", "ece", "macro_f1", "refused"):
+        assert alone[name] == pytest.approx(recorded[name], abs=1e-4), name
+        assert both[name] == pytest.approx(alone[name], abs=1e-4), name
+    assert both["classes"] == alone["classes"]
+
+
+class Oracle:
+    """Answers as a classifier does, at no cost: the right class, by the picture's first byte."""
+
+    labels = tuple(f"class {number}" for number in range(50))
+    prototypes = None
+    reject_below = -math.inf
+
+    def __init__(self, config):
+        self.config = config
+
+    def answer(self, images, *, batch_size, **_):
+        images = iter(images)
+        while batch := list(islice(images, batch_size)):
+            rows = torch.tensor([sample.source[0] for sample in batch])
+            logits = 5 * torch.nn.functional.one_hot(rows, 50).float()
+            yield Answers(batch, logits, logits)
+
+    def familiarity(self, features):
+        return np.ones(len(features), np.float32)
+
+
+def test_many_answers_take_little_memory(trained: Path):
+    """The pictures would take 2 GB, their logits 40 MB."""
+    count = 200_000
+    samples = (Sample(f"{n:08d}.jpg", bytes([n % 50]) * 10_000, n % 50) for n in range(count))
+    oracle = Oracle(load_model(trained)[0].config)
+    oracle.config.coarse_labels = None
+    tracemalloc.start()
+    outcomes = answer_samples(oracle, samples, batch_size=1024)
+    found = measure(outcomes, oracle)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found["images"] == count and found["accuracy"] == 1.0
+    assert peak < 400 * count  # half of it while parts are joined
+
+
+def test_a_picture_that_vanishes_is_left_out_and_told(trained: Path, tmp_path: Path, caplog):
+    draw_fruit("Apple", seed=1, size=64).save(tmp_path / "0.png")
+    samples = [Sample(str(n), tmp_path / f"{n}.png", 0) for n in range(3)]
+    outcomes = answer_samples(FruitClassifier.from_pretrained(trained), samples, batch_size=2)
+    assert outcomes.paths == ["0"] and len(outcomes.skipped) == 2
+    assert "1.png" in caplog.text
+
+
+def test_a_stream_is_evaluated_too(trained: Path, tmp_path: Path):
+    data = DataArguments(data_dir=str(pack(tmp_path, 8)), streaming=True)
+    record = evaluate(trained, data, output_dir=tmp_path / "out")
+    assert record["images"] == 8 and record["split"] == "all"
+    assert "--streaming" in record["command"]
+    with pytest.raises(InputError, match="robustness: needs photos at hand"):
+        evaluate(trained, data, output_dir=tmp_path / "out", robustness=True)
+
+
+def pack(folder: Path, count: int) -> Path:
+    """A shard of drawn fruits, sorted by class."""
+    shard = folder / "shard-000.tar"
+    with tarfile.open(shard, "w") as tar:
+        for number in range(count):
+            name = list(FRUITS)[4 * number // count]
+            file = io.BytesIO()
+            draw_fruit(name, seed=number, size=64).save(file, "PNG")
+            for suffix, content in (("png", file.getvalue()), ("txt", name.encode())):
+                member = tarfile.TarInfo(f"{number:03d}.{suffix}")
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+    return shard
+
+
+def test_a_streamed_run_is_measured_on_what_it_held_out(tmp_path: Path):
+    shard = pack(tmp_path, 60)
+    arguments = tiny_arguments(shard, tmp_path / "run", max_steps=1)
+    arguments[0].streaming = True
+    metrics = train(*arguments)
+    record = evaluate(tmp_path / "run", DataArguments(), output_dir=tmp_path / "out")
+    assert record["split"] == "test" and record["images"] == metrics["data"]["images"]["test"]
+    assert record["loss"] == pytest.approx(metrics["test"]["loss"], abs=1e-4)
+    assert record["images"] < 20
+    named = DataArguments(data_dir=str(shard))
+    assert evaluate(tmp_path / "run", named, output_dir=tmp_path / "b")["images"] < 20
+
+
+def test_new_photos_need_no_training_split(trained: Path, drawn_fruits: Path, tmp_path: Path):
+    shutil.copytree(drawn_fruits / "test", tmp_path / "new/test")
+    data = DataArguments(data_dir=str(tmp_path / "new"))
+    record = evaluate(trained, data, output_dir=tmp_path / "out")
+    assert record["split"] == "test" and record["images"] == 20
+    with pytest.raises(InputError, match="split=validation: the data has test"):
+        evaluate(trained, data, output_dir=tmp_path / "out", split="validation")
+
+
+def test_a_row_without_a_picture_is_left_out(trained: Path, tmp_path: Path):
+    file = io.BytesIO()
+    draw_fruit("Apple", seed=1, size=64).save(file, "PNG")
+    rows = {"image": [{"bytes": file.getvalue(), "path": None}, None], "label": ["Apple"] * 2}
+    features = Features({"image": datasets.Image(decode=False), "label": Value("string")})
+    Dataset.from_dict(rows, features).to_parquet(tmp_path / "rows.parquet")
+    data = DataArguments(data_dir=str(tmp_path / "rows.parquet"))
+    record = evaluate(trained, data, output_dir=tmp_path / "out")
+    assert record["images"] == 1 and len(record["skipped"]) == 1
+
+
+def test_what_is_said_of_the_data_goes_before_what_the_run_says(
+    trained: Path, drawn_fruits: Path, tmp_path: Path, monkeypatch
+):
+    listed = (trained / "splits/test.txt").read_text().split()
+    (tmp_path / "exclude.txt").write_text("\n".join(listed[:5]))
+    monkeypatch.chdir(tmp_path)  # the run knows its data from anywhere
+    lists = shutil.copytree(trained / "splits", tmp_path / "lists")
+    (lists / "test.txt").write_text("\n".join(listed[5:]) + "\n")
+    data = DataArguments(exclude="exclude.txt", split_lists=str(lists))
+    assert evaluate(trained, data, output_dir=tmp_path / "out")["images"] == 15
+
+
+def test_training_photos_may_be_gone(drawn_fruits: Path, tmp_path: Path):
+    root = shutil.copytree(drawn_fruits, tmp_path / "data")
+    train(*tiny_arguments(root, tmp_path / "run", max_steps=1))
+    next(root.glob("train/*/0.png")).unlink()
+    assert evaluate(tmp_path / "run", DataArguments(), output_dir=tmp_path / "out")["images"] == 20
+    with pytest.raises(InputError, match=r"1 of \d+ photos are not in the data folder"):
+        options = {"output_dir": tmp_path / "out", "split": "train"}
+        evaluate(tmp_path / "run", DataArguments(), **options)
+    moved = root.rename(tmp_path / "moved")
+    with pytest.raises(InputError, match=r"run: its photos were in .*/data, and aren't any more"):
+        evaluate(tmp_path / "run", DataArguments(), output_dir=tmp_path / "out")
+    named = DataArguments(data_dir=str(moved), split_lists=str(tmp_path / "run" / "splits"))
+    assert evaluate(tmp_path / "run", named, output_dir=tmp_path / "out")["images"] == 20
+
+
+def test_a_foreign_record_is_told(trained: Path, tmp_path: Path):
+    run = shutil.copytree(trained, tmp_path / "run")
+    for text in ("{", "[]", '{"data": {}}', '{"data": {"nonsense": 1}, "training": {}}'):
+        (run / "training_args.json").write_text(text)
+        with pytest.raises(InputError, match="not as training wrote it"):
+            evaluate(run, DataArguments(), output_dir=tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"split": "holdout"}, "split=holdout: the data has train. Name one of them"),
+        ({"tta": ("mirror",)}, "tta=mirror: unknown"),
+        ({"data": DataArguments(streaming=True)}, "was trained with no --streaming"),
+        ({"unknown_dir": Path("nowhere")}, "nowhere: no such folder"),
+        ({"data": DataArguments(data_dir="nowhere")}, "nowhere: no such"),
+        ({"model": "./nomodel"}, "nomodel: no such folder. Check the path of the trained model"),
+    ],
+)
+def test_what_cannot_be_is_told_in_one_line(trained, mixed, tmp_path, options, message):
+    data = options.pop("data", DataArguments(data_dir=str(mixed)))
+    with pytest.raises(InputError, match=message) as caught:
+        evaluate(options.pop("model", trained), data, output_dir=tmp_path / "out", **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_foreign_classes_and_models_without_data_are_told(trained, make_folder, tmp_path):
+    cars = make_folder({"Car": 3, "Boat": 3})
+    with pytest.raises(InputError, match=r"the model has none of its classes \(Boat, Car"):
+        evaluate(trained, DataArguments(data_dir=str(cars)), output_dir=tmp_path / "out")
+    bare = shutil.copytree(trained, tmp_path / "bare")
+    (bare / "training_args.json").unlink()
+    with pytest.raises(InputError, match="doesn't say what it was trained on"):
+        evaluate(bare, DataArguments(), output_dir=tmp_path / "out")
+
+
+def test_the_command_prints_figures(trained: Path, tmp_path: Path, capsys):
+    assert main(["evaluate", str(trained), "--output_dir", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("Tested    accuracy 100.0% (83.9% to 100.0%)")
+    assert f"Open      {tmp_path / 'out/report.html'}" in printed
+    assert main(["evaluate", str(trained), "--split", "x", "--output_dir", str(tmp_path)]) == 2
+
+
+# ---- two models ----
+
+
+@pytest.fixture(scope="module")
+def worse(trained: Path, tmp_path_factory) -> Path:
+    """The same model with the rows of two classes exchanged."""
+    folder = tmp_path_factory.mktemp("worse") / "run"
+    shutil.copytree(trained, folder)
+    model, _ = load_model(folder)
+    head = model.timm_model.get_classifier()
+    with torch.no_grad():
+        for parameter in (head.weight, head.bias):
+            parameter[[0, 1]] = parameter[[1, 0]].clone()
+    model.save_pretrained(folder)
+    return folder
+
+
+def test_the_better_model_is_told(trained: Path, worse: Path, tmp_path: Path):
+    record = compare(worse, trained, DataArguments(), output_dir=tmp_path / "out")
+    assert json.loads((tmp_path / "out/compare.json").read_text()) == record
+    assert record["mcnemar"] == {
+        "both_right": 10, "only_a": 0, "only_b": 10, "both_wrong": 0, "p_value": 2 * 0.5**10,
+    }  # fmt: skip
+    accuracy = record["metrics"]["accuracy"]
+    assert (accuracy["a"], accuracy["b"], accuracy["difference"]) == (0.5, 1.0, 0.5)
+    assert 0.2 < accuracy["low"] < 0.5 < accuracy["high"] < 0.8
+    assert record["verdict"].startswith(f"{trained} is better by 50.0 points")
+    assert [row["difference"] for row in record["classes"]] == [1, 1, 0, 0]
+    assert (tmp_path / "out/compare.html").stat().st_size > 10_000
+
+
+def test_a_model_is_no_better_than_itself(trained: Path, tmp_path: Path, capsys):
+    command = ["compare", str(trained), str(trained), "--output_dir", str(tmp_path / "out")]
+    assert main(command) == 0
+    assert "No difference can be told" in capsys.readouterr().out
+
+
+def test_photos_that_the_other_model_was_trained_on_are_told(
+    trained: Path, drawn_fruits: Path, tmp_path: Path, caplog
+):
+    other = shutil.copytree(trained, tmp_path / "other")
+    train_list, test_list = (trained / f"splits/{s}.txt" for s in ("train", "test"))
+    (other / "splits/train.txt").write_text(test_list.read_text() + train_list.read_text())
+    compare(other, trained, DataArguments(), output_dir=tmp_path / "out")
+    assert "was trained on 20 of these 20 photos" in caplog.text
+    assert "But they were trained" in (tmp_path / "out/compare.html").read_text("utf-8")
+
+
+def test_photos_that_a_model_learned_are_told(trained: Path, tmp_path: Path, caplog):
+    record = evaluate(trained, DataArguments(), output_dir=tmp_path / "out", split="train")
+    assert record["trained_on"] == record["images"] == 32
+    assert "was trained on 32 of these 32 photos" in caplog.text
+    page = (tmp_path / "out/report.html").read_text("utf-8")
+    assert "trained on 32 of these photos: its figures are too good" in page
+
+
+def test_a_model_keeps_its_files(trained: Path):
+    before = (trained / "metrics.json").read_bytes()
+    for run in (evaluate, lambda *args, **options: compare(trained, *args, **options)):
+        with pytest.raises(InputError, match="holds a model"):
+            run(trained, DataArguments(), output_dir=trained)
+    assert (trained / "metrics.json").read_bytes() == before
+
+
+def test_mcnemar_is_the_exact_binomial_test():
+    hits = np.array([1] * 6 + [0] * 10, bool)
+    others = np.array([1] * 5 + [0] + [1] * 5 + [0] * 5, bool)
+    test = McNemar.of(hits, others)
+    assert (test.both_right, test.only_a, test.only_b, test.both_wrong) == (5, 1, 5, 5)
+    assert test.p_value == pytest.approx(2 * (1 + 6) / 2**6)  # P(X <= 1), X ~ Bin(6, 1/2), twice
+
+
+def test_models_of_other_classes_are_not_compared(trained, tmp_path):
+    other = shutil.copytree(trained, tmp_path / "other")
+    config = json.loads((other / "config.json").read_text())
+    config["label_names"][0] = "Quince"
+    (other / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match="not the same classes"):
+        compare(trained, other, DataArguments(), output_dir=tmp_path / "out")
+
+
+# ---- spoiled pictures ----
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_grows_with_its_severity_and_keeps_the_original(name: str):
+    picture = draw_fruit("Apple", seed=1, size=128)
+    before = picture.tobytes()
+    small = np.asarray(picture.resize((32, 32)), float)
+    off = []
+    for severity in range(SEVERITIES):
+        spoiled = FAULTS[name](picture, severity, np.random.default_rng(0))
+        assert spoiled.mode == "RGB"
+        off.append(np.abs(np.asarray(spoiled.resize((32, 32)), float) - small).mean())
+    assert off[-1] > off[0] > 0
+    assert picture.tobytes() == before
+
+
+def test_robustness_is_measured_on_known_pictures(trained: Path, mixed: Path):
+    fruits = FruitClassifier.from_pretrained(trained)
+    files = sorted(mixed.glob("*/[01].png"))
+    samples = [
+        Sample(str(f), f, fruits.labels.index(f.parent.name) if f.parent.name in fruits.labels
+               else UNKNOWN) for f in files
+    ]  # fmt: skip
+    samples = [sample for sample in samples if sample.label != UNKNOWN]
+    found = measure_robustness(fruits, samples, batch_size=16, max_pixels=10**6)
+    assert found["images"] == 8 and found["clean"] == 1.0
+    assert [row["name"] for row in found["rows"]] == list(FAULTS)
+    assert all(len(row["accuracies"]) == SEVERITIES for row in found["rows"])
+    assert 0 < found["mean"] <= 1

@@ -1,0 +1,201 @@
+"""Figures of tallies equal scikit-learn's; intervals are those of drawing pictures anew."""
+
+import math
+import warnings
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    confusion_matrix,
+    f1_score,
+    precision_recall_fscore_support,
+    top_k_accuracy_score,
+)
+
+from hffruits.evaluation import report
+from hffruits.evaluation.metrics import MacroF1, TopKAccuracy
+from hffruits.evaluation.tally import (
+    Tally,
+    by_class,
+    cluster_order,
+    draw_counts,
+    figures,
+    intervals,
+    wilson,
+)
+
+
+@st.composite
+def answers(draw) -> tuple[np.ndarray, np.ndarray, int]:
+    """Labels (N,), logits (N, K) and K; classes may be missing among labels or guesses."""
+    classes, count = draw(st.integers(2, 9)), draw(st.integers(1, 60))
+    rng = np.random.default_rng(draw(st.integers(0, 10_000)))
+    labels = rng.integers(0, draw(st.integers(1, classes)), count)
+    logits = rng.normal(size=(count, classes))
+    logits[np.arange(count), labels] += draw(st.floats(0, 4))
+    return labels, logits, classes
+
+
+def tally_of(labels: np.ndarray, logits: np.ndarray, classes: int, coarse=None) -> Tally:
+    ranked = np.argsort(-logits, axis=1)
+    return Tally.of(labels, ranked, classes=classes, coarse=coarse)
+
+
+@given(answers())
+@settings(max_examples=60, deadline=None)
+def test_every_figure_is_scikit_learns(case):
+    labels, logits, classes = case
+    guesses = logits.argmax(1)
+    coarse = np.arange(classes) // 2
+    found = {k: v[0] for k, v in figures(tally_of(labels, logits, classes, coarse)).items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # classes that occur only as guesses
+        wanted = {
+            "accuracy": accuracy_score(labels, guesses),
+            "balanced_accuracy": balanced_accuracy_score(labels, guesses),
+            "macro_f1": f1_score(labels, guesses, average="macro", zero_division=0),
+            "weighted_f1": f1_score(labels, guesses, average="weighted", zero_division=0),
+            "coarse_accuracy": accuracy_score(coarse[labels], coarse[guesses]),
+        }
+        if classes > 5:
+            wanted["top5_accuracy"] = top_k_accuracy_score(
+                labels, logits, k=5, labels=np.arange(classes)
+            )
+    for name, value in wanted.items():
+        assert found[name] == pytest.approx(value), name
+    ranked = np.argsort(-logits, axis=1)
+    inputs = {"predictions": ranked, "references": labels}
+    assert found["macro_f1"] == pytest.approx(MacroF1(keep_in_memory=True).compute(**inputs)["f1"])
+    assert found["top5_accuracy"] == pytest.approx(
+        TopKAccuracy(keep_in_memory=True).compute(**inputs, k=5)["accuracy"]
+    )
+
+
+@given(answers())
+@settings(max_examples=40, deadline=None)
+def test_the_figures_of_each_class_are_scikit_learns(case):
+    labels, logits, classes = case
+    tally = tally_of(labels, logits, classes)
+    own = by_class(tally)
+    theirs = precision_recall_fscore_support(
+        labels, logits.argmax(1), labels=np.arange(classes), zero_division=0
+    )
+    for mine, wanted in zip(own, theirs, strict=True):
+        np.testing.assert_allclose(np.nan_to_num(mine[0]), wanted)
+    np.testing.assert_array_equal(
+        tally.confusion.toarray(),
+        confusion_matrix(labels, logits.argmax(1), labels=np.arange(classes)),
+    )
+
+
+def test_a_drawn_tally_is_that_of_drawn_pictures():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 6, 400)
+    logits = rng.normal(size=(400, 6))
+    logits[np.arange(400), labels] += 1.5
+    tally = tally_of(labels, logits, 6)
+    drawn = np.concatenate([figures(tally, c)["macro_f1"] for c in draw_counts(tally)])
+    by_hand = []
+    for _ in range(600):
+        rows = rng.integers(0, 400, 400)
+        by_hand.append(f1_score(labels[rows], logits[rows].argmax(1), average="macro"))
+    assert len(drawn) == 1000
+    assert drawn.mean() == pytest.approx(np.mean(by_hand), abs=0.004)
+    assert drawn.std() == pytest.approx(np.std(by_hand), rel=0.15)
+
+
+def test_an_interval_holds_the_truth_nineteen_times_of_twenty():
+    rng, held = np.random.default_rng(1), 0
+    for _ in range(200):
+        labels = rng.integers(0, 4, 300)
+        guesses = np.where(rng.random(300) < 0.8, labels, (labels + 1) % 4)
+        tally = Tally.of(labels, guesses[:, None], classes=4, coarse=None)
+        low, high = intervals(tally)["accuracy"]
+        held += low <= 0.8 <= high
+    assert 180 <= held <= 198
+
+
+def test_intervals_of_macro_averages_hold_with_few_pictures_a_class():
+    """Where draws are biased: 12 pictures of each of 20 classes, recalls of 0.5 to 1."""
+    rng, held = np.random.default_rng(2), 0
+    recall = np.linspace(0.5, 1, 20)
+    labels = np.repeat(np.arange(20), 12)
+
+    def answers(count: int) -> tuple[np.ndarray, np.ndarray]:
+        truth = np.tile(labels, count)
+        right = rng.random(len(truth)) < recall[truth]
+        return truth, np.where(right, truth, (truth + 1) % 20)
+
+    truth = f1_score(*answers(400), average="macro")
+    for _ in range(100):
+        own, guesses = answers(1)
+        low, high = intervals(Tally.of(own, guesses[:, None], classes=20, coarse=None))["macro_f1"]
+        held += low <= truth <= high
+    assert held >= 86
+
+
+def test_perfect_answers_are_not_certain():
+    labels = np.arange(20) % 4
+    tally = Tally.of(labels, labels[:, None], classes=4, coarse=None)
+    low, high = intervals(tally)["accuracy"]
+    assert (low, high) == pytest.approx(wilson(20, 20))
+    assert low < 0.9 and high == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(("hits", "total"), [(0, 5), (3, 7), (90, 100), (5, 5)])
+def test_wilson_is_the_published_formula(hits: int, total: int):
+    z, share = 1.959964, hits / total  # Wilson 1927
+    middle = (share + z**2 / (2 * total)) / (1 + z**2 / total)
+    half = z / (1 + z**2 / total) * math.sqrt(share * (1 - share) / total + (z / total) ** 2 / 4)
+    assert wilson(hits, total) == pytest.approx((middle - half, middle + half), abs=1e-6)
+
+
+def test_nothing_may_be_anything():
+    assert wilson(0, 0) == (0.0, 1.0)
+
+
+def test_memory_and_time_follow_the_cells_not_the_pictures():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 10, 1_000_000)
+    ranked = np.where(rng.random(1_000_000) < 0.9, labels, 0)[:, None]
+    tally = Tally.of(labels, ranked, classes=10, coarse=None)
+    assert len(tally.counts) <= 20 and tally.total == 1_000_000
+    low, high = intervals(tally)["accuracy"]
+    assert 0 < high - low < 0.002
+
+
+def test_several_models_share_their_cells():
+    rng = np.random.default_rng(0)
+    labels, a, b = rng.integers(0, 5, (3, 200))
+    first, second = Tally.of_many(labels, [a[:, None], b[:, None]], classes=5, coarse=None)
+    assert figures(first)["accuracy"][0] == (labels == a).mean()
+    assert figures(second)["accuracy"][0] == (labels == b).mean()
+    np.testing.assert_array_equal(first.counts, second.counts)
+
+
+def test_confused_classes_come_side_by_side():
+    confusion = np.diag([20] * 6)
+    for one, other in ((0, 3), (1, 4), (2, 5)):
+        confusion[one, other] = confusion[other, one] = 9
+    order = cluster_order(confusion).tolist()
+    assert sorted(order) == list(range(6))
+    for one, other in ((0, 3), (1, 4), (2, 5)):
+        assert abs(order.index(one) - order.index(other)) == 1
+    assert cluster_order(np.eye(2)).tolist() == [0, 1]
+
+
+def test_of_very_many_classes_those_that_are_confused_most_are_shown(monkeypatch):
+    monkeypatch.setattr(report, "MOST_CLASSES", 3)
+    labels = np.array([0, 0, 1, 2, 2, 3, 3, 5])
+    guesses = np.array([0, 1, 1, 4, 4, 3, 3, 5])  # 2 and 4 twice, 0 and 1 once
+    tally = Tally.of(labels, guesses[:, None], classes=7, coarse=None)
+    outcomes = SimpleNamespace(tally=lambda classes, coarse: tally)
+    shown = report.confusion_shown(outcomes, [*"abcdefg"])
+    assert set(shown["order"]) == {"a", "c", "e"} and shown["classes"] == 6
+    cells = {(shown["order"][row], shown["order"][col]): n for row, col, n in shown["cells"]}
+    assert cells == {("a", "a"): 1, ("c", "e"): 2}

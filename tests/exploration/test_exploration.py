@@ -1,0 +1,325 @@
+"""`hffruits explore`, end to end: the page, the JSON file, the lists, and commands that mend."""
+
+import json
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import hffruits.exploration.run
+from hffruits.cli.main import main
+from hffruits.core.errors import InputError
+from hffruits.data.arguments import DataArguments
+from hffruits.data.sources import open_source
+from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
+from hffruits.data.validation import check_pictures, join_parts
+from hffruits.exploration.label_errors import Suspects
+from hffruits.exploration.run import (
+    _varied,
+    draw_evenly,
+    explore,
+    look_at,
+    mean_image,
+    show_histograms,
+)
+
+
+def audit(root: Path | None, output: Path, **options) -> dict:
+    return explore(DataArguments(data_dir=root and str(root)), output_dir=output, **options)
+
+
+def findings_of(record: dict) -> dict[str, dict]:
+    return {finding["id"]: finding for finding in record["findings"]}
+
+
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory) -> Path:
+    """Four drawn fruits with a leak, a photo in two classes, a broken file and a dark photo."""
+    root = tmp_path_factory.mktemp("faulty") / "photos"
+    for split, count in {"train": 10, "val": 3}.items():
+        for name in list(FRUITS)[:4]:
+            folder = root / split / ("Stone fruit" if name < "B" else "") / name
+            folder.mkdir(parents=True)
+            for index in range(count):
+                picture = draw_fruit(name, seed=100 * len(split) + index, size=112)
+                picture.save(folder / f"{index}.jpg")
+    banana, cherry = root / "train/Banana", root / "train/Blueberry"
+    Image.open(banana / "1.jpg").save(root / "val/Banana/leak.jpg", quality=60)
+    Image.open(banana / "2.jpg").save(cherry / "conflict.jpg", quality=60)
+    Image.open(banana / "3.jpg").point(lambda value: value // 8).save(banana / "dark.jpg")
+    (banana / "broken.jpg").write_text("404 Not Found")
+    return root
+
+
+@pytest.fixture(scope="module")
+def audited(faulty: Path, tmp_path_factory) -> tuple[dict, Path]:
+    output = tmp_path_factory.mktemp("audits") / "my audit"
+    return audit(faulty, output), output
+
+
+def test_the_json_file_says_what_is_returned_and_names_files(audited: tuple[dict, Path], faulty):
+    record, output = audited
+    assert json.loads((output / "explore.json").read_text("utf-8")) == record
+    assert record["summary"]["splits"] == {"train": 42, "validation": 13}
+    assert record["summary"]["judged"] == record["summary"]["images"] == 55
+    assert record["formats"] == {"JPEG": 55}
+    assert record["classes"]["Apple"] == {
+        "coarse": "Stone fruit", "counts": {"train": 10, "validation": 3},
+    }  # fmt: skip
+    found = findings_of(record)
+    assert {"leaks", "conflicts", "unreadable", "light"} <= set(found)
+    assert found["leaks"]["groups"] == [["train/Banana/1.jpg", "val/Banana/leak.jpg"]]
+    for finding in found.values():
+        named = [path for group in finding.get("groups", []) for path in group]
+        for path in named + finding.get("files", []):
+            assert (faulty / path).is_file()
+
+
+def test_the_page_holds_everything_and_asks_no_network(audited: tuple[dict, Path]):
+    record, output = audited
+    page = (output / "explore.html").read_text("utf-8")
+    sources = re.findall(r'\b(?:src|href)="([^"]*)"', page)
+    assert sources and all(source.startswith(("data:", "#")) for source in sources)
+    assert not re.search(r"""(?:url\(|import\s*)["']?(?:https?:)?//""", page)
+    for finding in record["findings"]:
+        assert finding["title"].replace("'", "&#39;") in page
+    for part in ("Apple", "Aspect ratio", "t-SNE", "train/Banana/dark.jpg"):
+        assert part in page
+
+
+def test_lists_are_what_exclude_reads(audited: tuple[dict, Path], faulty: Path):
+    record, output = audited
+    assert findings_of(record)["light"]["command"] == shlex.join(
+        ["hffruits", "train", str(faulty), "--exclude", str(output / "light.txt")]
+    )
+    arguments = DataArguments(data_dir=str(faulty), exclude=str(output / "light.txt"))
+    checked = check_pictures(
+        open_source(arguments.source), name=str(faulty), exclude=arguments.exclude
+    )
+    left = set(join_parts(list(checked.parts.values())).rows["path"])
+    assert "train/Banana/dark.jpg" not in left and len(left) == 54
+
+
+def test_commands_mend_what_was_found(
+    audited: tuple[dict, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    for id in ("leaks", "conflicts"):
+        shutil.rmtree("clean", ignore_errors=True)
+        words = shlex.split(findings_of(audited[0])[id]["command"])
+        assert main(words[1:]) == 0
+    mended = findings_of(audit(tmp_path / "clean/photos", tmp_path / "again", max_features=0))
+    assert not {"leaks", "conflicts", "unreadable"} & set(mended)
+
+
+def test_a_second_audit_replaces_lists_and_keeps_what_was_excluded(faulty: Path, tmp_path: Path):
+    (tmp_path / "outliers.txt").write_text("# of an earlier audit\nx.jpg\n")
+    (tmp_path / "mine.txt").write_text("# mine\ntrain/Banana/0.jpg\ttoo green\n")
+    arguments = DataArguments(data_dir=str(faulty), exclude=str(tmp_path / "mine.txt"))
+    record = explore(arguments, output_dir=tmp_path, max_features=0)
+    assert not (tmp_path / "outliers.txt").exists()
+    lines = (tmp_path / "light.txt").read_text("utf-8").splitlines()
+    assert [line.split("\t")[0] for line in lines[1:]] == [
+        "train/Banana/dark.jpg", "train/Banana/0.jpg",
+    ]  # fmt: skip
+    assert record["summary"]["images"] == 54
+    command = shlex.split(findings_of(record)["light"]["command"])
+    assert command[-2:] == ["--exclude", str(tmp_path / "light.txt")]  # the last one counts
+
+
+def test_without_features_nothing_is_judged(
+    faulty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(hffruits.exploration.run, "embed_pictures", None)
+    record = audit(faulty, tmp_path, max_features=0)
+    assert record["summary"]["judged"] == 0
+    assert not {"label_errors", "outliers"} & set(findings_of(record))
+    assert "t-SNE" not in (tmp_path / "explore.html").read_text("utf-8")
+    assert record["command"] == shlex.join(
+        ["hffruits", "explore", str(faulty), "--output_dir", str(tmp_path), "--max_features", "0"]
+    )
+
+
+def test_some_features_are_said_to_be_of_some_photos(
+    faulty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def embed(sources, *, total: int, max_pixels: int) -> np.ndarray:
+        assert len(list(sources)) == total == 20
+        return np.random.default_rng(0).random((total, 8), np.float32)
+
+    nothing = np.zeros(0, int)
+    monkeypatch.setattr(hffruits.exploration.run, "embed_pictures", embed)
+    monkeypatch.setattr(
+        hffruits.exploration.run,
+        "find_label_errors",
+        lambda *_: Suspects(np.array([3]), np.array([0])),
+    )
+    monkeypatch.setattr(hffruits.exploration.run, "find_outliers", lambda *_: nothing)
+    record = audit(faulty, tmp_path, max_features=20)
+    finding = findings_of(record)["label_errors"]
+    assert finding["title"] == "1 photo may have the wrong label (of 20 looked at)"
+    assert "No photo unlike all others (of 20 looked at)" in record["passed"]
+    assert record["summary"]["judged"] == 20
+
+
+# ---- unusual data ----
+
+
+def test_two_classes_of_two_photos(make_folder, tmp_path: Path):
+    record = audit(make_folder({"Apple": 2, "Banana": 2}), tmp_path / "audit")
+    assert record["summary"]["images"] == 4
+    assert (tmp_path / "audit/explore.html").is_file()
+
+
+def test_one_class_is_audited_too(make_folder, tmp_path: Path):
+    record = audit(make_folder({"Apple": 12}), tmp_path / "audit")
+    assert findings_of(record)["one_class"]["severity"] == "high"
+    assert record["summary"]["judged"] == 12
+
+
+def test_twelve_times_the_same_photo(make_folder, tmp_path: Path):
+    root = make_folder({"Apple": 1, "Banana": 1})
+    for index in range(6):
+        for name in ("Apple", "Banana"):
+            shutil.copy(root / "Apple/0.jpg", root / name / f"same-{index}.jpg")
+    record = audit(root, tmp_path / "audit")
+    assert len(findings_of(record)["conflicts"]["groups"]) == 1
+
+
+def test_only_broken_files_end_with_one_line(tmp_path: Path, capsys: pytest.CaptureFixture):
+    for name in ("Apple", "Banana"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        (tmp_path / "photos" / name / "0.jpg").write_text("nothing")
+    assert main(["explore", str(tmp_path / "photos"), "--output_dir", str(tmp_path / "a")]) == 2
+    assert capsys.readouterr().err.rstrip().count("\n") <= 2  # two warnings of files
+    assert not (tmp_path / "a").exists()
+
+
+def test_an_output_folder_within_the_data_is_refused(faulty: Path):
+    with pytest.raises(InputError, match="lies in the data folder"):
+        audit(faulty, faulty / "audit")
+    assert not (faulty / "audit").exists()
+
+
+def test_names_that_mean_harm_stay_names(tmp_path: Path):
+    names = ["<script>alert(1)</script>", "a b'c\"d", "$(touch pwned)", "#1 梨", "-rf", "new\nline"]
+    root = tmp_path / "my 'photos' & more"
+    for number, name in enumerate(names):
+        folder = root / name.replace("/", "_")
+        folder.mkdir(parents=True)
+        for index in range(2):
+            draw_fruit("Apple", seed=10 * number + index, size=64).save(folder / f"{index}.png")
+    record = audit(root, tmp_path / "o;ut", max_features=0)
+    assert len(record["classes"]) == len(names)
+    page = (tmp_path / "o;ut/explore.html").read_text("utf-8")
+    assert "<script>alert" not in page
+    finding = findings_of(record)["small_photos"]
+    words = shlex.split(finding["command"])
+    assert words == [
+        "hffruits", "train", str(root), "--exclude", str(tmp_path / "o;ut/small_photos.txt"),
+    ]  # fmt: skip
+    lines = Path(words[-1]).read_text("utf-8").rstrip("\n").split("\n")[1:]
+    assert len(finding["files"]) == 12 and len(lines) == 12
+    options = {"name": "photos", "exclude": words[-1]}
+    with pytest.raises(InputError, match="leaves nothing of train"):  # it names each
+        check_pictures(open_source(DataArguments(str(root)).source), **options)
+
+
+def test_many_classes_have_fewer_samples_each(
+    make_folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(hffruits.exploration.run, "THUMB", 16)
+    root = make_folder({f"Class {number:04d}": 2 for number in range(1000)})
+    record = audit(root, tmp_path / "audit", max_features=0)
+    assert len(record["classes"]) == 1000
+    small = findings_of(record)["small_classes"]
+    assert len(small["classes"]) == 1000 and small["effect"].endswith("(2), ....")
+    assert (tmp_path / "audit/explore.html").stat().st_size < 10_000_000
+
+
+def test_the_command_names_hub_datasets_and_samples():
+    hub = DataArguments(dataset_name="user/fruits", image_column_name="the photo")
+    command = hffruits.exploration.run._own_command(
+        shlex.join(hub.words), False, Path("audit"), 20_000
+    )
+    assert command == (
+        "hffruits explore --dataset_name user/fruits --image_column_name 'the photo' "
+        "--output_dir audit"
+    )
+    samples = hffruits.exploration.run._own_command("", False, Path("audit"), 20_000)
+    assert samples == "hffruits explore --output_dir audit"
+
+
+def test_a_folder_that_cannot_be_made_is_told(make_folder, tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="can't be made"):
+        audit(make_folder({"Apple": 2, "Banana": 2}), tmp_path / "file" / "audit")
+
+
+# ---- parts ----
+
+
+def test_draw_evenly_takes_as_many_of_each_class_as_there_are():
+    labels = np.repeat(["a", "b", "c"], [100, 10, 3])
+    rows = draw_evenly(labels, 23, seed=0)
+    assert np.unique(labels[rows], return_counts=True)[1].tolist() == [10, 10, 3]
+    assert (np.diff(rows) > 0).all()
+    np.testing.assert_array_equal(rows, draw_evenly(labels, 23, seed=0))
+    assert (rows != draw_evenly(labels, 23, seed=1)).any()
+    np.testing.assert_array_equal(draw_evenly(labels, 200, seed=0), np.arange(113))
+    assert not len(draw_evenly(labels, 0, seed=0))
+
+
+def test_the_mean_image_has_the_mean_light_and_colour(tmp_path: Path):
+    for index, colour in enumerate([(200, 20, 20), (100, 120, 20)]):
+        (tmp_path / "Apple").mkdir(exist_ok=True)
+        Image.new("RGB", (64, 64), colour).save(tmp_path / f"Apple/{index}.png")
+    (tmp_path / "Lime").mkdir()
+    Image.new("RGB", (64, 64), "lime").save(tmp_path / "Lime/0.png")
+    checked, _ = look_at(DataArguments(data_dir=str(tmp_path)), keep=0, seed=0)
+    part = checked.parts["train"]
+    mean = mean_image(part.records[[label == "Apple" for label in part.rows["label"]]])
+    assert mean.size == (32, 32)
+    np.testing.assert_allclose(np.asarray(mean), np.full((32, 32, 3), [150, 70, 20]), atol=3)
+
+
+def test_histograms_of_constant_and_of_long_tailed_values(faulty: Path):
+    part = look_at(DataArguments(data_dir=str(faulty)), keep=0, seed=0)[0].parts["train"]
+    records = np.repeat(part.records[:1], 1000)
+    records["width"], records["height"] = 300, 200
+    charts = {chart["name"]: chart for chart in show_histograms(records)}
+    assert charts["Width"]["edges"][0] == 299.5 and charts["Width"]["edges"][-1] == 300.5
+    assert charts["Aspect ratio"]["edges"][12] == 1.5
+    for chart in charts.values():
+        assert sum(chart["counts"]) == 1000 and max(chart["counts"]) == 1000
+        assert len(chart["edges"]) == 25 and "last bar" not in chart["help"]
+
+    records["width"] = np.r_[np.arange(300, 600).repeat(3), np.full(98, 600), 5000, 9000]
+    width = {chart["name"]: chart for chart in show_histograms(records)}["Width"]
+    assert width["edges"][-1] == 600 and sum(width["counts"]) == 1000
+    assert width["help"].endswith("The last bar holds all larger values.")
+
+    records["width"] = np.r_[np.full(995, 300), 900, 900, 900, 900, 900]
+    width = {chart["name"]: chart for chart in show_histograms(records)}["Width"]
+    assert (width["counts"][0], width["counts"][-1], width["edges"][-1]) == (995, 5, 900)
+
+
+def test_aspect_ratios_are_not_rounded_away(faulty: Path):
+    part = look_at(DataArguments(data_dir=str(faulty)), keep=0, seed=0)[0].parts["train"]
+    records = np.repeat(part.records[:1], 100)
+    records["width"], records["height"] = np.arange(900, 1000), 1000
+    chart = next(c for c in show_histograms(records) if c["name"] == "Aspect ratio")
+    assert len(set(chart["edges"])) == 25
+    assert chart["edges"][0] == 0.9
+
+
+def test_groups_show_each_split_and_class_first():
+    class Data:
+        splits = np.array(["train"] * 5 + ["test"])
+        labels = np.array(["a", "a", "a", "b", "a", "a"])
+
+    assert _varied([0, 1, 2, 3, 4, 5], Data) == [0, 3, 5, 1, 2, 4]

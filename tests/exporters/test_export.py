@@ -1,0 +1,422 @@
+"""Exports answer as the model they were made from, and one that doesn't is not kept."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from PIL import Image
+from support.runs import tiny_arguments
+
+from hffruits.cli.main import main
+from hffruits.core.errors import InputError
+from hffruits.data.arguments import DataArguments
+from hffruits.data.images import open_rgb
+from hffruits.data.synthetic.drawing import draw_fruit
+from hffruits.data.transforms import preprocessing_of
+from hffruits.exporters.run import export
+from hffruits.inference.classifier import FruitClassifier
+from hffruits.inference.engines.base import open_engine
+from hffruits.models.loading import build_model
+from hffruits.training.arguments import ModelArguments
+from hffruits.training.run import train
+
+
+@pytest.fixture(scope="module")
+def small(drawn_fruits: Path, tmp_path_factory) -> Path:
+    """A small net with batch norm, trained and calibrated.
+
+    It refuses nothing: what a random net sees looks all alike.
+    """
+    folder = tmp_path_factory.mktemp("exports") / "small"
+    net = ModelArguments("test_efficientnet", pretrained=False, image_size=64, freeze="none")
+    train(*tiny_arguments(drawn_fruits, folder, model=net, num_train_epochs=4, reject_rate=0))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[Image.Image]:
+    """Of many shapes; the first is larger than the net's input, the last smaller."""
+    sizes = [(200, 150), (97, 131), (64, 64), (301, 80), (40, 33)]
+    names = ["Apple", "Banana", "Blueberry", "Cherry", "Kiwi"]
+    drawn = [draw_fruit(name, seed=9, size=128) for name in names]
+    return [picture.resize(size) for picture, size in zip(drawn, sizes, strict=True)]
+
+
+def answers_of(fruits: FruitClassifier, pictures: list, batch_size: int = 32) -> torch.Tensor:
+    parts = fruits.answer(pictures, batch_size=batch_size)
+    return torch.cat([part.logits for part in parts]).softmax(1)
+
+
+@pytest.mark.parametrize(
+    ("format", "precision", "tolerance"),
+    [
+        ("onnx", "fp32", 1e-4),
+        ("onnx", "fp16", 0.02),
+        ("openvino", "fp32", 1e-4),
+        ("openvino", "fp16", 0.02),
+        ("openvino", "bf16", 0.1),
+    ],
+)
+def test_an_export_answers_as_its_model(small, pictures, tmp_path, format, precision, tolerance):
+    done = export(
+        small, DataArguments(), format=format, precision=precision, output_dir=tmp_path / "x"
+    )
+    assert json.loads((tmp_path / "x" / "export.json").read_text()).items() <= done.items()
+    assert done["check"]["pictures"] == "validation photos" and done["check"]["images"] == 12
+    assert done["check"]["largest_difference"] <= tolerance
+    own, exported = (FruitClassifier.from_pretrained(path) for path in (small, tmp_path / "x"))
+    wanted = answers_of(own, pictures)
+    for batch_size in (1, 2, 32):
+        got = answers_of(exported, pictures, batch_size)
+        torch.testing.assert_close(got, wanted, rtol=0, atol=tolerance)
+    assert exported.labels == own.labels and exported.input_size == own.input_size
+    assert exported.reject_below == own.reject_below
+    assert exported.config.calibration == own.config.calibration
+
+
+def test_an_export_refuses_what_its_model_refuses(trained, pictures, tmp_path):
+    export(trained, DataArguments(), format="openvino", output_dir=tmp_path / "x")
+    own, exported = (FruitClassifier.from_pretrained(path) for path in (trained, tmp_path / "x"))
+    torch.testing.assert_close(exported.prototypes, own.prototypes)
+    assert exported.reject_below == own.reject_below > 0
+    strange = [*pictures, Image.effect_noise((90, 90), 80), Image.new("RGB", (64, 64), "navy")]
+    known = [own.predict(picture).known for picture in strange]
+    assert len(set(known)) == 2
+    assert [exported.predict(picture).known for picture in strange] == known
+
+
+def test_eight_bits_are_fewer_bytes_and_nearly_the_same_answers(trained, tmp_path):
+    whole, small = tmp_path / "whole", tmp_path / "int8"
+    export(trained, DataArguments(), format="onnx", output_dir=whole)
+    done = export(trained, DataArguments(), format="onnx", precision="int8", output_dir=small)
+    assert (small / "model.onnx").stat().st_size < 0.4 * (whole / "model.onnx").stat().st_size
+    kinds = {node.op_type for node in onnx.load(small / "model.onnx").graph.node}
+    assert "QuantizeLinear" in kinds
+    assert done["check"]["agreement"] >= 0.9
+    assert done["check"]["accuracy"] >= done["check"]["accuracy_before"] - 0.09  # one of twelve
+
+
+def test_a_vision_transformer_is_exported_too(tmp_path, pictures):
+    model, processor = build_model("test_vit", labels=list("abc"), pretrained=False)
+    model.save_pretrained(tmp_path / "vit")
+    export(tmp_path / "vit", DataArguments(), format="onnx", output_dir=tmp_path / "x")
+    wanted = answers_of(FruitClassifier(model, processor), pictures)
+    got = answers_of(FruitClassifier.from_pretrained(tmp_path / "x"), pictures)
+    torch.testing.assert_close(got, wanted, rtol=0, atol=1e-4)
+
+
+# ---- one file for browsers ----
+
+
+def ask_web(file: Path, picture: np.ndarray) -> tuple[np.ndarray, bool]:
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    scores, known = session.run(["scores", "known"], {"picture": picture})
+    return scores, bool(known)
+
+
+def test_one_file_takes_pictures_of_any_size_as_a_canvas_has_them(trained, pictures, tmp_path):
+    export(trained, DataArguments(), format="web", output_dir=tmp_path / "x")
+    file = tmp_path / "x" / "fruits.onnx"
+    fruits = FruitClassifier.from_pretrained(trained)
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    labels = json.loads(session.get_modelmeta().custom_metadata_map["labels"])
+    assert labels == fruits.labels
+    for picture in pictures:
+        wanted = fruits.predict(picture, top_k=9)
+        for mode in ("RGB", "RGBA"):
+            scores, known = ask_web(file, np.asarray(picture.convert(mode)))
+            assert labels[scores.argmax()] == wanted.label
+            assert scores.max() == pytest.approx(wanted.score, abs=0.01)
+            assert known == wanted.known
+
+
+def test_what_is_see_through_stands_on_white(trained, tmp_path):
+    export(trained, DataArguments(), format="web", output_dir=tmp_path / "x")
+    picture = draw_fruit("Apple", seed=9, size=128).convert("RGBA")
+    picture.putalpha(Image.linear_gradient("L").resize(picture.size))
+    wanted = FruitClassifier.from_pretrained(trained).predict(picture)
+    scores, _ = ask_web(tmp_path / "x" / "fruits.onnx", np.asarray(picture))
+    assert scores.max() == pytest.approx(wanted.score, abs=0.02)
+
+
+def test_a_net_that_squeezes_pictures_goes_into_one_file_too(tmp_path, pictures):
+    from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
+
+    config = ViTConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+        image_size=32, patch_size=8, id2label={0: "a", 1: "b"}, label2id={"a": 0, "b": 1},
+    )  # fmt: skip
+    torch.manual_seed(0)
+    ViTForImageClassification(config).save_pretrained(tmp_path / "vit")
+    ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path / "vit")
+    export(tmp_path / "vit", DataArguments(), format="web", output_dir=tmp_path / "x")
+    wanted = answers_of(FruitClassifier.from_pretrained(tmp_path / "vit"), pictures)
+    for picture, own in zip(pictures, wanted, strict=True):
+        scores, known = ask_web(tmp_path / "x" / "fruits.onnx", np.asarray(picture))
+        np.testing.assert_allclose(scores, own, atol=0.005)
+        assert known  # it has no prototypes
+
+
+def test_preprocessing_is_spelled_out_as_the_processor_does_it():
+    _, processor = build_model("efficientnet_lite0", labels=list("ab"))
+    steps = preprocessing_of(processor)
+    assert (steps.resize, steps.crop, steps.interpolation.value) == ((256,), (224, 224), "bicubic")
+    assert steps.mean == steps.std == (0.5, 0.5, 0.5)
+
+
+def test_torch_export_keeps_the_answers(small, pictures, tmp_path):
+    done = export(small, DataArguments(), format="torch", output_dir=tmp_path / "x")
+    assert done["check"]["agreement"] == 1.0 and done["check"]["largest_difference"] < 1e-5
+    program = torch.export.load(tmp_path / "x" / "model.pt2").module()
+    fruits = FruitClassifier.from_pretrained(small)
+    pixels = torch.stack([fruits.transform(open_rgb(picture)) for picture in pictures])
+    logits, features = program(pixels)
+    torch.testing.assert_close(logits, fruits.forward(pixels)[0], rtol=0, atol=1e-4)
+    assert features.shape[0] == 5
+    with pytest.raises(InputError, match=r"without hffruits \(torch\)"):
+        FruitClassifier.from_pretrained(tmp_path / "x")
+
+
+# ---- what is refused ----
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"format": "tflite"}, "format=tflite: unknown. Known: onnx, openvino, web, torch"),
+        ({"format": "onnx", "precision": "bf16"}, "precision=bf16: not for onnx, which has fp32"),
+        ({"format": "torch", "precision": "int8"}, "precision=int8: not for torch"),
+    ],
+)
+def test_what_cannot_be_exported_is_explained(small, tmp_path, options, message):
+    with pytest.raises(InputError, match=message):
+        export(small, DataArguments(), output_dir=tmp_path / "x", **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_there_is_left_alone(small, tmp_path):
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="exists already"):
+        export(small, DataArguments(), format="onnx", output_dir=tmp_path / "x")
+    assert (tmp_path / "x" / "notes.txt").read_text() == "mine"
+
+
+def spoil(monkeypatch, change) -> None:
+    """Have the model be right of every picture, and an export differ as `change` does."""
+    import hffruits.exporters.run as module
+
+    predict_all = module.predict_all
+
+    def all_right(fruits, samples):
+        found = predict_all(fruits, samples)
+        scores = np.full_like(found.scores, 0.01)
+        scores[np.arange(len(scores)), [sample.label for sample in found.samples]] = 0.97
+        return found._replace(scores=scores)
+
+    def open_spoiled(*arguments):
+        return lambda samples: change(all_right(arguments[2], samples))
+
+    monkeypatch.setattr(module, "predict_all", all_right)
+    monkeypatch.setattr(module, "open_exported", open_spoiled)
+
+
+def wrong_in(count: int):
+    def change(found):
+        scores = found.scores.copy()
+        scores[:count] = np.roll(scores[:count], 1, axis=1)
+        return found._replace(scores=scores)
+
+    return change
+
+
+def test_an_export_that_loses_too_much_is_not_kept_unless_forced(small, tmp_path, monkeypatch):
+    spoil(monkeypatch, wrong_in(3))
+    options = {"format": "onnx", "output_dir": tmp_path / "x"}
+    with pytest.raises(
+        InputError,
+        match=r"lose 25.00% of accuracy, over 8.33% \(max_loss=0.005\) of 12 validation photos",
+    ):
+        export(small, DataArguments(), **options)
+    assert list(tmp_path.iterdir()) == []
+    done = export(small, DataArguments(), **options, force=True)
+    assert done["check"]["accuracy"] == pytest.approx(0.75)
+    assert (tmp_path / "x" / "model.onnx").is_file()
+
+
+def test_a_single_picture_decides_nothing(small, tmp_path, monkeypatch):
+    spoil(monkeypatch, wrong_in(1))
+    done = export(
+        small, DataArguments(), format="onnx", precision="fp16", output_dir=tmp_path / "x"
+    )
+    assert done["check"]["accuracy"] == pytest.approx(11 / 12)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda found: found._replace(known=~found.known), "differ in whether it knows 100% of 12"),
+        (lambda found: found._replace(scores=0.98 * found.scores), "move a score by 0.019"),
+    ],
+)
+def test_an_export_that_differs_otherwise_is_not_kept(
+    small, tmp_path, monkeypatch, change, message
+):
+    spoil(monkeypatch, change)
+    with pytest.raises(InputError, match=message):
+        export(small, DataArguments(), format="onnx", output_dir=tmp_path / "x")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("format", ["onnx", "openvino", "web", "torch"])
+def test_a_checkpoint_in_half_precision_is_exported_in_full(tmp_path, pictures, format, dtype):
+    model, _ = build_model("test_vit", labels=list("abc"), pretrained=False)
+    model.to(dtype).save_pretrained(tmp_path / "vit")
+    done = export(tmp_path / "vit", DataArguments(), format=format, output_dir=tmp_path / "x")
+    assert done["check"]["largest_difference"] < 0.01
+
+
+def test_a_model_that_cannot_be_traced_is_told_in_one_line(small, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("Constraints violated (batch)!\nmore\nlines")
+
+    monkeypatch.setattr("torch.export.export", fail)
+    with pytest.raises(
+        InputError, match=r"can't be exported to torch: Constraints violated"
+    ) as told:
+        export(small, DataArguments(), format="torch", output_dir=tmp_path / "x")
+    assert "\n" not in str(told.value) and list(tmp_path.iterdir()) == []
+
+
+def test_named_photos_are_checked_on_and_others_calibrate(small, make_folder, tmp_path):
+    names = FruitClassifier.from_pretrained(small).labels
+    flat = make_folder(dict.fromkeys(names, 10), tmp_path / "flat")
+    options = {"format": "onnx", "precision": "int8", "force": True}
+    done = export(small, DataArguments(data_dir=str(flat)), **options, output_dir=tmp_path / "x")
+    assert done["check"]["pictures"] == "train photos"
+    assert done["check"]["images"] == 20  # the other half calibrated
+    split = make_folder(
+        {f"{part}/{name}": 3 for part in ("train", "val", "test") for name in names}
+    )
+    done = export(small, DataArguments(data_dir=str(split)), **options, output_dir=tmp_path / "y")
+    assert done["check"]["pictures"] == "validation photos" and done["check"]["images"] == 12
+
+
+def test_max_loss_is_a_share(small, tmp_path):
+    with pytest.raises(InputError, match=r"max_loss=5: is a share"):
+        export(small, DataArguments(), format="onnx", output_dir=tmp_path / "x", max_loss=5)
+
+
+def test_without_photos_drawn_pictures_are_asked(small, tmp_path, caplog):
+    alone = tmp_path / "alone"
+    model, _ = build_model(str(small), labels=FruitClassifier.from_pretrained(small).labels)
+    model.save_pretrained(alone)
+    done = export(alone, DataArguments(), format="onnx", output_dir=tmp_path / "x")
+    assert done["check"]["pictures"] == "drawn pictures" and "accuracy" not in done["check"]
+    assert done["check"]["agreement"] == 1.0
+    assert "drawn pictures only" in caplog.text
+    with pytest.raises(InputError, match="doesn't say what it was trained on"):
+        export(alone, DataArguments(), format="onnx", precision="int8", output_dir=tmp_path / "y")
+
+
+def test_a_damaged_export_is_told_in_one_line(small, tmp_path):
+    export(small, DataArguments(), format="onnx", output_dir=tmp_path / "x")
+    (tmp_path / "x" / "model.onnx").write_bytes(b"junk")
+    with pytest.raises(InputError, match="ONNX Runtime can't read it"):
+        open_engine(tmp_path / "x")
+    (tmp_path / "x" / "model.onnx").unlink()
+    with pytest.raises(InputError, match=r"model.onnx is missing"):
+        open_engine(tmp_path / "x")
+    record = json.loads((tmp_path / "x" / "export.json").read_text())
+    record["files"] = ["../../secret.onnx"]
+    for broken in (
+        record,
+        record | {"files": []},
+        record | {"files": [1]},
+        record | {"files": ["model.onnx"], "precision": "int4"},
+        record | {"files": ["model.onnx"], "parameters": "many"},
+        {},
+        [],
+    ):
+        (tmp_path / "x" / "export.json").write_text(json.dumps(broken))
+        with pytest.raises(InputError, match="not as exporting wrote it"):
+            open_engine(tmp_path / "x")
+
+
+def test_an_export_only_predicts(small, tmp_path, pictures):
+    export(small, DataArguments(), format="openvino", output_dir=tmp_path / "x")
+    fruits = FruitClassifier.from_pretrained(tmp_path / "x")
+    with pytest.raises(InputError, match="an export only predicts"):
+        fruits.explain(pictures[0])
+    with pytest.raises(InputError, match="an export only predicts"):
+        export(tmp_path / "x", DataArguments(), format="onnx", output_dir=tmp_path / "y")
+    with pytest.raises(InputError, match="Export it so"):
+        FruitClassifier.from_pretrained(tmp_path / "x", precision="bf16")
+
+
+def test_an_export_is_evaluated_as_its_model_is(small, tmp_path):
+    export(small, DataArguments(), format="openvino", output_dir=tmp_path / "x")
+    for model, folder in ((small, "own"), (tmp_path / "x", "exported")):
+        assert main(["evaluate", str(model), "--output_dir", str(tmp_path / folder)]) == 0
+    own, exported = (
+        json.loads((tmp_path / folder / "metrics.json").read_text())
+        for folder in ("own", "exported")
+    )
+    assert exported["accuracy"] == own["accuracy"] and exported["images"] == own["images"] == 20
+    assert exported["ece"] == pytest.approx(own["ece"], abs=1e-4)
+    assert (tmp_path / "exported" / "report.html").stat().st_size > 10_000
+
+
+def test_the_command_tells_how_the_export_answers(small, tmp_path, capsys):
+    folder = str(tmp_path / "x")
+    assert main(["export", str(small), "--format", "onnx", "--output_dir", folder]) == 0
+    told = capsys.readouterr().out
+    assert "12 validation photos: 100.0% the same answer" in told and folder in told
+    assert main(["export", str(small), "--format", "onnx", "--output_dir", folder]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_folder_is_named_after_model_format_and_precision(drawn_fruits, small):
+    done = export(small, DataArguments(), format="openvino", precision="fp16")
+    assert Path(done["output_dir"]) == small.with_name("small-openvino-fp16")
+
+
+def test_a_model_in_bf16_answers_nearly_the_same(trained, pictures, caplog):
+    whole, half = (FruitClassifier.from_pretrained(trained, precision=p) for p in ("fp32", "bf16"))
+    torch.testing.assert_close(
+        answers_of(half, pictures), answers_of(whole, pictures), rtol=0, atol=0.1
+    )
+    assert half.engine.bf16 or "no units for it" in caplog.text
+    with pytest.raises(InputError, match=r"precision=int4: unknown\. Known: fp32, bf16"):
+        FruitClassifier.from_pretrained(trained, precision="int4")
+
+
+def test_openvino_is_loaded_without_its_telemetry():
+    code = (
+        "import socket\n"
+        "def refuse(*_, **__): raise AssertionError('asked for an address')\n"
+        "socket.getaddrinfo = refuse\n"
+        "from hffruits.inference.engines.openvino_loading import load_openvino\n"
+        "load_openvino().Core()\n"
+        "from openvino.tools.ovc import telemetry_utils\n"
+        "assert telemetry_utils.tm.__name__.endswith('telemetry_stub'), telemetry_utils.tm\n"
+        "import openvino_telemetry"  # whoever asks for it himself still gets it
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_missing_runtime_is_told_with_its_remedy(small, tmp_path, monkeypatch):
+    export(small, DataArguments(), format="openvino", output_dir=tmp_path / "x")
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(InputError, match=r"needs openvino. Run pip install 'hffruits\[openvino\]'"):
+        FruitClassifier.from_pretrained(tmp_path / "x")
+    with pytest.raises(InputError, match=r"format=openvino: needs openvino. Run pip"):
+        export(small, DataArguments(), format="openvino", output_dir=tmp_path / "y")

@@ -1,0 +1,499 @@
+"""Models pushed to a hub: what is published, in one commit or not at all, and loaded again."""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+from support.hub_server import OTHER_TOKEN, READ_TOKEN, TOKEN, Fault, Hub, Repo
+from support.runs import REPO_ID, UNTRAINED_LABELS, put, tiny_arguments
+from transformers import ViTConfig, ViTForImageClassification
+
+from hffruits import FruitClassifier, InputError
+from hffruits.core.hub_client import fetch_model
+from hffruits.data.arguments import DataArguments
+from hffruits.data.synthetic.drawing import draw_fruit
+from hffruits.exporters.run import export
+from hffruits.hub.commit import Repository
+from hffruits.hub.push_model import push_model
+from hffruits.hub.redaction import Hiding
+from hffruits.inference.few_shot import save_taught, teach
+from hffruits.models.loading import load_folder
+from hffruits.models.model_card import model_card
+from hffruits.training.run import train
+
+
+@pytest.fixture
+def picture(tmp_path) -> Path:
+    draw_fruit("Pear", seed=3).save(tmp_path / "photo.jpg")
+    return tmp_path / "photo.jpg"
+
+
+def files_of(hub: Hub, name: str = REPO_ID, kind: str = "model") -> dict[str, bytes]:
+    return hub.repos[kind, name].files
+
+
+def commits_of(hub: Hub, name: str = REPO_ID) -> int:
+    return len(hub.repos["model", name].commits)
+
+
+# ---- what is published ----
+
+
+def test_a_pushed_run_is_loaded_again_and_says_the_same(local_hub, trained, picture):
+    pushed = push_model(trained, "fruits", license="apache-2.0")
+    assert pushed.repo_id == REPO_ID and pushed.changed and pushed.url.endswith(REPO_ID)
+    here, there = (FruitClassifier.from_pretrained(name) for name in (trained, REPO_ID))
+    assert there.predict(picture) == here.predict(picture)
+    assert there.reject_below == here.reject_below and there.prototypes is not None
+
+
+def test_the_files_are_those_that_loading_judging_and_repeating_need(local_hub, trained):
+    push_model(trained, REPO_ID)
+    assert set(files_of(local_hub)) == {
+        *(".gitattributes", "README.md", "config.json", "model.safetensors", "metrics.json"),
+        *("training_args.json", "log_history.json", "prototypes.safetensors", "report.html"),
+        "evaluation.png",
+    }
+
+
+def test_nothing_published_tells_where_things_lie_here(
+    local_hub, trained, drawn_fruits, tmp_path, monkeypatch
+):
+    """Neither in fields for paths, nor within texts, escaped or not."""
+    home = tmp_path / "Zoë & co"
+    monkeypatch.setattr(Path, "home", lambda: home)
+    run = shutil.copytree(trained, home / "run")
+    arguments = json.loads((run / "training_args.json").read_text())
+    arguments["data"] |= {"data_dir": "~/fruits", "exclude": str(home / "lists/exclude.txt")}
+    arguments["data"]["coarse_labels"] = "../zoe/coarse.csv"
+    arguments["command"] = f"hffruits train '{home}/fruits' --output_dir '{run}'"
+    (run / "training_args.json").write_text(json.dumps(arguments))
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["data"]["skipped"] = [{"path": "a.jpg", "reason": f"cannot open '{home}/fruits/a.jpg'"}]
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    page = (run / "report.html").read_text()
+    (run / "report.html").write_text(f"{page}<p>{html.escape(str(home))}/fruits/x.jpg</p>")
+    push_model(run, REPO_ID)
+    for name, content in files_of(local_hub).items():
+        text = content.decode("utf-8", "ignore")
+        for place in (drawn_fruits, trained, home, trained.parent):
+            for form in (str(place), html.escape(str(place)), json.dumps(str(place))[1:-1]):
+                assert form not in text, (name, form)
+        assert "~/" not in text or name not in ("training_args.json", "README.md")
+    published = json.loads(files_of(local_hub)["training_args.json"])
+    assert published["data"]["data_dir"] == "fruits"
+    assert published["data"]["exclude"] == "exclude.txt"
+    assert published["data"]["coarse_labels"] == "coarse.csv"
+    assert published["command"] == "hffruits train 'fruits' --output_dir 'run'"
+    published = json.loads(files_of(local_hub)["metrics.json"])
+    assert published["data"]["skipped"][0]["reason"] == "cannot open 'fruits/a.jpg'"
+    assert files_of(local_hub)["report.html"].endswith(b"<p>fruits/x.jpg</p>")
+
+
+@pytest.mark.parametrize("name", ["report.html", "training_args.json", "prototypes.safetensors"])
+def test_a_link_out_of_the_folder_is_not_published(local_hub, untrained, tmp_path, name):
+    """A stranger's folder may hold one to any file of this machine."""
+    run = shutil.copytree(untrained, tmp_path / "run")
+    (tmp_path / "secret").write_text("{}")
+    (run / name).unlink(missing_ok=True)
+    (run / name).symlink_to(tmp_path / "secret")
+    with pytest.raises(InputError, match=f"{name}: links to a file elsewhere"):
+        push_model(run, REPO_ID)
+    assert ("model", REPO_ID) not in local_hub.repos or not commits_of(local_hub)
+
+
+def test_names_of_classes_and_pictures_are_not_taken_for_places():
+    hide = Hiding((Path("/d"), Path("/m")))
+    record = {"id2label": {"0": "/m/014j1m"}, "label2id": {"/m/014j1m": 0}}
+    assert Hiding((Path("/home/zoe"),)).in_record(record) == record
+    picture = '<img src="data:image/png;base64,AAAA/d/mA/d">'
+    assert hide.in_page(f"{picture} /d/x /d") == f"{picture} x d"
+
+
+def test_without_the_report_no_photo_is_published(local_hub, trained):
+    push_model(trained, REPO_ID, report=False)
+    assert "report.html" not in files_of(local_hub)
+    assert "report.html" not in files_of(local_hub)["README.md"].decode()
+
+
+def test_a_card_of_ones_own_is_taken_as_it_is(local_hub, untrained, tmp_path):
+    (tmp_path / "card.md").write_text("---\nlicense: mit\n---\nMine\n")
+    push_model(untrained, REPO_ID, card=tmp_path / "card.md")
+    assert files_of(local_hub)["README.md"] == b"---\nlicense: mit\n---\nMine\n"
+
+
+def test_a_card_of_ones_own_has_its_own_licence(local_hub, untrained, tmp_path):
+    for more in ({"license": "mit"}, {"datasets": ("user/photos",)}):
+        with pytest.raises(InputError, match="license and dataset belong in"):
+            push_model(untrained, REPO_ID, card=tmp_path / "card.md", **more)
+    assert not local_hub.repos
+
+
+def test_the_licence_of_an_earlier_push_holds_until_another_is_given(local_hub, untrained):
+    push_model(untrained, REPO_ID, license="mit")
+    assert not push_model(untrained, REPO_ID).changed
+    push_model(untrained, REPO_ID, license="apache-2.0")
+    assert ModelCard(files_of(local_hub)["README.md"].decode()).data.license == "apache-2.0"
+
+
+def test_a_data_set_that_the_hub_lacks_is_not_named(local_hub, untrained):
+    with pytest.raises(InputError, match="user/nope: no such Hub dataset"):
+        push_model(untrained, REPO_ID, datasets=("user/nope",))
+
+
+def test_a_private_push_makes_a_private_repository(local_hub, untrained, monkeypatch):
+    push_model(untrained, REPO_ID, private=True)
+    assert local_hub.repos["model", REPO_ID].private
+    monkeypatch.delenv("HF_TOKEN")
+    with pytest.raises(InputError, match="or a private one"):
+        fetch_model(REPO_ID)
+
+
+# ---- the card ----
+
+
+def test_the_card_passes_the_hubs_own_check_and_holds_the_measured_figures(local_hub, trained):
+    local_hub.repos["dataset", "user/photos"] = Repo({"README.md": b""})
+    push_model(trained, REPO_ID, license="apache-2.0", datasets=("user/photos",))
+    card = ModelCard(files_of(local_hub)["README.md"].decode())
+    card.validate()
+    metrics = json.loads((trained / "metrics.json").read_text())
+    found = {(r.dataset_split, r.metric_type): r.metric_value for r in card.data.eval_results}
+    assert found["test", "accuracy"] == round(metrics["test"]["accuracy"], 4)
+    assert found["validation", "f1"] == round(metrics["validation"]["macro_f1"], 4)
+    assert card.data.base_model == "timm/tf_efficientnet_lite0.in1k"
+    assert card.data.datasets == ["user/photos"] and card.data.license == "apache-2.0"
+    for part in ("Weaknesses", "What it learned from", "How it was trained", "evaluation.png"):
+        assert part in card.text
+    low, high = metrics["test"]["intervals"]["accuracy"]
+    assert f"({100 * low:.1f} to {100 * high:.1f})" in card.text
+
+
+@pytest.mark.slow
+def test_the_cards_three_ways_to_load_give_the_same_answer(local_hub, trained, picture):
+    """Each in a process of its own, without hffruits where it can, then without a network."""
+    push_model(trained, REPO_ID)
+    ways = re.findall(r"```python\n(.*?)```", files_of(local_hub)["README.md"].decode(), re.S)
+    assert len(ways) == 3
+    label = FruitClassifier.from_pretrained(trained).predict(picture).label
+    environment = local_hub.environment(picture.parent / "home")
+    hidden = "import sys\nsys.modules['hffruits'] = None\n"
+    plain = ways[1].replace('pipeline("im', 'answer = pipeline("im') + "print(answer[0]['label'])"
+    offline = {"HF_HUB_OFFLINE": "1"}
+    for more, code in (
+        ({}, hidden + plain),
+        (offline, hidden + plain),
+        (offline, hidden + ways[2]),  # the cache serves the other ways, too
+        (offline, ways[0]),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=environment | more,
+            cwd=picture.parent,
+            capture_output=True,
+            text=True,
+        )
+        assert label in done.stdout, f"{more}, {code}: {done.stderr}"
+
+
+def test_a_card_of_a_net_without_timms_record_and_of_odd_classes_is_whole(tmp_path):
+    labels = {0: "Kiwi | green", 1: "Apple\n# Red", 2: "/m/014j1m"}
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    config = ViTConfig(image_size=32, intermediate_size=8, id2label=labels, **sizes)
+    ViTForImageClassification(config).save_pretrained(tmp_path)
+    card = model_card(tmp_path, repo_id=REPO_ID)
+    assert r"Classes: Kiwi \| green, Apple \# Red, /m/014j1m." in card.text
+    assert "timm" not in card.text and "None" not in card.text
+    assert "is not recorded" in card.text and card.data.base_model is None
+
+
+def test_what_an_older_version_has_trained_is_pushed_too(local_hub, trained, tmp_path):
+    run = shutil.copytree(trained, tmp_path / "old")
+    metrics = json.loads((run / "metrics.json").read_text())
+    del metrics["versions"], metrics["data"]["images_per_class"], metrics["model"]["hub_id"]
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    (run / "evaluation.png").unlink()
+    arguments = json.loads((run / "training_args.json").read_text())
+    del arguments["command"]
+    (run / "training_args.json").write_text(json.dumps(arguments))
+    push_model(run, REPO_ID)
+    card = files_of(local_hub)["README.md"].decode()
+    assert "evaluation.png" not in card and "None" not in card.replace("[None]", "")
+    assert ModelCard(card).data.base_model == "timm/tf_efficientnet_lite0.in1k"
+
+
+@pytest.mark.parametrize("base", ["vit-base", "~/vit", "/gone/vit"])
+def test_a_base_that_nobody_else_has_is_not_named(trained, tmp_path, base):
+    run = shutil.copytree(trained, tmp_path / "run")
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["model"] |= {"name_or_path": base, "hub_id": None}
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    assert model_card(run).data.base_model is None
+
+
+def test_a_taught_model_is_pushed_with_a_card_of_its_own(local_hub, untrained, tmp_path, picture):
+    pictures = [draw_fruit("Cherry", seed=seed) for seed in range(4)]
+    taught = teach(FruitClassifier.from_pretrained(untrained), "Cherry", pictures)
+    save_taught(taught, tmp_path / "taught")
+    push_model(tmp_path / "taught", REPO_ID)
+    there = FruitClassifier.from_pretrained(REPO_ID)
+    assert there.labels == [*UNTRAINED_LABELS, "Cherry"]
+    assert there.predict(picture).label == taught.predict(picture).label
+    assert "| Cherry | 4 |" in files_of(local_hub)["README.md"].decode()
+
+
+def test_what_was_taught_to_a_hub_model_names_it(local_hub, untrained, tmp_path):
+    push_model(untrained, REPO_ID)
+    pictures = [draw_fruit("Cherry", seed=seed) for seed in range(4)]
+    taught = teach(FruitClassifier.from_pretrained(REPO_ID), "Cherry", pictures)
+    save_taught(taught, tmp_path / "taught")
+    card = model_card(tmp_path / "taught")
+    assert f"1 new class to `{REPO_ID}`" in card.text and card.data.base_model == REPO_ID
+
+
+@pytest.mark.slow
+def test_an_export_is_pushed_and_answers_from_there(local_hub, untrained, tmp_path, picture):
+    pytest.importorskip("onnxruntime")
+    export(untrained, DataArguments(), format="onnx", output_dir=tmp_path / "onnx", force=True)
+    push_model(tmp_path / "onnx", REPO_ID)
+    here, there = (FruitClassifier.from_pretrained(name) for name in (tmp_path / "onnx", REPO_ID))
+    assert there.predict(picture) == here.predict(picture)
+    card = files_of(local_hub)["README.md"].decode()
+    assert "exported with `hffruits` to onnx in fp32" in card and "pipeline(" not in card
+
+
+def test_weights_in_several_files_are_pushed_whole_or_refused(local_hub, untrained, tmp_path):
+    run = shutil.copytree(untrained, tmp_path / "run")
+    load_folder(run)[0].save_pretrained(run, max_shard_size="3MB")
+    (run / "model.safetensors").unlink()
+    shards = sorted(file.name for file in run.glob("model-*.safetensors"))
+    assert len(shards) > 2
+    push_model(run, REPO_ID)
+    assert set(shards) < set(files_of(local_hub))
+    assert FruitClassifier.from_pretrained(REPO_ID).labels == UNTRAINED_LABELS
+    (run / shards[1]).unlink()
+    with pytest.raises(InputError, match=f"{shards[1]} is missing"):
+        push_model(run, REPO_ID)
+
+
+# ---- again, and other files there ----
+
+
+def test_the_same_push_again_makes_no_commit_and_sends_no_weights(local_hub, untrained):
+    first = push_model(untrained, REPO_ID)
+    sent = local_hub.count("PUT", "/lfs/")
+    second = push_model(untrained, REPO_ID)
+    assert not second.changed and second.commit == first.commit
+    assert local_hub.count("PUT", "/lfs/") == sent and sent > 0
+
+
+def test_files_of_an_earlier_model_go_and_a_users_own_stay(local_hub, untrained):
+    push_model(untrained, REPO_ID)
+    put({"notes.txt": b"mine", "model.onnx": b"an old export"})
+    push_model(untrained, REPO_ID)
+    assert "notes.txt" in files_of(local_hub) and "model.onnx" not in files_of(local_hub)
+
+
+# ---- faults ----
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("/commit/", status=503, times=2),
+        Fault("/commit/", status=429, headers={"Retry-After": "0"}),
+        Fault("/commit/", lose_answer=True),
+        Fault("/commit/", cut_after=200),
+        Fault("whoami", status=500),
+        Fault("/lfs/", method="PUT", cut_after=1000),
+        Fault("/preupload/", delay=0.3),
+    ],
+    ids=["503", "429", "answer lost", "cut", "who", "upload cut", "slow"],
+)
+def test_a_passing_fault_is_passed_and_one_commit_is_made(local_hub, untrained, fault):
+    push_model(untrained, REPO_ID)
+    weights = (untrained / "config.json").read_bytes()
+    try:
+        (untrained / "config.json").write_bytes(weights.replace(b'"Kiwi"', b'"Kiwis"'))
+        before = commits_of(local_hub)
+        local_hub.faults.append(fault)
+        local_hub.repos["model", REPO_ID].objects.clear()  # so that weights are sent
+        assert push_model(untrained, REPO_ID).changed
+    finally:
+        (untrained / "config.json").write_bytes(weights)
+    assert fault.times <= 0, "the fault did not happen"
+    assert commits_of(local_hub) == before + 1
+
+
+def test_a_push_that_fails_leaves_the_repository_as_it_was_and_the_next_sends_less(
+    local_hub, untrained
+):
+    push_model(untrained, "user/other")
+    head = push_model(untrained, REPO_ID).commit
+    config = (untrained / "config.json").read_bytes()
+    before = dict(files_of(local_hub))
+    try:
+        (untrained / "config.json").write_bytes(config.replace(b'"Kiwi"', b'"Kiwis"'))
+        local_hub.repos["model", REPO_ID].objects.clear()
+        local_hub.faults.append(Fault("/commit/", status=500, times=3))
+        with pytest.raises(InputError, match="the Hub answered 500") as told:
+            push_model(untrained, REPO_ID)
+        assert "\n" not in str(told.value)
+        assert files_of(local_hub) == before
+        sent = local_hub.count("PUT", "/lfs/")
+        assert push_model(untrained, REPO_ID).commit != head
+        assert local_hub.count("PUT", "/lfs/") == sent  # all was there
+    finally:
+        (untrained / "config.json").write_bytes(config)
+
+
+@pytest.mark.slow
+def test_a_killed_push_leaves_the_repository_as_it_was(local_hub, untrained, tmp_path):
+    push_model(untrained, REPO_ID, report=False)
+    repo = local_hub.repos["model", REPO_ID]
+    repo.objects.clear()
+    put({"model.safetensors": b"others", "config.json": b"{}"})
+    before = dict(repo.files)
+    local_hub.faults.append(Fault("/lfs/", method="PUT", delay=30, times=9))
+    push = subprocess.Popen(
+        [sys.executable, "-m", "hffruits", "push", str(untrained), REPO_ID],
+        env=local_hub.environment(tmp_path / "home"),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    asked = local_hub.count("POST", "/objects/batch")
+    while local_hub.count("POST", "/objects/batch") == asked and time.monotonic() < deadline:
+        time.sleep(0.05)
+    push.kill()
+    push.wait()
+    assert time.monotonic() < deadline and repo.files == before
+    local_hub.faults.clear()
+    assert push_model(untrained, REPO_ID).changed and repo.files != before
+
+
+def test_what_someone_else_pushed_meanwhile_is_not_overwritten(local_hub, untrained, monkeypatch):
+    push_model(untrained, REPO_ID)
+    commit = Repository.commit
+
+    def late(self, *arguments, **options):
+        put({"config.json": b"{}"})
+        return commit(self, *arguments, **options)
+
+    monkeypatch.setattr(Repository, "commit", late)
+    with pytest.raises(InputError, match="changed on the Hub in the meantime"):
+        push_model(untrained, REPO_ID)
+    assert files_of(local_hub)["config.json"] == b"{}"
+
+
+def test_what_comes_between_two_tries_is_not_overwritten(local_hub, untrained, monkeypatch):
+    push_model(untrained, REPO_ID)
+    (local_hub.repos["model", REPO_ID]).objects.clear()
+    put({"config.json": b"{}"})
+    local_hub.faults.append(Fault("/commit/", status=503))
+    monkeypatch.setattr("time.sleep", lambda _: put({"notes.txt": b"between"}))
+    with pytest.raises(InputError, match="changed on the Hub in the meantime"):
+        push_model(untrained, REPO_ID)
+    assert files_of(local_hub)["config.json"] == b"{}"
+
+
+# ---- what can't be pushed ----
+
+
+REFUSED = {
+    "no login": ({}, REPO_ID, {}, "pushing needs a login"),
+    "wrong token": ({"HF_TOKEN": "hf_nobody_knows_it"}, REPO_ID, {}, "doesn't know this token"),
+    "reads only": ({"HF_TOKEN": READ_TOKEN}, REPO_ID, {}, "may only read"),
+    "another's": ({"HF_TOKEN": OTHER_TOKEN}, REPO_ID, {}, "belongs to other, who may not write"),
+    "bad name": ({"HF_TOKEN": TOKEN}, "user/a b", {}, "not a name that the Hub allows"),
+    "bad licence": (
+        {"HF_TOKEN": TOKEN},
+        REPO_ID,
+        {"license": "Apache 2.0"},
+        r"license=Apache 2.0: not .* mean apache-2.0",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_push_that_cannot_be_is_told_in_one_line(local_hub, untrained, monkeypatch, case):
+    environment, name, options, message = REFUSED[case]
+    monkeypatch.delenv("HF_TOKEN")
+    for key, value in environment.items():
+        monkeypatch.setenv(key, value)
+    with pytest.raises(InputError, match=message) as told:
+        push_model(untrained, name, **options)
+    assert "\n" not in str(told.value)
+    assert str(told.value).startswith((f"{name}: ", "license=Apache 2.0: "))
+    assert not local_hub.repos
+
+
+def test_a_private_push_to_a_public_repository_is_refused(local_hub, untrained):
+    head = push_model(untrained, REPO_ID).commit
+    with pytest.raises(InputError, match="public on the Hub already"):
+        push_model(untrained, REPO_ID, private=True)
+    assert local_hub.repos["model", REPO_ID].sha == head
+
+
+def test_a_folder_without_a_whole_model_is_refused_before_anything_is_asked(local_hub, tmp_path):
+    with pytest.raises(InputError, match="no model there"):
+        push_model(tmp_path, REPO_ID)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(InputError, match=r"model\.safetensors is missing"):
+        push_model(tmp_path, REPO_ID)
+    assert local_hub.requests == []
+
+
+# ---- at the end of training ----
+
+
+def test_training_pushes_the_model_when_it_is_measured(local_hub, drawn_fruits, tmp_path):
+    options = {"push_to_hub": True, "hub_token": TOKEN, "hub_private_repo": True}
+    train(*tiny_arguments(drawn_fruits, tmp_path / "tiny", **options))
+    repo = local_hub.repos["model", "user/tiny"]
+    assert repo.private and len(repo.commits) == 2  # the one that made it, and ours
+    assert "accuracy (95 % interval)" in repo.files["README.md"].decode()
+    assert not [name for name in repo.files if name.startswith("checkpoint")]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"hub_model_id": "two words"}, "not a name that the Hub allows"),
+        ({"hub_model_id": "user/public", "hub_private_repo": True}, "public on the Hub already"),
+        ({"hub_revision": "dev"}, "pushed once, to main"),
+        ({"hub_strategy": "checkpoint"}, "pushed once, to main"),
+    ],
+)
+def test_what_the_push_would_meet_with_is_told_before_training(
+    local_hub, drawn_fruits, tmp_path, options, message
+):
+    local_hub.repos["model", "user/public"] = Repo({"README.md": b""})
+    with pytest.raises(InputError, match=message):
+        train(*tiny_arguments(drawn_fruits, tmp_path / "tiny", push_to_hub=True, **options))
+    assert not (tmp_path / "tiny").exists()
+
+
+def test_training_is_refused_at_once_where_the_push_could_not_be(local_hub, drawn_fruits, tmp_path):
+    options = {"push_to_hub": True, "hub_model_id": "other/fruits"}
+    with pytest.raises(InputError, match="who may not write"):
+        train(*tiny_arguments(drawn_fruits, tmp_path / "tiny", **options))
+    assert not (tmp_path / "tiny").exists()
+
+
+def test_a_push_that_fails_after_training_tells_how_to_do_it_later(
+    local_hub, drawn_fruits, tmp_path
+):
+    local_hub.faults.append(Fault("/commit/", status=403))
+    options = {"push_to_hub": True, "hub_private_repo": True, "hub_report": False}
+    with pytest.raises(InputError, match=r"push it with `hffruits push .* --private --no_report`"):
+        train(*tiny_arguments(drawn_fruits, tmp_path / "tiny", **options))
+    push_model(tmp_path / "tiny", "tiny")
+    assert FruitClassifier.from_pretrained("user/tiny").labels

@@ -1,0 +1,327 @@
+"""Millions of files, in small: each labelled once, whatever stops the process."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from support.runs import launch, paint
+
+from hffruits.cli.main import main
+from hffruits.core.errors import InputError
+from hffruits.inference.batch_predict import Job, label_files, label_into_table
+from hffruits.inference.classifier import FruitClassifier
+from hffruits.inference.journal import Journal
+from hffruits.inference.table_writer import WRITERS
+from hffruits.models.loading import build_model
+
+LABELS = ["Apple", "Banana", "Lime"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "small"
+    net, _ = build_model("test_efficientnet", labels=LABELS, pretrained=False)
+    net.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def fruits(model: Path) -> FruitClassifier:
+    return FruitClassifier.from_pretrained(model)
+
+
+def test_photos_of_phones_are_labelled_and_unread_ones_have_their_reason(fruits, tmp_path):
+    paint(tmp_path / "in" / "a.heic")
+    paint(tmp_path / "in" / "b.jpg").rename(tmp_path / "in" / "b.jpg_large")
+    for name in ("c.cr2", "d.mov", "e.txt"):
+        (tmp_path / "in" / name).write_bytes(b"anything")
+    file = label_files(fruits, job_of(tmp_path / "out.csv", tmp_path / "in")).file
+    rows = {Path(row["path"]).name: row for row in csv.DictReader(file.open())}
+    assert sorted(rows) == ["a.heic", "b.jpg_large", "c.cr2"]
+    assert rows["a.heic"]["label"] and rows["b.jpg_large"]["label"]
+    assert "camera raw isn't read" in rows["c.cr2"]["error"]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    """Thirty pictures in nested folders, and three files that are none."""
+    root = tmp_path_factory.mktemp("photos") / "many"
+    for number in range(30):
+        paint(root / f"{number % 3}" / "deep" / f"{number:02d}.png", seed=number)
+    (root / "broken.jpg").write_text("junk")
+    (root / "0" / "empty.png").touch()
+    (root / "notes.txt").write_text("no picture")
+    return root
+
+
+def journal_of(job: Job) -> Path:
+    return job.file.with_name(f"{job.file.name}.part")
+
+
+def job_of(output: Path, *sources: Path, model: str = "m", **options) -> Job:
+    return Job(output, model, sources, **options)
+
+
+@pytest.fixture
+def killed(fruits, monkeypatch):
+    """Label a job's pictures, and be killed just before the table is written."""
+
+    def run(job: Job) -> None:
+        def kill(*_, **__):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr("hffruits.inference.batch_predict.write_table", kill)
+            with pytest.raises(KeyboardInterrupt):
+                label_files(fruits, job)
+
+    return run
+
+
+def read(file: Path) -> list[dict]:
+    if file.suffix == ".parquet":
+        return pq.read_table(file).to_pylist()
+    if file.suffix == ".jsonl":
+        return [json.loads(line) for line in file.read_text().splitlines()]
+    with file.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_each_picture_has_a_row_with_what_the_classifier_says(
+    fruits, model, photos, tmp_path, suffix
+):
+    file = tmp_path / "new" / f"answers{suffix}"
+    done = label_into_table(model, [photos], file, top_k=2)
+    assert (done.pictures, done.unreadable, done.before) == (32, 2, 0)
+    assert list(file.parent.iterdir()) == [file]
+    rows = {row["path"]: row for row in read(file)}
+    assert len(rows) == 32
+    for path in sorted(photos.rglob("[0-9][0-9].png")):
+        row, wanted = rows[str(path)], fruits.predict(path)
+        assert (row["label"], row["label_2"]) == tuple(label for label, _ in wanted.top[:2])
+        assert float(row["score"]) == pytest.approx(wanted.score, abs=1e-4)
+        assert str(row["known"]) == "True" and not row.get("error")
+    assert rows[str(photos / "broken.jpg")]["error"] == "not an image, or an unknown format"
+    assert rows[str(photos / "0" / "empty.png")]["error"] == "empty file (0 bytes)"
+    assert not rows[str(photos / "broken.jpg")].get("label")
+
+
+def test_a_stopped_job_goes_on_and_does_nothing_twice(fruits, photos, tmp_path, monkeypatch):
+    job = job_of(tmp_path / "answers.jsonl", photos)
+    seen = []
+    read_one = FruitClassifier._read
+
+    def stop_at_ten(self, source, max_pixels):
+        seen.append(source)
+        if len(seen) == 11:
+            raise KeyboardInterrupt
+        return read_one(self, source, max_pixels)
+
+    monkeypatch.setattr(FruitClassifier, "_read", stop_at_ten)
+    with pytest.raises(KeyboardInterrupt):
+        label_files(fruits, job, batch_size=5)
+    assert not job.file.exists()
+    before = len(journal_of(job).read_text().splitlines()) - 1
+    assert 5 <= before <= 10
+    with journal_of(job).open("a") as journal:
+        journal.write('{"path": "cut sho')  # killed while writing
+    monkeypatch.undo()
+    asked = []
+    monkeypatch.setattr(
+        FruitClassifier, "_read", lambda *given: asked.append(given[1]) or read_one(*given)
+    )
+    done = label_files(fruits, job, batch_size=5)
+    assert (done.pictures, done.before) == (32, before)
+    assert len(asked) == 32 - before
+    paths = [row["path"] for row in read(job.file)]
+    assert len(paths) == len(set(paths)) == 32
+    assert not journal_of(job).exists()
+
+
+def test_pictures_that_come_later_are_labelled_too(fruits, tmp_path, killed):
+    folder = tmp_path / "photos"
+    for number in range(3):
+        paint(folder / f"{number}.png", seed=number)
+    job = job_of(tmp_path / "answers.csv", folder)
+    killed(job)
+    paint(folder / "0a.png", seed=9)
+    done = label_files(fruits, job)
+    assert (done.pictures, done.before) == (4, 3)
+
+
+def test_processes_share_the_pictures_and_each_has_its_own_table(fruits, photos, tmp_path):
+    jobs = [job_of(tmp_path / "a.parquet", photos, rank=rank, processes=3) for rank in range(3)]
+    for job in jobs:
+        job.check()
+        label_files(fruits, job)
+    files = sorted(tmp_path.iterdir())
+    assert [file.name for file in files] == [f"a-0000{n}-of-00003.parquet" for n in range(3)]
+    parts = [[row["path"] for row in read(file)] for file in files]
+    assert all(5 <= len(part) <= 16 for part in parts)
+    assert len({path for part in parts for path in part}) == sum(map(len, parts)) == 32
+    with pytest.raises(InputError, match="complete already"):
+        jobs[0].check()
+    files[1].unlink()  # one process was killed: the others have nothing to do, it goes on
+    jobs[0].check()
+    assert label_files(fruits, jobs[0]) is None
+    assert label_files(fruits, jobs[1]).pictures == len(parts[1])
+    with pytest.raises(InputError, match="another number of processes"):
+        job_of(tmp_path / "a.parquet", photos, processes=2).check()
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"model": "two"}, "was begun with model=m. "),
+        ({"top_k": 3}, "was begun with top_k=1. "),
+        ({"precision": "bf16"}, "was begun with precision=fp32. "),
+    ],
+)
+def test_a_journal_of_another_job_is_not_mixed_up(fruits, photos, tmp_path, killed, other, message):
+    killed(job_of(tmp_path / "a.csv", photos))
+    with pytest.raises(InputError, match=message):
+        label_files(fruits, job_of(tmp_path / "a.csv", photos, **other))
+
+
+def test_a_journal_knows_its_sources_folder_and_weights(
+    model, fruits, photos, tmp_path, killed, monkeypatch
+):
+    job = job_of(tmp_path / "a.csv", photos, model=str(model))
+    killed(job)
+    with pytest.raises(InputError, match="was begun with sources="):
+        label_files(fruits, job_of(tmp_path / "a.csv", photos / "0", model=str(model)))
+    with monkeypatch.context() as patch:
+        patch.chdir(tmp_path)
+        with pytest.raises(InputError, match="was begun with folder="):
+            label_files(fruits, job)
+    stamp = (model / "model.safetensors").stat()
+    os.utime(model / "model.safetensors", (1, 1))  # trained again
+    with pytest.raises(InputError, match="other weights: the model has changed since"):
+        label_files(fruits, job)
+    os.utime(model / "model.safetensors", ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert label_files(fruits, job).before == 32
+
+
+def test_a_damaged_journal_is_told(fruits, photos, tmp_path):
+    job = job_of(tmp_path / "a.csv", photos)
+    journal_of(job).write_text("junk\n")
+    with pytest.raises(InputError, match="damaged"):
+        label_files(fruits, job)
+
+
+def test_two_processes_never_write_one_journal(fruits, photos, tmp_path):
+    job = job_of(tmp_path / "a.csv", photos)
+    with Journal(journal_of(job), job.head) as journal:
+        journal.write({"path": "of the first"})
+        with pytest.raises(InputError, match="another process is writing it"):
+            label_files(fruits, job)
+        assert [row["path"] for row in journal.rows()] == ["of the first"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv.part"]  # no lock is left
+
+
+def test_a_kill_after_the_table_is_written_leaves_no_journal(fruits, photos, tmp_path):
+    job = job_of(tmp_path / "a.csv", photos)
+    label_files(fruits, job)
+    journal_of(job).write_text("left over")
+    assert label_files(fruits, job) is None
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+
+
+def test_a_picture_that_is_named_twice_has_one_row(model, photos, tmp_path):
+    twice = [photos, photos / "0", photos / "0" / "deep" / "00.png", str(photos)]
+    assert label_into_table(model, twice, tmp_path / "a.csv").pictures == 32
+
+
+def test_a_journal_that_was_cut_in_its_first_line_begins_anew(fruits, photos, tmp_path):
+    job = job_of(tmp_path / "a.csv", photos)
+    journal_of(job).write_text('{"mod')
+    done = label_files(fruits, job)
+    assert (done.pictures, done.before) == (32, 0)
+
+
+def test_what_cannot_be_written_or_found_is_explained(model, photos, tmp_path):
+    with pytest.raises(InputError, match=r"answers.xlsx: unknown kind .*\.csv, \.jsonl, \.parquet"):
+        label_into_table(model, [photos], tmp_path / "answers.xlsx")
+    with pytest.raises(InputError, match="missing: no such file or folder"):
+        label_into_table(model, [tmp_path / "missing"], tmp_path / "a.csv")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="empty: no image files"):
+        label_into_table(model, [tmp_path / "empty"], tmp_path / "a.csv")
+    with pytest.raises(InputError, match="top_k=0"):
+        label_into_table(model, [photos], tmp_path / "a.csv", top_k=0)
+    assert not list(tmp_path.glob("a.csv*"))
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="can't be written"):
+        label_into_table(model, [photos], tmp_path / "file" / "a.csv")
+
+
+def test_a_full_disk_loses_nothing(fruits, photos, tmp_path, monkeypatch):
+    job = job_of(tmp_path / "a.csv", photos)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setitem(WRITERS, ".csv", full)
+    with pytest.raises(InputError, match="No space left on device"):
+        label_files(fruits, job)
+    monkeypatch.undo()
+    assert label_files(fruits, job).before == 32
+
+
+def test_a_name_that_is_not_utf8_has_a_row(fruits, tmp_path):
+    folder = os.fsencode(tmp_path / "odd")
+    os.mkdir(folder)  # noqa: PTH102
+    paint(tmp_path / "plain.png").rename(os.fsdecode(folder + b"/caf\xe9.png"))
+    for suffix in (".csv", ".jsonl", ".parquet"):
+        job = job_of(tmp_path / f"a{suffix}", tmp_path / "odd")
+        label_files(fruits, job)
+        (row,) = read(job.file)
+        assert row["path"].endswith("caf\\udce9.png") and row["label"] in LABELS
+
+
+def test_the_command_writes_and_tells(model, photos, tmp_path, capsys):
+    output = str(tmp_path / "a.csv")
+    command = ["predict", str(model), str(photos), "--output", output]
+    assert main(command) == 0
+    told = capsys.readouterr().out
+    assert "32 pictures; 0 of unknown things, 2 that can't be read" in told and output in told
+    assert main(command) == 2
+    assert "complete already" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_two_processes_of_accelerate_label_everything_once(model, photos, tmp_path):
+    output = tmp_path / "a.parquet"
+    done = launch([model, photos, "--output", output], command="predict")
+    assert done.returncode == 0, done.stderr
+    assert "by this one of 2 processes" in done.stdout
+    rows = [row for file in tmp_path.glob("a-*.parquet") for row in read(file)]
+    assert len(rows) == len({row["path"] for row in rows}) == 32
+
+
+@pytest.mark.slow
+def test_a_killed_process_has_lost_nothing(model, tmp_path):
+    for number in range(600):
+        paint(tmp_path / "photos" / f"{number:03d}.png", seed=number % 7)
+    output = tmp_path / "a.jsonl"
+    command = ["predict", str(model), str(tmp_path / "photos"), "--output", str(output)]
+    journal = output.with_name("a.jsonl.part")
+    process = subprocess.Popen([sys.executable, "-m", "hffruits", *command, "--batch_size", "8"])
+    deadline = time.monotonic() + 60
+    while not journal.exists() or len(journal.read_bytes().splitlines()) < 20:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not output.exists()
+    assert main(command) == 0
+    paths = [row["path"] for row in read(output)]
+    assert len(paths) == len(set(paths)) == 600

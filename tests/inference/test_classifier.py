@@ -1,0 +1,101 @@
+"""One classifier for a picture, a list or a folder, whatever the picture comes as."""
+
+import pytest
+from PIL import Image
+
+from hffruits.core.errors import InputError
+from hffruits.data.synthetic.drawing import draw_fruit
+from hffruits.inference.classifier import FruitClassifier, Prediction
+from hffruits.models.loading import build_model
+
+LABELS = ["Apple", "Banana", "Lime"]
+
+
+@pytest.fixture(scope="module")
+def fruits() -> FruitClassifier:
+    return FruitClassifier(*build_model(labels=LABELS))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    for index, name in enumerate(["Kiwi", "Lemon", "Peach", "Pear", "Grapes"]):
+        path = folder / f"{index % 2}" / f"{index}.png"
+        path.parent.mkdir(exist_ok=True)
+        draw_fruit(name, seed=index, size=80 + 20 * index).save(path)
+    (folder / "notes.txt").write_text("not a picture")
+    return folder
+
+
+def test_a_prediction_has_label_score_and_runners_up(fruits, folder):
+    prediction = fruits.predict(folder / "0" / "0.png", top_k=2)
+    assert isinstance(prediction, Prediction)
+    assert prediction.path == folder / "0" / "0.png"
+    assert (prediction.label, prediction.score) == prediction.top[0]
+    assert len(prediction.top) == 2 and prediction.top[0][1] >= prediction.top[1][1]
+    assert sum(score for _, score in fruits.predict(folder / "0" / "0.png").top) == pytest.approx(1)
+
+
+def test_path_string_bytes_and_picture_give_the_same(fruits, folder):
+    path = folder / "1" / "1.png"
+    sources = [path, str(path), path.read_bytes(), Image.open(path)]
+    tops = [fruits.predict(source).top for source in sources]
+    assert tops[1:] == tops[:-1]
+
+
+def test_batches_give_what_single_pictures_give_in_the_same_order(fruits, folder):
+    paths = sorted(folder.rglob("*.png"))
+    single = [fruits.predict(path) for path in paths]
+    for batch_size in (1, 2, 32):
+        batched = fruits.predict(paths, batch_size=batch_size)
+        assert [p.path for p in batched] == paths
+        for one, other in zip(single, batched, strict=True):
+            assert one.label == other.label
+            assert one.score == pytest.approx(other.score, abs=1e-5)
+    assert [p.path for p in fruits.predict(folder)] == paths
+    assert [p.path for p in fruits.predict(str(folder))] == paths
+
+
+def test_an_empty_list_gives_an_empty_list(fruits):
+    assert fruits.predict([]) == []
+
+
+def test_top_k_is_cut_to_the_number_of_classes(fruits, folder):
+    assert len(fruits.predict(folder / "0" / "0.png", top_k=99).top) == 3
+
+
+def test_vision_transformers_predict_too(folder):
+    model = build_model("test_vit", labels=LABELS, pretrained=False)
+    assert len(FruitClassifier(*model).predict(folder)) == 5
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "message"),
+    [
+        ("missing.jpg", {}, "missing.jpg: .*No such file"),
+        (b"junk", {}, "the picture: not an image"),
+        (3, {}, "int: not a picture"),
+        (Image.new("RGB", (8, 8)), {"top_k": 0}, "top_k=0"),
+        ([Image.new("RGB", (8, 8))], {"batch_size": 0}, "batch_size=0"),
+    ],
+)
+def test_what_cannot_be_predicted_is_explained(fruits, source, options, message):
+    with pytest.raises(InputError, match=message):
+        fruits.predict(source, **options)
+
+
+def test_a_folder_without_pictures_is_explained(fruits, tmp_path):
+    with pytest.raises(InputError, match="no image files"):
+        fruits.predict(tmp_path)
+
+
+def test_bad_pictures_can_be_passed_over(fruits, folder):
+    bad = []
+    paths = [folder / "0" / "0.png", folder / "notes.txt", folder / "1" / "1.png"]
+    results = list(fruits.stream(paths, batch_size=2, on_bad=bad.append))
+    assert [result.path for result in results] == [paths[0], paths[2]]
+    assert len(bad) == 1 and "notes.txt: not an image" in str(bad[0])
+
+
+def test_tuples_are_lists_of_pictures_too(fruits, folder):
+    assert len(fruits.predict((folder / "0" / "0.png", folder / "1" / "1.png"))) == 2

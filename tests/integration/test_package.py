@@ -1,0 +1,49 @@
+"""What is built is what works: the wheel is complete, valid, and trains when installed alone."""
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[2]
+SOURCES = {".py", ".yaml", ".jinja", ".css", ".js"}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", folder, ROOT]
+    subprocess.run(command, check=True, capture_output=True)
+    return next(folder.glob("*.whl"))
+
+
+def test_the_wheel_is_valid_and_holds_every_module(wheel):
+    subprocess.run([sys.executable, "-m", "twine", "check", "--strict", wheel], check=True)
+    names = set(zipfile.ZipFile(wheel).namelist())
+    sources = [path for path in (ROOT / "hffruits").rglob("*") if path.suffix in SOURCES]
+    assert {str(path.relative_to(ROOT)) for path in sources} <= names
+    assert not [name for name in names if name.startswith(("tests/", "scripts/", "runs/"))]
+
+
+def test_the_installed_wheel_trains_away_from_the_source_tree(wheel, drawn_fruits, tmp_path):
+    install = ["install", "--quiet", "--no-deps", "--target", tmp_path / "site", wheel]
+    subprocess.run([sys.executable, "-m", "pip", *install], check=True)
+    options = ["--output_dir", "run", "--max_steps", "1", "--per_device_train_batch_size", "4"]
+    subprocess.run(
+        [sys.executable, "-m", "hffruits", "train", drawn_fruits, *options],
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "site")},
+        cwd=tmp_path,
+        check=True,
+    )
+    where = "import hffruits; print(hffruits.__file__)"
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
+    done = subprocess.run(
+        [sys.executable, "-c", where], env=environment, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert Path(done.stdout.strip()).is_relative_to(tmp_path / "site")
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["training"]["steps"] == 1

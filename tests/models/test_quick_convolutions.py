@@ -1,0 +1,168 @@
+"""Quick convolutions against PyTorch's own: the same answers and gradients, another way."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from timm.layers import BatchNormAct2d, Conv2dSame
+from torch import nn
+
+from hffruits.models import quick_convolutions
+from hffruits.models.batch_norm import hold_statistics, set_policy
+from hffruits.models.bn_folding import fold_batch_norm
+from hffruits.models.loading import build_model
+from hffruits.models.quick_convolutions import use_quick_convolutions
+
+
+@pytest.fixture
+def whole_batches(monkeypatch):
+    """No gradient is an estimate from some of the batch."""
+    monkeypatch.setattr(quick_convolutions, "SAMPLED", 1)
+
+
+def nets(name: str) -> tuple[nn.Module, nn.Module, torch.Tensor]:
+    """A net with frozen batch norm, a copy with quick convolutions, and pixels for both."""
+    torch.manual_seed(0)
+    plain, _ = build_model(name, labels=["a", "b", "c"], pretrained=False)
+    for norm in plain.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            nn.init.uniform_(norm.running_mean, -0.2, 0.2)
+            nn.init.uniform_(norm.running_var, 0.5, 2)
+            nn.init.uniform_(norm.weight, 0.5, 2)
+            nn.init.uniform_(norm.bias, -0.2, 0.2)
+    set_policy(plain, "freeze")
+    size = plain.config.pretrained_cfg["input_size"][1:]
+    pixels = torch.randn(8, 3, *size)
+    quick = copy.deepcopy(plain)
+    assert use_quick_convolutions(quick, pixels[:2]) > 3
+    for model in (plain, quick):
+        model.train()
+        hold_statistics(model, "freeze")
+    return plain, quick, pixels
+
+
+@pytest.mark.parametrize("name", ["test_efficientnet", "test_resnet", "efficientnet_lite0"])
+def test_a_net_gives_the_same_answers_and_gradients(whole_batches, name):
+    plain, quick, pixels = nets(name)
+    pixels = pixels[:2] if name == "efficientnet_lite0" else pixels
+    answers = []
+    for model in (plain, quick):
+        torch.manual_seed(1)
+        answers.append(model(pixel_values=pixels).logits)
+        answers[-1].square().sum().backward()
+    assert torch.allclose(*answers, rtol=1e-3, atol=1e-4 * float(answers[0].abs().max()))
+    wanted = {n: p.grad for n, p in plain.named_parameters() if p.grad is not None}
+    found = {n: p.grad for n, p in quick.named_parameters() if p.grad is not None}
+    assert wanted.keys() == found.keys()
+    for key, gradient in wanted.items():
+        assert (gradient - found[key]).norm() <= 1e-2 * gradient.norm() + 1e-6, key
+
+
+def test_evaluation_names_and_weights_stay_as_they_were():
+    plain, quick, pixels = nets("test_efficientnet")
+    plain.eval(), quick.eval()
+    assert torch.equal(plain(pixel_values=pixels).logits, quick(pixel_values=pixels).logits)
+    assert plain.state_dict().keys() == quick.state_dict().keys()
+    folded = fold_batch_norm(quick, pixels[:1])
+    assert folded is not quick
+    assert torch.allclose(
+        folded(pixel_values=pixels).logits, plain(pixel_values=pixels).logits, atol=1e-4
+    )
+
+
+def test_a_copy_learns_by_itself(whole_batches):
+    _, quick, pixels = nets("test_efficientnet")
+    other = copy.deepcopy(quick)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.zero_()
+    before = quick(pixel_values=pixels).logits
+    assert before.abs().max() > 0
+    assert torch.equal(other(pixel_values=pixels).logits, torch.zeros_like(before))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [3, 5, 7])
+@pytest.mark.parametrize("same", [False, True], ids=["plain", "TensorFlow's padding"])
+def test_a_depthwise_convolution_has_the_gradients_of_torch(whole_batches, stride, size, same):
+    torch.manual_seed(0)
+    make = Conv2dSame if same else nn.Conv2d
+    conv = make(6, 6, size, stride, 0 if same else size // 2, groups=6)
+    net = Net(conv, BatchNormAct2d(6))
+    net.norm.requires_grad_(False)
+    quick = copy.deepcopy(net)
+    pixels = torch.randn(4, 6, 15, 15)
+    assert use_quick_convolutions(quick, pixels[:1]) == 1
+    found = []
+    for model in (net, quick):
+        model.train()
+        model.norm.eval()
+        own = pixels.clone().requires_grad_()
+        model(own).logits.square().sum().backward()
+        found.append((own.grad, model.conv.weight.grad, model.conv.bias.grad))
+    for wanted, got in zip(*found, strict=True):
+        assert torch.allclose(wanted, got, rtol=1e-3, atol=1e-4 * float(wanted.abs().max()))
+
+
+class Net(nn.Module):
+    """One convolution and its batch norm; `between` comes between them."""
+
+    def __init__(self, conv: nn.Module, norm: nn.Module, between=lambda x: x):
+        super().__init__()
+        self.conv, self.norm, self.between = conv, norm, between
+
+    def forward(self, pixel_values):
+        self.logits = self.norm(self.between(self.conv(pixel_values)))
+        return self
+
+
+def test_larger_kernels_learn_from_some_of_the_batch_and_that_is_right_on_average():
+    torch.manual_seed(0)
+    weight = torch.randn(4, 1, 5, 5)
+    pixels = torch.randn(8, 4, 9, 9)
+    estimates = []
+    for start in range(4):  # each of the four samples that there are
+        own = weight.clone().requires_grad_()
+        turned = pixels.roll(start, 0)
+        quick_convolutions._Depthwise.apply(turned, own, None, 1, 2).sum().backward()
+        estimates.append(own.grad)
+    own = weight.clone().requires_grad_()
+    F.conv2d(pixels, own, None, 1, 2, groups=4).sum().backward()
+    assert not torch.allclose(estimates[0], own.grad, rtol=1e-2)
+    assert torch.allclose(torch.stack(estimates).mean(0), own.grad, rtol=1e-3, atol=1e-2)
+
+
+@pytest.mark.parametrize("part", [8, 16])
+def test_parts_of_a_batch_on_several_processes_learn_from_the_same_pictures(part):
+    torch.manual_seed(0)
+    weight, pixels = torch.randn(4, 1, 5, 5), torch.randn(32, 4, 9, 9)
+
+    def gradient(some: torch.Tensor) -> torch.Tensor:
+        own = weight.clone().requires_grad_()
+        quick_convolutions._Depthwise.apply(some, own, None, 1, 2).sum().backward()
+        return own.grad
+
+    assert torch.allclose(gradient(pixels), sum(map(gradient, pixels.split(part))), atol=1e-3)
+
+
+def test_a_norm_that_learns_is_not_folded():
+    conv, norm = nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4)
+    net = Net(conv, norm)
+    assert use_quick_convolutions(net, torch.randn(2, 3, 8, 8)) == 1
+    net.train()
+    mean = net(torch.randn(16, 3, 8, 8)).logits.mean((0, 2, 3))
+    assert mean.abs().max() < 1e-5  # it normalises by its batch
+
+
+def test_a_net_with_something_between_convolution_and_norm_stays_as_it_is():
+    norm = nn.BatchNorm2d(4).requires_grad_(False)
+    norm.bias.fill_(1)
+    net = Net(nn.Conv2d(3, 4, 3), norm, between=torch.relu)
+    assert use_quick_convolutions(net, torch.randn(2, 3, 8, 8)) == 0
+    assert type(net.conv) is nn.Conv2d and type(net.norm) is nn.BatchNorm2d
+
+
+def test_frozen_convolutions_are_left_alone():
+    net = Net(nn.Conv2d(3, 4, 3).requires_grad_(False), nn.BatchNorm2d(4))
+    assert use_quick_convolutions(net, torch.randn(2, 3, 8, 8)) == 0

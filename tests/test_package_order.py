@@ -1,0 +1,68 @@
+"""Packages import one way, importing does nothing heavy, and the names are public."""
+
+import ast
+import subprocess
+import sys
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import hffruits
+
+ROOT = Path(hffruits.__file__).parents[1]
+ORDER = [
+    "core", "data", "models", "inference", "evaluation", "exploration", "hub", "training",
+    "exporters", "demo", "cli",
+]  # fmt: skip
+FILES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in (ROOT / "hffruits").rglob("*.py")
+}
+
+
+def imports_of(module: str) -> set[str]:
+    """The package's own modules that one imports, also inside functions."""
+    names = set()
+    for node in ast.walk(ast.parse(FILES[module].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            names.add(node.value)  # of `importlib.import_module`
+    return (names & set(FILES)) - {"hffruits"}
+
+
+def test_every_module_lies_in_a_package_of_the_order():
+    assert {module.split(".")[1] for module in FILES if "." in module} == {*ORDER, "__main__"}
+
+
+def test_a_package_imports_only_itself_and_earlier_ones():
+    for module in FILES:
+        here = module.split(".")[1] if "." in module else "__main__"
+        for name in imports_of(module) if here in ORDER else ():
+            there = name.split(".")[1]
+            assert ORDER.index(there) <= ORDER.index(here), f"{module} imports {name}"
+
+
+def test_no_two_modules_import_each_other():
+    graph = {module: imports_of(module) for module in FILES if module != "hffruits"}
+    TopologicalSorter(graph).prepare()  # raises CycleError
+
+
+def test_the_public_names_are_these():
+    assert hffruits.__all__ == [
+        "FruitClassifier", "InputError", "Prediction", "build_model", "load_fruits",
+    ]  # fmt: skip
+    for name in hffruits.__all__:
+        assert getattr(hffruits, name).__name__ == name
+
+
+def test_the_package_and_its_help_import_nothing_heavy():
+    code = (
+        "import sys, hffruits.cli.main\n"
+        "try: hffruits.cli.main.main(['--help'])\n"
+        "except SystemExit as stop: assert stop.code == 0\n"
+        "heavy = {'torch', 'transformers', 'datasets', 'gradio', 'numpy', 'PIL'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

@@ -1,0 +1,137 @@
+"""Flags and files become dataclasses; mistakes end in one line and exit code 2."""
+
+import json
+
+import pytest
+
+from hffruits.training.arguments import (
+    FruitTrainingArguments,
+    data_parser,
+    parse_data_arguments,
+    parse_train_arguments,
+)
+
+
+def fails(capsys, argv: list[str]) -> str:
+    """The one line that a wrong command line leaves on stderr."""
+    with pytest.raises(SystemExit) as stop:
+        parse_train_arguments(argv)
+    assert stop.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+def test_defaults_are_for_fine_tuning():
+    data, model, training = parse_train_arguments([])
+    assert data.data_dir is None and data.augment == "light"
+    assert model.model_name_or_path == "efficientnet_lite0"
+    assert training.lr_scheduler_type == "cosine" and training.weight_decay == 0.05
+    assert training.learning_rate is None and training.output_dir is None
+
+
+def test_every_trainer_flag_works_with_underscores_and_hyphens():
+    argv = ["fruits", "--weight_decay", "0.1", "--max-grad-norm", "2", "--optim", "sgd", "--bf16"]
+    data, _, training = parse_train_arguments([*argv, "--lr_scheduler_type=linear"])
+    assert data.data_dir == "fruits"
+    assert training.weight_decay == 0.1 and training.max_grad_norm == 2.0
+    assert training.optim == "sgd" and training.bf16 is True
+    assert training.lr_scheduler_type == "linear"
+
+
+def test_bf16_can_be_turned_off():
+    assert parse_train_arguments(["--bf16", "false"])[2].bf16 is False
+
+
+@pytest.mark.parametrize(
+    ("argv", "meant"),
+    [
+        ([], None),
+        (["--resume_from_checkpoint"], "last"),
+        (["--resume_from_checkpoint", "True"], "last"),
+        (["--resume_from_checkpoint", "false"], None),
+        (["--resume_from_checkpoint", "runs/x/checkpoint-5"], "runs/x/checkpoint-5"),
+    ],
+)
+def test_resuming_is_asked_for_in_the_usual_ways(argv, meant):
+    assert parse_train_arguments(argv)[2].resume_from_checkpoint == meant
+    assert FruitTrainingArguments(resume_from_checkpoint=True).resume_from_checkpoint == "last"
+
+
+@pytest.mark.parametrize("suffix", [".yaml", ".json"])
+def test_a_file_sets_values_and_flags_override_them(tmp_path, suffix):
+    values = {
+        "learning_rate": "3e-4",
+        "num_train_epochs": 7,
+        "augment": "none",
+        "pretrained": False,
+    }
+    file = tmp_path / f"run{suffix}"
+    lines = "learning_rate: 3e-4\nnum_train_epochs: 7\naugment: none\npretrained: false\n"
+    file.write_text(json.dumps(values) if suffix == ".json" else lines)
+    data, model, training = parse_train_arguments(["--config", str(file), "--num_train_epochs=2"])
+    assert training.learning_rate == 3e-4 and training.num_train_epochs == 2
+    assert data.augment == "none" and model.pretrained is False
+
+
+def test_a_file_may_say_no_true_and_lists_as_yaml_does(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text(
+        "eval_strategy: no\nsave_strategy: no\nload_best_model_at_end: no\n"
+        "resume_from_checkpoint: true\ninclude_for_metrics: [inputs]\n"
+        "lr_scheduler_kwargs: {num_cycles: 2}\ndata_dir: elsewhere\n"
+    )
+    data, _, training = parse_train_arguments(["fruits", "--config", str(file)])
+    assert training.eval_strategy == "no" and training.load_best_model_at_end is False
+    assert training.resume_from_checkpoint == "last"
+    assert training.include_for_metrics == ["inputs"]
+    assert training.lr_scheduler_kwargs == {"num_cycles": 2}
+    assert data.data_dir == "fruits"
+
+
+def test_mistakes_are_told_with_the_remedy(capsys, tmp_path):
+    assert "did you mean --learning_rate?" in fails(capsys, ["--learning_rat", "1"])
+    assert "invalid float" in fails(capsys, ["--learning_rate", "fast"])
+    assert "give one of them" in fails(capsys, ["a", "--data_dir", "b"])
+    file = tmp_path / "run.yaml"
+    assert "No such file" in fails(capsys, ["--config", str(file)])
+    file.write_text("weigth_decay: 1")
+    assert "did you mean --weight_decay?" in fails(capsys, ["--config", str(file)])
+    file.write_text("num_train_epochs: [1]")
+    assert "takes one value" in fails(capsys, ["--config", str(file)])
+    file.write_text("per_device_train_batch_size: 8.5")
+    assert "invalid int" in fails(capsys, ["--config", str(file)])
+    file.write_text("just words")
+    assert "name: value" in fails(capsys, ["--config", str(file)])
+    file.write_text("a: [")
+    assert "while parsing" in fails(capsys, ["--config", str(file)])
+
+
+def test_help_is_grouped_and_short_and_help_all_has_everything(capsys):
+    texts = []
+    for flag in ("--help", "--help_all"):
+        with pytest.raises(SystemExit) as stop:
+            parse_train_arguments([flag])
+        assert stop.value.code == 0
+        texts.append(capsys.readouterr().out)
+    short, full = texts
+    for group in ("data:", "model:", "training:"):
+        assert group in short
+    assert "--weight_decay" in short and "--adam_beta1" not in short and "--adam_beta1" in full
+    assert len(short.splitlines()) < 180
+
+
+def test_a_data_command_takes_a_hub_id_where_no_folder_is_meant(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    parser = data_parser("explore", "Look.")
+    for word, folder, hub in (
+        ("user/fruits", None, "user/fruits"),
+        ("photos/fruits", "photos/fruits", None),  # a slip in a path
+        ("photos", "photos", None),
+        ("./user/fruits", "./user/fruits", None),
+    ):
+        data, _ = parse_data_arguments(parser, [word])
+        assert (data.data_dir, data.dataset_name) == (folder, hub)
+    with pytest.raises(SystemExit):
+        parse_data_arguments(parser, ["photos", "--dataset_name", "user/fruits"])
+    assert "give one of them" in capsys.readouterr().err

@@ -1,0 +1,225 @@
+"""A time to be kept: how it is said, what is chosen for it, and what happens when it is over."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from support.runs import quick_arguments
+
+from hffruits import InputError
+from hffruits.cli.main import main
+from hffruits.data.arguments import DataArguments
+from hffruits.data.load import load_fruits
+from hffruits.training import budget_planner as planning
+from hffruits.training.arguments import FruitTrainingArguments, ModelArguments
+from hffruits.training.budget_planner import (
+    Cost,
+    Plan,
+    Work,
+    as_planned,
+    candidates,
+    count_work,
+    fit_into_time,
+    measure_cost,
+)
+from hffruits.training.callbacks.time_budget import count_seconds, format_time
+from hffruits.training.run import train
+from hffruits.training.setup import prepare_model
+
+LABELS = ["Apple", "Pear"]
+FREE = Cost(0.0, 0.0, 0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("300", 300), ("90s", 90), ("5m", 300), ("1h30m", 5400), (" 1.5H ", 5400), ("1h0m5s", 3605)],
+)
+def test_a_time_in_words(text, seconds):
+    assert count_seconds(text) == seconds
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0", "soon", "5 minutes", "-5m", "1.2.3m", "m", "5m1h", ".", "1h30"]
+)
+def test_what_is_no_time(text):
+    with pytest.raises(InputError, match=f"time_budget={text}: must be a time"):
+        count_seconds(text)
+
+
+def test_no_time_is_an_error_of_the_command_line(capsys):
+    assert main(["train", "--time_budget", "soon"]) == 2
+    assert "time_budget=soon" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (45.4, "45 s"), (200, "3 min 20 s"), (300, "5 min"), (7500, "2 h 5 min")],
+)
+def test_seconds_in_words(seconds, text):
+    assert format_time(seconds) == text
+
+
+def plan(epochs: float, views: int) -> Plan:
+    cost = Cost(decode=0.3, view=0.1, step=0.5, check=1.0, answer=1.0)
+    return Plan(ModelArguments(), epochs, (2, 6), views, cost, Work(10, 2, 5))
+
+
+def test_a_plan_takes_what_its_parts_take():
+    # 12 photos decoded, views of 10 and one of 2; epochs of 10 * 0.5 + 2 s; at the end 2 + 5 s
+    found = plan(3, 2).parts
+    assert found["for features"] == pytest.approx(3.6 + 2.2)
+    assert found["for training"] == 3 * 7
+    assert found["to measure the model"] == planning.OTHER_SECONDS + 7
+    assert plan(3, 2).seconds == sum(found.values())
+    assert "for features" not in plan(3, 0).parts
+
+
+@pytest.mark.parametrize(("seconds", "epochs"), [(1000, 6), (15 + 30, 4), (15 + 6, 1), (0, 1)])
+def test_as_many_epochs_as_fit_into_what_is_left(seconds, epochs):
+    assert plan(5, 2).epochs_within(seconds) == epochs  # of 7 s, and 15 s at the end
+
+
+def test_epochs_that_were_asked_for_stay():
+    assert replace(plan(2.5, 2), limits=(2.5, 2.5)).epochs_within(0) == 2.5
+
+
+def test_a_plan_in_words():
+    words = planning.describe_plan(plan(2.5, 2), "5m")
+    assert words.startswith("time_budget=5m: 2.5 epochs, freeze=half; about 6 s for features, 18 s")
+
+
+def settings(model: ModelArguments, **options) -> list[tuple]:
+    found = candidates(DataArguments(), model, FruitTrainingArguments(**options), LABELS)
+    return [(tried.image_size, tried.freeze, epochs) for tried, epochs in found]
+
+
+def test_the_most_accurate_setting_is_looked_at_first():
+    first, *_, last = settings(ModelArguments())
+    best, quickest = planning.SETTINGS[0], planning.SETTINGS[-1]
+    assert first == (None, best.freeze, best.epochs)
+    assert last[0] in (None, round(quickest.size * 224)) and last[1] == quickest.freeze
+
+
+def test_what_is_set_stays():
+    assert {size for size, *_ in settings(ModelArguments(image_size=96))} == {96}
+    assert {plan for _, plan, _ in settings(ModelArguments(freeze="stages:1"))} == {"stages:1"}
+    found = settings(ModelArguments(), num_train_epochs=2.5)
+    assert {epochs for *_, epochs in found} == {(2.5, 2.5)}
+
+
+def test_settings_that_do_not_go_with_what_is_asked_for_are_left_out():
+    assert "head_only" in {plan for _, plan, _ in settings(ModelArguments())}
+    assert "head_only" not in {plan for _, plan, _ in settings(ModelArguments(), layer_decay=0.7)}
+    assert {size for size, *_ in settings(ModelArguments(train_image_size=128))} == {None}
+
+
+def test_nets_of_one_size_and_random_weights_have_fewer_choices():
+    vit = settings(ModelArguments("test_vit", pretrained=False))
+    fewest = min(setting.epochs[0] for setting in planning.SETTINGS)
+    most = max(setting.epochs[1] for setting in planning.SETTINGS)
+    assert vit == [(None, "half", (fewest, most))]  # which means none to it
+
+
+def test_a_few_photos_tell_what_one_costs_and_leave_the_model_alone(drawn_fruits):
+    datasets = load_fruits(drawn_fruits)
+    args = FruitTrainingArguments(bf16=False)
+    labels = datasets["train"].features["label"].names
+    prepared = prepare_model(ModelArguments(image_size=64), args, labels)
+    before = {name: tensor.clone() for name, tensor in prepared.model.state_dict().items()}
+    for views in (0, 2):
+        cost = measure_cost(replace(prepared, views=views), datasets, DataArguments(), args)
+        assert (cost.view > 0) == (cost.decode > 0) == (views > 0)
+        assert min(cost.step, cost.check, cost.answer) > 0
+    for name, tensor in prepared.model.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    assert all(weight.grad is None for weight in prepared.model.parameters())
+
+
+def test_two_processes_share_the_photos_and_one_calibrates(drawn_fruits):
+    datasets = load_fruits(drawn_fruits)  # 32, 12 and 20 photos of 4 classes
+    assert count_work(datasets, classes=4, processes=1) == Work(32, 12, (12 + 20) + (12 + 32))
+    assert count_work(datasets, classes=4, processes=2) == Work(16, 6, (12 + 20) / 2 + (12 + 32))
+
+
+# each setting's picture costs a tenth of the one before it
+@pytest.mark.parametrize(("step", "chosen"), [(0.0, 0), (5.0, 1), (60.0, 2)])
+def test_the_first_setting_that_fits_is_taken(drawn_fruits, monkeypatch, step, chosen):
+    steps = iter([step, step / 10, step / 100, step / 1000])
+    monkeypatch.setattr(planning, "measure_cost", lambda *_: replace(FREE, step=next(steps)))
+    monkeypatch.setattr(planning, "choose_views", lambda *_: 3)
+    args, model_args = FruitTrainingArguments(time_budget="10m"), ModelArguments()
+    datasets = load_fruits(drawn_fruits)
+    options = candidates(DataArguments(), model_args, args, LABELS)
+    started = planning.time.monotonic()
+    plan = fit_into_time(datasets, DataArguments(), model_args, args, started=started)
+    kept_as = {"cache_features": f"views:{plan.views}"}
+    assert plan.model_args == replace(options[chosen][0], **kept_as)
+    assert options[chosen][1][0] <= plan.epochs <= options[chosen][1][1]
+    assert plan.views == min(3, plan.epochs)
+
+
+def test_too_little_time_is_told_with_what_it_takes(drawn_fruits, monkeypatch):
+    monkeypatch.setattr(planning, "measure_cost", lambda *_: replace(FREE, answer=1.0))
+    monkeypatch.setattr(planning, "choose_views", lambda *_: 0)
+    args = FruitTrainingArguments(time_budget="30s")
+    started = planning.time.monotonic()
+    with pytest.raises(InputError, match=r"time_budget=30s: .* takes about 1 min \d+ s here"):
+        groups = (DataArguments(), ModelArguments(), args)
+        fit_into_time(load_fruits(drawn_fruits), *groups, started=started)
+
+
+def test_a_run_does_what_was_planned_and_a_resumed_one_the_same(
+    drawn_fruits, tmp_path, monkeypatch
+):
+    asked = ModelArguments(image_size=64, freeze="three_quarters", cache_features="views:2")
+    plan = Plan(asked, 2, (1, 3), 2, FREE, Work(1, 1, 1))  # it turns out that 3 epochs fit
+    monkeypatch.setattr("hffruits.training.run.fit_into_time", lambda *_, **__: plan)
+    options = {"num_train_epochs": 16, "time_budget": "20m", "save_total_limit": None}
+    metrics = train(*quick_arguments(drawn_fruits, tmp_path / "run", **options))
+    assert metrics["training"]["epochs"] == 3
+    recorded = json.loads((tmp_path / "run" / "training_args.json").read_text())
+    assert recorded["training"]["num_train_epochs"] == 3
+    assert recorded["model"]["freeze"] == "three_quarters"
+    assert recorded["seconds_at_end"] == planning.OTHER_SECONDS
+    first = min((tmp_path / "run").glob("checkpoint-*"), key=lambda path: len(path.name))
+    options |= {"resume_from_checkpoint": str(first)}
+    again = train(*quick_arguments(drawn_fruits, tmp_path / "two", **options))
+    assert again["training"]["steps"] == metrics["training"]["steps"] == 12
+    assert again["validation"]["loss"] == metrics["validation"]["loss"]
+
+
+def test_measuring_that_takes_all_of_the_time_is_told(drawn_fruits, monkeypatch):
+    monkeypatch.setattr(planning, "measure_cost", lambda *_: FREE)
+    args = FruitTrainingArguments(time_budget="1m")
+    started = planning.time.monotonic() - 60
+    with pytest.raises(InputError, match=r"time_budget=1m: .* went into looking at the photos"):
+        groups = (DataArguments(), ModelArguments(), args)
+        fit_into_time(load_fruits(drawn_fruits), *groups, started=started)
+
+
+def test_a_resumed_run_keeps_its_plan():
+    planned = {"model": {"image_size": 160, "freeze": "head_only"}}
+    recorded = planned | {"training": {"time_budget": "5m", "num_train_epochs": 7}}
+    args = FruitTrainingArguments(time_budget="5m")
+    model_args, training_args = as_planned(recorded, ModelArguments(), args)
+    assert (model_args.image_size, model_args.freeze) == (160, "head_only")
+    asked, _ = as_planned(recorded, ModelArguments(image_size=96), args)
+    assert asked.image_size == 96  # which check_same_run refuses
+    assert training_args.num_train_epochs == 7
+    recorded["training"]["time_budget"] = None
+    assert as_planned(recorded, ModelArguments(), args) == (ModelArguments(), args)
+
+
+def test_a_run_that_takes_longer_than_thought_is_ended_and_saved(
+    drawn_fruits, tmp_path, monkeypatch, caplog
+):
+    asked = ModelArguments(image_size=64, cache_features="none")
+    plan = Plan(asked, 10, (10, 10), 0, FREE, Work(1, 1, 1))
+    monkeypatch.setattr("hffruits.training.run.fit_into_time", lambda *_, **__: plan)
+    options = {"time_budget": "0.1s", "num_train_epochs": 16}
+    metrics = train(*quick_arguments(drawn_fruits, tmp_path / "run", **options))
+    assert metrics["training"]["steps"] == 1  # of 40
+    assert "stopped at epoch 0.2 of 10" in caplog.text
+    assert (tmp_path / "run" / "model.safetensors").is_file()
+    assert metrics["validation"]["images"] == 12

@@ -1,0 +1,160 @@
+"""The commands that draw: what training will see, schedules, the range test, the search."""
+
+import math
+import sqlite3
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.runs import tiny_arguments
+
+from hffruits.cli.main import main
+from hffruits.core.errors import InputError
+from hffruits.core.plots import draw_grid
+from hffruits.training.arguments import ModelArguments
+from hffruits.training.augmentation_preview import preview
+from hffruits.training.hyperparameter_search import format_command, search
+from hffruits.training.lr_finder import find_lr, smooth, suggest
+
+
+def colours(file) -> int:
+    with Image.open(file) as picture:
+        return len(picture.convert("RGB").getcolors(2**24))
+
+
+def test_the_preview_shows_each_photo_as_validation_sees_it_and_augmented(
+    drawn_fruits, tmp_path, monkeypatch
+):
+    drawn = {}
+
+    def catch(rows, columns, file):
+        drawn.update(rows=rows, columns=columns)
+        draw_grid(rows, columns, file)
+
+    monkeypatch.setattr("hffruits.training.augmentation_preview.draw_grid", catch)
+    arguments = tiny_arguments(drawn_fruits, tmp_path)
+    arguments[0].augment = "medium"
+    file = tmp_path / "preview.png"
+    preview(*arguments, file=file, photos=3, views=4)
+    assert drawn["columns"] == ["validation", *["medium"] * 4]
+    assert len(drawn["rows"]) == 3
+    for _, (plain, *views) in drawn["rows"]:
+        assert plain.min() >= 0 and plain.max() <= 1
+        assert len({view.tobytes() for view in views}) == 4
+        assert not any(np.array_equal(plain, view) for view in views)
+    assert colours(file) > 500
+
+
+def test_preview_and_plot_lr_run_from_the_command_line(drawn_fruits, tmp_path, capsys):
+    grid, lines = tmp_path / "grid.png", tmp_path / "lr.png"
+    options = ["--augment", "strong", "--cutmix_alpha", "1", "--photos", "2", "--views", "2"]
+    assert main(["preview", str(drawn_fruits), *options, "--output", str(grid)]) == 0
+    assert main(["plot-lr", "cosine", "step", "--steps", "50", "--output", str(lines)]) == 0
+    assert colours(grid) > 500 and colours(lines) > 50
+    assert capsys.readouterr().out.splitlines() == [
+        f"Drawn     {grid}", f"Drawn     {lines}",
+    ]  # fmt: skip
+
+
+def test_wrong_input_to_the_drawing_commands_is_told_in_one_line(tmp_path, capsys):
+    for argv, message in [
+        (["plot-lr", "wavy"], "wavy: unknown schedule"),
+        (["plot-lr", "step", "--lr_scheduler_kwargs", '{"speed": 1}'], "not for step"),
+        (["plot-lr", "step", "--output", str(tmp_path / "lr.xyz")], "Name a .png file"),
+        (["preview", str(tmp_path / "nowhere")], "no such folder"),
+        (["preview", "--augment", "wild"], "augment=wild: unknown. Known: none, light"),
+        (["preview", "--photos", "0"], "photos=0"),
+        (["plot-lr", "step", "--lr_scheduler_kwargs", "5"], "not for step"),
+        (["plot-lr", "step", "--steps", "0"], "steps=0"),
+        (["find-lr", "--steps", "1"], "steps=1: give"),
+        (["find-lr", "--lowest", "0"], "lowest=0"),
+        (["search", "--trials", "0"], "trials=0"),
+    ]:
+        assert main(argv) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert message in line
+
+
+def test_the_range_test_raises_the_rate_and_suggests_one_on_the_slope(drawn_fruits, tmp_path):
+    arguments = tiny_arguments(drawn_fruits, tmp_path / "run")
+    file = tmp_path / "find.png"
+    result = find_lr(*arguments, file=file, lowest=1e-5, highest=1.0, steps=20)
+    assert result.rates[0] == pytest.approx(1e-5) and 5 < len(result.rates) <= 20
+    factors = np.diff(np.log(result.rates))
+    assert factors == pytest.approx([math.log(1e5) / 19] * len(factors))
+    assert result.suggestion in result.rates and colours(file) > 50
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_the_suggestion_is_where_the_loss_falls_most():
+    rates = np.geomspace(1e-6, 1, 100)
+    losses = 3 - 2 / (1 + np.exp(-4 * (np.log10(rates) + 3))) + np.maximum(0, rates - 0.05) * 50
+    assert 1e-3 <= suggest(rates.tolist(), losses.tolist()) <= 6e-3
+    assert smooth([2.0, 2.0, 2.0]) == pytest.approx([2.0] * 3)
+
+
+@pytest.mark.slow
+def test_a_search_goes_on_where_it_was_stopped(drawn_fruits, tmp_path, capsys):
+    folder = tmp_path / "search"
+    options = {"eval_strategy": "epoch", "num_train_epochs": 1}
+
+    def trials(count: int):
+        return search(*tiny_arguments(drawn_fruits, folder, **options), trials=count)
+
+    assert trials(2).trials == 2
+    result = trials(4)
+    assert result.trials == 4
+    with sqlite3.connect(folder / "search.db") as database:
+        assert database.execute("select count(*) from trials").fetchone() == (4,)
+        best = database.execute("select max(value) from trial_values").fetchone()[0]
+    assert result.best_accuracy == best
+    assert colours(folder / "importance.png") > 20
+    command = format_command(result.best, [str(drawn_fruits), "--num_train_epochs", "1"])
+    assert command.startswith(f"train {drawn_fruits} --num_train_epochs 1 --")
+    assert all(f"--{name}" in command for name in ("learning_rate", "layer_decay"))
+
+
+def test_the_suggestion_ignores_what_comes_after_a_loss_that_is_no_number():
+    rates = np.geomspace(1e-6, 1, 50)
+    losses = [3 - step / 20 for step in range(30)] + [math.nan] + [0.0] * 19
+    assert suggest(rates.tolist(), losses) < rates[30]
+    with pytest.raises(InputError, match="no number from the start"):
+        suggest(rates.tolist(), [math.nan] * 50)
+
+
+def test_white_is_white_in_the_preview_whatever_the_normalisation(tmp_path, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(
+        "hffruits.training.augmentation_preview.draw_grid", lambda rows, *_: drawn.update(rows=rows)
+    )
+    for split in ("train", "val"):
+        for label in ("a", "b"):
+            folder = tmp_path / "data" / split / label
+            folder.mkdir(parents=True)
+            for name in range(3):
+                Image.new("RGB", (50 + name, 50), "white").save(folder / f"{name}.png")
+    resnet = ModelArguments("resnet10t", pretrained=False, freeze="none")
+    arguments = tiny_arguments(tmp_path / "data", tmp_path / "run", model=resnet)
+    preview(*arguments, file=tmp_path / "x.png", photos=1, views=1)
+    ((_, pictures),) = drawn["rows"]
+    assert all(np.allclose(picture, 1.0, atol=1e-3) for picture in pictures)
+
+
+def test_a_search_of_other_data_is_not_gone_on_with(drawn_fruits, tmp_path):
+    options = {"eval_strategy": "epoch", "num_train_epochs": 1}
+    search(*tiny_arguments(drawn_fruits, tmp_path, **options), trials=1)
+    with pytest.raises(InputError, match="its search has batch_norm=None, not freeze"):
+        search(*tiny_arguments(drawn_fruits, tmp_path, batch_norm="freeze", **options), trials=1)
+
+
+def test_a_search_needs_validation(drawn_fruits, tmp_path):
+    with pytest.raises(InputError, match="eval_strategy"):
+        search(*tiny_arguments(drawn_fruits, tmp_path, eval_strategy="no"), trials=1)
+    with pytest.raises(InputError, match="time_budget: plans one run"):
+        search(*tiny_arguments(drawn_fruits, tmp_path, time_budget="5m"), trials=1)
+
+
+def test_the_range_test_takes_no_time_budget(drawn_fruits, tmp_path):
+    arguments = tiny_arguments(drawn_fruits, tmp_path, time_budget="5m")
+    with pytest.raises(InputError, match="time_budget: plans a whole run"):
+        find_lr(*arguments, file=tmp_path / "lr.png")

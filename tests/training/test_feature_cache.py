@@ -1,0 +1,542 @@
+"""Training from kept features: the same net, the same pictures, the frozen part computed once."""
+
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from collections import namedtuple
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from support.runs import launch, quick_arguments
+from torch import nn
+
+from hffruits import InputError
+from hffruits.core.dataloader_workers import WorkersLost
+from hffruits.data.load import load_fruits
+from hffruits.data.samplers import RowKey
+from hffruits.models.batch_norm import set_policy
+from hffruits.models.freezing import freeze_backbone
+from hffruits.models.frozen_trunk import find_cut
+from hffruits.models.loading import build_model, bundled_folder, head_names
+from hffruits.training.arguments import ModelArguments
+from hffruits.training.feature_cache import cache as kept_features
+from hffruits.training.feature_cache.compute import FrozenPart, SeededViews, compute_features
+from hffruits.training.feature_cache.disk import (
+    RECORD,
+    NoRoom,
+    make_file,
+    own_folder,
+    room_for_features,
+)
+from hffruits.training.feature_cache.store import (
+    FeatureRows,
+    Unfinished,
+    count_views,
+    feature_key,
+    open_features,
+)
+from hffruits.training.run import train
+
+KEPT = ModelArguments(image_size=64, cache_features="views:2")
+PLAIN = ModelArguments(image_size=64, cache_features="none")
+
+
+@pytest.fixture
+def features(tmp_path, monkeypatch, cache) -> Path:
+    """Where this test keeps its features; the backbone is the session's."""
+    bundled_folder("efficientnet_lite0")
+    folder = tmp_path / "cache"
+    shutil.copytree(cache / "models-v1", folder / "models-v1")
+    monkeypatch.setenv("HFFRUITS_CACHE", str(folder))
+    return folder / "features"
+
+
+def losses(folder: Path, key: str = "loss") -> list[float]:
+    rows = json.loads((folder / "log_history.json").read_text())
+    return [row[key] for row in rows if key in row]
+
+
+def written(features: Path) -> dict[str, int]:
+    """When each set of features was computed."""
+    return {f.name: (f / "activations.bin").stat().st_mtime_ns for f in features.iterdir()}
+
+
+def record(folder: Path) -> dict:
+    return json.loads((folder / RECORD).read_text())
+
+
+def read(folder: Path) -> torch.Tensor:
+    """A copy of the kept numbers (views, rows, *shape), for the file may be written again."""
+    shape = record(folder)["shape"]
+    file = folder / "activations.bin"
+    kept = torch.from_file(str(file), size=file.stat().st_size // 2, dtype=torch.float16)
+    return kept.view(shape).clone()
+
+
+def frozen_net(name: str, plan: str, *, pretrained: bool = False) -> nn.Module:
+    torch.manual_seed(0)
+    model, _ = build_model(name, labels=["a", "b", "c"], pretrained=pretrained)
+    set_policy(model, "freeze")
+    freeze_backbone(model, plan, head=head_names(model))
+    return model.eval()
+
+
+# ---- the cut ----
+
+
+@pytest.mark.parametrize(
+    ("name", "plan", "last"),
+    [
+        ("test_efficientnet", "stages:2", "blocks.1"),
+        ("test_efficientnet", "head_only", "bn2"),
+        ("test_resnet", "half", "layer1"),
+        ("test_convnext", "half", "stages.1"),
+        ("test_vit", "stages:2", "blocks.1"),
+        ("test_byobnet", "half", "stages.0"),
+    ],
+)
+def test_the_two_parts_of_a_net_give_what_the_whole_gives(name, plan, last):
+    model = frozen_net(name, plan)
+    size = model.config.pretrained_cfg["input_size"][1:]
+    pixels = torch.randn(5, 3, *size)
+    cut = find_cut(model, pixels[:2])
+    assert cut.passed[-1].endswith(last)
+    kept = cut.activations(model, pixels)
+    assert kept.shape == (5, *cut.shape)
+    with cut.skipped(model, kept):
+        parts = model(pixel_values=pixels[:1]).logits
+    assert torch.allclose(parts, model(pixel_values=pixels).logits, atol=1e-5)
+
+
+def test_the_frozen_part_does_not_run_and_the_rest_gets_the_same_gradients():
+    model = frozen_net("test_efficientnet", "stages:2")
+    pixels = torch.randn(4, 3, 64, 64)
+    cut = find_cut(model, pixels)
+    model(pixel_values=pixels).logits.square().sum().backward()
+    whole = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    ran = []
+    for name in cut.passed:
+        for part in model.get_submodule(name).modules():
+            if isinstance(part, nn.Conv2d) and part is not model.get_submodule(name):
+                part.register_forward_hook(lambda *_: ran.append(1))
+    kept = cut.activations(model, pixels).detach()
+    assert ran
+    ran.clear()
+    with cut.skipped(model, kept):
+        model(pixel_values=pixels[:1]).logits.square().sum().backward()
+    assert not ran
+    found = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+    assert found.keys() == whole.keys()
+    for name, gradient in whole.items():
+        assert torch.allclose(found[name], gradient, rtol=1e-3, atol=1e-5), name
+    assert not [module for module in model.modules() if "forward" in vars(module)]
+
+
+def test_a_net_without_frozen_first_stages_is_refused():
+    model, _ = build_model("test_efficientnet", labels=["a", "b"], pretrained=False)
+    with pytest.raises(InputError, match="no first stages are frozen"):
+        find_cut(model, torch.randn(2, 3, 64, 64))
+
+
+class Skipping(nn.Module):
+    """A net whose end looks at its input again, so that no cut leaves the same."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 4, 3), nn.Linear(7, 2)
+        self.first.requires_grad_(False)
+
+    def forward(self, pixel_values):
+        seen = torch.cat([self.first(pixel_values).mean((2, 3)), pixel_values.mean((2, 3))], 1)
+        return namedtuple("Output", "logits")(self.last(seen))
+
+
+def test_a_net_that_needs_more_than_the_cut_keeps_is_refused():
+    with pytest.raises(InputError, match="can't be cut there"):
+        find_cut(Skipping(), torch.randn(1, 3, 16, 16))
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "test_resnet", "test_vit"])
+def test_the_quick_frozen_part_gives_what_the_net_gives_and_leaves_it_alone(name, bf16):
+    model = frozen_net(name, "half", pretrained=name == "efficientnet_lite0")
+    size = model.config.pretrained_cfg["input_size"][1:]
+    pixels = torch.randn(5, 3, *size)
+    cut = find_cut(model, pixels[:2])
+    before = [type(module) for module in model.modules()]
+    kept = FrozenPart.of(model, cut, bf16=bf16)(pixels)
+    assert kept.dtype == torch.float16 and kept.shape == (5, *cut.shape)
+    expected = cut.activations(model, pixels)
+    error = (kept - expected).norm() / expected.norm()
+    assert error < (0.05 if bf16 else 1e-3)
+    assert [type(module) for module in model.modules()] == before
+
+
+# ---- training ----
+
+
+def test_kept_views_for_every_epoch_train_as_the_pictures_do(drawn_fruits, tmp_path, features):
+    """To the rounding of the kept numbers; the saved model is whole."""
+    options = {"num_train_epochs": 2, "logging_steps": 1}
+    for name, model in (("plain", PLAIN), ("kept", KEPT)):
+        train(*quick_arguments(drawn_fruits, tmp_path / name, model=model, **options))
+    plain, kept = (losses(tmp_path / name) for name in ("plain", "kept"))
+    assert len(kept) == 8 and kept == pytest.approx(plain, rel=0.1)
+    assert kept[:2] == pytest.approx(plain[:2], rel=1e-3)
+    assert losses(tmp_path / "kept", "eval_loss") == pytest.approx(
+        losses(tmp_path / "plain", "eval_loss"), rel=0.1
+    )
+    weights = [load_file(tmp_path / name / "model.safetensors") for name in ("plain", "kept")]
+    assert weights[0].keys() == weights[1].keys()
+    stem = "timm_model.conv_stem.weight"
+    assert torch.equal(weights[0][stem], weights[1][stem])
+
+
+def test_features_are_kept_for_the_next_run(drawn_fruits, tmp_path, features):
+    train(*quick_arguments(drawn_fruits, tmp_path / "a", model=KEPT))
+    made = written(features)
+    assert len(made) == 2  # of train and validation
+    train(*quick_arguments(drawn_fruits, tmp_path / "b", model=KEPT))
+    assert written(features) == made
+    assert losses(tmp_path / "a") == losses(tmp_path / "b")
+
+
+def test_changed_photos_are_seen_anew(make_folder, tmp_path, features):
+    root = make_folder({"train/Apple": 6, "train/Lime": 6, "val/Apple": 3, "val/Lime": 3})
+    train(*quick_arguments(root, tmp_path / "a", model=KEPT))
+    before = len(list(features.iterdir()))
+    picture = root / "train" / "Apple" / "0.jpg"
+    os.utime(picture, ns=(1, 1))
+    train(*quick_arguments(root, tmp_path / "b", model=KEPT))
+    assert len(list(features.iterdir())) == before + 1
+
+
+@pytest.mark.slow
+def test_two_processes_share_what_each_has_computed(drawn_fruits, tmp_path, features):
+    words = [drawn_fruits, "--num_train_epochs", "2", "--bf16", "false", "--image_size", "64"]
+    words += ["--cache_features", "views:2", "--output_dir"]
+    done = launch([*words, tmp_path / "two"])
+    assert done.returncode == 0, done.stderr
+    kept = next(folder for folder in features.iterdir() if record(folder)["shape"][0] == 2)
+    two = read(kept)
+    assert two.flatten(2).abs().amax(2).gt(0).all()  # no row was left out
+    shutil.rmtree(features)
+    train(*quick_arguments(drawn_fruits, tmp_path / "one", model=KEPT))
+    one = read(kept)
+    assert torch.allclose(one.float(), two.float(), atol=2e-2)
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "room", "kept"),
+    [
+        ({}, {}, 10**12, "views:2"),
+        ({}, {}, 1000, "none"),
+        ({"freeze": "none"}, {}, 10**12, "none"),
+        ({}, {"mixup_alpha": 0.2}, 10**12, "none"),
+    ],
+    ids=["room", "no room", "nothing frozen", "mixup"],
+)
+def test_features_are_kept_by_default_where_it_goes(
+    drawn_fruits, tmp_path, features, monkeypatch, model, options, room, kept
+):
+    monkeypatch.setattr("hffruits.training.feature_cache.cache.room_for_features", lambda: room)
+    arguments = ModelArguments(image_size=64, **model)
+    options |= {"num_train_epochs": 2}
+    train(*quick_arguments(drawn_fruits, tmp_path / "run", model=arguments, **options))
+    recorded = json.loads((tmp_path / "run" / "training_args.json").read_text())
+    assert recorded["model"]["cache_features"] == kept
+    assert features.exists() == (kept != "none")
+
+
+def test_workers_compute_what_one_process_computes(drawn_fruits, tmp_path, features, monkeypatch):
+    found = []
+    for cores in (1, 2):
+        monkeypatch.setattr(
+            "hffruits.training.feature_cache.compute.cores_per_process", lambda n=cores: n
+        )
+        shutil.rmtree(features, ignore_errors=True)
+        train(*quick_arguments(drawn_fruits, tmp_path / str(cores), model=KEPT))
+        found.append([read(folder) for folder in sorted(features.iterdir())])
+    assert len(found[0]) == 2
+    for one, two in zip(*found, strict=True):
+        assert torch.allclose(one.float(), two.float(), atol=2e-2)
+
+
+def test_each_epoch_sees_the_next_view():
+    kept = torch.arange(6).view(3, 2, 1)
+    rows = FeatureRows(kept, [0, 1])
+    assert [int(rows[RowKey(epoch, 1)]["activations"]) for epoch in range(4)] == [1, 3, 5, 1]
+    assert int(rows[1]["activations"]) == 1 and rows[1]["labels"] == 1
+
+
+# ---- the disk ----
+
+
+SIZE = 4 * 24 * 16 * 16 * 2  # bytes of one view of 4 rows in half precision
+
+
+@pytest.fixture
+def small_cut():
+    cut = find_cut(frozen_net("test_efficientnet", "stages:2"), torch.randn(1, 3, 64, 64))
+    assert 4 * cut.shape.numel() * 2 == SIZE
+    return cut
+
+
+def filled_with(value: float, rows: Sequence[int] | None = None) -> Callable[[Unfinished], None]:
+    """What gives each row that is missing this value; or these rows alone, and is ended then."""
+
+    def fill(unfinished: Unfinished) -> None:
+        chosen = unfinished.missing() if rows is None else rows
+        views, _, *shape = unfinished.activations.shape
+        unfinished.put(chosen, torch.full((len(chosen), views, *shape), value).half())
+        if rows is not None:
+            raise KeyboardInterrupt
+
+    return fill
+
+
+def set_free(monkeypatch, free: int) -> None:
+    """Free bytes of a disk that holds no features yet."""
+    usage = namedtuple("usage", "free")
+
+    def disk_usage(root):
+        kept = sum(file.stat().st_size for file in Path(root).glob("*/activations.bin"))
+        return usage(free - kept)
+
+    monkeypatch.setattr(shutil, "disk_usage", disk_usage)
+
+
+@pytest.mark.parametrize(
+    ("in_use", "stay"), [((), {"newer", "third"}), (("older",), {"older", "third"})]
+)
+def test_the_features_used_longest_ago_make_room_for_new_ones(
+    tmp_path, monkeypatch, small_cut, in_use, stay
+):
+    """All together take no more than half of what is free without them."""
+    set_free(monkeypatch, 4 * SIZE)
+    for age, key in enumerate(("older", "newer")):
+        open_features(key, 1, 4, small_cut, filled_with(0), cache_dir=tmp_path)
+        os.utime(tmp_path / "features" / key / RECORD, ns=(age, age))
+    open_features("third", 1, 4, small_cut, filled_with(0), in_use=in_use, cache_dir=tmp_path)
+    assert {folder.name for folder in (tmp_path / "features").iterdir()} == stay
+
+
+def test_a_disk_without_room_is_told_and_nothing_removed(tmp_path, monkeypatch, small_cut):
+    set_free(monkeypatch, 4 * SIZE)
+    open_features("first", 1, 4, small_cut, filled_with(0), cache_dir=tmp_path)
+    with pytest.raises(InputError, match=r"cache_features: needs .* GB in .* Keep fewer views"):
+        open_features("large", 3, 4, small_cut, filled_with(0), cache_dir=tmp_path)
+    assert [folder.name for folder in (tmp_path / "features").iterdir()] == ["first"]
+
+
+def test_a_disk_that_is_full_after_all_is_told(tmp_path, monkeypatch, small_cut):
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    with pytest.raises(InputError, match="cache_features: needs"):
+        open_features("key", 1, 4, small_cut, filled_with(0), cache_dir=tmp_path)
+    assert not list((tmp_path / "features").iterdir())
+
+
+def test_of_two_runs_that_fill_the_same_the_first_is_kept(tmp_path, small_cut):
+    def fill(unfinished):
+        """And while it does, another run does the same, and is done earlier."""
+        filled_with(1)(unfinished)
+        open_features("key", 1, 4, small_cut, filled_with(2), cache_dir=tmp_path)
+
+    kept = open_features("key", 1, 4, small_cut, fill, cache_dir=tmp_path)
+    assert (kept == 2).all()
+    assert [folder.name for folder in (tmp_path / "features").iterdir()] == ["key"]
+
+
+def test_features_that_were_cut_short_are_made_anew(tmp_path, small_cut):
+    open_features("key", 1, 4, small_cut, filled_with(1), cache_dir=tmp_path)
+    with (tmp_path / "features" / "key" / "activations.bin").open("r+b") as file:
+        file.truncate(SIZE - 2)
+    made = open_features("key", 1, 4, small_cut, filled_with(2), cache_dir=tmp_path)
+    assert (made == 2).all()
+
+
+def test_what_another_run_is_filling_counts(tmp_path, monkeypatch, small_cut):
+    monkeypatch.setenv("HFFRUITS_CACHE", str(tmp_path))
+    set_free(monkeypatch, 4 * SIZE)
+    root = tmp_path / "features"
+    root.mkdir()
+    with own_folder(root, "busy") as aside:
+        make_file(aside, SIZE + 2)
+        for _ in range(2):  # the first look doesn't hide it from the second
+            assert room_for_features() == 2 * SIZE - (SIZE + 2)
+        with own_folder(root, "busy") as another:
+            assert another != aside
+        with pytest.raises(NoRoom, match="cache_features: needs"):
+            open_features("key", 1, 4, small_cut, filled_with(0), cache_dir=tmp_path)
+        assert aside.is_dir()
+    assert room_for_features() == 2 * SIZE  # it is a leftover now, and goes first
+    open_features("key", 1, 4, small_cut, filled_with(0), cache_dir=tmp_path)
+    assert [folder.name for folder in root.iterdir()] == ["key"]
+
+
+def test_rows_that_an_ended_run_has_computed_are_not_computed_again(tmp_path, small_cut):
+    with pytest.raises(KeyboardInterrupt):
+        open_features("key", 2, 4, small_cut, filled_with(1, rows=[0, 1, 3]), cache_dir=tmp_path)
+    (left,) = (tmp_path / "features").iterdir()
+    assert left.name.startswith(".key")
+    with (left / "activations.bin").open("r+b") as file:  # not all of it came onto the disk
+        file.seek(3 * SIZE // 4)  # row 3 of the first view
+        file.write(bytes(2))
+    made = open_features("key", 2, 4, small_cut, filled_with(2), cache_dir=tmp_path)
+    assert [float(made[0, row].max()) for row in range(4)] == [1, 1, 2, 2]
+    assert [float(made[1, row].min()) for row in range(4)] == [1, 1, 2, 2]
+    files = {path.name for path in (tmp_path / "features").rglob("*") if path.is_file()}
+    assert files == {"activations.bin", "activations.json"}
+
+
+def test_a_cache_that_cannot_be_written_is_told(tmp_path, small_cut):
+    (tmp_path / "features").touch()
+    with pytest.raises(InputError, match=r"features can't be written .* Set HFFRUITS_CACHE"):
+        open_features("key", 1, 4, small_cut, filled_with(0), cache_dir=tmp_path)
+
+
+def test_leftovers_of_killed_runs_are_cleared_away(tmp_path, small_cut):
+    for name, age in ((".old", 2 * 86_400), (".new", 60)):
+        aside = tmp_path / "features" / name
+        aside.mkdir(parents=True)
+        (aside / "activations.bin").touch()
+        when = time.time() - age
+        os.utime(aside / "activations.bin", (when, when))
+    open_features("key", 1, 4, small_cut, filled_with(0), cache_dir=tmp_path)
+    assert {folder.name for folder in (tmp_path / "features").iterdir()} == {".new", "key"}
+
+
+def test_the_name_of_features_says_what_they_are_of(small_cut):
+    net = frozen_net("test_efficientnet", "stages:2")
+    key = feature_key(net, small_cut, ("photos", "light"))
+    nn.init.ones_(net.timm_model.classifier.weight)  # learns, so it doesn't count
+    assert feature_key(net, small_cut, ("photos", "light")) == key
+    assert feature_key(net, small_cut, ("photos", "strong")) != key
+    assert feature_key(net, replace(small_cut, passed=small_cut.passed[:-1]), ()) != key
+    nn.init.ones_(net.timm_model.conv_stem.weight)
+    assert feature_key(net, small_cut, ("photos", "light")) != key
+
+
+@pytest.mark.parametrize("change", [{"bf16": True}, {"seed": 7}])
+def test_features_of_another_run_are_taken_for_the_same_settings_alone(
+    drawn_fruits, tmp_path, features, change
+):
+    train(*quick_arguments(drawn_fruits, tmp_path / "a", model=KEPT))
+    made = written(features)
+    train(*quick_arguments(drawn_fruits, tmp_path / "b", model=KEPT, **change))
+    assert len(written(features)) == (4 if "bf16" in change else 3)  # validation has no seed
+    assert written(features).items() >= made.items()
+
+
+def test_no_run_is_removed_for_one_that_has_no_room(drawn_fruits, tmp_path, features, monkeypatch):
+    train(*quick_arguments(drawn_fruits, tmp_path / "run", model=PLAIN))
+    set_free(monkeypatch, 10)
+    with pytest.raises(InputError, match="cache_features: needs"):
+        options = {"model": KEPT, "overwrite_output_dir": True}
+        train(*quick_arguments(drawn_fruits, tmp_path / "run", **options))
+    assert (tmp_path / "run" / "model.safetensors").is_file()
+
+
+def fill_disk_after_the_choice(monkeypatch) -> None:
+    """There is room when features are chosen, and none when they are to be made."""
+    choose = kept_features.room_for_features
+
+    def room():
+        found = choose()
+        set_free(monkeypatch, 10)
+        return found
+
+    monkeypatch.setattr(kept_features, "room_for_features", room)
+
+
+def test_a_run_that_was_to_have_room_and_has_none_sees_the_photos(
+    drawn_fruits, tmp_path, features, monkeypatch, caplog
+):
+    fill_disk_after_the_choice(monkeypatch)
+    model = ModelArguments(image_size=64)
+    caplog.set_level("INFO", logger="hffruits")
+    train(*quick_arguments(drawn_fruits, tmp_path / "run", model=model))
+    assert "features are not kept, training sees the photos: cache_features: needs" in caplog.text
+    recorded = json.loads((tmp_path / "run" / "training_args.json").read_text())
+    assert recorded["model"]["cache_features"] == "none"
+
+
+def test_with_full_determinism_it_is_an_error(drawn_fruits, tmp_path, features, monkeypatch):
+    fill_disk_after_the_choice(monkeypatch)
+    model, options = ModelArguments(image_size=64), {"full_determinism": True}
+    with pytest.raises(NoRoom, match="cache_features: needs"):
+        train(*quick_arguments(drawn_fruits, tmp_path / "run", model=model, **options))
+    torch.use_deterministic_algorithms(False)
+
+
+class Deadly(SeededViews):
+    """Pictures that cost the worker its life that asks for them."""
+
+    def picture(self, index: int):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="without workers")
+def test_a_worker_that_was_killed_is_told(drawn_fruits, small_cut, monkeypatch):
+    monkeypatch.setattr("hffruits.training.feature_cache.compute.cores_per_process", lambda: 2)
+    rows = load_fruits(drawn_fruits)["train"].select(range(4))
+    pictures = Deadly(rows, lambda picture: picture, views=1, seed=0)
+    activations = torch.zeros((1, 4, *small_cut.shape), dtype=torch.float16)
+    target = Unfinished(activations, torch.zeros(4, dtype=torch.int64))
+    model = frozen_net("test_efficientnet", "stages:2")
+    with pytest.raises(WorkersLost, match="a process that prepares pictures was killed"):
+        compute_features(model, small_cut, pictures, target)
+    assert target.missing() == [0, 1, 2, 3]
+
+
+def test_features_need_no_workers(drawn_fruits, tmp_path, features):
+    """Which couldn't be spawned with a file that is mapped."""
+    options = {"dataloader_num_workers": 2, "dataloader_multiprocessing_context": "spawn"}
+    options |= {"dataloader_persistent_workers": True, "dataloader_prefetch_factor": 2}
+    train(*quick_arguments(drawn_fruits, tmp_path / "run", model=KEPT, **options))
+    first, last = losses(tmp_path / "run")
+    assert last < first
+
+
+def test_few_photos_have_more_views(make_folder, tmp_path, features):
+    photos = make_folder({"train/Apple": 6, "train/Lime": 6, "val/Apple": 3, "val/Lime": 3})
+    options = {"num_train_epochs": 10, "eval_strategy": "no", "load_best_model_at_end": False}
+    train(*quick_arguments(photos, tmp_path, model=ModelArguments(image_size=64), **options))
+    recorded = json.loads((tmp_path / "training_args.json").read_text())
+    assert recorded["model"]["cache_features"] == "views:10"
+
+
+# ---- words ----
+
+
+@pytest.mark.parametrize("text", ["8", "views:0", "views:-1", "views:x", "views:5000", "auto"])
+def test_views_that_make_no_sense_are_refused(text):
+    with pytest.raises(InputError, match=f"cache_features={text}: must be none, or views:V"):
+        count_views(text)
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "message"),
+    [
+        ({"freeze": "none"}, {}, "needs stages that stay frozen"),
+        ({"freeze": "gradual"}, {}, "needs stages that stay frozen"),
+        ({"lora_rank": 4}, {}, "needs photos at hand and frozen stages"),
+        ({}, {"mixup_alpha": 0.2}, "pictures can't be mixed"),
+        ({}, {"activation_checkpointing": True}, "can't be cut in two there"),
+    ],
+)
+def test_what_kept_features_do_not_go_with_is_told(drawn_fruits, tmp_path, model, options, message):
+    arguments = ModelArguments(cache_features="views:2", **model)
+    with pytest.raises(InputError, match=message):
+        train(*quick_arguments(drawn_fruits, tmp_path / "run", model=arguments, **options))

@@ -1,0 +1,131 @@
+"""A run never takes another run's folder, and goes on where it really stopped."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from hffruits.core.errors import InputError
+from hffruits.training.checkpoints import seal
+from hffruits.training.run_dir import choose_run_dir, clear_run
+
+
+def make_run(folder: Path, *steps: int) -> Path:
+    (folder / "splits").mkdir(parents=True)
+    (folder / "splits" / "train.txt").write_text("a.jpg\n")
+    (folder / "config.json").write_text("{}")
+    for step in steps:
+        (folder / f"checkpoint-{step}").mkdir()
+        (folder / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
+        seal(folder / f"checkpoint-{step}")
+    return folder
+
+
+def test_without_output_dir_each_run_gets_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("fruits", "fruits-2", "fruits-3"):
+        run = choose_run_dir(None, name="fruits")
+        assert run.folder == Path("runs", name) and not run.folder.exists()
+        run.folder.mkdir(parents=True)
+        assert run.checkpoint is None and not run.replaces
+
+
+def test_a_folder_with_a_run_is_refused_unless_it_may_be_overwritten(tmp_path):
+    folder = make_run(tmp_path / "run", 5)
+    with pytest.raises(InputError, match="holds a run already"):
+        choose_run_dir(str(folder), name="x")
+    run = choose_run_dir(str(folder), name="x", overwrite=True)
+    assert run.replaces
+    assert (folder / "checkpoint-5").is_dir()  # nothing is removed before the run can start
+
+
+def test_resuming_takes_the_newest_checkpoint_that_is_complete(tmp_path):
+    folder = make_run(tmp_path / "run", 9, 10, 100)
+    (folder / "checkpoint-200").mkdir()  # killed while saving
+    (folder / "checkpoint-notes").mkdir()
+    run = choose_run_dir(str(folder), name="x", resume="last")
+    assert run.checkpoint == folder / "checkpoint-100" and not run.replaces
+    assert run.lists_to_repeat == folder / "splits"
+
+
+@pytest.mark.parametrize(("resume", "step", "ended"), [
+    ("auto", 10, True), ("auto", 20, True), ("last", 10, False), ("last", 20, True),
+])  # fmt: skip
+def test_a_run_that_stopped_early_has_ended_but_may_be_asked_to_go_on(
+    tmp_path, resume, step, ended
+):
+    folder = make_run(tmp_path / "run", step)
+    state = folder / f"checkpoint-{step}" / "trainer_state.json"
+    state.write_text(json.dumps({"global_step": step, "max_steps": 20}))
+    seal(state.parent)
+    assert not choose_run_dir(str(folder), name="x", resume=resume).is_finished
+    for name in ("metrics.json", "README.md"):
+        (folder / name).write_text("{}")
+    assert choose_run_dir(str(folder), name="x", resume=resume).is_finished == ended
+
+
+def test_a_checkpoint_may_have_another_name(tmp_path):
+    best = make_run(tmp_path / "run", 9) / "checkpoint-9"
+    best = best.rename(tmp_path / "best")
+    run = choose_run_dir(str(tmp_path / "new"), name="x", resume=str(best))
+    assert run.checkpoint == best and not run.is_finished
+
+
+def test_a_job_that_is_started_again_by_itself_goes_on_or_begins(tmp_path):
+    assert choose_run_dir(str(tmp_path / "new"), name="x", resume="auto").checkpoint is None
+    folder = make_run(tmp_path / "run", 9, 10)
+    run = choose_run_dir(str(folder), name="x", resume="auto")
+    assert run.checkpoint == folder / "checkpoint-10"
+    for checkpoint in folder.glob("checkpoint-*"):
+        (checkpoint / "trainer_state.json").write_text("{")
+    with pytest.raises(InputError, match="no checkpoint is whole"):
+        choose_run_dir(str(folder), name="x", resume="auto")
+
+
+def test_resuming_from_a_named_checkpoint_stays_in_its_run_with_its_split(tmp_path):
+    folder = make_run(tmp_path / "run", 9, 10)
+    run = choose_run_dir(None, name="x", resume=str(folder / "checkpoint-9"))
+    assert run.folder == folder and run.lists_to_repeat == folder / "splits"
+    elsewhere = choose_run_dir(str(tmp_path / "new"), name="x", resume=str(folder / "checkpoint-9"))
+    assert elsewhere.folder == tmp_path / "new" and elsewhere.lists_to_repeat == folder / "splits"
+    other = make_run(tmp_path / "other")
+    with pytest.raises(InputError, match="holds a run already"):
+        choose_run_dir(str(other), name="x", resume=str(folder / "checkpoint-9"))
+
+
+@pytest.mark.parametrize(
+    ("resume", "output_dir", "message"),
+    [
+        ("last", None, "name the run"),
+        ("last", "run", "no checkpoint to resume from"),
+        ("nowhere", "run", "no such folder"),
+    ],
+)
+def test_a_checkpoint_that_is_not_there_is_explained(tmp_path, resume, output_dir, message):
+    output_dir = output_dir and str(tmp_path / output_dir)
+    with pytest.raises(InputError, match=message):
+        choose_run_dir(output_dir, name="x", resume=resume)
+
+
+def test_a_folder_that_cannot_be_written_is_explained(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="can't be written"):
+        choose_run_dir(str(tmp_path / "file"), name="x")
+    with pytest.raises(InputError, match="can't be written"):
+        choose_run_dir(str(tmp_path / "file" / "below"), name="x")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_folder_is_explained(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(InputError, match="can't be written"):
+        choose_run_dir(str(tmp_path / "run"), name="x")
+
+
+def test_clearing_removes_what_a_run_wrote_and_nothing_else(tmp_path):
+    folder = make_run(tmp_path / "run", 5)
+    (folder / "checkpoint-notes").mkdir()
+    (folder / "notes.txt").touch()
+    clear_run(folder)
+    assert {path.name for path in folder.iterdir()} == {"checkpoint-notes", "notes.txt"}

@@ -1,0 +1,220 @@
+"""A run that is told to end saves a checkpoint first, and goes on to the same weights later."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from safetensors.torch import load_file
+from support.runs import ROOT, TINY_FLAGS, tiny_arguments, trainer_with
+from transformers import TrainerCallback
+
+from hffruits.cli.main import main
+from hffruits.core.errors import Interrupted
+from hffruits.training.callbacks.signals import IN_EARNEST, StopOnSignal, ends_at_once
+from hffruits.training.checkpoints import checkpoints, newest_whole
+from hffruits.training.run import train
+from hffruits.training.trainer import FruitTrainer
+
+TOLD_AT = 3  # of 8 steps: in mid-epoch, where no checkpoint is due
+
+
+@pytest.fixture(autouse=True)
+def at_a_terminal():
+    """With the handler that Python sets there; what runs in the background may ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+class Tell(TrainerCallback):
+    """Sends this process a signal in a step."""
+
+    def __init__(self, number: int):
+        self.number = number
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        if state.global_step == TOLD_AT - 1:
+            signal.raise_signal(self.number)
+
+
+def tell(monkeypatch, number: int) -> None:
+    monkeypatch.setattr(FruitTrainer, "__init__", trainer_with(Tell(number)))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_work_that_is_kept_as_it_comes_ends_at_once(number):
+    before = signal.getsignal(number)
+    with pytest.raises(Interrupted) as raised, ends_at_once():
+        signal.raise_signal(number)
+    assert str(raised.value) == f"ended by {number.name}; the same command goes on."
+    assert raised.value.code == 128 + number
+    assert signal.getsignal(number) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_the_run_and_it_goes_on_to_the_same_weights(
+    drawn_fruits, tmp_path, monkeypatch, number
+):
+    handlers = [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)]
+    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
+    train(*tiny_arguments(drawn_fruits, unbroken, ema_decay=0.9))
+    with monkeypatch.context() as patched, pytest.raises(Interrupted) as raised:
+        tell(patched, number)
+        train(*tiny_arguments(drawn_fruits, broken, ema_decay=0.9))
+    saved = broken / f"checkpoint-{TOLD_AT}"
+    assert raised.value.code == 128 + number and raised.value.checkpoint == saved
+    assert f"{number.name}: {saved} is saved" in str(raised.value)
+    assert [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)] == handlers
+    assert newest_whole(broken) == saved and not (broken / "model.safetensors").exists()
+    again = {"ema_decay": 0.9, "resume_from_checkpoint": "last"}
+    train(*tiny_arguments(drawn_fruits, broken, **again))
+    expected, got = (load_file(run / "model.safetensors") for run in (unbroken, broken))
+    assert all(torch.equal(value, got[name]) for name, value in expected.items())
+
+
+def test_a_second_signal_is_answered_at_once(monkeypatch):
+    clock = iter([100.0, 100.0 + IN_EARNEST / 2, 100.1 + IN_EARNEST])
+    monkeypatch.setattr("hffruits.training.callbacks.signals.monotonic", lambda: next(clock))
+    stopping = StopOnSignal()
+    with pytest.raises(KeyboardInterrupt), stopping:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)  # a launcher's, right after the terminal's
+        assert stopping.received == signal.SIGINT
+        signal.raise_signal(signal.SIGINT)
+        pytest.fail("the third signal was not answered")
+
+
+def test_ctrl_c_stays_ignored_where_it_was():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with StopOnSignal() as stopping:
+        signal.raise_signal(signal.SIGINT)
+    assert stopping.received is None
+
+
+def test_a_signal_that_no_step_answers_any_more_still_ends_the_run():
+    with pytest.raises(Interrupted, match="ended by SIGTERM; the same command"), StopOnSignal():
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_the_command_exits_with_the_signals_own_code(monkeypatch, capsys):
+    def interrupted(*arguments, **options):
+        raise Interrupted(signal.SIGTERM, Path("runs/x/checkpoint-7"))
+
+    monkeypatch.setattr("hffruits.training.run.train", interrupted)
+    assert main(["train"]) == 143
+    line = "hffruits: ended by SIGTERM: runs/x/checkpoint-7 is saved; the same command with"
+    assert line in capsys.readouterr().err
+
+
+def test_the_validation_that_is_due_at_that_step_is_made_first(drawn_fruits, tmp_path, monkeypatch):
+    options = {
+        "eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": True,
+        "metric_for_best_model": "loss", "save_total_limit": None,
+    }  # fmt: skip
+    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
+    train(*tiny_arguments(drawn_fruits, unbroken, **options))
+    with monkeypatch.context() as patched, pytest.raises(Interrupted) as raised:
+        patched.setattr("test_stopping.TOLD_AT", 4)  # an epoch's last step
+        tell(patched, signal.SIGTERM)
+        train(*tiny_arguments(drawn_fruits, broken, **options))
+    assert raised.value.checkpoint == broken / "checkpoint-4"
+    broken = broken.rename(tmp_path / "moved")
+    train(*tiny_arguments(drawn_fruits, broken, resume_from_checkpoint="last", **options))
+    logs = [json.loads((run / "log_history.json").read_text()) for run in (unbroken, broken)]
+    losses = [[row["eval_loss"] for row in log if "eval_loss" in row] for log in logs]
+    assert len(losses[0]) >= 2 and losses[0] == losses[1]
+    metrics = [json.loads((run / "metrics.json").read_text()) for run in (unbroken, broken)]
+    assert metrics[0]["training"]["best_epoch"] == metrics[1]["training"]["best_epoch"]
+    assert metrics[0]["validation"]["loss"] == metrics[1]["validation"]["loss"]
+
+
+@pytest.mark.slow
+def test_several_processes_save_when_their_launcher_is_told_to_end(drawn_fruits, tmp_path):
+    folder, log = tmp_path / "run", tmp_path / "log"
+    launcher = [Path(sys.executable).with_name("accelerate"), "launch", "--config_file"]
+    config = ROOT / "scripts" / "accelerate" / "cpus.yaml"
+    script = [ROOT / "scripts" / "train.py", drawn_fruits, "--output_dir", folder, *TINY_FLAGS]
+    steps = ["--num_train_epochs=100000", "--save_strategy=steps", "--save_steps=200"]
+    batch = ["--per_device_train_batch_size=4"]
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [*launcher, config, *script, *steps, *batch], stdout=output, stderr=output
+        )
+    wait_until(lambda: checkpoints(folder) or process.poll() is not None)
+    process.terminate()
+    process.wait(10)  # it passes nothing on
+    wait_until(lambda: "the same command with" in log.read_text())
+    saved = newest_whole(folder)
+    assert f"ended by SIGTERM: {saved} is saved" in log.read_text()
+    assert saved == checkpoints(folder)[-1]
+
+
+@pytest.mark.slow
+def test_a_group_that_is_told_to_end_saves_though_its_loaders_are_told_too(drawn_fruits, tmp_path):
+    folder, log = tmp_path / "run", tmp_path / "log"
+    launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    script = [ROOT / "scripts" / "train.py", drawn_fruits, f"--output_dir={folder}", *TINY_FLAGS]
+    steps = ["--num_train_epochs=100000", "--save_strategy=steps", "--save_steps=100"]
+    batch = ["--per_device_train_batch_size=4", "--dataloader_num_workers=1"]
+    batch += ["--dataloader_persistent_workers=true"]
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *launcher, *script, *steps, *batch],
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+    everybody = [process.pid]
+    try:
+        wait_until(lambda: checkpoints(folder) or process.poll() is not None)
+        children = psutil.Process(process.pid).children(recursive=True)
+        everybody += [child.pid for child in children]
+        for pid in everybody:  # as a cluster and systemd do
+            os.kill(pid, signal.SIGTERM)
+        process.wait(60)
+    finally:
+        for pid in everybody:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    assert len(everybody) >= 1 + 2 + 2
+    said = log.read_text()
+    saved = newest_whole(folder)
+    assert saved == checkpoints(folder)[-1] and f"ended by SIGTERM: {saved} is saved" in said, said
+
+
+def wait_until(holds) -> None:
+    deadline = time.monotonic() + 120
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_a_preempted_command_saves_and_says_how_to_go_on(drawn_fruits, tmp_path):
+    folder = tmp_path / "run"
+    net = ["--model_name_or_path", "test_efficientnet", "--no_pretrained", "--image_size", "32"]
+    options = ["--freeze", "none", "--eval_strategy", "no", "--load_best_model_at_end", "false"]
+    steps = ["--num_train_epochs", "100000", "--save_strategy", "steps", "--save_steps", "20"]
+    command = [sys.executable, "-m", "hffruits", "train", str(drawn_fruits), *net, *options, *steps]
+    with subprocess.Popen(
+        [*command, "--output_dir", str(folder)], stderr=subprocess.PIPE, text=True
+    ) as process:
+        deadline = time.monotonic() + 120
+        while not checkpoints(folder) and time.monotonic() < deadline:
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.05)
+        os.kill(process.pid, signal.SIGTERM)
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == 143, error
+    saved = newest_whole(folder)
+    assert saved == checkpoints(folder)[-1] and f"ended by SIGTERM: {saved} is saved" in error
+    assert "Traceback" not in error
