@@ -3,10 +3,10 @@
     python benchmarks/load.py --model runs/fruits --data_dir fruits --minutes 5
 
 Starts the demo itself, on this machine. Many clients send photos and, every fifth time, a hostile
-or an odd file of `tests/hostile_files.py`. An answer counts as wrong if a class or a score differs
-from what `FruitClassifier` says of the picture, or if a hostile file gets one. Draws memory and
-latency as PNG. The exit code is 1 if an answer was wrong, for any error but a full queue, for no
-right answer at all, and for a server that ended by itself or badly.
+or an odd file of `tests/support/hostile_files.py`. An answer counts as wrong if a class or a score
+differs from what `FruitClassifier` says of the picture, or if a hostile file gets one. Draws
+memory and latency as PNG. The exit code is 1 if an answer was wrong, for any error but a full
+queue, for no right answer at all, and for a server that ended by itself or badly.
 """
 
 import argparse

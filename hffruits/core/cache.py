@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from hffruits.core.errors import InputError
+from hffruits.core.files import translate_write_errors
 
 
 def cache_root(cache_dir: Path | None = None) -> Path:
@@ -26,14 +26,10 @@ def make_once(
     """
     if _is_filled(folder):
         return folder
-    try:
+    with translate_write_errors(folder.parent, remedy):
         folder.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-        aside.chmod(0o755)  # mkdtemp's folders are for their owner alone
-    except OSError as error:
-        raise InputError(
-            f"{folder.parent}: can't be written ({error.strerror}). {remedy}"
-        ) from error
+        aside.chmod(0o755)  # mkdtemp makes them readable only by their owner
     try:
         make(aside)
         aside.rename(folder)

@@ -18,7 +18,8 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image, ImageOps
 
-from hffruits.core.errors import InputError, optional_output
+from hffruits.core.errors import optional_output
+from hffruits.core.files import translate_write_errors, write_aside
 
 TEMPLATES = Path(__file__).with_name("templates")
 SEVERITIES = ("high", "medium", "low", "info")
@@ -46,11 +47,8 @@ def render_page(template: Path, content: dict[str, Any], file: Path) -> None:
         "script_hashes": _script_hashes(folders),
     }
     page = environment.get_template(template.name).render(content)
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(page.encode("utf-8", "replace"))  # file names may hold lone surrogates
-    except OSError as error:
-        raise InputError(f"{file}: can't be written ({error}). Name another folder.") from error
+    with translate_write_errors(file, "Name another folder."), write_aside(file) as aside:
+        aside.write_bytes(page.encode("utf-8", "replace"))  # file names may hold lone surrogates
 
 
 def part_of(page: Path, name: str, make: Callable[[], Shown], otherwise: Shown) -> Shown:

@@ -2,12 +2,11 @@
 
 import hashlib
 import logging
-import os
-from contextlib import suppress
 
 import numpy as np
 
 from hffruits.core.cache import cache_root
+from hffruits.core.files import optional_cache, write_aside
 from hffruits.data.near_duplicates import Fingerprints, group_duplicates
 
 logger = logging.getLogger(__name__)
@@ -26,13 +25,6 @@ def known_groups(records: np.ndarray) -> np.ndarray:
         pass  # not looked for yet
     prints = Fingerprints(records["grey"], records["colour"])
     groups = group_duplicates(prints, records["digest"].tolist())
-    aside = file.with_name(f".{file.stem}-{os.getpid()}")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+    with optional_cache(file), write_aside(file) as aside:
         groups.tofile(aside)
-        aside.replace(file)
-    except OSError as error:
-        with suppress(OSError):
-            aside.unlink()
-        logger.warning("%s: can't be written (%s)", file, error.strerror or error)
     return groups

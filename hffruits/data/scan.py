@@ -8,7 +8,6 @@ import logging
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,6 +17,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from hffruits.core.cache import cache_root
+from hffruits.core.files import optional_cache, write_aside
 from hffruits.data.images import MAX_PIXELS, open_small
 from hffruits.data.near_duplicates import COLOUR_SIZE, GREY_SIZE, fingerprint
 
@@ -164,12 +164,5 @@ def _read(file: Path) -> dict[bytes, np.void]:
 
 
 def _write(file: Path, rows: np.ndarray) -> None:
-    aside = file.with_name(f".{file.stem}-{os.getpid()}")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+    with optional_cache(file), write_aside(file) as aside:
         rows.tofile(aside)
-        aside.replace(file)
-    except OSError as error:  # the next run looks again
-        with suppress(OSError):
-            aside.unlink()
-        logger.warning("%s: can't be written (%s)", file, error.strerror or error)

@@ -18,6 +18,7 @@ from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabl
 
 from hffruits.core.cache import cache_root
 from hffruits.core.errors import InputError
+from hffruits.core.files import optional_cache, write_text
 from hffruits.core.names import match_names, unify_names
 from hffruits.data.class_hierarchy import read_coarse_labels
 from hffruits.data.source import Source
@@ -162,13 +163,8 @@ def _read_count(file: Path) -> StreamIndex | None:
 
 
 def _write_count(index: StreamIndex, file: Path) -> None:
-    aside = file.with_suffix(".new")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(index.to_json(), encoding="utf-8")
-        aside.replace(file)
-    except OSError as error:
-        logger.warning("%s: can't be written (%s)", file, error.strerror)
+    with optional_cache(file):
+        write_text(file, index.to_json())
 
 
 def _version_of(source: Source) -> str | None:

@@ -14,6 +14,7 @@ from scipy.stats import binomtest
 from hffruits import __version__
 from hffruits.core.distributed import on_main_process
 from hffruits.core.errors import InputError, optional_output
+from hffruits.core.files import write_json
 from hffruits.core.html import part_of, render_page, thumbnail_uri
 from hffruits.core.names import match_names, name_key
 from hffruits.data.arguments import DataArguments
@@ -24,7 +25,6 @@ from hffruits.evaluation.run import (
     check_output_dir,
     count_training_photos,
     data_of_run,
-    write_json,
 )
 from hffruits.evaluation.tally import LEVEL, Tally, draw_counts, figures, percentiles
 from hffruits.inference.classifier import FruitClassifier, open_classifier

@@ -22,6 +22,7 @@ from hffruits import __version__
 from hffruits.core.distributed import on_main_process
 from hffruits.core.errors import InputError, optional_output
 from hffruits.core.escaping import name_in_line
+from hffruits.core.files import check_writable, write_json
 from hffruits.data.arguments import DataArguments
 from hffruits.data.load import FruitDatasets
 from hffruits.data.stream_dataset import FruitStreams, StreamSplit
@@ -145,12 +146,7 @@ def check_output_dir(data_args: DataArguments, output_dir: Path) -> None:
         raise InputError(
             f"{output_dir}: holds a model, whose files these are. Name another folder."
         )
-    try:
-        output_dir.mkdir(parents=True, exist_ok=True)
-        (output_dir / ".writable").touch()
-        (output_dir / ".writable").unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"{output_dir}: can't be written ({error.strerror}).") from error
+    check_writable(output_dir)
 
 
 # ---- the run's own data ----
@@ -366,13 +362,6 @@ def write_predictions(outcomes: Outcomes, fruits: FruitClassifier, file: Path) -
                     bool(outcomes.familiar[row] >= fruits.reject_below),
                 ]
             )
-
-
-def write_json(file: Path, content: object) -> None:
-    """Write a file that is there whole or not at all."""
-    aside = file.with_name(f".{file.name}")
-    aside.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
-    aside.replace(file)
 
 
 def log_of(model: str | Path) -> list[dict[str, Any]]:

@@ -1,6 +1,5 @@
 """One audit of a data set, top to bottom: scan, features, findings, a page and a JSON file."""
 
-import json
 import logging
 import math
 import shlex
@@ -20,6 +19,7 @@ from tqdm.auto import tqdm
 from hffruits import __version__
 from hffruits.core.errors import InputError, optional_output
 from hffruits.core.escaping import list_line, printable
+from hffruits.core.files import translate_write_errors, write_json, write_text
 from hffruits.core.html import part_of, render_page, sprite_uri, thumbnail_uri
 from hffruits.data.arguments import DataArguments
 from hffruits.data.images import open_small
@@ -136,8 +136,9 @@ def explore(
         "classes": count_classes(data, coarse),
         "formats": dict(Counter(f.decode() for f in part.records["format"]).most_common()),
     }
-    _write(output_dir / "explore.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-    write_lists(findings, paths, output_dir, earlier=data_args.exclude)
+    with translate_write_errors(output_dir):
+        write_json(output_dir / "explore.json", record)
+        write_lists(findings, paths, output_dir, earlier=data_args.exclude)
     page = output_dir / "explore.html"
 
     with optional_output(page, remedy="explore.json beside it has the findings."):
@@ -388,16 +389,9 @@ def write_lists(
             continue
         notes = {paths[row]: found[id].notes[row] for (row,) in found[id].groups}
         lines = [f"{list_line(path)}\t{printable(note)}" for path, note in notes.items()]
-        _write(file, "\n".join(["# path, and why it is here", *lines, *before]) + "\n")
+        write_text(file, "\n".join(["# path, and why it is here", *lines, *before]) + "\n")
 
 
 def _read_list(file: Path) -> list[str]:
     lines = file.read_text(encoding="utf-8-sig").split("\n")  # it was read before
     return [line for line in lines if line and not line.startswith("# ")]
-
-
-def _write(file: Path, text: str) -> None:
-    try:
-        file.write_text(text, encoding="utf-8", errors="backslashreplace")
-    except OSError as error:
-        raise InputError(f"{file}: can't be written ({error.strerror}).") from error

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hffruits.core.errors import InputError
+from hffruits.core.files import translate_write_errors
 from hffruits.data.arguments import DataArguments
 from hffruits.data.readers.folders import SPLIT_NAMES
 from hffruits.data.splits import count_leaks, group_rows, write_lists
@@ -54,7 +55,7 @@ def resplit(
         else:  # a split by `group_by` may have parted near-duplicates
             divided = divided.repaired()
         made, left_out = {"": divided.parts}, divided.left_out
-    try:
+    with translate_write_errors(output_dir):
         output_dir.mkdir(parents=True, exist_ok=True)
         if repair != "none":
             write_exclusions(left_out, output_dir / "exclude.txt")
@@ -63,8 +64,6 @@ def resplit(
         for folder in output_dir.glob("fold-*"):
             if folds and folder.name not in made:
                 write_lists({}, folder)  # of an earlier run with more folds
-    except OSError as error:
-        raise InputError(f"{output_dir}: can't be written ({error.strerror}).") from error
     if repair == "copy":
         write_copy(made[""], usable.coarse, output_dir / "photos")
     counts = [{split: len(rows) for split, rows in _rows(some).items()} for some in made.values()]

@@ -21,12 +21,13 @@ from tqdm.auto import tqdm
 from hffruits import __version__
 from hffruits.core.cache import make_once
 from hffruits.core.errors import InputError
+from hffruits.core.files import write_json
 from hffruits.data.arguments import DataArguments
 from hffruits.data.images import open_rgb
 from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
 from hffruits.evaluation.dataset import MissingSplit, Photos, choose_photos
 from hffruits.evaluation.predictions import UNKNOWN, Sample
-from hffruits.evaluation.run import RunData, data_of_run, write_json
+from hffruits.evaluation.run import RunData, data_of_run
 from hffruits.exporters.formats import TORCH, WEB, choose_format
 from hffruits.hub.redaction import file_below
 from hffruits.inference.classifier import FruitClassifier

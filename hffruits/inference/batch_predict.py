@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from hffruits.core.distributed import join_processes, on_main_process
 from hffruits.core.errors import InputError
+from hffruits.core.files import translate_write_errors
 from hffruits.data.images import is_image_file, walk_files
 from hffruits.inference.classifier import (
     FruitClassifier,
@@ -98,10 +99,8 @@ class Job:
             raise InputError(
                 f"{self.sources[0]}: no image files. Give a folder with .jpg, .png, ... files."
             )
-        try:
+        with translate_write_errors(self.output):
             self.output.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{self.output}: can't be written ({error.strerror}).") from error
         if all(self._file_of(rank).exists() for rank in range(self.processes)):
             raise InputError(f"{self.output}: is complete already. Name another, or remove it.")
         own = {self._file_of(rank).name for rank in range(self.processes)}

@@ -18,6 +18,7 @@ from transformers import AutoModelForImageClassification, PretrainedConfig, PreT
 
 from hffruits.core.cache import make_once
 from hffruits.core.errors import InputError, optional_output
+from hffruits.core.files import translate_write_errors
 from hffruits.core.names import clean_name, match_names
 from hffruits.data.images import ImageSource, open_rgb
 from hffruits.inference.classifier import FruitClassifier
@@ -83,10 +84,8 @@ def save_taught(fruits: FruitClassifier, folder: Path) -> None:
         with optional_output(aside / "README.md", remedy="`hffruits push` makes one of its own."):
             write_model_card(aside, name=folder.name)
 
-    try:
+    with translate_write_errors(folder):
         make_once(folder, fill, remedy="Name another folder.")
-    except OSError as error:
-        raise InputError(f"{folder}: can't be written ({error.strerror or error}).") from error
 
 
 def fit_row(

@@ -3,13 +3,14 @@
 import csv
 import json
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from hffruits.core.files import write_aside
 
 Row = dict[str, Any]
 Columns = dict[str, pa.DataType]
@@ -28,13 +29,8 @@ def columns(top_k: int) -> Columns:
 
 def write_table(rows: Iterable[Row], file: Path, *, top_k: int) -> None:
     """By a row of `WRITERS`. Raises OSError where it can't be written."""
-    aside = file.with_name(f".{file.name}.tmp")
-    try:
+    with write_aside(file) as aside:
         WRITERS[file.suffix.lower()](map(_in_utf8, rows), columns(top_k), aside)
-        aside.replace(file)
-    finally:
-        with suppress(OSError):
-            aside.unlink(missing_ok=True)
 
 
 def _in_utf8(row: Row) -> Row:

@@ -7,7 +7,6 @@ short or damaged later is found when a run goes on, and the checkpoint before it
 import hashlib
 import json
 import logging
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from hffruits.core.errors import DISK_FULL, InputError
+from hffruits.core.files import flush
 
 logger = logging.getLogger(__name__)
 SUMS = "SHA256SUMS"
@@ -167,14 +167,3 @@ def _is_full(folder: Path, error: Exception) -> bool:
 def _digest(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def flush(path: Path) -> None:
-    """Onto the disk, also where the power fails after it."""
-    if os.name == "nt":  # folders can't be opened there
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -30,6 +30,7 @@ from hffruits.core.dataloader_workers import workers_told
 from hffruits.core.distributed import lost_peers_told, on_main_process
 from hffruits.core.environment import environment, versions
 from hffruits.core.errors import InputError, added_to_errors, optional_output
+from hffruits.core.files import write_json
 from hffruits.data.arguments import DataArguments
 from hffruits.data.load import FruitDatasets
 from hffruits.data.splits import write_lists
@@ -40,7 +41,6 @@ from hffruits.evaluation.run import (
     calibrate_artifact,
     evaluate_artifact,
     show_artifact,
-    write_json,
 )
 from hffruits.hub.commit import check_push
 from hffruits.hub.push_model import push_model

@@ -13,6 +13,7 @@ from accelerate import PartialState
 
 from hffruits.core.distributed import gather, on_main_process
 from hffruits.core.errors import InputError
+from hffruits.core.files import check_writable
 from hffruits.models.artifact import ARTIFACT_FILES, METRICS
 from hffruits.training.checkpoints import (
     ASIDE,
@@ -91,16 +92,9 @@ def choose_run_dir(
             "--resume_from_checkpoint, or replace it with --overwrite_output_dir."
         )
     new = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / ".writable").touch()
-        (folder / ".writable").unlink()
-        for path in new:  # a run that is refused leaves no empty folder
-            path.rmdir()
-    except OSError as error:
-        raise InputError(
-            f"{folder}: can't be written ({error.strerror}). Give another output_dir."
-        ) from error
+    check_writable(folder, "Give another output_dir.")
+    for path in new:  # a run that is refused leaves no empty folder
+        path.rmdir()
     return RunDir(folder, checkpoint, replaces=occupied, by_itself=resume == "auto")
 
 

@@ -25,9 +25,9 @@ from torch import nn
 
 from hffruits.core.distributed import any_process, on_each_machine, on_main_process
 from hffruits.core.errors import InputError
+from hffruits.core.files import flush
 from hffruits.data.samplers import RowKey
 from hffruits.models.frozen_trunk import Cut
-from hffruits.training.checkpoints import flush
 from hffruits.training.feature_cache.disk import (
     FILE,
     RECORD,

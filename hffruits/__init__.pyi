@@ -1,0 +1,7 @@
+from .core.errors import InputError as InputError
+from .data.load import load_fruits as load_fruits
+from .inference.classifier import FruitClassifier as FruitClassifier
+from .inference.classifier import Prediction as Prediction
+from .models.loading import build_model as build_model
+
+__version__: str

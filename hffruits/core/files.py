@@ -1,0 +1,89 @@
+"""Files written safely: beside their place, flushed, renamed, so that each is whole or not there.
+
+They raise OSError where that can't be; `translate_write_errors` makes it one line for the user.
+Left out: appending (the journal of a batch prediction), and large arrays that are filled over
+hours (the feature cache).
+"""
+
+import json
+import logging
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from hffruits.core.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def write_aside(file: Path) -> Iterator[Path]:
+    """Within it, a path to write to, in the same folder; at the end it becomes `file`.
+
+    The folder is made. If the block raises, nothing is left, and `file` is as it was. Processes
+    that write the same file don't disturb each other: the last one's stays.
+
+    >>> with write_aside(Path("answers.csv")) as aside:
+    ...     aside.write_text("path,label\\n", encoding="utf-8")
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    aside = file.with_name(f".{file.stem[:100]}-{secrets.token_hex(4)}{file.suffix}")
+    try:
+        yield aside
+        flush(aside)
+        aside.replace(file)
+    finally:
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
+
+
+def write_text(file: Path, text: str) -> None:
+    """In UTF-8; names of files that aren't are escaped."""
+    with write_aside(file) as aside:
+        aside.write_bytes(text.encode("utf-8", "backslashreplace"))
+
+
+def write_json(file: Path, content: object) -> None:
+    """Indented, with a line break at the end."""
+    write_text(file, json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+@contextmanager
+def translate_write_errors(place: Path, remedy: str = "Name another place.") -> Iterator[None]:
+    """Within it, what the system refuses to write becomes an `InputError` that names `place`."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"{place}: can't be written ({reason}). {remedy}") from error
+
+
+@contextmanager
+def optional_cache(file: Path) -> Iterator[None]:
+    """Within it, a cache that can't be written is worth a warning: it is computed again."""
+    try:
+        yield
+    except OSError as error:
+        logger.warning("%s: can't be written (%s)", file, error.strerror or error)
+
+
+def check_writable(folder: Path, remedy: str = "Name another folder.") -> None:
+    """Make the folder. Raises `InputError` where it, or a file in it, can't be written."""
+    probe = folder / f".writable-{secrets.token_hex(4)}"
+    with translate_write_errors(folder, remedy):
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+
+
+def flush(path: Path) -> None:
+    """Onto the disk, also where the power fails after it."""
+    if os.name == "nt":  # folders can't be opened there
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
