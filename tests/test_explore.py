@@ -217,7 +217,7 @@ def test_names_that_mean_harm_stay_names(tmp_path: Path):
     assert len(finding["files"]) == 12 and len(lines) == 10  # a line break can't be in a list
     options = {"name": "photos", "exclude": words[-1]}
     (part,) = check_pictures(open_source(DataArguments(str(root)).source), **options).parts.values()
-    assert set(part.rows["label"]) == {"new\nline"}
+    assert set(part.rows["label"]) == {"new line"}
 
 
 def test_many_classes_have_fewer_samples_each(
