@@ -103,10 +103,10 @@ def find_unreadable(data: Audited) -> Finding | str:
     )
 
 
-def find_lost_classes(data: Audited) -> Finding | None:
+def find_lost_classes(data: Audited) -> Finding | str:
     """Classes without any photo that can be used."""
     if not data.lost:
-        return None
+        return "Every class has photos that can be used"
     return Finding(
         "lost_classes",
         "high",

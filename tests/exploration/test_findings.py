@@ -239,7 +239,7 @@ def test_the_worst_comes_first_and_every_check_is_listed(photos: Path):
     (photos / "train/Apple/empty.jpg").touch()
     findings, _ = audit(look(photos))
     assert [finding.severity for finding in findings] == ["high", "medium", "low"]
-    assert len(set(CHECKS)) == len(CHECKS) == 18
+    assert len(set(CHECKS)) == len(CHECKS) == 19
     assert set(SPOILING) < set(LISTED)
 
 
