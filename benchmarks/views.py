@@ -37,12 +37,12 @@ def main() -> None:
         )
         photos = choose_photos(data, fruits.labels, args.split)
         started = time.perf_counter()
-        outcomes = answer_samples(fruits, photos.samples(), total=photos.total)
+        predictions = answer_samples(fruits, photos.samples(), total=photos.total)
         seconds = time.perf_counter() - started
-        found = measure(outcomes, fruits)
-        plain, plain_seconds = (plain, plain_seconds) if plain else (outcomes, seconds)
-        test = McNemar.of(plain.hits, outcomes.hits)
-        gain = (test.only_b - test.only_a) / len(outcomes)
+        found = measure(predictions, fruits)
+        plain, plain_seconds = (plain, plain_seconds) if plain else (predictions, seconds)
+        test = McNemar.of(plain.hits, predictions.hits)
+        gain = (test.only_b - test.only_a) / len(predictions)
         looks = 1 + sum(4 if name == "corners" else 1 for name in fruits.tta)
         print(
             f"| {names or 'plain'} | {looks} | {found['accuracy']:.1%} | {gain:+.1%} "

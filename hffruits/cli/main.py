@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hffruits import __version__
-from hffruits.core.errors import DISK_FULL, InputError, Interrupted, PeersLost
+from hffruits.core.errors import DISK_FULL, InputError, PeersLostError, RunInterruptedError
 from hffruits.core.escaping import printable
 from hffruits.core.malloc import keep_freed_memory
 
@@ -554,8 +554,10 @@ def main(argv: list[str] | None = None) -> int:
         if _is_main_process():
             _tell(f"hffruits: error: {error}")
         return error.code
-    except (PeersLost, Interrupted) as error:
-        if isinstance(error, PeersLost) or _is_main_process():  # the main one may be what is lost
+    except (PeersLostError, RunInterruptedError) as error:
+        if (
+            isinstance(error, PeersLostError) or _is_main_process()
+        ):  # the main one may be what is lost
             _tell(f"hffruits: {error}")
         return error.code
     except BrokenPipeError:  # `hffruits predict ... | head`

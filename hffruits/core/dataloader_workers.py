@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from hffruits.core.errors import InputError
 
 
-class WorkersLost(InputError):
+class WorkersLostError(InputError):
     """A data-loader worker was killed."""
 
 
 @contextmanager
-def workers_told(remedy: str) -> Iterator[None]:
+def translate_worker_errors(remedy: str) -> Iterator[None]:
     """Within it, a worker that was killed is told with a remedy, and its own `InputError` as such.
 
     PyTorch puts a traceback into the latter's text.
@@ -33,7 +33,7 @@ def workers_told(remedy: str) -> Iterator[None]:
         fetching = "resource_sharer" in "".join(traceback.format_exception(error))
         if "DataLoader worker" not in str(error) and not fetching:
             raise
-        raise WorkersLost(
+        raise WorkersLostError(
             "a process that prepares pictures was killed, as systems do when memory runs out. "
             + remedy
         ) from error

@@ -14,7 +14,7 @@ from accelerate.utils import broadcast_object_list, gather_object
 from joblib import cpu_count
 from torch.utils.data import DataLoader
 
-from hffruits.core.errors import InputError, PeersLost
+from hffruits.core.errors import InputError, PeersLostError
 
 Result = TypeVar("Result")
 LOOK_EVERY = 5  # steps, where several processes have to agree on ending
@@ -23,8 +23,8 @@ _OF_GLOO = ("gloo/transport", "pair closure", "Timed out waiting", "Connection c
 
 
 @contextmanager
-def lost_peers_told() -> Iterator[None]:
-    """Within it, a connection to another process that broke or timed out is `PeersLost`."""
+def translate_peer_errors() -> Iterator[None]:
+    """Within it, a connection to another process that broke or timed out is `PeersLostError`."""
     try:
         yield
     except RuntimeError as error:
@@ -32,14 +32,14 @@ def lost_peers_told() -> Iterator[None]:
         if not isinstance(error, dist.DistError) and not any(part in words for part in _OF_GLOO):
             raise
         reason = " ".join(words.rsplit("] ", 1)[-1].split()).split(". ")[0]
-        raise PeersLost(
+        raise PeersLostError(
             f"process {os.environ.get('RANK', 0)}: another process of this run has ended, or its "
             f"machine has not answered within ddp_timeout ({reason}). The same command with "
             "--resume_from_checkpoint goes on."
         ) from error
 
 
-@lost_peers_told()
+@translate_peer_errors()
 def join_processes(timeout: float | None = None, *, cpu: bool = False) -> PartialState:
     """This process among those that were launched; on machines without a GPU, too.
 

@@ -20,13 +20,13 @@ class InputError(ValueError):
     code = 2
 
 
-class PeersLost(Exception):
+class PeersLostError(Exception):
     """Another process of the run, or its machine, doesn't answer any more."""
 
     code = 75  # EX_TEMPFAIL of sysexits.h: starting it again may help
 
 
-class Interrupted(Exception):
+class RunInterruptedError(Exception):
     """A signal has ended a run, and nothing is lost. `code` is the shell's exit code for it."""
 
     def __init__(self, number: int, checkpoint: Path | None):
@@ -48,7 +48,7 @@ def optional_output(output: str | Path, *, remedy: str) -> Iterator[None]:
     """
     try:
         yield
-    except (Interrupted, PeersLost):
+    except (RunInterruptedError, PeersLostError):
         raise
     except Exception as error:
         if isinstance(output, Path):

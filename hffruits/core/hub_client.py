@@ -59,7 +59,7 @@ def fetch_model(repo_id: str, *, revision: str | None = None, token: str | None 
             tqdm_class=_NoBar,  # each large file has one
         )
 
-    with hub_troubles_told(repo_id, revision=revision, token=token):
+    with translate_hub_errors(repo_id, revision=revision, token=token):
         return Path(try_again(fetch, repo_id, token=token))
 
 
@@ -96,7 +96,7 @@ class _NoBar(tqdm):
 
 
 @contextmanager
-def hub_troubles_told(
+def translate_hub_errors(
     name: str, *, kind: str = "model", revision: str | None = None, token: str | None = None
 ) -> Iterator:
     """What `huggingface_hub` raises, as an `InputError` of one line that never holds a token."""

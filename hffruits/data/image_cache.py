@@ -18,7 +18,7 @@ from PIL import Image
 
 from hffruits.core.cache import cache_root, make_once
 from hffruits.core.errors import InputError
-from hffruits.data.images import gone_told, open_rgb, open_small
+from hffruits.data.images import open_rgb, open_small, translate_image_errors
 
 VERSION = 1  # of what is written: raise it when that changes
 BATCH = 3  # photos in memory at once: decoded, each may have 540 MB, and Arrow's limit is 2 GB
@@ -96,7 +96,7 @@ def _write(rows: Dataset, convert: Callable[[str | bytes], bytes], folder: Path)
 
 
 def _convert(convert: Callable[[str | bytes], bytes], source: str | bytes) -> bytes:
-    with gone_told(source):
+    with translate_image_errors(source):
         return convert(source)
 
 

@@ -90,7 +90,7 @@ def open_rgb(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> Image.Imag
 
 
 @contextmanager
-def gone_told(source: str | bytes) -> Iterator[None]:
+def translate_image_errors(source: str | bytes) -> Iterator[None]:
     """Within it, a photo that can't be read, but could be when all were checked, is told."""
     try:
         yield

@@ -19,7 +19,7 @@ from hffruits.core.html import part_of, render_page, thumbnail_uri
 from hffruits.core.names import match_names, name_key
 from hffruits.data.arguments import DataArguments
 from hffruits.evaluation.dataset import Photos, choose_photos
-from hffruits.evaluation.predictions import Outcomes, answer_samples, split_unknown
+from hffruits.evaluation.predictions import Predictions, answer_samples, split_unknown
 from hffruits.evaluation.report import METRICS, THUMB, Opener
 from hffruits.evaluation.run import (
     check_output_dir,
@@ -96,9 +96,9 @@ def compare(
         )
         started = time.monotonic()
         options = {"batch_size": batch_size, "max_pixels": data_args.max_image_pixels}
-        outcomes = answer_samples(fruits, photos.samples(), total=photos.total, **options)
+        predictions = answer_samples(fruits, photos.samples(), total=photos.total, **options)
         seconds.append(time.monotonic() - started)
-        answers.append(_in_order(split_unknown(outcomes)[0], fruits.labels, labels))
+        answers.append(_in_order(split_unknown(predictions)[0], fruits.labels, labels))
     a, b = answers
     if a.paths != b.paths:
         raise InputError(f"{data_args.source.name}: changed while it was read. Compare again.")
@@ -136,19 +136,19 @@ def compare(
     return record
 
 
-def _in_order(outcomes: Outcomes, own: list[str], labels: list[str]) -> Outcomes:
-    """The outcomes with classes numbered as in `labels`."""
+def _in_order(predictions: Predictions, own: list[str], labels: list[str]) -> Predictions:
+    """The predictions with classes numbered as in `labels`."""
     names = match_names(own, labels)
     places = np.array([labels.index(names[name]) for name in own], np.int32)
-    columns = vars(outcomes) | {
-        "labels": places[outcomes.labels],
-        "ranked": places[outcomes.ranked],
+    columns = vars(predictions) | {
+        "labels": places[predictions.labels],
+        "ranked": places[predictions.ranked],
     }
-    return Outcomes(**columns)
+    return Predictions(**columns)
 
 
 def compare_figures(
-    a: Outcomes, b: Outcomes, labels: list[str], coarse: list[int] | None
+    a: Predictions, b: Predictions, labels: list[str], coarse: list[int] | None
 ) -> dict[str, dict[str, float]]:
     """Each figure of both, and their difference with its paired bootstrap interval.
 
@@ -171,7 +171,7 @@ def compare_figures(
     return compared
 
 
-def compare_classes(a: Outcomes, b: Outcomes, labels: list[str]) -> list[dict[str, Any]]:
+def compare_classes(a: Predictions, b: Predictions, labels: list[str]) -> list[dict[str, Any]]:
     """Recall of each class by both, the most improved first, with McNemar's test of each."""
     rows = []
     for index, name in enumerate(labels):
@@ -211,7 +211,7 @@ def verdict(record: dict[str, Any]) -> str:
 def show(
     record: dict[str, Any],
     models: list[FruitClassifier],
-    answers: list[Outcomes],
+    answers: list[Predictions],
     seconds: list[float],
     photos: Photos,
     file: Path,
@@ -252,8 +252,8 @@ def show(
 
 
 def _gallery(
-    a: Outcomes,
-    b: Outcomes,
+    a: Predictions,
+    b: Predictions,
     chosen: np.ndarray,
     order: np.ndarray,
     labels: list[str],

@@ -13,7 +13,7 @@ from accelerate import PartialState
 from PIL import Image, ImageEnhance, ImageFilter
 
 from hffruits.data.images import open_rgb
-from hffruits.evaluation.predictions import Outcomes, Sample, answer_samples
+from hffruits.evaluation.predictions import Predictions, Sample, answer_samples
 from hffruits.inference.classifier import FruitClassifier
 
 SIDE = 512  # pixels of the shorter side, to which larger pictures are shrunk first
@@ -82,7 +82,7 @@ def measure_robustness(
     options = {"batch_size": batch_size, "max_pixels": max_pixels}
     options["total"] = len(samples) * PartialState().num_processes
 
-    def answer(fault: Fault | None, severity: int, name: str) -> Outcomes:
+    def answer(fault: Fault | None, severity: int, name: str) -> Predictions:
         spoiled = _spoil(samples, fault, severity, max_pixels)
         return answer_samples(fruits, spoiled, description=name, **options)
 

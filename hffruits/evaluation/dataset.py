@@ -24,7 +24,7 @@ from hffruits.data.splits import choose_splits
 from hffruits.data.stream_dataset import StreamSplit, load_streams
 from hffruits.data.stream_index import StreamIndex, share_of
 from hffruits.data.validation import list_pictures
-from hffruits.evaluation.predictions import UNKNOWN, Outcomes, Sample, samples_of, source_of
+from hffruits.evaluation.predictions import UNKNOWN, Predictions, Sample, samples_of, source_of
 from hffruits.evaluation.report import Opener
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ SEARCHED = 20_000  # rows of a stream in which some of each class are looked for
 UNSPLIT = StreamIndex(seed=0, holdout={}, shards={}, counts={})
 
 
-class MissingSplit(InputError):
+class MissingSplitError(InputError):
     """The data has no such split."""
 
 
@@ -55,9 +55,9 @@ class Photos:
             return (sample_of(row, self.ids) for row in self.rows.read(**share))
         return samples_of(self.rows, self.labels, **share)
 
-    def opener(self, outcomes: Outcomes) -> Opener | None:
+    def opener(self, predictions: Predictions) -> Opener | None:
         """Pictures by the row of their outcome; None for a stream, where they are gone."""
-        return None if self.labels is None else picture_opener(self.rows, outcomes)
+        return None if self.labels is None else picture_opener(self.rows, predictions)
 
     def draw(self, count: int, *, after: int = 0) -> "Photos":
         """Some of those that the model has the classes of, drawn; not of a stream.
@@ -158,7 +158,9 @@ def _choose_split(found: list[str], asked: str | None) -> str:
     if asked is None:
         return next(name for name in reversed(SPLIT_NAMES) if name in found)
     if asked not in found:
-        raise MissingSplit(f"split={asked}: the data has {', '.join(found)}. Name one of them.")
+        raise MissingSplitError(
+            f"split={asked}: the data has {', '.join(found)}. Name one of them."
+        )
     return asked
 
 
@@ -228,14 +230,14 @@ def unknown_samples(folder: Path) -> list[Sample]:
     return [Sample(str(file), file, UNKNOWN) for file in own]
 
 
-def picture_opener(rows: Dataset, outcomes: Outcomes) -> Opener:
+def picture_opener(rows: Dataset, predictions: Predictions) -> Opener:
     """Pictures of a dataset by the row of their outcome."""
     raw = rows.with_format(None)
     places = {path: place for place, path in enumerate(raw["path"][:])}
 
     def open_row(row: int) -> Image.Image | None:
         try:
-            return open_rgb(source_of(raw[places[outcomes.paths[row]]]["image"]))
+            return open_rgb(source_of(raw[places[predictions.paths[row]]]["image"]))
         except OSError:  # gone since
             return None
 

@@ -37,7 +37,7 @@ class Sample(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Outcomes:
+class Predictions:
     """One row a picture, in the order given: (N,) each, guesses (N, R)."""
 
     paths: list[str]
@@ -65,11 +65,11 @@ class Outcomes:
         """Whether the best guess is right, (N,) bool."""
         return self.guesses == self.labels
 
-    def take(self, rows: np.ndarray) -> "Outcomes":
+    def take(self, rows: np.ndarray) -> "Predictions":
         """Some of the rows; a mask or indices."""
         rows = np.flatnonzero(rows) if rows.dtype == bool else rows
         columns = {f.name: getattr(self, f.name)[rows] for f in _ARRAYS}
-        return Outcomes([self.paths[row] for row in rows], **columns, skipped=self.skipped)
+        return Predictions([self.paths[row] for row in rows], **columns, skipped=self.skipped)
 
     def tally(self, classes: int, coarse: list[int] | None) -> Tally:
         return Tally.of(self.labels, self.ranked, classes=classes, coarse=coarse)
@@ -78,13 +78,13 @@ class Outcomes:
         return reliability(self.confidence if calibrated else self.uncalibrated, self.hits)
 
 
-_ARRAYS = [f for f in fields(Outcomes) if f.type is np.ndarray]
+_ARRAYS = [f for f in fields(Predictions) if f.type is np.ndarray]
 
 
-def split_unknown(outcomes: Outcomes) -> tuple[Outcomes, Outcomes]:
-    """Outcomes of classes that the model has, and of others."""
-    own = outcomes.labels != UNKNOWN
-    return outcomes.take(own), outcomes.take(~own)
+def split_unknown(predictions: Predictions) -> tuple[Predictions, Predictions]:
+    """Predictions of classes that the model has, and of others."""
+    own = predictions.labels != UNKNOWN
+    return predictions.take(own), predictions.take(~own)
 
 
 def source_of(image: dict[str, Any] | None) -> Path | bytes:
@@ -112,14 +112,14 @@ def answer_samples(
     description: str = "Evaluating",
     batch_size: int = 32,
     max_pixels: int = MAX_PIXELS,
-) -> Outcomes:
-    """Have the model answer this process's samples; every process gets the outcomes of all.
+) -> Predictions:
+    """Have the model answer this process's samples; every process gets the predictions of all.
 
     `total` is of all processes. What can't be read is left out, told, and listed in `skipped`.
     """
     state = PartialState()
     temperature = temperature_of(fruits)
-    parts: list[Outcomes] = []
+    parts: list[Predictions] = []
     skipped: list[str] = []
 
     def on_bad(error: InputError) -> None:
@@ -145,14 +145,14 @@ def _source_of(sample: Sample) -> ImageSource:
     return sample.source
 
 
-def _outcomes(fruits: FruitClassifier, answers: Answers[Sample], temperature: float) -> Outcomes:
+def _outcomes(fruits: FruitClassifier, answers: Answers[Sample], temperature: float) -> Predictions:
     samples, logits = answers.items, answers.logits
     labels = np.array([sample.label for sample in samples], np.int32)
     logs = logits.log_softmax(dim=1)  # (B, K)
     values, ranked = logs.topk(min(RANKED, logs.shape[1]), dim=1)  # (B, R)
     right = logs[torch.arange(len(labels)), torch.from_numpy(labels).long().clamp(min=0)]
     raw = (logits * temperature).softmax(dim=1).amax(dim=1)
-    return Outcomes(
+    return Predictions(
         [sample.path for sample in samples],
         labels=labels,
         ranked=ranked.numpy().astype(np.int32),
@@ -163,20 +163,20 @@ def _outcomes(fruits: FruitClassifier, answers: Answers[Sample], temperature: fl
     )
 
 
-def _join(parts: list[Outcomes], skipped: list[str], classes: int) -> Outcomes:
+def _join(parts: list[Predictions], skipped: list[str], classes: int) -> Predictions:
     if not parts:
         width = min(RANKED, classes)
         empty = {f.name: np.zeros((0,), np.float32) for f in _ARRAYS}
         empty |= {"labels": np.zeros(0, np.int32), "ranked": np.zeros((0, width), np.int32)}
         empty["scores"] = np.zeros((0, width), np.float32)
-        return Outcomes([], **empty, skipped=tuple(skipped))
+        return Predictions([], **empty, skipped=tuple(skipped))
     columns = {f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in _ARRAYS}
     paths = [path for part in parts for path in part.paths]
-    return Outcomes(paths, **columns, skipped=tuple(skipped))
+    return Predictions(paths, **columns, skipped=tuple(skipped))
 
 
-def _gather(own: Outcomes) -> Outcomes:
-    """The outcomes of all processes on each, ordered by path, which doesn't depend on them."""
+def _gather(own: Predictions) -> Predictions:
+    """The predictions of all processes on each, ordered by path, which doesn't depend on them."""
     if PartialState().num_processes == 1:
         return own
     parts = gather_object([own])

@@ -1,4 +1,4 @@
-"""Outcomes as the page that shows them: plain values and small pictures for `evaluate.html.jinja`.
+"""The evaluation report: predictions as plain values and small images for `evaluate.html.jinja`.
 
 What is to be shown is chosen here; how it looks is up to the template. A part that can't be made is
 left out, with a warning.
@@ -19,7 +19,7 @@ from hffruits.core.errors import InputError, optional_output
 from hffruits.core.html import part_of, render_page, thumbnail_uri
 from hffruits.core.plots import draw_evaluation
 from hffruits.evaluation.calibration import Reliability, coverage_curve
-from hffruits.evaluation.predictions import Outcomes
+from hffruits.evaluation.predictions import Predictions
 from hffruits.evaluation.tally import cluster_order
 from hffruits.inference.classifier import Explanation, FruitClassifier
 from hffruits.inference.ood import roc_points
@@ -40,24 +40,24 @@ METRICS = {
     "weighted_f1": ("Weighted F1", "The same, weighted by the classes' photos."),
 }
 
-Opener = Callable[[int], Image.Image | None]  # a row of the outcomes -> its picture
+Opener = Callable[[int], Image.Image | None]  # a row of the predictions -> its picture
 
 
 def write_report(
     file: Path,
     fruits: FruitClassifier,
-    known: Outcomes,
+    known: Predictions,
     record: dict[str, Any],
     *,
     picture: Opener | None,
     seconds: float,
-    unknown: dict[str, Outcomes] | None = None,
+    unknown: dict[str, Predictions] | None = None,
     log: list[dict[str, Any]],
     best_epoch: float | None = None,
 ) -> None:
     """The page of one split: `record` is what `metrics.json` holds of it.
 
-    `known` are outcomes of classes that the model has, `unknown` of other things, by name.
+    `known` are predictions of classes that the model has, `unknown` of other things, by name.
     """
     gallery = Gallery(fruits, known, picture, page=file)
     config, size = fruits.config, fruits.input_size
@@ -116,7 +116,7 @@ def write_report(
     render_page(TEMPLATE, content, file)
 
 
-def write_picture(file: Path, known: Outcomes, names: Sequence[str], *, split: str) -> None:
+def write_picture(file: Path, known: Predictions, names: Sequence[str], *, split: str) -> None:
     """The confusion matrix and the reliability diagram of one split, for a model card."""
     matrix, used, occur = _clustered(known, names)
     most = f"; the {len(used):,} of {occur:,} classes confused most" if len(used) < occur else ""
@@ -160,9 +160,9 @@ def classes_shown(measured: dict[str, Any], coarse: dict[str, str] | None) -> li
     return rows
 
 
-def confusion_shown(outcomes: Outcomes, names: Sequence[str]) -> dict[str, Any]:
+def confusion_shown(predictions: Predictions, names: Sequence[str]) -> dict[str, Any]:
     """The confusion matrix as a picture, classes that are confused side by side."""
-    matrix, order, occur = _clustered(outcomes, names)
+    matrix, order, occur = _clustered(predictions, names)
     rows, columns = np.nonzero(matrix)
     cells = [[int(r), int(c), int(matrix[r, c])] for r, c in zip(rows, columns, strict=True)]
     return {
@@ -173,12 +173,12 @@ def confusion_shown(outcomes: Outcomes, names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _clustered(outcomes: Outcomes, names: Sequence[str]) -> tuple[np.ndarray, list[str], int]:
+def _clustered(predictions: Predictions, names: Sequence[str]) -> tuple[np.ndarray, list[str], int]:
     """Counts by class and answer, of the classes that occur, these in their order, and how many.
 
     Of very many classes, those that are confused most have their counts.
     """
-    matrix = outcomes.tally(len(names), None).confusion
+    matrix = predictions.tally(len(names), None).confusion
     seen = matrix.sum(0) + matrix.sum(1)
     mistaken = seen - 2 * matrix.diagonal()
     occur = np.flatnonzero(seen)
@@ -219,16 +219,16 @@ def reliability_shown(diagram: Reliability) -> list[dict[str, Any]]:
     ]
 
 
-def coverage_shown(outcomes: Outcomes, points: int = 200) -> list[list[float]]:
-    coverage, accuracy = coverage_curve(outcomes.confidence, outcomes.hits)
+def coverage_shown(predictions: Predictions, points: int = 200) -> list[list[float]]:
+    coverage, accuracy = coverage_curve(predictions.confidence, predictions.hits)
     rows = np.unique(np.linspace(0, len(coverage) - 1, min(points, len(coverage))).astype(int))
     return np.stack([coverage[rows], accuracy[rows]], axis=1).tolist()
 
 
 def unknowns_shown(
     fruits: FruitClassifier,
-    known: Outcomes,
-    unknown: dict[str, tuple[Outcomes, dict[str, float]]],
+    known: Predictions,
+    unknown: dict[str, tuple[Predictions, dict[str, float]]],
     refused: float,
     rate: float,
 ) -> dict[str, Any] | None:
@@ -312,35 +312,40 @@ def advice(measured: dict[str, Any], split: str) -> list[str]:
 
 
 class Gallery:
-    """Small pictures of the outcomes, with heatmaps of where the model looked."""
+    """Small pictures of the predictions, with heatmaps of where the model looked."""
 
     def __init__(
-        self, fruits: FruitClassifier, outcomes: Outcomes, picture: Opener | None, *, page: Path
+        self,
+        fruits: FruitClassifier,
+        predictions: Predictions,
+        picture: Opener | None,
+        *,
+        page: Path,
     ):
-        self.fruits, self.outcomes, self.picture, self.page = fruits, outcomes, picture, page
+        self.fruits, self.predictions, self.picture, self.page = fruits, predictions, picture, page
         self.explains = True  # until it fails: the next photo's heatmap would fail as well
 
     def mistakes(self) -> list[dict[str, Any]]:
         """The most confident ones."""
-        wrong = np.flatnonzero(~self.outcomes.hits)
-        rows = wrong[np.argsort(-self.outcomes.confidence[wrong], kind="stable")][:GALLERY]
+        wrong = np.flatnonzero(~self.predictions.hits)
+        rows = wrong[np.argsort(-self.predictions.confidence[wrong], kind="stable")][:GALLERY]
         bar = tqdm(rows, "Drawing mistakes", unit="img", leave=False)
         return [self._photo(row, heat=True) for row in bar]
 
     def doubtful(self) -> list[dict[str, Any]]:
         """The least confident hits."""
-        right = np.flatnonzero(self.outcomes.hits)
-        rows = right[np.argsort(self.outcomes.confidence[right], kind="stable")][:GALLERY]
+        right = np.flatnonzero(self.predictions.hits)
+        rows = right[np.argsort(self.predictions.confidence[right], kind="stable")][:GALLERY]
         return [self._photo(row) for row in rows]
 
     def pairs(self, confused: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """What is taken for what, beside usual photos of both."""
         shown, names = [], self.fruits.labels
-        labels, guesses = self.outcomes.labels, self.outcomes.guesses
+        labels, guesses = self.predictions.labels, self.predictions.guesses
         for pair in confused[:PAIRS]:
             truth, guess = names.index(pair["class"]), names.index(pair["taken_for"])
             rows = np.flatnonzero((labels == truth) & (guesses == guess))
-            rows = rows[np.argsort(-self.outcomes.confidence[rows], kind="stable")][:MISTAKEN]
+            rows = rows[np.argsort(-self.predictions.confidence[rows], kind="stable")][:MISTAKEN]
             shown.append(
                 {
                     "truth": pair["class"],
@@ -356,25 +361,25 @@ class Gallery:
 
     def _usual(self, label: int) -> dict[str, Any] | None:
         """The photo of a class that it is surest of."""
-        rows = np.flatnonzero((self.outcomes.labels == label) & self.outcomes.hits)
+        rows = np.flatnonzero((self.predictions.labels == label) & self.predictions.hits)
         if not len(rows):
             return None
-        return self._photo(rows[np.argmax(self.outcomes.confidence[rows])])
+        return self._photo(rows[np.argmax(self.predictions.confidence[rows])])
 
     def _photo(self, row: int, *, heat: bool = False) -> dict[str, Any]:
-        names, outcomes = self.fruits.labels, self.outcomes
+        names, predictions = self.fruits.labels, self.predictions
         picture = self.picture(int(row)) if self.picture else None
         heat = heat and self.explains and picture is not None
-        seen = self._explain(picture, int(outcomes.guesses[row])) if heat else None
+        seen = self._explain(picture, int(predictions.guesses[row])) if heat else None
         shown = seen.picture if seen else picture
         return {
-            "path": outcomes.paths[row],
+            "path": predictions.paths[row],
             "thumb": shown and thumbnail_uri(shown, THUMB),
             "heat": seen and thumbnail_uri(seen.overlay(), THUMB),
-            "truth": names[outcomes.labels[row]],
-            "guess": names[outcomes.guesses[row]],
-            "score": float(outcomes.confidence[row]),
-            "known": bool(outcomes.familiar[row] >= self.fruits.reject_below),
+            "truth": names[predictions.labels[row]],
+            "guess": names[predictions.guesses[row]],
+            "score": float(predictions.confidence[row]),
+            "known": bool(predictions.familiar[row] >= self.fruits.reject_below),
         }
 
     def _explain(self, picture: Image.Image, guess: int) -> Explanation | None:

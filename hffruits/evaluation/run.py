@@ -36,7 +36,7 @@ from hffruits.evaluation.dataset import (
     some_of_each_class,
     unknown_samples,
 )
-from hffruits.evaluation.predictions import UNKNOWN, Outcomes, answer_samples, split_unknown
+from hffruits.evaluation.predictions import UNKNOWN, Predictions, answer_samples, split_unknown
 from hffruits.evaluation.report import write_picture, write_report
 from hffruits.evaluation.results import measure, measure_unknown
 from hffruits.inference.classifier import FruitClassifier, open_classifier
@@ -79,9 +79,9 @@ def evaluate(
         lambda: choose_photos(data_args, fruits.labels, split, held_out_by=own.seed)
     )
     started = time.monotonic()
-    outcomes = answer_samples(fruits, photos.samples(), total=photos.total, **options)
+    predictions = answer_samples(fruits, photos.samples(), total=photos.total, **options)
     seconds = time.monotonic() - started
-    known, others = split_unknown(outcomes)
+    known, others = split_unknown(predictions)
     if not len(known):
         raise InputError(
             f"{data_args.source.name}: no photo of a class that the model has can be read. Check "
@@ -97,7 +97,7 @@ def evaluate(
         logger.warning("unknown objects are not measured: this model refuses nothing")
         unknown = {}
     measured = measure(known, fruits)
-    measured["images_per_second"] = round(len(outcomes) / seconds, 2)
+    measured["images_per_second"] = round(len(predictions) / seconds, 2)
     measured["other_classes"] = photos.strange
     measured["trained_on"] = count_training_photos(model, data_args, known)
     measured["unknown"] = {
@@ -117,7 +117,7 @@ def evaluate(
 
     def write_records() -> None:
         write_json(output_dir / METRICS, record)
-        write_predictions(outcomes, fruits, output_dir / "predictions.csv")
+        write_predictions(predictions, fruits, output_dir / "predictions.csv")
 
     on_main_process(write_records)
     if robustness:  # takes many times as long
@@ -219,18 +219,20 @@ def is_same_data(named: DataArguments, own: DataArguments, path: str | None) -> 
     return named.dataset_name is not None and named.dataset_name == own.dataset_name
 
 
-def count_training_photos(model: str | Path, data_args: DataArguments, outcomes: Outcomes) -> int:
+def count_training_photos(
+    model: str | Path, data_args: DataArguments, predictions: Predictions
+) -> int:
     """How many of the photos a run learned, by their paths in its own data; warns of them."""
     trained = Path(model).expanduser() / "splits" / "train.txt"
     recorded = trained.is_file() and read_record(trained.parents[1] / "training_args.json")
     if not recorded or not is_same_data(data_args, recorded[0], recorded[1]):
         return 0
     lines = trained.read_text(encoding="utf-8").split("\n")
-    seen = set(map(name_in_line, lines)) & set(outcomes.paths)
+    seen = set(map(name_in_line, lines)) & set(predictions.paths)
     if seen:
         logger.warning(
             "%s was trained on %d of these %d photos: its figures are too good",
-            *(model, len(seen), len(outcomes)),
+            *(model, len(seen), len(predictions)),
         )
     return len(seen)
 
@@ -272,7 +274,7 @@ class EvaluatedArtifact:
     fruits: FruitClassifier
     split: str
     rows: Dataset | StreamSplit
-    outcomes: Outcomes
+    predictions: Predictions
     seconds: float
 
 
@@ -294,14 +296,14 @@ def evaluate_artifact(
     results = {}
     for split in (name for name in ("validation", "test") if name in datasets):
         rows, started = datasets[split], time.monotonic()
-        outcomes = answer_samples(fruits, samples_of_split(rows), total=len(rows), **options)
+        predictions = answer_samples(fruits, samples_of_split(rows), total=len(rows), **options)
         seconds = time.monotonic() - started
-        if not len(outcomes):
+        if not len(predictions):
             raise InputError(f"{split}: none of its photos can be read any more. Put them back.")
-        results[split] = measure(outcomes, fruits) | {
-            "images_per_second": round(len(outcomes) / seconds, 2)
+        results[split] = measure(predictions, fruits) | {
+            "images_per_second": round(len(predictions) / seconds, 2)
         }
-    return EvaluatedArtifact(results, folder, fruits, split, rows, outcomes, seconds)
+    return EvaluatedArtifact(results, folder, fruits, split, rows, predictions, seconds)
 
 
 def show_artifact(
@@ -312,22 +314,22 @@ def show_artifact(
     best_epoch: float | None,
 ) -> None:
     """The page and the picture of the last split measured, beside the model; each is optional."""
-    folder, split, outcomes = evaluated.folder, evaluated.split, evaluated.outcomes
+    folder, split, predictions = evaluated.folder, evaluated.split, evaluated.predictions
     again = shlex.join(["hffruits", "evaluate", str(folder)])
     with optional_output(folder / REPORT, remedy=f"`{again}` makes one."):
         opener = None if isinstance(evaluated.rows, StreamSplit) else picture_opener
         write_report(
             folder / REPORT,
             evaluated.fruits,
-            outcomes,
+            predictions,
             _head(folder, data_args, split, again) | evaluated.figures[split],
-            picture=opener and opener(evaluated.rows, outcomes),
+            picture=opener and opener(evaluated.rows, predictions),
             seconds=evaluated.seconds,
             log=log,
             best_epoch=best_epoch,
         )
     with optional_output(folder / PICTURE, remedy=f"`{again}` shows the same on its page."):
-        write_picture(folder / PICTURE, outcomes, evaluated.fruits.labels, split=split)
+        write_picture(folder / PICTURE, predictions, evaluated.fruits.labels, split=split)
 
 
 # ---- what is written ----
@@ -345,21 +347,21 @@ def _head(model: str | Path, data_args: DataArguments, split: str, command: str)
     }
 
 
-def write_predictions(outcomes: Outcomes, fruits: FruitClassifier, file: Path) -> None:
+def write_predictions(predictions: Predictions, fruits: FruitClassifier, file: Path) -> None:
     """A line a picture: path, label, best guess, its probability, whether it looks known."""
     with file.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
         writer = csv.writer(stream)
         writer.writerow(["path", "label", "predicted", "score", "known"])
         names = fruits.labels
-        for row, path in enumerate(outcomes.paths):
-            label = outcomes.labels[row]
+        for row, path in enumerate(predictions.paths):
+            label = predictions.labels[row]
             writer.writerow(
                 [
                     path,
                     "" if label == UNKNOWN else names[label],
-                    names[outcomes.guesses[row]],
-                    f"{outcomes.confidence[row]:.4f}",
-                    bool(outcomes.familiar[row] >= fruits.reject_below),
+                    names[predictions.guesses[row]],
+                    f"{predictions.confidence[row]:.4f}",
+                    bool(predictions.familiar[row] >= fruits.reject_below),
                 ]
             )
 

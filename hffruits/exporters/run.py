@@ -25,7 +25,7 @@ from hffruits.core.files import write_json
 from hffruits.data.arguments import DataArguments
 from hffruits.data.images import open_rgb
 from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
-from hffruits.evaluation.dataset import MissingSplit, Photos, choose_photos
+from hffruits.evaluation.dataset import MissingSplitError, Photos, choose_photos
 from hffruits.evaluation.predictions import UNKNOWN, Sample
 from hffruits.evaluation.run import RunData, data_of_run
 from hffruits.exporters.formats import TORCH, WEB, choose_format
@@ -172,7 +172,7 @@ def choose_pictures(
 def _choose_photos(own: RunData, fruits: FruitClassifier, split: str) -> Photos | None:
     try:
         return choose_photos(own.data_args, fruits.labels, split, held_out_by=own.seed)
-    except MissingSplit:
+    except MissingSplitError:
         return None
 
 

@@ -27,7 +27,7 @@ from huggingface_hub.utils import logging as hub_logging
 from huggingface_hub.utils import validate_repo_id
 
 from hffruits.core.errors import InputError
-from hffruits.core.hub_client import LOG_IN, hub_troubles_told, try_again
+from hffruits.core.hub_client import LOG_IN, translate_hub_errors, try_again
 
 KINDS = ("model", "dataset", "space")
 
@@ -64,7 +64,7 @@ def push_files(
     line, and the repository is as it was, also if the process ends.
     """
     assert kind in KINDS, kind
-    with hub_troubles_told(repo_id, kind="repository", token=token):
+    with translate_hub_errors(repo_id, kind="repository", token=token):
         api = HfApi(token=token, library_name="hffruits")
         heads: list[str] = []  # a commit whose answer was lost is found made by the next try
 
@@ -91,7 +91,7 @@ def check_push(
     For a look before hours of work. Raises `InputError` for a name, token or licence that won't do,
     and for a repository that is public where a private one is wanted.
     """
-    with hub_troubles_told(repo_id, kind="repository", token=token):
+    with translate_hub_errors(repo_id, kind="repository", token=token):
         api = HfApi(token=token, library_name="hffruits")
         repo_id = try_again(lambda: _full_name(api, repo_id), repo_id, token=token)
         if license:

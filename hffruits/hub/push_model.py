@@ -12,7 +12,7 @@ from pathlib import Path
 from huggingface_hub import HfApi
 
 from hffruits.core.errors import InputError, optional_output
-from hffruits.core.hub_client import EXPORTED, hub_troubles_told, one_line
+from hffruits.core.hub_client import EXPORTED, one_line, translate_hub_errors
 from hffruits.hub.commit import Files, Pushed, Repository, check_push, push_files
 from hffruits.hub.redaction import file_below, hide_places
 from hffruits.inference.engines.base import RECORD, read_export
@@ -72,7 +72,7 @@ def push_model(
 def check_datasets(names: tuple[str, ...], *, token: str | None = None) -> None:
     """Raise `InputError` for a name that is no data set of the Hub's."""
     for name in names:
-        with hub_troubles_told(name, kind="dataset", token=token):
+        with translate_hub_errors(name, kind="dataset", token=token):
             HfApi(token=token).dataset_info(name)
 
 

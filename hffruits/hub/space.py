@@ -19,7 +19,7 @@ from packaging.version import Version
 
 from hffruits.core.errors import InputError
 from hffruits.core.escaping import markdown
-from hffruits.core.hub_client import fetch_model, hub_troubles_told
+from hffruits.core.hub_client import fetch_model, translate_hub_errors
 from hffruits.hub.commit import Pushed, check_push, push_files
 from hffruits.hub.space_check import WAYS, check_space
 from hffruits.inference.classifier import FruitClassifier
@@ -67,7 +67,7 @@ def make_space(
     if repo_id is not None:
         before = {"kind": "space", "private": private, "license": license, "token": token}
         repo_id = check_push(repo_id, **before)
-    with hub_troubles_told(model, revision=revision, token=token):
+    with translate_hub_errors(model, revision=revision, token=token):
         info = HfApi(token=token).model_info(model, revision=revision)
     folder = fetch_model(model, revision=info.sha, token=token)
     with tempfile.TemporaryDirectory(prefix="hffruits-space-") as temporary:

@@ -21,7 +21,7 @@ from hffruits.data.images import is_image_file, walk_files
 from hffruits.inference.classifier import (
     FruitClassifier,
     Prediction,
-    UnreadablePicture,
+    UnreadableImageError,
     open_classifier,
 )
 from hffruits.inference.journal import Journal, Row
@@ -214,7 +214,7 @@ def _label_rest(
             bar.update()
 
         def keep_bad(error: InputError) -> None:
-            assert isinstance(error, UnreadablePicture)
+            assert isinstance(error, UnreadableImageError)
             keep({"path": str(error.source), "error": error.reason})
 
         paths = (path for path in job.share() if str(path) not in done)

@@ -78,7 +78,7 @@ class Answers(Generic[Item]):
     features: torch.Tensor  # (B, D), what the head sees of the picture itself
 
 
-class UnreadablePicture(InputError):
+class UnreadableImageError(InputError):
     """A picture that is no complete, sanely sized image, and why."""
 
     def __init__(self, source: ImageSource, reason: str):
@@ -315,7 +315,7 @@ class FruitClassifier:
         try:
             picture = open_rgb(source, max_pixels=max_pixels)
         except OSError as error:
-            return UnreadablePicture(source, str(error))
+            return UnreadableImageError(source, str(error))
         views = [picture, *(view for make in self._views for view in make(picture))]
         return _stack([self.transform(view) for view in views])
 

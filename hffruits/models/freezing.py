@@ -62,7 +62,7 @@ def _frozen_groups(plan: str, groups: int, done: float = 0.0) -> int:
     return count
 
 
-class Unfreezing(TrainerCallback):
+class UnfreezingCallback(TrainerCallback):
     """Follows one of the `CHANGING` plans. The step alone decides, so resuming needs no state."""
 
     def __init__(self, plan: str, groups: list[list[str]], *, keep: set[str]):

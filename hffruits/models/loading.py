@@ -95,7 +95,7 @@ def build_model(
     if pretrained:
         _check_weights(folder, name_or_path)
     source = _source(folder)
-    with _told_in_one_line(name_or_path, "can't be fine-tuned"):
+    with _translate_model_errors(name_or_path, "can't be fine-tuned"):
         processor = _load_processor(source)
         if not pretrained:
             config = AutoConfig.from_pretrained(**source, **head)
@@ -143,7 +143,7 @@ def load_folder(folder: Path, *, name: str | None = None) -> ModelAndProcessor:
     """The same of a folder that `find_model` has found; `name` is what to call it in errors."""
     name = name or str(folder)
     _check_weights(folder, name)
-    with _told_in_one_line(name, "not a model that can be loaded"):
+    with _translate_model_errors(name, "not a model that can be loaded"):
         model, info = AutoModelForImageClassification.from_pretrained(
             **_source(folder), use_safetensors=True, output_loading_info=True
         )
@@ -165,7 +165,7 @@ def load_config(
 
     Raises `InputError` for a folder that says neither.
     """
-    with _told_in_one_line(name or folder, "not a model that can be loaded"):
+    with _translate_model_errors(name or folder, "not a model that can be loaded"):
         return AutoConfig.from_pretrained(**_source(folder)), _load_processor(_source(folder))
 
 
@@ -438,7 +438,7 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _told_in_one_line(name: str | Path, problem: str) -> Iterator[None]:
+def _translate_model_errors(name: str | Path, problem: str) -> Iterator[None]:
     """What the loaders raise for files that are missing, broken or of another kind."""
     try:
         with _quiet():
@@ -470,7 +470,7 @@ def _check_weights(folder: Path, name: str) -> None:
         )
     if (folder / "adapter_config.json").is_file():
         raise InputError(f"{name}: holds an adapter of another model. Merge it into that first.")
-    with _told_in_one_line(name, "not a model that can be loaded"):
+    with _translate_model_errors(name, "not a model that can be loaded"):
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         counts = [config.get(key) or 0 for key in ("num_classes", "num_labels")]
         if max(counts) > _MOST_LABELS:

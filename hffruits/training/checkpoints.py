@@ -136,7 +136,7 @@ def delete_old(newest: Path, *, keep: set[Path], limit: int | None) -> None:
 
 
 @contextmanager
-def full_disk_told(folder: Path) -> Iterator[None]:
+def translate_disk_errors(folder: Path) -> Iterator[None]:
     """Within it, an error that a full disk under `folder` makes is an `InputError` of one line."""
     try:
         yield

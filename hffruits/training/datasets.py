@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from datasets import Dataset, Features, Image
 
-from hffruits.data.images import MAX_PIXELS, gone_told
+from hffruits.data.images import MAX_PIXELS, translate_image_errors
 from hffruits.data.stream_dataset import StreamSplit
 from hffruits.data.stream_index import StreamRows
 from hffruits.data.transforms import Transform, open_for
@@ -72,7 +72,7 @@ def _convert(batch: dict[str, list], *, transform: Transform, max_pixels: int) -
     pixels = []
     for image in batch["image"]:
         source = image["bytes"] or image["path"]
-        with gone_told(source):
+        with translate_image_errors(source):
             picture = open_for(transform, source, max_pixels=max_pixels)
         pixels.append(transform(picture))
     return {"pixel_values": pixels, "labels": batch["label"]}

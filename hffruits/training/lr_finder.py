@@ -12,7 +12,7 @@ import numpy as np
 from transformers import TrainerCallback, set_seed
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
-from hffruits.core.dataloader_workers import workers_told
+from hffruits.core.dataloader_workers import translate_worker_errors
 from hffruits.core.errors import InputError, optional_output
 from hffruits.core.plots import draw_lr_range
 from hffruits.data.arguments import DataArguments
@@ -70,9 +70,9 @@ def find_lr(
     datasets = load_datasets(data_args, None, args.seed)
     prepared = prepare_model(model_args, args, datasets["train"].features["label"].names)
     args = resolve_arguments(args, prepared)
-    options = {"callbacks": [_StopWhenDiverged()], "stop_if_diverged": False}
+    options = {"callbacks": [_StopWhenDivergedCallback()], "stop_if_diverged": False}
     trainer = make_trainer(prepared, datasets, data_args, args, **options)
-    with workers_told("Set a smaller dataloader_num_workers."):
+    with translate_worker_errors("Set a smaller dataloader_num_workers."):
         trainer.train()
     logged = [row for row in trainer.state.log_history if "learning_rate" in row]
     rates = [row["learning_rate"] for row in logged]
@@ -106,7 +106,7 @@ def smooth(losses: list[float]) -> list[float]:
     return out
 
 
-class _StopWhenDiverged(TrainerCallback):
+class _StopWhenDivergedCallback(TrainerCallback):
     def on_log(self, args, state, control, logs=None, **kwargs):
         losses = [row["loss"] for row in state.log_history if "loss" in row]
         if not losses or "loss" not in (logs or {}):

@@ -26,8 +26,8 @@ from transformers import TrainerCallback, enable_full_determinism, set_seed
 from transformers.trainer_utils import TrainOutput
 from transformers.utils.logging import disable_progress_bar
 
-from hffruits.core.dataloader_workers import workers_told
-from hffruits.core.distributed import lost_peers_told, on_main_process
+from hffruits.core.dataloader_workers import translate_worker_errors
+from hffruits.core.distributed import on_main_process, translate_peer_errors
 from hffruits.core.environment import environment, versions
 from hffruits.core.errors import InputError, added_to_errors, optional_output
 from hffruits.core.files import write_json
@@ -58,12 +58,12 @@ from hffruits.training.budget_planner import (
     fit_into_time,
     seconds_left,
 )
-from hffruits.training.callbacks.signals import StopOnSignal
-from hffruits.training.callbacks.time_budget import StopInTime, count_seconds
-from hffruits.training.checkpoints import full_disk_told
+from hffruits.training.callbacks.signals import StopOnSignalCallback
+from hffruits.training.callbacks.time_budget import TimeBudgetCallback, count_seconds
+from hffruits.training.checkpoints import translate_disk_errors
 from hffruits.training.datasets import as_tensors, collate
 from hffruits.training.feature_cache.cache import choose_views, keep_features
-from hffruits.training.feature_cache.disk import NoRoom
+from hffruits.training.feature_cache.disk import NoRoomError
 from hffruits.training.optimizers import format_groups
 from hffruits.training.run_dir import RunDir, check_shared, choose_run_dir, clear_run
 from hffruits.training.setup import (
@@ -81,7 +81,7 @@ FEWEST_STEPS = 32  # 3 classes of 5 photos gained by that many, 6 of 8 by no mor
 RECALIBRATION_IMAGES = 8192  # more give the same statistics
 
 
-@lost_peers_told()
+@translate_peer_errors()
 def train(
     data_args: DataArguments,
     model_args: ModelArguments,
@@ -94,8 +94,8 @@ def train(
     `command` is what to tell others who want the same, if a command has these arguments.
 
     Raises `InputError` for anything wrong with the arguments or the data, before training starts
-    and before anything of an earlier run is removed; `Interrupted` once a run that was told to end
-    is saved, and `PeersLost` where another process of the run can't be reached any more.
+    and before anything of an earlier run is removed; `RunInterruptedError` once a run that was
+    asked to end is saved, and `PeersLostError` where another process of the run can't be reached any more.
     """
     started = time.monotonic()
     check_arguments(data_args, model_args, training_args)
@@ -138,7 +138,9 @@ def train(
     model_args = replace(model_args, cache_features=f"views:{views}" if views else "none")
     args = resolve_arguments(args, prepared, recorded=recorded and recorded["training"])
     disable_progress_bar()  # transformers' own, one for each file saved; the Trainer's bar stays
-    trainer = make_trainer(prepared, datasets, data_args, args, callbacks=[TellGroups()])
+    trainer = make_trainer(
+        prepared, datasets, data_args, args, callbacks=[LogParameterGroupsCallback()]
+    )
     trainer.try_optimizer()
     if run.checkpoint:
         logger.info("going on from %s", run.checkpoint)
@@ -147,7 +149,7 @@ def train(
     if prepared.views:
         try:
             keep_features(trainer, prepared, datasets, data_args, args)
-        except NoRoom as error:  # another run was quicker than this one
+        except NoRoomError as error:  # another run was quicker than this one
             if must_keep:
                 raise
             logger.warning("features are not kept, training sees the photos: %s", error)
@@ -174,7 +176,7 @@ def train(
     measuring["max_pixels"] = max_pixels
 
     def save() -> None:
-        with full_disk_told(run.folder):
+        with translate_disk_errors(run.folder):
             save_model(model, prepared.processor, run.folder, weights=whole)
             write_json(run.folder / "log_history.json", log)
 
@@ -312,19 +314,19 @@ def keep_to_time(
         if epochs != args.num_train_epochs:
             logger.info("time_budget: there is time for %g epochs", epochs)
         args.num_train_epochs = trainer.args.num_train_epochs = epochs
-    trainer.add_callback(StopInTime(deadline))
+    trainer.add_callback(TimeBudgetCallback(deadline))
 
 
 def fit(trainer: FruitTrainer, run: RunDir) -> TrainOutput:
     """Train from the run's checkpoint, or from the start.
 
-    Raises `Interrupted` when told to end, and `InputError` for training that diverges, a full disk
-    and a data-loader worker that was killed.
+    Raises `RunInterruptedError` when asked to end, and `InputError` for training that diverges, a
+    full disk and a DataLoader worker that was killed.
     """
     checkpoint = run.checkpoint and str(run.checkpoint)
-    with StopOnSignal() as stopping:
+    with StopOnSignalCallback() as stopping:
         trainer.add_callback(stopping)
-        with workers_told(
+        with translate_worker_errors(
             "Set a smaller dataloader_num_workers: the same command with --resume_from_checkpoint "
             "goes on."
         ):
@@ -389,7 +391,7 @@ def best_epoch(trainer: FruitTrainer) -> float | None:
 # ---- in words ----
 
 
-class TellGroups(TrainerCallback):
+class LogParameterGroupsCallback(TrainerCallback):
     """Logs the optimizer's parameter groups before the first step."""
 
     def on_train_begin(self, args, state, control, optimizer: Optimizer = None, **kwargs):

@@ -15,8 +15,8 @@ from hffruits.training.checkpoints import (
     STATE,
     best_checkpoint,
     delete_old,
-    full_disk_told,
     publish,
+    translate_disk_errors,
 )
 
 
@@ -29,7 +29,7 @@ class SafeSaving(Trainer):
         best = resume_from_checkpoint and best_checkpoint(Path(resume_from_checkpoint))
         log = logging.getLogger("transformers.trainer")
         if best:
-            self.add_callback(_FindBest(best))
+            self.add_callback(_FindBestCallback(best))
             log.addFilter(_is_not_of_best)
         try:
             return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
@@ -46,11 +46,11 @@ class SafeSaving(Trainer):
         on_each_machine(lambda: shutil.rmtree(aside, ignore_errors=True))
 
         def put() -> None:
-            with full_disk_told(run):
+            with translate_disk_errors(run):
                 publish(aside / name, run / name)
 
         try:
-            with full_disk_told(run):
+            with translate_disk_errors(run):
                 self._aside = aside
                 super()._save_checkpoint(model, trial)
                 if self.state.best_model_checkpoint == str(aside / name):
@@ -69,7 +69,7 @@ class SafeSaving(Trainer):
             delete_old(run / name, keep=kept, limit=self.args.save_total_limit)
 
 
-class _FindBest(TrainerCallback):
+class _FindBestCallback(TrainerCallback):
     """Finds the best checkpoint of a resumed run where it is now: the folder may have moved."""
 
     def __init__(self, best: Path):
@@ -80,5 +80,5 @@ class _FindBest(TrainerCallback):
 
 
 def _is_not_of_best(record: logging.LogRecord) -> bool:
-    """False for the warning that a best checkpoint is gone, which `_FindBest` knows better."""
+    """False for the warning that a best checkpoint is gone: `_FindBestCallback` knows better."""
     return not record.getMessage().startswith("The best checkpoint ")

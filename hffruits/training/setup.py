@@ -23,7 +23,7 @@ from hffruits.data.transforms import (
     train_transform,
 )
 from hffruits.models.batch_norm import batch_norms, hold_statistics, set_policy
-from hffruits.models.freezing import CHANGING, Unfreezing, freeze_backbone
+from hffruits.models.freezing import CHANGING, UnfreezingCallback, freeze_backbone
 from hffruits.models.frozen_trunk import find_cut
 from hffruits.models.layers import has_layer_groups, layer_groups
 from hffruits.models.loading import (
@@ -139,7 +139,7 @@ def prepare_model(
     model, fixed = set_policy(model, policy)
     callbacks = []
     if plan in CHANGING:
-        callbacks.append(Unfreezing(plan, layer_groups(model, head=head), keep=set(fixed)))
+        callbacks.append(UnfreezingCallback(plan, layer_groups(model, head=head), keep=set(fixed)))
     if model_args.lora_rank:
         size = input_size(processor)
         model = add_lora(model, model_args.lora_rank, head=head, size=size)

@@ -31,10 +31,10 @@ from hffruits.models.batch_norm import hold_statistics, share_statistics
 from hffruits.models.frozen_trunk import Cut
 from hffruits.models.loading import coarse_ids
 from hffruits.training.arguments import FruitTrainingArguments
-from hffruits.training.callbacks.divergence import BEFORE_SAVING, IN_A_ROW, Divergence
-from hffruits.training.callbacks.ema import AveragedWeights
-from hffruits.training.callbacks.gradient_clipping import GradientClipping
-from hffruits.training.callbacks.progress import EpochTable, LogEachEpoch
+from hffruits.training.callbacks.divergence import BEFORE_SAVING, IN_A_ROW, DivergenceCallback
+from hffruits.training.callbacks.ema import EMACallback
+from hffruits.training.callbacks.gradient_clipping import GradientClippingCallback
+from hffruits.training.callbacks.progress import EpochTableCallback, LogEachEpochCallback
 from hffruits.training.checkpoints import checkpoints, step_of
 from hffruits.training.datasets import StreamTensors, collate
 from hffruits.training.feature_cache.store import FeatureRows
@@ -79,8 +79,8 @@ class FruitTrainer(SafeSaving):
             args.max_grad_norm = 0.0  # the Trainer's own clipping
         self.head, self.scaling, self.stop_if_diverged = head, scaling, stop_if_diverged
         self.cut: Cut | None = None
-        self.clipping = GradientClipping(args.clip_mode, limit, head=head)
-        self.averaged = AveragedWeights(args.ema_decay) if args.ema_decay else None
+        self.clipping = GradientClippingCallback(args.clip_mode, limit, head=head)
+        self.averaged = EMACallback(args.ema_decay) if args.ema_decay else None
         callbacks = [*callbacks, self.clipping]
         if self.averaged:
             callbacks.append(self.averaged)
@@ -90,7 +90,7 @@ class FruitTrainer(SafeSaving):
         if train_dataset is not None:
             classes = train_dataset.features["label"].num_classes
             self.mix = make_mix(args.mixup_alpha, args.cutmix_alpha, classes)
-            self.divergence = Divergence(
+            self.divergence = DivergenceCallback(
                 classes=classes, skip=args.skip_bad_steps, scaled=args.fp16
             )
             callbacks.append(self.divergence)
@@ -98,13 +98,13 @@ class FruitTrainer(SafeSaving):
             if isinstance(train_dataset, StreamTensors):
                 counts = train_dataset.split.label_counts
                 train_dataset = train_dataset.rows(args, shuffle=True)
-                callbacks.append(_StartAt(train_dataset))
+                callbacks.append(_StartAtCallback(train_dataset))
             else:
                 labels = train_dataset.with_format(None)["label"][:]
                 counts = np.bincount(labels, minlength=classes).tolist()
                 weights = balanced_weights(labels, classes) if args.balanced_sampler else None
                 self.sampler = EpochSampler(len(labels), seed=args.seed, weights=weights)
-                callbacks.append(_SetEpoch(self.sampler))
+                callbacks.append(_SetEpochCallback(self.sampler))
                 train_dataset = SeededRows(train_dataset, seed=args.seed)
             self.class_weights = class_weights(counts, args.class_weights)
         super().__init__(
@@ -121,8 +121,8 @@ class FruitTrainer(SafeSaving):
         self.model_accepts_loss_kwargs = False  # our loss is a mean over the batch
         if not self.args.disable_tqdm:
             self.remove_callback(ProgressCallback)
-            self.add_callback(EpochTable)
-        self.add_callback(LogEachEpoch)
+            self.add_callback(EpochTableCallback)
+        self.add_callback(LogEachEpochCallback)
 
     # ---- rows ----
 
@@ -382,7 +382,7 @@ class FruitTrainer(SafeSaving):
         return metrics | {"loss": float(losses.mean()), "steady_accuracy": steady}
 
 
-class _SetEpoch(TrainerCallback):
+class _SetEpochCallback(TrainerCallback):
     """Tells the sampler the epoch, also where a resumed loader hides it under two wrappers."""
 
     def __init__(self, sampler: EpochSampler):
@@ -392,7 +392,7 @@ class _SetEpoch(TrainerCallback):
         self.sampler.set_epoch(int(state.epoch or 0))
 
 
-class _StartAt(TrainerCallback):
+class _StartAtCallback(TrainerCallback):
     """Tells a stream which batches of a resumed epoch were trained on, so that it skips them."""
 
     def __init__(self, rows: StreamRows):

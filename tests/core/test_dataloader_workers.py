@@ -13,7 +13,11 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from hffruits.core.dataloader_workers import WorkersLost, leave_signals, workers_told
+from hffruits.core.dataloader_workers import (
+    WorkersLostError,
+    leave_signals,
+    translate_worker_errors,
+)
 from hffruits.core.errors import InputError
 from hffruits.data.load import load_fruits
 from hffruits.training.datasets import as_tensors, collate
@@ -59,13 +63,13 @@ def test_a_process_ends_in_silence_though_its_workers_live():
 
 def test_a_worker_that_was_killed_before_its_tensors_were_fetched_is_told(tmp_path):
     said = r"a process that prepares pictures was killed, .* runs out\. Use fewer\."
-    with pytest.raises(WorkersLost, match=said), workers_told("Use fewer."):
+    with pytest.raises(WorkersLostError, match=said), translate_worker_errors("Use fewer."):
         resource_sharer._resource_sharer.get_connection((str(tmp_path / "nobody"), 1))
 
 
 def test_other_errors_stay_what_they_are(tmp_path):
     for error in (RuntimeError("no worker's"), FileNotFoundError("photo.jpg"), InputError("bad")):
-        with pytest.raises(type(error), match=str(error)), workers_told(""):
+        with pytest.raises(type(error), match=str(error)), translate_worker_errors(""):
             raise error
 
 
@@ -76,7 +80,7 @@ def test_a_photo_that_is_gone_is_told_in_one_line(make_folder, tmp_path, workers
     (photos / "train" / "Lime" / "2.jpg").unlink()
     rows = as_tensors(datasets["train"], lambda image: torch.zeros(3, 8, 8))
     loader = DataLoader(rows, collate_fn=collate, num_workers=workers)
-    with pytest.raises(InputError) as raised, workers_told(""):
+    with pytest.raises(InputError) as raised, translate_worker_errors(""):
         list(loader)
     said = (
         r".*Lime/2\.jpg: can't be read any more \(No such file or directory\)\. Put it back and .*"

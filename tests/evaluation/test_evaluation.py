@@ -223,8 +223,8 @@ def test_many_answers_take_little_memory(trained: Path):
     oracle = Oracle(load_model(trained)[0].config)
     oracle.config.coarse_labels = None
     tracemalloc.start()
-    outcomes = answer_samples(oracle, samples, batch_size=1024)
-    found = measure(outcomes, oracle)
+    predictions = answer_samples(oracle, samples, batch_size=1024)
+    found = measure(predictions, oracle)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert found["images"] == count and found["accuracy"] == 1.0
@@ -234,8 +234,8 @@ def test_many_answers_take_little_memory(trained: Path):
 def test_a_picture_that_vanishes_is_left_out_and_told(trained: Path, tmp_path: Path, caplog):
     draw_fruit("Apple", seed=1, size=64).save(tmp_path / "0.png")
     samples = [Sample(str(n), tmp_path / f"{n}.png", 0) for n in range(3)]
-    outcomes = answer_samples(FruitClassifier.from_pretrained(trained), samples, batch_size=2)
-    assert outcomes.paths == ["0"] and len(outcomes.skipped) == 2
+    predictions = answer_samples(FruitClassifier.from_pretrained(trained), samples, batch_size=2)
+    assert predictions.paths == ["0"] and len(predictions.skipped) == 2
     assert "1.png" in caplog.text
 
 

@@ -194,8 +194,8 @@ def test_of_very_many_classes_those_that_are_confused_most_are_shown(monkeypatch
     labels = np.array([0, 0, 1, 2, 2, 3, 3, 5])
     guesses = np.array([0, 1, 1, 4, 4, 3, 3, 5])  # 2 and 4 twice, 0 and 1 once
     tally = Tally.of(labels, guesses[:, None], classes=7, coarse=None)
-    outcomes = SimpleNamespace(tally=lambda classes, coarse: tally)
-    shown = report.confusion_shown(outcomes, [*"abcdefg"])
+    predictions = SimpleNamespace(tally=lambda classes, coarse: tally)
+    shown = report.confusion_shown(predictions, [*"abcdefg"])
     assert set(shown["order"]) == {"a", "c", "e"} and shown["classes"] == 6
     cells = {(shown["order"][row], shown["order"][col]): n for row, col, n in shown["cells"]}
     assert cells == {("a", "a"): 1, ("c", "e"): 2}

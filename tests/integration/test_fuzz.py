@@ -27,7 +27,7 @@ from hffruits import FruitClassifier, InputError, load_fruits
 from hffruits.data.images import MAX_PIXELS, open_rgb, open_small
 from hffruits.data.synthetic.drawing import draw_fruit
 from hffruits.demo.uploads import Upload, list_uploads, open_upload
-from hffruits.inference.classifier import UnreadablePicture
+from hffruits.inference.classifier import UnreadableImageError
 from hffruits.training.arguments import parse_train_arguments
 from hffruits.training.callbacks.time_budget import count_seconds
 from hffruits.training.checkpoints import SUMS, find_fault, newest_whole
@@ -170,7 +170,7 @@ def test_a_prediction_is_made_or_refused(fruits, content):
         warnings.simplefilter("ignore")
         try:
             prediction = fruits.predict(content)
-        except UnreadablePicture as error:
+        except UnreadableImageError as error:
             assert "\n" not in str(error)
         else:
             assert prediction.label in fruits.labels and 0 <= prediction.score <= 1

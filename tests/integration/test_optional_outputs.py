@@ -12,7 +12,7 @@ import pytest
 from support.runs import TINY_FLAGS, save_untrained, tiny_arguments
 
 from hffruits.cli.main import main
-from hffruits.core.errors import InputError, Interrupted, added_to_errors, optional_output
+from hffruits.core.errors import InputError, RunInterruptedError, added_to_errors, optional_output
 from hffruits.data.arguments import DataArguments
 from hffruits.data.synthetic.drawing import draw_fruit
 from hffruits.demo.app import newest_model
@@ -293,7 +293,9 @@ def test_a_page_that_cannot_be_made_public_stays_here(local_hub, untrained, tmp_
 # ---- the boundary itself ----
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(1), Interrupted(15, None)])
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), SystemExit(1), RunInterruptedError(15, None)]
+)
 def test_what_ends_a_run_passes(error, tmp_path):
     with pytest.raises(type(error)), optional_output(tmp_path / "a", remedy="None."):
         raise error

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from support.runs import quick_arguments, tiny_arguments, trainer_with
 from transformers import TrainerCallback
 
-from hffruits.core.errors import InputError, Interrupted
+from hffruits.core.errors import InputError, RunInterruptedError
 from hffruits.training.arguments import ModelArguments
 from hffruits.training.checkpoints import step_of
 from hffruits.training.lr_schedules import SCHEDULE_NAMES
@@ -139,7 +139,7 @@ def test_a_run_that_goes_on_from_an_older_checkpoint_has_not_ended(drawn_fruits,
     train(*tiny_arguments(drawn_fruits, folder, **options))
     (folder / "diverged.json").write_text("{}")
     first = min(folder.glob("checkpoint-*"), key=step_of)
-    with pytest.raises(Interrupted), pytest.MonkeyPatch.context() as patched:
+    with pytest.raises(RunInterruptedError), pytest.MonkeyPatch.context() as patched:
         patched.setattr(FruitTrainer, "__init__", trainer_with(EndedAtTheNextStep()))
         train(*tiny_arguments(drawn_fruits, folder, resume_from_checkpoint=str(first), **options))
     left = {path.name for path in folder.iterdir()}

@@ -17,10 +17,10 @@ from hffruits.training.checkpoints import (
     checkpoints,
     delete_old,
     find_fault,
-    full_disk_told,
     newest_whole,
     publish,
     seal,
+    translate_disk_errors,
 )
 from hffruits.training.run import train
 from hffruits.training.run_dir import find_checkpoint
@@ -154,9 +154,9 @@ def test_the_oldest_go_and_before_them_what_the_run_did_not_go_on_from(tmp_path)
 
 def test_other_errors_than_a_full_disk_are_left_alone(tmp_path):
     for error in (OSError(errno.EACCES, "no"), RuntimeError("no")):
-        with pytest.raises(type(error), match="no"), full_disk_told(tmp_path):
+        with pytest.raises(type(error), match="no"), translate_disk_errors(tmp_path):
             raise error
-    with pytest.raises(InputError, match="the disk is full"), full_disk_told(tmp_path):
+    with pytest.raises(InputError, match="the disk is full"), translate_disk_errors(tmp_path):
         raise OSError(errno.ENOSPC, "no space")
     assert not list(tmp_path.iterdir())
 

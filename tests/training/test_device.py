@@ -97,7 +97,9 @@ def test_no_step_waits_for_its_numbers(
 ):
     """With optimizer, clipping and average. The log's filter of losses would wait, and it shows."""
     counts = CountInSteps()
-    monkeypatch.setattr(training, "TellGroups", lambda: counts)  # one of the callbacks
+    monkeypatch.setattr(
+        training, "LogParameterGroupsCallback", lambda: counts
+    )  # one of the callbacks
     monkeypatch.setattr(preparation, "device_scaling", lambda p, a, _: scaling_of(p.processor, a))
     options = {"num_train_epochs": 1, "logging_steps": 100, "eval_strategy": "no"}
     options |= {"logging_nan_inf_filter": filters, "class_weights": "balanced"}
@@ -125,7 +127,7 @@ def test_a_loss_that_is_not_a_number_is_logged(drawn_fruits, tmp_path, monkeypat
         def on_log(self, args, state, control, logs=None, **kwargs):
             logged.extend(logs[name] for name in ("loss",) if name in logs)
 
-    monkeypatch.setattr(training, "TellGroups", Log)
+    monkeypatch.setattr(training, "LogParameterGroupsCallback", Log)
     options = {"max_steps": 4, "logging_steps": 1, "learning_rate": 1e30, "max_grad_norm": 0.0}
     with pytest.raises(InputError, match="training has diverged"):
         train(*tiny_arguments(drawn_fruits, tmp_path, optim="sgd", **options))

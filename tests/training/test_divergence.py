@@ -11,7 +11,12 @@ from support.runs import tiny_arguments, trainer_with
 from transformers import TrainerCallback
 
 from hffruits.core.errors import InputError
-from hffruits.training.callbacks.divergence import BEFORE_SAVING, IN_A_ROW, TIMES, Divergence
+from hffruits.training.callbacks.divergence import (
+    BEFORE_SAVING,
+    IN_A_ROW,
+    TIMES,
+    DivergenceCallback,
+)
 from hffruits.training.checkpoints import checkpoints, newest_whole
 from hffruits.training.run import train
 from hffruits.training.trainer import FruitTrainer
@@ -145,7 +150,7 @@ def test_a_loss_that_stays_far_above_guessing_is_found():
         ([1.0] * 5 + [limit + 1] * 4, BEFORE_SAVING, 6),
         ([1.0] * 5 + [limit + 1] * 2, BEFORE_SAVING, None),
     ]:
-        divergence = Divergence(classes=16)
+        divergence = DivergenceCallback(classes=16)
         for number, loss in enumerate(losses):
             divergence.add_loss(torch.tensor(loss))
             divergence.norm = torch.tensor(1.0)
@@ -156,7 +161,9 @@ def test_a_loss_that_stays_far_above_guessing_is_found():
         if bad:
             assert bad.learning_rate == 0.5
     State.global_step = 99
-    divergence = Divergence(classes=16, scaled=True)  # fp16: its scaler sees to the gradients
+    divergence = DivergenceCallback(
+        classes=16, scaled=True
+    )  # fp16: its scaler sees to the gradients
     divergence.add_loss(torch.tensor(1.0))
     divergence.norm = torch.tensor(math.inf)
     divergence.on_pre_optimizer_step(None, State, None, optimizer=Optimizer)

@@ -13,7 +13,7 @@ from transformers import TrainerState
 
 from hffruits.core.errors import InputError
 from hffruits.models.loading import load_model
-from hffruits.training.callbacks.ema import AVERAGE_FILE, AveragedWeights
+from hffruits.training.callbacks.ema import AVERAGE_FILE, EMACallback
 from hffruits.training.run import train
 
 OPTIONS = {
@@ -26,7 +26,7 @@ OPTIONS = {
 def test_the_average_equals_timms_with_warmup():
     torch.manual_seed(0)
     model = nn.BatchNorm1d(3)
-    ours, theirs = AveragedWeights(0.9), ModelEmaV3(model, decay=0.9, use_warmup=True)
+    ours, theirs = EMACallback(0.9), ModelEmaV3(model, decay=0.9, use_warmup=True)
     state = TrainerState()
     ours.on_train_begin(None, state, None, model=model)
     for _ in range(30):
@@ -42,7 +42,7 @@ def test_the_average_equals_timms_with_warmup():
 
 def test_the_model_is_to_the_bit_what_it_was_after_it_has_been_averaged():
     model = nn.Linear(3, 3)
-    averaged = AveragedWeights(0.5)
+    averaged = EMACallback(0.5)
     averaged.on_train_begin(None, TrainerState(), None, model=model)
     before = model.weight.detach().clone()
     nn.init.normal_(averaged.average.module.weight)

@@ -18,7 +18,7 @@ from support.runs import launch, quick_arguments
 from torch import nn
 
 from hffruits import InputError
-from hffruits.core.dataloader_workers import WorkersLost
+from hffruits.core.dataloader_workers import WorkersLostError
 from hffruits.data.load import load_fruits
 from hffruits.data.samplers import RowKey
 from hffruits.models.batch_norm import set_policy
@@ -30,7 +30,7 @@ from hffruits.training.feature_cache import cache as kept_features
 from hffruits.training.feature_cache.compute import FrozenPart, SeededViews, compute_features
 from hffruits.training.feature_cache.disk import (
     RECORD,
-    NoRoom,
+    NoRoomError,
     make_file,
     own_folder,
     room_for_features,
@@ -377,7 +377,7 @@ def test_what_another_run_is_filling_counts(tmp_path, monkeypatch, small_cut):
             assert room_for_features() == 2 * SIZE - (SIZE + 2)
         with own_folder(root, "busy") as another:
             assert another != aside
-        with pytest.raises(NoRoom, match="cache_features: needs"):
+        with pytest.raises(NoRoomError, match="cache_features: needs"):
             open_features("key", 1, 4, small_cut, filled_with(0), cache_dir=tmp_path)
         assert aside.is_dir()
     assert room_for_features() == 2 * SIZE  # it is a leftover now, and goes first
@@ -475,7 +475,7 @@ def test_a_run_that_was_to_have_room_and_has_none_sees_the_photos(
 def test_with_full_determinism_it_is_an_error(drawn_fruits, tmp_path, features, monkeypatch):
     fill_disk_after_the_choice(monkeypatch)
     model, options = ModelArguments(image_size=64), {"full_determinism": True}
-    with pytest.raises(NoRoom, match="cache_features: needs"):
+    with pytest.raises(NoRoomError, match="cache_features: needs"):
         train(*quick_arguments(drawn_fruits, tmp_path / "run", model=model, **options))
     torch.use_deterministic_algorithms(False)
 
@@ -495,7 +495,7 @@ def test_a_worker_that_was_killed_is_told(drawn_fruits, small_cut, monkeypatch):
     activations = torch.zeros((1, 4, *small_cut.shape), dtype=torch.float16)
     target = Unfinished(activations, torch.zeros(4, dtype=torch.int64))
     model = frozen_net("test_efficientnet", "stages:2")
-    with pytest.raises(WorkersLost, match="a process that prepares pictures was killed"):
+    with pytest.raises(WorkersLostError, match="a process that prepares pictures was killed"):
         compute_features(model, small_cut, pictures, target)
     assert target.missing() == [0, 1, 2, 3]
 

@@ -9,7 +9,7 @@ from support.runs import tiny_arguments
 from timm.utils import adaptive_clip_grad
 
 from hffruits.models.loading import build_model, head_names
-from hffruits.training.callbacks.gradient_clipping import GradientClipping
+from hffruits.training.callbacks.gradient_clipping import GradientClippingCallback
 from hffruits.training.run import train
 
 
@@ -21,8 +21,8 @@ def model_with_gradients(scale: float) -> torch.nn.Module:
     return model
 
 
-def clip(model: torch.nn.Module, mode: str, limit: float) -> GradientClipping:
-    clipping = GradientClipping(mode, limit, head=head_names(model))
+def clip(model: torch.nn.Module, mode: str, limit: float) -> GradientClippingCallback:
+    clipping = GradientClippingCallback(mode, limit, head=head_names(model))
     clipping.norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters()])
     clipping.on_pre_optimizer_step(None, None, None, model=model)
     return clipping
@@ -56,7 +56,7 @@ def test_gradients_within_the_limit_stay_as_they_are(mode, limit):
 
 
 def test_the_share_counts_the_steps_since_the_last_report():
-    clipping = GradientClipping("norm", 1.0, head=())
+    clipping = GradientClippingCallback("norm", 1.0, head=())
     for norm in (0.5, 2.0, 3.0, 0.9):
         clipping.norm = torch.tensor(norm)
         clipping.on_pre_optimizer_step(None, None, None)

@@ -17,8 +17,8 @@ from support.runs import ROOT, TINY_FLAGS, tiny_arguments, trainer_with
 from transformers import TrainerCallback
 
 from hffruits.cli.main import main
-from hffruits.core.errors import Interrupted
-from hffruits.training.callbacks.signals import IN_EARNEST, StopOnSignal, ends_at_once
+from hffruits.core.errors import RunInterruptedError
+from hffruits.training.callbacks.signals import IN_EARNEST, StopOnSignalCallback, ends_at_once
 from hffruits.training.checkpoints import checkpoints, newest_whole
 from hffruits.training.run import train
 from hffruits.training.trainer import FruitTrainer
@@ -52,7 +52,7 @@ def tell(monkeypatch, number: int) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_work_that_is_kept_as_it_comes_ends_at_once(number):
     before = signal.getsignal(number)
-    with pytest.raises(Interrupted) as raised, ends_at_once():
+    with pytest.raises(RunInterruptedError) as raised, ends_at_once():
         signal.raise_signal(number)
     assert str(raised.value) == f"ended by {number.name}; the same command goes on."
     assert raised.value.code == 128 + number
@@ -66,7 +66,7 @@ def test_a_signal_saves_the_run_and_it_goes_on_to_the_same_weights(
     handlers = [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)]
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
     train(*tiny_arguments(drawn_fruits, unbroken, ema_decay=0.9))
-    with monkeypatch.context() as patched, pytest.raises(Interrupted) as raised:
+    with monkeypatch.context() as patched, pytest.raises(RunInterruptedError) as raised:
         tell(patched, number)
         train(*tiny_arguments(drawn_fruits, broken, ema_decay=0.9))
     saved = broken / f"checkpoint-{TOLD_AT}"
@@ -83,7 +83,7 @@ def test_a_signal_saves_the_run_and_it_goes_on_to_the_same_weights(
 def test_a_second_signal_is_answered_at_once(monkeypatch):
     clock = iter([100.0, 100.0 + IN_EARNEST / 2, 100.1 + IN_EARNEST])
     monkeypatch.setattr("hffruits.training.callbacks.signals.monotonic", lambda: next(clock))
-    stopping = StopOnSignal()
+    stopping = StopOnSignalCallback()
     with pytest.raises(KeyboardInterrupt), stopping:
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)  # a launcher's, right after the terminal's
@@ -94,19 +94,22 @@ def test_a_second_signal_is_answered_at_once(monkeypatch):
 
 def test_ctrl_c_stays_ignored_where_it_was():
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with StopOnSignal() as stopping:
+    with StopOnSignalCallback() as stopping:
         signal.raise_signal(signal.SIGINT)
     assert stopping.received is None
 
 
 def test_a_signal_that_no_step_answers_any_more_still_ends_the_run():
-    with pytest.raises(Interrupted, match="ended by SIGTERM; the same command"), StopOnSignal():
+    with (
+        pytest.raises(RunInterruptedError, match="ended by SIGTERM; the same command"),
+        StopOnSignalCallback(),
+    ):
         signal.raise_signal(signal.SIGTERM)
 
 
 def test_the_command_exits_with_the_signals_own_code(monkeypatch, capsys):
     def interrupted(*arguments, **options):
-        raise Interrupted(signal.SIGTERM, Path("runs/x/checkpoint-7"))
+        raise RunInterruptedError(signal.SIGTERM, Path("runs/x/checkpoint-7"))
 
     monkeypatch.setattr("hffruits.training.run.train", interrupted)
     assert main(["train"]) == 143
@@ -121,7 +124,7 @@ def test_the_validation_that_is_due_at_that_step_is_made_first(drawn_fruits, tmp
     }  # fmt: skip
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
     train(*tiny_arguments(drawn_fruits, unbroken, **options))
-    with monkeypatch.context() as patched, pytest.raises(Interrupted) as raised:
+    with monkeypatch.context() as patched, pytest.raises(RunInterruptedError) as raised:
         patched.setattr("test_stopping.TOLD_AT", 4)  # an epoch's last step
         tell(patched, signal.SIGTERM)
         train(*tiny_arguments(drawn_fruits, broken, **options))

@@ -208,14 +208,14 @@ def _write_errors_told(archive: Path, name: str, folder: Path) -> Iterator[None]
 
 
 def _chunks(archive: Path, open_member: Callable, info: object) -> Iterator[bytes]:
-    with _damage_told(archive), open_member(info) as content:
+    with _translate_archive_errors(archive), open_member(info) as content:
         while chunk := content.read(CHUNK):
             yield chunk
 
 
 def _zip_members(archive: Path, limits: _Limits) -> Iterator[_Member]:
     with (
-        _damage_told(archive),
+        _translate_archive_errors(archive),
         nullcontext(limits.file) if limits.file else archive.open("rb") as opened,
         # Names without the UTF-8 flag: macOS and Info-ZIP write UTF-8 all the same.
         zipfile.ZipFile(_ShortReads(opened, limits), metadata_encoding="utf-8") as file,
@@ -266,7 +266,7 @@ _TAR_KINDS = {
 def _tar_members(archive: Path, limits: _Limits) -> Iterator[_Member]:
     # tarfile's own decompression of streams has no bound on the memory, and checks no sums.
     # Its data_filter (3.11.4) strips the slash off absolute paths and allows links.
-    with _damage_told(archive), _tar_opener(archive)(archive, "rb") as file:
+    with _translate_archive_errors(archive), _tar_opener(archive)(archive, "rb") as file:
         stream = _TarStream(file, limits)
         options = {"encoding": "utf-8", "errors": "surrogateescape", "tarinfo": _TarHeader}
         with tarfile.open(fileobj=stream, mode="r|", bufsize=2**16, **options) as tar:
@@ -332,7 +332,7 @@ _DAMAGE = (
 
 
 @contextmanager
-def _damage_told(archive: Path) -> Iterator[None]:
+def _translate_archive_errors(archive: Path) -> Iterator[None]:
     try:
         yield
     except InputError:

@@ -28,7 +28,7 @@ from tqdm.auto import tqdm
 from hffruits.core.errors import InputError
 from hffruits.core.names import clean_name
 from hffruits.data.images import has_image_suffix, is_image_name
-from hffruits.data.readers.error_translation import quiet, troubles_told
+from hffruits.data.readers.error_translation import quiet, translate_dataset_errors
 
 Rows = Dataset | IterableDataset
 Row = dict[str, Any]
@@ -290,7 +290,7 @@ def _stream_rows(
     pictures: bool,
 ) -> Iterator[Row]:
     """Standard rows of some shards, numbered within each, so that names don't depend on readers."""
-    with troubles_told(source):
+    with translate_dataset_errors(source):
         for shard in shards:
             view = stream.shard(num_shards=stream.num_shards, index=shard)
             # not `iter(view)`: in a data-loader worker that would split the shard over the workers

@@ -30,7 +30,7 @@ def quiet(*, bars: bool = False) -> Iterator[None]:
 
 
 @contextmanager
-def troubles_told(source: object) -> Iterator[None]:
+def translate_dataset_errors(source: object) -> Iterator[None]:
     try:
         yield
     except InputError:

@@ -30,7 +30,7 @@ from hffruits.data.readers.column_mapping import (
     no_rows,
     standard_rows,
 )
-from hffruits.data.readers.error_translation import quiet, troubles_told
+from hffruits.data.readers.error_translation import quiet, translate_dataset_errors
 from hffruits.data.readers.folders import SPLITS
 
 TABLES = {".csv": "csv", ".tsv": "csv", ".jsonl": "json", ".json": "json", ".parquet": "parquet"}
@@ -128,7 +128,7 @@ def load_hub(
 def _load_hub(
     name: str, config: str | None, *, streaming: bool, columns: list[str] | None = None
 ) -> Any:
-    with troubles_told(name), quiet(bars=True):  # a download may take hours
+    with translate_dataset_errors(name), quiet(bars=True):  # a download may take hours
         if not streaming:
             return load_dataset(name, config)
         builder = load_dataset_builder(name, config)
@@ -144,19 +144,21 @@ def _load_table(files: list[Path], *, streaming: bool, columns: list[str] | None
     kind = TABLES[first.suffix.lower()]
     options = _csv_options(first) if kind == "csv" else {}
     if kind == "parquet":
-        with troubles_told(first):  # `datasets` takes a file without rows for a damaged one
+        with translate_dataset_errors(
+            first
+        ):  # `datasets` takes a file without rows for a damaged one
             files = [file for file in files if parquet.read_metadata(file).num_rows]
         options = {"columns": columns}
     if not any(file.stat().st_size for file in files):
         raise no_rows(first)
     names = [_without_magic(file) for file in files]
-    with troubles_told(first), quiet():
+    with translate_dataset_errors(first), quiet():
         return load_dataset(kind, data_files=names, split="train", streaming=streaming, **options)
 
 
 def _csv_options(file: Path) -> dict[str, Any]:
     """Every column as text, for a label may be 007 or NA; the separator as the header has it."""
-    with troubles_told(file), file.open(newline="", encoding="utf-8-sig") as stream:
+    with translate_dataset_errors(file), file.open(newline="", encoding="utf-8-sig") as stream:
         header = stream.readline(2**20)
         sep = "\t" if file.suffix.lower() == ".tsv" else max(",;\t", key=header.count)
         names = next(csv.reader([header], delimiter=sep, skipinitialspace=True), [])

@@ -24,7 +24,7 @@ from hffruits.data.readers.column_mapping import (
     pictures_in,
     row_features,
 )
-from hffruits.data.readers.error_translation import quiet, troubles_told
+from hffruits.data.readers.error_translation import quiet, translate_dataset_errors
 
 MAX_BYTES = 2**28  # of a member: what is larger is no picture
 VERSION = 2  # of how shards become rows: raise it when that changes
@@ -45,7 +45,7 @@ def load_webdataset(
     """
     asked = AskedColumns(image_column, label_column, group_column)
     first = next(iter(shards.values()))[0]
-    with troubles_told(first):
+    with translate_dataset_errors(first):
         sample = next(_samples(first), None)
     if sample is None:
         raise InputError(f"{first}: no samples in it. Give shards that hold pictures and labels.")
@@ -62,7 +62,7 @@ def load_webdataset(
             continue
         # `datasets` keeps what it made for the same arguments.
         options["gen_kwargs"]["version"] = (VERSION, *map(_state, some))
-        with troubles_told(first), quiet():
+        with translate_dataset_errors(first), quiet():
             found[split] = Dataset.from_generator(_shard_rows, **options)
     return found
 
@@ -86,7 +86,7 @@ def _shard_rows(
 ) -> Iterator[Row]:
     """Standard rows of some shards; `version` tells apart what `datasets` keeps of them."""
     for shard, place in shards:
-        with troubles_told(shard):
+        with translate_dataset_errors(shard):
             for sample in _samples(shard):
                 found = [columns.image] if columns.image else pictures_in(sample)
                 if len(found) > 1:
@@ -153,7 +153,7 @@ def _key_of(name: str) -> tuple[str | None, str]:
 
 def _state(shard: str) -> str:
     """What changes when a shard does."""
-    with troubles_told(shard):
+    with translate_dataset_errors(shard):
         system, path = fsspec.url_to_fs(shard)
         info = system.info(path)
     return " ".join(str(info.get(key)) for key in ("size", "mtime", "ETag", "blob_id"))

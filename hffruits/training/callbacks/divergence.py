@@ -55,7 +55,7 @@ class _Step:
         return BadStep(self.number, self.learning_rate, float(self.loss), float(self.norm))
 
 
-class Divergence(TrainerCallback):
+class DivergenceCallback(TrainerCallback):
     """Finds losses and gradients that are not numbers, and losses that stay far too large.
 
     `skip` steps whose gradient is not a number may be left out of training; looking for them waits

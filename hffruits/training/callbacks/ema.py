@@ -19,7 +19,7 @@ from hffruits.core.errors import InputError
 AVERAGE_FILE = "ema.safetensors"
 
 
-class AveragedWeights(TrainerCallback):
+class EMACallback(TrainerCallback):
     """timm's `ModelEmaV3` with warmup: the average follows quickly at first, then by `decay`."""
 
     def __init__(self, decay: float):

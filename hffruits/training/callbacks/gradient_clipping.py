@@ -16,7 +16,7 @@ CLIP_MODES: dict[str, Callable[[Iterable[nn.Parameter], float], None] | None] = 
 }
 
 
-class GradientClipping(TrainerCallback):
+class GradientClippingCallback(TrainerCallback):
     """Clips by value or adaptively, and counts the steps at which clipping made the norm smaller.
 
     `limit` is the largest norm or entry, or the factor of AGC, which leaves the head out (section

@@ -14,7 +14,7 @@ from transformers.training_args import TrainingArguments
 from hffruits.core.errors import optional_output
 
 
-class LogEachEpoch(TrainerCallback):
+class LogEachEpochCallback(TrainerCallback):
     """Reports the loss of an epoch that is too short for a report of its own."""
 
     def on_epoch_end(self, args, state, control, **kwargs):
@@ -23,7 +23,7 @@ class LogEachEpoch(TrainerCallback):
             control.should_log |= state.epoch - reported >= 1
 
 
-class EpochTable(ProgressCallback):
+class EpochTableCallback(ProgressCallback):
     """The progress bar, with the loss in it, and one line an epoch instead of printed dicts."""
 
     def on_train_begin(self, args, state, control, **kwargs):

@@ -13,7 +13,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from hffruits.core.distributed import LOOK_EVERY, any_process, was_launched
-from hffruits.core.errors import Interrupted
+from hffruits.core.errors import RunInterruptedError
 
 logger = logging.getLogger(__name__)
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -22,10 +22,10 @@ IN_EARNEST = 2.0  # seconds after which a second signal ends at once: launchers 
 
 @contextmanager
 def ends_at_once() -> Iterator[None]:
-    """Within it, SIGTERM and SIGINT are `Interrupted`: for work that is kept as it comes."""
+    """Within it, SIGTERM and SIGINT raise `RunInterruptedError`: for work saved as it comes."""
 
     def end(number: int, frame: Any) -> None:
-        raise Interrupted(number, None)
+        raise RunInterruptedError(number, None)
 
     before = _listen(end)
     try:
@@ -34,12 +34,12 @@ def ends_at_once() -> Iterator[None]:
         _listen_again(before)
 
 
-class StopOnSignal(TrainerCallback):
+class StopOnSignalCallback(TrainerCallback):
     """Within it, SIGTERM and SIGINT end training after the step, with a checkpoint of it.
 
     All processes end at the same step. A validation that runs, or is due at that step, is finished
     first: a run that goes on doesn't make it up. A second signal, some seconds later, is answered
-    at once. Raises `Interrupted` once the checkpoint is saved.
+    at once. Raises `RunInterruptedError` once the checkpoint is saved.
     """
 
     def __init__(self):
@@ -48,7 +48,7 @@ class StopOnSignal(TrainerCallback):
         self.checkpoint: Path | None = None
         self._at, self._kept, self._launcher = 0.0, {}, None
 
-    def __enter__(self) -> "StopOnSignal":
+    def __enter__(self) -> "StopOnSignalCallback":
         self._kept = _listen(self._receive)
         if was_launched():
             self._launcher = os.getppid()  # accelerate's, of one process, passes no signal on
@@ -87,9 +87,9 @@ class StopOnSignal(TrainerCallback):
             raise self.interruption
 
     @property
-    def interruption(self) -> Interrupted:
+    def interruption(self) -> RunInterruptedError:
         """What to raise."""
-        return Interrupted(self.received or signal.SIGTERM, self.checkpoint)
+        return RunInterruptedError(self.received or signal.SIGTERM, self.checkpoint)
 
 
 def _listen(receive: Callable[[int, Any], None]) -> dict[int, Any]:

@@ -34,7 +34,7 @@ def format_time(seconds: float) -> str:
     return " ".join(word for word in words if not word.startswith("0 ")) or "0 s"
 
 
-class StopInTime(TrainerCallback):
+class TimeBudgetCallback(TrainerCallback):
     """Ends training at a time of `time.monotonic`, with a last validation where there are any.
 
     The learning rate hasn't come down by then, so this is for when an estimate was wrong. The main

@@ -19,7 +19,7 @@ from datasets import Dataset, Image
 from hffruits.core.distributed import on_main_process
 from hffruits.core.errors import InputError
 from hffruits.data.arguments import DataArguments
-from hffruits.data.images import gone_told
+from hffruits.data.images import translate_image_errors
 from hffruits.data.load import FruitDatasets
 from hffruits.data.transforms import EvalTransform, input_size
 from hffruits.models.frozen_trunk import find_cut
@@ -127,8 +127,8 @@ def keep_features(
     """Have a trainer learn from what the frozen stages make of the pictures, computed here once.
 
     Each epoch sees another of `prepared.views` views: those that the first epochs would see anyway.
-    Raises `InputError` for a backbone that can't be cut, `NoRoom` for a disk that is too full, and
-    `Interrupted` where it is ended: what is computed stays there for the next time.
+    Raises `InputError` for a backbone that can't be cut, `NoRoomError` for a disk that is too full,
+    and `RunInterruptedError` where it is ended: what is computed stays for the next time.
     """
     state = PartialState()
     model = prepared.model.to(args.device)
@@ -173,7 +173,7 @@ def pictures_key(rows: Dataset) -> str:
         if image["bytes"] is not None:
             digest.update(hashlib.blake2b(image["bytes"], digest_size=16).digest())
         else:
-            with gone_told(image["path"]):
+            with translate_image_errors(image["path"]):
                 stat = Path(image["path"]).stat()
             digest.update(f"{image['path']}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
     return digest.hexdigest()

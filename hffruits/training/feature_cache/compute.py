@@ -19,9 +19,9 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from hffruits.core.dataloader_workers import leave_signals, workers_told
+from hffruits.core.dataloader_workers import leave_signals, translate_worker_errors
 from hffruits.core.distributed import cores_per_process
-from hffruits.data.images import MAX_PIXELS, gone_told
+from hffruits.data.images import MAX_PIXELS, translate_image_errors
 from hffruits.data.samplers import own_random_numbers
 from hffruits.data.transforms import Transform, open_for
 from hffruits.models.bn_folding import fold_batch_norm
@@ -69,7 +69,7 @@ class SeededViews:
         """As it was taken."""
         source = self.rows[index]["image"]
         content = source["bytes"] or source["path"]
-        with gone_told(content):
+        with translate_image_errors(content):
             return open_for(self.transform, content, max_pixels=self.max_pixels)
 
 
@@ -129,7 +129,7 @@ def compute_features(
     """Give `target` the activations that it misses: of every `world_size`-th picture.
 
     `workers` are for a GPU, where they prepare pictures; on a CPU there is one for each core.
-    Raises `WorkersLost` for one that was killed.
+    Raises `WorkersLostError` for one that was killed.
     """
     device = next(model.parameters()).device
     on_cpu = device.type == "cpu"
@@ -158,7 +158,7 @@ def compute_features(
         leave=False,
         disable=quiet,
     )
-    with bar, workers_told(KEPT_SO_FAR):
+    with bar, translate_worker_errors(KEPT_SO_FAR):
         for found in loader:
             if not on_cpu:
                 found = _through(frozen_part, found.to(device)).cpu()

@@ -27,7 +27,7 @@ A_MOMENT = 1.0  # seconds: others look whether a folder is taken by taking it
 _ZEROS = bytes(1 << 24)
 
 
-class NoRoom(InputError):
+class NoRoomError(InputError):
     """The disk, or the share of it that features may take, is too small."""
 
 
@@ -86,7 +86,8 @@ def own_folder(root: Path, key: str) -> Iterator[Path]:
 def make_file(folder: Path, size: int, *, in_use: Collection[str] = ()) -> None:
     """A folder with an empty file of this size, for which older features may have to go.
 
-    Those named in `in_use` stay. Raises `NoRoom`, before anything is removed if there can't be any.
+    Those named in `in_use` stay. Raises `NoRoomError`, before anything is removed where there can't
+    be any.
     """
     _make_room(folder, size, in_use)
     try:
@@ -210,8 +211,8 @@ def _not_writable(root: Path, error: OSError) -> InputError:
     )
 
 
-def _no_room(root: Path, needed: int, allowed: int) -> NoRoom:
-    return NoRoom(
+def _no_room(root: Path, needed: int, allowed: int) -> NoRoomError:
+    return NoRoomError(
         f"cache_features: needs {needed / 1e9:.1f} GB in {root}; all features together may take "
         f"{allowed / 1e9:.1f} GB, half of what is free. Keep fewer views, freeze more stages, or "
         "set HFFRUITS_CACHE."

@@ -133,7 +133,7 @@ def open_features(
     """The kept activations (views, rows, *shape); `fill` computes what of them is missing.
 
     All processes of a machine fill one file, each machine its own. Whatever is kept under the names
-    `in_use` stays. Raises `NoRoom` where the disk hasn't the room.
+    `in_use` stays. Raises `NoRoomError` where the disk hasn't the room.
     """
     root = folder_of_features(cache_dir)
     folder, shape = root / on_main_process(lambda: key), (views, rows, *cut.shape)
