@@ -7,6 +7,7 @@ import json
 import os
 import tarfile
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import groupby
 from pathlib import PurePosixPath
 
@@ -15,6 +16,7 @@ from datasets import Dataset, IterableDataset
 
 from hffruits.columns import AskedColumns, Columns, Row, Rows, picture_of, pictures_in, row_features
 from hffruits.errors import InputError
+from hffruits.folders import SPLITS
 from hffruits.images import is_hidden
 from hffruits.loading import quiet, troubles_told
 
@@ -28,12 +30,14 @@ def load_webdataset(
     image_column: str | None = None,
     label_column: str | None = None,
     group_column: str | None = None,
+    label_from: str | None = None,
     streaming: bool = False,
 ) -> dict[str, Rows]:
     """The rows of WebDataset shards by split (paths or URLs of .tar files).
 
     The label is the `cls` or `txt` member of a sample, a field of its `json`, or the folder of its
-    key.
+    key: the last one, or with `label_from` `path` all. Reading raises `InputError` where one name
+    comes below several folders, unless `label_from` says what that means.
     """
     asked = AskedColumns(image_column, label_column, group_column)
     first = next(iter(shards.values()))[0]
@@ -41,7 +45,7 @@ def load_webdataset(
         sample = next(_samples(first), None)
     if sample is None:
         raise InputError(f"{first}: no samples in it. Give shards that hold pictures and labels.")
-    columns = asked.of_sample(sample, first)
+    columns = replace(asked.of_sample(sample, first), label_from=label_from)
     places = _places([shard for some in shards.values() for shard in some])
     found = {}
     for split, some in shards.items():
@@ -77,6 +81,7 @@ def _shard_rows(
     shards: list[tuple[str, str]], columns: Columns, version: object = None
 ) -> Iterator[Row]:
     """Standard rows of some shards; `version` tells apart what `datasets` keeps of them."""
+    folders: dict[str, str] = {}  # last folder of a key -> all of them
     for shard, place in shards:
         with troubles_told(shard):
             for sample in _samples(shard):
@@ -86,9 +91,22 @@ def _shard_rows(
                         f"{shard}: {sample['__key__']} has the pictures {', '.join(found)}. Name "
                         "the one that counts as image_column_name."
                     )
+                if columns.label == "__key__" and columns.label_from is None:
+                    _check_folder(shard, sample["__key__"], folders)
                 content = sample.get(found[0]) if found else None
                 padded = {columns.label: None, columns.group: None} | sample
                 yield {"image": picture_of(content, None)} | columns.text_of(padded, place)
+
+
+def _check_folder(shard: str, key: str, folders: dict[str, str]) -> None:
+    """Raise `InputError` for a class folder whose name has come below others."""
+    folder = "/".join(name for name in key.split("/")[:-1] if name.lower() not in SPLITS)
+    name = folder.rpartition("/")[2]
+    if (first := folders.setdefault(name, folder)) != folder:
+        raise InputError(
+            f"{shard}: {first}, {folder}: one class, {name}, or two? Set label_from=leaf for one, "
+            "or label_from=path for two."
+        )
 
 
 def _samples(shard: str) -> Iterator[Row]:

@@ -55,7 +55,8 @@ PICTURES = [
     encoded(SMALL.convert("L").convert("I"), "TIFF"),
     encoded(SMALL, "TIFF", compression="tiff_lzw"),
     encoded(SMALL.convert("CMYK"), "JPEG"),
-    film("GIF", 3), film("WEBP", 3), picture("AVIF"), picture("HEIF"), png_bomb(), unsized_bmp(), long_gif(50),
+    film("GIF", 3), film("WEBP", 3), picture("AVIF"), picture("HEIF"), png_bomb(),
+    unsized_bmp(), long_gif(50),
 ]  # fmt: skip
 
 
