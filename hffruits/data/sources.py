@@ -64,7 +64,8 @@ def open_source(source: Source, *, pictures: bool = True) -> RawRows:
     if source.data_dir is None and not source.streaming:
         return _open_folder(samples_dir(), None)
     if "://" in str(source.data_dir):
-        return RawRows(load_webdataset({"train": _shard_urls(str(source.data_dir))}, **columns))
+        urls = {"train": _shard_urls(str(source.data_dir))}
+        return RawRows(load_webdataset(urls, label_from=source.label_from, **columns))
     path = Path(source.data_dir or samples_dir()).expanduser()
     files = _files_of(path)
     if files and files[0].suffix.lower() in TABLES:
@@ -73,7 +74,7 @@ def open_source(source: Source, *, pictures: bool = True) -> RawRows:
         raise InputError(f"{path}: holds {len(files)} zips. Unpack them, and give the folder.")
     if _are_shards(files, source.streaming):
         shards = {split: list(map(str, some)) for split, some in _by_split(path, files).items()}
-        return RawRows(load_webdataset(shards, **columns))
+        return RawRows(load_webdataset(shards, label_from=source.label_from, **columns))
     if source.streaming:
         raise InputError(
             f"{path}: streaming is for shards, tables and the Hub. Leave it out: photos in folders "

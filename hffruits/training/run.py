@@ -95,7 +95,8 @@ def train(
 
     Raises `InputError` for anything wrong with the arguments or the data, before training starts
     and before anything of an earlier run is removed; `RunInterruptedError` once a run that was
-    asked to end is saved, and `PeersLostError` where another process of the run can't be reached any more.
+    asked to end is saved, and `PeersLostError` where another process of the run can't be reached
+    any more.
     """
     started = time.monotonic()
     check_arguments(data_args, model_args, training_args)

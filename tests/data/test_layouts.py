@@ -18,6 +18,7 @@ from hffruits.data.arguments import DataArguments
 from hffruits.data.load import load_fruits
 from hffruits.data.readers.folders import find_photos
 from hffruits.data.source import Source
+from hffruits.data.sources import open_source
 from hffruits.data.stream_dataset import load_streams
 from hffruits.evaluation.dataset import choose_photos
 from hffruits.exploration.run import explore
@@ -213,6 +214,27 @@ def test_a_hierarchy_with_one_name_in_two_places_is_told_of(make_folder, caplog)
     assert names_of(load_fruits(root)) == ["Apple/Red", "Gala", "Lime", "Pepper/Red"]
     assert "Apple/Red and Pepper/Red are two classes" in caplog.text
     assert "label_from=leaf" in caplog.text
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_keys_of_shards_with_one_name_below_two_folders_are_in_doubt(tmp_path, streaming):
+    photo = paint(tmp_path / "x.jpg").read_bytes()
+    (tmp_path / "x.jpg").unlink()
+    for shard in range(2):  # a single tar of photos is an archive of class folders
+        with tarfile.open(tmp_path / f"train-{shard}.tar", "w") as tar:
+            for folder in ("Apple/Red", "Pepper/Red", "Lime"):
+                member = tarfile.TarInfo(f"{folder}/{shard}.jpg")
+                member.size = len(photo)
+                tar.addfile(member, io.BytesIO(photo))
+
+    def labels(label_from: str | None) -> set[str]:
+        source = Source(tmp_path, label_from=label_from, streaming=streaming)
+        return {row["label"] for row in open_source(source).splits["train"]}
+
+    with pytest.raises(InputError, match=r"Apple/Red, Pepper/Red: one class, Red, or two\? Set"):
+        labels(None)
+    assert labels("leaf") == {"Red", "Lime"}
+    assert labels("path") == {"Apple/Red", "Pepper/Red", "Lime"}
 
 
 def test_an_unknown_reading_lists_the_known_ones(make_folder):

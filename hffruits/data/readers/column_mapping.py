@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import fsspec
@@ -76,6 +76,7 @@ class Columns:
     name: str | None = None
     classes: tuple[str, ...] | None = None  # of numbered labels
     below: str = ""  # a folder that the names start from
+    label_from: str | None = None  # of `folders.LABEL_FROM`, for labels that are folders of keys
 
     @property
     def texts(self) -> list[str]:
@@ -89,7 +90,10 @@ class Columns:
             name = f"{place}/{name or f'{index:08d}'}"
         else:
             name = os.path.join(self.below, str(name))  # noqa: PTH118, quicker
-        text = {"label": _label_of(row[self.label], self.label, self.classes), "path": name}
+        label = _label_of(row[self.label], self.label, self.classes)
+        if self.label == "__key__" and self.label_from == "path":
+            label = "/".join(map(clean_name, PurePosixPath(row["__key__"]).parts[:-1])) or None
+        text = {"label": label, "path": name}
         group = row[self.group] if self.group else None  # one without stands alone
         known = None if group in (None, "") else str(group)
         return text | ({"group": known} if self.group else {})

@@ -7,6 +7,7 @@ import json
 import os
 import tarfile
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import groupby
 from pathlib import PurePosixPath
 
@@ -25,6 +26,7 @@ from hffruits.data.readers.column_mapping import (
     row_features,
 )
 from hffruits.data.readers.error_translation import quiet, translate_dataset_errors
+from hffruits.data.readers.folders import SPLITS
 
 MAX_BYTES = 2**28  # of a member: what is larger is no picture
 VERSION = 2  # of how shards become rows: raise it when that changes
@@ -36,12 +38,14 @@ def load_webdataset(
     image_column: str | None = None,
     label_column: str | None = None,
     group_column: str | None = None,
+    label_from: str | None = None,
     streaming: bool = False,
 ) -> dict[str, Rows]:
     """The rows of WebDataset shards by split (paths or URLs of .tar files).
 
     The label is the `cls` or `txt` member of a sample, a field of its `json`, or the folder of its
-    key.
+    key: the last one, or with `label_from` `path` all. Reading raises `InputError` where one name
+    comes below several folders, unless `label_from` says what that means.
     """
     asked = AskedColumns(image_column, label_column, group_column)
     first = next(iter(shards.values()))[0]
@@ -49,7 +53,7 @@ def load_webdataset(
         sample = next(_samples(first), None)
     if sample is None:
         raise InputError(f"{first}: no samples in it. Give shards that hold pictures and labels.")
-    columns = asked.of_sample(sample, first)
+    columns = replace(asked.of_sample(sample, first), label_from=label_from)
     places = _places([shard for some in shards.values() for shard in some])
     found = {}
     for split, some in shards.items():
@@ -85,6 +89,7 @@ def _shard_rows(
     shards: list[tuple[str, str]], columns: Columns, version: object = None
 ) -> Iterator[Row]:
     """Standard rows of some shards; `version` tells apart what `datasets` keeps of them."""
+    folders: dict[str, str] = {}  # last folder of a key -> all of them
     for shard, place in shards:
         with translate_dataset_errors(shard):
             for sample in _samples(shard):
@@ -94,9 +99,22 @@ def _shard_rows(
                         f"{shard}: {sample['__key__']} has the pictures {', '.join(found)}. Name "
                         "the one that counts as image_column_name."
                     )
+                if columns.label == "__key__" and columns.label_from is None:
+                    _check_folder(shard, sample["__key__"], folders)
                 content = sample.get(found[0]) if found else None
                 padded = {columns.label: None, columns.group: None} | sample
                 yield {"image": picture_of(content, None)} | columns.text_of(padded, place)
+
+
+def _check_folder(shard: str, key: str, folders: dict[str, str]) -> None:
+    """Raise `InputError` for a class folder whose name has come below others."""
+    folder = "/".join(name for name in key.split("/")[:-1] if name.lower() not in SPLITS)
+    name = folder.rpartition("/")[2]
+    if (first := folders.setdefault(name, folder)) != folder:
+        raise InputError(
+            f"{shard}: {first}, {folder}: one class, {name}, or two? Set label_from=leaf for one, "
+            "or label_from=path for two."
+        )
 
 
 def _samples(shard: str) -> Iterator[Row]:
