@@ -3,11 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 TRAIN_ARGS ?= --num_train_epochs 3
 
-.PHONY: help setup train test lint demo dist clean
+.PHONY: help setup train test test-quick lint demo dist clean
 
 help:
 	@echo 'make train   train on the drawn sample set        make demo   open the demo'
 	@echo 'make test    run all tests                        make lint   check the style'
+	@echo 'make test-quick   only the unit tests'
 	@echo 'make dist    build and check the wheel            make clean  remove what was built'
 
 setup: .venv/.done
@@ -32,7 +33,11 @@ demo: setup
 	$(BIN)/python app.py
 
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-quick: setup
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not browser" \
+		--ignore tests/integration --ignore tests/browser
 
 lint: setup
 	$(BIN)/ruff check .

@@ -12,6 +12,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the processes share the cores
 
 import datasets
 import huggingface_hub
+from filelock import FileLock
 from support.hub_server import TOKEN, Hub, serve_hub
 from support.runs import UNTRAINED_LABELS, paint, quick_arguments, save_untrained
 
@@ -46,9 +47,29 @@ def cache(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def drawn_fruits(tmp_path_factory) -> Path:
+def shared(tmp_path_factory) -> Callable[[str, Callable[[Path], None]], Path]:
+    """`shared(name, make)`: a folder that `make` fills once for all processes of the session."""
+    own = tmp_path_factory.getbasetemp()
+    base = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+    def find_or_make(name: str, make: Callable[[Path], None]) -> Path:
+        folder, done = base / name, base / f"{name}.done"
+        with FileLock(base / f"{name}.lock"):
+            if not done.exists():
+                make(folder)
+                done.touch()
+        return folder
+
+    return find_or_make
+
+
+@pytest.fixture(scope="session")
+def drawn_fruits(shared) -> Path:
     """Four drawn fruits, in split folders at uneven depth."""
-    root = tmp_path_factory.mktemp("drawn")
+    return shared("drawn", draw_fruits)
+
+
+def draw_fruits(root: Path) -> None:
     for split, count in {"train": 8, "validation": 3, "test": 5}.items():
         for name in list(FRUITS)[:4]:
             folder = root / split / ("Group" if name.startswith("B") else "") / name
@@ -56,17 +77,14 @@ def drawn_fruits(tmp_path_factory) -> Path:
             for index in range(count):
                 seed = 100 * len(split) + index
                 draw_fruit(name, seed=seed, size=64).save(folder / f"{index}.png")
-    return root
 
 
 @pytest.fixture(scope="session")
-def trained(drawn_fruits: Path, tmp_path_factory) -> Path:
+def trained(drawn_fruits: Path, shared) -> Path:
     """The folder of one finished two-epoch run on `drawn_fruits`."""
     from hffruits.training.run import train
 
-    folder = tmp_path_factory.mktemp("runs") / "drawn"
-    train(*quick_arguments(drawn_fruits, folder))
-    return folder
+    return shared("trained", lambda folder: train(*quick_arguments(drawn_fruits, folder)))
 
 
 @pytest.fixture
@@ -87,7 +105,7 @@ def local_hub(tmp_path: Path, monkeypatch) -> Iterator[Hub]:
         yield hub
 
 
-@pytest.fixture(scope="module")
-def untrained(tmp_path_factory) -> Path:
-    """The folder of such a model."""
-    return save_untrained(tmp_path_factory.mktemp("untrained") / "model", UNTRAINED_LABELS)
+@pytest.fixture(scope="session")
+def untrained(shared) -> Path:
+    """The folder of a model with an untrained head."""
+    return shared("untrained", lambda folder: save_untrained(folder, UNTRAINED_LABELS))
