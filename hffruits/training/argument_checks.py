@@ -2,15 +2,17 @@
 
 import difflib
 import logging
+import math
 import os
 from collections.abc import Callable
-from math import prod
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from transformers.integrations import get_available_reporting_integrations
 from transformers.trainer_utils import IntervalStrategy
 
+from hffruits.core.durations import parse_duration
 from hffruits.core.errors import InputError
 from hffruits.data.arguments import DataArguments
 from hffruits.data.image_cache import CACHES
@@ -20,16 +22,19 @@ from hffruits.evaluation.metrics import METRIC_NAMES
 from hffruits.models.batch_norm import POLICIES
 from hffruits.models.freezing import CHANGING, check_plan
 from hffruits.models.loading import find_model
-from hffruits.training.arguments import LEARNING_RATE_SCALES, FruitTrainingArguments, ModelArguments
+from hffruits.training.arguments import (
+    LEARNING_RATE_SCALES,
+    Arguments,
+    FruitTrainingArguments,
+    ModelArguments,
+)
 from hffruits.training.callbacks.gradient_clipping import CLIP_MODES
-from hffruits.training.callbacks.time_budget import count_seconds
 from hffruits.training.feature_cache.store import count_views
 from hffruits.training.losses import CLASS_WEIGHTS
 from hffruits.training.lr_schedules import BY_VALIDATION, SCHEDULE_NAMES
 from hffruits.training.optimizers import check_optimizer
 
 logger = logging.getLogger(__name__)
-Arguments = tuple[DataArguments, ModelArguments, FruitTrainingArguments]
 
 # field -> its known values
 _CHOICES: dict[str, tuple[str, ...]] = {
@@ -271,7 +276,7 @@ def check_arguments(
     check_optimizer(args.optimizer)
     check_plan(model_args.freeze)
     if args.time_budget is not None:
-        count_seconds(args.time_budget)
+        parse_duration(args.time_budget, name="time_budget")
     if args.remove_unused_columns:
         raise InputError("remove_unused_columns: would drop the pictures. Leave it off.")
     missing = set(args.report_to) - set(get_available_reporting_integrations())
@@ -297,6 +302,72 @@ def check_conflicts(
     for excluded, reason in (*_CONFLICTS, *against_features):
         if excluded(data_args, model_args, args):
             raise InputError(reason)
+
+
+# ---- of the commands beside training ----
+
+
+def check_range_test(
+    args: FruitTrainingArguments, *, lowest: float, highest: float, steps: int
+) -> None:
+    """Raise `InputError` for rates that don't rise, and for what a range test chooses itself."""
+    if not (0 < lowest < highest < math.inf and steps >= 10):
+        raise InputError(
+            f"lowest={lowest:g}, highest={highest:g}, steps={steps}: give 0 < lowest < highest and "
+            "10 steps or more."
+        )
+    if args.time_budget:
+        raise InputError("time_budget: plans a whole run. Leave it out here.")
+    if args.scale_learning_rate != "none":
+        raise InputError("scale_learning_rate: a range test finds the rate itself. Leave it out.")
+
+
+def check_search(args: FruitTrainingArguments, *, trials: int) -> None:
+    """Raise `InputError` for no trials, and for what a search can't do or chooses itself."""
+    if trials < 1:
+        raise InputError(f"trials={trials}: give 1 or more.")
+    if args.time_budget:
+        raise InputError("time_budget: plans one run. Leave it out of a search.")
+    if args.scale_learning_rate != "none":
+        raise InputError("scale_learning_rate: a search finds the rate itself. Leave it out.")
+    if args.eval_strategy == IntervalStrategy.NO:
+        raise InputError("eval_strategy=no: a search compares validations. Set it to epoch.")
+
+
+# training options that all trials of a search share
+_OF_A_TRIAL = (
+    "num_train_epochs", "max_steps", "per_device_train_batch_size", "seed", "batch_norm",
+    "mixup_alpha", "cutmix_alpha", "learning_rate",
+)  # fmt: skip
+
+
+def check_same_search(
+    recorded: dict[str, Any], arguments: Arguments, *, folder: Path
+) -> dict[str, Any]:
+    """What a search is of, to be recorded.
+
+    Raises `InputError` where the one in `folder` began with something else.
+    """
+    data, model, training = (asdict(group) for group in arguments)
+    requested = data | model | {name: training[name] for name in _OF_A_TRIAL}
+    for name, value in requested.items():
+        began = recorded.get(name, value)
+        if began != value:
+            raise InputError(
+                f"{folder}: its search has {name}={began}, not {value}. Give another output_dir."
+            )
+    return requested
+
+
+def check_preview(data_args: DataArguments, *, photos: int, views: int) -> None:
+    """Raise `InputError` for an empty grid, and for a stream."""
+    if photos < 1 or views < 1:
+        raise InputError(f"photos={photos}, views={views}: give 1 or more.")
+    if data_args.streaming:
+        raise InputError("streaming: a preview needs photos at hand. Give it a folder of some.")
+
+
+# ---- what goes with what ----
 
 
 def features_can_be_kept(*arguments: Any) -> bool:
@@ -336,8 +407,8 @@ def check_same_run(recorded: dict[str, dict[str, Any]], arguments: Arguments) ->
     streamed = _STREAMED if arguments[0].streaming else set()
     moved = {"data_dir"} if recorded.get("data_fingerprint") else set()  # see check_same_photos
     args, began = arguments[2], recorded["training"]
-    now = prod(getattr(args, name) for name in _BATCH)
-    then = prod(began[name] for name in _BATCH)
+    now = math.prod(getattr(args, name) for name in _BATCH)
+    then = math.prod(began[name] for name in _BATCH)
     if now != then:
         raise InputError(
             f"{' x '.join(_BATCH)} = {now}: the run began with "

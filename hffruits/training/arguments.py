@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import yaml
 from accelerate.state import AcceleratorState
@@ -258,6 +258,14 @@ class FruitTrainingArguments(TrainingArguments):
         return str(getattr(self.lr_scheduler_type, "value", self.lr_scheduler_type))
 
 
+class Arguments(NamedTuple):
+    """All that a run is given: the three groups of flags."""
+
+    data: DataArguments
+    model: ModelArguments
+    training: FruitTrainingArguments
+
+
 BASE_BATCH = 32  # the default learning rates are for it
 LEARNING_RATE_SCALES: dict[str, Callable[[float], float]] = {
     "none": lambda times: 1.0,
@@ -304,9 +312,7 @@ _FIRST_FLAGS = {"recipe", "config", "help", "help_all"}
 _HIDDEN = {"remove_unused_columns", "gradient_checkpointing", "logging_nan_inf_filter"}
 
 
-def parse_train_arguments(
-    argv: list[str], *, prog: str | None = None
-) -> tuple[DataArguments, ModelArguments, FruitTrainingArguments]:
+def parse_train_arguments(argv: list[str], *, prog: str | None = None) -> Arguments:
     """Read flags, and under them a `--config` file. Exits with code 2 and one line if they err."""
     parser = _Parser(
         _GROUPS,
@@ -339,7 +345,7 @@ def parse_train_arguments(
     if unknown:
         parser.error(f"unknown: {' '.join(unknown)}{_suggest(parser, unknown[0])}")
     _name_data(parser, data, extra.data, argv)
-    return data, model, training
+    return Arguments(data, model, training)
 
 
 def data_parser(

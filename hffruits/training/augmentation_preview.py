@@ -9,12 +9,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from hffruits.core.errors import InputError
 from hffruits.core.plots import draw_grid
 from hffruits.data.arguments import DataArguments
 from hffruits.data.samplers import RowKey, SeededRows
 from hffruits.data.transforms import EvalTransform, train_transform
-from hffruits.training.argument_checks import check_arguments
+from hffruits.training.argument_checks import check_arguments, check_preview
 from hffruits.training.arguments import FruitTrainingArguments, ModelArguments
 from hffruits.training.datasets import as_tensors, collate
 from hffruits.training.setup import load_datasets, prepare_model
@@ -34,11 +33,8 @@ def preview(
 
     Raises `InputError` for data or names that can't be used.
     """
-    if photos < 1 or views < 1:
-        raise InputError(f"photos={photos}, views={views}: give 1 or more.")
+    check_preview(data_args, photos=photos, views=views)
     check_arguments(data_args, model_args, args)
-    if data_args.streaming:
-        raise InputError("streaming: a preview needs photos at hand. Give it a folder of some.")
     datasets = load_datasets(data_args, None, args.seed)
     rows = datasets["train"].shuffle(seed=args.seed)
     rows = rows.select(range(min(photos, len(rows))))

@@ -16,6 +16,7 @@ from hffruits.training import run as training
 from hffruits.training import setup as preparation
 from hffruits.training.arguments import ModelArguments
 from hffruits.training.run import train
+from hffruits.training.run_state import PreparedModel
 
 
 def losses(folder) -> list[float]:
@@ -40,7 +41,7 @@ def test_a_device_that_scales_the_pixels_learns_the_same(drawn_fruits, tmp_path,
 
 def test_only_a_gpu_is_left_the_scaling():
     _, processor = preparation.build_model("efficientnet_lite0", labels=["a", "b"])
-    prepared = preparation.PreparedModel(torch.nn.Identity(), processor, (), "none", "train")
+    prepared = PreparedModel(torch.nn.Identity(), processor, (), "none", "train")
     assert preparation.device_scaling(prepared, "light", torch.device("cpu")) is None
     assert preparation.device_scaling(prepared, "light", torch.device("cuda")) is not None
 

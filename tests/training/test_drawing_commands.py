@@ -114,11 +114,11 @@ def test_a_search_goes_on_where_it_was_stopped(drawn_fruits, tmp_path, capsys):
     assert all(f"--{name}" in command for name in ("learning_rate", "layer_decay"))
 
 
-def test_the_suggestion_ignores_what_comes_after_a_loss_that_is_no_number():
+def test_the_suggestion_ignores_what_comes_after_a_loss_that_is_nan():
     rates = np.geomspace(1e-6, 1, 50)
     losses = [3 - step / 20 for step in range(30)] + [math.nan] + [0.0] * 19
     assert suggest(rates.tolist(), losses) < rates[30]
-    with pytest.raises(InputError, match="no number from the start"):
+    with pytest.raises(InputError, match="NaN or infinite losses from the start"):
         suggest(rates.tolist(), [math.nan] * 50)
 
 

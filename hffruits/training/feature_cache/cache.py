@@ -10,7 +10,6 @@ import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -18,13 +17,12 @@ from datasets import Dataset, Image
 
 from hffruits.core.distributed import on_main_process
 from hffruits.core.errors import InputError
-from hffruits.data.arguments import DataArguments
 from hffruits.data.images import translate_image_errors
 from hffruits.data.load import FruitDatasets
 from hffruits.data.transforms import EvalTransform, input_size
 from hffruits.models.frozen_trunk import find_cut
 from hffruits.training.argument_checks import features_can_be_kept
-from hffruits.training.arguments import FruitTrainingArguments, ModelArguments
+from hffruits.training.arguments import FruitTrainingArguments
 from hffruits.training.callbacks.signals import ends_at_once
 from hffruits.training.feature_cache.compute import SeededViews, compute_features
 from hffruits.training.feature_cache.disk import room_for_features
@@ -36,8 +34,7 @@ from hffruits.training.feature_cache.store import (
     feature_key,
     open_features,
 )
-from hffruits.training.setup import FruitData, PreparedModel
-from hffruits.training.trainer import FruitTrainer
+from hffruits.training.run_state import TrainingRun
 
 logger = logging.getLogger(__name__)
 DEFAULT_VIEWS = 8  # at most, without being asked for
@@ -45,19 +42,10 @@ CHEAP = 100_000_000  # bytes up to which there may be more of them
 FEWEST_VIEWS = 4  # for as many epochs or more: with fewer, training sees too little that is new
 
 
-def choose_views(
-    prepared: PreparedModel,
-    datasets: FruitData,
-    data_args: DataArguments,
-    model_args: ModelArguments,
-    args: FruitTrainingArguments,
-    *,
-    recorded: dict[str, Any] | None = None,
-) -> int:
-    """Of how many views the features are kept: as asked for, or as fits; 0 for none.
-
-    `recorded` are the arguments that a resumed run began with.
-    """
+def choose_views(run: TrainingRun) -> int:
+    """Of how many views the features are cached: as asked for, or as fits; 0 for none."""
+    prepared, datasets, recorded = run.prepared, run.datasets, run.recorded
+    data_args, model_args, args = run.arguments
     asked = model_args.cache_features
     if asked is None and recorded:
         asked = recorded["model"].get("cache_features") or "none"
@@ -117,19 +105,15 @@ def _epochs(rows: int, args: FruitTrainingArguments) -> float:
     return args.max_steps * batch * args.world_size / rows
 
 
-def keep_features(
-    trainer: FruitTrainer,
-    prepared: PreparedModel,
-    datasets: FruitDatasets,
-    data_args: DataArguments,
-    args: FruitTrainingArguments,
-) -> None:
-    """Have a trainer learn from what the frozen stages make of the pictures, computed here once.
+def use_cached_features(run: TrainingRun) -> None:
+    """Have the trainer learn from what the frozen stages make of the images, computed here once.
 
     Each epoch sees another of `prepared.views` views: those that the first epochs would see anyway.
-    Raises `InputError` for a backbone that can't be cut, `NoRoomError` for a disk that is too full,
-    and `RunInterruptedError` where it is ended: what is computed stays for the next time.
+    Raises `InputError` for a backbone that has no frozen trunk, `NoRoomError` for a disk that is
+    too full, and `RunInterruptedError` where it is ended: what is computed stays for the next time.
     """
+    trainer, prepared, datasets = run.trainer, run.prepared, run.datasets
+    data_args, _, args = run.arguments
     state = PartialState()
     model = prepared.model.to(args.device)
     transforms = {
