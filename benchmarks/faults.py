@@ -278,9 +278,9 @@ def left_out(runs: Runs, times: int) -> Row:
     right = 0
     for _ in tqdm(range(times), "NaN, left out", leave=False):
         run, step = runs.new(), random.randint(1, STEPS)
-        weights = runs.finish(run, "--skip_bad_steps", "1", hook=Break(step))
+        weights = runs.finish(run, "--max_skipped_steps", "1", hook=Break(step))
         right += weights is not None and f"at step {step} (" in runs.said(run)
-    return Row("the same with `--skip_bad_steps 1`", "told, left out, and trained to the end",
+    return Row("the same with `--max_skipped_steps 1`", "told, left out, and trained to the end",
                right, times, "that step")  # fmt: skip
 
 
@@ -307,7 +307,7 @@ def worker_killed(runs: Runs, times: int) -> Row:
 def filling(runs: Runs, times: int) -> Row:
     """kill -9 or SIGTERM while features are computed, each time from none on."""
     features = Path(os.environ["HFFRUITS_CACHE"], "features")
-    kept, right, went_on = ["--freeze", "stages:2", "--cache_features", "views:400"], 0, 0
+    kept, right, went_on = ["--freeze", "stages:2", "--feature_cache_views", "400"], 0, 0
     reference = runs.finish(runs.new(), *kept)
     for number in tqdm(range(times), "features", leave=False):
         shutil.rmtree(features)

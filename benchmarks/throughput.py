@@ -131,7 +131,7 @@ def labels_of(datasets: FruitDatasets) -> list[str]:
 
 
 def model_arguments(name: str) -> ModelArguments:
-    return ModelArguments(name, pretrained=False, freeze="none", cache_features="none")
+    return ModelArguments(name, pretrained=False, freeze="none", feature_cache_views=0)
 
 
 def training_arguments(args: argparse.Namespace, **options: object) -> FruitTrainingArguments:

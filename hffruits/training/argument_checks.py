@@ -29,7 +29,7 @@ from hffruits.training.arguments import (
     ModelArguments,
 )
 from hffruits.training.callbacks.gradient_clipping import CLIP_MODES
-from hffruits.training.feature_cache.store import count_views
+from hffruits.training.feature_cache.store import MOST_VIEWS
 from hffruits.training.losses import CLASS_WEIGHTS
 from hffruits.training.lr_schedules import BY_VALIDATION, SCHEDULE_NAMES
 from hffruits.training.optimizers import check_optimizer
@@ -46,7 +46,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "scale_learning_rate": tuple(LEARNING_RATE_SCALES),
     "batch_norm": POLICIES,
     "class_weights": tuple(CLASS_WEIGHTS),
-    "metric_for_best_model": ("loss", *METRIC_NAMES, "steady_accuracy"),
+    "metric_for_best_model": ("loss", *METRIC_NAMES, "accuracy_2se"),
 }
 
 # field -> what its value must be, and the test
@@ -72,33 +72,37 @@ _RANGES: dict[str, tuple[str, Callable[[float], bool]]] = {
     "mix_probability": ("between 0 and 1", lambda value: 0 <= value <= 1),
     "focal_gamma": ("0 or more", lambda value: value >= 0),
     "reject_rate": ("at least 0 and less than 1", lambda value: 0 <= value < 1),
+    "feature_cache_views": (
+        f"between 0 and {MOST_VIEWS}",
+        lambda value: value is None or 0 <= value <= MOST_VIEWS,
+    ),
     "lora_rank": ("0 or more", lambda value: value >= 0),
-    "skip_bad_steps": ("0 or more", lambda value: value >= 0),
+    "max_skipped_steps": ("0 or more", lambda value: value >= 0),
     "early_stopping_patience": ("0 or more", lambda value: value >= 0),
 }
 
-# what keeping features doesn't go with, and why: (data, model, training) -> bool
-_AGAINST_FEATURES: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
+# what a feature cache doesn't go with, and why: (data, model, training) -> bool
+_AGAINST_FEATURE_CACHE: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
     (
         lambda data, model, args: data.streaming or model.lora_rank,
-        "cache_features: needs photos at hand and frozen stages, so not streaming or lora_rank. "
-        "Leave it out.",
+        "feature_cache_views: needs photos at hand and frozen stages, so not streaming or "
+        "lora_rank. Leave it out.",
     ),
     (
         lambda data, model, args: args.mixup_alpha or args.cutmix_alpha,
-        "cache_features and mixup or cutmix: pictures can't be mixed any more. Use one of them.",
+        "feature_cache_views and mixup or cutmix: cached features can't be mixed. Use one of them.",
     ),
     (
         lambda data, model, args: model.freeze in ("none", *CHANGING),
-        "cache_features: needs stages that stay frozen. Set freeze to half, three_quarters, "
+        "feature_cache_views: needs stages that stay frozen. Set freeze to half, three_quarters, "
         "head_only or stages:K.",
     ),
     (
         lambda data, model, args: (
             args.torch_compile or args.divides_weights or args.gradient_checkpointing
         ),
-        "cache_features and torch_compile, fsdp, deepspeed or activation_checkpointing: the net "
-        "can't be cut in two there. Use one of them.",
+        "feature_cache_views and torch_compile, fsdp, deepspeed or activation_checkpointing: the "
+        "frozen trunk can't be run by itself there. Use one of them.",
     ),
 ]
 
@@ -171,10 +175,10 @@ _CONFLICTS: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
     ),
     (
         lambda data, model, args: (
-            args.metric_for_best_model == "steady_accuracy"
+            args.metric_for_best_model == "accuracy_2se"
             and (args.early_stopping_patience or args.schedule in BY_VALIDATION)
         ),
-        "metric_for_best_model=steady_accuracy: grows with every epoch, so it can't tell when "
+        "metric_for_best_model=accuracy_2se: grows with every epoch, so it can't tell when "
         "training has stopped to gain. Use accuracy or loss.",
     ),
     (
@@ -235,8 +239,8 @@ _CONFLICTS: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
         "clip_mode: value and agc need whole gradients, which FSDP and DeepSpeed divide. Use norm.",
     ),
     (
-        lambda data, model, args: args.skip_bad_steps and (args.fp16 or args.divides_weights),
-        "skip_bad_steps: fp16 leaves such steps out by itself, and it needs whole gradients, which "
+        lambda data, model, args: args.max_skipped_steps and (args.fp16 or args.divides_weights),
+        "max_skipped_steps: fp16 skips such steps by itself, and it needs whole gradients, which "
         "FSDP and DeepSpeed divide. Leave it out.",
     ),
     (
@@ -298,8 +302,8 @@ def check_conflicts(
     data_args: DataArguments, model_args: ModelArguments, args: FruitTrainingArguments
 ) -> None:
     """Raise `InputError` for options that exclude each other."""
-    against_features = _AGAINST_FEATURES if _keeps_features(model_args) else []
-    for excluded, reason in (*_CONFLICTS, *against_features):
+    against_cache = _AGAINST_FEATURE_CACHE if _caches_features(model_args) else []
+    for excluded, reason in (*_CONFLICTS, *against_cache):
         if excluded(data_args, model_args, args):
             raise InputError(reason)
 
@@ -370,9 +374,9 @@ def check_preview(data_args: DataArguments, *, photos: int, views: int) -> None:
 # ---- what goes with what ----
 
 
-def features_can_be_kept(*arguments: Any) -> bool:
+def features_can_be_cached(*arguments: Any) -> bool:
     """Whether nothing in these (data, model, training) arguments stands against it."""
-    return not any(excluded(*arguments) for excluded, _ in _AGAINST_FEATURES)
+    return not any(excluded(*arguments) for excluded, _ in _AGAINST_FEATURE_CACHE)
 
 
 def takes_layer_decay(model_args: ModelArguments, plan: str, args: FruitTrainingArguments) -> bool:
@@ -385,7 +389,7 @@ _FREE = {
     "output_dir", "overwrite_output_dir", "resume_from_checkpoint", "max_bad_fraction",
     "per_device_eval_batch_size", "save_strategy", "save_total_limit", "logging_steps", "bf16",
     "dataloader_num_workers", "report_to", "split_lists", "validation_fraction", "test_fraction",
-    "remove_unused_columns", "time_budget", "logging_nan_inf_filter", "skip_bad_steps",
+    "remove_unused_columns", "time_budget", "logging_nan_inf_filter", "max_skipped_steps",
     "per_device_train_batch_size",  # see _BATCH
 }  # fmt: skip
 # What a stream's rows depend on as well: it has no lists, and is dealt out to readers.
@@ -454,8 +458,8 @@ def _value(groups: Arguments, name: str) -> Any:
     raise AssertionError(name)
 
 
-def _keeps_features(model: ModelArguments) -> bool:
-    return model.cache_features is not None and count_views(model.cache_features) > 0
+def _caches_features(model: ModelArguments) -> bool:
+    return bool(model.feature_cache_views)
 
 
 def _validates(args: FruitTrainingArguments) -> bool:

@@ -54,11 +54,11 @@ class ModelArguments:
         "Stages that keep their weights: none, half, three_quarters, head_only, stages:K, gradual "
         "or lp_ft.",
     )
-    cache_features: str | None = option(
+    feature_cache_views: int | None = option(
         None,
-        "Compute once what the frozen stages make of the pictures: views:V keeps V augmented views "
-        "of each, which the epochs see in turn; none for not. Default: up to 8 views on CPUs, "
-        "where disk and memory have room and nothing else stands against it.",
+        "Compute the frozen stages' output once and cache it, for this many augmented views of "
+        "each image, which the epochs see in turn; 0 for no cache. Default: up to 8 views on CPUs, "
+        "where disk and memory have room and no other option excludes it.",
     )
     lora_rank: int = option(
         0, "Train low-rank updates of this rank instead of a ViT's own weights; 0 for not."
@@ -115,10 +115,10 @@ class FruitTrainingArguments(TrainingArguments):
     agc_clip_factor: float = option(
         0.01, "With clip_mode=agc: the largest norm of a unit's gradient against its weights'."
     )
-    skip_bad_steps: int = option(
+    max_skipped_steps: int = option(
         0,
-        "Steps whose loss or gradient is not a number that may be left out; at the next one "
-        "training stops. To look for them, a GPU waits at each step.",
+        "How many steps with a NaN or infinite gradient may be skipped; at the next one training "
+        "stops. Checking for them makes a GPU wait at each step.",
     )
     batch_norm: str | None = option(
         None,
@@ -165,9 +165,9 @@ class FruitTrainingArguments(TrainingArguments):
     load_best_model_at_end: bool = option(True, "End with the best epoch, not with the last one.")
     metric_for_best_model: str | None = option(
         None,
-        "What makes an epoch the best: accuracy, top5_accuracy, macro_f1, loss, or steady_accuracy "
-        "(default), where a later epoch wins over one that is better by less than two standard "
-        "errors. Early stopping and reduce_lr_on_plateau default to accuracy.",
+        "What makes an epoch the best: accuracy, top5_accuracy, macro_f1, loss, or accuracy_2se "
+        "(default): accuracy, but a later epoch wins over one that is better by less than two "
+        "standard errors. Early stopping and reduce_lr_on_plateau default to accuracy.",
     )
     logging_steps: float = option(10, "Steps between two reports of the loss.")
     dataloader_num_workers: int | None = option(
@@ -209,7 +209,7 @@ class FruitTrainingArguments(TrainingArguments):
             self.restore_callback_states_from_checkpoint = True
         if self.metric_for_best_model is None:
             follows = self.early_stopping_patience or self.schedule in BY_VALIDATION
-            self.metric_for_best_model = "accuracy" if follows else "steady_accuracy"
+            self.metric_for_best_model = "accuracy" if follows else "accuracy_2se"
         # transformers would refuse names that are ours, and make a default folder of its own
         own = {"output_dir": self.output_dir}
         for name, stand_in in (("optim", "adamw_torch"), ("lr_scheduler_type", "constant")):

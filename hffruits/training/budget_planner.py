@@ -81,9 +81,9 @@ def fit_into_time(run: TrainingRun) -> Plan:
                 "trying a few steps. Give several times that."
             )
         for epochs in _numbers(*limits):
-            asked = model_args.cache_features
-            cached = views if asked else min(views, math.ceil(epochs))
-            chosen = replace(model_args, cache_features=f"views:{cached}" if cached else "none")
+            is_open = model_args.feature_cache_views is None
+            cached = min(views, math.ceil(epochs)) if is_open else views
+            chosen = replace(model_args, feature_cache_views=cached)
             plan = Plan(chosen, epochs, limits, cached, cost, work)
             if plan.seconds <= left:
                 return plan

@@ -194,7 +194,7 @@ def plan(run: TrainingRun) -> None:
 def set_views(run: TrainingRun, views: int) -> None:
     """Cache features of this many views, and record it; 0 for none."""
     run.prepared = replace(run.prepared, views=views)
-    run.model_args = replace(run.model_args, cache_features=f"views:{views}" if views else "none")
+    run.model_args = replace(run.model_args, feature_cache_views=views)
 
 
 def warn_of_few_steps(images: int, args: FruitTrainingArguments) -> None:
@@ -246,7 +246,7 @@ def cache_features(run: TrainingRun) -> None:
     try:
         use_cached_features(run)
     except NoRoomError as error:  # another run was quicker than this one
-        asked = run.requested.model.cache_features
+        asked = run.requested.model.feature_cache_views
         if asked or run.recorded or run.args.full_determinism:
             raise
         logger.warning("features are not cached, training reads the photos: %s", error)

@@ -91,7 +91,7 @@ class FruitTrainer(SafeSaving):
             classes = train_dataset.features["label"].num_classes
             self.mix = make_mix(args.mixup_alpha, args.cutmix_alpha, classes)
             self.divergence = DivergenceCallback(
-                classes=classes, skip=args.skip_bad_steps, scaled=args.fp16
+                classes=classes, skip=args.max_skipped_steps, scaled=args.fp16
             )
             callbacks.append(self.divergence)
             self._rows = train_dataset  # to name them
@@ -319,7 +319,7 @@ class FruitTrainer(SafeSaving):
         saved = [path for path in checkpoints(file.parent) if step_of(path) < bad.number]
         before = f" ({saved[-1].name} is from before it)" if saved else ""
         named = f"; photos {', '.join(photos[:3])}, ..." if photos else ""
-        skip = f"To leave single such steps out, resume with skip_bad_steps{before}; else begin"
+        skip = f"To leave single such steps out, resume with max_skipped_steps{before}; else begin"
         begin = "Begin" if bad.is_finite else skip
         raise InputError(
             f"training has diverged: {bad}{named}; all in {file}. {begin} again with a lower "
@@ -363,10 +363,10 @@ class FruitTrainer(SafeSaving):
     # ---- validation ----
 
     def compute_fruit_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
-        """`METRIC_NAMES`, `loss`, and `steady_accuracy`, which chooses the best epoch by default.
+        """`METRIC_NAMES`, `loss`, and `accuracy_2se`, which chooses the best epoch by default.
 
         The Trainer's own loss, whose place this one takes, counts rows twice that fill the last
-        batch of several processes. `steady_accuracy` adds to the accuracy up to two standard
+        batch of several processes. `accuracy_2se` adds to the accuracy up to two standard
         errors, in step with training: of epochs that the validation set can't tell apart (at
         95 %), the later one is kept, for the learning rate has fallen since. After the
         one-standard-error rule (Breiman et al., 1984, section 3.4.3).
@@ -379,7 +379,7 @@ class FruitTrainer(SafeSaving):
         error = math.sqrt(share * (1 - share) / images)
         done = self.state.global_step / max(1, self.state.max_steps)
         steady = accuracy + 2 * error * done
-        return metrics | {"loss": float(losses.mean()), "steady_accuracy": steady}
+        return metrics | {"loss": float(losses.mean()), "accuracy_2se": steady}
 
 
 class _SetEpochCallback(TrainerCallback):

@@ -131,8 +131,8 @@ def test_the_first_setting_that_fits_is_taken(drawn_fruits, monkeypatch, step, c
     run = run_of(drawn_fruits, time_budget="10m")
     options = candidates(run.arguments, LABELS)
     plan = fit_into_time(run)
-    kept_as = {"cache_features": f"views:{plan.views}"}
-    assert plan.model_args == replace(options[chosen][0], **kept_as)
+    cached = {"feature_cache_views": plan.views}
+    assert plan.model_args == replace(options[chosen][0], **cached)
     assert options[chosen][1][0] <= plan.epochs <= options[chosen][1][1]
     assert plan.views == min(3, plan.epochs)
 
@@ -147,7 +147,7 @@ def test_too_little_time_is_told_with_what_it_takes(drawn_fruits, monkeypatch):
 def test_a_run_does_what_was_planned_and_a_resumed_one_the_same(
     drawn_fruits, tmp_path, monkeypatch
 ):
-    asked = ModelArguments(image_size=64, freeze="three_quarters", cache_features="views:2")
+    asked = ModelArguments(image_size=64, freeze="three_quarters", feature_cache_views=2)
     plan = Plan(asked, 2, (1, 3), 2, FREE, Work(1, 1, 1))  # it turns out that 3 epochs fit
     monkeypatch.setattr("hffruits.training.run.fit_into_time", lambda _: plan)
     options = {"num_train_epochs": 16, "time_budget": "20m", "save_total_limit": None}
@@ -188,7 +188,7 @@ def test_a_resumed_run_keeps_its_plan():
 def test_a_run_that_takes_longer_than_thought_is_ended_and_saved(
     drawn_fruits, tmp_path, monkeypatch, caplog
 ):
-    asked = ModelArguments(image_size=64, cache_features="none")
+    asked = ModelArguments(image_size=64, feature_cache_views=0)
     plan = Plan(asked, 10, (10, 10), 0, FREE, Work(1, 1, 1))
     monkeypatch.setattr("hffruits.training.run.fit_into_time", lambda _: plan)
     options = {"time_budget": "0.1s", "num_train_epochs": 16}

@@ -91,10 +91,10 @@ class CountInSteps(TrainerCallback):
             self.mode = None
 
 
-@pytest.mark.parametrize("cache_features", ["none", "views:1"])
+@pytest.mark.parametrize("feature_cache_views", [0, 1])
 @pytest.mark.parametrize("filters", [False, True])
 def test_no_step_waits_for_its_numbers(
-    drawn_fruits, tmp_path, monkeypatch, filters, cache_features
+    drawn_fruits, tmp_path, monkeypatch, filters, feature_cache_views
 ):
     """With optimizer, clipping and average. The log's filter of losses would wait, and it shows."""
     counts = CountInSteps()
@@ -105,7 +105,7 @@ def test_no_step_waits_for_its_numbers(
     options = {"num_train_epochs": 1, "logging_steps": 100, "eval_strategy": "no"}
     options |= {"logging_nan_inf_filter": filters, "class_weights": "balanced"}
     options |= {"dataloader_num_workers": 1}  # which prepares the pictures, as for a GPU
-    model = ModelArguments(image_size=64, cache_features=cache_features)
+    model = ModelArguments(image_size=64, feature_cache_views=feature_cache_views)
     train(*quick_arguments(drawn_fruits, tmp_path, model=model, **options))
     assert len(counts.steps) == 4
     assert all((count > 0) == filters for count in counts.steps)

@@ -52,7 +52,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_its_photos(
     message = str(raised.value)
     assert f"the loss is nan at step {BROKEN} (learning rate 0.000" in message
     assert f"photos {', '.join(found['photos'][:3])}, ..." in message
-    assert "resume with skip_bad_steps (checkpoint-4 is from before it); else begin" in message
+    assert "resume with max_skipped_steps (checkpoint-4 is from before it); else begin" in message
     assert found["step"] == BROKEN and found["loss"] == "nan"
     names = sorted({name.rsplit("/", 2)[1] for name in found["photos"]})
     labels = [sorted(names).index(name.rsplit("/", 2)[1]) for name in found["photos"]]
@@ -100,7 +100,7 @@ def test_bad_steps_may_be_left_out_up_to_a_number(drawn_fruits, tmp_path, monkey
         folder = tmp_path / clip_mode
         with monkeypatch.context() as patched:
             break_steps(patched, 2, BROKEN)
-            options = {"skip_bad_steps": 2, "logging_steps": 1, "clip_mode": clip_mode}
+            options = {"max_skipped_steps": 2, "logging_steps": 1, "clip_mode": clip_mode}
             metrics = train(*tiny_arguments(drawn_fruits, folder, **options))
         assert metrics["training"]["steps"] == 8
         assert "at step 2 " in caplog.text and "left out, and 0 more may be" in caplog.text
@@ -108,7 +108,7 @@ def test_bad_steps_may_be_left_out_up_to_a_number(drawn_fruits, tmp_path, monkey
         assert all(torch.isfinite(value).all() for value in weights.values())
     break_steps(monkeypatch, 2, BROKEN)
     with pytest.raises(InputError, match=f"at step {BROKEN} "):
-        train(*tiny_arguments(drawn_fruits, tmp_path / "one", skip_bad_steps=1))
+        train(*tiny_arguments(drawn_fruits, tmp_path / "one", max_skipped_steps=1))
 
 
 class CountUpdates(TrainerCallback):
@@ -130,7 +130,7 @@ def test_a_step_that_is_left_out_moves_no_weight(drawn_fruits, tmp_path, monkeyp
     break_steps(monkeypatch, 3)
     counting = CountUpdates()
     monkeypatch.setattr(FruitTrainer, "__init__", trainer_with(counting))
-    options = {"skip_bad_steps": 1, "warmup_steps": 0, "num_train_epochs": 1}
+    options = {"max_skipped_steps": 1, "warmup_steps": 0, "num_train_epochs": 1}
     train(*tiny_arguments(drawn_fruits, tmp_path / "run", lr_scheduler_type="constant", **options))
     assert counting.moved == [True, True, False, True]
 

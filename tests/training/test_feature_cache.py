@@ -25,7 +25,7 @@ from hffruits.models.batch_norm import set_policy
 from hffruits.models.freezing import freeze_backbone
 from hffruits.models.frozen_trunk import find_cut
 from hffruits.models.loading import build_model, bundled_folder, head_names
-from hffruits.training.arguments import ModelArguments
+from hffruits.training.arguments import ModelArguments, parse_train_arguments
 from hffruits.training.feature_cache import cache as kept_features
 from hffruits.training.feature_cache.compute import FrozenPart, SeededViews, compute_features
 from hffruits.training.feature_cache.disk import (
@@ -36,16 +36,16 @@ from hffruits.training.feature_cache.disk import (
     room_for_features,
 )
 from hffruits.training.feature_cache.store import (
+    MOST_VIEWS,
     FeatureRows,
     Unfinished,
-    count_views,
     feature_key,
     open_features,
 )
 from hffruits.training.run import train
 
-KEPT = ModelArguments(image_size=64, cache_features="views:2")
-PLAIN = ModelArguments(image_size=64, cache_features="none")
+KEPT = ModelArguments(image_size=64, feature_cache_views=2)
+PLAIN = ModelArguments(image_size=64, feature_cache_views=0)
 
 
 @pytest.fixture
@@ -222,7 +222,7 @@ def test_changed_photos_are_seen_anew(make_folder, tmp_path, features):
 @pytest.mark.slow
 def test_two_processes_share_what_each_has_computed(drawn_fruits, tmp_path, features):
     words = [drawn_fruits, "--num_train_epochs", "2", "--bf16", "false", "--image_size", "64"]
-    words += ["--cache_features", "views:2", "--output_dir"]
+    words += ["--feature_cache_views", "2", "--output_dir"]
     done = launch([*words, tmp_path / "two"])
     assert done.returncode == 0, done.stderr
     kept = next(folder for folder in features.iterdir() if record(folder)["shape"][0] == 2)
@@ -235,25 +235,25 @@ def test_two_processes_share_what_each_has_computed(drawn_fruits, tmp_path, feat
 
 
 @pytest.mark.parametrize(
-    ("model", "options", "room", "kept"),
+    ("model", "options", "room", "views"),
     [
-        ({}, {}, 10**12, "views:2"),
-        ({}, {}, 1000, "none"),
-        ({"freeze": "none"}, {}, 10**12, "none"),
-        ({}, {"mixup_alpha": 0.2}, 10**12, "none"),
+        ({}, {}, 10**12, 2),
+        ({}, {}, 1000, 0),
+        ({"freeze": "none"}, {}, 10**12, 0),
+        ({}, {"mixup_alpha": 0.2}, 10**12, 0),
     ],
     ids=["room", "no room", "nothing frozen", "mixup"],
 )
 def test_features_are_kept_by_default_where_it_goes(
-    drawn_fruits, tmp_path, features, monkeypatch, model, options, room, kept
+    drawn_fruits, tmp_path, features, monkeypatch, model, options, room, views
 ):
     monkeypatch.setattr("hffruits.training.feature_cache.cache.room_for_features", lambda: room)
     arguments = ModelArguments(image_size=64, **model)
     options |= {"num_train_epochs": 2}
     train(*quick_arguments(drawn_fruits, tmp_path / "run", model=arguments, **options))
     recorded = json.loads((tmp_path / "run" / "training_args.json").read_text())
-    assert recorded["model"]["cache_features"] == kept
-    assert features.exists() == (kept != "none")
+    assert recorded["model"]["feature_cache_views"] == views
+    assert features.exists() == (views > 0)
 
 
 def test_workers_compute_what_one_process_computes(drawn_fruits, tmp_path, features, monkeypatch):
@@ -332,7 +332,7 @@ def test_the_features_used_longest_ago_make_room_for_new_ones(
 def test_a_disk_without_room_is_told_and_nothing_removed(tmp_path, monkeypatch, small_cut):
     set_free(monkeypatch, 4 * SIZE)
     open_features("first", 1, 4, small_cut, filled_with(0), cache_dir=tmp_path)
-    with pytest.raises(InputError, match=r"cache_features: needs .* GB in .* Keep fewer views"):
+    with pytest.raises(InputError, match=r"cache_views: needs .* GB in .* Cache fewer views"):
         open_features("large", 3, 4, small_cut, filled_with(0), cache_dir=tmp_path)
     assert [folder.name for folder in (tmp_path / "features").iterdir()] == ["first"]
 
@@ -342,7 +342,7 @@ def test_a_disk_that_is_full_after_all_is_told(tmp_path, monkeypatch, small_cut)
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", refuse)
-    with pytest.raises(InputError, match="cache_features: needs"):
+    with pytest.raises(InputError, match="feature_cache_views: needs"):
         open_features("key", 1, 4, small_cut, filled_with(0), cache_dir=tmp_path)
     assert not list((tmp_path / "features").iterdir())
 
@@ -377,7 +377,7 @@ def test_what_another_run_is_filling_counts(tmp_path, monkeypatch, small_cut):
             assert room_for_features() == 2 * SIZE - (SIZE + 2)
         with own_folder(root, "busy") as another:
             assert another != aside
-        with pytest.raises(NoRoomError, match="cache_features: needs"):
+        with pytest.raises(NoRoomError, match="feature_cache_views: needs"):
             open_features("key", 1, 4, small_cut, filled_with(0), cache_dir=tmp_path)
         assert aside.is_dir()
     assert room_for_features() == 2 * SIZE  # it is a leftover now, and goes first
@@ -442,7 +442,7 @@ def test_features_of_another_run_are_taken_for_the_same_settings_alone(
 def test_no_run_is_removed_for_one_that_has_no_room(drawn_fruits, tmp_path, features, monkeypatch):
     train(*quick_arguments(drawn_fruits, tmp_path / "run", model=PLAIN))
     set_free(monkeypatch, 10)
-    with pytest.raises(InputError, match="cache_features: needs"):
+    with pytest.raises(InputError, match="feature_cache_views: needs"):
         options = {"model": KEPT, "overwrite_output_dir": True}
         train(*quick_arguments(drawn_fruits, tmp_path / "run", **options))
     assert (tmp_path / "run" / "model.safetensors").is_file()
@@ -467,15 +467,18 @@ def test_a_run_that_was_to_have_room_and_has_none_sees_the_photos(
     model = ModelArguments(image_size=64)
     caplog.set_level("INFO", logger="hffruits")
     train(*quick_arguments(drawn_fruits, tmp_path / "run", model=model))
-    assert "features are not kept, training sees the photos: cache_features: needs" in caplog.text
+    assert (
+        "features are not cached, training reads the photos: feature_cache_views: needs"
+        in caplog.text
+    )
     recorded = json.loads((tmp_path / "run" / "training_args.json").read_text())
-    assert recorded["model"]["cache_features"] == "none"
+    assert recorded["model"]["feature_cache_views"] == 0
 
 
 def test_with_full_determinism_it_is_an_error(drawn_fruits, tmp_path, features, monkeypatch):
     fill_disk_after_the_choice(monkeypatch)
     model, options = ModelArguments(image_size=64), {"full_determinism": True}
-    with pytest.raises(NoRoomError, match="cache_features: needs"):
+    with pytest.raises(NoRoomError, match="feature_cache_views: needs"):
         train(*quick_arguments(drawn_fruits, tmp_path / "run", model=model, **options))
     torch.use_deterministic_algorithms(False)
 
@@ -514,16 +517,25 @@ def test_few_photos_have_more_views(make_folder, tmp_path, features):
     options = {"num_train_epochs": 10, "eval_strategy": "no", "load_best_model_at_end": False}
     train(*quick_arguments(photos, tmp_path, model=ModelArguments(image_size=64), **options))
     recorded = json.loads((tmp_path / "training_args.json").read_text())
-    assert recorded["model"]["cache_features"] == "views:10"
+    assert recorded["model"]["feature_cache_views"] == 10
 
 
 # ---- words ----
 
 
-@pytest.mark.parametrize("text", ["8", "views:0", "views:-1", "views:x", "views:5000", "auto"])
-def test_views_that_make_no_sense_are_refused(text):
-    with pytest.raises(InputError, match=f"cache_features={text}: must be none, or views:V"):
-        count_views(text)
+@pytest.mark.parametrize("views", [-1, MOST_VIEWS + 1])
+def test_a_number_of_views_out_of_range_is_an_error(tmp_path, views):
+    arguments = ModelArguments(feature_cache_views=views)
+    with pytest.raises(InputError, match=f"feature_cache_views={views}: must be between 0 and"):
+        train(*quick_arguments(tmp_path / "no data", tmp_path / "run", model=arguments))
+
+
+@pytest.mark.parametrize("text", ["views:8", "none", "auto", "2.5"])
+def test_views_that_are_no_number_are_an_error(text, capsys):
+    with pytest.raises(SystemExit) as stop:
+        parse_train_arguments([f"--feature_cache_views={text}"])
+    assert stop.value.code == 2
+    assert f"--feature_cache_views: invalid int value: '{text}'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -532,11 +544,11 @@ def test_views_that_make_no_sense_are_refused(text):
         ({"freeze": "none"}, {}, "needs stages that stay frozen"),
         ({"freeze": "gradual"}, {}, "needs stages that stay frozen"),
         ({"lora_rank": 4}, {}, "needs photos at hand and frozen stages"),
-        ({}, {"mixup_alpha": 0.2}, "pictures can't be mixed"),
-        ({}, {"activation_checkpointing": True}, "can't be cut in two there"),
+        ({}, {"mixup_alpha": 0.2}, "cached features can't be mixed"),
+        ({}, {"activation_checkpointing": True}, "can't be run by itself there"),
     ],
 )
 def test_what_kept_features_do_not_go_with_is_told(drawn_fruits, tmp_path, model, options, message):
-    arguments = ModelArguments(cache_features="views:2", **model)
+    arguments = ModelArguments(feature_cache_views=2, **model)
     with pytest.raises(InputError, match=message):
         train(*quick_arguments(drawn_fruits, tmp_path / "run", model=arguments, **options))

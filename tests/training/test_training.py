@@ -198,7 +198,7 @@ def test_final_figures_are_full_precision_whatever_the_launcher_says(
         ({"balanced_sampler": True, "class_weights": "balanced"}, "Use one of them"),
         ({"early_stopping_patience": 2, "eval_strategy": "no"}, "needs validation"),
         (
-            {"early_stopping_patience": 2, "metric_for_best_model": "steady_accuracy"},
+            {"early_stopping_patience": 2, "metric_for_best_model": "accuracy_2se"},
             "grows with every epoch",
         ),
         ({"mix_probability": 0.5}, "nothing is mixed"),
@@ -254,7 +254,7 @@ def test_of_epochs_that_validation_cannot_tell_apart_the_later_is_kept(drawn_fru
         answers = (ranked, np.zeros(100))
         return trainer.compute_fruit_metrics(
             EvalPrediction(predictions=answers, label_ids=np.zeros(100, int))
-        )["steady_accuracy"]
+        )["accuracy_2se"]
 
     assert steady(0, 80) == pytest.approx(0.80)
     # sqrt(0.8 * 0.2 / 100) = 0.04

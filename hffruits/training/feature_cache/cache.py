@@ -21,7 +21,7 @@ from hffruits.data.images import translate_image_errors
 from hffruits.data.load import FruitDatasets
 from hffruits.data.transforms import EvalTransform, input_size
 from hffruits.models.frozen_trunk import find_cut
-from hffruits.training.argument_checks import features_can_be_kept
+from hffruits.training.argument_checks import features_can_be_cached
 from hffruits.training.arguments import FruitTrainingArguments
 from hffruits.training.callbacks.signals import ends_at_once
 from hffruits.training.feature_cache.compute import SeededViews, compute_features
@@ -30,7 +30,6 @@ from hffruits.training.feature_cache.store import (
     MOST_VIEWS,
     FeatureRows,
     bytes_of,
-    count_views,
     feature_key,
     open_features,
 )
@@ -46,17 +45,16 @@ def choose_views(run: TrainingRun) -> int:
     """Of how many views the features are cached: as asked for, or as fits; 0 for none."""
     prepared, datasets, recorded = run.prepared, run.datasets, run.recorded
     data_args, model_args, args = run.arguments
-    asked = model_args.cache_features
+    asked = model_args.feature_cache_views
     if asked is None and recorded:
-        asked = recorded["model"].get("cache_features") or "none"
+        asked = recorded["model"].get("feature_cache_views") or 0
     epochs = math.ceil(_epochs(len(datasets["train"]), args))
     if asked is not None:
-        views = count_views(asked)
-        if views > epochs and not recorded:
-            logger.warning("cache_features=%s: training sees %d of these views", asked, epochs)
-        return views
+        if asked > epochs and not recorded:
+            logger.warning("feature_cache_views=%d: training sees %d of them", asked, epochs)
+        return asked
     as_chosen = replace(model_args, freeze=prepared.plan)
-    if args.device.type != "cpu" or not features_can_be_kept(data_args, as_chosen, args):
+    if args.device.type != "cpu" or not features_can_be_cached(data_args, as_chosen, args):
         return 0
     try:
         cut = find_cut(prepared.model, torch.rand(2, 3, *prepared.train_size))
@@ -70,7 +68,7 @@ def choose_views(run: TrainingRun) -> int:
     if args.full_determinism and views != wanted:
         raise InputError(
             f"full_determinism: there is room for {views} of {wanted} views' features, which may "
-            f"change. Free some memory and disk, or set cache_features to views:{views} or none."
+            f"change. Free some memory and disk, or set feature_cache_views to {views} or 0."
         )
     return views
 

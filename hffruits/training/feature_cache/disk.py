@@ -206,14 +206,14 @@ def _lock_of(folder: Path) -> FileLock:
 
 def _not_writable(root: Path, error: OSError) -> InputError:
     return InputError(
-        f"cache_features: {root} can't be written ({error.strerror}). Set HFFRUITS_CACHE, or "
-        "cache_features to none."
+        f"feature_cache_views: {root} can't be written ({error.strerror}). Set HFFRUITS_CACHE, or "
+        "feature_cache_views to 0."
     )
 
 
 def _no_room(root: Path, needed: int, allowed: int) -> NoRoomError:
     return NoRoomError(
-        f"cache_features: needs {needed / 1e9:.1f} GB in {root}; all features together may take "
-        f"{allowed / 1e9:.1f} GB, half of what is free. Keep fewer views, freeze more stages, or "
-        "set HFFRUITS_CACHE."
+        f"feature_cache_views: needs {needed / 1e9:.1f} GB in {root}; all features together may "
+        f"take {allowed / 1e9:.1f} GB, half of what is free. Cache fewer views, freeze more "
+        "stages, or set HFFRUITS_CACHE."
     )

@@ -9,7 +9,6 @@ import hashlib
 import json
 import logging
 import os
-import re
 import shutil
 import zlib
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -24,7 +23,6 @@ from accelerate import PartialState
 from torch import nn
 
 from hffruits.core.distributed import any_process, on_each_machine, on_main_process
-from hffruits.core.errors import InputError
 from hffruits.core.files import flush
 from hffruits.data.samplers import RowKey
 from hffruits.models.frozen_trunk import Cut
@@ -43,16 +41,6 @@ VERSION = 2  # of what is kept: raise it when the same key would mean something 
 DTYPE = torch.float16
 SUMS = "sums.bin"  # beside the activations, until all of them are there
 MOST_VIEWS = 1000
-
-
-def count_views(text: str) -> int:
-    """The V of `views:V`, 0 for none. Raises `InputError` for other words."""
-    if text == "none":
-        return 0
-    found = re.fullmatch(r"views:(\d+)", text)
-    if not found or not 1 <= int(found[1]) <= MOST_VIEWS:
-        raise InputError(f"cache_features={text}: must be none, or views:V of 1 to {MOST_VIEWS}.")
-    return int(found[1])
 
 
 @dataclass(frozen=True)
