@@ -142,18 +142,17 @@ def test_the_validation_that_is_due_at_that_step_is_made_first(drawn_fruits, tmp
 @pytest.mark.slow
 def test_several_processes_save_when_their_launcher_is_told_to_end(drawn_fruits, tmp_path):
     folder, log = tmp_path / "run", tmp_path / "log"
-    launcher = [Path(sys.executable).with_name("accelerate"), "launch", "--config_file"]
-    config = ROOT / "scripts" / "accelerate" / "cpus.yaml"
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     script = [ROOT / "scripts" / "train.py", drawn_fruits, "--output_dir", folder, *TINY_FLAGS]
     steps = ["--num_train_epochs=100000", "--save_strategy=steps", "--save_steps=200"]
     batch = ["--per_device_train_batch_size=4"]
     with log.open("w") as output:
         process = subprocess.Popen(
-            [*launcher, config, *script, *steps, *batch], stdout=output, stderr=output
+            [*launcher, *script, *steps, *batch], stdout=output, stderr=output
         )
     wait_until(lambda: checkpoints(folder) or process.poll() is not None)
     process.terminate()
-    process.wait(10)  # it passes nothing on
+    process.wait(60)
     wait_until(lambda: "the same command with" in log.read_text())
     saved = newest_whole(folder)
     assert f"ended by SIGTERM: {saved} is saved" in log.read_text()
