@@ -31,7 +31,7 @@ from transformers import TrainerCallback
 
 from hffruits.cli.main import main as run_command
 from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
-from hffruits.training.checkpoints import ASIDE, checkpoints, newest_whole, step_of
+from hffruits.training.checkpointing import ASIDE, checkpoints, newest_whole, step_of
 from hffruits.training.trainer import FruitTrainer
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
@@ -214,7 +214,7 @@ def truncated(runs: Runs, times: int) -> Row:
         os.truncate(file, random.randrange(file.stat().st_size))
         found = newest_whole(run) == before
         alike = runs.ends_alike(run)
-        right += found and alike and "it is passed over" in runs.said(run)
+        right += found and alike and "it is skipped" in runs.said(run)
     return Row("newest checkpoint cut short in a random file", "told, passed over, and the one "
                "before it taken; the same weights in the end", right, times,
                "the steps between the two")  # fmt: skip

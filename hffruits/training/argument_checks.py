@@ -1,4 +1,4 @@
-"""What can't be: refused in one line, before any data is read."""
+"""Argument validation: unknown values, ranges and conflicts, before any data is read."""
 
 import difflib
 import logging
@@ -132,8 +132,8 @@ _CONFLICTS: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
         lambda data, model, args: (
             args.time_budget and (data.streaming or args.max_steps > 0 or args.torch_compile)
         ),
-        "time_budget: plans epochs over photos at hand, and knows not how long compiling takes, so "
-        "not with streaming, max_steps or torch_compile. Use one of them.",
+        "time_budget: plans epochs over photos at hand, and can't know how long compiling takes, "
+        "so not with streaming, max_steps or torch_compile. Use one of them.",
     ),
     (
         lambda data, model, args: not args.eval_do_concat_batches,
@@ -145,7 +145,7 @@ _CONFLICTS: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
     ),
     (
         lambda data, model, args: args.save_only_model,
-        "save_only_model: a run couldn't go on from its checkpoints. Leave it out.",
+        "save_only_model: a run couldn't be resumed from its checkpoints. Leave it out.",
     ),
     (
         lambda data, model, args: (
@@ -178,8 +178,8 @@ _CONFLICTS: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
             args.metric_for_best_model == "accuracy_2se"
             and (args.early_stopping_patience or args.schedule in BY_VALIDATION)
         ),
-        "metric_for_best_model=accuracy_2se: grows with every epoch, so it can't tell when "
-        "training has stopped to gain. Use accuracy or loss.",
+        "metric_for_best_model=accuracy_2se: grows with every epoch, so it can't show when "
+        "training has stopped improving. Use accuracy or loss.",
     ),
     (
         lambda data, model, args: model.lora_rank and model.freeze not in ("none", "half"),
@@ -207,11 +207,11 @@ _CONFLICTS: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
     ),
     (
         lambda data, model, args: args.clip_mode != "agc" and args.agc_clip_factor != 0.01,
-        "agc_clip_factor: acts with clip_mode=agc alone. Set that too.",
+        "agc_clip_factor: acts only with clip_mode=agc. Set that too.",
     ),
     (
         lambda data, model, args: args.clip_mode != "value" and args.max_grad_value != 0.05,
-        "max_grad_value: acts with clip_mode=value alone. Set that too.",
+        "max_grad_value: acts only with clip_mode=value. Set that too.",
     ),
     (
         lambda data, model, args: (
@@ -252,11 +252,11 @@ _CONFLICTS: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
         lambda data, model, args: (
             args.batch_norm == "sync" and args.world_size > 1 and args.device.type == "cpu"
         ),
-        "batch_norm=sync: PyTorch synchronises batch norm on GPUs alone. Use train or freeze.",
+        "batch_norm=sync: PyTorch synchronises batch norm only on GPUs. Use train or freeze.",
     ),
     (
         lambda data, model, args: args.train_sampling_strategy != "random",
-        "train_sampling_strategy: pictures come in an order of their own. Leave it out; see "
+        "train_sampling_strategy: images come in an order of their own. Leave it out; see "
         "balanced_sampler.",
     ),
 ]
@@ -282,14 +282,14 @@ def check_arguments(
     if args.time_budget is not None:
         parse_duration(args.time_budget, name="time_budget")
     if args.remove_unused_columns:
-        raise InputError("remove_unused_columns: would drop the pictures. Leave it off.")
+        raise InputError("remove_unused_columns: would drop the images. Leave it off.")
     missing = set(args.report_to) - set(get_available_reporting_integrations())
     if missing:
         names = ", ".join(sorted(missing))
         raise InputError(f"report_to={names}: not installed. Run pip install {names}, or use none.")
     if args.output_dir:
         data_args.source.check_outside(Path(args.output_dir))
-    for name in ("exclude", "coarse_labels", "split_lists"):  # a look at all photos comes first
+    for name in ("exclude", "coarse_labels", "split_lists"):  # all photos are checked first
         file = getattr(data_args, name)
         if file and not Path(file).exists():
             raise InputError(f"{name}={file}: no such file or folder. Check the path.")
@@ -384,7 +384,7 @@ def takes_layer_decay(model_args: ModelArguments, plan: str, args: FruitTraining
     return plan != "head_only" and not model_args.lora_rank and not _own_groups(args.optimizer)
 
 
-# What may differ when a run goes on: where it writes, what it prints, how it is spread.
+# What may differ when a run is resumed: where it writes, what it prints, how it is spread.
 _FREE = {
     "output_dir", "overwrite_output_dir", "resume_from_checkpoint", "max_bad_fraction",
     "per_device_eval_batch_size", "save_strategy", "save_total_limit", "logging_steps", "bf16",
@@ -397,7 +397,7 @@ _STREAMED = {
     "validation_fraction", "test_fraction", "dataloader_num_workers", "world_size",
     "per_device_train_batch_size",
 }  # fmt: skip
-# What decides together how many pictures a step sees, which must stay.
+# What decides together how many images a step sees, which must stay.
 _BATCH = ("per_device_train_batch_size", "gradient_accumulation_steps", "world_size")
 # Fields of transformers' own that change what is learned.
 _SAME = {
@@ -407,7 +407,7 @@ _SAME = {
 
 
 def check_same_run(recorded: dict[str, dict[str, Any]], arguments: Arguments) -> None:
-    """Raise `InputError` where a resumed run would go on otherwise than it began."""
+    """Raise `InputError` where a resumed run would differ from how it began."""
     streamed = _STREAMED if arguments[0].streaming else set()
     moved = {"data_dir"} if recorded.get("data_fingerprint") else set()  # see check_same_photos
     args, began = arguments[2], recorded["training"]

@@ -1,4 +1,4 @@
-"""What a run can be told: three dataclasses, and the parser that fills them.
+"""Arguments of training: three dataclasses (data, model, training), and their parser.
 
 Every `TrainingArguments` field is a flag as well. Values are checked where they are used.
 """
@@ -47,7 +47,7 @@ class ModelArguments:
         None, "Height and width that the model sees (timm's CNNs). Default: the backbone's own."
     )
     train_image_size: int | None = option(
-        None, "Height and width in training alone (CNNs); a little smaller is faster and no worse."
+        None, "Height and width in training only (CNNs); a little smaller is faster and no worse."
     )
     freeze: str = option(
         "half",
@@ -75,7 +75,7 @@ class FruitTrainingArguments(TrainingArguments):
     overwrite_output_dir: bool = option(False, "Replace the model that output_dir holds.")
     resume_from_checkpoint: str | None = option(
         None,
-        "Go on with an interrupted run: a checkpoint folder; with no value, output_dir's last; "
+        "Resume an interrupted run: a checkpoint folder; with no value, output_dir's last; "
         "auto: the last if there is one, for jobs that are started again by themselves.",
         nargs="?",
         const="last",
@@ -83,11 +83,11 @@ class FruitTrainingArguments(TrainingArguments):
     time_budget: str | None = option(
         None,
         "The time that a run may take, as 5m or 1h30m: image_size, freeze and num_train_epochs are "
-        "chosen to give the best model within it, but for what you change of them.",
+        "chosen to give the best model within it, except those that you set.",
     )
-    num_train_epochs: float = option(16, "How often training sees every picture.")
-    per_device_train_batch_size: int = option(32, "Pictures a step, on each device.")
-    per_device_eval_batch_size: int = option(64, "Pictures a step in evaluation, on each device.")
+    num_train_epochs: float = option(16, "How often training sees every image.")
+    per_device_train_batch_size: int = option(32, "Images a step, on each device.")
+    per_device_eval_batch_size: int = option(64, "Images a step in evaluation, on each device.")
     learning_rate: float | None = option(
         None, "Peak learning rate. Default: 1e-3 for nets with batch norm, 1e-4 for the others."
     )
@@ -127,12 +127,12 @@ class FruitTrainingArguments(TrainingArguments):
     )
     ema_decay: float | None = option(
         None,
-        "Keep this moving average of the weights, with warmup; 0 for none. Default: 0.995, but "
+        "Decay of a moving average of the weights, with warmup; 0 for none. Default: 0.995, but "
         "none under FSDP and DeepSpeed, which divide the weights.",
     )
     label_smoothing_factor: float = option(0.1, "Share of each label spread over all classes.")
-    mixup_alpha: float = option(0.0, "Blend pairs of pictures and labels (0.2 is usual).")
-    cutmix_alpha: float = option(0.0, "Paste a part of one picture into another (1.0 is usual).")
+    mixup_alpha: float = option(0.0, "Blend pairs of images and labels (0.2 is usual).")
+    cutmix_alpha: float = option(0.0, "Paste a part of one image into another (1.0 is usual).")
     mix_probability: float = option(1.0, "Share of the batches that are mixed, where any are.")
     class_weights: str = option(
         "none", "Weight of a class in the loss: none, balanced or effective (number of photos)."
@@ -147,15 +147,15 @@ class FruitTrainingArguments(TrainingArguments):
     )
     reject_rate: float = option(
         0.05,
-        "Share of known fruit that may be refused as unknown, which sets the threshold; 0 refuses "
-        "nothing.",
+        "Share of known fruit that may be rejected as unknown, which sets the OOD threshold; 0 "
+        "rejects nothing.",
     )
     early_stopping_patience: int = option(
         0, "Stop after this many validations without a better one; 0 for never."
     )
     bf16: bool | None = option(
         None,
-        "Compute in bfloat16. Default: on GPUs that have it, and on CPUs where it is quicker.",
+        "Compute in bfloat16. Default: on GPUs that have it, and on CPUs where it is faster.",
         nargs="?",
         const=True,
     )
@@ -171,12 +171,12 @@ class FruitTrainingArguments(TrainingArguments):
     )
     logging_steps: float = option(10, "Steps between two reports of the loss.")
     dataloader_num_workers: int | None = option(
-        None, "Processes that prepare pictures. Default: by the number of cores and devices."
+        None, "DataLoader workers. Default: by the number of cores and devices."
     )
     logging_nan_inf_filter: bool = option(
-        False, "Leave losses that are not numbers out of the log; a GPU waits at each step for it."
+        False, "Leave NaN and infinite losses out of the log; a GPU waits at each step for it."
     )
-    remove_unused_columns: bool = option(False, "Must stay off: pictures are made on the fly.")
+    remove_unused_columns: bool = option(False, "Must stay off: images are made on the fly.")
     report_to: str | None = option("none", "Experiment trackers: tensorboard, wandb, ... or none.")
 
     def __post_init__(self):
@@ -239,7 +239,7 @@ class FruitTrainingArguments(TrainingArguments):
 
     @property
     def total_batch_size(self) -> int:
-        """Pictures that one update of the weights sees, on all devices."""
+        """Images that one update of the weights sees, on all devices."""
         return self.train_batch_size * self.gradient_accumulation_steps * self.world_size
 
     @property
@@ -283,14 +283,14 @@ _RESUME = {"true": "last", "last": "last", "auto": "auto", "false": None, "none"
 
 
 def choose_num_workers(has_gpu: bool) -> int:
-    """A GPU waits for pictures; on CPUs alone, workers would take the cores that compute."""
+    """A GPU waits for images; without one, workers would take the cores that compute."""
     return min(MOST_WORKERS, cores_per_process()) if has_gpu else 0
 
 
 def with_precision(args: FruitTrainingArguments, precision: str) -> FruitTrainingArguments:
     """A copy of the arguments with `no`, `bf16` or `fp16`, whatever the launcher has set.
 
-    `dataclasses.replace` would set up the devices anew, and lose the other processes.
+    `dataclasses.replace` would set up the devices again, and lose the other processes.
     """
     args = copy.copy(args)
     args.bf16, args.fp16, args.mixed_precision = precision == "bf16", precision == "fp16", precision

@@ -1,6 +1,6 @@
-"""What training will see: a grid of photos, each as validation sees it and several times augmented.
+"""Augmentation preview: a grid of photos, as validation sees them and several times augmented.
 
-Seeded, so that two presets can be compared picture by picture.
+Seeded, so that two presets can be compared image by image.
 """
 
 from pathlib import Path
@@ -29,7 +29,7 @@ def preview(
     photos: int = 6,
     views: int = 7,
 ) -> None:
-    """Draw `photos` rows of `views` augmented pictures into `file`; mixed ones where asked for.
+    """Draw `photos` rows of `views` augmented images into `file`; mixed ones where asked for.
 
     Raises `InputError` for data or names that can't be used.
     """
@@ -58,12 +58,12 @@ def preview(
         for colour in ("black", "white")
     )
     names = [feature.int2str(label) for label in rows.with_format(None)["label"]]
-    pictures = [
+    grid = [
         (name, [np.clip((column[row] - low) / (high - low), 0, 1) for column in columns])
         for row, name in enumerate(names)
     ]
     title = data_args.augment + (" + mixed" if mix else "")
-    draw_grid(pictures, ["validation", *[title] * views], file)
+    draw_grid(grid, ["validation", *[title] * views], file)
 
 
 def _pixels(batch: dict[str, torch.Tensor]) -> np.ndarray:

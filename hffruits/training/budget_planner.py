@@ -1,6 +1,6 @@
-"""The best settings that fit into a time: `--time_budget`.
+"""Planner of `--time_budget`: the best settings that fit into a time.
 
-Settings are looked at from the most accurate down, by what they gave on real photos. What each
+Settings are considered from the most accurate down, by what they gave on real photos. What each
 costs on this machine is measured on a few of the photos, and the first that fits is taken, with as
 many epochs as fit.
 """
@@ -45,7 +45,7 @@ STEP_MORE = 1.25  # a step against its forward and backward pass: optimizer, ave
 
 @dataclass(frozen=True)
 class Setting:
-    """What training may be told; `size` is a share of the backbone's own."""
+    """Arguments that may be planned; `size` is a share of the backbone's own."""
 
     size: float
     freeze: str
@@ -149,13 +149,15 @@ def candidates(
 
 
 def count_work(datasets: FruitDatasets, *, classes: int, processes: int) -> Work:
-    """How many pictures will be trained on, validated and answered, by each process."""
+    """How many images will be trained on, validated and classified, by each process."""
     train, validation = len(datasets["train"]), len(datasets["validation"])
     measured = validation + len(datasets.get("test", ()))
-    # the main process calibrates alone
-    alone = min(validation, HELD_OUT) + min(train, PROTOTYPE_PICTURES * classes, HELD_OUT)
+    # only the main process calibrates
+    calibrated = min(validation, HELD_OUT) + min(train, PROTOTYPE_PICTURES * classes, HELD_OUT)
     machines = processes / int(os.environ.get("LOCAL_WORLD_SIZE", processes))
-    return Work(train / processes, validation / processes, measured / processes + alone, machines)
+    return Work(
+        train / processes, validation / processes, measured / processes + calibrated, machines
+    )
 
 
 def measure_cost(run: TrainingRun, *, photos: int = 16) -> Cost:
@@ -180,23 +182,23 @@ def measure_cost(run: TrainingRun, *, photos: int = 16) -> Cost:
     rows = rows.select(range(min(photos, len(rows))))
     options = {"seed": args.seed, "max_pixels": run.data_args.max_image_pixels}
     transform = prepared.train_transform(run.data_args.augment)
-    pictures = SeededViews(rows, transform, views=min(4, prepared.views) or 1, **options)
-    answer = _answering_seconds(prepared, pictures)
+    images = SeededViews(rows, transform, views=min(4, prepared.views) or 1, **options)
+    answer = _answering_seconds(prepared, images)
     if not prepared.views:
-        reading = _seconds(lambda: [pictures[row] for row in range(len(rows))]) / len(rows)
+        reading = _seconds(lambda: [images[row] for row in range(len(rows))]) / len(rows)
         reading /= max(1, workers)
         # a GPU computes while its workers read
         both = operator.add if on_cpu else max
         return Cost(0.0, 0.0, both(reading, step), both(reading, step / 3), answer)
     cut = find_cut(model, torch.rand(2, 3, *size, device=args.device))
-    decode, view = filling_seconds(model, cut, pictures, workers=workers, bf16=bf16)
+    decode, view = filling_seconds(model, cut, images, workers=workers, bf16=bf16)
     return Cost(decode, view, step, step / 3, answer)
 
 
-def _answering_seconds(prepared: PreparedModel, pictures: SeededViews) -> float:
-    """Of a picture, from its file to the answer of the model as it will be loaded."""
-    sources = [source_of(image) for image in pictures.rows["image"]]
-    options = {"batch_size": len(sources), "max_pixels": pictures.max_pixels}
+def _answering_seconds(prepared: PreparedModel, images: SeededViews) -> float:
+    """Of an image, from its file to the prediction of the model as it will be loaded."""
+    sources = [source_of(image) for image in images.rows["image"]]
+    options = {"batch_size": len(sources), "max_pixels": images.max_pixels}
     model, was_training = without_lora(prepared.model), prepared.model.training
     fruits = FruitClassifier(model, prepared.processor, device=model.device)
     seconds = _seconds(lambda: list(fruits.answer(sources, **options)))

@@ -1,6 +1,6 @@
 """Hyper-parameter search through `Trainer.hyperparameter_search` with Optuna.
 
-Every trial is kept in a database on disk, so a stopped search is resumed.
+Every trial is stored in a database on disk, so a stopped search is resumed.
 """
 
 import copy
@@ -70,8 +70,8 @@ def search(
     folder = Path(args.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     place = URL.create("sqlite", database=str((folder / "search.db").resolve()))
-    kept = {"study_name": STUDY, "storage": place.render_as_string(), "load_if_exists": True}
-    study = optuna.create_study(direction="maximize", **kept)
+    stored = {"study_name": STUDY, "storage": place.render_as_string(), "load_if_exists": True}
+    study = optuna.create_study(direction="maximize", **stored)
     requested = Arguments(data_args, model_args, training_args)
     for name, value in check_same_search(study.user_attrs, requested, folder=folder).items():
         study.set_user_attr(name, value)
@@ -81,7 +81,7 @@ def search(
     run.args = resolve_arguments(args, run.prepared)
     done = len(finished_trials(study))
     if done < trials:
-        run_trials(run, trials - done, seed=run.args.seed + done, **kept)  # no draw twice
+        run_trials(run, trials - done, seed=run.args.seed + done, **stored)  # no draw twice
     if len(finished_trials(study)) >= 3:
         draw_importance(study, folder / "importance.png")
     return SearchResult(len(finished_trials(study)), study.best_value, study.best_params)
@@ -100,7 +100,7 @@ def trial_arguments(
 
 
 def run_trials(run: TrainingRun, count: int, *, seed: int, **study: Any) -> None:
-    """Train `count` models more; `study` says where Optuna keeps them."""
+    """Train `count` models more; `study` says where Optuna stores them."""
     import optuna
 
     def new_model() -> Any:
@@ -164,6 +164,6 @@ def finished_trials(study: "optuna.Study") -> list["optuna.trial.FrozenTrial"]:
 
 
 def format_command(best: dict[str, Any], argv: list[str]) -> str:
-    """`train` with the words of the search's own command line and the best trial."""
+    """`train` with the flags of the search's own command line and the best trial."""
     flags = [word for name, value in best.items() for word in (f"--{name}", f"{value}")]
     return shlex.join(["train", *argv, *flags])

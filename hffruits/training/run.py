@@ -54,7 +54,7 @@ from hffruits.training.arguments import Arguments, FruitTrainingArguments, Model
 from hffruits.training.budget_planner import as_planned, fit_into_time, seconds_left
 from hffruits.training.callbacks.signals import StopOnSignalCallback
 from hffruits.training.callbacks.time_budget import TimeBudgetCallback
-from hffruits.training.checkpoints import translate_disk_errors
+from hffruits.training.checkpointing import translate_disk_errors
 from hffruits.training.cost_estimate import describe_plan
 from hffruits.training.datasets import as_tensors, collate
 from hffruits.training.feature_cache.cache import choose_views, use_cached_features
@@ -236,7 +236,7 @@ def fit(run: TrainingRun) -> TrainOutput:
         run.trainer.add_callback(stopping)
         with translate_worker_errors(
             "Set a smaller dataloader_num_workers: the same command with --resume_from_checkpoint "
-            "goes on."
+            "resumes."
         ):
             return run.trainer.train(resume_from_checkpoint=checkpoint)
 

@@ -86,7 +86,7 @@ def describe_data(run: TrainingRun) -> dict[str, Any]:
 
 
 def count_per_class(rows: Dataset | StreamSplit, names: list[str]) -> dict[str, int] | None:
-    """Training images of each class; None for a stream, whose images nobody has counted."""
+    """Training images of each class; None for a stream, which is not counted."""
     if isinstance(rows, StreamSplit):
         return None
     counts = Counter(rows.with_format(None)["label"][:])  # else each photo is decoded

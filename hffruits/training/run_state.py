@@ -92,12 +92,12 @@ class TrainingRun:
 
     @property
     def fingerprint(self) -> str | None:
-        """Says whether the photos are the same; None for a stream, whose photos nobody has seen."""
+        """Says whether the photos are the same; None for a stream, which is not read ahead."""
         return self.datasets.fingerprint if isinstance(self.datasets, FruitDatasets) else None
 
     @property
     def best_epoch(self) -> float | None:
-        """The epoch of the checkpoint that was kept, where a best one was chosen."""
+        """The epoch of the best checkpoint, where one was chosen."""
         if not self.trainer.args.load_best_model_at_end:
             return None
         state = self.trainer.state

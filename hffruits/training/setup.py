@@ -1,4 +1,4 @@
-"""From arguments to a trainer that can start: photos, model, and what is decided by trying."""
+"""Setup of a run: photos loaded, model built and frozen, open arguments resolved, trainer made."""
 
 import logging
 from typing import Any
@@ -112,7 +112,7 @@ def prepare_model(
     train_size = model_args.train_image_size
     if args.uses_fsdp:
         check_divisible(model, model_args.model_name_or_path)
-    if not args.divides_weights:  # FSDP takes contiguous weights alone
+    if not args.divides_weights:  # FSDP takes only contiguous weights
         model = use_fast_layout(model)
     return PreparedModel(model, processor, head, plan, policy, train_size, callbacks)
 
@@ -171,7 +171,7 @@ def resolve_arguments(
 
 
 def leaves_unused(prepared: PreparedModel) -> bool:
-    """Whether a weight that learns has no part in the answer: to look for such costs each step."""
+    """Whether a weight that learns gets no gradient: DDP must search for such in each step."""
     model = prepared.model
     was_training = model.training
     pixels = torch.rand(2, 3, *prepared.train_size, device=next(model.parameters()).device)
@@ -183,7 +183,7 @@ def leaves_unused(prepared: PreparedModel) -> bool:
 
 
 def trial_forward(prepared: PreparedModel, size: tuple[int, int]) -> Forward:
-    """What a training step will do with pixels (B, 3, *size): norms held, features kept."""
+    """What a training step will do with pixels (B, 3, *size): norms held, features cached."""
     model = prepared.model
     device = next(model.parameters()).device
     cut = find_cut(model, torch.rand(2, 3, *size, device=device)) if prepared.views else None

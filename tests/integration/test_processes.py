@@ -15,7 +15,7 @@ from support.runs import ROOT, TINY_FLAGS, launch, losses, tiny_arguments
 from hffruits.core.errors import InputError
 from hffruits.data.load import load_fruits
 from hffruits.training.callbacks.ema import AVERAGE_FILE
-from hffruits.training.checkpoints import checkpoints
+from hffruits.training.checkpointing import checkpoints
 from hffruits.training.run import train
 from hffruits.training.run_state import TrainingRun
 from hffruits.training.setup import leaves_unused, make_trainer, prepare_model

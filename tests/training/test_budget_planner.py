@@ -1,4 +1,4 @@
-"""A time to be kept: how it is said, what is chosen for it, and what happens when it is over."""
+"""The time budget: what is planned for it, and what happens when it is over."""
 
 import json
 from dataclasses import replace
@@ -76,7 +76,7 @@ def settings(model: ModelArguments, **options) -> list[tuple]:
     return [(tried.image_size, tried.freeze, epochs) for tried, epochs in found]
 
 
-def test_the_most_accurate_setting_is_looked_at_first():
+def test_the_most_accurate_setting_is_considered_first():
     first, *_, last = settings(ModelArguments())
     best, quickest = planning.SETTINGS[0], planning.SETTINGS[-1]
     assert first == (None, best.freeze, best.epochs)
@@ -103,7 +103,7 @@ def test_nets_of_one_size_and_random_weights_have_fewer_choices():
     assert vit == [(None, "half", (fewest, most))]  # which means none to it
 
 
-def test_a_few_photos_tell_what_one_costs_and_leave_the_model_alone(drawn_fruits):
+def test_measuring_the_cost_on_a_few_photos_does_not_change_the_model(drawn_fruits):
     run = run_of(drawn_fruits, ModelArguments(image_size=64), bf16=False)
     prepared = prepare_model(run.model_args, run.args, run.labels)
     before = {name: tensor.clone() for name, tensor in prepared.model.state_dict().items()}
@@ -122,7 +122,7 @@ def test_two_processes_share_the_photos_and_one_calibrates(drawn_fruits):
     assert count_work(datasets, classes=4, processes=2) == Work(16, 6, (12 + 20) / 2 + (12 + 32))
 
 
-# each setting's picture costs a tenth of the one before it
+# each setting's image costs a tenth of the one before it
 @pytest.mark.parametrize(("step", "chosen"), [(0.0, 0), (5.0, 1), (60.0, 2)])
 def test_the_first_setting_that_fits_is_taken(drawn_fruits, monkeypatch, step, chosen):
     steps = iter([step, step / 10, step / 100, step / 1000])
@@ -137,7 +137,7 @@ def test_the_first_setting_that_fits_is_taken(drawn_fruits, monkeypatch, step, c
     assert plan.views == min(3, plan.epochs)
 
 
-def test_too_little_time_is_told_with_what_it_takes(drawn_fruits, monkeypatch):
+def test_too_little_time_is_an_error_that_says_what_it_takes(drawn_fruits, monkeypatch):
     monkeypatch.setattr(planning, "measure_cost", lambda *_: replace(FREE, answer=1.0))
     monkeypatch.setattr(planning, "choose_views", lambda *_: 0)
     with pytest.raises(InputError, match=r"time_budget=30s: .* takes about 1 min \d+ s here"):
@@ -164,7 +164,7 @@ def test_a_run_does_what_was_planned_and_a_resumed_one_the_same(
     assert again["validation"]["loss"] == metrics["validation"]["loss"]
 
 
-def test_measuring_that_takes_all_of_the_time_is_told(drawn_fruits, monkeypatch):
+def test_measuring_that_takes_all_of_the_time_is_an_error(drawn_fruits, monkeypatch):
     monkeypatch.setattr(planning, "measure_cost", lambda *_: FREE)
     run = run_of(drawn_fruits, time_budget="1m")
     run.started -= 60

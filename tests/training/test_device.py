@@ -104,7 +104,7 @@ def test_no_step_waits_for_its_numbers(
     monkeypatch.setattr(preparation, "device_scaling", lambda p, a, _: scaling_of(p.processor, a))
     options = {"num_train_epochs": 1, "logging_steps": 100, "eval_strategy": "no"}
     options |= {"logging_nan_inf_filter": filters, "class_weights": "balanced"}
-    options |= {"dataloader_num_workers": 1}  # which prepares the pictures, as for a GPU
+    options |= {"dataloader_num_workers": 1}  # which prepares the images, as for a GPU
     model = ModelArguments(image_size=64, feature_cache_views=feature_cache_views)
     train(*quick_arguments(drawn_fruits, tmp_path, model=model, **options))
     assert len(counts.steps) == 4
@@ -121,7 +121,7 @@ def test_scaling_sends_its_numbers_once():
     assert not waits.counted
 
 
-def test_a_loss_that_is_not_a_number_is_logged(drawn_fruits, tmp_path, monkeypatch):
+def test_a_nan_loss_is_logged(drawn_fruits, tmp_path, monkeypatch):
     logged = []
 
     class Log(TrainerCallback):

@@ -15,7 +15,7 @@ class TimeBudgetCallback(TrainerCallback):
     """Ends training at a time of `time.monotonic`, with a last validation where there are any.
 
     The learning rate hasn't come down by then, so this is for when an estimate was wrong. The main
-    process looks at the clock for all of them.
+    process checks the clock for all of them.
     """
 
     def __init__(self, deadline: float):
@@ -30,6 +30,6 @@ class TimeBudgetCallback(TrainerCallback):
             control.should_evaluate |= args.eval_strategy == IntervalStrategy.STEPS
             control.should_save |= args.save_strategy == SaveStrategy.STEPS
             logger.warning(
-                "time_budget: stopped at epoch %.1f of %g, for the rest would take too long",
+                "time_budget: stopped at epoch %.1f of %g, since the rest would take too long",
                 *(state.epoch, state.num_train_epochs),
             )

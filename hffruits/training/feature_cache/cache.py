@@ -1,6 +1,6 @@
-"""Training on kept features: how many views, which pictures, and the trainer that learns from them.
+"""Training on cached features: how many views, of which images, and the trainer that uses them.
 
-The store is `feature_cache.py`, the computing `feature_filling.py`, the cut `cutting.py`.
+`store.py` holds them, `compute.py` computes them, `disk.py` makes room for them.
 """
 
 import hashlib
@@ -58,7 +58,7 @@ def choose_views(run: TrainingRun) -> int:
         return 0
     try:
         cut = find_cut(prepared.model, torch.rand(2, 3, *prepared.train_size))
-    except InputError:  # the net can't be cut
+    except InputError:  # it has no frozen trunk
         return 0
     size = bytes_of(cut.shape)
     cheap = CHEAP // (size * len(datasets["train"]))
@@ -84,19 +84,19 @@ def _as_many_as_fit(wanted: int, datasets: FruitDatasets, size: int) -> int:
     views = min(wanted, room // (rows * size))
     if views < min(wanted, FEWEST_VIEWS):
         logger.info(
-            "features are not kept: %d views would take %.1f GB, and there is room for %.1f GB",
+            "features are not cached: %d views would take %.1f GB, and there is room for %.1f GB",
             wanted,
             wanted * rows * size / 1e9,
             max(0, room) / 1e9,
         )
         return 0
     if views < wanted:
-        logger.warning("features are kept of %d views, there is no room for %d", views, wanted)
+        logger.warning("features are cached of %d views, there is no room for %d", views, wanted)
     return views
 
 
 def _epochs(rows: int, args: FruitTrainingArguments) -> float:
-    """How often training will see each picture, at most."""
+    """How often training will see each image, at most."""
     if args.max_steps <= 0:
         return args.num_train_epochs
     batch = args.per_device_train_batch_size * args.gradient_accumulation_steps
@@ -119,21 +119,21 @@ def use_cached_features(run: TrainingRun) -> None:
         "validation": EvalTransform(prepared.processor),
     }
     sizes = {"train": prepared.train_size, "validation": input_size(prepared.processor)}
-    cuts, kept, keys = {}, {}, []
+    cuts, cached, keys = {}, {}, []
     for split, transform in transforms.items():
         rows, views = datasets[split], prepared.views if split == "train" else 1
         cut = cuts[split] = find_cut(model, torch.rand(2, 3, *sizes[split], device=args.device))
         drawn = (data_args.augment, args.seed) if split == "train" else None
-        facts = (pictures_key(rows), prepared.processor.to_dict(), sizes[split], views, drawn)
+        facts = (images_key(rows), prepared.processor.to_dict(), sizes[split], views, drawn)
         key = feature_key(model, cut, (*facts, args.bf16))
-        pictures = SeededViews(
+        images = SeededViews(
             rows, transform, views=views, seed=args.seed, max_pixels=data_args.max_image_pixels
         )
         fill = partial(
             compute_features,
             model,
             cut,
-            pictures,
+            images,
             rank=state.local_process_index,
             world_size=int(os.environ.get("LOCAL_WORLD_SIZE", 1)),
             workers=args.dataloader_num_workers,
@@ -144,12 +144,12 @@ def use_cached_features(run: TrainingRun) -> None:
         with ends_at_once():
             activations = open_features(key, views, len(rows), cut, fill, in_use=keys)
         keys.append(key)
-        kept[split] = FeatureRows(activations, rows.with_format(None)["label"][:])
-    trainer.use_features(cuts["train"], kept["train"], kept["validation"])
+        cached[split] = FeatureRows(activations, rows.with_format(None)["label"][:])
+    trainer.use_features(cuts["train"], cached["train"], cached["validation"])
 
 
-def pictures_key(rows: Dataset) -> str:
-    """A name for these pictures in this order: by files, sizes and times, or by their bytes."""
+def images_key(rows: Dataset) -> str:
+    """A name for these images in this order: by files, sizes and times, or by their bytes."""
     digest = hashlib.blake2b(digest_size=16)
     for image in rows.cast_column("image", Image(decode=False)).with_format(None)["image"]:
         if image["bytes"] is not None:
