@@ -12,8 +12,9 @@ trainer                transformers' `Trainer` with our hooks
 checkpointing          checkpoints written atomically, with checksums
 callbacks              EMA, clipping, divergence, signals, progress, time budget
 feature_cache          the frozen trunk's outputs, computed once
-optimizers, losses, lr_schedules, precision   what their names say
-budget_planner         `--time_budget`: the best settings that fit; `cost_estimate` is its arithmetic
+optimizers, losses     and lr_schedules, precision: what their names say
+budget_planner         `--time_budget`: the best settings that fit
+cost_estimate          its arithmetic: what a plan takes
 lr_finder              learning-rate range test
 hyperparameter_search  Optuna
 augmentation_preview   what training will see, as an image
