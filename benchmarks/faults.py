@@ -31,7 +31,7 @@ from transformers import TrainerCallback
 
 from hffruits.cli.main import main as run_command
 from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
-from hffruits.training.checkpoints import ASIDE, checkpoints, newest_whole, step_of
+from hffruits.training.checkpointing import ASIDE, checkpoints, newest_whole, step_of
 from hffruits.training.trainer import FruitTrainer
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
@@ -214,8 +214,8 @@ def truncated(runs: Runs, times: int) -> Row:
         os.truncate(file, random.randrange(file.stat().st_size))
         found = newest_whole(run) == before
         alike = runs.ends_alike(run)
-        right += found and alike and "it is passed over" in runs.said(run)
-    return Row("newest checkpoint cut short in a random file", "told, passed over, and the one "
+        right += found and alike and "it is skipped" in runs.said(run)
+    return Row("newest checkpoint cut short in a random file", "reported, skipped, and the one "
                "before it taken; the same weights in the end", right, times,
                "the steps between the two")  # fmt: skip
 
@@ -269,18 +269,18 @@ def not_a_number(runs: Runs, times: int) -> Row:
         named = found["step"] == step and len(found["photos"]) == 8
         intact = saved_step(run) == (step - 1) // EVERY * EVERY
         right += told and named and intact
-    return Row("a loss that is not a number, at a random step", "stopped at that step with its "
+    return Row("a NaN loss, at a random step", "stopped at that step with its "
                "learning rate, gradient norm and photos; no checkpoint has the bad weights", right,
                times, f"the steps since the last checkpoint (here {EVERY})")  # fmt: skip
 
 
 def left_out(runs: Runs, times: int) -> Row:
     right = 0
-    for _ in tqdm(range(times), "NaN, left out", leave=False):
+    for _ in tqdm(range(times), "NaN, skipped", leave=False):
         run, step = runs.new(), random.randint(1, STEPS)
-        weights = runs.finish(run, "--skip_bad_steps", "1", hook=Break(step))
+        weights = runs.finish(run, "--max_skipped_steps", "1", hook=Break(step))
         right += weights is not None and f"at step {step} (" in runs.said(run)
-    return Row("the same with `--skip_bad_steps 1`", "told, left out, and trained to the end",
+    return Row("the same with `--max_skipped_steps 1`", "reported, skipped, and trained to the end",
                right, times, "that step")  # fmt: skip
 
 
@@ -307,7 +307,7 @@ def worker_killed(runs: Runs, times: int) -> Row:
 def filling(runs: Runs, times: int) -> Row:
     """kill -9 or SIGTERM while features are computed, each time from none on."""
     features = Path(os.environ["HFFRUITS_CACHE"], "features")
-    kept, right, went_on = ["--freeze", "stages:2", "--cache_features", "views:400"], 0, 0
+    kept, right, went_on = ["--freeze", "stages:2", "--feature_cache_views", "400"], 0, 0
     reference = runs.finish(runs.new(), *kept)
     for number in tqdm(range(times), "features", leave=False):
         shutil.rmtree(features)

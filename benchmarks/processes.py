@@ -32,12 +32,11 @@ def run_two(words: list[str]) -> None:
 
 
 def launch(words: list[str], *, processes: int) -> None:
-    """`accelerate launch` on this machine, as scripts/accelerate/cpus.yaml says it."""
-    launcher = [Path(sys.executable).with_name("accelerate"), "launch", "--config_file"]
-    config = ROOT / "scripts" / "accelerate" / ("cpu.yaml" if processes == 1 else "cpus.yaml")
+    """`torchrun` on this machine."""
+    launcher = [Path(sys.executable).with_name("torchrun"), "--standalone"]
     batch = ["--per_device_train_batch_size", str(BATCH // processes)]
     subprocess.run(
-        [*launcher, config, ROOT / "scripts" / "train.py", *words, *batch],
+        [*launcher, f"--nproc_per_node={processes}", ROOT / "scripts" / "train.py", *words, *batch],
         check=True,
         stdout=subprocess.DEVNULL,
     )

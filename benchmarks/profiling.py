@@ -24,7 +24,8 @@ from hffruits.models.frozen_trunk import Cut, find_cut
 from hffruits.training.arguments import FruitTrainingArguments, ModelArguments
 from hffruits.training.feature_cache.compute import FrozenPart
 from hffruits.training.precision import step_seconds
-from hffruits.training.setup import PreparedModel, prepare_model, trial_forward
+from hffruits.training.run_state import PreparedModel
+from hffruits.training.setup import prepare_model, trial_forward
 
 ROUNDS, BATCH = 5, 32
 

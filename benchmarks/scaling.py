@@ -26,7 +26,7 @@ from tqdm import tqdm
 STEPS = 12  # after the first one, which sets things up
 BATCH = 32
 RUN = [
-    *("--image_size", "96", "--cache_features", "none", "--bf16", "false", "--max_steps"),
+    *("--image_size", "96", "--feature_cache_views", "0", "--bf16", "false", "--max_steps"),
     *(str(STEPS + 1), "--eval_strategy", "no", "--save_strategy", "no"),
     *("--load_best_model_at_end", "false", "--disable_tqdm", "true", "--logging_steps", "1000"),
 ]

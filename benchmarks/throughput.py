@@ -24,6 +24,7 @@ from hffruits.data.load import FruitDatasets, load_fruits
 from hffruits.data.transforms import input_size
 from hffruits.models.loading import build_model
 from hffruits.training.arguments import FruitTrainingArguments, ModelArguments
+from hffruits.training.run_state import TrainingRun
 from hffruits.training.setup import make_trainer, prepare_model, resolve_arguments
 
 
@@ -74,12 +75,12 @@ def ready_made(name: str, datasets: FruitDatasets, args: argparse.Namespace) -> 
 
 def ours(name: str, datasets: FruitDatasets, args: argparse.Namespace) -> float:
     """From the files, as `hffruits train` does it, all weights learning."""
-    run = training_arguments(args, torch_compile=args.compile)
-    prepared = prepare_model(model_arguments(name), run, labels_of(datasets))
-    run = resolve_arguments(run, prepared)
+    settings = training_arguments(args, torch_compile=args.compile)
+    run = TrainingRun(DataArguments(), model_arguments(name), settings, datasets=datasets)
+    run.prepared = prepare_model(run.model_args, run.args, run.labels)
+    run.args = resolve_arguments(run.args, run.prepared)
     clock = Clock(args.warmup, args.batch_size)
-    trainer = make_trainer(prepared, datasets, DataArguments(), run, callbacks=[clock])
-    trainer.train()
+    make_trainer(run, callbacks=[clock]).train()
     return clock.rate
 
 
@@ -130,7 +131,7 @@ def labels_of(datasets: FruitDatasets) -> list[str]:
 
 
 def model_arguments(name: str) -> ModelArguments:
-    return ModelArguments(name, pretrained=False, freeze="none", cache_features="none")
+    return ModelArguments(name, pretrained=False, freeze="none", feature_cache_views=0)
 
 
 def training_arguments(args: argparse.Namespace, **options: object) -> FruitTrainingArguments:

@@ -24,9 +24,6 @@ _LOGGED_EVERY = "20"  # seconds; where a progress bar is written to a file, and 
 
 def run_train(argv: list[str]) -> None:
     """Fine-tune a model on a folder of fruit photos."""
-    launching = importlib.import_module("hffruits.training.launching")
-    if count := launching.missing_processes():
-        sys.exit(launching.start_processes(count, ["train", *argv]))
     config = importlib.import_module("hffruits.training.arguments")
     arguments = config.parse_train_arguments(argv, prog="hffruits train")
     training = importlib.import_module("hffruits.training.run")
@@ -199,9 +196,6 @@ _MODEL = "folder that training wrote, or Hub id"
 
 def run_evaluate(argv: list[str]) -> None:
     """Measure a trained model: figures with intervals, and a page to look at."""
-    launching = importlib.import_module("hffruits.training.launching")
-    if count := launching.missing_processes():
-        sys.exit(launching.start_processes(count, ["evaluate", *argv]))
     config = importlib.import_module("hffruits.training.arguments")
     parser = config.data_parser("evaluate", run_evaluate.__doc__, model=_MODEL)
     parser.add_argument("--output_dir", type=Path, default=Path("evaluation"), help="[%(default)s]")
@@ -310,15 +304,11 @@ def run_predict(argv: list[str]) -> None:
         "--output",
         type=Path,
         help="write a table (.csv, .jsonl, .parquet); the same command goes on if it was stopped, "
-        "and `accelerate launch -m hffruits predict ...` spreads it over processes",
+        "and `torchrun --nproc_per_node N -m hffruits predict ...` spreads it over processes",
     )
     args = parser.parse_args(argv)
-    launching = importlib.import_module("hffruits.training.launching")
-    count = launching.missing_processes()
-    if not args.output and (count or int(os.environ.get("WORLD_SIZE", 1)) > 1):
+    if not args.output and int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise InputError("--output: several processes need a table to write. Name one.")
-    if count:
-        sys.exit(launching.start_processes(count, ["predict", *argv]))
     if args.output:
         if args.revision:
             raise InputError("revision: doesn't go with --output yet. Leave one of them out.")

@@ -5,14 +5,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from hffruits.core.durations import format_duration
 from hffruits.core.escaping import printable
-from hffruits.training.callbacks.time_budget import format_time
 
 
 def format_summary(metrics: dict[str, Any]) -> str:
     """What was trained on what, how good it is, what to do next; from what `metrics.json` holds."""
     data, training, folder = metrics["data"], metrics["training"], metrics["output_dir"]
-    spent = format_time(training["seconds"])
+    spent = format_duration(training["seconds"])
     if training.get("time_budget"):
         spent += f" of {training['time_budget']}"
     since = "since it went on" if training.get("resumed") else "the whole run took"

@@ -4,6 +4,7 @@ errors              how a command ends: `InputError` and its kin, optional outpu
 names, escaping     names compared as a reader sees them; user text made safe for what shows it
 cache               folders made once and kept
 distributed         processes of one run: gather, wait, start
+durations           `1h30m` <-> seconds
 hardware, malloc    what the machine can do; memory that is not given back
 memory_limit        how much memory this process may take
 dataloader_workers  DataLoader workers that outlive signals, and end with their process

@@ -102,7 +102,7 @@ def gather(value: Result) -> list[Result]:
 
 
 def use_own_cores(device: torch.device) -> None:
-    """Compute on all cores that are this process's, where `accelerate launch` left it one."""
+    """Compute on all cores that are this process's, where a launcher left it one."""
     if device.type == "cpu" and was_launched() and os.environ.get("OMP_NUM_THREADS") == "1":
         torch.set_num_threads(cores_per_process())
 
@@ -123,8 +123,8 @@ def keep_undivided(
 
 
 def was_launched() -> bool:
-    """Whether `accelerate launch` has started this process."""
-    return "ACCELERATE_MIXED_PRECISION" in os.environ
+    """Whether `accelerate launch` or `torchrun` has started this process."""
+    return bool({"ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID"} & os.environ.keys())
 
 
 def cores_per_process() -> int:

@@ -62,7 +62,7 @@ class Cut:
                 del module.forward
 
 
-_UNCUT = "cache_features: this backbone can't be cut there. Leave it out."
+_UNCUT = "feature_cache_views: this backbone can't be cut there. Leave it out."
 
 
 class _Done(Exception):
@@ -97,7 +97,7 @@ def find_cut(model: nn.Module, pixels: torch.Tensor) -> Cut:
                     break
                 passed.append((name, output.shape[1:]))
             if not passed or len(passed) == len(order):
-                raise InputError("cache_features: no first stages are frozen. Set freeze.")
+                raise InputError("feature_cache_views: no first stages are frozen. Set freeze.")
             names, shapes = zip(*passed, strict=True)
             if len(set(names)) < len(names):  # a module that is passed twice
                 raise InputError(_UNCUT)

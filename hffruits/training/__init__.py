@@ -1,1 +1,26 @@
-"""A training run: arguments, setup, trainer, optimizers, learning-rate schedules, search."""
+"""A training run: from flags to an artifact folder, calibrated and measured.
+
+run                    `train`, the whole run: prepare, plan, fit, finish
+run_state              the run's state in one object
+run_dir                its folder, and the checkpoint that it resumes from
+run_records            `training_args.json`, `metrics.json`, the summary that is logged
+arguments              flags, their help, their parser
+argument_checks        values and conflicts, before any data is read
+setup                  photos, model, open arguments, trainer
+datasets               images as tensors
+trainer                transformers' `Trainer` with our hooks
+checkpointing          checkpoints written atomically, with checksums
+callbacks              EMA, clipping, divergence, signals, progress, time budget
+feature_cache          the frozen trunk's outputs, computed once
+optimizers, losses     and lr_schedules, precision: what their names say
+budget_planner         `--time_budget`: the best settings that fit
+cost_estimate          its arithmetic: what a plan takes
+lr_finder              learning-rate range test
+hyperparameter_search  Optuna
+augmentation_preview   what training will see, as an image
+recipes                flags that were measured together
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

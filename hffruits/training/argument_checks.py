@@ -1,16 +1,18 @@
-"""What can't be: refused in one line, before any data is read."""
+"""Argument validation: unknown values, ranges and conflicts, before any data is read."""
 
 import difflib
 import logging
+import math
 import os
 from collections.abc import Callable
-from math import prod
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from transformers.integrations import get_available_reporting_integrations
 from transformers.trainer_utils import IntervalStrategy
 
+from hffruits.core.durations import parse_duration
 from hffruits.core.errors import InputError
 from hffruits.data.arguments import DataArguments
 from hffruits.data.image_cache import CACHES
@@ -20,16 +22,19 @@ from hffruits.evaluation.metrics import METRIC_NAMES
 from hffruits.models.batch_norm import POLICIES
 from hffruits.models.freezing import CHANGING, check_plan
 from hffruits.models.loading import find_model
-from hffruits.training.arguments import LEARNING_RATE_SCALES, FruitTrainingArguments, ModelArguments
+from hffruits.training.arguments import (
+    LEARNING_RATE_SCALES,
+    Arguments,
+    FruitTrainingArguments,
+    ModelArguments,
+)
 from hffruits.training.callbacks.gradient_clipping import CLIP_MODES
-from hffruits.training.callbacks.time_budget import count_seconds
-from hffruits.training.feature_cache.store import count_views
+from hffruits.training.feature_cache.store import MOST_VIEWS
 from hffruits.training.losses import CLASS_WEIGHTS
 from hffruits.training.lr_schedules import BY_VALIDATION, SCHEDULE_NAMES
 from hffruits.training.optimizers import check_optimizer
 
 logger = logging.getLogger(__name__)
-Arguments = tuple[DataArguments, ModelArguments, FruitTrainingArguments]
 
 # field -> its known values
 _CHOICES: dict[str, tuple[str, ...]] = {
@@ -41,7 +46,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "scale_learning_rate": tuple(LEARNING_RATE_SCALES),
     "batch_norm": POLICIES,
     "class_weights": tuple(CLASS_WEIGHTS),
-    "metric_for_best_model": ("loss", *METRIC_NAMES, "steady_accuracy"),
+    "metric_for_best_model": ("loss", *METRIC_NAMES, "accuracy_2se"),
 }
 
 # field -> what its value must be, and the test
@@ -67,33 +72,37 @@ _RANGES: dict[str, tuple[str, Callable[[float], bool]]] = {
     "mix_probability": ("between 0 and 1", lambda value: 0 <= value <= 1),
     "focal_gamma": ("0 or more", lambda value: value >= 0),
     "reject_rate": ("at least 0 and less than 1", lambda value: 0 <= value < 1),
+    "feature_cache_views": (
+        f"between 0 and {MOST_VIEWS}",
+        lambda value: value is None or 0 <= value <= MOST_VIEWS,
+    ),
     "lora_rank": ("0 or more", lambda value: value >= 0),
-    "skip_bad_steps": ("0 or more", lambda value: value >= 0),
+    "max_skipped_steps": ("0 or more", lambda value: value >= 0),
     "early_stopping_patience": ("0 or more", lambda value: value >= 0),
 }
 
-# what keeping features doesn't go with, and why: (data, model, training) -> bool
-_AGAINST_FEATURES: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
+# what a feature cache doesn't go with, and why: (data, model, training) -> bool
+_AGAINST_FEATURE_CACHE: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
     (
         lambda data, model, args: data.streaming or model.lora_rank,
-        "cache_features: needs photos at hand and frozen stages, so not streaming or lora_rank. "
-        "Leave it out.",
+        "feature_cache_views: needs photos at hand and frozen stages, so not streaming or "
+        "lora_rank. Leave it out.",
     ),
     (
         lambda data, model, args: args.mixup_alpha or args.cutmix_alpha,
-        "cache_features and mixup or cutmix: pictures can't be mixed any more. Use one of them.",
+        "feature_cache_views and mixup or cutmix: cached features can't be mixed. Use one of them.",
     ),
     (
         lambda data, model, args: model.freeze in ("none", *CHANGING),
-        "cache_features: needs stages that stay frozen. Set freeze to half, three_quarters, "
+        "feature_cache_views: needs stages that stay frozen. Set freeze to half, three_quarters, "
         "head_only or stages:K.",
     ),
     (
         lambda data, model, args: (
             args.torch_compile or args.divides_weights or args.gradient_checkpointing
         ),
-        "cache_features and torch_compile, fsdp, deepspeed or activation_checkpointing: the net "
-        "can't be cut in two there. Use one of them.",
+        "feature_cache_views and torch_compile, fsdp, deepspeed or activation_checkpointing: the "
+        "frozen trunk can't be run by itself there. Use one of them.",
     ),
 ]
 
@@ -123,8 +132,8 @@ _CONFLICTS: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
         lambda data, model, args: (
             args.time_budget and (data.streaming or args.max_steps > 0 or args.torch_compile)
         ),
-        "time_budget: plans epochs over photos at hand, and knows not how long compiling takes, so "
-        "not with streaming, max_steps or torch_compile. Use one of them.",
+        "time_budget: plans epochs over photos at hand, and can't know how long compiling takes, "
+        "so not with streaming, max_steps or torch_compile. Use one of them.",
     ),
     (
         lambda data, model, args: not args.eval_do_concat_batches,
@@ -136,7 +145,7 @@ _CONFLICTS: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
     ),
     (
         lambda data, model, args: args.save_only_model,
-        "save_only_model: a run couldn't go on from its checkpoints. Leave it out.",
+        "save_only_model: a run couldn't be resumed from its checkpoints. Leave it out.",
     ),
     (
         lambda data, model, args: (
@@ -166,11 +175,11 @@ _CONFLICTS: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
     ),
     (
         lambda data, model, args: (
-            args.metric_for_best_model == "steady_accuracy"
+            args.metric_for_best_model == "accuracy_2se"
             and (args.early_stopping_patience or args.schedule in BY_VALIDATION)
         ),
-        "metric_for_best_model=steady_accuracy: grows with every epoch, so it can't tell when "
-        "training has stopped to gain. Use accuracy or loss.",
+        "metric_for_best_model=accuracy_2se: grows with every epoch, so it can't show when "
+        "training has stopped improving. Use accuracy or loss.",
     ),
     (
         lambda data, model, args: model.lora_rank and model.freeze not in ("none", "half"),
@@ -198,11 +207,11 @@ _CONFLICTS: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
     ),
     (
         lambda data, model, args: args.clip_mode != "agc" and args.agc_clip_factor != 0.01,
-        "agc_clip_factor: acts with clip_mode=agc alone. Set that too.",
+        "agc_clip_factor: acts only with clip_mode=agc. Set that too.",
     ),
     (
         lambda data, model, args: args.clip_mode != "value" and args.max_grad_value != 0.05,
-        "max_grad_value: acts with clip_mode=value alone. Set that too.",
+        "max_grad_value: acts only with clip_mode=value. Set that too.",
     ),
     (
         lambda data, model, args: (
@@ -230,8 +239,8 @@ _CONFLICTS: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
         "clip_mode: value and agc need whole gradients, which FSDP and DeepSpeed divide. Use norm.",
     ),
     (
-        lambda data, model, args: args.skip_bad_steps and (args.fp16 or args.divides_weights),
-        "skip_bad_steps: fp16 leaves such steps out by itself, and it needs whole gradients, which "
+        lambda data, model, args: args.max_skipped_steps and (args.fp16 or args.divides_weights),
+        "max_skipped_steps: fp16 skips such steps by itself, and it needs whole gradients, which "
         "FSDP and DeepSpeed divide. Leave it out.",
     ),
     (
@@ -243,11 +252,11 @@ _CONFLICTS: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
         lambda data, model, args: (
             args.batch_norm == "sync" and args.world_size > 1 and args.device.type == "cpu"
         ),
-        "batch_norm=sync: PyTorch synchronises batch norm on GPUs alone. Use train or freeze.",
+        "batch_norm=sync: PyTorch synchronises batch norm only on GPUs. Use train or freeze.",
     ),
     (
         lambda data, model, args: args.train_sampling_strategy != "random",
-        "train_sampling_strategy: pictures come in an order of their own. Leave it out; see "
+        "train_sampling_strategy: images come in an order of their own. Leave it out; see "
         "balanced_sampler.",
     ),
 ]
@@ -271,16 +280,16 @@ def check_arguments(
     check_optimizer(args.optimizer)
     check_plan(model_args.freeze)
     if args.time_budget is not None:
-        count_seconds(args.time_budget)
+        parse_duration(args.time_budget, name="time_budget")
     if args.remove_unused_columns:
-        raise InputError("remove_unused_columns: would drop the pictures. Leave it off.")
+        raise InputError("remove_unused_columns: would drop the images. Leave it off.")
     missing = set(args.report_to) - set(get_available_reporting_integrations())
     if missing:
         names = ", ".join(sorted(missing))
         raise InputError(f"report_to={names}: not installed. Run pip install {names}, or use none.")
     if args.output_dir:
         data_args.source.check_outside(Path(args.output_dir))
-    for name in ("exclude", "coarse_labels", "split_lists"):  # a look at all photos comes first
+    for name in ("exclude", "coarse_labels", "split_lists"):  # all photos are checked first
         file = getattr(data_args, name)
         if file and not Path(file).exists():
             raise InputError(f"{name}={file}: no such file or folder. Check the path.")
@@ -293,15 +302,81 @@ def check_conflicts(
     data_args: DataArguments, model_args: ModelArguments, args: FruitTrainingArguments
 ) -> None:
     """Raise `InputError` for options that exclude each other."""
-    against_features = _AGAINST_FEATURES if _keeps_features(model_args) else []
-    for excluded, reason in (*_CONFLICTS, *against_features):
+    against_cache = _AGAINST_FEATURE_CACHE if _caches_features(model_args) else []
+    for excluded, reason in (*_CONFLICTS, *against_cache):
         if excluded(data_args, model_args, args):
             raise InputError(reason)
 
 
-def features_can_be_kept(*arguments: Any) -> bool:
+# ---- of the commands beside training ----
+
+
+def check_range_test(
+    args: FruitTrainingArguments, *, lowest: float, highest: float, steps: int
+) -> None:
+    """Raise `InputError` for rates that don't rise, and for what a range test chooses itself."""
+    if not (0 < lowest < highest < math.inf and steps >= 10):
+        raise InputError(
+            f"lowest={lowest:g}, highest={highest:g}, steps={steps}: give 0 < lowest < highest and "
+            "10 steps or more."
+        )
+    if args.time_budget:
+        raise InputError("time_budget: plans a whole run. Leave it out here.")
+    if args.scale_learning_rate != "none":
+        raise InputError("scale_learning_rate: a range test finds the rate itself. Leave it out.")
+
+
+def check_search(args: FruitTrainingArguments, *, trials: int) -> None:
+    """Raise `InputError` for no trials, and for what a search can't do or chooses itself."""
+    if trials < 1:
+        raise InputError(f"trials={trials}: give 1 or more.")
+    if args.time_budget:
+        raise InputError("time_budget: plans one run. Leave it out of a search.")
+    if args.scale_learning_rate != "none":
+        raise InputError("scale_learning_rate: a search finds the rate itself. Leave it out.")
+    if args.eval_strategy == IntervalStrategy.NO:
+        raise InputError("eval_strategy=no: a search compares validations. Set it to epoch.")
+
+
+# training options that all trials of a search share
+_OF_A_TRIAL = (
+    "num_train_epochs", "max_steps", "per_device_train_batch_size", "seed", "batch_norm",
+    "mixup_alpha", "cutmix_alpha", "learning_rate",
+)  # fmt: skip
+
+
+def check_same_search(
+    recorded: dict[str, Any], arguments: Arguments, *, folder: Path
+) -> dict[str, Any]:
+    """What a search is of, to be recorded.
+
+    Raises `InputError` where the one in `folder` began with something else.
+    """
+    data, model, training = (asdict(group) for group in arguments)
+    requested = data | model | {name: training[name] for name in _OF_A_TRIAL}
+    for name, value in requested.items():
+        began = recorded.get(name, value)
+        if began != value:
+            raise InputError(
+                f"{folder}: its search has {name}={began}, not {value}. Give another output_dir."
+            )
+    return requested
+
+
+def check_preview(data_args: DataArguments, *, photos: int, views: int) -> None:
+    """Raise `InputError` for an empty grid, and for a stream."""
+    if photos < 1 or views < 1:
+        raise InputError(f"photos={photos}, views={views}: give 1 or more.")
+    if data_args.streaming:
+        raise InputError("streaming: a preview needs photos at hand. Give it a folder of some.")
+
+
+# ---- what goes with what ----
+
+
+def features_can_be_cached(*arguments: Any) -> bool:
     """Whether nothing in these (data, model, training) arguments stands against it."""
-    return not any(excluded(*arguments) for excluded, _ in _AGAINST_FEATURES)
+    return not any(excluded(*arguments) for excluded, _ in _AGAINST_FEATURE_CACHE)
 
 
 def takes_layer_decay(model_args: ModelArguments, plan: str, args: FruitTrainingArguments) -> bool:
@@ -309,12 +384,12 @@ def takes_layer_decay(model_args: ModelArguments, plan: str, args: FruitTraining
     return plan != "head_only" and not model_args.lora_rank and not _own_groups(args.optimizer)
 
 
-# What may differ when a run goes on: where it writes, what it prints, how it is spread.
+# What may differ when a run is resumed: where it writes, what it prints, how it is spread.
 _FREE = {
     "output_dir", "overwrite_output_dir", "resume_from_checkpoint", "max_bad_fraction",
     "per_device_eval_batch_size", "save_strategy", "save_total_limit", "logging_steps", "bf16",
     "dataloader_num_workers", "report_to", "split_lists", "validation_fraction", "test_fraction",
-    "remove_unused_columns", "time_budget", "logging_nan_inf_filter", "skip_bad_steps",
+    "remove_unused_columns", "time_budget", "logging_nan_inf_filter", "max_skipped_steps",
     "per_device_train_batch_size",  # see _BATCH
 }  # fmt: skip
 # What a stream's rows depend on as well: it has no lists, and is dealt out to readers.
@@ -322,7 +397,7 @@ _STREAMED = {
     "validation_fraction", "test_fraction", "dataloader_num_workers", "world_size",
     "per_device_train_batch_size",
 }  # fmt: skip
-# What decides together how many pictures a step sees, which must stay.
+# What decides together how many images a step sees, which must stay.
 _BATCH = ("per_device_train_batch_size", "gradient_accumulation_steps", "world_size")
 # Fields of transformers' own that change what is learned.
 _SAME = {
@@ -332,12 +407,12 @@ _SAME = {
 
 
 def check_same_run(recorded: dict[str, dict[str, Any]], arguments: Arguments) -> None:
-    """Raise `InputError` where a resumed run would go on otherwise than it began."""
+    """Raise `InputError` where a resumed run would differ from how it began."""
     streamed = _STREAMED if arguments[0].streaming else set()
     moved = {"data_dir"} if recorded.get("data_fingerprint") else set()  # see check_same_photos
     args, began = arguments[2], recorded["training"]
-    now = prod(getattr(args, name) for name in _BATCH)
-    then = prod(began[name] for name in _BATCH)
+    now = math.prod(getattr(args, name) for name in _BATCH)
+    then = math.prod(began[name] for name in _BATCH)
     if now != then:
         raise InputError(
             f"{' x '.join(_BATCH)} = {now}: the run began with "
@@ -383,8 +458,8 @@ def _value(groups: Arguments, name: str) -> Any:
     raise AssertionError(name)
 
 
-def _keeps_features(model: ModelArguments) -> bool:
-    return model.cache_features is not None and count_views(model.cache_features) > 0
+def _caches_features(model: ModelArguments) -> bool:
+    return bool(model.feature_cache_views)
 
 
 def _validates(args: FruitTrainingArguments) -> bool:

@@ -1,4 +1,4 @@
-"""What a run can be told: three dataclasses, and the parser that fills them.
+"""Arguments of training: three dataclasses (data, model, training), and their parser.
 
 Every `TrainingArguments` field is a flag as well. Values are checked where they are used.
 """
@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import yaml
 from accelerate.state import AcceleratorState
@@ -47,18 +47,18 @@ class ModelArguments:
         None, "Height and width that the model sees (timm's CNNs). Default: the backbone's own."
     )
     train_image_size: int | None = option(
-        None, "Height and width in training alone (CNNs); a little smaller is faster and no worse."
+        None, "Height and width in training only (CNNs); a little smaller is faster and no worse."
     )
     freeze: str = option(
         "half",
         "Stages that keep their weights: none, half, three_quarters, head_only, stages:K, gradual "
         "or lp_ft.",
     )
-    cache_features: str | None = option(
+    feature_cache_views: int | None = option(
         None,
-        "Compute once what the frozen stages make of the pictures: views:V keeps V augmented views "
-        "of each, which the epochs see in turn; none for not. Default: up to 8 views on CPUs, "
-        "where disk and memory have room and nothing else stands against it.",
+        "Compute the frozen stages' output once and cache it, for this many augmented views of "
+        "each image, which the epochs see in turn; 0 for no cache. Default: up to 8 views on CPUs, "
+        "where disk and memory have room and no other option excludes it.",
     )
     lora_rank: int = option(
         0, "Train low-rank updates of this rank instead of a ViT's own weights; 0 for not."
@@ -75,7 +75,7 @@ class FruitTrainingArguments(TrainingArguments):
     overwrite_output_dir: bool = option(False, "Replace the model that output_dir holds.")
     resume_from_checkpoint: str | None = option(
         None,
-        "Go on with an interrupted run: a checkpoint folder; with no value, output_dir's last; "
+        "Resume an interrupted run: a checkpoint folder; with no value, output_dir's last; "
         "auto: the last if there is one, for jobs that are started again by themselves.",
         nargs="?",
         const="last",
@@ -83,11 +83,11 @@ class FruitTrainingArguments(TrainingArguments):
     time_budget: str | None = option(
         None,
         "The time that a run may take, as 5m or 1h30m: image_size, freeze and num_train_epochs are "
-        "chosen to give the best model within it, but for what you change of them.",
+        "chosen to give the best model within it, except those that you set.",
     )
-    num_train_epochs: float = option(16, "How often training sees every picture.")
-    per_device_train_batch_size: int = option(32, "Pictures a step, on each device.")
-    per_device_eval_batch_size: int = option(64, "Pictures a step in evaluation, on each device.")
+    num_train_epochs: float = option(16, "How often training sees every image.")
+    per_device_train_batch_size: int = option(32, "Images a step, on each device.")
+    per_device_eval_batch_size: int = option(64, "Images a step in evaluation, on each device.")
     learning_rate: float | None = option(
         None, "Peak learning rate. Default: 1e-3 for nets with batch norm, 1e-4 for the others."
     )
@@ -115,10 +115,10 @@ class FruitTrainingArguments(TrainingArguments):
     agc_clip_factor: float = option(
         0.01, "With clip_mode=agc: the largest norm of a unit's gradient against its weights'."
     )
-    skip_bad_steps: int = option(
+    max_skipped_steps: int = option(
         0,
-        "Steps whose loss or gradient is not a number that may be left out; at the next one "
-        "training stops. To look for them, a GPU waits at each step.",
+        "How many steps with a NaN or infinite gradient may be skipped; at the next one training "
+        "stops. Checking for them makes a GPU wait at each step.",
     )
     batch_norm: str | None = option(
         None,
@@ -127,12 +127,12 @@ class FruitTrainingArguments(TrainingArguments):
     )
     ema_decay: float | None = option(
         None,
-        "Keep this moving average of the weights, with warmup; 0 for none. Default: 0.995, but "
+        "Decay of a moving average of the weights, with warmup; 0 for none. Default: 0.995, but "
         "none under FSDP and DeepSpeed, which divide the weights.",
     )
     label_smoothing_factor: float = option(0.1, "Share of each label spread over all classes.")
-    mixup_alpha: float = option(0.0, "Blend pairs of pictures and labels (0.2 is usual).")
-    cutmix_alpha: float = option(0.0, "Paste a part of one picture into another (1.0 is usual).")
+    mixup_alpha: float = option(0.0, "Blend pairs of images and labels (0.2 is usual).")
+    cutmix_alpha: float = option(0.0, "Paste a part of one image into another (1.0 is usual).")
     mix_probability: float = option(1.0, "Share of the batches that are mixed, where any are.")
     class_weights: str = option(
         "none", "Weight of a class in the loss: none, balanced or effective (number of photos)."
@@ -147,15 +147,15 @@ class FruitTrainingArguments(TrainingArguments):
     )
     reject_rate: float = option(
         0.05,
-        "Share of known fruit that may be refused as unknown, which sets the threshold; 0 refuses "
-        "nothing.",
+        "Share of known fruit that may be rejected as unknown, which sets the OOD threshold; 0 "
+        "rejects nothing.",
     )
     early_stopping_patience: int = option(
         0, "Stop after this many validations without a better one; 0 for never."
     )
     bf16: bool | None = option(
         None,
-        "Compute in bfloat16. Default: on GPUs that have it, and on CPUs where it is quicker.",
+        "Compute in bfloat16. Default: on GPUs that have it, and on CPUs where it is faster.",
         nargs="?",
         const=True,
     )
@@ -165,18 +165,18 @@ class FruitTrainingArguments(TrainingArguments):
     load_best_model_at_end: bool = option(True, "End with the best epoch, not with the last one.")
     metric_for_best_model: str | None = option(
         None,
-        "What makes an epoch the best: accuracy, top5_accuracy, macro_f1, loss, or steady_accuracy "
-        "(default), where a later epoch wins over one that is better by less than two standard "
-        "errors. Early stopping and reduce_lr_on_plateau default to accuracy.",
+        "What makes an epoch the best: accuracy, top5_accuracy, macro_f1, loss, or accuracy_2se "
+        "(default): accuracy, but a later epoch wins over one that is better by less than two "
+        "standard errors. Early stopping and reduce_lr_on_plateau default to accuracy.",
     )
     logging_steps: float = option(10, "Steps between two reports of the loss.")
     dataloader_num_workers: int | None = option(
-        None, "Processes that prepare pictures. Default: by the number of cores and devices."
+        None, "DataLoader workers. Default: by the number of cores and devices."
     )
     logging_nan_inf_filter: bool = option(
-        False, "Leave losses that are not numbers out of the log; a GPU waits at each step for it."
+        False, "Leave NaN and infinite losses out of the log; a GPU waits at each step for it."
     )
-    remove_unused_columns: bool = option(False, "Must stay off: pictures are made on the fly.")
+    remove_unused_columns: bool = option(False, "Must stay off: images are made on the fly.")
     report_to: str | None = option("none", "Experiment trackers: tensorboard, wandb, ... or none.")
 
     def __post_init__(self):
@@ -209,7 +209,7 @@ class FruitTrainingArguments(TrainingArguments):
             self.restore_callback_states_from_checkpoint = True
         if self.metric_for_best_model is None:
             follows = self.early_stopping_patience or self.schedule in BY_VALIDATION
-            self.metric_for_best_model = "accuracy" if follows else "steady_accuracy"
+            self.metric_for_best_model = "accuracy" if follows else "accuracy_2se"
         # transformers would refuse names that are ours, and make a default folder of its own
         own = {"output_dir": self.output_dir}
         for name, stand_in in (("optim", "adamw_torch"), ("lr_scheduler_type", "constant")):
@@ -239,7 +239,7 @@ class FruitTrainingArguments(TrainingArguments):
 
     @property
     def total_batch_size(self) -> int:
-        """Pictures that one update of the weights sees, on all devices."""
+        """Images that one update of the weights sees, on all devices."""
         return self.train_batch_size * self.gradient_accumulation_steps * self.world_size
 
     @property
@@ -256,6 +256,14 @@ class FruitTrainingArguments(TrainingArguments):
     def schedule(self) -> str:
         """The name of the learning-rate schedule."""
         return str(getattr(self.lr_scheduler_type, "value", self.lr_scheduler_type))
+
+
+class Arguments(NamedTuple):
+    """All that a run is given: the three groups of flags."""
+
+    data: DataArguments
+    model: ModelArguments
+    training: FruitTrainingArguments
 
 
 BASE_BATCH = 32  # the default learning rates are for it
@@ -275,14 +283,14 @@ _RESUME = {"true": "last", "last": "last", "auto": "auto", "false": None, "none"
 
 
 def choose_num_workers(has_gpu: bool) -> int:
-    """A GPU waits for pictures; on CPUs alone, workers would take the cores that compute."""
+    """A GPU waits for images; without one, workers would take the cores that compute."""
     return min(MOST_WORKERS, cores_per_process()) if has_gpu else 0
 
 
 def with_precision(args: FruitTrainingArguments, precision: str) -> FruitTrainingArguments:
     """A copy of the arguments with `no`, `bf16` or `fp16`, whatever the launcher has set.
 
-    `dataclasses.replace` would set up the devices anew, and lose the other processes.
+    `dataclasses.replace` would set up the devices again, and lose the other processes.
     """
     args = copy.copy(args)
     args.bf16, args.fp16, args.mixed_precision = precision == "bf16", precision == "fp16", precision
@@ -304,9 +312,7 @@ _FIRST_FLAGS = {"recipe", "config", "help", "help_all"}
 _HIDDEN = {"remove_unused_columns", "gradient_checkpointing", "logging_nan_inf_filter"}
 
 
-def parse_train_arguments(
-    argv: list[str], *, prog: str | None = None
-) -> tuple[DataArguments, ModelArguments, FruitTrainingArguments]:
+def parse_train_arguments(argv: list[str], *, prog: str | None = None) -> Arguments:
     """Read flags, and under them a `--config` file. Exits with code 2 and one line if they err."""
     parser = _Parser(
         _GROUPS,
@@ -339,7 +345,7 @@ def parse_train_arguments(
     if unknown:
         parser.error(f"unknown: {' '.join(unknown)}{_suggest(parser, unknown[0])}")
     _name_data(parser, data, extra.data, argv)
-    return data, model, training
+    return Arguments(data, model, training)
 
 
 def data_parser(

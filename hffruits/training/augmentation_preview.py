@@ -1,6 +1,6 @@
-"""What training will see: a grid of photos, each as validation sees it and several times augmented.
+"""Augmentation preview: a grid of photos, as validation sees them and several times augmented.
 
-Seeded, so that two presets can be compared picture by picture.
+Seeded, so that two presets can be compared image by image.
 """
 
 from pathlib import Path
@@ -9,12 +9,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from hffruits.core.errors import InputError
 from hffruits.core.plots import draw_grid
 from hffruits.data.arguments import DataArguments
 from hffruits.data.samplers import RowKey, SeededRows
 from hffruits.data.transforms import EvalTransform, train_transform
-from hffruits.training.argument_checks import check_arguments
+from hffruits.training.argument_checks import check_arguments, check_preview
 from hffruits.training.arguments import FruitTrainingArguments, ModelArguments
 from hffruits.training.datasets import as_tensors, collate
 from hffruits.training.setup import load_datasets, prepare_model
@@ -30,15 +29,12 @@ def preview(
     photos: int = 6,
     views: int = 7,
 ) -> None:
-    """Draw `photos` rows of `views` augmented pictures into `file`; mixed ones where asked for.
+    """Draw `photos` rows of `views` augmented images into `file`; mixed ones where asked for.
 
     Raises `InputError` for data or names that can't be used.
     """
-    if photos < 1 or views < 1:
-        raise InputError(f"photos={photos}, views={views}: give 1 or more.")
+    check_preview(data_args, photos=photos, views=views)
     check_arguments(data_args, model_args, args)
-    if data_args.streaming:
-        raise InputError("streaming: a preview needs photos at hand. Give it a folder of some.")
     datasets = load_datasets(data_args, None, args.seed)
     rows = datasets["train"].shuffle(seed=args.seed)
     rows = rows.select(range(min(photos, len(rows))))
@@ -62,12 +58,12 @@ def preview(
         for colour in ("black", "white")
     )
     names = [feature.int2str(label) for label in rows.with_format(None)["label"]]
-    pictures = [
+    grid = [
         (name, [np.clip((column[row] - low) / (high - low), 0, 1) for column in columns])
         for row, name in enumerate(names)
     ]
     title = data_args.augment + (" + mixed" if mix else "")
-    draw_grid(pictures, ["validation", *[title] * views], file)
+    draw_grid(grid, ["validation", *[title] * views], file)
 
 
 def _pixels(batch: dict[str, torch.Tensor]) -> np.ndarray:

@@ -1,6 +1,6 @@
-"""The best settings that fit into a time: `--time_budget`.
+"""Planner of `--time_budget`: the best settings that fit into a time.
 
-Settings are looked at from the most accurate down, by what they gave on real photos. What each
+Settings are considered from the most accurate down, by what they gave on real photos. What each
 costs on this machine is measured on a few of the photos, and the first that fits is taken, with as
 many epochs as fit.
 """
@@ -18,8 +18,8 @@ from typing import Any
 import torch
 
 from hffruits.core.distributed import on_main_process, use_own_cores
+from hffruits.core.durations import format_duration, parse_duration
 from hffruits.core.errors import InputError
-from hffruits.data.arguments import DataArguments
 from hffruits.data.load import FruitDatasets
 from hffruits.data.transforms import input_size
 from hffruits.evaluation.calibrate import HELD_OUT
@@ -30,22 +30,22 @@ from hffruits.models.frozen_trunk import find_cut
 from hffruits.models.loading import is_resizable
 from hffruits.models.lora import without_lora
 from hffruits.training.argument_checks import check_conflicts
-from hffruits.training.arguments import FruitTrainingArguments, ModelArguments
-from hffruits.training.callbacks.time_budget import count_seconds, format_time
+from hffruits.training.arguments import Arguments, FruitTrainingArguments, ModelArguments
+from hffruits.training.cost_estimate import Cost, Plan, Work
 from hffruits.training.feature_cache.cache import choose_views
 from hffruits.training.feature_cache.compute import SeededViews, filling_seconds
 from hffruits.training.precision import is_faster, step_seconds
-from hffruits.training.setup import PreparedModel, prepare_model, trial_forward
+from hffruits.training.run_state import PreparedModel, TrainingRun
+from hffruits.training.setup import prepare_model, trial_forward
 
 PLANNED = ("image_size", "freeze", "num_train_epochs")  # unless they are set
 MARGIN = 0.9  # of the time may be planned: machines have other things to do
 STEP_MORE = 1.25  # a step against its forward and backward pass: optimizer, average, reading
-OTHER_SECONDS = 8.0  # checkpoints, loading the model, the report
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What training may be told; `size` is a share of the backbone's own."""
+    """Arguments that may be planned; `size` is a share of the backbone's own."""
 
     size: float
     freeze: str
@@ -62,132 +62,54 @@ SETTINGS = (
 )
 
 
-@dataclass(frozen=True)
-class Cost:
-    """Seconds on this machine, of one picture each."""
-
-    decode: float  # before its views are computed, where features are kept
-    view: float  # to compute and keep its features
-    step: float  # to train on it
-    check: float  # to validate it between epochs
-    answer: float  # to decode and classify it by the finished model
-
-    def fixed(self, work: "Work") -> float:
-        """When training is over: a last validation, calibrating, measuring and saving the model."""
-        return work.validation * self.check + work.answers * self.answer + OTHER_SECONDS
-
-    def features(self, work: "Work", views: int) -> float:
-        """Before the first step."""
-        if not views:
-            return 0.0
-        decoding = (work.train + work.validation) * self.decode
-        return work.machines * (decoding + (work.train * views + work.validation) * self.view)
-
-    def epoch(self, work: "Work") -> float:
-        """One round of training, with validation."""
-        return work.train * self.step + work.validation * self.check
-
-
-@dataclass(frozen=True)
-class Work:
-    """Pictures for one process."""
-
-    train: float
-    validation: float
-    answers: float  # that the finished model will give
-    machines: float = 1.0  # each keeps the features of all pictures
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What was chosen, and what it is thought to take."""
-
-    model_args: ModelArguments
-    epochs: float
-    limits: tuple[float, float]  # fewest and most epochs
-    views: int
-    cost: Cost
-    work: Work
-
-    def epochs_within(self, seconds: float) -> float:
-        """How many fit into what is left when the features are there; one at least."""
-        fewest, most = self.limits
-        if fewest == most:
-            return most
-        fit = (seconds - self.seconds_at_end) / max(self.cost.epoch(self.work), 1e-9)
-        return max(1, min(most, int(fit)))
-
-    @property
-    def seconds_at_end(self) -> float:
-        """From the last step on."""
-        return self.cost.fixed(self.work)
-
-    @property
-    def parts(self) -> dict[str, float]:
-        """Seconds of what comes, in turn."""
-        parts = {
-            "for features": self.cost.features(self.work, self.views),
-            "for training": self.epochs * self.cost.epoch(self.work),
-            "to measure the model": self.seconds_at_end,
-        }
-        return {name: seconds for name, seconds in parts.items() if seconds}
-
-    @property
-    def seconds(self) -> float:
-        """Of all parts."""
-        return sum(self.parts.values())
-
-
-def fit_into_time(
-    datasets: FruitDatasets,
-    data_args: DataArguments,
-    model_args: ModelArguments,
-    args: FruitTrainingArguments,
-    *,
-    started: float,
-) -> Plan:
-    """The best plan for `args.time_budget`, counted from `started` (of `time.monotonic`).
+def fit_into_time(run: TrainingRun) -> Plan:
+    """The best plan for the run's time budget, counted from its start.
 
     What is set stays: `PLANNED` that differ from their defaults. Raises `InputError` where even the
     quickest plan takes longer.
     """
-    labels = datasets["train"].features["label"].names
-    work = count_work(datasets, classes=len(labels), processes=args.world_size)
+    budget = run.args.time_budget
+    work = count_work(run.datasets, classes=len(run.labels), processes=run.args.world_size)
     quickest = float("inf")
-    for tried, limits in candidates(data_args, model_args, args, labels):
-        prepared = prepare_model(tried, args, labels)
-        longest = copy.copy(args)
-        longest.num_train_epochs = limits[1]
-        views = choose_views(prepared, datasets, data_args, tried, longest)
-        cost = measure_cost(replace(prepared, views=views), datasets, data_args, args)
-        # all of them plan by what the main process has seen
-        cost = on_main_process(lambda cost=cost: cost)
-        left = seconds_left(args, started)
-        spent = MARGIN * count_seconds(args.time_budget) - left
+    for model_args, limits in candidates(run.arguments, run.labels):
+        views, cost = _try(replace(run, model_args=model_args), most_epochs=limits[1])
+        left = seconds_left(run)
+        spent = MARGIN * parse_duration(budget, name="time_budget") - left
         if left <= 0:
             raise InputError(
-                f"time_budget={args.time_budget}: {format_time(spent)} went into looking at the "
-                "photos and trying a few steps alone. Give several times that."
+                f"time_budget={budget}: {format_duration(spent)} went into reading the photos and "
+                "trying a few steps. Give several times that."
             )
-        for count in _numbers(*limits):
-            kept = views if tried.cache_features else min(views, math.ceil(count))
-            chosen = replace(tried, cache_features=f"views:{kept}" if kept else "none")
-            plan = Plan(chosen, count, limits, kept, cost, work)
+        for epochs in _numbers(*limits):
+            is_open = model_args.feature_cache_views is None
+            cached = min(views, math.ceil(epochs)) if is_open else views
+            chosen = replace(model_args, feature_cache_views=cached)
+            plan = Plan(chosen, epochs, limits, cached, cost, work)
             if plan.seconds <= left:
                 return plan
         quickest = min(quickest, plan.seconds + spent)
-        del prepared
         gc.collect()
     raise InputError(
-        f"time_budget={args.time_budget}: even the quickest plan takes about "
-        f"{format_time(quickest / MARGIN)} here. Give more time, or fewer photos."
+        f"time_budget={budget}: even the quickest plan takes about "
+        f"{format_duration(quickest / MARGIN)} here. Give more time, or fewer photos."
     )
 
 
-def seconds_left(args: FruitTrainingArguments, started: float) -> float:
+def _try(run: TrainingRun, *, most_epochs: float) -> tuple[int, Cost]:
+    """The views that would be cached of a candidate, and what it costs."""
+    run.prepared = prepare_model(run.model_args, run.args, run.labels)
+    longest = copy.copy(run.args)
+    longest.num_train_epochs = most_epochs
+    views = choose_views(replace(run, args=longest))
+    run.prepared = replace(run.prepared, views=views)
+    cost = measure_cost(run)
+    return views, on_main_process(lambda: cost)  # all plan by what the main process has seen
+
+
+def seconds_left(run: TrainingRun) -> float:
     """Of the time that may be planned; the same for all processes."""
-    budget = count_seconds(args.time_budget)
-    return on_main_process(lambda: MARGIN * budget - (time.monotonic() - started))
+    budget = parse_duration(run.args.time_budget, name="time_budget")
+    return on_main_process(lambda: MARGIN * budget - (time.monotonic() - run.started))
 
 
 def _numbers(fewest: float, most: float) -> Iterable[float]:
@@ -196,12 +118,10 @@ def _numbers(fewest: float, most: float) -> Iterable[float]:
 
 
 def candidates(
-    data_args: DataArguments,
-    model_args: ModelArguments,
-    args: FruitTrainingArguments,
-    labels: list[str],
+    arguments: Arguments, labels: list[str]
 ) -> list[tuple[ModelArguments, tuple[float, float]]]:
     """The model's arguments, and fewest and most epochs, of those `SETTINGS` that it can have."""
+    data_args, model_args, args = arguments
     defaults = ModelArguments()
     prepared = prepare_model(model_args, args, labels)
     size = max(input_size(prepared.processor))
@@ -229,24 +149,20 @@ def candidates(
 
 
 def count_work(datasets: FruitDatasets, *, classes: int, processes: int) -> Work:
-    """How many pictures will be trained on, validated and answered, by each process."""
+    """How many images will be trained on, validated and classified, by each process."""
     train, validation = len(datasets["train"]), len(datasets["validation"])
     measured = validation + len(datasets.get("test", ()))
-    # the main process calibrates alone
-    alone = min(validation, HELD_OUT) + min(train, PROTOTYPE_PICTURES * classes, HELD_OUT)
+    # only the main process calibrates
+    calibrated = min(validation, HELD_OUT) + min(train, PROTOTYPE_PICTURES * classes, HELD_OUT)
     machines = processes / int(os.environ.get("LOCAL_WORLD_SIZE", processes))
-    return Work(train / processes, validation / processes, measured / processes + alone, machines)
+    return Work(
+        train / processes, validation / processes, measured / processes + calibrated, machines
+    )
 
 
-def measure_cost(
-    prepared: PreparedModel,
-    datasets: FruitDatasets,
-    data_args: DataArguments,
-    args: FruitTrainingArguments,
-    *,
-    photos: int = 16,
-) -> Cost:
-    """Seconds that a picture takes, tried on a few; no weight of the model changes."""
+def measure_cost(run: TrainingRun, *, photos: int = 16) -> Cost:
+    """Seconds that an image takes, tried on a few; no weight of the model changes."""
+    prepared, args = run.prepared, run.args
     use_own_cores(args.device)
     on_cpu, workers = args.device.type == "cpu", args.dataloader_num_workers
     model, size = prepared.model.to(args.device), prepared.train_size
@@ -262,27 +178,27 @@ def measure_cost(
     bf16 = is_faster(seconds) if args.try_bf16 else args.bf16
     step = STEP_MORE * seconds[bf16] / batch
 
-    rows = datasets["train"].shuffle(seed=args.seed)
+    rows = run.datasets["train"].shuffle(seed=args.seed)
     rows = rows.select(range(min(photos, len(rows))))
-    options = {"seed": args.seed, "max_pixels": data_args.max_image_pixels}
-    transform = prepared.train_transform(data_args.augment)
-    pictures = SeededViews(rows, transform, views=min(4, prepared.views) or 1, **options)
-    answer = _answering_seconds(prepared, pictures)
+    options = {"seed": args.seed, "max_pixels": run.data_args.max_image_pixels}
+    transform = prepared.train_transform(run.data_args.augment)
+    images = SeededViews(rows, transform, views=min(4, prepared.views) or 1, **options)
+    answer = _answering_seconds(prepared, images)
     if not prepared.views:
-        reading = _seconds(lambda: [pictures[row] for row in range(len(rows))]) / len(rows)
+        reading = _seconds(lambda: [images[row] for row in range(len(rows))]) / len(rows)
         reading /= max(1, workers)
         # a GPU computes while its workers read
         both = operator.add if on_cpu else max
         return Cost(0.0, 0.0, both(reading, step), both(reading, step / 3), answer)
     cut = find_cut(model, torch.rand(2, 3, *size, device=args.device))
-    decode, view = filling_seconds(model, cut, pictures, workers=workers, bf16=bf16)
+    decode, view = filling_seconds(model, cut, images, workers=workers, bf16=bf16)
     return Cost(decode, view, step, step / 3, answer)
 
 
-def _answering_seconds(prepared: PreparedModel, pictures: SeededViews) -> float:
-    """Of a picture, from its file to the answer of the model as it will be loaded."""
-    sources = [source_of(image) for image in pictures.rows["image"]]
-    options = {"batch_size": len(sources), "max_pixels": pictures.max_pixels}
+def _answering_seconds(prepared: PreparedModel, images: SeededViews) -> float:
+    """Of an image, from its file to the prediction of the model as it will be loaded."""
+    sources = [source_of(image) for image in images.rows["image"]]
+    options = {"batch_size": len(sources), "max_pixels": images.max_pixels}
     model, was_training = without_lora(prepared.model), prepared.model.training
     fruits = FruitClassifier(model, prepared.processor, device=model.device)
     seconds = _seconds(lambda: list(fruits.answer(sources, **options)))
@@ -314,12 +230,3 @@ def _unset(group: Any, recorded: dict[str, Any]) -> dict[str, Any]:
     """Of `PLANNED`, what these arguments leave at its default, as it was recorded."""
     names = [name for name in PLANNED if name in type(group).__dataclass_fields__]
     return {n: recorded[n] for n in names if getattr(group, n) == getattr(type(group), n)}
-
-
-def describe_plan(plan: Plan, budget: str) -> str:
-    """A line that says what is going to be done, and how long it is thought to take."""
-    parts = ", ".join(f"{format_time(seconds)} {name}" for name, seconds in plan.parts.items())
-    chosen = f"{plan.epochs:g} epochs, freeze={plan.model_args.freeze}"
-    if plan.model_args.image_size:
-        chosen = f"{plan.model_args.image_size} pixels, {chosen}"
-    return f"time_budget={budget}: {chosen}; about {parts}"

@@ -1,4 +1,4 @@
-"""Rows of pictures as tensors, made when they are asked for: from a `Dataset` or a stream."""
+"""Datasets and streams as tensors for the Trainer, decoded and transformed when a row is read."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -56,7 +56,7 @@ def as_tensors(
     max_pixels: int = MAX_PIXELS,
     shuffle_buffer: int = 1000,
 ) -> Dataset | StreamTensors:
-    """The dataset with rows `pixel_values` (3, H, W) and `labels`, made when they are asked for.
+    """The dataset with rows `pixel_values` (3, H, W) and `labels`, made when a row is read.
 
     `shuffle_buffer` is for streams: rows among which the next one is drawn.
     """
@@ -70,11 +70,11 @@ def as_tensors(
 
 def _convert(batch: dict[str, list], *, transform: Transform, max_pixels: int) -> dict[str, list]:
     pixels = []
-    for image in batch["image"]:
-        source = image["bytes"] or image["path"]
+    for row in batch["image"]:
+        source = row["bytes"] or row["path"]
         with translate_image_errors(source):
-            picture = open_for(transform, source, max_pixels=max_pixels)
-        pixels.append(transform(picture))
+            image = open_for(transform, source, max_pixels=max_pixels)
+        pixels.append(transform(image))
     return {"pixel_values": pixels, "labels": batch["label"]}
 
 
@@ -85,7 +85,7 @@ def _convert_row(row: dict[str, Any], *, transform: Transform, max_pixels: int) 
 
 
 def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-    """Rows -> `pixel_values` (B, 3, H, W), or kept `activations` (B, ...), and `labels` (B,).
+    """Rows -> `pixel_values` (B, 3, H, W), or cached `activations` (B, ...), and `labels` (B,).
 
     `share` is there where the batch doesn't count fully in the mean over the processes.
     """

@@ -1,10 +1,9 @@
 """Hyper-parameter search through `Trainer.hyperparameter_search` with Optuna.
 
-Every trial is kept in a database on disk: a stopped search goes on where it was.
+Every trial is stored in a database on disk, so a stopped search is resumed.
 """
 
 import copy
-import dataclasses
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,16 +11,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformers import set_seed
-from transformers.trainer_utils import IntervalStrategy, SaveStrategy
+from transformers.trainer_utils import SaveStrategy
 
 from hffruits.core.errors import InputError, optional_output
 from hffruits.core.plots import draw_bars
 from hffruits.data.arguments import DataArguments
 from hffruits.models.layers import has_layer_groups
-from hffruits.training.argument_checks import Arguments, check_arguments, takes_layer_decay
-from hffruits.training.arguments import FruitTrainingArguments, ModelArguments
+from hffruits.training.argument_checks import (
+    check_arguments,
+    check_same_search,
+    check_search,
+    takes_layer_decay,
+)
+from hffruits.training.arguments import Arguments, FruitTrainingArguments, ModelArguments
+from hffruits.training.run_state import TrainingRun
 from hffruits.training.setup import (
-    PreparedModel,
     load_datasets,
     make_trainer,
     prepare_model,
@@ -60,72 +64,76 @@ def search(
         from sqlalchemy import URL
     except ImportError as error:
         raise InputError("search: needs optuna. Run pip install 'hffruits[search]'.") from error
-    if trials < 1:
-        raise InputError(f"trials={trials}: give 1 or more.")
+    check_search(training_args, trials=trials)
+    args = trial_arguments(training_args, folder=f"runs/search-{data_args.name}")
+    check_arguments(data_args, model_args, args)
+    folder = Path(args.output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    place = URL.create("sqlite", database=str((folder / "search.db").resolve()))
+    stored = {"study_name": STUDY, "storage": place.render_as_string(), "load_if_exists": True}
+    study = optuna.create_study(direction="maximize", **stored)
+    requested = Arguments(data_args, model_args, training_args)
+    for name, value in check_same_search(study.user_attrs, requested, folder=folder).items():
+        study.set_user_attr(name, value)
+    run = TrainingRun(data_args, model_args, args)
+    run.datasets = load_datasets(data_args, None, args.seed)
+    run.prepared = prepare_model(model_args, args, run.labels)
+    run.args = resolve_arguments(args, run.prepared)
+    done = len(finished_trials(study))
+    if done < trials:
+        run_trials(run, trials - done, seed=run.args.seed + done, **stored)  # no draw twice
+    if len(finished_trials(study)) >= 3:
+        draw_importance(study, folder / "importance.png")
+    return SearchResult(len(finished_trials(study)), study.best_value, study.best_params)
+
+
+def trial_arguments(
+    training_args: FruitTrainingArguments, *, folder: str
+) -> FruitTrainingArguments:
+    """A copy for trials, of which no model is saved; `folder` if no output_dir was given."""
     args = copy.copy(training_args)
-    folder = Path(args.output_dir or f"runs/search-{data_args.name}")
-    args.output_dir = str(folder)
+    args.output_dir = args.output_dir or folder
     args.save_strategy, args.load_best_model_at_end = SaveStrategy.NO, False
     args.early_stopping_patience = 0  # the pruner stops what is hopeless
     args.lr_scheduler_type = args.schedule  # a plain name: the Trainer keeps a field's type
-    if args.time_budget:
-        raise InputError("time_budget: plans one run. Leave it out of a search.")
-    if args.scale_learning_rate != "none":
-        raise InputError("scale_learning_rate: a search finds the rate itself. Leave it out.")
-    check_arguments(data_args, model_args, args)
-    if args.eval_strategy == IntervalStrategy.NO:
-        raise InputError("eval_strategy=no: a search compares validations. Set it to epoch.")
-    folder.mkdir(parents=True, exist_ok=True)
-    place = URL.create("sqlite", database=str((folder / "search.db").resolve()))
-    storage = place.render_as_string()
-    study = optuna.create_study(
-        study_name=STUDY, storage=storage, direction="maximize", load_if_exists=True
-    )
-    check_same_study(study, folder, (data_args, model_args, training_args))
-    datasets = load_datasets(data_args, None, args.seed)
-    labels = datasets["train"].features["label"].names
-    prepared = prepare_model(model_args, args, labels)
-    args = resolve_arguments(args, prepared)
+    return args
+
+
+def run_trials(run: TrainingRun, count: int, *, seed: int, **study: Any) -> None:
+    """Train `count` models more; `study` says where Optuna stores them."""
+    import optuna
 
     def new_model() -> Any:
-        set_seed(args.seed)
-        return prepare_model(model_args, args, labels).model
+        set_seed(run.args.seed)
+        return prepare_model(run.model_args, run.args, run.labels).model
 
-    done = len(finished_trials(study))
-    missing = trials - done
-    if missing > 0:
-        options = {"model_init": new_model, "stop_if_diverged": False}  # it is a bad trial
-        trainer = make_trainer(prepared, datasets, data_args, args, **options)
-        trainer.hyperparameter_search(
-            search_space(args, model_args, prepared),
-            lambda metrics: metrics["eval_accuracy"],
-            n_trials=missing,
-            direction="maximize",
-            backend="optuna",
-            study_name=STUDY,
-            storage=storage,
-            load_if_exists=True,
-            sampler=optuna.samplers.TPESampler(seed=args.seed + done),  # no draw twice
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=5),
-        )
-    done = len(finished_trials(study))
-    if done >= 3:
-        picture = folder / "importance.png"
-        with optional_output(
-            picture, remedy="search.db has the trials; the same command draws it."
-        ):
-            importance = optuna.importance.get_param_importances(study)
-            draw_bars(importance, title="What the accuracy depends on", file=picture)
-    return SearchResult(done, study.best_value, study.best_params)
+    trainer = make_trainer(run, model_init=new_model, stop_if_diverged=False)  # it is a bad trial
+    trainer.hyperparameter_search(
+        search_space(run),
+        lambda metrics: metrics["eval_accuracy"],
+        n_trials=count,
+        direction="maximize",
+        backend="optuna",
+        sampler=optuna.samplers.TPESampler(seed=seed),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=5),
+        **study,
+    )
 
 
-def search_space(
-    args: FruitTrainingArguments, model_args: ModelArguments, prepared: PreparedModel
-) -> Callable[["optuna.Trial"], dict[str, Any]]:
+def draw_importance(study: "optuna.Study", file: Path) -> None:
+    """Which settings the accuracy depends on, as a bar chart; optional."""
+    import optuna
+
+    with optional_output(file, remedy="search.db has the trials; the same command draws it."):
+        importance = optuna.importance.get_param_importances(study)
+        draw_bars(importance, title="What the accuracy depends on", file=file)
+
+
+def search_space(run: TrainingRun) -> Callable[["optuna.Trial"], dict[str, Any]]:
     """What a trial may choose, around a model's usual learning rate, and `train` will take."""
-    rate = args.learning_rate
+    args, prepared, rate = run.args, run.prepared, run.args.learning_rate
     by_layer = has_layer_groups(prepared.model) and takes_layer_decay(
-        model_args, prepared.plan, args
+        run.model_args, prepared.plan, args
     )
     # the Trainer keeps the type that a field has
     args.weight_decay, args.layer_decay = float(args.weight_decay), float(args.layer_decay)
@@ -148,34 +156,14 @@ def search_space(
     return space
 
 
-def check_same_study(study: "optuna.Study", folder: Path, arguments: Arguments) -> None:
-    """Write down what a study is of; raise `InputError` where it was begun for something else."""
-    data, model, training = (dataclasses.asdict(group) for group in arguments)
-    asked = data | model | {name: training[name] for name in _OF_A_TRIAL}
-    for name, value in asked.items():
-        kept = study.user_attrs.get(name, value)
-        if kept != value:
-            raise InputError(
-                f"{folder}: its search has {name}={kept}, not {value}. Give another output_dir."
-            )
-        study.set_user_attr(name, value)
-
-
-# Training options that all trials of a study share
-_OF_A_TRIAL = (
-    "num_train_epochs", "max_steps", "per_device_train_batch_size", "seed", "batch_norm",
-    "mixup_alpha", "cutmix_alpha", "learning_rate",
-)  # fmt: skip
-
-
 def finished_trials(study: "optuna.Study") -> list["optuna.trial.FrozenTrial"]:
-    """Trials that count: those stopped early by the pruner too, but none that were broken off."""
+    """Trials that count: those stopped early by the pruner too, but none that were interrupted."""
     from optuna.trial import TrialState
 
     return study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED))
 
 
 def format_command(best: dict[str, Any], argv: list[str]) -> str:
-    """`train` with the words of the search's own command line and the best trial."""
+    """`train` with the flags of the search's own command line and the best trial."""
     flags = [word for name, value in best.items() for word in (f"--{name}", f"{value}")]
     return shlex.join(["train", *argv, *flags])

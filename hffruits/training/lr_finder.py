@@ -1,6 +1,6 @@
-"""The learning-rate range test: raise the rate from tiny to absurd, and see where the loss falls.
+"""Learning-rate finder (LR range test): raise the rate step by step, see where the loss falls.
 
-arXiv:1506.01186, section 3.3. One pass of some hundred steps; nothing is saved but the picture.
+arXiv:1506.01186, section 3.3. One pass of some hundred steps; nothing is saved but the plot.
 """
 
 import copy
@@ -16,8 +16,9 @@ from hffruits.core.dataloader_workers import translate_worker_errors
 from hffruits.core.errors import InputError, optional_output
 from hffruits.core.plots import draw_lr_range
 from hffruits.data.arguments import DataArguments
-from hffruits.training.argument_checks import check_arguments
+from hffruits.training.argument_checks import check_arguments, check_range_test
 from hffruits.training.arguments import FruitTrainingArguments, ModelArguments
+from hffruits.training.run_state import TrainingRun
 from hffruits.training.setup import load_datasets, make_trainer, prepare_model, resolve_arguments
 
 SMOOTHING = 0.9  # of the loss, by an exponential mean over the steps
@@ -26,7 +27,7 @@ DIVERGED = 3.0  # stop where the smoothed loss is this many times its minimum
 
 @dataclass(frozen=True)
 class RangeTest:
-    """What a range test saw, one value a step, and the rate that it suggests."""
+    """Rates and losses of a range test, one value a step, and the rate that it suggests."""
 
     rates: list[float]
     losses: list[float]
@@ -45,33 +46,18 @@ def find_lr(
 ) -> RangeTest:
     """Train `steps` steps at rates from `lowest` to `highest`, and draw the loss into `file`.
 
-    Raises `InputError` as training would. A picture that fails is warned of.
+    Raises `InputError` as training would. A plot that can't be written is a warning.
     """
-    if not (0 < lowest < highest < math.inf and steps >= 10):
-        raise InputError(
-            f"lowest={lowest:g}, highest={highest:g}, steps={steps}: give 0 < lowest < highest and "
-            "10 steps or more."
-        )
-    if training_args.time_budget:
-        raise InputError("time_budget: plans a whole run. Leave it out here.")
-    if training_args.scale_learning_rate != "none":
-        raise InputError("scale_learning_rate: this looks for the rate itself. Leave it out here.")
-    args = copy.copy(training_args)
-    args.learning_rate, args.max_steps, args.warmup_steps = lowest, steps, 0
-    args.lr_scheduler_type = "exponential"
-    args.lr_scheduler_kwargs = {"gamma": (highest / lowest) ** (1 / (steps - 1))}
-    args.eval_strategy, args.save_strategy = IntervalStrategy.NO, SaveStrategy.NO
-    args.load_best_model_at_end, args.early_stopping_patience = False, 0
-    args.logging_steps, args.ema_decay = 1, 0.0
-    args.logging_nan_inf_filter = False  # it would log a loss that is not a number as 0
+    check_range_test(training_args, lowest=lowest, highest=highest, steps=steps)
+    args = range_test_arguments(training_args, lowest=lowest, highest=highest, steps=steps)
     args.output_dir = args.output_dir or str(file.parent)
     check_arguments(data_args, model_args, args)
     set_seed(args.seed)
-    datasets = load_datasets(data_args, None, args.seed)
-    prepared = prepare_model(model_args, args, datasets["train"].features["label"].names)
-    args = resolve_arguments(args, prepared)
-    options = {"callbacks": [_StopWhenDivergedCallback()], "stop_if_diverged": False}
-    trainer = make_trainer(prepared, datasets, data_args, args, **options)
+    run = TrainingRun(data_args, model_args, args)
+    run.datasets = load_datasets(data_args, None, args.seed)
+    run.prepared = prepare_model(model_args, args, run.labels)
+    run.args = resolve_arguments(args, run.prepared)
+    trainer = make_trainer(run, callbacks=[_StopWhenDivergedCallback()], stop_if_diverged=False)
     with translate_worker_errors("Set a smaller dataloader_num_workers."):
         trainer.train()
     logged = [row for row in trainer.state.log_history if "learning_rate" in row]
@@ -83,15 +69,30 @@ def find_lr(
     return RangeTest(rates, losses, best)
 
 
+def range_test_arguments(
+    training_args: FruitTrainingArguments, *, lowest: float, highest: float, steps: int
+) -> FruitTrainingArguments:
+    """A copy for one pass at exponentially rising rates, without validation or checkpoints."""
+    args = copy.copy(training_args)
+    args.learning_rate, args.max_steps, args.warmup_steps = lowest, steps, 0
+    args.lr_scheduler_type = "exponential"
+    args.lr_scheduler_kwargs = {"gamma": (highest / lowest) ** (1 / (steps - 1))}
+    args.eval_strategy, args.save_strategy = IntervalStrategy.NO, SaveStrategy.NO
+    args.load_best_model_at_end, args.early_stopping_patience = False, 0
+    args.logging_steps, args.ema_decay = 1, 0.0
+    args.logging_nan_inf_filter = False  # it would log a NaN or infinite loss as 0
+    return args
+
+
 def suggest(rates: list[float], losses: list[float]) -> float:
     """The rate at which the smoothed loss falls most steeply, before its minimum.
 
-    What comes after the first loss that is not a number does not count.
+    What comes after the first NaN or infinite loss does not count.
     """
     finite = int(np.argmin(np.isfinite([*losses, math.nan])))
     curve = np.asarray(smooth(losses[:finite]))
     if len(curve) < 2:
-        raise InputError(f"lowest={rates[0]:g}: the loss is no number from the start. Go lower.")
+        raise InputError(f"lowest={rates[0]:g}: NaN or infinite losses from the start. Go lower.")
     until = max(2, int(curve.argmin()) + 1)
     slope = np.gradient(curve[:until], np.log(rates[:until]))
     return rates[int(slope.argmin())]

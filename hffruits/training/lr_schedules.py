@@ -1,6 +1,8 @@
 """Learning-rate schedules: transformers' own, and four that it lacks as pure step -> factor.
 
-A factor depends on nothing but the step, so a resumed run needs no state.
+A factor depends only on the step, so a resumed run needs no state. torch has step, exponential and
+one_cycle too, but as recurrences: their rounding adds up (so the rates aren't the same to the bit),
+they have no warmup from 0, and its one_cycle also moves the momentum.
 """
 
 import math
@@ -136,7 +138,7 @@ def make_scheduler(
 def learning_rates(name: str, *, peak: float, total: int, **kwargs: Any) -> list[float]:
     """The learning rate of each of `total` steps. `kwargs` as for `make_scheduler`.
 
-    Raises `InputError` for options with which no rate, or a negative one, comes out.
+    Raises `InputError` for options that give no rate, or a negative one.
     """
     try:
         rates = _learning_rates(name, peak=peak, total=total, **kwargs)
@@ -163,7 +165,7 @@ def _learning_rates(name: str, *, peak: float, total: int, **kwargs: Any) -> lis
 def compare_schedules(names: list[str], **kwargs: Any) -> dict[str, list[float]]:
     """`learning_rates` of several names, or of all that need no validation.
 
-    Raises `InputError` for names that are unknown or can't be told ahead.
+    Raises `InputError` for names that are unknown or can't be computed ahead.
     """
     if kwargs["total"] < 1:
         raise InputError(f"steps={kwargs['total']}: give 1 or more.")

@@ -1,4 +1,4 @@
-"""Which parameters decay, how fast each layer learns, and which optimizer moves them."""
+"""Optimizers, also timm's: weight decay, layer-wise rates, default learning rates."""
 
 from typing import Any
 
@@ -93,7 +93,7 @@ def format_groups(optimizer: Optimizer) -> str:
 
 
 def check_optimizer(name: str) -> None:
-    """Raise `InputError`, with the known names, for an optimizer that nobody has."""
+    """Raise `InputError`, with the known names, for an unknown optimizer."""
     if name.startswith(TIMM):
         first_order = [n for n in list_optimizers() if not get_optimizer_info(n).second_order]
         if name.removeprefix(TIMM) not in first_order:
@@ -119,7 +119,7 @@ def timm_optimizer(
     """Class and keywords of `timm:NAME`; `options` override timm's defaults for it."""
     info = get_optimizer_info(name.removeprefix(TIMM))
     keywords: dict[str, Any] = {"lr": lr} | dict(info.defaults or {})
-    usual = TrainingArguments  # its defaults are AdamW's: no wish of the user
+    usual = TrainingArguments  # its defaults are AdamW's, not the user's choice
     if info.has_betas and info.num_betas == 2 and betas != (usual.adam_beta1, usual.adam_beta2):
         keywords["betas"] = betas
     if info.has_eps and eps != usual.adam_epsilon:

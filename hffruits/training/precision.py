@@ -1,4 +1,4 @@
-"""Whether bfloat16 really makes training faster here: by rule on GPUs, by trying on CPUs.
+"""Precision: whether bfloat16 makes training faster on this CPU, by timing a few steps.
 
 AMX doubles the speed of a ResNet and slows a net of depthwise convolutions with frozen stages.
 """
@@ -39,7 +39,7 @@ def step_seconds(
     `forward` is what a step does with pixels (B, 3, H, W), if that isn't just to call the model.
     Leaves the model as it was: no weight, gradient or running statistic changes.
     """
-    kept = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     was_training = model.training
     seconds = dict.fromkeys(precisions, float("inf"))
     forward = forward or (lambda pixels: model(pixel_values=pixels).logits)
@@ -60,5 +60,5 @@ def step_seconds(
     model.zero_grad(set_to_none=True)
     model.train(was_training)
     for name, buffer in model.named_buffers():
-        buffer.copy_(kept[name])
+        buffer.copy_(before[name])
     return seconds

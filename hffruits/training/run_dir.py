@@ -1,4 +1,4 @@
-"""Where a run writes, and where it goes on from. Nothing of an earlier run is lost unasked."""
+"""The folder of a run, and the checkpoint that it resumes from; no earlier run is lost unasked."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from hffruits.core.distributed import gather, on_main_process
 from hffruits.core.errors import InputError
 from hffruits.core.files import check_writable
 from hffruits.models.artifact import ARTIFACT_FILES, METRICS
-from hffruits.training.checkpoints import (
+from hffruits.training.checkpointing import (
     ASIDE,
     STATE,
     checkpoints,
@@ -51,8 +51,8 @@ class RunDir:
     def is_finished(self) -> bool:
         """True where the run to be resumed has ended, and its records were written.
 
-        Its page, picture and card need not have been. One that stopped early has ended too, but may
-        be asked to go on.
+        Its report, plot and card need not have been. One that stopped early has ended too, but may
+        be resumed.
         """
         folder = self.checkpoint and self.checkpoint.parent
         if not (folder and (folder / METRICS).is_file()):
@@ -84,11 +84,11 @@ def choose_run_dir(
     else:
         choices = [Path("runs", name), *(Path("runs", f"{name}-{n}") for n in range(2, 10_000))]
         folder = next(path for path in choices if not path.exists())
-    goes_on = checkpoint is not None and checkpoint.parent.resolve() == folder.resolve()
-    occupied = not goes_on and _holds_run(folder)
+    resumes = checkpoint is not None and checkpoint.parent.resolve() == folder.resolve()
+    occupied = not resumes and _holds_run(folder)
     if occupied and not overwrite:
         raise InputError(
-            f"{folder}: holds a run already. Choose another output_dir, go on with "
+            f"{folder}: holds a run already. Choose another output_dir, resume it with "
             "--resume_from_checkpoint, or replace it with --overwrite_output_dir."
         )
     new = [path for path in (folder, *folder.parents) if not path.exists()]
@@ -135,7 +135,7 @@ def find_checkpoint(resume: str, output_dir: str | None) -> Path | None:
     """The checkpoint that `resume` means; of `last` and `auto`, the newest that is whole.
 
     `auto` gives none where there is no checkpoint at all: a job that may be started again has the
-    same command each time. Damaged ones alone are an error: nothing is begun anew unasked.
+    same command each time. Only damaged ones are an error: no run starts from scratch unasked.
     """
     if resume not in ("last", "auto"):
         fault = find_fault(Path(resume)) if Path(resume).is_dir() else "no such folder"
@@ -146,7 +146,7 @@ def find_checkpoint(resume: str, output_dir: str | None) -> Path | None:
             )
         return Path(resume)
     if output_dir is None:
-        raise InputError("resume_from_checkpoint: name the run to go on with as output_dir.")
+        raise InputError("resume_from_checkpoint: name the run to resume as output_dir.")
     folder = Path(output_dir).expanduser()
     rescue(folder)
     there = checkpoints(folder)

@@ -1,27 +1,17 @@
-"""From arguments to a trainer that can start: photos, model, and what is decided by trying."""
+"""Setup of a run: photos loaded, model built and frozen, open arguments resolved, trainer made."""
 
 import logging
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
-from transformers import PreTrainedModel, TrainerCallback
-from transformers.image_processing_utils import BaseImageProcessor
+from transformers import PreTrainedModel
 
 from hffruits.core.distributed import on_main_process, use_own_cores
 from hffruits.core.errors import InputError
 from hffruits.data.arguments import DataArguments
-from hffruits.data.load import FruitDatasets, load_fruits
-from hffruits.data.stream_dataset import FruitStreams, load_streams
-from hffruits.data.transforms import (
-    EvalTransform,
-    Scaling,
-    Transform,
-    input_size,
-    scaling_of,
-    train_transform,
-)
+from hffruits.data.load import load_fruits
+from hffruits.data.stream_dataset import load_streams
+from hffruits.data.transforms import EvalTransform, Scaling, input_size, scaling_of
 from hffruits.models.batch_norm import batch_norms, hold_statistics, set_policy
 from hffruits.models.freezing import CHANGING, UnfreezingCallback, freeze_backbone
 from hffruits.models.frozen_trunk import find_cut
@@ -41,36 +31,10 @@ from hffruits.training.lr_schedules import BY_VALIDATION
 from hffruits.training.optimizers import default_learning_rate
 from hffruits.training.precision import Forward, bf16_is_faster
 from hffruits.training.run_dir import RunDir
+from hffruits.training.run_state import FruitData, PreparedModel, TrainingRun
 from hffruits.training.trainer import FruitTrainer
 
 logger = logging.getLogger(__name__)
-
-FruitData = FruitDatasets | FruitStreams
-
-
-@dataclass(frozen=True)
-class PreparedModel:
-    """A model that is ready to be trained, and what belongs to it."""
-
-    model: PreTrainedModel | nn.Module  # a peft model with LoRA
-    processor: BaseImageProcessor
-    head: tuple[str, ...]
-    plan: str  # of freezing
-    batch_norm: str  # policy
-    train_image_size: int | None = None  # pixels, where it differs from validation's
-    callbacks: list[TrainerCallback] = field(default_factory=list)
-    views: int = 0  # of each picture whose features are kept: see kept_features.py
-
-    @property
-    def train_size(self) -> tuple[int, int]:
-        """Pixels (high, wide) of what training sees."""
-        size = self.train_image_size
-        return (size, size) if size else input_size(self.processor)
-
-    def train_transform(self, augment: str, *, scaled: bool = True) -> Transform:
-        """How training sees pictures."""
-        size = self.train_image_size
-        return train_transform(self.processor, augment, size=size, scaled=scaled)
 
 
 def load_datasets(data_args: DataArguments, run: RunDir | None, seed: int) -> FruitData:
@@ -148,7 +112,7 @@ def prepare_model(
     train_size = model_args.train_image_size
     if args.uses_fsdp:
         check_divisible(model, model_args.model_name_or_path)
-    if not args.divides_weights:  # FSDP takes contiguous weights alone
+    if not args.divides_weights:  # FSDP takes only contiguous weights
         model = use_fast_layout(model)
     return PreparedModel(model, processor, head, plan, policy, train_size, callbacks)
 
@@ -207,7 +171,7 @@ def resolve_arguments(
 
 
 def leaves_unused(prepared: PreparedModel) -> bool:
-    """Whether a weight that learns has no part in the answer: to look for such costs each step."""
+    """Whether a weight that learns gets no gradient: DDP must search for such in each step."""
     model = prepared.model
     was_training = model.training
     pixels = torch.rand(2, 3, *prepared.train_size, device=next(model.parameters()).device)
@@ -219,7 +183,7 @@ def leaves_unused(prepared: PreparedModel) -> bool:
 
 
 def trial_forward(prepared: PreparedModel, size: tuple[int, int]) -> Forward:
-    """What a training step will do with pixels (B, 3, *size): norms held, features kept."""
+    """What a training step will do with pixels (B, 3, *size): norms held, features cached."""
     model = prepared.model
     device = next(model.parameters()).device
     cut = find_cut(model, torch.rand(2, 3, *size, device=device)) if prepared.views else None
@@ -239,31 +203,26 @@ def device_scaling(prepared: PreparedModel, augment: str, device: torch.device) 
     return None if device.type == "cpu" else scaling_of(prepared.processor, augment)
 
 
-def make_trainer(
-    prepared: PreparedModel,
-    datasets: FruitData,
-    data_args: DataArguments,
-    args: FruitTrainingArguments,
-    **kwargs: Any,
-) -> FruitTrainer:
-    """The trainer of a prepared model on the training and validation photos."""
-    scaling = device_scaling(prepared, data_args.augment, args.device)
+def make_trainer(run: TrainingRun, **kwargs: Any) -> FruitTrainer:
+    """The trainer of a run's prepared model on its training and validation photos."""
+    prepared, data_args = run.prepared, run.data_args
+    scaling = device_scaling(prepared, data_args.augment, run.args.device)
     augmented = prepared.train_transform(data_args.augment, scaled=scaling is None)
     plain, max_pixels = EvalTransform(prepared.processor), data_args.max_image_pixels
     callbacks = [*prepared.callbacks, *kwargs.pop("callbacks", ())]
     model = {} if "model_init" in kwargs else {"model": prepared.model}
     return FruitTrainer(
         **model,
-        args=args,
+        args=run.args,
         head=prepared.head,
         scaling=scaling,
         train_dataset=as_tensors(
-            datasets["train"],
+            run.datasets["train"],
             augmented,
             max_pixels=max_pixels,
             shuffle_buffer=data_args.shuffle_buffer,
         ),
-        eval_dataset=as_tensors(datasets["validation"], plain, max_pixels=max_pixels),
+        eval_dataset=as_tensors(run.datasets["validation"], plain, max_pixels=max_pixels),
         callbacks=callbacks,
         **kwargs,
     )

@@ -1,4 +1,4 @@
-"""The Trainer with the hooks that fine-tuning on photos needs. One run is `train.py`."""
+"""transformers' Trainer with the hooks that fine-tuning on photos needs. `run.py` uses it."""
 
 import copy
 import json
@@ -35,7 +35,7 @@ from hffruits.training.callbacks.divergence import BEFORE_SAVING, IN_A_ROW, Dive
 from hffruits.training.callbacks.ema import EMACallback
 from hffruits.training.callbacks.gradient_clipping import GradientClippingCallback
 from hffruits.training.callbacks.progress import EpochTableCallback, LogEachEpochCallback
-from hffruits.training.checkpoints import checkpoints, step_of
+from hffruits.training.checkpointing import CheckpointingTrainer, checkpoints, step_of
 from hffruits.training.datasets import StreamTensors, collate
 from hffruits.training.feature_cache.store import FeatureRows
 from hffruits.training.losses import ClassificationLoss, class_weights
@@ -48,10 +48,9 @@ from hffruits.training.optimizers import (
     split_groups,
     timm_optimizer,
 )
-from hffruits.training.saving import SafeSaving
 
 
-class FruitTrainer(SafeSaving):
+class FruitTrainer(CheckpointingTrainer):
     """transformers' `Trainer` for datasets made by `as_tensors`.
 
     `head` holds the names of the classifying layers; `scaling` is done to pixels that are bytes.
@@ -91,7 +90,7 @@ class FruitTrainer(SafeSaving):
             classes = train_dataset.features["label"].num_classes
             self.mix = make_mix(args.mixup_alpha, args.cutmix_alpha, classes)
             self.divergence = DivergenceCallback(
-                classes=classes, skip=args.skip_bad_steps, scaled=args.fp16
+                classes=classes, max_skipped=args.max_skipped_steps, scaled=args.fp16
             )
             callbacks.append(self.divergence)
             self._rows = train_dataset  # to name them
@@ -113,7 +112,7 @@ class FruitTrainer(SafeSaving):
             callbacks=callbacks,
             data_collator=collate,
             compute_metrics=self.compute_fruit_metrics,
-            preprocess_logits_for_metrics=answers,
+            preprocess_logits_for_metrics=keep_ranks_and_losses,
             **kwargs,
         )
         if self.class_weights is not None:
@@ -170,10 +169,10 @@ class FruitTrainer(SafeSaving):
             persistent_workers=self.args.dataloader_persistent_workers,
         )
 
-    # ---- kept features ----
+    # ---- cached features ----
 
     def use_features(self, cut: Cut, train: FeatureRows, validation: FeatureRows) -> None:
-        """Train and validate on kept activations from now on, in place of the pictures."""
+        """Train and validate on cached activations from now on, in place of the images."""
         self.cut, self.train_dataset, self.eval_dataset = cut, train, validation
         self.args.dataloader_num_workers = 0  # there is nothing to prepare, and it can't be pickled
         self.args.dataloader_persistent_workers = False
@@ -186,7 +185,7 @@ class FruitTrainer(SafeSaving):
         activations = inputs["activations"].to(net.dtype)
         with self.cut.skipped(net, activations):
             outputs = model(pixel_values=activations.new_zeros((1, 3, *self.cut.image_size)))
-        assert len(outputs.logits) == len(activations), "the net went round the cut"
+        assert len(outputs.logits) == len(activations), "the net bypassed the cut"
         return outputs
 
     # ---- one step ----
@@ -205,7 +204,7 @@ class FruitTrainer(SafeSaving):
         return_outputs: bool = False,
         **kwargs: Any,
     ):
-        """The training loss on mixed pictures, or in validation plain cross-entropy."""
+        """The training loss on mixed images, or in validation plain cross-entropy."""
         labels = inputs["labels"]
         loss = ClassificationLoss()
         if model.training:
@@ -239,7 +238,7 @@ class FruitTrainer(SafeSaving):
         if self.stop_if_diverged and not math.isfinite(logs.get("eval_loss", 0.0)):
             raise InputError(
                 f"training has diverged: the validation loss is {logs['eval_loss']} at step "
-                f"{self.state.global_step}. Begin again with a lower learning_rate or "
+                f"{self.state.global_step}. Start again with a lower learning_rate or "
                 "max_grad_norm."
             )
 
@@ -307,27 +306,27 @@ class FruitTrainer(SafeSaving):
     # ---- divergence ----
 
     def _stop_if_diverged(self, *, in_a_row: int = IN_A_ROW) -> None:
-        """Raise `InputError` where a step since the last look shows it; a file says all of it."""
+        """Raise `InputError` where a step since the last check shows it; a file has the details."""
         bad = self.divergence.find(in_a_row=in_a_row)
         if bad is None or not self.stop_if_diverged:
             return
         file, photos = Path(self.args.output_dir) / DIVERGED, self._photos_of(bad.number)
         if self.args.should_save:
-            said = {"step": bad.number, "learning_rate": bad.learning_rate, "photos": photos}
-            said |= {"loss": str(bad.loss), "gradient_norm": str(bad.gradient_norm)}  # maybe nan
-            file.write_text(json.dumps(said, indent=2), "utf-8")
+            record = {"step": bad.number, "learning_rate": bad.learning_rate, "photos": photos}
+            record |= {"loss": str(bad.loss), "gradient_norm": str(bad.gradient_norm)}  # maybe nan
+            file.write_text(json.dumps(record, indent=2), "utf-8")
         saved = [path for path in checkpoints(file.parent) if step_of(path) < bad.number]
         before = f" ({saved[-1].name} is from before it)" if saved else ""
         named = f"; photos {', '.join(photos[:3])}, ..." if photos else ""
-        skip = f"To leave single such steps out, resume with skip_bad_steps{before}; else begin"
-        begin = "Begin" if bad.is_finite else skip
+        skip = f"To skip single steps, resume with max_skipped_steps{before}; else start"
+        start = "Start" if bad.is_finite else skip
         raise InputError(
-            f"training has diverged: {bad}{named}; all in {file}. {begin} again with a lower "
+            f"training has diverged: {bad}{named}; all in {file}. {start} again with a lower "
             "learning_rate or max_grad_norm."
         )
 
     def _photos_of(self, step: int) -> list[str]:
-        """What the batches of a step showed, of all processes; of a stream nobody knows."""
+        """The photos of a step's batches, of all processes; none for a stream: it has no names."""
         if isinstance(self._rows, StreamTensors):
             return []
         order = copy.copy(self.sampler)  # which has its own epoch to keep
@@ -363,12 +362,12 @@ class FruitTrainer(SafeSaving):
     # ---- validation ----
 
     def compute_fruit_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
-        """`METRIC_NAMES`, `loss`, and `steady_accuracy`, which chooses the best epoch by default.
+        """`METRIC_NAMES`, `loss`, and `accuracy_2se`, which chooses the best epoch by default.
 
         The Trainer's own loss, whose place this one takes, counts rows twice that fill the last
-        batch of several processes. `steady_accuracy` adds to the accuracy up to two standard
-        errors, in step with training: of epochs that the validation set can't tell apart (at
-        95 %), the later one is kept, for the learning rate has fallen since. After the
+        batch of several processes. `accuracy_2se` adds to the accuracy up to two standard
+        errors, in step with training: of epochs that don't differ significantly (at 95 %), the
+        later one wins, since the learning rate has fallen meanwhile. After the
         one-standard-error rule (Breiman et al., 1984, section 3.4.3).
         """
         coarse = coarse_ids(self.model.config)
@@ -378,12 +377,12 @@ class FruitTrainer(SafeSaving):
         share = (accuracy * images + 1) / (images + 2)  # Laplace: 100 % has an error too
         error = math.sqrt(share * (1 - share) / images)
         done = self.state.global_step / max(1, self.state.max_steps)
-        steady = accuracy + 2 * error * done
-        return metrics | {"loss": float(losses.mean()), "steady_accuracy": steady}
+        later_wins = accuracy + 2 * error * done
+        return metrics | {"loss": float(losses.mean()), "accuracy_2se": later_wins}
 
 
 class _SetEpochCallback(TrainerCallback):
-    """Tells the sampler the epoch, also where a resumed loader hides it under two wrappers."""
+    """Sets the sampler's epoch, also where a resumed loader hides it under two wrappers."""
 
     def __init__(self, sampler: EpochSampler):
         self.sampler = sampler
@@ -393,7 +392,7 @@ class _SetEpochCallback(TrainerCallback):
 
 
 class _StartAtCallback(TrainerCallback):
-    """Tells a stream which batches of a resumed epoch were trained on, so that it skips them."""
+    """Has a stream skip the batches of a resumed epoch that were trained on."""
 
     def __init__(self, rows: StreamRows):
         self.rows = rows
@@ -407,8 +406,10 @@ class _StartAtCallback(TrainerCallback):
         self.rows.start_at(epoch, skipped)
 
 
-def answers(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """What is kept of a validation batch (B, K): the best guesses (B, R), and losses (B,)."""
+def keep_ranks_and_losses(
+    logits: torch.Tensor, labels: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of the logits (B, K) of a validation batch: the best classes (B, R), and losses (B,)."""
     return rank(logits), nn.functional.cross_entropy(logits.float(), labels, reduction="none")
 
 

@@ -12,7 +12,7 @@ from hffruits.core.errors import InputError
 from hffruits.data.load import load_fruits
 from hffruits.data.readers.folders import find_photos
 from hffruits.data.splits import write_lists
-from hffruits.training.run import count_per_class
+from hffruits.training.run_records import count_per_class
 
 
 def labels_of(dataset) -> set[str]:

@@ -24,13 +24,13 @@ from support.hostile_files import encoded, film, long_gif, picture, png_bomb, un
 from support.runs import UNTRAINED_LABELS, save_untrained
 
 from hffruits import FruitClassifier, InputError, load_fruits
+from hffruits.core.durations import parse_duration
 from hffruits.data.images import MAX_PIXELS, open_rgb, open_small
 from hffruits.data.synthetic.drawing import draw_fruit
 from hffruits.demo.uploads import Upload, list_uploads, open_upload
 from hffruits.inference.classifier import UnreadableImageError
 from hffruits.training.arguments import parse_train_arguments
-from hffruits.training.callbacks.time_budget import count_seconds
-from hffruits.training.checkpoints import SUMS, find_fault, newest_whole
+from hffruits.training.checkpointing import SUMS, find_fault, newest_whole
 from hffruits.training.run_dir import choose_run_dir
 
 MORE = int(os.environ.get("HFFRUITS_FUZZ", 0))
@@ -311,7 +311,7 @@ def test_any_checkpoint_is_whole_or_has_a_fault(sums, state):
 @given(text=st.text(max_size=12) | st.from_regex(r"\A[0-9hms. ]{0,8}\Z"))
 def test_a_time_is_some_seconds_or_refused(text):
     try:
-        assert 0 < count_seconds(text) < math.inf
+        assert 0 < parse_duration(text) < math.inf
     except InputError as error:
         assert str(error).startswith("time_budget=")
 

@@ -15,8 +15,9 @@ from support.runs import ROOT, TINY_FLAGS, launch, losses, tiny_arguments
 from hffruits.core.errors import InputError
 from hffruits.data.load import load_fruits
 from hffruits.training.callbacks.ema import AVERAGE_FILE
-from hffruits.training.checkpoints import checkpoints
+from hffruits.training.checkpointing import checkpoints
 from hffruits.training.run import train
+from hffruits.training.run_state import TrainingRun
 from hffruits.training.setup import leaves_unused, make_trainer, prepare_model
 
 PHOTOS = {  # 30 to train on: with batches of 8, the last one has 6, which 4 processes divide
@@ -103,7 +104,7 @@ def test_what_several_processes_validate_is_what_they_save(make_folder, tmp_path
     for checkpoint in checkpoints(folder):
         prepared = prepare_model(*arguments[1:], datasets["train"].features["label"].names)
         prepared.model.load_state_dict(load_file(checkpoint / AVERAGE_FILE))
-        trainer = make_trainer(prepared, datasets, arguments[0], arguments[2])
+        trainer = make_trainer(TrainingRun(*arguments, datasets=datasets, prepared=prepared))
         measured.append(trainer.evaluate()["eval_loss"])
     assert len(told) == 2 and measured == pytest.approx(told, rel=1e-5)
 

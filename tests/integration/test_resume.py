@@ -16,7 +16,7 @@ from transformers import TrainerCallback
 
 from hffruits.core.errors import InputError, RunInterruptedError
 from hffruits.training.arguments import ModelArguments
-from hffruits.training.checkpoints import step_of
+from hffruits.training.checkpointing import step_of
 from hffruits.training.lr_schedules import SCHEDULE_NAMES
 from hffruits.training.run import train
 from hffruits.training.trainer import FruitTrainer

@@ -9,7 +9,7 @@ from support import two_hosts
 from support.runs import TINY_FLAGS, losses, tiny_arguments
 
 from hffruits.training.arguments import ModelArguments
-from hffruits.training.checkpoints import newest_whole
+from hffruits.training.checkpointing import newest_whole
 from hffruits.training.run import train
 
 REASON = two_hosts.cannot()

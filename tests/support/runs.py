@@ -136,10 +136,9 @@ def load_benchmark(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def launch(
     arguments: Iterable[str | Path], *, command: str = "train", processes: int = 2
 ) -> subprocess.CompletedProcess:
-    """Run a command of `hffruits` on CPU processes, as `accelerate launch` does it."""
-    launcher = [Path(sys.executable).with_name("accelerate"), "launch", "--cpu"]
-    silent = ["--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no"]
+    """Run a command of `hffruits` on CPU processes, as `torchrun` does it."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     start = ["--module", "hffruits", command]
     start = [ROOT / "scripts" / "train.py"] if command == "train" else start
-    words = [*launcher, f"--num_processes={processes}", *silent, *start, *arguments]
+    words = [*launcher, f"--nproc_per_node={processes}", *start, *arguments]
     return subprocess.run(words, capture_output=True, text=True)

@@ -123,7 +123,7 @@ def test_help_is_grouped_and_short_and_help_all_has_everything(capsys):
 def test_a_data_command_takes_a_hub_id_where_no_folder_is_meant(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").mkdir()
-    parser = data_parser("explore", "Look.")
+    parser = data_parser("explore", "Explore.")
     for word, folder, hub in (
         ("user/fruits", None, "user/fruits"),
         ("photos/fruits", "photos/fruits", None),  # a slip in a path

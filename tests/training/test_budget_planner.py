@@ -1,4 +1,4 @@
-"""A time to be kept: how it is said, what is chosen for it, and what happens when it is over."""
+"""The time budget: what is planned for it, and what happens when it is over."""
 
 import json
 from dataclasses import replace
@@ -12,52 +12,26 @@ from hffruits.cli.main import main
 from hffruits.data.arguments import DataArguments
 from hffruits.data.load import load_fruits
 from hffruits.training import budget_planner as planning
-from hffruits.training.arguments import FruitTrainingArguments, ModelArguments
+from hffruits.training.arguments import Arguments, FruitTrainingArguments, ModelArguments
 from hffruits.training.budget_planner import (
-    Cost,
-    Plan,
-    Work,
     as_planned,
     candidates,
     count_work,
     fit_into_time,
     measure_cost,
 )
-from hffruits.training.callbacks.time_budget import count_seconds, format_time
+from hffruits.training.cost_estimate import OTHER_SECONDS, Cost, Plan, Work, describe_plan
 from hffruits.training.run import train
+from hffruits.training.run_state import TrainingRun
 from hffruits.training.setup import prepare_model
 
 LABELS = ["Apple", "Pear"]
 FREE = Cost(0.0, 0.0, 0.0, 0.0, 0.0)
 
 
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [("300", 300), ("90s", 90), ("5m", 300), ("1h30m", 5400), (" 1.5H ", 5400), ("1h0m5s", 3605)],
-)
-def test_a_time_in_words(text, seconds):
-    assert count_seconds(text) == seconds
-
-
-@pytest.mark.parametrize(
-    "text", ["", "0", "soon", "5 minutes", "-5m", "1.2.3m", "m", "5m1h", ".", "1h30"]
-)
-def test_what_is_no_time(text):
-    with pytest.raises(InputError, match=f"time_budget={text}: must be a time"):
-        count_seconds(text)
-
-
 def test_no_time_is_an_error_of_the_command_line(capsys):
     assert main(["train", "--time_budget", "soon"]) == 2
     assert "time_budget=soon" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0, "0 s"), (45.4, "45 s"), (200, "3 min 20 s"), (300, "5 min"), (7500, "2 h 5 min")],
-)
-def test_seconds_in_words(seconds, text):
-    assert format_time(seconds) == text
 
 
 def plan(epochs: float, views: int) -> Plan:
@@ -70,7 +44,7 @@ def test_a_plan_takes_what_its_parts_take():
     found = plan(3, 2).parts
     assert found["for features"] == pytest.approx(3.6 + 2.2)
     assert found["for training"] == 3 * 7
-    assert found["to measure the model"] == planning.OTHER_SECONDS + 7
+    assert found["to measure the model"] == OTHER_SECONDS + 7
     assert plan(3, 2).seconds == sum(found.values())
     assert "for features" not in plan(3, 0).parts
 
@@ -85,16 +59,24 @@ def test_epochs_that_were_asked_for_stay():
 
 
 def test_a_plan_in_words():
-    words = planning.describe_plan(plan(2.5, 2), "5m")
+    words = describe_plan(plan(2.5, 2), "5m")
     assert words.startswith("time_budget=5m: 2.5 epochs, freeze=half; about 6 s for features, 18 s")
 
 
+def run_of(photos, model: ModelArguments | None = None, **options) -> TrainingRun:
+    """A run that starts now, with its photos."""
+    model, args = model or ModelArguments(), FruitTrainingArguments(**options)
+    run = TrainingRun(DataArguments(), model, args, started=planning.time.monotonic())
+    run.datasets = load_fruits(photos)
+    return run
+
+
 def settings(model: ModelArguments, **options) -> list[tuple]:
-    found = candidates(DataArguments(), model, FruitTrainingArguments(**options), LABELS)
+    found = candidates(Arguments(DataArguments(), model, FruitTrainingArguments(**options)), LABELS)
     return [(tried.image_size, tried.freeze, epochs) for tried, epochs in found]
 
 
-def test_the_most_accurate_setting_is_looked_at_first():
+def test_the_most_accurate_setting_is_considered_first():
     first, *_, last = settings(ModelArguments())
     best, quickest = planning.SETTINGS[0], planning.SETTINGS[-1]
     assert first == (None, best.freeze, best.epochs)
@@ -121,14 +103,12 @@ def test_nets_of_one_size_and_random_weights_have_fewer_choices():
     assert vit == [(None, "half", (fewest, most))]  # which means none to it
 
 
-def test_a_few_photos_tell_what_one_costs_and_leave_the_model_alone(drawn_fruits):
-    datasets = load_fruits(drawn_fruits)
-    args = FruitTrainingArguments(bf16=False)
-    labels = datasets["train"].features["label"].names
-    prepared = prepare_model(ModelArguments(image_size=64), args, labels)
+def test_measuring_the_cost_on_a_few_photos_does_not_change_the_model(drawn_fruits):
+    run = run_of(drawn_fruits, ModelArguments(image_size=64), bf16=False)
+    prepared = prepare_model(run.model_args, run.args, run.labels)
     before = {name: tensor.clone() for name, tensor in prepared.model.state_dict().items()}
     for views in (0, 2):
-        cost = measure_cost(replace(prepared, views=views), datasets, DataArguments(), args)
+        cost = measure_cost(replace(run, prepared=replace(prepared, views=views)))
         assert (cost.view > 0) == (cost.decode > 0) == (views > 0)
         assert min(cost.step, cost.check, cost.answer) > 0
     for name, tensor in prepared.model.state_dict().items():
@@ -142,46 +122,41 @@ def test_two_processes_share_the_photos_and_one_calibrates(drawn_fruits):
     assert count_work(datasets, classes=4, processes=2) == Work(16, 6, (12 + 20) / 2 + (12 + 32))
 
 
-# each setting's picture costs a tenth of the one before it
+# each setting's image costs a tenth of the one before it
 @pytest.mark.parametrize(("step", "chosen"), [(0.0, 0), (5.0, 1), (60.0, 2)])
 def test_the_first_setting_that_fits_is_taken(drawn_fruits, monkeypatch, step, chosen):
     steps = iter([step, step / 10, step / 100, step / 1000])
     monkeypatch.setattr(planning, "measure_cost", lambda *_: replace(FREE, step=next(steps)))
     monkeypatch.setattr(planning, "choose_views", lambda *_: 3)
-    args, model_args = FruitTrainingArguments(time_budget="10m"), ModelArguments()
-    datasets = load_fruits(drawn_fruits)
-    options = candidates(DataArguments(), model_args, args, LABELS)
-    started = planning.time.monotonic()
-    plan = fit_into_time(datasets, DataArguments(), model_args, args, started=started)
-    kept_as = {"cache_features": f"views:{plan.views}"}
-    assert plan.model_args == replace(options[chosen][0], **kept_as)
+    run = run_of(drawn_fruits, time_budget="10m")
+    options = candidates(run.arguments, LABELS)
+    plan = fit_into_time(run)
+    cached = {"feature_cache_views": plan.views}
+    assert plan.model_args == replace(options[chosen][0], **cached)
     assert options[chosen][1][0] <= plan.epochs <= options[chosen][1][1]
     assert plan.views == min(3, plan.epochs)
 
 
-def test_too_little_time_is_told_with_what_it_takes(drawn_fruits, monkeypatch):
+def test_too_little_time_is_an_error_that_says_what_it_takes(drawn_fruits, monkeypatch):
     monkeypatch.setattr(planning, "measure_cost", lambda *_: replace(FREE, answer=1.0))
     monkeypatch.setattr(planning, "choose_views", lambda *_: 0)
-    args = FruitTrainingArguments(time_budget="30s")
-    started = planning.time.monotonic()
     with pytest.raises(InputError, match=r"time_budget=30s: .* takes about 1 min \d+ s here"):
-        groups = (DataArguments(), ModelArguments(), args)
-        fit_into_time(load_fruits(drawn_fruits), *groups, started=started)
+        fit_into_time(run_of(drawn_fruits, time_budget="30s"))
 
 
 def test_a_run_does_what_was_planned_and_a_resumed_one_the_same(
     drawn_fruits, tmp_path, monkeypatch
 ):
-    asked = ModelArguments(image_size=64, freeze="three_quarters", cache_features="views:2")
+    asked = ModelArguments(image_size=64, freeze="three_quarters", feature_cache_views=2)
     plan = Plan(asked, 2, (1, 3), 2, FREE, Work(1, 1, 1))  # it turns out that 3 epochs fit
-    monkeypatch.setattr("hffruits.training.run.fit_into_time", lambda *_, **__: plan)
+    monkeypatch.setattr("hffruits.training.run.fit_into_time", lambda _: plan)
     options = {"num_train_epochs": 16, "time_budget": "20m", "save_total_limit": None}
     metrics = train(*quick_arguments(drawn_fruits, tmp_path / "run", **options))
     assert metrics["training"]["epochs"] == 3
     recorded = json.loads((tmp_path / "run" / "training_args.json").read_text())
     assert recorded["training"]["num_train_epochs"] == 3
     assert recorded["model"]["freeze"] == "three_quarters"
-    assert recorded["seconds_at_end"] == planning.OTHER_SECONDS
+    assert recorded["seconds_at_end"] == OTHER_SECONDS
     first = min((tmp_path / "run").glob("checkpoint-*"), key=lambda path: len(path.name))
     options |= {"resume_from_checkpoint": str(first)}
     again = train(*quick_arguments(drawn_fruits, tmp_path / "two", **options))
@@ -189,13 +164,12 @@ def test_a_run_does_what_was_planned_and_a_resumed_one_the_same(
     assert again["validation"]["loss"] == metrics["validation"]["loss"]
 
 
-def test_measuring_that_takes_all_of_the_time_is_told(drawn_fruits, monkeypatch):
+def test_measuring_that_takes_all_of_the_time_is_an_error(drawn_fruits, monkeypatch):
     monkeypatch.setattr(planning, "measure_cost", lambda *_: FREE)
-    args = FruitTrainingArguments(time_budget="1m")
-    started = planning.time.monotonic() - 60
-    with pytest.raises(InputError, match=r"time_budget=1m: .* went into looking at the photos"):
-        groups = (DataArguments(), ModelArguments(), args)
-        fit_into_time(load_fruits(drawn_fruits), *groups, started=started)
+    run = run_of(drawn_fruits, time_budget="1m")
+    run.started -= 60
+    with pytest.raises(InputError, match=r"time_budget=1m: .* went into reading the photos"):
+        fit_into_time(run)
 
 
 def test_a_resumed_run_keeps_its_plan():
@@ -214,9 +188,9 @@ def test_a_resumed_run_keeps_its_plan():
 def test_a_run_that_takes_longer_than_thought_is_ended_and_saved(
     drawn_fruits, tmp_path, monkeypatch, caplog
 ):
-    asked = ModelArguments(image_size=64, cache_features="none")
+    asked = ModelArguments(image_size=64, feature_cache_views=0)
     plan = Plan(asked, 10, (10, 10), 0, FREE, Work(1, 1, 1))
-    monkeypatch.setattr("hffruits.training.run.fit_into_time", lambda *_, **__: plan)
+    monkeypatch.setattr("hffruits.training.run.fit_into_time", lambda _: plan)
     options = {"time_budget": "0.1s", "num_train_epochs": 16}
     metrics = train(*quick_arguments(drawn_fruits, tmp_path / "run", **options))
     assert metrics["training"]["steps"] == 1  # of 40

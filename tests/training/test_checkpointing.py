@@ -1,4 +1,4 @@
-"""A checkpoint is whole or passed over, and a full disk takes nothing that was saved before."""
+"""A checkpoint is complete or skipped, and a full disk takes nothing that was saved before."""
 
 import errno
 import json
@@ -11,7 +11,7 @@ import pytest
 from support.runs import tiny_arguments
 
 from hffruits.core.errors import InputError
-from hffruits.training.checkpoints import (
+from hffruits.training.checkpointing import (
     ASIDE,
     SUMS,
     checkpoints,
@@ -95,12 +95,12 @@ def test_a_damaged_file_is_found_and_the_checkpoint_before_taken(copied, harm, c
         harm(file)
         caplog.clear()
         assert newest_whole(copied) == copied / "checkpoint-2", file.name
-        assert f"{newest}: " in caplog.text and "passed over" in caplog.text
+        assert f"{newest}: " in caplog.text and "skipped" in caplog.text
         file.write_bytes(content)
     assert newest_whole(copied) == newest
 
 
-def test_sums_that_were_cut_short_tell_of_it(copied):
+def test_checksums_that_were_cut_short_are_found(copied):
     sums = copied / "checkpoint-4" / SUMS
     for lines in (0, 3):
         sums.write_text("".join(sums.read_text().splitlines(keepends=True)[:lines]))
@@ -119,7 +119,7 @@ def test_a_checkpoint_whose_best_one_is_damaged_is_passed_over(copied):
     assert newest_whole(copied) is None
 
 
-def test_a_run_goes_on_behind_a_damaged_checkpoint_and_replaces_it(copied, drawn_fruits):
+def test_a_run_resumes_before_a_damaged_checkpoint_and_replaces_it(copied, drawn_fruits):
     (copied / "metrics.json").unlink()  # not yet finished
     flip(copied / "checkpoint-4" / "optimizer.pt")
     expected = (copied / "model.safetensors").read_bytes()

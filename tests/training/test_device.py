@@ -16,6 +16,7 @@ from hffruits.training import run as training
 from hffruits.training import setup as preparation
 from hffruits.training.arguments import ModelArguments
 from hffruits.training.run import train
+from hffruits.training.run_state import PreparedModel
 
 
 def losses(folder) -> list[float]:
@@ -40,7 +41,7 @@ def test_a_device_that_scales_the_pixels_learns_the_same(drawn_fruits, tmp_path,
 
 def test_only_a_gpu_is_left_the_scaling():
     _, processor = preparation.build_model("efficientnet_lite0", labels=["a", "b"])
-    prepared = preparation.PreparedModel(torch.nn.Identity(), processor, (), "none", "train")
+    prepared = PreparedModel(torch.nn.Identity(), processor, (), "none", "train")
     assert preparation.device_scaling(prepared, "light", torch.device("cpu")) is None
     assert preparation.device_scaling(prepared, "light", torch.device("cuda")) is not None
 
@@ -90,10 +91,10 @@ class CountInSteps(TrainerCallback):
             self.mode = None
 
 
-@pytest.mark.parametrize("cache_features", ["none", "views:1"])
+@pytest.mark.parametrize("feature_cache_views", [0, 1])
 @pytest.mark.parametrize("filters", [False, True])
 def test_no_step_waits_for_its_numbers(
-    drawn_fruits, tmp_path, monkeypatch, filters, cache_features
+    drawn_fruits, tmp_path, monkeypatch, filters, feature_cache_views
 ):
     """With optimizer, clipping and average. The log's filter of losses would wait, and it shows."""
     counts = CountInSteps()
@@ -103,8 +104,8 @@ def test_no_step_waits_for_its_numbers(
     monkeypatch.setattr(preparation, "device_scaling", lambda p, a, _: scaling_of(p.processor, a))
     options = {"num_train_epochs": 1, "logging_steps": 100, "eval_strategy": "no"}
     options |= {"logging_nan_inf_filter": filters, "class_weights": "balanced"}
-    options |= {"dataloader_num_workers": 1}  # which prepares the pictures, as for a GPU
-    model = ModelArguments(image_size=64, cache_features=cache_features)
+    options |= {"dataloader_num_workers": 1}  # which prepares the images, as for a GPU
+    model = ModelArguments(image_size=64, feature_cache_views=feature_cache_views)
     train(*quick_arguments(drawn_fruits, tmp_path, model=model, **options))
     assert len(counts.steps) == 4
     assert all((count > 0) == filters for count in counts.steps)
@@ -120,7 +121,7 @@ def test_scaling_sends_its_numbers_once():
     assert not waits.counted
 
 
-def test_a_loss_that_is_not_a_number_is_logged(drawn_fruits, tmp_path, monkeypatch):
+def test_a_nan_loss_is_logged(drawn_fruits, tmp_path, monkeypatch):
     logged = []
 
     class Log(TrainerCallback):

@@ -1,4 +1,4 @@
-"""Training that has diverged is stopped at the step, which is told, before any of it is saved."""
+"""Training that has diverged is stopped before any of it is saved, and the step is reported."""
 
 import json
 import math
@@ -17,7 +17,7 @@ from hffruits.training.callbacks.divergence import (
     TIMES,
     DivergenceCallback,
 )
-from hffruits.training.checkpoints import checkpoints, newest_whole
+from hffruits.training.checkpointing import checkpoints, newest_whole
 from hffruits.training.run import train
 from hffruits.training.trainer import FruitTrainer
 
@@ -25,7 +25,7 @@ BROKEN = 6  # of 8 steps, 4 an epoch
 
 
 def break_steps(monkeypatch, *numbers: int) -> list[list[int]]:
-    """Make the answers of these steps not numbers; returns the labels that each step sees."""
+    """Make the logits of these steps NaN; returns the labels that each step sees."""
     forward, seen = FruitTrainer._forward, []
 
     def broken(self, model, inputs):
@@ -40,9 +40,7 @@ def break_steps(monkeypatch, *numbers: int) -> list[list[int]]:
     return seen
 
 
-def test_a_loss_that_is_no_number_stops_the_run_and_names_its_photos(
-    drawn_fruits, tmp_path, monkeypatch
-):
+def test_a_loss_that_is_nan_stops_the_run_and_names_its_photos(drawn_fruits, tmp_path, monkeypatch):
     seen = break_steps(monkeypatch, BROKEN)
     folder = tmp_path / "run"
     options = {"save_strategy": "epoch", "logging_steps": 50, "warmup_steps": 0}
@@ -52,7 +50,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_its_photos(
     message = str(raised.value)
     assert f"the loss is nan at step {BROKEN} (learning rate 0.000" in message
     assert f"photos {', '.join(found['photos'][:3])}, ..." in message
-    assert "resume with skip_bad_steps (checkpoint-4 is from before it); else begin" in message
+    assert "resume with max_skipped_steps (checkpoint-4 is from before it); else start" in message
     assert found["step"] == BROKEN and found["loss"] == "nan"
     names = sorted({name.rsplit("/", 2)[1] for name in found["photos"]})
     labels = [sorted(names).index(name.rsplit("/", 2)[1]) for name in found["photos"]]
@@ -63,7 +61,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_its_photos(
     assert all(torch.isfinite(value).all() for value in weights.values())
 
 
-def test_a_validation_loss_that_is_no_number_stops_the_run_unsaved(drawn_fruits, tmp_path):
+def test_a_validation_loss_that_is_nan_stops_the_run_unsaved(drawn_fruits, tmp_path):
     folder = tmp_path / "run"
     options = {"eval_strategy": "epoch", "save_strategy": "epoch", "optim": "sgd"}
     options |= {"learning_rate": 1e6, "warmup_steps": 0, "logging_steps": 50}
@@ -89,26 +87,26 @@ def test_a_short_run_that_diverged_is_no_success_and_nothing_of_it_is_saved(
         with pytest.raises(InputError) as raised:  # 8 steps
             train(*tiny_arguments(drawn_fruits, folder, save_strategy=save, logging_steps=50))
         assert re.search(r"training has diverged: the loss is \S+ at step 5 ", str(raised.value))
-        assert "diverged.json. Begin again with a lower learning_rate" in str(raised.value)
+        assert "diverged.json. Start again with a lower learning_rate" in str(raised.value)
         saved = ["checkpoint-4"] if save == "epoch" else []
         assert [path.name for path in checkpoints(folder)] == saved
         assert not (folder / "model.safetensors").exists()
 
 
-def test_bad_steps_may_be_left_out_up_to_a_number(drawn_fruits, tmp_path, monkeypatch, caplog):
+def test_bad_steps_may_be_skipped_up_to_a_number(drawn_fruits, tmp_path, monkeypatch, caplog):
     for clip_mode in ("norm", "value", "agc"):
         folder = tmp_path / clip_mode
         with monkeypatch.context() as patched:
             break_steps(patched, 2, BROKEN)
-            options = {"skip_bad_steps": 2, "logging_steps": 1, "clip_mode": clip_mode}
+            options = {"max_skipped_steps": 2, "logging_steps": 1, "clip_mode": clip_mode}
             metrics = train(*tiny_arguments(drawn_fruits, folder, **options))
         assert metrics["training"]["steps"] == 8
-        assert "at step 2 " in caplog.text and "left out, and 0 more may be" in caplog.text
+        assert "at step 2 " in caplog.text and "skipped, and 0 more may be" in caplog.text
         weights = load_file(folder / "model.safetensors")
         assert all(torch.isfinite(value).all() for value in weights.values())
     break_steps(monkeypatch, 2, BROKEN)
     with pytest.raises(InputError, match=f"at step {BROKEN} "):
-        train(*tiny_arguments(drawn_fruits, tmp_path / "one", skip_bad_steps=1))
+        train(*tiny_arguments(drawn_fruits, tmp_path / "one", max_skipped_steps=1))
 
 
 class CountUpdates(TrainerCallback):
@@ -126,11 +124,11 @@ class CountUpdates(TrainerCallback):
         self.moved.append(not same)
 
 
-def test_a_step_that_is_left_out_moves_no_weight(drawn_fruits, tmp_path, monkeypatch):
+def test_a_step_that_is_skipped_moves_no_weight(drawn_fruits, tmp_path, monkeypatch):
     break_steps(monkeypatch, 3)
     counting = CountUpdates()
     monkeypatch.setattr(FruitTrainer, "__init__", trainer_with(counting))
-    options = {"skip_bad_steps": 1, "warmup_steps": 0, "num_train_epochs": 1}
+    options = {"max_skipped_steps": 1, "warmup_steps": 0, "num_train_epochs": 1}
     train(*tiny_arguments(drawn_fruits, tmp_path / "run", lr_scheduler_type="constant", **options))
     assert counting.moved == [True, True, False, True]
 

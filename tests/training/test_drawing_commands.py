@@ -18,8 +18,8 @@ from hffruits.training.lr_finder import find_lr, smooth, suggest
 
 
 def colours(file) -> int:
-    with Image.open(file) as picture:
-        return len(picture.convert("RGB").getcolors(2**24))
+    with Image.open(file) as image:
+        return len(image.convert("RGB").getcolors(2**24))
 
 
 def test_the_preview_shows_each_photo_as_validation_sees_it_and_augmented(
@@ -94,7 +94,7 @@ def test_the_suggestion_is_where_the_loss_falls_most():
 
 
 @pytest.mark.slow
-def test_a_search_goes_on_where_it_was_stopped(drawn_fruits, tmp_path, capsys):
+def test_a_stopped_search_is_resumed(drawn_fruits, tmp_path, capsys):
     folder = tmp_path / "search"
     options = {"eval_strategy": "epoch", "num_train_epochs": 1}
 
@@ -114,11 +114,11 @@ def test_a_search_goes_on_where_it_was_stopped(drawn_fruits, tmp_path, capsys):
     assert all(f"--{name}" in command for name in ("learning_rate", "layer_decay"))
 
 
-def test_the_suggestion_ignores_what_comes_after_a_loss_that_is_no_number():
+def test_the_suggestion_ignores_what_comes_after_a_loss_that_is_nan():
     rates = np.geomspace(1e-6, 1, 50)
     losses = [3 - step / 20 for step in range(30)] + [math.nan] + [0.0] * 19
     assert suggest(rates.tolist(), losses) < rates[30]
-    with pytest.raises(InputError, match="no number from the start"):
+    with pytest.raises(InputError, match="NaN or infinite losses from the start"):
         suggest(rates.tolist(), [math.nan] * 50)
 
 
@@ -136,8 +136,8 @@ def test_white_is_white_in_the_preview_whatever_the_normalisation(tmp_path, monk
     resnet = ModelArguments("resnet10t", pretrained=False, freeze="none")
     arguments = tiny_arguments(tmp_path / "data", tmp_path / "run", model=resnet)
     preview(*arguments, file=tmp_path / "x.png", photos=1, views=1)
-    ((_, pictures),) = drawn["rows"]
-    assert all(np.allclose(picture, 1.0, atol=1e-3) for picture in pictures)
+    ((_, images),) = drawn["rows"]
+    assert all(np.allclose(image, 1.0, atol=1e-3) for image in images)
 
 
 def test_a_search_of_other_data_is_not_gone_on_with(drawn_fruits, tmp_path):

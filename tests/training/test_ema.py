@@ -1,4 +1,4 @@
-"""The average is what is validated and saved; training goes on with the weights as they are."""
+"""The average is what is validated and saved; training continues with the weights as they are."""
 
 import json
 import shutil

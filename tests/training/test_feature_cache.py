@@ -1,4 +1,4 @@
-"""Training from kept features: the same net, the same pictures, the frozen part computed once."""
+"""Training from cached features: the same net and images, the frozen part computed once."""
 
 import json
 import os
@@ -25,8 +25,8 @@ from hffruits.models.batch_norm import set_policy
 from hffruits.models.freezing import freeze_backbone
 from hffruits.models.frozen_trunk import find_cut
 from hffruits.models.loading import build_model, bundled_folder, head_names
-from hffruits.training.arguments import ModelArguments
-from hffruits.training.feature_cache import cache as kept_features
+from hffruits.training.arguments import ModelArguments, parse_train_arguments
+from hffruits.training.feature_cache import cache as caching
 from hffruits.training.feature_cache.compute import FrozenPart, SeededViews, compute_features
 from hffruits.training.feature_cache.disk import (
     RECORD,
@@ -36,16 +36,16 @@ from hffruits.training.feature_cache.disk import (
     room_for_features,
 )
 from hffruits.training.feature_cache.store import (
+    MOST_VIEWS,
     FeatureRows,
     Unfinished,
-    count_views,
     feature_key,
     open_features,
 )
 from hffruits.training.run import train
 
-KEPT = ModelArguments(image_size=64, cache_features="views:2")
-PLAIN = ModelArguments(image_size=64, cache_features="none")
+CACHED = ModelArguments(image_size=64, feature_cache_views=2)
+PLAIN = ModelArguments(image_size=64, feature_cache_views=0)
 
 
 @pytest.fixture
@@ -73,11 +73,11 @@ def record(folder: Path) -> dict:
 
 
 def read(folder: Path) -> torch.Tensor:
-    """A copy of the kept numbers (views, rows, *shape), for the file may be written again."""
+    """A copy of the cached numbers (views, rows, *shape), for the file may be written again."""
     shape = record(folder)["shape"]
     file = folder / "activations.bin"
-    kept = torch.from_file(str(file), size=file.stat().st_size // 2, dtype=torch.float16)
-    return kept.view(shape).clone()
+    cached = torch.from_file(str(file), size=file.stat().st_size // 2, dtype=torch.float16)
+    return cached.view(shape).clone()
 
 
 def frozen_net(name: str, plan: str, *, pretrained: bool = False) -> nn.Module:
@@ -108,9 +108,9 @@ def test_the_two_parts_of_a_net_give_what_the_whole_gives(name, plan, last):
     pixels = torch.randn(5, 3, *size)
     cut = find_cut(model, pixels[:2])
     assert cut.passed[-1].endswith(last)
-    kept = cut.activations(model, pixels)
-    assert kept.shape == (5, *cut.shape)
-    with cut.skipped(model, kept):
+    cached = cut.activations(model, pixels)
+    assert cached.shape == (5, *cut.shape)
+    with cut.skipped(model, cached):
         parts = model(pixel_values=pixels[:1]).logits
     assert torch.allclose(parts, model(pixel_values=pixels).logits, atol=1e-5)
 
@@ -127,10 +127,10 @@ def test_the_frozen_part_does_not_run_and_the_rest_gets_the_same_gradients():
         for part in model.get_submodule(name).modules():
             if isinstance(part, nn.Conv2d) and part is not model.get_submodule(name):
                 part.register_forward_hook(lambda *_: ran.append(1))
-    kept = cut.activations(model, pixels).detach()
+    cached = cut.activations(model, pixels).detach()
     assert ran
     ran.clear()
-    with cut.skipped(model, kept):
+    with cut.skipped(model, cached):
         model(pixel_values=pixels[:1]).logits.square().sum().backward()
     assert not ran
     found = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
@@ -147,7 +147,7 @@ def test_a_net_without_frozen_first_stages_is_refused():
 
 
 class Skipping(nn.Module):
-    """A net whose end looks at its input again, so that no cut leaves the same."""
+    """A net whose end reads its input again, so that no cut leaves the same."""
 
     def __init__(self):
         super().__init__()
@@ -172,10 +172,10 @@ def test_the_quick_frozen_part_gives_what_the_net_gives_and_leaves_it_alone(name
     pixels = torch.randn(5, 3, *size)
     cut = find_cut(model, pixels[:2])
     before = [type(module) for module in model.modules()]
-    kept = FrozenPart.of(model, cut, bf16=bf16)(pixels)
-    assert kept.dtype == torch.float16 and kept.shape == (5, *cut.shape)
+    cached = FrozenPart.of(model, cut, bf16=bf16)(pixels)
+    assert cached.dtype == torch.float16 and cached.shape == (5, *cut.shape)
     expected = cut.activations(model, pixels)
-    error = (kept - expected).norm() / expected.norm()
+    error = (cached - expected).norm() / expected.norm()
     assert error < (0.05 if bf16 else 1e-3)
     assert [type(module) for module in model.modules()] == before
 
@@ -184,76 +184,76 @@ def test_the_quick_frozen_part_gives_what_the_net_gives_and_leaves_it_alone(name
 
 
 def test_kept_views_for_every_epoch_train_as_the_pictures_do(drawn_fruits, tmp_path, features):
-    """To the rounding of the kept numbers; the saved model is whole."""
+    """To the rounding of the cached numbers; the saved model is whole."""
     options = {"num_train_epochs": 2, "logging_steps": 1}
-    for name, model in (("plain", PLAIN), ("kept", KEPT)):
+    for name, model in (("plain", PLAIN), ("cached", CACHED)):
         train(*quick_arguments(drawn_fruits, tmp_path / name, model=model, **options))
-    plain, kept = (losses(tmp_path / name) for name in ("plain", "kept"))
-    assert len(kept) == 8 and kept == pytest.approx(plain, rel=0.1)
-    assert kept[:2] == pytest.approx(plain[:2], rel=1e-3)
-    assert losses(tmp_path / "kept", "eval_loss") == pytest.approx(
+    plain, cached = (losses(tmp_path / name) for name in ("plain", "cached"))
+    assert len(cached) == 8 and cached == pytest.approx(plain, rel=0.1)
+    assert cached[:2] == pytest.approx(plain[:2], rel=1e-3)
+    assert losses(tmp_path / "cached", "eval_loss") == pytest.approx(
         losses(tmp_path / "plain", "eval_loss"), rel=0.1
     )
-    weights = [load_file(tmp_path / name / "model.safetensors") for name in ("plain", "kept")]
+    weights = [load_file(tmp_path / name / "model.safetensors") for name in ("plain", "cached")]
     assert weights[0].keys() == weights[1].keys()
     stem = "timm_model.conv_stem.weight"
     assert torch.equal(weights[0][stem], weights[1][stem])
 
 
 def test_features_are_kept_for_the_next_run(drawn_fruits, tmp_path, features):
-    train(*quick_arguments(drawn_fruits, tmp_path / "a", model=KEPT))
+    train(*quick_arguments(drawn_fruits, tmp_path / "a", model=CACHED))
     made = written(features)
     assert len(made) == 2  # of train and validation
-    train(*quick_arguments(drawn_fruits, tmp_path / "b", model=KEPT))
+    train(*quick_arguments(drawn_fruits, tmp_path / "b", model=CACHED))
     assert written(features) == made
     assert losses(tmp_path / "a") == losses(tmp_path / "b")
 
 
 def test_changed_photos_are_seen_anew(make_folder, tmp_path, features):
     root = make_folder({"train/Apple": 6, "train/Lime": 6, "val/Apple": 3, "val/Lime": 3})
-    train(*quick_arguments(root, tmp_path / "a", model=KEPT))
+    train(*quick_arguments(root, tmp_path / "a", model=CACHED))
     before = len(list(features.iterdir()))
-    picture = root / "train" / "Apple" / "0.jpg"
-    os.utime(picture, ns=(1, 1))
-    train(*quick_arguments(root, tmp_path / "b", model=KEPT))
+    photo = root / "train" / "Apple" / "0.jpg"
+    os.utime(photo, ns=(1, 1))
+    train(*quick_arguments(root, tmp_path / "b", model=CACHED))
     assert len(list(features.iterdir())) == before + 1
 
 
 @pytest.mark.slow
 def test_two_processes_share_what_each_has_computed(drawn_fruits, tmp_path, features):
     words = [drawn_fruits, "--num_train_epochs", "2", "--bf16", "false", "--image_size", "64"]
-    words += ["--cache_features", "views:2", "--output_dir"]
+    words += ["--feature_cache_views", "2", "--output_dir"]
     done = launch([*words, tmp_path / "two"])
     assert done.returncode == 0, done.stderr
-    kept = next(folder for folder in features.iterdir() if record(folder)["shape"][0] == 2)
-    two = read(kept)
+    cached = next(folder for folder in features.iterdir() if record(folder)["shape"][0] == 2)
+    two = read(cached)
     assert two.flatten(2).abs().amax(2).gt(0).all()  # no row was left out
     shutil.rmtree(features)
-    train(*quick_arguments(drawn_fruits, tmp_path / "one", model=KEPT))
-    one = read(kept)
+    train(*quick_arguments(drawn_fruits, tmp_path / "one", model=CACHED))
+    one = read(cached)
     assert torch.allclose(one.float(), two.float(), atol=2e-2)
 
 
 @pytest.mark.parametrize(
-    ("model", "options", "room", "kept"),
+    ("model", "options", "room", "views"),
     [
-        ({}, {}, 10**12, "views:2"),
-        ({}, {}, 1000, "none"),
-        ({"freeze": "none"}, {}, 10**12, "none"),
-        ({}, {"mixup_alpha": 0.2}, 10**12, "none"),
+        ({}, {}, 10**12, 2),
+        ({}, {}, 1000, 0),
+        ({"freeze": "none"}, {}, 10**12, 0),
+        ({}, {"mixup_alpha": 0.2}, 10**12, 0),
     ],
     ids=["room", "no room", "nothing frozen", "mixup"],
 )
-def test_features_are_kept_by_default_where_it_goes(
-    drawn_fruits, tmp_path, features, monkeypatch, model, options, room, kept
+def test_features_are_cached_by_default_where_possible(
+    drawn_fruits, tmp_path, features, monkeypatch, model, options, room, views
 ):
     monkeypatch.setattr("hffruits.training.feature_cache.cache.room_for_features", lambda: room)
     arguments = ModelArguments(image_size=64, **model)
     options |= {"num_train_epochs": 2}
     train(*quick_arguments(drawn_fruits, tmp_path / "run", model=arguments, **options))
     recorded = json.loads((tmp_path / "run" / "training_args.json").read_text())
-    assert recorded["model"]["cache_features"] == kept
-    assert features.exists() == (kept != "none")
+    assert recorded["model"]["feature_cache_views"] == views
+    assert features.exists() == (views > 0)
 
 
 def test_workers_compute_what_one_process_computes(drawn_fruits, tmp_path, features, monkeypatch):
@@ -263,7 +263,7 @@ def test_workers_compute_what_one_process_computes(drawn_fruits, tmp_path, featu
             "hffruits.training.feature_cache.compute.cores_per_process", lambda n=cores: n
         )
         shutil.rmtree(features, ignore_errors=True)
-        train(*quick_arguments(drawn_fruits, tmp_path / str(cores), model=KEPT))
+        train(*quick_arguments(drawn_fruits, tmp_path / str(cores), model=CACHED))
         found.append([read(folder) for folder in sorted(features.iterdir())])
     assert len(found[0]) == 2
     for one, two in zip(*found, strict=True):
@@ -271,8 +271,8 @@ def test_workers_compute_what_one_process_computes(drawn_fruits, tmp_path, featu
 
 
 def test_each_epoch_sees_the_next_view():
-    kept = torch.arange(6).view(3, 2, 1)
-    rows = FeatureRows(kept, [0, 1])
+    cached = torch.arange(6).view(3, 2, 1)
+    rows = FeatureRows(cached, [0, 1])
     assert [int(rows[RowKey(epoch, 1)]["activations"]) for epoch in range(4)] == [1, 3, 5, 1]
     assert int(rows[1]["activations"]) == 1 and rows[1]["labels"] == 1
 
@@ -291,7 +291,7 @@ def small_cut():
 
 
 def filled_with(value: float, rows: Sequence[int] | None = None) -> Callable[[Unfinished], None]:
-    """What gives each row that is missing this value; or these rows alone, and is ended then."""
+    """What gives each row that is missing this value; or only these rows, and is ended then."""
 
     def fill(unfinished: Unfinished) -> None:
         chosen = unfinished.missing() if rows is None else rows
@@ -308,8 +308,8 @@ def set_free(monkeypatch, free: int) -> None:
     usage = namedtuple("usage", "free")
 
     def disk_usage(root):
-        kept = sum(file.stat().st_size for file in Path(root).glob("*/activations.bin"))
-        return usage(free - kept)
+        cached = sum(file.stat().st_size for file in Path(root).glob("*/activations.bin"))
+        return usage(free - cached)
 
     monkeypatch.setattr(shutil, "disk_usage", disk_usage)
 
@@ -332,17 +332,17 @@ def test_the_features_used_longest_ago_make_room_for_new_ones(
 def test_a_disk_without_room_is_told_and_nothing_removed(tmp_path, monkeypatch, small_cut):
     set_free(monkeypatch, 4 * SIZE)
     open_features("first", 1, 4, small_cut, filled_with(0), cache_dir=tmp_path)
-    with pytest.raises(InputError, match=r"cache_features: needs .* GB in .* Keep fewer views"):
+    with pytest.raises(InputError, match=r"cache_views: needs .* GB in .* Cache fewer views"):
         open_features("large", 3, 4, small_cut, filled_with(0), cache_dir=tmp_path)
     assert [folder.name for folder in (tmp_path / "features").iterdir()] == ["first"]
 
 
-def test_a_disk_that_is_full_after_all_is_told(tmp_path, monkeypatch, small_cut):
+def test_a_disk_that_is_full_after_all_is_an_error(tmp_path, monkeypatch, small_cut):
     def refuse(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", refuse)
-    with pytest.raises(InputError, match="cache_features: needs"):
+    with pytest.raises(InputError, match="feature_cache_views: needs"):
         open_features("key", 1, 4, small_cut, filled_with(0), cache_dir=tmp_path)
     assert not list((tmp_path / "features").iterdir())
 
@@ -353,8 +353,8 @@ def test_of_two_runs_that_fill_the_same_the_first_is_kept(tmp_path, small_cut):
         filled_with(1)(unfinished)
         open_features("key", 1, 4, small_cut, filled_with(2), cache_dir=tmp_path)
 
-    kept = open_features("key", 1, 4, small_cut, fill, cache_dir=tmp_path)
-    assert (kept == 2).all()
+    cached = open_features("key", 1, 4, small_cut, fill, cache_dir=tmp_path)
+    assert (cached == 2).all()
     assert [folder.name for folder in (tmp_path / "features").iterdir()] == ["key"]
 
 
@@ -373,11 +373,11 @@ def test_what_another_run_is_filling_counts(tmp_path, monkeypatch, small_cut):
     root.mkdir()
     with own_folder(root, "busy") as aside:
         make_file(aside, SIZE + 2)
-        for _ in range(2):  # the first look doesn't hide it from the second
+        for _ in range(2):  # the first check doesn't hide it from the second
             assert room_for_features() == 2 * SIZE - (SIZE + 2)
         with own_folder(root, "busy") as another:
             assert another != aside
-        with pytest.raises(NoRoomError, match="cache_features: needs"):
+        with pytest.raises(NoRoomError, match="feature_cache_views: needs"):
             open_features("key", 1, 4, small_cut, filled_with(0), cache_dir=tmp_path)
         assert aside.is_dir()
     assert room_for_features() == 2 * SIZE  # it is a leftover now, and goes first
@@ -400,7 +400,7 @@ def test_rows_that_an_ended_run_has_computed_are_not_computed_again(tmp_path, sm
     assert files == {"activations.bin", "activations.json"}
 
 
-def test_a_cache_that_cannot_be_written_is_told(tmp_path, small_cut):
+def test_a_cache_that_cannot_be_written_is_an_error(tmp_path, small_cut):
     (tmp_path / "features").touch()
     with pytest.raises(InputError, match=r"features can't be written .* Set HFFRUITS_CACHE"):
         open_features("key", 1, 4, small_cut, filled_with(0), cache_dir=tmp_path)
@@ -432,9 +432,9 @@ def test_the_name_of_features_says_what_they_are_of(small_cut):
 def test_features_of_another_run_are_taken_for_the_same_settings_alone(
     drawn_fruits, tmp_path, features, change
 ):
-    train(*quick_arguments(drawn_fruits, tmp_path / "a", model=KEPT))
+    train(*quick_arguments(drawn_fruits, tmp_path / "a", model=CACHED))
     made = written(features)
-    train(*quick_arguments(drawn_fruits, tmp_path / "b", model=KEPT, **change))
+    train(*quick_arguments(drawn_fruits, tmp_path / "b", model=CACHED, **change))
     assert len(written(features)) == (4 if "bf16" in change else 3)  # validation has no seed
     assert written(features).items() >= made.items()
 
@@ -442,22 +442,22 @@ def test_features_of_another_run_are_taken_for_the_same_settings_alone(
 def test_no_run_is_removed_for_one_that_has_no_room(drawn_fruits, tmp_path, features, monkeypatch):
     train(*quick_arguments(drawn_fruits, tmp_path / "run", model=PLAIN))
     set_free(monkeypatch, 10)
-    with pytest.raises(InputError, match="cache_features: needs"):
-        options = {"model": KEPT, "overwrite_output_dir": True}
+    with pytest.raises(InputError, match="feature_cache_views: needs"):
+        options = {"model": CACHED, "overwrite_output_dir": True}
         train(*quick_arguments(drawn_fruits, tmp_path / "run", **options))
     assert (tmp_path / "run" / "model.safetensors").is_file()
 
 
 def fill_disk_after_the_choice(monkeypatch) -> None:
     """There is room when features are chosen, and none when they are to be made."""
-    choose = kept_features.room_for_features
+    choose = caching.room_for_features
 
     def room():
         found = choose()
         set_free(monkeypatch, 10)
         return found
 
-    monkeypatch.setattr(kept_features, "room_for_features", room)
+    monkeypatch.setattr(caching, "room_for_features", room)
 
 
 def test_a_run_that_was_to_have_room_and_has_none_sees_the_photos(
@@ -467,36 +467,39 @@ def test_a_run_that_was_to_have_room_and_has_none_sees_the_photos(
     model = ModelArguments(image_size=64)
     caplog.set_level("INFO", logger="hffruits")
     train(*quick_arguments(drawn_fruits, tmp_path / "run", model=model))
-    assert "features are not kept, training sees the photos: cache_features: needs" in caplog.text
+    assert (
+        "features are not cached, training reads the photos: feature_cache_views: needs"
+        in caplog.text
+    )
     recorded = json.loads((tmp_path / "run" / "training_args.json").read_text())
-    assert recorded["model"]["cache_features"] == "none"
+    assert recorded["model"]["feature_cache_views"] == 0
 
 
 def test_with_full_determinism_it_is_an_error(drawn_fruits, tmp_path, features, monkeypatch):
     fill_disk_after_the_choice(monkeypatch)
     model, options = ModelArguments(image_size=64), {"full_determinism": True}
-    with pytest.raises(NoRoomError, match="cache_features: needs"):
+    with pytest.raises(NoRoomError, match="feature_cache_views: needs"):
         train(*quick_arguments(drawn_fruits, tmp_path / "run", model=model, **options))
     torch.use_deterministic_algorithms(False)
 
 
 class Deadly(SeededViews):
-    """Pictures that cost the worker its life that asks for them."""
+    """Images that kill the worker that asks for them."""
 
-    def picture(self, index: int):
+    def image(self, index: int):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="without workers")
-def test_a_worker_that_was_killed_is_told(drawn_fruits, small_cut, monkeypatch):
+def test_a_worker_that_was_killed_is_an_error(drawn_fruits, small_cut, monkeypatch):
     monkeypatch.setattr("hffruits.training.feature_cache.compute.cores_per_process", lambda: 2)
     rows = load_fruits(drawn_fruits)["train"].select(range(4))
-    pictures = Deadly(rows, lambda picture: picture, views=1, seed=0)
+    images = Deadly(rows, lambda image: image, views=1, seed=0)
     activations = torch.zeros((1, 4, *small_cut.shape), dtype=torch.float16)
     target = Unfinished(activations, torch.zeros(4, dtype=torch.int64))
     model = frozen_net("test_efficientnet", "stages:2")
     with pytest.raises(WorkersLostError, match="a process that prepares pictures was killed"):
-        compute_features(model, small_cut, pictures, target)
+        compute_features(model, small_cut, images, target)
     assert target.missing() == [0, 1, 2, 3]
 
 
@@ -504,7 +507,7 @@ def test_features_need_no_workers(drawn_fruits, tmp_path, features):
     """Which couldn't be spawned with a file that is mapped."""
     options = {"dataloader_num_workers": 2, "dataloader_multiprocessing_context": "spawn"}
     options |= {"dataloader_persistent_workers": True, "dataloader_prefetch_factor": 2}
-    train(*quick_arguments(drawn_fruits, tmp_path / "run", model=KEPT, **options))
+    train(*quick_arguments(drawn_fruits, tmp_path / "run", model=CACHED, **options))
     first, last = losses(tmp_path / "run")
     assert last < first
 
@@ -514,16 +517,25 @@ def test_few_photos_have_more_views(make_folder, tmp_path, features):
     options = {"num_train_epochs": 10, "eval_strategy": "no", "load_best_model_at_end": False}
     train(*quick_arguments(photos, tmp_path, model=ModelArguments(image_size=64), **options))
     recorded = json.loads((tmp_path / "training_args.json").read_text())
-    assert recorded["model"]["cache_features"] == "views:10"
+    assert recorded["model"]["feature_cache_views"] == 10
 
 
 # ---- words ----
 
 
-@pytest.mark.parametrize("text", ["8", "views:0", "views:-1", "views:x", "views:5000", "auto"])
-def test_views_that_make_no_sense_are_refused(text):
-    with pytest.raises(InputError, match=f"cache_features={text}: must be none, or views:V"):
-        count_views(text)
+@pytest.mark.parametrize("views", [-1, MOST_VIEWS + 1])
+def test_a_number_of_views_out_of_range_is_an_error(tmp_path, views):
+    arguments = ModelArguments(feature_cache_views=views)
+    with pytest.raises(InputError, match=f"feature_cache_views={views}: must be between 0 and"):
+        train(*quick_arguments(tmp_path / "no data", tmp_path / "run", model=arguments))
+
+
+@pytest.mark.parametrize("text", ["views:8", "none", "auto", "2.5"])
+def test_views_that_are_no_number_are_an_error(text, capsys):
+    with pytest.raises(SystemExit) as stop:
+        parse_train_arguments([f"--feature_cache_views={text}"])
+    assert stop.value.code == 2
+    assert f"--feature_cache_views: invalid int value: '{text}'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -532,11 +544,11 @@ def test_views_that_make_no_sense_are_refused(text):
         ({"freeze": "none"}, {}, "needs stages that stay frozen"),
         ({"freeze": "gradual"}, {}, "needs stages that stay frozen"),
         ({"lora_rank": 4}, {}, "needs photos at hand and frozen stages"),
-        ({}, {"mixup_alpha": 0.2}, "pictures can't be mixed"),
-        ({}, {"activation_checkpointing": True}, "can't be cut in two there"),
+        ({}, {"mixup_alpha": 0.2}, "cached features can't be mixed"),
+        ({}, {"activation_checkpointing": True}, "can't be run by itself there"),
     ],
 )
-def test_what_kept_features_do_not_go_with_is_told(drawn_fruits, tmp_path, model, options, message):
-    arguments = ModelArguments(cache_features="views:2", **model)
+def test_what_cache_do_not_go_with_is_told(drawn_fruits, tmp_path, model, options, message):
+    arguments = ModelArguments(feature_cache_views=2, **model)
     with pytest.raises(InputError, match=message):
         train(*quick_arguments(drawn_fruits, tmp_path / "run", model=arguments, **options))

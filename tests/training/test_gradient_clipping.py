@@ -1,4 +1,4 @@
-"""Clipping acts as it says, and a run tells how often it had to."""
+"""Clipping acts as it says, and a run reports how often it had to."""
 
 import json
 import math

@@ -108,7 +108,7 @@ def test_transformers_encoders_have_layers_too():
 
 
 @pytest.mark.parametrize("name", ["poolformer_s12", "rdnet_tiny"])
-def test_nets_whose_stages_timm_does_not_tell_have_none(name):
+def test_nets_whose_stages_timm_does_not_list_have_none(name):
     model, _ = build_model(name, labels=["a"], pretrained=False)
     assert not has_layer_groups(model)
     with pytest.raises(InputError, match="its stages are not known"):

@@ -46,7 +46,7 @@ def test_the_launchers_choice_of_precision_stands(monkeypatch):
 
 
 @pytest.mark.parametrize("launched", [True, False])
-def test_a_gpu_that_is_left_alone_decides_nothing(monkeypatch, launched):
+def test_a_gpu_that_is_not_used_decides_nothing(monkeypatch, launched):
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
     monkeypatch.setattr(config, "cpu_has_bf16", lambda: True)
     monkeypatch.setattr(config, "gpu_has_bf16", lambda: True)

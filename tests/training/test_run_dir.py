@@ -1,4 +1,4 @@
-"""A run never takes another run's folder, and goes on where it really stopped."""
+"""A run never takes another run's folder, and resumes where it really stopped."""
 
 import json
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hffruits.core.errors import InputError
-from hffruits.training.checkpoints import seal
+from hffruits.training.checkpointing import seal
 from hffruits.training.run_dir import choose_run_dir, clear_run
 
 
@@ -72,7 +72,7 @@ def test_a_checkpoint_may_have_another_name(tmp_path):
     assert run.checkpoint == best and not run.is_finished
 
 
-def test_a_job_that_is_started_again_by_itself_goes_on_or_begins(tmp_path):
+def test_a_job_that_is_restarted_resumes_or_begins(tmp_path):
     assert choose_run_dir(str(tmp_path / "new"), name="x", resume="auto").checkpoint is None
     folder = make_run(tmp_path / "run", 9, 10)
     run = choose_run_dir(str(folder), name="x", resume="auto")

@@ -68,7 +68,7 @@ def test_two_processes_unfreeze_alike(drawn_fruits, tmp_path):
                "--load_best_model_at_end=false"]  # fmt: skip
     done = launch([drawn_fruits, "--output_dir", tmp_path / "two", *options])
     assert done.returncode == 0, done.stderr
-    # of 6 steps, the head alone learns in the first fifth
+    # of 6 steps, only the head learns in the first fifth
     assert changed_layers(tmp_path / "two", 2, 1) == {"classifier"}
     assert {"conv_stem", "blocks.0", "classifier"} <= changed_layers(tmp_path / "two", 4, 3)
 
@@ -121,7 +121,7 @@ def test_training_stops_early_when_validation_no_longer_gains(drawn_fruits, tmp_
     assert "early stopping" not in caplog.text
 
 
-def test_patience_goes_on_counting_when_a_run_is_resumed(drawn_fruits, tmp_path):
+def test_patience_counts_on_when_a_run_is_resumed(drawn_fruits, tmp_path):
     options = STUCK | {"early_stopping_patience": 4, "save_total_limit": None}
     train(*tiny_arguments(drawn_fruits, tmp_path, **options))
     shutil.rmtree(tmp_path / "checkpoint-20")

@@ -1,4 +1,4 @@
-"""Training that has gone wrong is stopped before any of it is saved, and says where it happened.
+"""Divergence: training is stopped at NaN, infinite or far too large losses, before they are saved.
 
 Losses and gradient norms stay on the device until the Trainer reports anyway, so no step waits.
 """
@@ -33,7 +33,7 @@ class BadStep:
 
     @property
     def is_finite(self) -> bool:
-        """Whether it is wrong by its size alone."""
+        """Whether only its size is wrong."""
         return math.isfinite(self.loss) and math.isfinite(self.gradient_norm)
 
     def __str__(self) -> str:
@@ -56,18 +56,18 @@ class _Step:
 
 
 class DivergenceCallback(TrainerCallback):
-    """Finds losses and gradients that are not numbers, and losses that stay far too large.
+    """Finds losses and gradients that are NaN or infinite, and losses that stay far too large.
 
-    `skip` steps whose gradient is not a number may be left out of training; looking for them waits
-    for the device. fp16 (`scaled`) leaves steps out by itself, so its gradients aren't looked at.
+    `max_skipped` steps with such a gradient may be skipped; checking for them waits for the device.
+    fp16 (`scaled`) skips steps by itself, so its gradients aren't checked.
     """
 
-    def __init__(self, *, classes: int, skip: int = 0, scaled: bool = False):
+    def __init__(self, *, classes: int, max_skipped: int = 0, scaled: bool = False):
         self.limit = TIMES * math.log(classes)
-        self.skip, self.scaled = skip, scaled
+        self.skips_left, self.scaled = max_skipped, scaled
         self.norm: torch.Tensor | float = 0.0  # the Trainer sets it at each step
         self._losses: list[torch.Tensor] = []  # of this step's batches
-        self._steps: list[_Step] = []  # since the last look
+        self._steps: list[_Step] = []  # since the last check
         self._recent: deque[BadStep] = deque(maxlen=IN_A_ROW)
 
     def add_loss(self, loss: torch.Tensor) -> None:
@@ -85,10 +85,10 @@ class DivergenceCallback(TrainerCallback):
         loss = torch.stack(self._losses).mean()
         self._losses.clear()
         step = _Step(state.global_step + 1, rate, loss, self.norm)
-        if self.skip and not math.isfinite(step.norm):
-            self.skip -= 1
-            model.zero_grad(set_to_none=True)  # an optimizer passes over what has no gradient
-            logger.warning("%s: left out, and %d more may be", step.read(), self.skip)
+        if self.skips_left and not math.isfinite(step.norm):
+            self.skips_left -= 1
+            model.zero_grad(set_to_none=True)  # an optimizer skips what has no gradient
+            logger.warning("%s: skipped, and %d more may be", step.read(), self.skips_left)
         else:
             self._steps.append(step)
 

@@ -1,6 +1,6 @@
-"""Averaged weights: an exponential moving average (EMA) over the steps, which is what is kept.
+"""EMA: an exponential moving average of the weights over the steps, which becomes the model.
 
-The Trainer goes on with the weights as they are; validation, best-model choice and the saved
+The Trainer continues with the weights as they are; validation, best-model choice and the saved
 artifact use the average. A checkpoint has both, so that a resumed run ends with the same average.
 """
 

@@ -1,4 +1,4 @@
-"""Training as a table: a line an epoch, under the Trainer's own progress bar."""
+"""Progress of training: a table with a line an epoch, and the Trainer's progress bar."""
 
 from typing import Any
 
@@ -60,7 +60,7 @@ class EpochTableCallback(ProgressCallback):
             )
 
     def _write(self, line: str) -> None:
-        """Where nobody reads any more (`| head`), training goes on."""
+        """Training continues where nobody reads any more (`| head`)."""
         with optional_output("the table of epochs", remedy="log_history.json will have it."):
             self.training_bar.write(line)
 

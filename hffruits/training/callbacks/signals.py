@@ -1,4 +1,4 @@
-"""A run that is told to end, by Ctrl-C or by a cluster, saves a checkpoint first."""
+"""SIGTERM and SIGINT (Ctrl-C): a run that is asked to end saves a checkpoint first."""
 
 import logging
 import os
@@ -38,7 +38,7 @@ class StopOnSignalCallback(TrainerCallback):
     """Within it, SIGTERM and SIGINT end training after the step, with a checkpoint of it.
 
     All processes end at the same step. A validation that runs, or is due at that step, is finished
-    first: a run that goes on doesn't make it up. A second signal, some seconds later, is answered
+    first: a resumed run wouldn't repeat it. A second signal, some seconds later, ends the process
     at once. Raises `RunInterruptedError` once the checkpoint is saved.
     """
 

@@ -1,6 +1,6 @@
-"""Training on kept features: how many views, which pictures, and the trainer that learns from them.
+"""Training on cached features: how many views, of which images, and the trainer that uses them.
 
-The store is `feature_cache.py`, the computing `feature_filling.py`, the cut `cutting.py`.
+`store.py` holds them, `compute.py` computes them, `disk.py` makes room for them.
 """
 
 import hashlib
@@ -10,7 +10,6 @@ import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -18,13 +17,12 @@ from datasets import Dataset, Image
 
 from hffruits.core.distributed import on_main_process
 from hffruits.core.errors import InputError
-from hffruits.data.arguments import DataArguments
 from hffruits.data.images import translate_image_errors
 from hffruits.data.load import FruitDatasets
 from hffruits.data.transforms import EvalTransform, input_size
 from hffruits.models.frozen_trunk import find_cut
-from hffruits.training.argument_checks import features_can_be_kept
-from hffruits.training.arguments import FruitTrainingArguments, ModelArguments
+from hffruits.training.argument_checks import features_can_be_cached
+from hffruits.training.arguments import FruitTrainingArguments
 from hffruits.training.callbacks.signals import ends_at_once
 from hffruits.training.feature_cache.compute import SeededViews, compute_features
 from hffruits.training.feature_cache.disk import room_for_features
@@ -32,12 +30,10 @@ from hffruits.training.feature_cache.store import (
     MOST_VIEWS,
     FeatureRows,
     bytes_of,
-    count_views,
     feature_key,
     open_features,
 )
-from hffruits.training.setup import FruitData, PreparedModel
-from hffruits.training.trainer import FruitTrainer
+from hffruits.training.run_state import TrainingRun
 
 logger = logging.getLogger(__name__)
 DEFAULT_VIEWS = 8  # at most, without being asked for
@@ -45,34 +41,24 @@ CHEAP = 100_000_000  # bytes up to which there may be more of them
 FEWEST_VIEWS = 4  # for as many epochs or more: with fewer, training sees too little that is new
 
 
-def choose_views(
-    prepared: PreparedModel,
-    datasets: FruitData,
-    data_args: DataArguments,
-    model_args: ModelArguments,
-    args: FruitTrainingArguments,
-    *,
-    recorded: dict[str, Any] | None = None,
-) -> int:
-    """Of how many views the features are kept: as asked for, or as fits; 0 for none.
-
-    `recorded` are the arguments that a resumed run began with.
-    """
-    asked = model_args.cache_features
+def choose_views(run: TrainingRun) -> int:
+    """Of how many views the features are cached: as asked for, or as fits; 0 for none."""
+    prepared, datasets, recorded = run.prepared, run.datasets, run.recorded
+    data_args, model_args, args = run.arguments
+    asked = model_args.feature_cache_views
     if asked is None and recorded:
-        asked = recorded["model"].get("cache_features") or "none"
+        asked = recorded["model"].get("feature_cache_views") or 0
     epochs = math.ceil(_epochs(len(datasets["train"]), args))
     if asked is not None:
-        views = count_views(asked)
-        if views > epochs and not recorded:
-            logger.warning("cache_features=%s: training sees %d of these views", asked, epochs)
-        return views
+        if asked > epochs and not recorded:
+            logger.warning("feature_cache_views=%d: training sees %d of them", asked, epochs)
+        return asked
     as_chosen = replace(model_args, freeze=prepared.plan)
-    if args.device.type != "cpu" or not features_can_be_kept(data_args, as_chosen, args):
+    if args.device.type != "cpu" or not features_can_be_cached(data_args, as_chosen, args):
         return 0
     try:
         cut = find_cut(prepared.model, torch.rand(2, 3, *prepared.train_size))
-    except InputError:  # the net can't be cut
+    except InputError:  # it has no frozen trunk
         return 0
     size = bytes_of(cut.shape)
     cheap = CHEAP // (size * len(datasets["train"]))
@@ -82,7 +68,7 @@ def choose_views(
     if args.full_determinism and views != wanted:
         raise InputError(
             f"full_determinism: there is room for {views} of {wanted} views' features, which may "
-            f"change. Free some memory and disk, or set cache_features to views:{views} or none."
+            f"change. Free some memory and disk, or set feature_cache_views to {views} or 0."
         )
     return views
 
@@ -98,38 +84,34 @@ def _as_many_as_fit(wanted: int, datasets: FruitDatasets, size: int) -> int:
     views = min(wanted, room // (rows * size))
     if views < min(wanted, FEWEST_VIEWS):
         logger.info(
-            "features are not kept: %d views would take %.1f GB, and there is room for %.1f GB",
+            "features are not cached: %d views would take %.1f GB, and there is room for %.1f GB",
             wanted,
             wanted * rows * size / 1e9,
             max(0, room) / 1e9,
         )
         return 0
     if views < wanted:
-        logger.warning("features are kept of %d views, there is no room for %d", views, wanted)
+        logger.warning("features are cached of %d views, there is no room for %d", views, wanted)
     return views
 
 
 def _epochs(rows: int, args: FruitTrainingArguments) -> float:
-    """How often training will see each picture, at most."""
+    """How often training will see each image, at most."""
     if args.max_steps <= 0:
         return args.num_train_epochs
     batch = args.per_device_train_batch_size * args.gradient_accumulation_steps
     return args.max_steps * batch * args.world_size / rows
 
 
-def keep_features(
-    trainer: FruitTrainer,
-    prepared: PreparedModel,
-    datasets: FruitDatasets,
-    data_args: DataArguments,
-    args: FruitTrainingArguments,
-) -> None:
-    """Have a trainer learn from what the frozen stages make of the pictures, computed here once.
+def use_cached_features(run: TrainingRun) -> None:
+    """Have the trainer learn from what the frozen stages make of the images, computed here once.
 
     Each epoch sees another of `prepared.views` views: those that the first epochs would see anyway.
-    Raises `InputError` for a backbone that can't be cut, `NoRoomError` for a disk that is too full,
-    and `RunInterruptedError` where it is ended: what is computed stays for the next time.
+    Raises `InputError` for a backbone that has no frozen trunk, `NoRoomError` for a disk that is
+    too full, and `RunInterruptedError` where it is ended: what is computed stays for the next time.
     """
+    trainer, prepared, datasets = run.trainer, run.prepared, run.datasets
+    data_args, _, args = run.arguments
     state = PartialState()
     model = prepared.model.to(args.device)
     transforms = {
@@ -137,21 +119,21 @@ def keep_features(
         "validation": EvalTransform(prepared.processor),
     }
     sizes = {"train": prepared.train_size, "validation": input_size(prepared.processor)}
-    cuts, kept, keys = {}, {}, []
+    cuts, cached, keys = {}, {}, []
     for split, transform in transforms.items():
         rows, views = datasets[split], prepared.views if split == "train" else 1
         cut = cuts[split] = find_cut(model, torch.rand(2, 3, *sizes[split], device=args.device))
         drawn = (data_args.augment, args.seed) if split == "train" else None
-        facts = (pictures_key(rows), prepared.processor.to_dict(), sizes[split], views, drawn)
+        facts = (images_key(rows), prepared.processor.to_dict(), sizes[split], views, drawn)
         key = feature_key(model, cut, (*facts, args.bf16))
-        pictures = SeededViews(
+        images = SeededViews(
             rows, transform, views=views, seed=args.seed, max_pixels=data_args.max_image_pixels
         )
         fill = partial(
             compute_features,
             model,
             cut,
-            pictures,
+            images,
             rank=state.local_process_index,
             world_size=int(os.environ.get("LOCAL_WORLD_SIZE", 1)),
             workers=args.dataloader_num_workers,
@@ -162,12 +144,12 @@ def keep_features(
         with ends_at_once():
             activations = open_features(key, views, len(rows), cut, fill, in_use=keys)
         keys.append(key)
-        kept[split] = FeatureRows(activations, rows.with_format(None)["label"][:])
-    trainer.use_features(cuts["train"], kept["train"], kept["validation"])
+        cached[split] = FeatureRows(activations, rows.with_format(None)["label"][:])
+    trainer.use_features(cuts["train"], cached["train"], cached["validation"])
 
 
-def pictures_key(rows: Dataset) -> str:
-    """A name for these pictures in this order: by files, sizes and times, or by their bytes."""
+def images_key(rows: Dataset) -> str:
+    """A name for these images in this order: by files, sizes and times, or by their bytes."""
     digest = hashlib.blake2b(digest_size=16)
     for image in rows.cast_column("image", Image(decode=False)).with_format(None)["image"]:
         if image["bytes"] is not None:

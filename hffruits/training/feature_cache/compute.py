@@ -1,7 +1,7 @@
-"""Computing the features to be kept: views of pictures through the frozen part of a backbone.
+"""Computing the features to cache: views of images through the frozen part of a backbone.
 
 On a CPU each worker process decodes, augments and computes by itself, on one core: nothing waits
-for anything, and a few pictures at a time stay in the processor's cache. A GPU gets whole batches.
+for anything, and a few images at a time stay in the processor's cache. A GPU gets whole batches.
 """
 
 import sys
@@ -31,15 +31,15 @@ from hffruits.training.feature_cache.store import DTYPE, Unfinished
 
 CPU_BATCH, GPU_BATCH = 8, 256  # views computed together
 ALONGSIDE = 1.3  # a core is slower while the others compute as well
-KEPT_SO_FAR = (
-    "The features that are computed stay, and the same command goes on; with "
-    "--cache_features none there are none to compute."
+RESUMABLE = (
+    "The features that are computed stay, and the same command resumes; with "
+    "--feature_cache_views 0 there are none to compute."
 )
 LARGEST = torch.finfo(DTYPE).max
 
 
 class SeededViews:
-    """Of each picture the views that `SeededRows` gives in the first epochs; it is decoded once."""
+    """Of each image the views that `SeededRows` gives in the first epochs; it is decoded once."""
 
     def __init__(
         self,
@@ -58,14 +58,14 @@ class SeededViews:
 
     def __getitem__(self, index: int) -> torch.Tensor:
         """(V, 3, H, W)."""
-        picture = self.picture(index)
+        image = self.image(index)
         views = []
         for epoch in range(self.views):
             with own_random_numbers(self.seed, epoch, index):
-                views.append(self.transform(picture))
+                views.append(self.transform(image))
         return torch.stack(views)
 
-    def picture(self, index: int) -> PIL.Image.Image:
+    def image(self, index: int) -> PIL.Image.Image:
         """As it was taken."""
         source = self.rows[index]["image"]
         content = source["bytes"] or source["path"]
@@ -101,22 +101,22 @@ class FrozenPart:
 
 @dataclass(frozen=True)
 class _Features:
-    """Pictures as their features (B, V, *shape), for workers that compute them."""
+    """Images as their features (B, V, *shape), for workers that compute them."""
 
-    pictures: SeededViews
+    images: SeededViews
     frozen_part: FrozenPart
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
     def __getitems__(self, indices: Sequence[int]) -> torch.Tensor:
-        return _through(self.frozen_part, torch.stack([self.pictures[i] for i in indices]))
+        return _through(self.frozen_part, torch.stack([self.images[i] for i in indices]))
 
 
 def compute_features(
     model: nn.Module,
     cut: Cut,
-    pictures: SeededViews,
+    images: SeededViews,
     target: Unfinished,
     *,
     rank: int = 0,
@@ -126,9 +126,9 @@ def compute_features(
     quiet: bool = False,
     name: str = "train",
 ) -> None:
-    """Give `target` the activations that it misses: of every `world_size`-th picture.
+    """Give `target` the activations that it misses: of every `world_size`-th image.
 
-    `workers` are for a GPU, where they prepare pictures; on a CPU there is one for each core.
+    `workers` are for a GPU, where they prepare images; on a CPU there is one for each core.
     Raises `WorkersLostError` for one that was killed.
     """
     device = next(model.parameters()).device
@@ -142,15 +142,15 @@ def compute_features(
         options = {"num_workers": _cpu_workers()}
         options |= {"multiprocessing_context": "fork"} if _cpu_workers() else {}
     loader = DataLoader(
-        _Features(pictures, frozen_part) if on_cpu else pictures,
-        max(1, (CPU_BATCH if on_cpu else GPU_BATCH) // pictures.views),
+        _Features(images, frozen_part) if on_cpu else images,
+        max(1, (CPU_BATCH if on_cpu else GPU_BATCH) // images.views),
         sampler=order,
         collate_fn=_as_it_is if on_cpu else torch.stack,
         worker_init_fn=leave_signals,
-        generator=torch.Generator(),  # not the one that training goes on with
+        generator=torch.Generator(),  # not the one that training uses
         **options,
     )
-    views, done = pictures.views, 0
+    views, done = images.views, 0
     bar = tqdm(
         total=len(order) * views,
         desc=f"Features of {name}",
@@ -158,7 +158,7 @@ def compute_features(
         leave=False,
         disable=quiet,
     )
-    with bar, translate_worker_errors(KEPT_SO_FAR):
+    with bar, translate_worker_errors(RESUMABLE):
         for found in loader:
             if not on_cpu:
                 found = _through(frozen_part, found.to(device)).cpu()
@@ -169,11 +169,11 @@ def compute_features(
 
 
 def filling_seconds(
-    model: nn.Module, cut: Cut, pictures: SeededViews, *, workers: int = 0, bf16: bool = False
+    model: nn.Module, cut: Cut, images: SeededViews, *, workers: int = 0, bf16: bool = False
 ) -> tuple[float, float]:
-    """Seconds to decode a picture, and of each of its views, as `compute_features` will take.
+    """Seconds to decode an image, and of each of its views, as `compute_features` will take.
 
-    Tried on these pictures, and divided by the processes that work side by side.
+    Tried on these images, and divided by the processes that work side by side.
     """
     device, was_training = next(model.parameters()).device, model.training
     on_cpu = device.type == "cpu"
@@ -187,10 +187,10 @@ def filling_seconds(
         decoding = preparing = computing = float("inf")
         for _ in range(2):  # the first one warms up
             times = [time.perf_counter()]
-            for row in range(len(pictures)):
-                pictures.picture(row)
+            for row in range(len(images)):
+                images.image(row)
             times.append(time.perf_counter())
-            pixels = torch.cat([pictures[row] for row in range(len(pictures))])
+            pixels = torch.cat([images[row] for row in range(len(images))])
             times.append(time.perf_counter())
             _through(frozen_part, pixels[None].to(device)).cpu()
             times.append(time.perf_counter())
@@ -199,12 +199,12 @@ def filling_seconds(
     finally:
         torch.set_num_threads(threads)
         model.train(was_training)
-    share, views = alongside / side_by_side, len(pictures) * pictures.views
+    share, views = alongside / side_by_side, len(images) * images.views
     augmenting = share * max(0.0, preparing - decoding) / views  # preparing decodes as well
     computing /= views
     if on_cpu:
-        return share * decoding / len(pictures), augmenting + share * computing
-    return share * decoding / len(pictures), max(augmenting, computing)  # at the same time
+        return share * decoding / len(images), augmenting + share * computing
+    return share * decoding / len(images), max(augmenting, computing)  # at the same time
 
 
 def _cpu_workers() -> int:

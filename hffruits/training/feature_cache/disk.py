@@ -1,7 +1,7 @@
-"""The disk that kept features take: how much of it, which make room for others, who writes what.
+"""Disk space of the feature cache: its limit, eviction of the oldest, locks of what is written.
 
 Each set of features has a folder of its own. What is being computed lies in a hidden one, whose
-lock its run holds; without a holder it is a leftover, which the next run of its kind goes on with.
+lock its run holds; without a holder it is a leftover, which the next run of its kind resumes.
 """
 
 import os
@@ -23,7 +23,7 @@ from hffruits.core.memory_limit import total_memory
 
 FILE, RECORD = "activations.bin", "activations.json"
 DAY = 86_400  # seconds
-A_MOMENT = 1.0  # seconds: others look whether a folder is taken by taking it
+A_MOMENT = 1.0  # seconds: others check whether a folder is taken by taking it
 _ZEROS = bytes(1 << 24)
 
 
@@ -32,7 +32,7 @@ class NoRoomError(InputError):
 
 
 def folder_of_features(cache_dir: Path | None = None) -> Path:
-    """Where all features are kept. Raises `InputError` if it can't be made."""
+    """Where all features are cached. Raises `InputError` if it can't be made."""
     root = cache_root(cache_dir) / "features"
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -48,7 +48,7 @@ def room_for_features() -> int:
     written.
     """
     root = folder_of_features()
-    sizes = {folder: kept.size for folder, kept in _look(root).items()}
+    sizes = {folder: cached.size for folder, cached in _list_features(root).items()}
     busy = sum(size for folder, size in sizes.items() if _is_busy(folder))
     return min(_allowed(root, sizes.values()) - busy, total_memory() // 2)
 
@@ -72,12 +72,12 @@ def own_folder(root: Path, key: str) -> Iterator[Path]:
             lock.acquire()
         except OSError as caught:
             error = _not_writable(root, caught)
-    told = gather((machine, name, error))
+    gathered = gather((machine, name, error))
     try:
-        for *_, caught in told:
+        for *_, caught in gathered:
             if caught:
                 raise caught
-        yield root / next(name for where, name, _ in told if where == machine and name)
+        yield root / next(name for where, name, _ in gathered if where == machine and name)
     finally:
         if lock:
             lock.release()
@@ -93,7 +93,7 @@ def make_file(folder: Path, size: int, *, in_use: Collection[str] = ()) -> None:
     try:
         folder.mkdir(parents=True)
         with (folder / FILE).open("wb") as file:
-            if hasattr(os, "posix_fallocate"):  # so that a full disk is told now
+            if hasattr(os, "posix_fallocate"):  # so that a full disk is reported now
                 os.posix_fallocate(file.fileno(), 0, size)
             else:
                 for start in range(0, size, len(_ZEROS)):
@@ -101,8 +101,8 @@ def make_file(folder: Path, size: int, *, in_use: Collection[str] = ()) -> None:
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
         if error.errno in DISK_FULL:
-            allowed = _allowed(folder.parent, [kept.size for kept in _look(folder.parent).values()])
-            raise _no_room(folder.parent, size, allowed) from error
+            sizes = [cached.size for cached in _list_features(folder.parent).values()]
+            raise _no_room(folder.parent, size, _allowed(folder.parent, sizes)) from error
         raise _not_writable(folder.parent, error) from error
 
 
@@ -117,12 +117,12 @@ def remove(folder: Path) -> None:
 def _make_room(folder: Path, needed: int, in_use: Collection[str]) -> None:
     """Remove leftovers, then the features used longest ago, until the new ones fit in."""
     root = folder.parent
-    there = _look(root)
-    for other, kept in list(there.items()):
-        old = _is_hidden(other) and time.time() - kept.used > DAY
+    there = _list_features(root)
+    for other, cached in list(there.items()):
+        old = _is_hidden(other) and time.time() - cached.used > DAY
         if other != folder and old and _remove_free(other):
             del there[other]
-    sizes = {other: kept.size for other, kept in there.items()}
+    sizes = {other: cached.size for other, cached in there.items()}
     others = [other for other in there if other.name not in in_use and not _is_busy(other)]
     others.sort(key=lambda other: (not _is_hidden(other), there[other].used))  # leftovers first
     stays, allowed = sum(sizes.values()) + needed, _allowed(root, sizes.values())
@@ -136,21 +136,21 @@ def _make_room(folder: Path, needed: int, in_use: Collection[str]) -> None:
         _remove_free(victim)
 
 
-class _Kept(NamedTuple):
+class _Cached(NamedTuple):
     """One set of features on the disk."""
 
     size: int
     used: float  # when
 
 
-def _look(root: Path) -> dict[Path, _Kept]:
-    """All there are; what another run renames or removes meanwhile is passed over."""
+def _list_features(root: Path) -> dict[Path, _Cached]:
+    """All there are; what another run renames or removes meanwhile is skipped."""
     found = {}
     for file in root.glob(f"*/{FILE}"):
         with suppress(OSError):
             record = file.with_name(RECORD)
             used = record if record.is_file() else file
-            found[file.parent] = _Kept(file.stat().st_size, used.stat().st_mtime)
+            found[file.parent] = _Cached(file.stat().st_size, used.stat().st_mtime)
     return found
 
 
@@ -206,14 +206,14 @@ def _lock_of(folder: Path) -> FileLock:
 
 def _not_writable(root: Path, error: OSError) -> InputError:
     return InputError(
-        f"cache_features: {root} can't be written ({error.strerror}). Set HFFRUITS_CACHE, or "
-        "cache_features to none."
+        f"feature_cache_views: {root} can't be written ({error.strerror}). Set HFFRUITS_CACHE, or "
+        "feature_cache_views to 0."
     )
 
 
 def _no_room(root: Path, needed: int, allowed: int) -> NoRoomError:
     return NoRoomError(
-        f"cache_features: needs {needed / 1e9:.1f} GB in {root}; all features together may take "
-        f"{allowed / 1e9:.1f} GB, half of what is free. Keep fewer views, freeze more stages, or "
-        "set HFFRUITS_CACHE."
+        f"feature_cache_views: needs {needed / 1e9:.1f} GB in {root}; all features together may "
+        f"take {allowed / 1e9:.1f} GB, half of what is free. Cache fewer views, freeze more "
+        "stages, or set HFFRUITS_CACHE."
     )

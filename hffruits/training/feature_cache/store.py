@@ -1,15 +1,14 @@
-"""What the frozen part of a backbone makes of augmented pictures, computed once and kept on disk.
+"""Store of the feature cache: the frozen part's output for augmented images, in a mapped file.
 
-Some views of each picture are kept: those that the first epochs of training would see anyway, and
+Some views of each image are cached: those that the first epochs of training would see anyway, and
 later epochs see again. The file is mapped into memory, so that it may be larger than that, and
-processes share it. `feature_filling.py` computes them, `feature_room.py` looks after the disk.
+processes share it. `compute.py` computes them, `disk.py` makes room.
 """
 
 import hashlib
 import json
 import logging
 import os
-import re
 import shutil
 import zlib
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -24,7 +23,6 @@ from accelerate import PartialState
 from torch import nn
 
 from hffruits.core.distributed import any_process, on_each_machine, on_main_process
-from hffruits.core.errors import InputError
 from hffruits.core.files import flush
 from hffruits.data.samplers import RowKey
 from hffruits.models.frozen_trunk import Cut
@@ -39,25 +37,15 @@ from hffruits.training.feature_cache.disk import (
 
 logger = logging.getLogger(__name__)
 
-VERSION = 2  # of what is kept: raise it when the same key would mean something else
+VERSION = 2  # of what is cached: raise it when the same key would mean something else
 DTYPE = torch.float16
 SUMS = "sums.bin"  # beside the activations, until all of them are there
 MOST_VIEWS = 1000
 
 
-def count_views(text: str) -> int:
-    """The V of `views:V`, 0 for none. Raises `InputError` for other words."""
-    if text == "none":
-        return 0
-    found = re.fullmatch(r"views:(\d+)", text)
-    if not found or not 1 <= int(found[1]) <= MOST_VIEWS:
-        raise InputError(f"cache_features={text}: must be none, or views:V of 1 to {MOST_VIEWS}.")
-    return int(found[1])
-
-
 @dataclass(frozen=True)
 class FeatureRows:
-    """Rows of activations for training and validation, in place of pictures."""
+    """Rows of activations for training and validation, in place of images."""
 
     activations: torch.Tensor  # (V, N, *shape), mapped
     labels: Sequence[int]
@@ -73,7 +61,7 @@ class FeatureRows:
 
 
 def feature_key(model: nn.Module, cut: Cut, facts: Iterable[object]) -> str:
-    """A name for the activations of a model's frozen part; `facts` say of which pictures."""
+    """A name for the activations of a model's frozen part; `facts` say of which images."""
     digest = hashlib.blake2b(digest_size=16)
     learning = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     for name, tensor in sorted(model.state_dict().items()):
@@ -130,15 +118,15 @@ def open_features(
     in_use: Collection[str] = (),
     cache_dir: Path | None = None,
 ) -> torch.Tensor:
-    """The kept activations (views, rows, *shape); `fill` computes what of them is missing.
+    """The cached activations (views, rows, *shape); `fill` computes what of them is missing.
 
-    All processes of a machine fill one file, each machine its own. Whatever is kept under the names
+    All processes of a machine fill one file, each machine its own. What is cached under the names
     `in_use` stays. Raises `NoRoomError` where the disk hasn't the room.
     """
     root = folder_of_features(cache_dir)
     folder, shape = root / on_main_process(lambda: key), (views, rows, *cut.shape)
-    if any_process(not _is_kept(folder, shape)):
-        # another run may be filling the same: the first to be done is the one that is kept
+    if any_process(not _is_complete(folder, shape)):
+        # another run may be filling the same: the first to be done wins
         with own_folder(root, folder.name) as aside:
             on_each_machine(lambda: _begin(aside, shape, {key, *in_use}))
             fill(Unfinished.in_folder(aside, shape))
@@ -153,7 +141,7 @@ def bytes_of(shape: Sequence[int]) -> int:
     return prod(shape) * DTYPE.itemsize
 
 
-def _is_kept(folder: Path, shape: tuple[int, ...]) -> bool:
+def _is_complete(folder: Path, shape: tuple[int, ...]) -> bool:
     """Whether all of it is there: a file that was cut short would be mapped as if it weren't."""
     return (folder / RECORD).is_file() and _has_size(folder, shape)
 
@@ -177,7 +165,7 @@ def _begin(aside: Path, shape: tuple[int, ...], in_use: Collection[str]) -> None
         left = Unfinished.in_folder(aside, shape)
         left.forget_damaged()
         there = shape[1] - len(left.missing())
-        logger.info("features of %d of %d pictures are there from before", there, shape[1])
+        logger.info("features of %d of %d images are cached from before", there, shape[1])
         return
     shutil.rmtree(aside, ignore_errors=True)
     make_file(aside, bytes_of(shape), in_use=in_use)
@@ -188,9 +176,9 @@ def _keep(aside: Path, folder: Path, shape: tuple[int, ...]) -> None:
     """What is filled gets its name, unless another run was quicker."""
     assert not Unfinished.in_folder(aside, shape).missing(), "rows were left out"
     (aside / RECORD).write_text(json.dumps({"shape": shape}), encoding="utf-8")
-    for path in (aside / FILE, aside / RECORD, aside):  # no checksums will tell what was lost
+    for path in (aside / FILE, aside / RECORD, aside):  # no checksums will show what was lost
         flush(path)
-    if not _is_kept(folder, shape):
+    if not _is_complete(folder, shape):
         remove(folder)
         with suppress(OSError):  # another run was quicker just now
             aside.rename(folder)

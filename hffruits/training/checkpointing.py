@@ -1,7 +1,7 @@
-"""Checkpoints that are whole, or aren't there: written aside, with checksums, and then renamed.
+"""Checkpointing: complete or not there, by writing aside, adding checksums and renaming.
 
 `SHA256SUMS` in each holds a digest of every other file, for us and for `sha256sum -c`. What was cut
-short or damaged later is found when a run goes on, and the checkpoint before it is taken.
+short or damaged later is found when a run is resumed, and the checkpoint before it is taken.
 """
 
 import hashlib
@@ -12,9 +12,14 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
+from torch import nn
+from transformers import Trainer
+from transformers.trainer_callback import TrainerCallback
 
+from hffruits.core.distributed import on_each_machine, on_main_process
 from hffruits.core.errors import DISK_FULL, InputError
 from hffruits.core.files import flush
 
@@ -34,12 +39,12 @@ def checkpoints(run: Path) -> list[Path]:
 
 
 def newest_whole(run: Path) -> Path | None:
-    """The newest checkpoint that can be gone on from; a warning tells of any that can't."""
+    """The newest checkpoint that a run can resume from; warns of any that it can't."""
     for folder in reversed(checkpoints(run)):
         fault = find_fault(folder)
         if fault is None:
             return folder
-        logger.warning("%s: %s; it is passed over", folder, fault)
+        logger.warning("%s: %s; it is skipped", folder, fault)
     return None
 
 
@@ -47,7 +52,7 @@ def rescue(run: Path) -> None:
     """Give a whole checkpoint its name that a run was killed before it could give it."""
     for path in (run / ASIDE).glob("checkpoint-*"):
         if not (run / path.name).exists() and _find_own_fault(path) is None:
-            with suppress(OSError):  # a folder that can't be written is told elsewhere
+            with suppress(OSError):  # a folder that can't be written is reported elsewhere
                 path.rename(run / path.name)
 
 
@@ -57,7 +62,7 @@ def find_fault(folder: Path) -> str | None:
     if fault:
         return fault
     best = best_checkpoint(folder)
-    other = best is not None and best.resolve() != folder.resolve()  # else it is looked at
+    other = best is not None and best.resolve() != folder.resolve()  # else it was checked
     fault = _find_own_fault(best) if other else None
     return f"its best checkpoint, {best.name}: {fault}" if fault else None
 
@@ -82,7 +87,7 @@ def _find_own_fault(folder: Path) -> str | None:
     try:
         lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
-        return f"has no {SUMS}, so nobody knows whether it is whole"
+        return f"has no {SUMS} to check it by"
     digests = dict(reversed(line.split("  ", 1)) for line in lines if "  " in line)
     for name in sorted(_files(folder) | digests.keys()):
         try:
@@ -101,7 +106,7 @@ def _files(folder: Path) -> set[str]:
 
 
 def seal(folder: Path) -> None:
-    """Write the checksums of all files, and see that everything is on the disk."""
+    """Write the checksums of all files, and flush everything to the disk."""
     files = sorted(_files(folder))
     lines = [f"{_digest(folder / file)}  {file}\n" for file in files]
     (folder / SUMS).write_text("".join(lines), encoding="utf-8")
@@ -124,7 +129,7 @@ def publish(aside: Path, folder: Path) -> None:
 def delete_old(newest: Path, *, keep: set[Path], limit: int | None) -> None:
     """Leave at most `limit` checkpoints of a run, those in `keep` among them.
 
-    The oldest go first; before them any of later steps, from which the run didn't go on.
+    The oldest go first; before them any of later steps, which the run didn't resume from.
     """
     there = checkpoints(newest.parent)
     split = there.index(newest) + 1
@@ -167,3 +172,70 @@ def _is_full(folder: Path, error: Exception) -> bool:
 def _digest(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+# ---- the Trainer's ----
+
+
+class CheckpointingTrainer(Trainer):
+    """transformers' `Trainer`, whose checkpoints are written aside and renamed when complete."""
+
+    _aside: Path | None = None  # where a checkpoint is being written
+
+    def train(self, resume_from_checkpoint: str | None = None, **kwargs: Any):
+        best = resume_from_checkpoint and best_checkpoint(Path(resume_from_checkpoint))
+        log = logging.getLogger("transformers.trainer")
+        if best:
+            self.add_callback(_FindBestCallback(best))
+            log.addFilter(_is_not_of_best)
+        try:
+            return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        finally:
+            log.removeFilter(_is_not_of_best)
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return super()._get_output_dir(trial) if self._aside is None else str(self._aside)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Write it aside and rename it when it is whole; only then may an older one go."""
+        run = Path(self._get_output_dir(trial))
+        aside, name = run / ASIDE, f"checkpoint-{self.state.global_step}"
+        on_each_machine(lambda: shutil.rmtree(aside, ignore_errors=True))
+
+        def put() -> None:
+            with translate_disk_errors(run):
+                publish(aside / name, run / name)
+
+        try:
+            with translate_disk_errors(run):
+                self._aside = aside
+                super()._save_checkpoint(model, trial)
+                if self.state.best_model_checkpoint == str(aside / name):
+                    self.state.best_model_checkpoint = str(run / name)
+                if self.args.should_save:
+                    self.state.save_to_json(str(aside / name / STATE))
+            self.accelerator.wait_for_everyone()
+            on_main_process(put)
+        finally:
+            self._aside = None
+            if self.args.should_save:
+                shutil.rmtree(aside, ignore_errors=True)
+        if self.args.should_save:
+            best = self.state.best_model_checkpoint
+            kept = {run / name} | ({Path(best)} if best else set())
+            delete_old(run / name, keep=kept, limit=self.args.save_total_limit)
+
+
+class _FindBestCallback(TrainerCallback):
+    """Finds the best checkpoint of a resumed run where it is now: the folder may have moved."""
+
+    def __init__(self, best: Path):
+        self.best = best
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        state.best_model_checkpoint = str(self.best)
+
+
+def _is_not_of_best(record: logging.LogRecord) -> bool:
+    """False for the warning that a best checkpoint is gone: `_FindBestCallback` knows better."""
+    return not record.getMessage().startswith("The best checkpoint ")

@@ -1,0 +1,119 @@
+"""A run's records: `training_args.json`, `metrics.json`, and the summary that is logged."""
+
+import time
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from datasets import Dataset
+from torch import nn
+from transformers.trainer_utils import TrainOutput
+
+from hffruits.core.environment import environment, versions
+from hffruits.data.stream_dataset import StreamSplit
+from hffruits.data.transforms import input_size
+from hffruits.models.loading import hub_id
+from hffruits.training.run_state import TrainingRun
+
+
+def argument_record(run: TrainingRun) -> dict[str, Any]:
+    """What `training_args.json` holds: all that a resumed run, or anyone who repeats it, needs."""
+    return {
+        "data": asdict(run.data_args),
+        "data_path": absolute(run.data_args.data_dir),
+        "model": asdict(run.model_args),
+        # tokens are masked there
+        "training": run.args.to_dict() | {"world_size": run.args.world_size},
+        "command": run.command,
+        "seconds_at_end": run.seconds_at_end,
+        "data_fingerprint": run.fingerprint,
+        "environment": environment(run.args.device),
+    }
+
+
+def absolute(data_dir: str | None) -> str | None:
+    """Where the data lies, as a resumed run compares it; None where it isn't on this machine."""
+    path = Path(data_dir).expanduser() if data_dir else None
+    return str(path.resolve()) if path and path.exists() else None
+
+
+def metrics_record(
+    run: TrainingRun, model: nn.Module, figures: dict[str, Any], output: TrainOutput
+) -> dict[str, Any]:
+    """What `metrics.json` holds: data, model, `figures` by split, training."""
+    state = run.trainer.state
+    return {
+        "output_dir": str(run.folder),
+        "data": describe_data(run),
+        "model": {
+            "name_or_path": run.model_args.model_name_or_path,
+            "hub_id": hub_id(run.model_args.model_name_or_path),
+            "pretrained": run.model_args.pretrained,
+            "parameters": model.num_parameters(),
+            "frozen_parameters": count_frozen(run.prepared.model),
+        },
+        **figures,
+        "training": {
+            "epochs": state.epoch,
+            "best_epoch": run.best_epoch,
+            "steps": state.global_step,
+            "resumed": run.run_dir.checkpoint is not None,
+            "seconds": round(time.monotonic() - run.started, 1),
+            "time_budget": run.args.time_budget,
+            "images_per_second": round(output.metrics["train_samples_per_second"], 2),
+            "bf16": run.args.bf16,
+            "processes": PartialState().num_processes,
+        },
+        "versions": versions(),
+    }
+
+
+def describe_data(run: TrainingRun) -> dict[str, Any]:
+    """The `data` part of `metrics.json`."""
+    datasets, names = run.datasets, run.labels
+    return {
+        "data_dir": run.data_args.source.name,
+        "classes": len(names),
+        "images": {split: len(rows) for split, rows in datasets.items()},
+        "images_per_class": count_per_class(datasets["train"], names),
+        "near_duplicates_in_train": datasets.leaks,
+        "fingerprint": run.fingerprint,
+        "coarse_classes": len(set(datasets.coarse.values())) or None,
+        "skipped": [{"path": str(s.path), "reason": s.reason} for s in datasets.skipped],
+    }
+
+
+def count_per_class(rows: Dataset | StreamSplit, names: list[str]) -> dict[str, int] | None:
+    """Training images of each class; None for a stream, which is not counted."""
+    if isinstance(rows, StreamSplit):
+        return None
+    counts = Counter(rows.with_format(None)["label"][:])  # else each photo is decoded
+    return {name: counts[index] for index, name in enumerate(names)}
+
+
+def count_frozen(model: nn.Module) -> int:
+    """Parameters that don't learn at the start."""
+    return sum(p.numel() for p in model.parameters() if not p.requires_grad)
+
+
+def describe_start(run: TrainingRun) -> str:
+    """Three lines that say what is about to be trained."""
+    args, prepared, datasets = run.args, run.prepared, run.datasets
+    parameters = sum(parameter.numel() for parameter in prepared.model.parameters())
+    sizes = ", ".join(f"{split} {len(rows):,}" for split, rows in datasets.items())
+    left_out = f"; {len(datasets.skipped)} left out" if datasets.skipped else ""
+    size = "x".join(map(str, input_size(prepared.processor)))
+    cached = f"; features of {prepared.views} views of each image" if prepared.views else ""
+    factor = args.learning_rate_factor
+    scaled = f" x {factor:.3g} for batches of {args.total_batch_size:,}" if factor != 1 else ""
+    precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32"
+    return (
+        f"{len(run.labels)} classes; {sizes} images{left_out}\n"
+        f"{run.model_args.model_name_or_path} at {size}: {parameters / 1e6:.1f} M parameters, "
+        f"{count_frozen(prepared.model) / parameters:.0%} frozen (freeze={prepared.plan}, "
+        f"batch_norm={prepared.batch_norm})\n"
+        f"learning rate {args.learning_rate:g}{scaled} ({args.schedule}), {precision} on "
+        f"{args.device.type}{cached}"
+    )
