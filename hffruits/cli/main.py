@@ -18,6 +18,7 @@ from hffruits import __version__
 from hffruits.core.errors import DISK_FULL, InputError, PeersLostError, RunInterruptedError
 from hffruits.core.escaping import printable
 from hffruits.core.malloc import keep_freed_memory
+from hffruits.models.artifact import REPORT
 
 _LOGGED_EVERY = "20"  # seconds; where a progress bar is written to a file, and from then on
 
@@ -231,7 +232,7 @@ def run_evaluate(argv: list[str]) -> None:
     )
     if _is_main_process():
         _say(importlib.import_module("hffruits.cli.output").format_evaluation(record))
-        _say_page(args.output_dir / "report.html")
+        _say_page(args.output_dir / REPORT)
 
 
 def _refuse_training_flags(data: Any) -> None:

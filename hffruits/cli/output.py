@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hffruits.core.escaping import printable
+from hffruits.models.artifact import REPORT
 from hffruits.training.callbacks.time_budget import format_time
 
 
@@ -33,7 +34,7 @@ def format_summary(metrics: dict[str, Any]) -> str:
             if leaks := data["near_duplicates_in_train"].get(split):
                 lines.append(f"          {leaks} of these images have a near-duplicate in train")
     command = shlex.join([program_path(), "demo", folder])
-    report = Path(folder) / "report.html"
+    report = Path(folder) / REPORT
     look = [f"Look      {report}"] if report.is_file() else []  # else it was warned of
     return "\n".join([*lines, "", f"Saved     {folder}", *look, f"Try it    {command}"])
 

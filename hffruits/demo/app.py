@@ -20,6 +20,7 @@ from hffruits.core.errors import InputError
 from hffruits.core.escaping import markdown_code
 from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
 from hffruits.demo.batch_tab import batch_tab
+from hffruits.demo.fallback_model import pretrained_produce_folder
 from hffruits.demo.feedback import FeedbackBox
 from hffruits.demo.model_tab import drawn_name, model_tab
 from hffruits.demo.predict_tab import recognise_tab
@@ -37,12 +38,12 @@ from hffruits.demo.teach_tab import teach_tab
 from hffruits.demo.theme import CSS, HEADER, WORDS, fruit_theme
 from hffruits.demo.upload_folder import UploadFolder, temporary_folder
 from hffruits.inference.classifier import FruitClassifier
-from hffruits.models.loading import pretrained_produce_folder
+from hffruits.models.artifact import CONFIG, METRICS, WEIGHTS
 
 logger = logging.getLogger(__name__)
 TITLE = "What fruit is this?"
 EXAMPLE_SEED = 70_000  # far from the seeds of the sample set, so that no model has learned these
-ARTIFACT = ("config.json", "model.safetensors", "metrics.json")
+ARTIFACT = (CONFIG, WEIGHTS, METRICS)
 QUEUE_SIZE = 32  # requests that wait; the next one is told to come back
 MAX_SESSIONS = 64  # visitors whose taught models are remembered: a head and a config, some MB each
 
@@ -52,7 +53,7 @@ def newest_model(runs: Path = Path("runs")) -> Path | None:
     complete = [
         folder for folder in runs.glob("*/") if all((folder / name).is_file() for name in ARTIFACT)
     ]
-    written = {folder: (folder / "model.safetensors").stat().st_mtime_ns for folder in complete}
+    written = {folder: (folder / WEIGHTS).stat().st_mtime_ns for folder in complete}
     return max(complete, key=written.__getitem__, default=None)
 
 

@@ -7,7 +7,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from hffruits.models.bn_folding import fold_batch_norm
-from hffruits.models.loading import logits_and_features
+from hffruits.models.heads import logits_and_features
 
 
 class LogitsAndFeatures(nn.Module):

@@ -44,11 +44,12 @@ from hffruits.evaluation.run import (
 )
 from hffruits.hub.commit import check_push
 from hffruits.hub.push_model import push_model
-from hffruits.models.artifact import CARD, DIVERGED, METRICS, PICTURE, REPORT
+from hffruits.models.artifact import CARD, DIVERGED, LOG, METRICS, PLOT, REPORT, TRAINING_ARGS
 from hffruits.models.batch_norm import recalibrate
-from hffruits.models.loading import hub_id, save_model
+from hffruits.models.loading import hub_id
 from hffruits.models.lora import merge_lora
 from hffruits.models.model_card import write_model_card
+from hffruits.models.saving import save_model
 from hffruits.training.argument_checks import check_arguments, check_same_photos, check_same_run
 from hffruits.training.arguments import FruitTrainingArguments, ModelArguments
 from hffruits.training.budget_planner import (
@@ -178,7 +179,7 @@ def train(
     def save() -> None:
         with translate_disk_errors(run.folder):
             save_model(model, prepared.processor, run.folder, weights=whole)
-            write_json(run.folder / "log_history.json", log)
+            write_json(run.folder / LOG, log)
 
     def adjust() -> None:
         if args.batch_norm == "recalibrate":
@@ -278,7 +279,7 @@ def start_folder(
     """Now that nothing can be wrong any more: make room, and write down what is to be done."""
     if run.replaces:
         clear_run(run.folder)
-    for name in (METRICS, DIVERGED, CARD, REPORT, PICTURE):  # a run that goes on has not ended
+    for name in (METRICS, DIVERGED, CARD, REPORT, PLOT):  # a run that goes on has not ended
         (run.folder / name).unlink(missing_ok=True)
     if isinstance(datasets, FruitDatasets):  # a stream's split is a hash of its rows' names
         write_lists(datasets, run.lists)
@@ -293,7 +294,7 @@ def start_folder(
         "data_fingerprint": fingerprint_of(datasets),
         "environment": environment(args.device),
     }
-    write_json(run.folder / "training_args.json", arguments)
+    write_json(run.folder / TRAINING_ARGS, arguments)
 
 
 def keep_to_time(
