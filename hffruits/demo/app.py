@@ -37,6 +37,7 @@ from hffruits.demo.server import (
 from hffruits.demo.teach_tab import teach_tab
 from hffruits.demo.theme import CSS, HEADER, WORDS, fruit_theme
 from hffruits.demo.upload_folder import UploadFolder, temporary_folder
+from hffruits.demo.widgets import Page
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.models.artifact import CONFIG, METRICS, WEIGHTS
 
@@ -101,17 +102,17 @@ def build_demo(
     artifact: Path | None = None,
     data_dir: Path | None = None,
     feedback_dir: Path | None = None,
-    teach_dir: Path | None = None,
+    save_dir: Path | None = None,
     stopping: threading.Event | None = None,
 ) -> gr.Blocks:
     """The page. `about` is Markdown. Its look is given to `launch`, see `launch_demo`.
 
     `artifact` is the folder that the model came from, and only photos below `data_dir` are shown as
     what it learned from; without `feedback_dir` nobody is asked whether an answer was right, and
-    without `teach_dir` nothing that was taught can be saved.
+    without `save_dir` nothing that was taught can be saved.
     """
     feedback = FeedbackBox(feedback_dir) if feedback_dir else None
-    with gr.Blocks(
+    with Page(
         title=title, analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)
     ) as demo:
         gr.HTML(HEADER.format(title=html.escape(title)))
@@ -122,7 +123,7 @@ def build_demo(
             with gr.Tab("Batch", id="batch"):
                 batch_tab(classifier, stopping=stopping or threading.Event())
             with gr.Tab("Teach", id="teach"):
-                teach_tab(classifier, top_k=top_k, folder=teach_dir)
+                teach_tab(classifier, top_k=top_k, folder=save_dir)
             with gr.Tab("Model", id="model") as tab:
                 model_tab(classifier, tab, artifact=artifact, data_dir=data_dir)
     # one prediction at a time (GRADIO_DEFAULT_CONCURRENCY_LIMIT changes it), and a bounded queue
@@ -137,7 +138,7 @@ def launch_demo(
     auth: str | None = None,
     data_dir: Path | None = None,
     feedback_dir: Path | None = None,
-    teach_dir: Path | None = None,
+    save_dir: Path | None = None,
     prevent_thread_lock: bool = False,
 ) -> gr.Blocks:
     """Open the model and serve its page until interrupted; returns at once if told not to lock.
@@ -156,7 +157,7 @@ def launch_demo(
     shared = is_shared(share)
     if is_private(shared):
         feedback_dir = feedback_dir or Path("feedback")
-        teach_dir = teach_dir or Path("runs")
+        save_dir = save_dir or Path("runs")
     classifier, about, folder = open_model(model, revision=revision)
     place = temporary_folder()
     bound_statistics()
@@ -168,7 +169,7 @@ def launch_demo(
         artifact=folder,
         data_dir=data_dir,
         feedback_dir=feedback_dir,
-        teach_dir=teach_dir,
+        save_dir=save_dir,
         stopping=stopping,
     )
     served = Path(model or folder or "bundled").name

@@ -25,18 +25,18 @@ OPSET = 20
 
 
 def to_onnx(model: PreTrainedModel, size: tuple[int, int]) -> onnx.ModelProto:
-    """The graph of a model in eval mode on the CPU, for pictures of a size (high, wide).
+    """The graph of a model in eval mode on the CPU, for images of a size (high, wide).
 
     `pixels` float32 (B, 3, H, W) -> `logits` (B, K), `features` (B, D).
     """
     net, pixels, shapes = what_to_trace(model, size)
     names = {"input_names": ["pixels"], "output_names": ["logits", "features"]}
     options = {"opset_version": OPSET, "dynamo": True, "verbose": False, "dynamic_shapes": shapes}
-    with contextlib.redirect_stdout(io.StringIO()):  # it tells each of its steps
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints each of its steps
         made = torch.onnx.export(net, (pixels,), **names, **options)
     graph = made.model_proto
     del graph.metadata_props[:]
-    for node in graph.graph.node:  # each tells the stack trace of the code that it came from
+    for node in graph.graph.node:  # each holds the stack trace of the code that it came from
         del node.metadata_props[:]
         node.doc_string = ""
     return graph
@@ -82,7 +82,7 @@ class _Reader(CalibrationDataReader):
 
 @contextlib.contextmanager
 def _only_errors() -> Iterator[None]:
-    """The quantizer tells its steps to the root logger."""
+    """The quantizer logs its steps by the root logger."""
     level = logging.root.level
     logging.root.setLevel(logging.ERROR)
     try:

@@ -39,7 +39,7 @@ def compare(
     """How far an export's answers are the model's own, and how often each is right."""
     own, other = predict_all(fruits, samples), exported(samples)
     if not own.samples:
-        raise InputError(f"none of {len(samples)} pictures to check on can be read. Name others.")
+        raise InputError(f"none of {len(samples)} images to check on can be read. Name others.")
     assert [sample.path for sample in own.samples] == [sample.path for sample in other.samples]
     guesses, other_guesses = own.scores.argmax(1), other.scores.argmax(1)
     labels = np.array([sample.label for sample in own.samples])
@@ -57,24 +57,25 @@ def compare(
     return check
 
 
-def refuse_difference(output_dir: Path, record: dict[str, Any], max_loss: float) -> None:
-    """Raises `InputError` for a check that tells too large a difference."""
+def refuse_difference(output_dir: Path, record: dict[str, Any], max_accuracy_drop: float) -> None:
+    """Raise `InputError` for a check that found too large a difference."""
     check = record["check"]
     measured = "accuracy" in check
-    loss = check["accuracy_before"] - check["accuracy"] if measured else 1 - check["agreement"]
+    drop = check["accuracy_before"] - check["accuracy"] if measured else 1 - check["agreement"]
     count = check["labelled"] if measured else check["images"]
-    bound = max(max_loss, 1 / count)  # a single picture tells nothing
+    bound = max(max_accuracy_drop, 1 / count)  # a single image says nothing
     found = None
-    if loss > bound + 1e-9:
+    if drop > bound + 1e-9:
         what = "accuracy" if measured else "agreement"
-        found = f"would lose {loss:.2%} of {what}, over {bound:.2%} (max_loss={max_loss})"
+        limit = f"{bound:.2%} (max_accuracy_drop={max_accuracy_drop})"
+        found = f"would lose {drop:.2%} of {what}, over {limit}"
     elif check["known_agreement"] < FEWEST_KNOWN:
         found = f"would differ in whether it knows {1 - check['known_agreement']:.0%}"
     elif record["precision"] == "fp32" and check["largest_difference"] > EXACT:
         found = f"would move a score by {check['largest_difference']:.2g}, in spite of fp32"
     if found:
         raise InputError(
-            f"{output_dir}: not kept, for it {found} of {check['images']} {check['pictures']}. "
+            f"{output_dir}: not kept, for it {found} of {check['images']} {check['data']}. "
             "Choose another precision, or --force it."
         )
 
@@ -95,7 +96,7 @@ def open_exported(format: str, folder: Path, fruits: FruitClassifier) -> Predict
 
 
 class _ProgramEngine:
-    """As `engines.Engine`, for the check alone."""
+    """As `engines.Engine`, only for the check."""
 
     def __init__(self, program: torch.export.ExportedProgram, fruits: FruitClassifier):
         self.config, self.device = fruits.config, torch.device("cpu")
@@ -122,10 +123,10 @@ def _predict_by_web(session: Any, samples: Sequence[Sample]) -> Predicted:
     found, rows, known = [], [], []
     for sample in tqdm(samples, "Checking", unit="img", leave=False):
         try:
-            picture = np.asarray(open_rgb(sample.source))
+            image = np.asarray(open_rgb(sample.source))
         except OSError:
             continue
-        scores, is_known = session.run(["scores", "known"], {"picture": picture})
+        scores, is_known = session.run(["scores", "known"], {"image": image})
         found.append(sample)
         rows.append(scores)
         known.append(bool(is_known))

@@ -46,27 +46,29 @@ def export(
     format: str,
     precision: str = "fp32",
     output_dir: Path | None = None,
-    max_loss: float = 0.005,
+    max_accuracy_drop: float = 0.005,
     force: bool = False,
 ) -> dict[str, Any]:
     """Write a trained model for another runtime; returns what `export.json` holds, and the folder.
 
     `data_args` name photos to check on, by default those of the model's own run: their validation
-    split, else some of those to train on. "int8" is calibrated by others of the latter. `max_loss`
-    is the accuracy in [0, 1] that the export may lose; where there are no photos at hand, the share
-    of drawn pictures that it may answer otherwise. Raises `InputError` for names it doesn't know, a
-    folder that is there already, packages that are missing, a model that can't be exported, and,
-    unless `force`, for an export that answers too differently.
+    split, else some of those to train on. "int8" is calibrated by others of the latter.
+    `max_accuracy_drop` is the accuracy in [0, 1] that the export may lose; where there are no
+    photos at hand, the share of drawn images that it may answer otherwise. Raises `InputError` for
+    names it doesn't know, a folder that is there already, packages that are missing, a model that
+    can't be exported, and, unless `force`, for an export that answers too differently.
     """
-    if not 0 <= max_loss <= 1:
-        raise InputError(f"max_loss={max_loss}: is a share. Give 0 to 1; 0.005 is half a point.")
+    if not 0 <= max_accuracy_drop <= 1:
+        raise InputError(
+            f"max_accuracy_drop={max_accuracy_drop}: is a share. Give 0 to 1 (0.005: half a point)."
+        )
     chosen = choose_format(format, precision)
     output_dir = output_dir or default_dir(model, format, precision)
     if output_dir.exists():
         raise InputError(f"{output_dir}: exists already. Name another --output_dir, or remove it.")
     fruits = FruitClassifier.from_pretrained(model, device="cpu")
     parameters = fruits.model.num_parameters()  # raises for an export, which has no such model
-    pictures = choose_pictures(model, data_args, fruits, calibrate=precision == "int8")
+    images = choose_images(model, data_args, fruits, calibrate=precision == "int8")
     record = {
         "format": format,
         "precision": precision,
@@ -77,15 +79,15 @@ def export(
     }
 
     def fill(folder: Path) -> None:
-        files = chosen.write(fruits, folder, precision, _pixels(fruits, pictures.calibration))
+        files = chosen.write(fruits, folder, precision, _pixels(fruits, images.calibration))
         record["files"] = files
         record["megabytes"] = round(sum((folder / f).stat().st_size for f in files) / 1e6, 2)
         write_json(folder / EXPORT, record)
         _copy_beside(Path(model).expanduser(), fruits, folder)
         exported = open_exported(format, folder, fruits)
-        record["check"] = {"pictures": pictures.name, **compare(fruits, exported, pictures.check)}
+        record["check"] = {"data": images.name, **compare(fruits, exported, images.check)}
         if not force:
-            refuse_difference(output_dir, record, max_loss)
+            refuse_difference(output_dir, record, max_accuracy_drop)
         write_json(folder / EXPORT, record)
 
     try:
@@ -107,20 +109,20 @@ def default_dir(model: str | Path, format: str, precision: str) -> Path:
     return path.with_name(name) if path.name else path.absolute().with_name(name)
 
 
-# ---- pictures ----
+# ---- images ----
 
 
-class Pictures(NamedTuple):
-    """To calibrate by and to check on; none are both."""
+class Images(NamedTuple):
+    """Photos to calibrate with, and to check on; none are both."""
 
     name: str  # of those to check on
     check: list[Sample]
     calibration: list[Sample]
 
 
-def choose_pictures(
+def choose_images(
     model: str | Path, data_args: DataArguments, fruits: FruitClassifier, *, calibrate: bool
-) -> Pictures:
+) -> Images:
     """The photos named, or those of the model's run, or drawn ones.
 
     Raises `InputError` for data that is named and can't be used, and where there is nothing to
@@ -133,11 +135,11 @@ def choose_pictures(
     except InputError as error:
         if data_args.data_dir or data_args.dataset_name or calibrate:
             raise
-        logger.warning("Checked on drawn pictures only: %s", error)
+        logger.warning("Checked on drawn images only: %s", error)
         names = list(FRUITS)
         drawn = (draw_fruit(names[i % len(names)], seed=60_000 + i, size=320) for i in range(DRAWN))
-        samples = [Sample(str(i), picture, UNKNOWN) for i, picture in enumerate(drawn)]
-        return Pictures("drawn pictures", samples, [])
+        samples = [Sample(str(i), image, UNKNOWN) for i, image in enumerate(drawn)]
+        return Images("drawn images", samples, [])
     calibration, check = [], held_out or training
     after = 0
     if calibrate:
@@ -148,9 +150,9 @@ def choose_pictures(
     if check is None:
         raise InputError(f"{data_args.source.name}: has neither validation nor training photos.")
     if check.labels is None:  # a stream
-        return Pictures(f"{check.split} photos", list(islice(check.samples(), CHECKED)), [])
+        return Images(f"{check.split} photos", list(islice(check.samples(), CHECKED)), [])
     drawn = check.draw(CHECKED, after=0 if held_out else after)
-    return Pictures(f"{check.split} photos", list(drawn.samples()), calibration)
+    return Images(f"{check.split} photos", list(drawn.samples()), calibration)
 
 
 def _choose_photos(own: RunData, fruits: FruitClassifier, split: str) -> Photos | None:
@@ -176,7 +178,7 @@ def _pixels(fruits: FruitClassifier, samples: Sequence[Sample]) -> Iterator[np.n
 
 
 def _copy_beside(model: Path, fruits: FruitClassifier, folder: Path) -> None:
-    """Labels and preprocessing, what tells unknown things, and what the run was trained on."""
+    """Labels, preprocessing and prototypes, and which photos the run was trained on."""
     save_config(fruits.config, fruits.transform.processor, folder)
     if fruits.prototypes is not None:
         save_prototypes(fruits.prototypes, folder)

@@ -21,10 +21,10 @@ def with_preprocessing(
     prototypes: torch.Tensor | None,
     reject_below: float,
 ) -> onnx.ModelProto:
-    """One graph from a decoded picture to its answer, with the labels in its metadata.
+    """One graph from a decoded image to its answer, with the labels in its metadata.
 
-    `picture` uint8 (height, width, 3 or 4), as a canvas has it, of any size -> `scores` (K,), and
-    `known`, whether it looks like anything learned. ONNX Runtime resizes as Pillow does.
+    `image` uint8 (height, width, 3 or 4), as a canvas has it, of any size -> `scores` (K,), and
+    `known`, whether it is like anything learned. ONNX Runtime resizes as Pillow does.
     """
     if steps.interpolation not in _MODES:
         raise InputError(f"{steps.interpolation.value} resizing can't be put into a graph.")
@@ -52,7 +52,7 @@ def with_preprocessing(
     whole = compose.merge_models(first, graph, io_map=[("hffruits_pixels", "pixels")])
     pairs = [(name, f"hffruits_{name}") for name in ("logits", "features")]
     whole = compose.merge_models(whole, last, io_map=pairs)
-    _rename(whole, {f"hffruits_{name}": name for name in ("picture", "scores", "known")})
+    _rename(whole, {f"hffruits_{name}": name for name in ("image", "scores", "known")})
     helper.set_model_props(whole, {"labels": json.dumps(labels)})
     onnx.checker.check_model(whole)
     return whole
@@ -83,7 +83,7 @@ _MODES = {InterpolationMode.BICUBIC: "cubic", InterpolationMode.BILINEAR: "linea
 _HEADER = f'<ir_version: 10, opset_import: ["" : {OPSET}]>'
 # a fourth channel is its opacity; without one it is opaque
 _FOUR_CHANNELS = """
-    opaque = Pad (picture, beside, full_byte)
+    opaque = Pad (image, beside, full_byte)
     rgba = Slice (opaque, zero, four, last)
     chw = Transpose <perm = [2, 0, 1]> (rgba)
     nchw = Unsqueeze (chw, zero)
@@ -106,10 +106,10 @@ _CONSTANTS = """int64[1] zero = {0}, int64[1] one = {1}, int64[1] last = {2}, in
  uint8 full_byte = {255}, float full = {255.0}"""
 # the shorter side becomes `resized`, the longer one in proportion; then the middle is cut out
 _PREPARE = f"""{_HEADER}
-prepare (uint8[height, width, channels] picture) => (float[1, 3, high, wide] pixels)
+prepare (uint8[height, width, channels] image) => (float[1, 3, high, wide] pixels)
 <int64[2] two_three = {{2, 3}}, float half = {{0.5}}, {_CONSTANTS}> {{
     {_FOUR_CHANNELS}
-    shape = Shape <start = 0, end = 2> (picture)
+    shape = Shape <start = 0, end = 2> (image)
     shorter = ReduceMin <keepdims = 1> (shape)
     times = Mul (shape, resized)
     within = Div (times, shorter)
@@ -125,7 +125,7 @@ prepare (uint8[height, width, channels] picture) => (float[1, 3, high, wide] pix
     {_ON_WHITE}
 }}"""
 _PREPARE_SQUEEZED = f"""{_HEADER}
-prepare (uint8[height, width, channels] picture) => (float[1, 3, high, wide] pixels)
+prepare (uint8[height, width, channels] image) => (float[1, 3, high, wide] pixels)
 <{_CONSTANTS}> {{
     {_FOUR_CHANNELS}
     sizes = Concat <axis = 0> (one_four, resized)
@@ -143,7 +143,7 @@ answer (float[batch, classes] logits, float[batch, wide] features)
     length = ReduceL2 <keepdims = 1> (features, columns)
     unit = Div (features, length)
     alike = MatMul (unit, prototypes)
-    familiar = ReduceMax <keepdims = 0> (alike)
-    known = GreaterOrEqual (familiar, least)
+    nearest = ReduceMax <keepdims = 0> (alike)
+    known = GreaterOrEqual (nearest, least)
 }"""
 )
