@@ -15,7 +15,8 @@ import torch
 
 from hffruits.core.malloc import keep_freed_memory
 from hffruits.inference.engines.base import TorchEngine
-from hffruits.models.loading import build_model, use_fast_layout
+from hffruits.models.layers import use_channels_last
+from hffruits.models.loading import build_model
 
 
 def measure(*, keep: bool, size: int, steps: int) -> None:
@@ -25,7 +26,7 @@ def measure(*, keep: bool, size: int, steps: int) -> None:
     model, _ = build_model(labels=[str(number) for number in range(50)])
     pixels = torch.randn(32, 3, size, size).contiguous(memory_format=torch.channels_last)
     labels = torch.randint(0, 50, (32,))
-    model = use_fast_layout(model).train()
+    model = use_channels_last(model).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
 
     def train() -> None:

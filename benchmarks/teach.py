@@ -23,7 +23,7 @@ from tqdm import tqdm
 from hffruits.data.readers.folders import Photo, find_photos
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.inference.few_shot import fit_row, teach
-from hffruits.models.loading import last_layers
+from hffruits.models.heads import last_layers
 from hffruits.training.arguments import parse_train_arguments
 from hffruits.training.run import train
 

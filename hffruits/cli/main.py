@@ -18,6 +18,7 @@ from hffruits import __version__
 from hffruits.core.errors import DISK_FULL, InputError, PeersLostError, RunInterruptedError
 from hffruits.core.escaping import printable
 from hffruits.core.malloc import keep_freed_memory
+from hffruits.models.artifact import REPORT
 
 _LOGGED_EVERY = "20"  # seconds; where a progress bar is written to a file, and from then on
 
@@ -225,7 +226,7 @@ def run_evaluate(argv: list[str]) -> None:
     )
     if _is_main_process():
         _say(importlib.import_module("hffruits.cli.output").format_evaluation(record))
-        _say_page(args.output_dir / "report.html")
+        _say_page(args.output_dir / REPORT)
 
 
 def _refuse_training_flags(data: Any) -> None:
@@ -272,7 +273,10 @@ def run_export(argv: list[str]) -> None:
     parser.add_argument("--precision", default="fp32", help="fp32, fp16, bf16, int8 [%(default)s]")
     parser.add_argument("--output_dir", type=Path, help="[MODEL-format-precision]")
     parser.add_argument(
-        "--max_loss", type=float, default=0.005, help="accuracy that may be lost [%(default)s]"
+        "--max_accuracy_drop",
+        type=float,
+        default=0.005,
+        help="accuracy that may be lost [%(default)s]",
     )
     parser.add_argument("--force", action="store_true", help="keep it, whatever it loses")
     data, args = config.parse_data_arguments(parser, argv)
@@ -283,7 +287,7 @@ def run_export(argv: list[str]) -> None:
         format=args.format,
         precision=args.precision,
         output_dir=args.output_dir,
-        max_loss=args.max_loss,
+        max_accuracy_drop=args.max_accuracy_drop,
         force=args.force,
     )
     _say(importlib.import_module("hffruits.cli.output").format_export(record))
@@ -469,14 +473,14 @@ def run_demo(argv: list[str]) -> None:
         help="what the model was trained on: show visitors a photo of each class [drawn ones]",
     )
     parser.add_argument(
-        "--feedback",
+        "--feedback_dir",
         type=Path,
         metavar="DIR",
         help="keep what visitors say of answers here [feedback; off where others than this "
         "computer reach the page]",
     )
     parser.add_argument(
-        "--teach_dir",
+        "--save_dir",
         type=Path,
         metavar="DIR",
         help="save taught models below this folder [runs; off as above]",
@@ -488,8 +492,8 @@ def run_demo(argv: list[str]) -> None:
         share=args.share,
         auth=args.auth,
         data_dir=args.data_dir,
-        feedback_dir=args.feedback,
-        teach_dir=args.teach_dir,
+        feedback_dir=args.feedback_dir,
+        save_dir=args.save_dir,
     )
 
 

@@ -8,7 +8,7 @@ durations           `1h30m` <-> seconds
 hardware, malloc    what the machine can do; memory that is not given back
 memory_limit        how much memory this process may take
 dataloader_workers  DataLoader workers that outlive signals, and end with their process
-hub_client          models fetched from the Hub, and its errors
+hub_client          requests to the Hub tried again, and its errors
 environment         versions and the git commit that a run was made with
 plots, html         figures as PNG files; pages in one HTML file
 """

@@ -1,14 +1,13 @@
-"""The Hub, read: a model's files in the local cache, and the Hub's troubles told in one line."""
+"""Requests to the Hub: tried again after passing faults, other errors in one line, no tokens."""
 
 import logging
 import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TypeVar
 
-from huggingface_hub import constants, get_token, snapshot_download
+from huggingface_hub import constants, get_token
 from huggingface_hub.errors import (
     BadRequestError,
     GatedRepoError,
@@ -22,45 +21,16 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from tqdm.auto import tqdm
 
 from hffruits.core.errors import InputError
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
-EXPORTED = ("model.onnx", "openvino_model.xml", "openvino_model.bin")
-# Of a model's repository, what loading needs: never pickles, code, or what lies in its folders.
-FETCHED = (
-    *("*.json", "model*.safetensors", "prototypes.safetensors", "report.html"),
-    *EXPORTED,
-)
-NEVER_FETCHED = ("*/*", "adapter_config.json")  # an adapter would have its base fetched unseen
 WAITS = (1, 4, 15)  # seconds before another try
 _PASSING = (429, 500, 502, 503, 504)  # answers that may be another one soon
 LOG_IN = "Run `hf auth login`, or set HF_TOKEN"
 _UNREACHABLE = (HTTPError, ConnectionError, LocalEntryNotFoundError)
-
-
-def fetch_model(repo_id: str, *, revision: str | None = None, token: str | None = None) -> Path:
-    """The folder in the cache with a model's files, all of one commit; fetched where it is new.
-
-    Without a network, what was fetched before is found. Raises `InputError` for a model that can't
-    be had.
-    """
-
-    def fetch() -> str:
-        return snapshot_download(
-            repo_id,
-            revision=revision,
-            allow_patterns=list(FETCHED),
-            ignore_patterns=list(NEVER_FETCHED),
-            token=token,
-            tqdm_class=_NoBar,  # each large file has one
-        )
-
-    with translate_hub_errors(repo_id, revision=revision, token=token):
-        return Path(try_again(fetch, repo_id, token=token))
 
 
 def try_again(action: Callable[[], Result], name: str, *, token: str | None = None) -> Result:
@@ -86,13 +56,6 @@ def _passes(error: BaseException) -> bool:
     if isinstance(cause, HfHubHTTPError):
         return cause.response.status_code in _PASSING
     return isinstance(cause, HTTPError)
-
-
-class _NoBar(tqdm):
-    """No bar that counts files, which shows even where all are in the cache."""
-
-    def __init__(self, *arguments: object, **options: object):
-        super().__init__(*arguments, **options | {"disable": True})
 
 
 @contextmanager

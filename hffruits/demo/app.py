@@ -20,6 +20,7 @@ from hffruits.core.errors import InputError
 from hffruits.core.escaping import markdown_code
 from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
 from hffruits.demo.batch_tab import batch_tab
+from hffruits.demo.fallback_model import pretrained_produce_folder
 from hffruits.demo.feedback import FeedbackBox
 from hffruits.demo.model_tab import drawn_name, model_tab
 from hffruits.demo.predict_tab import recognise_tab
@@ -36,13 +37,14 @@ from hffruits.demo.server import (
 from hffruits.demo.teach_tab import teach_tab
 from hffruits.demo.theme import CSS, HEADER, WORDS, fruit_theme
 from hffruits.demo.upload_folder import UploadFolder, temporary_folder
+from hffruits.demo.widgets import Page
 from hffruits.inference.classifier import FruitClassifier
-from hffruits.models.loading import pretrained_produce_folder
+from hffruits.models.artifact import CONFIG, METRICS, WEIGHTS
 
 logger = logging.getLogger(__name__)
 TITLE = "What fruit is this?"
 EXAMPLE_SEED = 70_000  # far from the seeds of the sample set, so that no model has learned these
-ARTIFACT = ("config.json", "model.safetensors", "metrics.json")
+ARTIFACT = (CONFIG, WEIGHTS, METRICS)
 QUEUE_SIZE = 32  # requests that wait; the next one is told to come back
 MAX_SESSIONS = 64  # visitors whose taught models are remembered: a head and a config, some MB each
 
@@ -52,7 +54,7 @@ def newest_model(runs: Path = Path("runs")) -> Path | None:
     complete = [
         folder for folder in runs.glob("*/") if all((folder / name).is_file() for name in ARTIFACT)
     ]
-    written = {folder: (folder / "model.safetensors").stat().st_mtime_ns for folder in complete}
+    written = {folder: (folder / WEIGHTS).stat().st_mtime_ns for folder in complete}
     return max(complete, key=written.__getitem__, default=None)
 
 
@@ -100,17 +102,17 @@ def build_demo(
     artifact: Path | None = None,
     data_dir: Path | None = None,
     feedback_dir: Path | None = None,
-    teach_dir: Path | None = None,
+    save_dir: Path | None = None,
     stopping: threading.Event | None = None,
 ) -> gr.Blocks:
     """The page. `about` is Markdown. Its look is given to `launch`, see `launch_demo`.
 
     `artifact` is the folder that the model came from, and only photos below `data_dir` are shown as
     what it learned from; without `feedback_dir` nobody is asked whether an answer was right, and
-    without `teach_dir` nothing that was taught can be saved.
+    without `save_dir` nothing that was taught can be saved.
     """
     feedback = FeedbackBox(feedback_dir) if feedback_dir else None
-    with gr.Blocks(
+    with Page(
         title=title, analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)
     ) as demo:
         gr.HTML(HEADER.format(title=html.escape(title)))
@@ -121,7 +123,7 @@ def build_demo(
             with gr.Tab("Batch", id="batch"):
                 batch_tab(classifier, stopping=stopping or threading.Event())
             with gr.Tab("Teach", id="teach"):
-                teach_tab(classifier, top_k=top_k, folder=teach_dir)
+                teach_tab(classifier, top_k=top_k, folder=save_dir)
             with gr.Tab("Model", id="model") as tab:
                 model_tab(classifier, tab, artifact=artifact, data_dir=data_dir)
     # one prediction at a time (GRADIO_DEFAULT_CONCURRENCY_LIMIT changes it), and a bounded queue
@@ -136,7 +138,7 @@ def launch_demo(
     auth: str | None = None,
     data_dir: Path | None = None,
     feedback_dir: Path | None = None,
-    teach_dir: Path | None = None,
+    save_dir: Path | None = None,
     prevent_thread_lock: bool = False,
 ) -> gr.Blocks:
     """Open the model and serve its page until interrupted; returns at once if told not to lock.
@@ -155,7 +157,7 @@ def launch_demo(
     shared = is_shared(share)
     if is_private(shared):
         feedback_dir = feedback_dir or Path("feedback")
-        teach_dir = teach_dir or Path("runs")
+        save_dir = save_dir or Path("runs")
     classifier, about, folder = open_model(model, revision=revision)
     place = temporary_folder()
     bound_statistics()
@@ -167,7 +169,7 @@ def launch_demo(
         artifact=folder,
         data_dir=data_dir,
         feedback_dir=feedback_dir,
-        teach_dir=teach_dir,
+        save_dir=save_dir,
         stopping=stopping,
     )
     served = Path(model or folder or "bundled").name

@@ -20,6 +20,7 @@ from hffruits.data.images import MAX_PIXELS, is_image_name, open_small
 from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
 from hffruits.hub.redaction import file_below
 from hffruits.inference.classifier import FruitClassifier
+from hffruits.models.artifact import CARD, METRICS, REPORT, SPLITS, TRAIN_LIST, TRAINING_ARGS
 
 THUMBNAIL = 120  # pixels
 MAX_SAMPLES = 300  # classes that get a picture
@@ -37,7 +38,7 @@ def model_tab(
         return _figures(artifact), model_card(artifact), pictures
 
     figures = gr.HTML('<p class="loading">Reading the model ...</p>', elem_id="figures")
-    if artifact and file_below(artifact, "report.html"):
+    if artifact and file_below(artifact, REPORT):
         shown = gr.Button("Open its report", elem_id="open-report")
         frame = gr.HTML(elem_id="report")
         shown.click(
@@ -57,7 +58,7 @@ def model_tab(
 
 def model_card(artifact: Path | None) -> str:
     """The card without its metadata and without pictures, which would be asked from elsewhere."""
-    text = _without_folders(_read(artifact, "README.md"), artifact) if artifact else ""
+    text = _without_folders(_read(artifact, CARD), artifact) if artifact else ""
     text = re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.DOTALL)
     return re.sub(r"!\[([^\]]*)\]\([^)]*\)", r"\1", text) or "This model has no card."
 
@@ -84,7 +85,7 @@ def sample_photos(
     """A training photo of each class, of those below `data_dir` after links are followed."""
     if artifact is None or data_dir is None:
         return {}
-    files = _read(artifact, "splits/train.txt").split("\n")
+    files = _read(artifact, f"{SPLITS}/{TRAIN_LIST}").split("\n")
     by_folder: dict[tuple[str, ...], Path] = {}  # first file of each folder
     for line in files:
         path = Path(name_in_line(line))
@@ -121,7 +122,7 @@ def _photo_uri(path: Path) -> str | None:
 def _data_folder(artifact: Path) -> Path | None:
     """What the model learned from, as its record says: a name to hide, never a place to read."""
     try:
-        arguments = json.loads(_read(artifact, "training_args.json"))
+        arguments = json.loads(_read(artifact, TRAINING_ARGS))
         return Path(arguments["data"]["data_dir"])
     except (ValueError, KeyError, TypeError):
         return None
@@ -137,14 +138,14 @@ def _without_folders(text: str, artifact: Path) -> str:
 
 def _framed(artifact: Path) -> str:
     """The report in a frame of its own origin: its scripts can reach nothing of this page."""
-    page = html.escape(_without_folders(_read(artifact, "report.html"), artifact))
+    page = html.escape(_without_folders(_read(artifact, REPORT), artifact))
     return f'<iframe title="Report" sandbox="allow-scripts" srcdoc="{page}"></iframe>'
 
 
 def _figures(artifact: Path | None) -> str:
     """The best-measured split's figures as tiles."""
     try:
-        metrics = json.loads(_read(artifact, "metrics.json") if artifact else "{}")
+        metrics = json.loads(_read(artifact, METRICS) if artifact else "{}")
     except ValueError:
         metrics = {}
     name = next((name for name in ("test", "validation") if metrics.get(name)), None)

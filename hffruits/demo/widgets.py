@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.blocks import BlockFunction
 from gradio.utils import get_upload_folder
 from PIL import Image
 
@@ -15,12 +16,32 @@ from hffruits.core.errors import InputError
 from hffruits.demo.uploads import NOT_SENT, Upload, open_upload, shown_name
 from hffruits.inference.classifier import FruitClassifier, Prediction
 
+WRONG_FORM = "This isn't what the page sends. For other clients, see Use via API at its foot."
 UNKNOWN = '<div class="unknown"><h2>Not a fruit I know</h2><p>The nearest that I do:</p></div>'
 
 
 def visitor_error(message: str) -> gr.Error:
     """An error that a visitor reads; gradio shows it as HTML, and logs no traceback."""
     return gr.Error(html.escape(message, quote=False), print_exception=False)
+
+
+class Page(gr.Blocks):
+    """Blocks that refuse, in one line, a payload of another form than their inputs'.
+
+    By itself gradio logs a traceback for each number that stands where a file belongs.
+    """
+
+    async def preprocess_data(
+        self, block_fn: BlockFunction, inputs: list[Any], *arguments: Any, **options: Any
+    ) -> list[Any]:
+        try:
+            values = await super().preprocess_data(block_fn, inputs, *arguments, **options)
+        except ValueError as error:  # pydantic's are, too
+            raise visitor_error(WRONG_FORM) from error
+        for block, value in zip(block_fn.inputs, values, strict=True):
+            if isinstance(block, gr.Dataset) and value is None:  # no example's number
+                raise visitor_error(WRONG_FORM)
+        return values
 
 
 def upload_folder() -> Path:

@@ -14,7 +14,7 @@ from hffruits.evaluation.calibration import fit_temperature
 from hffruits.evaluation.predictions import Sample, collect_answers, temperature_of
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.inference.ood import choose_threshold, find_prototypes
-from hffruits.models.loading import scale_logits
+from hffruits.models.heads import scale_logits
 
 logger = logging.getLogger(__name__)
 HELD_OUT = 10_000  # pictures; more give the same

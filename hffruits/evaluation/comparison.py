@@ -28,7 +28,7 @@ from hffruits.evaluation.run import (
 )
 from hffruits.evaluation.tally import LEVEL, Tally, draw_counts, figures, percentiles
 from hffruits.inference.classifier import FruitClassifier, open_classifier
-from hffruits.models.loading import coarse_ids
+from hffruits.models.heads import coarse_ids
 
 TEMPLATE = Path(__file__).with_name("templates") / "compare.html.jinja"
 

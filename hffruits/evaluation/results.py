@@ -9,7 +9,7 @@ from hffruits.evaluation.predictions import Predictions, temperature_of
 from hffruits.evaluation.tally import by_class, figures, intervals, wilson
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.inference.ood import auroc, false_positive_rate
-from hffruits.models.loading import coarse_ids
+from hffruits.models.heads import coarse_ids
 
 PAIRS = 20  # of confused classes that are listed
 COVERAGES = (0.5, 0.7, 0.8, 0.9, 0.95, 1.0)

@@ -42,8 +42,18 @@ from hffruits.evaluation.results import measure, measure_unknown
 from hffruits.inference.classifier import FruitClassifier, open_classifier
 from hffruits.inference.ood import PER_CLASS, save_prototypes
 from hffruits.inference.ood import PICTURES as PICTURES_A_CLASS
-from hffruits.models.artifact import METRICS, PICTURE, REPORT
-from hffruits.models.loading import find_model, save_model
+from hffruits.models.artifact import (
+    CONFIG,
+    LOG,
+    METRICS,
+    PLOT,
+    REPORT,
+    SPLITS,
+    TRAIN_LIST,
+    TRAINING_ARGS,
+)
+from hffruits.models.loading import find_model
+from hffruits.models.saving import save_model
 
 logger = logging.getLogger(__name__)
 
@@ -142,7 +152,7 @@ def evaluate(
 def check_output_dir(data_args: DataArguments, output_dir: Path) -> None:
     """Make it. Raises `InputError` where that can't be, and for one in the data or of a model."""
     data_args.source.check_outside(output_dir)
-    if (output_dir / "config.json").exists():
+    if (output_dir / CONFIG).exists():
         raise InputError(
             f"{output_dir}: holds a model, whose files these are. Name another folder."
         )
@@ -168,7 +178,7 @@ def data_of_run(model: str | Path, data_args: DataArguments) -> RunData:
     """
     folder = Path(model).expanduser()
     find_model(str(model))
-    recorded = read_record(folder / "training_args.json")
+    recorded = read_record(folder / TRAINING_ARGS)
     named = bool(data_args.data_dir or data_args.dataset_name)
     if not recorded:
         if not named:
@@ -191,7 +201,7 @@ def data_of_run(model: str | Path, data_args: DataArguments) -> RunData:
     if merged.streaming:
         return RunData(merged, seed)
     lists = folder / "splits"
-    if not data_args.split_lists and (lists / "train.txt").is_file():
+    if not data_args.split_lists and (lists / TRAIN_LIST).is_file():
         merged = replace(merged, split_lists=str(lists), exclude=data_args.exclude)
     return RunData(merged)
 
@@ -223,8 +233,8 @@ def count_training_photos(
     model: str | Path, data_args: DataArguments, predictions: Predictions
 ) -> int:
     """How many of the photos a run learned, by their paths in its own data; warns of them."""
-    trained = Path(model).expanduser() / "splits" / "train.txt"
-    recorded = trained.is_file() and read_record(trained.parents[1] / "training_args.json")
+    trained = Path(model).expanduser() / SPLITS / TRAIN_LIST
+    recorded = trained.is_file() and read_record(trained.parents[1] / TRAINING_ARGS)
     if not recorded or not is_same_data(data_args, recorded[0], recorded[1]):
         return 0
     lines = trained.read_text(encoding="utf-8").split("\n")
@@ -328,8 +338,8 @@ def show_artifact(
             log=log,
             best_epoch=best_epoch,
         )
-    with optional_output(folder / PICTURE, remedy=f"`{again}` shows the same on its page."):
-        write_picture(folder / PICTURE, predictions, evaluated.fruits.labels, split=split)
+    with optional_output(folder / PLOT, remedy=f"`{again}` shows the same on its page."):
+        write_picture(folder / PLOT, predictions, evaluated.fruits.labels, split=split)
 
 
 # ---- what is written ----
@@ -369,6 +379,6 @@ def write_predictions(predictions: Predictions, fruits: FruitClassifier, file: P
 def log_of(model: str | Path) -> list[dict[str, Any]]:
     """How training went, where the model's folder tells."""
     try:
-        return json.loads((Path(model).expanduser() / "log_history.json").read_text("utf-8"))
+        return json.loads((Path(model).expanduser() / LOG).read_text("utf-8"))
     except (OSError, ValueError):
         return []

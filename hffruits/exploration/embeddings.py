@@ -14,7 +14,9 @@ from hffruits.core.errors import InputError
 from hffruits.core.hardware import has_bf16
 from hffruits.data.images import MAX_PIXELS, open_rgb
 from hffruits.data.transforms import EvalTransform
-from hffruits.models.loading import DEFAULT_BACKBONE, load_model, use_fast_layout
+from hffruits.models.bundled import DEFAULT_BACKBONE
+from hffruits.models.layers import use_channels_last
+from hffruits.models.loading import load_model
 
 
 def embed_pictures(
@@ -34,7 +36,7 @@ def embed_pictures(
     if not isinstance(model, TimmWrapperForImageClassification):
         raise InputError(f"{backbone}: not a timm model, so its features aren't known. Use one.")
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    net = use_fast_layout(model).to(device).timm_model
+    net = use_channels_last(model).to(device).timm_model
     net.reset_classifier(0)
     transform = EvalTransform(processor)
     half = has_bf16(device)  # 1.5 to 2 times as quick

@@ -14,9 +14,9 @@ import torch
 from hffruits.core.errors import InputError
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.inference.engines.openvino_loading import load_openvino
+from hffruits.models.artifact import ONNX, OPENVINO, OPENVINO_WEIGHTS, TORCH, WEB
 
 Batches = Iterable[np.ndarray]  # of pixels (B, 3, H, W), to calibrate 8 bits by
-ONNX, OPENVINO, WEB, TORCH = "model.onnx", "openvino_model.xml", "fruits.onnx", "model.pt2"
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def _write_openvino(
     graph = _onnx_graph(fruits, whole, batches).SerializeToString()
     model, half = openvino.Core().read_model(graph), precision == "fp16"
     openvino.save_model(model, folder / OPENVINO, compress_to_fp16=half)
-    return [OPENVINO, Path(OPENVINO).with_suffix(".bin").name]
+    return [OPENVINO, OPENVINO_WEIGHTS]
 
 
 def _write_web(
@@ -70,7 +70,7 @@ def _write_web(
     if fruits.transform.steps is None:
         name = type(fruits.transform.processor).__name__
         raise InputError(f"{name}: its preprocessing can't be put into a graph. Choose onnx.")
-    whole = importlib.import_module("hffruits.exporters.onnx").with_preprocessing(
+    whole = importlib.import_module("hffruits.exporters.web").with_preprocessing(
         _onnx_graph(fruits, precision, batches),
         fruits.transform.steps,
         labels=fruits.labels,

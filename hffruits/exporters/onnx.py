@@ -1,11 +1,10 @@
-"""A traced model as an ONNX graph: rounded to fewer bits, or with its preprocessing inside.
+"""A traced model as an ONNX graph, in float32, float16 or 8 bits.
 
-Makes graphs; choosing pictures, checking and saving happen elsewhere.
+Makes graphs; choosing images, checking and saving happen elsewhere.
 """
 
 import contextlib
 import io
-import json
 import logging
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -15,33 +14,29 @@ import numpy as np
 import onnx
 import onnx_ir
 import torch
-from onnx import compose, helper, numpy_helper, parser
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.transformers.float16 import convert_float_to_float16
-from torchvision.transforms.functional import InterpolationMode
 from transformers import PreTrainedModel
 
-from hffruits.core.errors import InputError
-from hffruits.data.transforms import Preprocessing
 from hffruits.exporters.torch_export import what_to_trace
 
 OPSET = 20
 
 
 def to_onnx(model: PreTrainedModel, size: tuple[int, int]) -> onnx.ModelProto:
-    """The graph of a model in eval mode on the CPU, for pictures of a size (high, wide).
+    """The graph of a model in eval mode on the CPU, for images of a size (high, wide).
 
     `pixels` float32 (B, 3, H, W) -> `logits` (B, K), `features` (B, D).
     """
     net, pixels, shapes = what_to_trace(model, size)
     names = {"input_names": ["pixels"], "output_names": ["logits", "features"]}
     options = {"opset_version": OPSET, "dynamo": True, "verbose": False, "dynamic_shapes": shapes}
-    with contextlib.redirect_stdout(io.StringIO()):  # it tells each of its steps
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints each of its steps
         made = torch.onnx.export(net, (pixels,), **names, **options)
     graph = made.model_proto
     del graph.metadata_props[:]
-    for node in graph.graph.node:  # each tells the stack trace of the code that it came from
+    for node in graph.graph.node:  # each holds the stack trace of the code that it came from
         del node.metadata_props[:]
         node.doc_string = ""
     return graph
@@ -87,149 +82,10 @@ class _Reader(CalibrationDataReader):
 
 @contextlib.contextmanager
 def _only_errors() -> Iterator[None]:
-    """The quantizer tells its steps to the root logger."""
+    """The quantizer logs its steps by the root logger."""
     level = logging.root.level
     logging.root.setLevel(logging.ERROR)
     try:
         yield
     finally:
         logging.root.setLevel(level)
-
-
-# ---- one file for browsers ----
-
-
-def with_preprocessing(
-    graph: onnx.ModelProto,
-    steps: Preprocessing,
-    *,
-    labels: list[str],
-    prototypes: torch.Tensor | None,
-    reject_below: float,
-) -> onnx.ModelProto:
-    """One graph from a decoded picture to its answer, with the labels in its metadata.
-
-    `picture` uint8 (height, width, 3 or 4), as a canvas has it, of any size -> `scores` (K,), and
-    `known`, whether it looks like anything learned. ONNX Runtime resizes as Pillow does.
-    """
-    if steps.interpolation not in _MODES:
-        raise InputError(f"{steps.interpolation.value} resizing can't be put into a graph.")
-    text = _PREPARE if steps.resize_shorter else _PREPARE_SQUEEZED
-    first = parser.parse_model(text.replace("MODE", _MODES[steps.interpolation]))
-    crop, resized = np.array(steps.crop or steps.resize), np.array(steps.resize)
-    constants = {
-        "resized": np.int64(resized if len(steps.resize) == 2 else resized[:1]),
-        "crop": np.int64(crop),
-        "scale": np.float32(1 / (255 * np.array(steps.std))).reshape(1, 3, 1, 1),
-        "shift": np.float32(-np.array(steps.mean) / np.array(steps.std)).reshape(1, 3, 1, 1),
-    }
-    _add_constants(first, constants)
-    last = parser.parse_model(_ANSWER)
-    if prototypes is None:
-        prototypes, reject_below = torch.zeros(1, _width_of(graph, "features")), -1.0
-    constants = {
-        "prototypes": prototypes.numpy().T,
-        "least": np.float32(max(reject_below, -1.0)),  # no cosine lies below
-    }
-    _add_constants(last, constants)
-    for part in (first, last):
-        part.ir_version = graph.ir_version
-        compose.add_prefix(part, "hffruits_", inplace=True)  # no name may be the net's own, too
-    whole = compose.merge_models(first, graph, io_map=[("hffruits_pixels", "pixels")])
-    pairs = [(name, f"hffruits_{name}") for name in ("logits", "features")]
-    whole = compose.merge_models(whole, last, io_map=pairs)
-    _rename(whole, {f"hffruits_{name}": name for name in ("picture", "scores", "known")})
-    helper.set_model_props(whole, {"labels": json.dumps(labels)})
-    onnx.checker.check_model(whole)
-    return whole
-
-
-def _rename(model: onnx.ModelProto, names: dict[str, str]) -> None:
-    """Give the graph's inputs and outputs other names."""
-    for value in (*model.graph.input, *model.graph.output):
-        value.name = names.get(value.name, value.name)
-    for node in model.graph.node:
-        node.input[:] = [names.get(name, name) for name in node.input]
-        node.output[:] = [names.get(name, name) for name in node.output]
-
-
-def _add_constants(model: onnx.ModelProto, values: dict[str, np.ndarray]) -> None:
-    used = {name for node in model.graph.node for name in node.input}
-    for name, value in values.items():
-        if name in used:
-            model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
-
-
-def _width_of(graph: onnx.ModelProto, output: str) -> int:
-    (found,) = [value for value in graph.graph.output if value.name == output]
-    return found.type.tensor_type.shape.dim[1].dim_value
-
-
-_MODES = {InterpolationMode.BICUBIC: "cubic", InterpolationMode.BILINEAR: "linear"}
-_HEADER = f'<ir_version: 10, opset_import: ["" : {OPSET}]>'
-# a fourth channel is its opacity; without one it is opaque
-_FOUR_CHANNELS = """
-    opaque = Pad (picture, beside, full_byte)
-    rgba = Slice (opaque, zero, four, last)
-    chw = Transpose <perm = [2, 0, 1]> (rgba)
-    nchw = Unsqueeze (chw, zero)
-"""
-# cut-out product photos stand on white, as for the other engines
-_ON_WHITE = """
-    numbers = Cast <to = 1> (middle)
-    colour = Slice (numbers, zero, three, one)
-    opacity = Slice (numbers, three, four, one)
-    seen = Mul (colour, opacity)
-    through = Sub (full, opacity)
-    behind = Mul (through, full)
-    sum = Add (seen, behind)
-    blended = Div (sum, full)
-    scaled = Mul (blended, scale)
-    pixels = Add (scaled, shift)
-"""
-_CONSTANTS = """int64[1] zero = {0}, int64[1] one = {1}, int64[1] last = {2}, int64[1] three = {3},
- int64[1] four = {4}, int64[2] one_four = {1, 4}, int64[6] beside = {0, 0, 0, 0, 0, 1},
- uint8 full_byte = {255}, float full = {255.0}"""
-# the shorter side becomes `resized`, the longer one in proportion; then the middle is cut out
-_PREPARE = f"""{_HEADER}
-prepare (uint8[height, width, channels] picture) => (float[1, 3, high, wide] pixels)
-<int64[2] two_three = {{2, 3}}, float half = {{0.5}}, {_CONSTANTS}> {{
-    {_FOUR_CHANNELS}
-    shape = Shape <start = 0, end = 2> (picture)
-    shorter = ReduceMin <keepdims = 1> (shape)
-    times = Mul (shape, resized)
-    within = Div (times, shorter)
-    sizes = Concat <axis = 0> (one_four, within)
-    small = Resize <mode = "MODE", cubic_coeff_a = -0.5, antialias = 1> (nchw, , , sizes)
-    beyond = Sub (within, crop)
-    beyond_float = Cast <to = 1> (beyond)
-    halved = Mul (beyond_float, half)
-    rounded = Round (halved)
-    start = Cast <to = 7> (rounded)
-    end = Add (start, crop)
-    middle = Slice (small, start, end, two_three)
-    {_ON_WHITE}
-}}"""
-_PREPARE_SQUEEZED = f"""{_HEADER}
-prepare (uint8[height, width, channels] picture) => (float[1, 3, high, wide] pixels)
-<{_CONSTANTS}> {{
-    {_FOUR_CHANNELS}
-    sizes = Concat <axis = 0> (one_four, resized)
-    middle = Resize <mode = "MODE", cubic_coeff_a = -0.5, antialias = 1> (nchw, , , sizes)
-    {_ON_WHITE}
-}}"""
-_ANSWER = (
-    _HEADER
-    + """
-answer (float[batch, classes] logits, float[batch, wide] features)
-    => (float[classes] scores, bool known)
-<int64[1] rows = {0}, int64[1] columns = {1}> {
-    probabilities = Softmax <axis = 1> (logits)
-    scores = Squeeze (probabilities, rows)
-    length = ReduceL2 <keepdims = 1> (features, columns)
-    unit = Div (features, length)
-    alike = MatMul (unit, prototypes)
-    familiar = ReduceMax <keepdims = 0> (alike)
-    known = GreaterOrEqual (familiar, least)
-}"""
-)

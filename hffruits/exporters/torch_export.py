@@ -7,11 +7,11 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from hffruits.models.bn_folding import fold_batch_norm
-from hffruits.models.loading import logits_and_features
+from hffruits.models.heads import logits_and_features
 
 
 class LogitsAndFeatures(nn.Module):
-    """What is exported: the head's answer, and what it saw, by which unknown things are told."""
+    """What is exported: the head's answer, and its input, by which unknown images are found."""
 
     def __init__(self, model: PreTrainedModel):
         super().__init__()
@@ -23,7 +23,7 @@ class LogitsAndFeatures(nn.Module):
 
 
 def trace(model: PreTrainedModel, size: tuple[int, int]) -> torch.export.ExportedProgram:
-    """The computation for any number of pictures of a size (high, wide), batch norm folded.
+    """The computation for any number of images of a size (high, wide), batch norm folded.
 
     `pixels` (B, 3, H, W) -> logits (B, K) and features (B, D). Of a model in eval mode on the CPU.
     """

@@ -28,6 +28,7 @@ from hffruits.exploration.cleaning import clean
 from hffruits.exploration.repair import count_by_reason
 from hffruits.hub.commit import Pushed, Repository, check_push, push_files
 from hffruits.hub.exif_gps import without_location
+from hffruits.models.artifact import CONFIG
 
 TEMPLATE = Path(__file__).with_name("templates") / "dataset_card.md.jinja"
 SHARD_BYTES = 300 * 10**6  # of pictures; one shard at a time lies on the disk
@@ -72,7 +73,7 @@ def push_data(
     if data_args.streaming or data_args.split_lists:
         raise InputError("streaming, split_lists: cleaning looks at all photos. Leave them out.")
     folder = Path(data_args.data_dir or "")
-    if data_args.data_dir and (folder / "config.json").is_file():
+    if data_args.data_dir and (folder / CONFIG).is_file():
         raise InputError(f"{folder}: a model, no photos. Run hffruits push for it.")
     before = {"kind": "dataset", "private": private, "license": license, "token": token}
     repo_id = check_push(repo_id, **before)  # before a look at all photos

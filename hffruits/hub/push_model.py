@@ -12,15 +12,27 @@ from pathlib import Path
 from huggingface_hub import HfApi
 
 from hffruits.core.errors import InputError, optional_output
-from hffruits.core.hub_client import EXPORTED, one_line, translate_hub_errors
+from hffruits.core.hub_client import one_line, translate_hub_errors
 from hffruits.hub.commit import Files, Pushed, Repository, check_push, push_files
 from hffruits.hub.redaction import file_below, hide_places
-from hffruits.inference.engines.base import RECORD, read_export
-from hffruits.models.artifact import ARTIFACT_FILES, SHARDS
+from hffruits.inference.engines.base import read_export
+from hffruits.models.artifact import (
+    ARTIFACT_FILES,
+    CARD,
+    CONFIG,
+    EXPORT,
+    ONNX,
+    OPENVINO,
+    OPENVINO_WEIGHTS,
+    REPORT,
+    WEIGHT_INDEX,
+    WEIGHT_PARTS,
+    WEIGHTS,
+)
 from hffruits.models.model_card import model_card
 
-EXPORTS = (RECORD, *EXPORTED)
-OWNED = (*sorted(ARTIFACT_FILES), *EXPORTS, SHARDS, "model-*.safetensors")
+EXPORTS = (EXPORT, ONNX, OPENVINO, OPENVINO_WEIGHTS)
+OWNED = (*sorted(ARTIFACT_FILES), *EXPORTS, WEIGHT_INDEX, WEIGHT_PARTS)
 
 
 def push_model(
@@ -57,7 +69,7 @@ def push_model(
             names = {"repo_id": repository.repo_id, "datasets": datasets}
             terms = license or repository.license  # those of an earlier push hold
             text = own or str(model_card(public, license=terms, **names))
-            return files | {"README.md": text.encode()}
+            return files | {CARD: text.encode()}
 
         return push_files(
             repo_id,
@@ -78,14 +90,14 @@ def check_datasets(names: tuple[str, ...], *, token: str | None = None) -> None:
 
 def check_pushable(folder: Path) -> None:
     """Raise `InputError` for a folder that holds no whole model."""
-    if not (folder / "config.json").is_file():
+    if not (folder / CONFIG).is_file():
         raise InputError(f"{folder}: no model there. Name a folder that training has written.")
-    if (folder / RECORD).is_file():
-        names = read_export(folder / RECORD)["files"]
-    elif (index := folder / SHARDS).is_file():
+    if (folder / EXPORT).is_file():
+        names = read_export(folder / EXPORT)["files"]
+    elif (index := folder / WEIGHT_INDEX).is_file():
         names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
     else:
-        names = ["model.safetensors"]
+        names = [WEIGHTS]
     if missing := [name for name in sorted(names) if not (folder / name).is_file()]:
         raise InputError(f"{folder}: {missing[0]} is missing. Train or export the model anew.")
 
@@ -97,9 +109,9 @@ def gather(folder: Path, public: Path, *, report: bool = True) -> dict[str, Path
     `InputError` for a link out of the folder: a stranger's would publish any file of this machine.
     """
     hide = hide_places(folder)
-    shards = [file.name for file in folder.glob("model-*.safetensors")]
-    names = {*ARTIFACT_FILES, *EXPORTS, *shards, SHARDS}
-    skipped = {"README.md"} | (set() if report else {"report.html"})
+    shards = [file.name for file in folder.glob(WEIGHT_PARTS)]
+    names = {*ARTIFACT_FILES, *EXPORTS, *shards, WEIGHT_INDEX}
+    skipped = {CARD} | (set() if report else {REPORT})
     for name in sorted(names - skipped):
         target = public / name
         if not (folder / name).is_file():

@@ -9,6 +9,8 @@ from typing import Any
 
 from markupsafe import escape
 
+from hffruits.models.artifact import TRAINING_ARGS
+
 # Fields that name a file or folder, or may: of them the last name is enough.
 _PATH_FIELDS = {
     "data_dir", "data_path", "split_lists", "exclude", "coarse_labels", "output_dir",
@@ -70,7 +72,7 @@ def file_below(folder: Path, name: str | Path) -> Path | None:
 
 def hide_places(folder: Path) -> Hiding:
     """What to hide of a run's folder: where it, its data, this process and its user are."""
-    file = folder / "training_args.json"
+    file = folder / TRAINING_ARGS
     record = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     named = [record.get("data_path"), record.get("data", {}).get("data_dir")]
     named += [record.get("training", {}).get("output_dir"), folder.absolute(), folder.resolve()]

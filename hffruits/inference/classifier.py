@@ -28,9 +28,10 @@ from hffruits.core.names import match_names
 from hffruits.data.images import MAX_PIXELS, ImageSource, list_images, open_rgb
 from hffruits.data.transforms import EvalTransform, input_size
 from hffruits.inference.engines.base import Engine, TorchEngine, open_engine
-from hffruits.inference.ood import FILE, familiarity, load_prototypes
+from hffruits.inference.ood import familiarity, load_prototypes
 from hffruits.inference.saliency import heatmaps, overlay, seen_by
 from hffruits.inference.tta import choose_views
+from hffruits.models.artifact import PROTOTYPES
 from hffruits.models.loading import find_model
 
 logger = logging.getLogger(__name__)
@@ -149,10 +150,10 @@ class FruitClassifier:
         )
         prototypes = None
         if getattr(engine.config, "reject_below", None) is not None:
-            if (folder / FILE).is_file():
-                prototypes = load_prototypes(folder / FILE)
+            if (folder / PROTOTYPES).is_file():
+                prototypes = load_prototypes(folder / PROTOTYPES)
             else:
-                logger.warning("%s: has no %s, so nothing is refused", name_or_path, FILE)
+                logger.warning("%s: has no %s, so nothing is refused", name_or_path, PROTOTYPES)
         fruits = cls(engine, processor, tta=tta, prototypes=prototypes)
         fruits.folder = folder
         return fruits

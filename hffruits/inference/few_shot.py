@@ -25,8 +25,10 @@ from hffruits.inference.classifier import FruitClassifier
 from hffruits.inference.engines.base import TorchEngine
 from hffruits.inference.ood import find_prototypes, save_prototypes
 from hffruits.inference.tta import choose_views
-from hffruits.models.loading import last_layers, save_model
+from hffruits.models.artifact import CARD
+from hffruits.models.heads import last_layers
 from hffruits.models.model_card import write_model_card
+from hffruits.models.saving import save_model
 
 logger = logging.getLogger(__name__)
 FEWEST = 2  # pictures
@@ -81,7 +83,7 @@ def save_taught(fruits: FruitClassifier, folder: Path) -> None:
     def fill(aside: Path) -> None:
         save_model(fruits.model, fruits.transform.processor, aside)
         save_prototypes(fruits.prototypes, aside)
-        with optional_output(aside / "README.md", remedy="`hffruits push` makes one of its own."):
+        with optional_output(aside / CARD, remedy="`hffruits push` makes one of its own."):
             write_model_card(aside, name=folder.name)
 
     with translate_write_errors(folder):

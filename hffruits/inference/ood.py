@@ -17,8 +17,8 @@ from threadpoolctl import ThreadpoolController
 from torch.nn.functional import normalize
 
 from hffruits.core.errors import InputError
+from hffruits.models.artifact import CONFIG, PROTOTYPES
 
-FILE = "prototypes.safetensors"
 PER_CLASS = 3
 PICTURES = 30  # of a class that are enough to find them, less with many classes
 
@@ -57,9 +57,9 @@ def _blas() -> ThreadpoolController:
 
 def save_prototypes(prototypes: torch.Tensor, folder: Path) -> None:
     """Beside the weights, in half precision, which moves no score by more than 0.001."""
-    file = folder / FILE
+    file = folder / PROTOTYPES
     save_file({"prototypes": prototypes.half().cpu().contiguous()}, file)
-    file.chmod((folder / "config.json").stat().st_mode)  # safetensors writes for its owner alone
+    file.chmod((folder / CONFIG).stat().st_mode)  # safetensors writes for its owner alone
 
 
 def load_prototypes(file: Path) -> torch.Tensor:

@@ -1,10 +1,12 @@
-"""The layers of a backbone in the order in which a picture passes them: stem, stages, head."""
+"""The layers of a backbone, from input to output: stem, stages, head; and whether they convolve."""
 
 import math
 from collections import defaultdict
 
+import torch
 from timm.models import group_parameters
 from torch import nn
+from transformers import PreTrainedModel
 
 from hffruits.core.errors import InputError
 
@@ -70,3 +72,16 @@ def _timm_stages(model: nn.Module) -> dict[str, int] | None:
     except AssertionError:  # rdnet has no coarse stages
         return None
     return {f"timm_model.{name}": stage for name, stage in stages.items()}
+
+
+def is_convolutional(model: nn.Module) -> bool:
+    """True where most of the work is convolution, so that `channels_last` pays.
+
+    A ViT has one convolution (its patch embedding).
+    """
+    return sum(isinstance(module, nn.Conv2d) for module in model.modules()) > 4
+
+
+def use_channels_last(model: PreTrainedModel) -> PreTrainedModel:
+    """The model with its kernels in `channels_last` where that pays; the outputs are the same."""
+    return model.to(memory_format=torch.channels_last) if is_convolutional(model) else model

@@ -13,8 +13,19 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from hffruits.core.escaping import markdown, markdown_block, markdown_code
+from hffruits.core.files import write_text
 from hffruits.data.source import SAMPLE
-from hffruits.models.artifact import PICTURE, SHARDS
+from hffruits.models.artifact import (
+    CARD,
+    CONFIG,
+    EXPORT,
+    METRICS,
+    PLOT,
+    PROTOTYPES,
+    REPORT,
+    TRAINING_ARGS,
+    WEIGHT_INDEX,
+)
 from hffruits.models.loading import hub_id
 
 TEMPLATE = Path(__file__).with_name("templates") / "model_card.md.jinja"
@@ -38,9 +49,7 @@ _METRICS = {  # the Hub's name, ours, and what a reader sees
 
 def write_model_card(folder: Path, *, name: str | None = None) -> None:
     """Write `README.md` into a model's folder; `name` is what the folder will be called."""
-    aside = folder / ".README.md"  # whole or not at all
-    model_card(folder, name=name).save(aside)
-    aside.replace(folder / "README.md")
+    write_text(folder / CARD, str(model_card(folder, name=name)))
 
 
 def model_card(
@@ -56,10 +65,10 @@ def model_card(
     `repo_id` is where it can be had, by default this folder; `license` and `datasets` are the Hub's
     names of them. A run's own Hub data set is known.
     """
-    config = _read(folder / "config.json")
-    metrics = _read(folder / "metrics.json")
-    arguments = _read(folder / "training_args.json")
-    export = _read(folder / "export.json")
+    config = _read(folder / CONFIG)
+    metrics = _read(folder / METRICS)
+    arguments = _read(folder / TRAINING_ARGS)
+    export = _read(folder / EXPORT)
     taught = config.get("taught")
     kind = "export" if export else "taught" if taught else "trained" if metrics else "other"
     measured = {split: metrics[split] for split in ("validation", "test") if split in metrics}
@@ -83,7 +92,7 @@ def model_card(
         model_name=name,
         eval_results=_results(measured, data, own_data) or None,
     )
-    sharded, command = (folder / SHARDS).is_file(), arguments.get("command")
+    sharded, command = (folder / WEIGHT_INDEX).is_file(), arguments.get("command")
     return ModelCard.from_template(
         card_data,
         template_str=TEMPLATE.read_text(encoding="utf-8"),
@@ -95,15 +104,15 @@ def model_card(
         timm=backbone["timm"] if not (export or sharded or config.get("model_args")) else None,
         classes=[markdown(name) for name in classes],
         coarse=bool(config.get("coarse_labels")),
-        rejects=(folder / "prototypes.safetensors").is_file(),
+        rejects=(folder / PROTOTYPES).is_file(),
         measured=measured,
         final=measured.get(split, {}),
         split=split,
         confused=_confused(measured.get(split, {})),
         weakest=_weakest(measured.get(split, {}), data.get("images_per_class")),
         unseen=_unseen(measured.get(split, {}), classes),
-        picture=PICTURE if (folder / PICTURE).is_file() else None,
-        report=(folder / "report.html").is_file(),
+        picture=PLOT if (folder / PLOT).is_file() else None,
+        report=(folder / REPORT).is_file(),
         data=_data_facts(data, arguments, datasets),
         training=metrics.get("training", {}),
         command=command and markdown_block(command, "sh"),

@@ -27,8 +27,8 @@ from hffruits.evaluation.predictions import source_of
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.inference.ood import PICTURES as PROTOTYPE_PICTURES
 from hffruits.models.frozen_trunk import find_cut
-from hffruits.models.loading import is_resizable
 from hffruits.models.lora import without_lora
+from hffruits.models.resizing import is_resizable
 from hffruits.training.argument_checks import check_conflicts
 from hffruits.training.arguments import Arguments, FruitTrainingArguments, ModelArguments
 from hffruits.training.cost_estimate import Cost, Plan, Work

@@ -44,11 +44,12 @@ from hffruits.evaluation.run import (
 )
 from hffruits.hub.commit import check_push
 from hffruits.hub.push_model import push_model
-from hffruits.models.artifact import CARD, DIVERGED, METRICS, PICTURE, REPORT
+from hffruits.models.artifact import CARD, DIVERGED, METRICS, REPORT
+from hffruits.models.artifact import PLOT as PICTURE
 from hffruits.models.batch_norm import recalibrate
-from hffruits.models.loading import save_model
 from hffruits.models.lora import merge_lora
 from hffruits.models.model_card import write_model_card
+from hffruits.models.saving import save_model
 from hffruits.training.argument_checks import check_arguments, check_same_photos, check_same_run
 from hffruits.training.arguments import Arguments, FruitTrainingArguments, ModelArguments
 from hffruits.training.budget_planner import as_planned, fit_into_time, seconds_left

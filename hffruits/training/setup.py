@@ -13,18 +13,15 @@ from hffruits.data.load import load_fruits
 from hffruits.data.stream_dataset import load_streams
 from hffruits.data.transforms import EvalTransform, Scaling, input_size, scaling_of
 from hffruits.models.batch_norm import batch_norms, hold_statistics, set_policy
+from hffruits.models.cpu_convolutions import speed_up_convolutions as use_quick_convolutions
 from hffruits.models.freezing import CHANGING, UnfreezingCallback, freeze_backbone
 from hffruits.models.frozen_trunk import find_cut
+from hffruits.models.heads import head_names
 from hffruits.models.layers import has_layer_groups, layer_groups
-from hffruits.models.loading import (
-    build_model,
-    head_names,
-    resize_input,
-    takes_any_size,
-    use_fast_layout,
-)
+from hffruits.models.layers import use_channels_last as use_fast_layout
+from hffruits.models.loading import build_model
 from hffruits.models.lora import add_lora
-from hffruits.models.quick_convolutions import use_quick_convolutions
+from hffruits.models.resizing import resize_input, takes_any_size
 from hffruits.training.arguments import FruitTrainingArguments, ModelArguments, with_precision
 from hffruits.training.datasets import as_tensors
 from hffruits.training.lr_schedules import BY_VALIDATION

@@ -29,7 +29,7 @@ from hffruits.evaluation.metrics import classification_metrics, rank
 from hffruits.models.artifact import DIVERGED
 from hffruits.models.batch_norm import hold_statistics, share_statistics
 from hffruits.models.frozen_trunk import Cut
-from hffruits.models.loading import coarse_ids
+from hffruits.models.heads import coarse_ids
 from hffruits.training.arguments import FruitTrainingArguments
 from hffruits.training.callbacks.divergence import BEFORE_SAVING, IN_A_ROW, DivergenceCallback
 from hffruits.training.callbacks.ema import EMACallback

@@ -20,8 +20,8 @@ from support.pages import CHROMIUM, FLAGS
 from support.runs import save_untrained
 
 from hffruits.data.synthetic.drawing import draw_fruit
+from hffruits.demo.fallback_model import pretrained_produce_folder
 from hffruits.inference.classifier import FruitClassifier
-from hffruits.models.loading import pretrained_produce_folder
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="the browser tests need playwright")
 sync_api.expect.set_options(timeout=60_000)  # ms; the other tests may have the processor

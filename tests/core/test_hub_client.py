@@ -14,11 +14,12 @@ from support.runs import REPO_ID, UNTRAINED_LABELS, put
 
 from hffruits import FruitClassifier, InputError, build_model
 from hffruits.cli.main import _command, main
-from hffruits.core.hub_client import fetch_model, one_line, without_token
+from hffruits.core.hub_client import one_line, without_token
 from hffruits.data.synthetic.drawing import draw_fruit
 from hffruits.demo.app import open_model
 from hffruits.hub.push_model import push_model
 from hffruits.models import loading as models
+from hffruits.models.fetching import fetch_model
 
 
 @pytest.fixture

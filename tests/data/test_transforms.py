@@ -25,7 +25,8 @@ from hffruits.data.transforms import (
     scaling_of,
     train_transform,
 )
-from hffruits.models.loading import build_model, save_model
+from hffruits.models.loading import build_model
+from hffruits.models.saving import save_model
 
 PROCESSORS = {  # name -> how to make it, and the pixels (high, wide) that its model sees
     "vit": (lambda: ViTImageProcessor(size={"height": 48, "width": 32}, resample=2), (48, 32)),

@@ -429,7 +429,7 @@ def test_without_permission_nothing_can_be_saved_and_nobody_is_asked(trained: Pa
     fruits = FruitClassifier.from_pretrained(trained)
     names = {"save", "right", "no-saving"}
     for folder, shown in ((None, {"no-saving"}), (Path("x"), {"save", "right"})):
-        demo = build_demo(fruits, feedback_dir=folder, teach_dir=folder)
+        demo = build_demo(fruits, feedback_dir=folder, save_dir=folder)
         parts = [part["props"] for part in demo.get_config_file()["components"]]
         found = {part.get("elem_id") for part in parts if part.get("visible")} & names
         assert found == shown

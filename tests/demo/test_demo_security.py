@@ -20,6 +20,7 @@ from gradio.utils import get_upload_folder
 
 from hffruits.demo.app import launch_demo
 from hffruits.demo.uploads import NOT_SENT
+from hffruits.demo.widgets import WRONG_FORM
 
 JSON = {"content-type": "application/json"}
 META = {"_type": "gradio.FileData"}
@@ -91,7 +92,7 @@ class Visitor:
 @pytest.fixture(scope="module")
 def server(model: Path, tmp_path_factory) -> Iterator[Any]:
     folder = tmp_path_factory.mktemp("feedback")
-    demo = launch_demo(str(model), feedback_dir=folder, teach_dir=folder, prevent_thread_lock=True)
+    demo = launch_demo(str(model), feedback_dir=folder, save_dir=folder, prevent_thread_lock=True)
     yield demo
     demo.close(verbose=False)
 
@@ -265,6 +266,29 @@ def test_odd_bodies_end_in_an_error_without_a_traceback(
 ) -> None:
     for route in ("queue/join", "call/predict", "run/predict", "cancel"):
         assert visitor.http.post(route, content=body, headers=JSON).status_code in (400, 422)
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize("function", TAKES)
+def test_a_payload_of_another_form_is_refused_without_a_traceback(
+    function: str, visitor: Visitor, capfd
+) -> None:
+    path = visitor.upload(picture())
+    odd = ["x", 5, True, [], [5], [None], {}, {"image": 5}, {"image": "x"}]
+    odd += [{"path": path, "orig_name": 5}, [{"path": path}], [[{"path": path}]]]
+    payloads = [TAKES[function](file) for file in odd]
+    for payload in [*payloads, payloads[0][:-1], payloads[0][:-2]]:  # too few values, too
+        status, answer = visitor.join(function, payload)
+        assert status == 200 and isinstance(answer, str), (payload, answer)
+    assert WRONG_FORM.partition(".")[0] in answer.replace("&#x27;", "'")
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize("example", ["x", None, 10**6, [], {}])
+def test_an_example_that_is_not_there_leaves_no_traceback(
+    example: Any, visitor: Visitor, capfd
+) -> None:
+    assert isinstance(visitor.join("load_example", [example])[1], str)
     assert "Traceback" not in "".join(capfd.readouterr())
 
 

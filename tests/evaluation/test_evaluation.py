@@ -32,7 +32,8 @@ from hffruits.evaluation.predictions import UNKNOWN, Sample, answer_samples, tem
 from hffruits.evaluation.results import measure
 from hffruits.evaluation.run import evaluate
 from hffruits.inference.classifier import Answers, FruitClassifier
-from hffruits.models.loading import load_model, scale_logits
+from hffruits.models.heads import scale_logits
+from hffruits.models.loading import load_model
 from hffruits.training.run import train
 
 

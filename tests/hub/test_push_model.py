@@ -16,7 +16,6 @@ from support.runs import REPO_ID, UNTRAINED_LABELS, put, tiny_arguments
 from transformers import ViTConfig, ViTForImageClassification
 
 from hffruits import FruitClassifier, InputError
-from hffruits.core.hub_client import fetch_model
 from hffruits.data.arguments import DataArguments
 from hffruits.data.synthetic.drawing import draw_fruit
 from hffruits.exporters.run import export
@@ -24,6 +23,7 @@ from hffruits.hub.commit import Repository
 from hffruits.hub.push_model import push_model
 from hffruits.hub.redaction import Hiding
 from hffruits.inference.few_shot import save_taught, teach
+from hffruits.models.fetching import fetch_model
 from hffruits.models.loading import load_folder
 from hffruits.models.model_card import model_card
 from hffruits.training.run import train

@@ -16,7 +16,8 @@ from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
 from hffruits.inference import few_shot as teaching
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.inference.few_shot import LONGEST_NAME, fit_row, save_taught, teach
-from hffruits.models.loading import build_model, last_layers
+from hffruits.models.heads import last_layers
+from hffruits.models.loading import build_model
 
 OLD = list(FRUITS)[:4]  # what the `trained` fixture has learned
 

@@ -11,7 +11,6 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 from hffruits.core.errors import InputError
 from hffruits.inference.ood import (
-    FILE,
     auroc,
     choose_threshold,
     false_positive_rate,
@@ -21,6 +20,7 @@ from hffruits.inference.ood import (
     roc_points,
     save_prototypes,
 )
+from hffruits.models.artifact import PROTOTYPES
 
 
 def make_features(classes: int, count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -54,12 +54,12 @@ def test_prototypes_come_back_as_they_were_saved(tmp_path: Path):
     features, labels = make_features(4, 9)
     prototypes = find_prototypes(features, labels)
     save_prototypes(prototypes, tmp_path)
-    again = load_prototypes(tmp_path / FILE)
+    again = load_prototypes(tmp_path / PROTOTYPES)
     before, after = (familiarity(features, p.numpy()) for p in (prototypes, again))
     torch.testing.assert_close(before, after, atol=1e-3, rtol=0)
-    (tmp_path / FILE).write_bytes(b"nothing")
+    (tmp_path / PROTOTYPES).write_bytes(b"nothing")
     with pytest.raises(InputError, match=r"prototypes.safetensors: can't be read"):
-        load_prototypes(tmp_path / FILE)
+        load_prototypes(tmp_path / PROTOTYPES)
 
 
 @given(st.integers(1, 80), st.integers(1, 80), st.integers(0, 1000))

@@ -28,8 +28,10 @@ from transformers.modeling_outputs import ImageClassifierOutput
 from hffruits.core.errors import InputError
 from hffruits.data.synthetic.drawing import draw_fruit
 from hffruits.data.transforms import EvalTransform
+from hffruits.demo.fallback_model import pretrained_produce_folder
 from hffruits.inference.saliency import heatmaps, overlay, seen_by
-from hffruits.models.loading import build_model, head_names, load_model, pretrained_produce_folder
+from hffruits.models.heads import head_names
+from hffruits.models.loading import build_model, load_model
 
 CELLS = 4  # the telling cell is one of 4 x 4
 

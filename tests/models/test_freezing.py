@@ -7,8 +7,9 @@ from support.runs import quick_arguments
 from hffruits.core.errors import InputError
 from hffruits.models.batch_norm import hold_statistics
 from hffruits.models.freezing import freeze_backbone
+from hffruits.models.heads import head_names
 from hffruits.models.layers import layer_groups
-from hffruits.models.loading import build_model, head_names, load_model
+from hffruits.models.loading import build_model, load_model
 from hffruits.training.arguments import ModelArguments
 from hffruits.training.run import train
 

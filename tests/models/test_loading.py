@@ -23,15 +23,10 @@ from transformers import (
 )
 
 from hffruits.core.errors import InputError
-from hffruits.models.loading import (
-    BUNDLED,
-    build_model,
-    bundled_folder,
-    is_convolutional,
-    load_model,
-    pretrained_produce_folder,
-    save_model,
-)
+from hffruits.models.bundled import BUNDLED, bundled_folder
+from hffruits.models.layers import is_convolutional
+from hffruits.models.loading import build_model, load_model
+from hffruits.models.saving import save_model
 
 LABELS = ["Apple", "Banana", "Lime"]
 
@@ -125,19 +120,6 @@ def test_only_convolutional_nets_are_called_so(tmp_path):
     assert is_convolutional(build_model(labels=LABELS)[0])
     assert is_convolutional(build_model(str(save_tiny_convnext(tmp_path / "c")), labels=LABELS)[0])
     assert not is_convolutional(build_model(str(save_tiny_vit(tmp_path / "v")), labels=LABELS)[0])
-
-
-def test_the_pretrained_produce_model_is_the_bundled_one_cut_to_fruit_and_vegetables():
-    cut, _ = load_model(pretrained_produce_folder())
-    full, _ = load_model("efficientnet_lite0")
-    ids = {name.split(",")[0].capitalize(): index for index, name in full.config.id2label.items()}
-    names = [cut.config.id2label[index] for index in range(cut.config.num_labels)]
-    assert {"Banana", "Granny smith", "Bell pepper", "Corn"} <= set(names)
-    assert "Cardoon" not in names
-    pixels = torch.randn(2, 3, 224, 224)
-    with torch.inference_mode():
-        expected = full(pixels).logits[:, [ids[name] for name in names]]
-        assert torch.allclose(cut(pixels).logits, expected, atol=1e-5)
 
 
 def test_the_bundled_folder_is_made_once(tmp_path):

@@ -22,9 +22,11 @@ from hffruits.core.dataloader_workers import WorkersLostError
 from hffruits.data.load import load_fruits
 from hffruits.data.samplers import RowKey
 from hffruits.models.batch_norm import set_policy
+from hffruits.models.bundled import bundled_folder
 from hffruits.models.freezing import freeze_backbone
 from hffruits.models.frozen_trunk import find_cut
-from hffruits.models.loading import build_model, bundled_folder, head_names
+from hffruits.models.heads import head_names
+from hffruits.models.loading import build_model
 from hffruits.training.arguments import ModelArguments, parse_train_arguments
 from hffruits.training.feature_cache import cache as caching
 from hffruits.training.feature_cache.compute import FrozenPart, SeededViews, compute_features

@@ -8,7 +8,8 @@ import torch
 from support.runs import tiny_arguments
 from timm.utils import adaptive_clip_grad
 
-from hffruits.models.loading import build_model, head_names
+from hffruits.models.heads import head_names
+from hffruits.models.loading import build_model
 from hffruits.training.callbacks.gradient_clipping import GradientClippingCallback
 from hffruits.training.run import train
 

@@ -12,8 +12,9 @@ from transformers.training_args import OptimizerNames
 
 from hffruits.core.errors import InputError
 from hffruits.models.batch_norm import set_policy
+from hffruits.models.heads import head_names
 from hffruits.models.layers import has_layer_groups, layer_groups
-from hffruits.models.loading import build_model, head_names, load_model
+from hffruits.models.loading import build_model, load_model
 from hffruits.training.arguments import ModelArguments
 from hffruits.training.optimizers import (
     check_optimizer,

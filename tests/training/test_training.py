@@ -16,11 +16,12 @@ from transformers import EvalPrediction
 from hffruits.core.errors import InputError
 from hffruits.data.load import load_fruits
 from hffruits.data.transforms import EvalTransform
+from hffruits.evaluation.run import evaluate_artifact
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.models.loading import build_model, load_model
 from hffruits.training.arguments import FruitTrainingArguments, ModelArguments
 from hffruits.training.datasets import as_tensors
-from hffruits.training.run import evaluate_artifact, train, warn_of_few_steps
+from hffruits.training.run import train, warn_of_few_steps
 from hffruits.training.trainer import FruitTrainer
 
 

@@ -15,16 +15,13 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 from hffruits.core.errors import InputError
 from hffruits.core.hardware import has_bf16
+from hffruits.models.artifact import EXPORT
 from hffruits.models.bn_folding import fold_batch_norm
-from hffruits.models.loading import (
-    load_config,
-    load_folder,
-    logits_and_features,
-    use_fast_layout,
-)
+from hffruits.models.heads import logits_and_features
+from hffruits.models.layers import use_channels_last
+from hffruits.models.loading import load_config, load_folder
 
 logger = logging.getLogger(__name__)
-RECORD = "export.json"  # beside a model that was exported: its format, precision and figures
 PRECISIONS = ("fp32", "bf16")  # of PyTorch
 EXPORT_PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 
@@ -64,7 +61,7 @@ class TorchEngine:
         self.bf16 = precision == "bf16" and has_bf16(self.device)
         if precision == "bf16" and not self.bf16:
             logger.warning("precision=bf16: this machine has no units for it, so fp32 is used")
-        self.model = use_fast_layout(model.eval().to(self.device))
+        self.model = use_channels_last(model.eval().to(self.device))
         self.config = model.config
         self.parameters = model.num_parameters()
         self.megabytes = model.get_memory_footprint() / 1e6
@@ -102,12 +99,12 @@ def open_engine(
     installed.
     """
     name = name or str(folder)
-    if not (folder / RECORD).is_file():
+    if not (folder / EXPORT).is_file():
         model, processor = load_folder(folder, name=name)
         return TorchEngine(model, device=device, precision=precision), processor
     if precision != "fp32":
         raise InputError(f"precision={precision}: {name} is an export. Export it so.")
-    record = read_export(folder / RECORD)
+    record = read_export(folder / EXPORT)
     config, processor = load_config(folder, name=name)
     files = [folder / part for part in record["files"]]
     if missing := [file.name for file in files if not file.is_file()]:

@@ -25,8 +25,8 @@ from hffruits.data.images import MAX_PIXELS, translate_image_errors
 from hffruits.data.samplers import own_random_numbers
 from hffruits.data.transforms import Transform, open_for
 from hffruits.models.bn_folding import fold_batch_norm
+from hffruits.models.cpu_bfloat16 import speed_up_bfloat16
 from hffruits.models.frozen_trunk import Cut
-from hffruits.models.integer_steps import use_integer_steps
 from hffruits.training.feature_cache.store import DTYPE, Unfinished
 
 CPU_BATCH, GPU_BATCH = 8, 256  # views computed together
@@ -88,7 +88,7 @@ class FrozenPart:
         probe = torch.rand(1, 3, *cut.image_size, device=device)
         folded = fold_batch_norm(model, probe)
         if bf16 and device.type == "cpu" and folded is not model:  # a copy, that never learns
-            use_integer_steps(folded)
+            speed_up_bfloat16(folded)
         return cls(folded, cut, bf16)
 
     @torch.inference_mode()

@@ -20,7 +20,7 @@ SAMPLED = 4  # a kernel larger than 3 x 3 learns from every SAMPLED-th picture o
 _gradients = torch.ops.aten.convolution_backward
 
 
-def use_quick_convolutions(model: nn.Module, pixels: torch.Tensor) -> int:
+def speed_up_convolutions(model: nn.Module, pixels: torch.Tensor) -> int:
     """Have the convolutions that learn do it quickly from now on; returns how many there are.
 
     `pixels` (B, 3, H, W) are to try it on: a net that does something between a convolution and its

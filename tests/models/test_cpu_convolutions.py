@@ -8,17 +8,17 @@ import torch.nn.functional as F
 from timm.layers import BatchNormAct2d, Conv2dSame
 from torch import nn
 
-from hffruits.models import quick_convolutions
+from hffruits.models import cpu_convolutions
 from hffruits.models.batch_norm import hold_statistics, set_policy
 from hffruits.models.bn_folding import fold_batch_norm
+from hffruits.models.cpu_convolutions import speed_up_convolutions
 from hffruits.models.loading import build_model
-from hffruits.models.quick_convolutions import use_quick_convolutions
 
 
 @pytest.fixture
 def whole_batches(monkeypatch):
     """No gradient is an estimate from some of the batch."""
-    monkeypatch.setattr(quick_convolutions, "SAMPLED", 1)
+    monkeypatch.setattr(cpu_convolutions, "SAMPLED", 1)
 
 
 def nets(name: str) -> tuple[nn.Module, nn.Module, torch.Tensor]:
@@ -35,7 +35,7 @@ def nets(name: str) -> tuple[nn.Module, nn.Module, torch.Tensor]:
     size = plain.config.pretrained_cfg["input_size"][1:]
     pixels = torch.randn(8, 3, *size)
     quick = copy.deepcopy(plain)
-    assert use_quick_convolutions(quick, pixels[:2]) > 3
+    assert speed_up_convolutions(quick, pixels[:2]) > 3
     for model in (plain, quick):
         model.train()
         hold_statistics(model, "freeze")
@@ -93,7 +93,7 @@ def test_a_depthwise_convolution_has_the_gradients_of_torch(whole_batches, strid
     net.norm.requires_grad_(False)
     quick = copy.deepcopy(net)
     pixels = torch.randn(4, 6, 15, 15)
-    assert use_quick_convolutions(quick, pixels[:1]) == 1
+    assert speed_up_convolutions(quick, pixels[:1]) == 1
     found = []
     for model in (net, quick):
         model.train()
@@ -125,7 +125,7 @@ def test_larger_kernels_learn_from_some_of_the_batch_and_that_is_right_on_averag
     for start in range(4):  # each of the four samples that there are
         own = weight.clone().requires_grad_()
         turned = pixels.roll(start, 0)
-        quick_convolutions._Depthwise.apply(turned, own, None, 1, 2).sum().backward()
+        cpu_convolutions._Depthwise.apply(turned, own, None, 1, 2).sum().backward()
         estimates.append(own.grad)
     own = weight.clone().requires_grad_()
     F.conv2d(pixels, own, None, 1, 2, groups=4).sum().backward()
@@ -140,7 +140,7 @@ def test_parts_of_a_batch_on_several_processes_learn_from_the_same_pictures(part
 
     def gradient(some: torch.Tensor) -> torch.Tensor:
         own = weight.clone().requires_grad_()
-        quick_convolutions._Depthwise.apply(some, own, None, 1, 2).sum().backward()
+        cpu_convolutions._Depthwise.apply(some, own, None, 1, 2).sum().backward()
         return own.grad
 
     assert torch.allclose(gradient(pixels), sum(map(gradient, pixels.split(part))), atol=1e-3)
@@ -149,7 +149,7 @@ def test_parts_of_a_batch_on_several_processes_learn_from_the_same_pictures(part
 def test_a_norm_that_learns_is_not_folded():
     conv, norm = nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4)
     net = Net(conv, norm)
-    assert use_quick_convolutions(net, torch.randn(2, 3, 8, 8)) == 1
+    assert speed_up_convolutions(net, torch.randn(2, 3, 8, 8)) == 1
     net.train()
     mean = net(torch.randn(16, 3, 8, 8)).logits.mean((0, 2, 3))
     assert mean.abs().max() < 1e-5  # it normalises by its batch
@@ -159,10 +159,10 @@ def test_a_net_with_something_between_convolution_and_norm_stays_as_it_is():
     norm = nn.BatchNorm2d(4).requires_grad_(False)
     norm.bias.fill_(1)
     net = Net(nn.Conv2d(3, 4, 3), norm, between=torch.relu)
-    assert use_quick_convolutions(net, torch.randn(2, 3, 8, 8)) == 0
+    assert speed_up_convolutions(net, torch.randn(2, 3, 8, 8)) == 0
     assert type(net.conv) is nn.Conv2d and type(net.norm) is nn.BatchNorm2d
 
 
 def test_frozen_convolutions_are_left_alone():
     net = Net(nn.Conv2d(3, 4, 3).requires_grad_(False), nn.BatchNorm2d(4))
-    assert use_quick_convolutions(net, torch.randn(2, 3, 8, 8)) == 0
+    assert speed_up_convolutions(net, torch.randn(2, 3, 8, 8)) == 0

@@ -5,7 +5,7 @@ import torch
 from timm.layers import Conv2dSame
 from torch import nn
 
-from hffruits.models.integer_steps import use_integer_steps
+from hffruits.models.cpu_bfloat16 import speed_up_bfloat16
 
 
 def every_number() -> torch.Tensor:
@@ -20,7 +20,7 @@ def test_every_number_is_clipped_as_ever(layer, inplace):
     values = every_number()
     expected = layer()(values)
     net = nn.Sequential(layer(inplace=inplace))
-    use_integer_steps(net)
+    speed_up_bfloat16(net)
     given = values.clone()
     found = net(given)
     assert torch.equal(found, expected)
@@ -36,7 +36,7 @@ def test_a_padding_convolution_gives_the_same(kernel, stride, size, layout):
     pixels = torch.randn(2, 4, size, size).bfloat16().contiguous(memory_format=layout)
     with torch.inference_mode():
         expected = net(pixels)
-        use_integer_steps(net)
+        speed_up_bfloat16(net)
         assert type(net[0]) is not Conv2dSame
         assert torch.equal(net(pixels), expected)
 
@@ -44,5 +44,5 @@ def test_a_padding_convolution_gives_the_same(kernel, stride, size, layout):
 def test_other_layers_stay():
     net = nn.Sequential(nn.GELU(), nn.Conv2d(3, 3, 1), nn.LeakyReLU())
     before = [type(layer) for layer in net]
-    use_integer_steps(net)
+    speed_up_bfloat16(net)
     assert [type(layer) for layer in net] == before

@@ -13,7 +13,7 @@ from torch import nn
 SIX = 0x40C0  # 6.0 in bfloat16
 
 
-def use_integer_steps(net: nn.Module) -> None:
+def speed_up_bfloat16(net: nn.Module) -> None:
     """Have the ReLUs and padding convolutions of a net do so from now on, for inference alone.
 
     What is not in bfloat16 they treat as ever. What is no number may become one: not for values

@@ -1,0 +1,133 @@
+"""The parity check of an export: the same images through it and the model, answers compared."""
+
+import importlib
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from hffruits.core.errors import InputError
+from hffruits.data.images import open_rgb
+from hffruits.evaluation.predictions import UNKNOWN, Sample
+from hffruits.inference.classifier import FruitClassifier
+from hffruits.inference.engines.base import RUNTIMES
+from hffruits.models.artifact import TORCH, WEB
+
+BATCH = 16
+FEWEST_KNOWN = 0.9  # share of images that must be known, or unknown, as before
+EXACT = 0.01  # by which fp32 may move a score: resizing in the graph is not the same to the bit
+
+
+class Predicted(NamedTuple):
+    """What is said of those pictures that could be read."""
+
+    samples: list[Sample]
+    scores: np.ndarray  # (N, K)
+    known: np.ndarray  # (N,)
+
+
+Predict = Callable[[Sequence[Sample]], Predicted]
+
+
+def compare(
+    fruits: FruitClassifier, exported: Predict, samples: Sequence[Sample]
+) -> dict[str, float]:
+    """How far an export's answers are the model's own, and how often each is right."""
+    own, other = predict_all(fruits, samples), exported(samples)
+    if not own.samples:
+        raise InputError(f"none of {len(samples)} images to check on can be read. Name others.")
+    assert [sample.path for sample in own.samples] == [sample.path for sample in other.samples]
+    guesses, other_guesses = own.scores.argmax(1), other.scores.argmax(1)
+    labels = np.array([sample.label for sample in own.samples])
+    known_class = labels != UNKNOWN
+    check = {
+        "images": len(labels),
+        "agreement": float((guesses == other_guesses).mean()),
+        "known_agreement": float((own.known == other.known).mean()),
+        "largest_difference": float(np.abs(own.scores - other.scores).max()),
+    }
+    if known_class.any():
+        check["labelled"] = int(known_class.sum())
+        check["accuracy_before"] = float((guesses == labels)[known_class].mean())
+        check["accuracy"] = float((other_guesses == labels)[known_class].mean())
+    return check
+
+
+def refuse_difference(output_dir: Path, record: dict[str, Any], max_accuracy_drop: float) -> None:
+    """Raise `InputError` for a check that found too large a difference."""
+    check = record["check"]
+    measured = "accuracy" in check
+    drop = check["accuracy_before"] - check["accuracy"] if measured else 1 - check["agreement"]
+    count = check["labelled"] if measured else check["images"]
+    bound = max(max_accuracy_drop, 1 / count)  # a single image says nothing
+    found = None
+    if drop > bound + 1e-9:
+        what = "accuracy" if measured else "agreement"
+        limit = f"{bound:.2%} (max_accuracy_drop={max_accuracy_drop})"
+        found = f"would lose {drop:.2%} of {what}, over {limit}"
+    elif check["known_agreement"] < FEWEST_KNOWN:
+        found = f"would differ in whether it knows {1 - check['known_agreement']:.0%}"
+    elif record["precision"] == "fp32" and check["largest_difference"] > EXACT:
+        found = f"would move a score by {check['largest_difference']:.2g}, in spite of fp32"
+    if found:
+        raise InputError(
+            f"{output_dir}: not kept, for it {found} of {check['images']} {check['data']}. "
+            "Choose another precision, or --force it."
+        )
+
+
+def open_exported(format: str, folder: Path, fruits: FruitClassifier) -> Predict:
+    """A way to have the files answer that were just written."""
+    if format == "web":
+        onnxruntime = importlib.import_module("onnxruntime")
+        session = onnxruntime.InferenceSession(folder / WEB, providers=["CPUExecutionProvider"])
+        return partial(_predict_by_web, session)
+    if format in RUNTIMES:
+        exported = FruitClassifier.from_pretrained(folder, device="cpu")
+    else:
+        # our own file of a moment ago; otherwise this would be loading a pickle
+        engine = _ProgramEngine(torch.export.load(folder / TORCH), fruits)
+        exported = FruitClassifier(engine, fruits.transform.processor, prototypes=fruits.prototypes)
+    return partial(predict_all, exported)
+
+
+class _ProgramEngine:
+    """As `engines.Engine`, only for the check."""
+
+    def __init__(self, program: torch.export.ExportedProgram, fruits: FruitClassifier):
+        self.config, self.device = fruits.config, torch.device("cpu")
+        self.parameters, self.megabytes = fruits.engine.parameters, fruits.engine.megabytes
+        self._module = program.module()
+
+    @torch.inference_mode()
+    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self._module(pixels)
+
+
+def predict_all(fruits: FruitClassifier, samples: Sequence[Sample]) -> Predicted:
+    """What a classifier says of the samples that can be read."""
+    bar = tqdm(samples, "Checking", unit="img", leave=False)
+    options = {"source": lambda sample: sample.source, "on_bad": lambda _: None}
+    answers = list(fruits.answer(bar, batch_size=BATCH, **options))
+    scores = [some.logits.softmax(1).numpy() for some in answers]
+    known = [fruits.knows(some.features) for some in answers]
+    found = [sample for some in answers for sample in some.items]
+    return Predicted(found, np.concatenate(scores or [[]]), np.concatenate(known or [[]]))
+
+
+def _predict_by_web(session: Any, samples: Sequence[Sample]) -> Predicted:
+    found, rows, known = [], [], []
+    for sample in tqdm(samples, "Checking", unit="img", leave=False):
+        try:
+            image = np.asarray(open_rgb(sample.source))
+        except OSError:
+            continue
+        scores, is_known = session.run(["scores", "known"], {"image": image})
+        found.append(sample)
+        rows.append(scores)
+        known.append(bool(is_known))
+    return Predicted(found, np.array(rows), np.array(known))
