@@ -44,8 +44,7 @@ from hffruits.evaluation.run import (
 )
 from hffruits.hub.commit import check_push
 from hffruits.hub.push_model import push_model
-from hffruits.models.artifact import CARD, DIVERGED, METRICS, REPORT
-from hffruits.models.artifact import PLOT as PICTURE
+from hffruits.models.artifact import CARD, DIVERGED, METRICS, PLOT, REPORT
 from hffruits.models.batch_norm import recalibrate
 from hffruits.models.lora import merge_lora
 from hffruits.models.model_card import write_model_card
@@ -273,7 +272,7 @@ def start_folder(run: TrainingRun) -> None:
     """Now that nothing can be wrong any more: make room, and write down what is to be done."""
     if run.run_dir.replaces:
         clear_run(run.folder)
-    for name in (METRICS, DIVERGED, CARD, REPORT, PICTURE):  # a run that is resumed has not ended
+    for name in (METRICS, DIVERGED, CARD, REPORT, PLOT):  # a run that is resumed has not ended
         (run.folder / name).unlink(missing_ok=True)
     if isinstance(run.datasets, FruitDatasets):  # a stream's split is a hash of its rows' names
         write_lists(run.datasets, run.run_dir.lists)

@@ -13,12 +13,11 @@ from hffruits.data.load import load_fruits
 from hffruits.data.stream_dataset import load_streams
 from hffruits.data.transforms import EvalTransform, Scaling, input_size, scaling_of
 from hffruits.models.batch_norm import batch_norms, hold_statistics, set_policy
-from hffruits.models.cpu_convolutions import speed_up_convolutions as use_quick_convolutions
+from hffruits.models.cpu_convolutions import speed_up_convolutions
 from hffruits.models.freezing import CHANGING, UnfreezingCallback, freeze_backbone
 from hffruits.models.frozen_trunk import find_cut
 from hffruits.models.heads import head_names
-from hffruits.models.layers import has_layer_groups, layer_groups
-from hffruits.models.layers import use_channels_last as use_fast_layout
+from hffruits.models.layers import has_layer_groups, layer_groups, use_channels_last
 from hffruits.models.loading import build_model
 from hffruits.models.lora import add_lora
 from hffruits.models.resizing import resize_input, takes_any_size
@@ -105,12 +104,12 @@ def prepare_model(
         size = input_size(processor)
         model = add_lora(model, model_args.lora_rank, head=head, size=size)
     if args.device.type == "cpu" and not (model_args.lora_rank or args.torch_compile):
-        use_quick_convolutions(model, torch.rand(2, 3, *input_size(processor)))
+        speed_up_convolutions(model, torch.rand(2, 3, *input_size(processor)))
     train_size = model_args.train_image_size
     if args.uses_fsdp:
         check_divisible(model, model_args.model_name_or_path)
     if not args.divides_weights:  # FSDP takes only contiguous weights
-        model = use_fast_layout(model)
+        model = use_channels_last(model)
     return PreparedModel(model, processor, head, plan, policy, train_size, callbacks)
 
 
