@@ -21,6 +21,7 @@ from hffruits.data.readers.error_translation import quiet
 from hffruits.data.readers.folders import SPLIT_NAMES
 from hffruits.data.source import Source
 from hffruits.data.sources import open_source
+from hffruits.data.split_protocol import MapSplit, Split
 from hffruits.data.splits import choose_splits, count_leaks, write_lists
 from hffruits.data.validation import Part, Skipped, check_pictures
 
@@ -46,6 +47,16 @@ class FruitDatasets(DatasetDict):
         super().__init__(splits)
         self.skipped, self.coarse, self.leaks = skipped, coarse or {}, leaks or {}
         self.fingerprint = fingerprint
+
+    def split(self, name: str) -> Split:
+        """One of them as a `Split`."""
+        rows = self[name]
+        labels = rows.with_format(None)["label"][:]  # else each photo is decoded
+        return MapSplit(rows, labels, tuple(rows.features["label"].names))
+
+    def write_lists(self, folder: Path) -> None:
+        """Write `train.txt`, ...: one path a line, so that the same split can be made again."""
+        write_lists(self, folder)
 
     def __reduce__(self):
         known = (self.skipped, self.coarse, self.leaks, self.fingerprint)

@@ -9,6 +9,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +24,18 @@ from hffruits.core.names import match_names, unify_names
 from hffruits.data.class_hierarchy import read_coarse_labels
 from hffruits.data.source import Source
 from hffruits.data.sources import open_source
-from hffruits.data.stream_index import StreamIndex, index_stream, read_shard, split_of
+from hffruits.data.split_protocol import UNKNOWN, Sample, Split, source_of
+from hffruits.data.stream_index import StreamIndex, index_stream, read_shard, share_of, split_of
 from hffruits.data.validation import Skipped
 
 logger = logging.getLogger(__name__)
 VERSION = 2  # of what is counted: raise it when that changes
+SEARCHED = 20_000  # rows in which some of each class are looked for
 
 
 @dataclass(frozen=True)
 class StreamSplit:
-    """One split of a stream: undecoded rows, and how many there are of what."""
+    """A `Split` of a stream: undecoded rows, and how many there are of what."""
 
     stream: IterableDataset
     index: StreamIndex
@@ -67,15 +70,48 @@ class StreamSplit:
                         known |= {label: label} | match_names([label], self.names)
                     yield row | {"label": known[label]}
 
+    def samples(self, rank: int = 0, world_size: int = 1) -> Iterator[Sample]:
+        """The same rows; labels that are none of `names` are UNKNOWN."""
+        ids = {name: number for number, name in enumerate(self.names)}
+        for row in self.read(rank, world_size):
+            yield Sample(row["path"], source_of(row["image"]), ids.get(row["label"], UNKNOWN))
+
+    def draw(self, count: int) -> Iterator[Sample]:
+        """About `count` samples, by a hash of their paths; all rows are read for it."""
+        wanted = count / max(1, len(self))
+        return (sample for sample in self.samples() if share_of(sample.path, "drawn") < wanted)
+
+    def some_of_each_class(self, count: int) -> Iterator[Sample]:
+        """Up to `count` samples of each class among the first rows of every shard."""
+        taken: Counter[int] = Counter()
+        shards = self.stream.num_shards
+        for shard in range(shards):
+            for sample in islice(self.samples(shard, shards), -(-SEARCHED // shards)):
+                taken[sample.label] += 1
+                if taken[sample.label] <= count:
+                    yield sample
+
+    def opener(self) -> None:
+        """None: what was read is gone."""
+
 
 class FruitStreams(dict[str, StreamSplit]):
-    """`train`, `validation` and maybe `test` of a stream, with what `FruitDatasets` tells too."""
+    """`train`, `validation` and maybe `test` of a stream, with what `FruitDatasets` says too."""
+
+    fingerprint: str | None = None  # only known once all images were read
 
     def __init__(self, splits: dict[str, StreamSplit], coarse: dict[str, str] | None = None):
         super().__init__(splits)
         self.coarse = coarse or {}
         self.skipped: list[Skipped] = []
         self.leaks: dict[str, int] = {}
+
+    def split(self, name: str) -> Split:
+        """One of them."""
+        return self[name]
+
+    def write_lists(self, folder: Path) -> None:
+        """Write none: the split is a hash of the rows' names, and so the same again."""
 
     def __reduce__(self):
         return FruitStreams, (dict(self), self.coarse)

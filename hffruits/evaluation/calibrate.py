@@ -10,8 +10,9 @@ from collections.abc import Iterable
 import torch
 
 from hffruits.core.errors import InputError
+from hffruits.data.split_protocol import Sample
 from hffruits.evaluation.calibration import fit_temperature
-from hffruits.evaluation.predictions import Sample, collect_answers, temperature_of
+from hffruits.evaluation.predictions import collect_answers, temperature_of
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.inference.ood import choose_threshold, find_prototypes
 from hffruits.models.heads import scale_logits

@@ -13,7 +13,8 @@ from accelerate import PartialState
 from PIL import Image, ImageEnhance, ImageFilter
 
 from hffruits.data.images import open_rgb
-from hffruits.evaluation.predictions import Predictions, Sample, answer_samples
+from hffruits.data.split_protocol import Sample
+from hffruits.evaluation.predictions import Predictions, answer_samples
 from hffruits.inference.classifier import FruitClassifier
 
 SIDE = 512  # pixels of the shorter side, to which larger pictures are shrunk first

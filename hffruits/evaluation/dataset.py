@@ -5,30 +5,26 @@ import logging
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from accelerate import PartialState
-from datasets import Dataset
-from PIL import Image
 
 from hffruits.core.errors import InputError
 from hffruits.core.names import match_names
 from hffruits.data.arguments import DataArguments
-from hffruits.data.images import list_images, open_rgb
+from hffruits.data.images import list_images
 from hffruits.data.readers.folders import SPLIT_NAMES, SPLITS
 from hffruits.data.sources import open_source
+from hffruits.data.split_protocol import UNKNOWN, MapSplit, Sample, Split
 from hffruits.data.splits import choose_splits
 from hffruits.data.stream_dataset import StreamSplit, load_streams
-from hffruits.data.stream_index import StreamIndex, share_of
+from hffruits.data.stream_index import StreamIndex
 from hffruits.data.validation import list_pictures
-from hffruits.evaluation.predictions import UNKNOWN, Predictions, Sample, samples_of, source_of
+from hffruits.evaluation.predictions import Predictions
 from hffruits.evaluation.report import Opener
 
 logger = logging.getLogger(__name__)
-SEARCHED = 20_000  # rows of a stream in which some of each class are looked for
 UNSPLIT = StreamIndex(seed=0, holdout={}, shards={}, counts={})
 
 
@@ -41,7 +37,7 @@ class Photos:
     """What a model is measured on."""
 
     split: str  # or "all"
-    rows: Dataset | StreamSplit
+    rows: Split
     labels: list[int] | None  # of the rows; None for a stream
     ids: dict[str, int]
     total: int | None  # None for a stream that was not counted
@@ -49,15 +45,11 @@ class Photos:
 
     def samples(self) -> Iterator[Sample]:
         """Those of this process."""
-        state = PartialState()
-        share = {"rank": state.process_index, "world_size": state.num_processes}
-        if isinstance(self.rows, StreamSplit):
-            return (sample_of(row, self.ids) for row in self.rows.read(**share))
-        return samples_of(self.rows, self.labels, **share)
+        return samples_of_split(self.rows)
 
     def opener(self, predictions: Predictions) -> Opener | None:
         """Pictures by the row of their outcome; None for a stream, where they are gone."""
-        return None if self.labels is None else picture_opener(self.rows, predictions)
+        return picture_opener(self.rows, predictions)
 
     def draw(self, count: int, *, after: int = 0) -> "Photos":
         """Some of those that the model has the classes of, drawn; not of a stream.
@@ -68,8 +60,8 @@ class Photos:
         known = np.flatnonzero(np.array(self.labels) != UNKNOWN)
         drawn = np.random.default_rng(0).permutation(known)[after : after + count]
         rows = np.sort(drawn).tolist()
-        labels = [self.labels[row] for row in rows]
-        return replace(self, rows=self.rows.select(rows), labels=labels, total=len(rows))
+        chosen = self.rows.select(rows)
+        return replace(self, rows=chosen, labels=chosen.labels, total=len(rows))
 
 
 def choose_photos(
@@ -111,6 +103,7 @@ def choose_photos(
         )
     name = "all" if list(parts) == ["train"] and split is None else chosen
     name = lone[0] if lone else name
+    rows = MapSplit(rows, found, tuple(labels))
     return Photos(name, rows, found, ids, len(found), dict(strange))
 
 
@@ -143,7 +136,8 @@ def _choose_stream(
         seed=seed,
     )
     chosen = _choose_split(list(held_out), split)
-    return Photos(chosen, held_out[chosen], None, ids, len(held_out[chosen]))
+    rows = replace(held_out[chosen], names=tuple(ids))
+    return Photos(chosen, rows, None, ids, len(rows))
 
 
 def foreign_classes(data_args: DataArguments, names: list[str], labels: list[str]) -> InputError:
@@ -164,55 +158,10 @@ def _choose_split(found: list[str], asked: str | None) -> str:
     return asked
 
 
-def sample_of(row: dict[str, Any], ids: dict[str, int]) -> Sample:
-    """An undecoded row, whose label is text, as a sample."""
-    return Sample(row["path"], source_of(row["image"]), ids.get(row["label"], UNKNOWN))
-
-
-def samples_of_split(rows: Dataset | StreamSplit, *, alone: bool = False) -> Iterator[Sample]:
-    """This process's samples of a split that training uses; all of them where it reads `alone`."""
+def samples_of_split(rows: Split) -> Iterator[Sample]:
+    """This process's samples of a split."""
     state = PartialState()
-    rank, world_size = (0, 1) if alone else (state.process_index, state.num_processes)
-    if not isinstance(rows, StreamSplit):
-        return samples_of(rows, rank=rank, world_size=world_size)
-    ids = {name: index for index, name in enumerate(rows.names)}
-    return (sample_of(row, ids) for row in rows.read(rank, world_size))
-
-
-def draw_samples(rows: Dataset | StreamSplit, count: int) -> Iterator[Sample]:
-    """About `count` samples of a split, drawn from all of it, for one process to read."""
-    if isinstance(rows, StreamSplit):
-        wanted = count / max(1, len(rows))
-        samples = samples_of_split(rows, alone=True)
-        return (sample for sample in samples if share_of(sample.path, "drawn") < wanted)
-    drawn = np.random.default_rng(0).permutation(len(rows))[:count]
-    return samples_of(rows.select(np.sort(drawn)))
-
-
-def some_of_each_class(rows: Dataset | StreamSplit, count: int) -> Iterator[Sample]:
-    """Up to `count` samples of each class, for one process to read.
-
-    Of a stream, those among the first rows of every shard.
-    """
-    taken: Counter[int] = Counter()
-    if isinstance(rows, StreamSplit):
-        ids = {name: index for index, name in enumerate(rows.names)}
-        shards = rows.stream.num_shards
-        for shard in range(shards):
-            own = rows.read(shard, shards)
-            for row in islice(own, -(-SEARCHED // shards)):
-                sample = sample_of(row, ids)
-                taken[sample.label] += 1
-                if taken[sample.label] <= count:
-                    yield sample
-        return
-    labels = rows.with_format(None)["label"][:]
-    chosen = []
-    for number in np.random.default_rng(0).permutation(len(labels)).tolist():
-        taken[labels[number]] += 1
-        if taken[labels[number]] <= count:
-            chosen.append(number)
-    yield from samples_of(rows.select(sorted(chosen)))
+    return rows.samples(state.process_index, state.num_processes)
 
 
 def unknown_samples(folder: Path) -> list[Sample]:
@@ -230,15 +179,7 @@ def unknown_samples(folder: Path) -> list[Sample]:
     return [Sample(str(file), file, UNKNOWN) for file in own]
 
 
-def picture_opener(rows: Dataset, predictions: Predictions) -> Opener:
-    """Pictures of a dataset by the row of their outcome."""
-    raw = rows.with_format(None)
-    places = {path: place for place, path in enumerate(raw["path"][:])}
-
-    def open_row(row: int) -> Image.Image | None:
-        try:
-            return open_rgb(source_of(raw[places[predictions.paths[row]]]["image"]))
-        except OSError:  # gone since
-            return None
-
-    return open_row
+def picture_opener(rows: Split, predictions: Predictions) -> Opener | None:
+    """Images of a split by the row of their prediction; None for a stream, where they are gone."""
+    open_path = rows.opener()
+    return open_path and (lambda row: open_path(predictions.paths[row]))

@@ -5,35 +5,24 @@ number of classes. Under several processes each reads its share, and each pictur
 """
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
-from datasets import Dataset
 from tqdm.auto import tqdm
 
 from hffruits.core.errors import InputError
 from hffruits.data.images import MAX_PIXELS, ImageSource
+from hffruits.data.split_protocol import UNKNOWN, Sample
 from hffruits.evaluation.calibration import Reliability, reliability
 from hffruits.evaluation.tally import Tally
 from hffruits.inference.classifier import Answers, FruitClassifier
 
 logger = logging.getLogger(__name__)
 RANKED = 5  # guesses that are kept of each picture
-UNKNOWN = -1  # label of a picture of a class that the model doesn't have
-
-
-class Sample(NamedTuple):
-    """A picture and what it shows."""
-
-    path: str
-    source: ImageSource
-    label: int  # a class of the model, or UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -85,23 +74,6 @@ def split_unknown(predictions: Predictions) -> tuple[Predictions, Predictions]:
     """Predictions of classes that the model has, and of others."""
     own = predictions.labels != UNKNOWN
     return predictions.take(own), predictions.take(~own)
-
-
-def source_of(image: dict[str, Any] | None) -> Path | bytes:
-    """What `open_rgb` takes, of an undecoded `image`; nothing of a row without one."""
-    image = image or {}
-    return image.get("bytes") or (Path(image["path"]) if image.get("path") else b"")
-
-
-def samples_of(
-    rows: Dataset, labels: list[int] | None = None, *, rank: int = 0, world_size: int = 1
-) -> Iterator[Sample]:
-    """A process's share of the rows: `image` (undecoded), `path`, and `label` if none are given."""
-    raw = rows.with_format(None)
-    for number in range(rank, len(raw), world_size):
-        row = raw[number]
-        source = source_of(row["image"])
-        yield Sample(row["path"], source, row["label"] if labels is None else labels[number])
 
 
 def answer_samples(

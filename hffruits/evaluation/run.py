@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from datasets import Dataset
 
 from hffruits import __version__
 from hffruits.core.distributed import on_main_process
@@ -25,18 +24,17 @@ from hffruits.core.escaping import name_in_line
 from hffruits.core.files import check_writable, write_json
 from hffruits.data.arguments import DataArguments
 from hffruits.data.load import FruitDatasets
-from hffruits.data.stream_dataset import FruitStreams, StreamSplit
+from hffruits.data.split_protocol import UNKNOWN, Split
+from hffruits.data.stream_dataset import FruitStreams
 from hffruits.evaluation.calibrate import HELD_OUT, calibrate
 from hffruits.evaluation.corruptions import PICTURES, measure_robustness
 from hffruits.evaluation.dataset import (
     choose_photos,
-    draw_samples,
     picture_opener,
     samples_of_split,
-    some_of_each_class,
     unknown_samples,
 )
-from hffruits.evaluation.predictions import UNKNOWN, Predictions, answer_samples, split_unknown
+from hffruits.evaluation.predictions import Predictions, answer_samples, split_unknown
 from hffruits.evaluation.report import write_picture, write_report
 from hffruits.evaluation.results import measure, measure_unknown
 from hffruits.inference.classifier import FruitClassifier, open_classifier
@@ -264,8 +262,8 @@ def calibrate_artifact(
     per_class = max(PER_CLASS, min(PICTURES_A_CLASS, HELD_OUT // len(fruits.labels)))
     calibrate(
         fruits,
-        some_of_each_class(datasets["train"], per_class),
-        draw_samples(datasets["validation"], HELD_OUT),
+        datasets.split("train").some_of_each_class(per_class),
+        datasets.split("validation").draw(HELD_OUT),
         reject_rate=reject_rate,
         batch_size=batch_size,
         max_pixels=max_pixels,
@@ -283,7 +281,7 @@ class EvaluatedArtifact:
     folder: Path
     fruits: FruitClassifier
     split: str
-    rows: Dataset | StreamSplit
+    rows: Split
     predictions: Predictions
     seconds: float
 
@@ -305,7 +303,7 @@ def evaluate_artifact(
     options = {"batch_size": batch_size, "max_pixels": max_pixels}
     results = {}
     for split in (name for name in ("validation", "test") if name in datasets):
-        rows, started = datasets[split], time.monotonic()
+        rows, started = datasets.split(split), time.monotonic()
         predictions = answer_samples(fruits, samples_of_split(rows), total=len(rows), **options)
         seconds = time.monotonic() - started
         if not len(predictions):
@@ -327,13 +325,12 @@ def show_artifact(
     folder, split, predictions = evaluated.folder, evaluated.split, evaluated.predictions
     again = shlex.join(["hffruits", "evaluate", str(folder)])
     with optional_output(folder / REPORT, remedy=f"`{again}` makes one."):
-        opener = None if isinstance(evaluated.rows, StreamSplit) else picture_opener
         write_report(
             folder / REPORT,
             evaluated.fruits,
             predictions,
             _head(folder, data_args, split, again) | evaluated.figures[split],
-            picture=opener and opener(evaluated.rows, predictions),
+            picture=picture_opener(evaluated.rows, predictions),
             seconds=evaluated.seconds,
             log=log,
             best_epoch=best_epoch,

@@ -21,9 +21,9 @@ from hffruits.core.errors import InputError
 from hffruits.core.files import write_json
 from hffruits.data.arguments import DataArguments
 from hffruits.data.images import open_rgb
+from hffruits.data.split_protocol import UNKNOWN, Sample
 from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
 from hffruits.evaluation.dataset import MissingSplitError, Photos, choose_photos
-from hffruits.evaluation.predictions import UNKNOWN, Sample
 from hffruits.evaluation.run import RunData, data_of_run
 from hffruits.exporters.formats import choose_format
 from hffruits.exporters.parity import BATCH, compare, open_exported, refuse_difference

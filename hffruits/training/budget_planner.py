@@ -21,9 +21,9 @@ from hffruits.core.distributed import on_main_process, use_own_cores
 from hffruits.core.durations import format_duration, parse_duration
 from hffruits.core.errors import InputError
 from hffruits.data.load import FruitDatasets
+from hffruits.data.split_protocol import source_of
 from hffruits.data.transforms import input_size
 from hffruits.evaluation.calibrate import HELD_OUT
-from hffruits.evaluation.predictions import source_of
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.inference.ood import PICTURES as PROTOTYPE_PICTURES
 from hffruits.models.frozen_trunk import find_cut

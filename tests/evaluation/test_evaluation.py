@@ -23,12 +23,13 @@ from transformers import pipeline
 from hffruits.cli.main import main
 from hffruits.core.errors import InputError
 from hffruits.data.arguments import DataArguments
+from hffruits.data.split_protocol import UNKNOWN, Sample
 from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
 from hffruits.evaluation.calibrate import calibrate
 from hffruits.evaluation.calibration import reliability
 from hffruits.evaluation.comparison import McNemar, compare
 from hffruits.evaluation.corruptions import FAULTS, SEVERITIES, measure_robustness
-from hffruits.evaluation.predictions import UNKNOWN, Sample, answer_samples, temperature_of
+from hffruits.evaluation.predictions import answer_samples, temperature_of
 from hffruits.evaluation.results import measure
 from hffruits.evaluation.run import evaluate
 from hffruits.inference.classifier import Answers, FruitClassifier
