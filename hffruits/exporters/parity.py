@@ -12,7 +12,8 @@ from tqdm.auto import tqdm
 
 from hffruits.core.errors import InputError
 from hffruits.data.images import open_rgb
-from hffruits.evaluation.predictions import UNKNOWN, Sample
+from hffruits.data.split_protocol import Sample
+from hffruits.evaluation.predictions import UNKNOWN
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.inference.engines.base import RUNTIMES
 from hffruits.models.artifact import TORCH, WEB
