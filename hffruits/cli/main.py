@@ -93,11 +93,11 @@ def run_split(argv: list[str]) -> None:
     _say(f"Written   {args.output_dir}")
     folder = args.output_dir / "photos"
     if args.repair == "copy":
-        _say(f"Train it  {shlex.join(['hffruits', 'train', str(folder)])}")
+        _say(f"Train     {shlex.join(['hffruits', 'train', str(folder)])}")
     else:
         fold = args.output_dir / "fold-1" if args.folds else args.output_dir
         words = ["hffruits", "train", *data.words, "--split_lists", str(fold)]
-        _say(f"Train it  {shlex.join(words)}")
+        _say(f"Train     {shlex.join(words)}")
 
 
 def run_preview(argv: list[str]) -> None:
@@ -162,7 +162,7 @@ def run_search(argv: list[str]) -> None:
     _say(f"{result.trials} trials; the best has {result.best_accuracy:.1%} on validation")
     command = search.format_command(result.best, _without(argv, "trials", "output_dir"))
     program = importlib.import_module("hffruits.cli.output").program_path()
-    _say(f"Train it  {shlex.quote(program)} {command}")
+    _say(f"Train     {shlex.quote(program)} {command}")
 
 
 def _parser_beside_training(name: str, run: Callable[[list[str]], None]) -> argparse.ArgumentParser:
@@ -375,7 +375,7 @@ def run_push(argv: list[str]) -> None:
         report=not args.no_report,
     )
     _tell_push(pushed)
-    _say(f'Load it   FruitClassifier.from_pretrained("{pushed.repo_id}")')
+    _say(f'Load      FruitClassifier.from_pretrained("{pushed.repo_id}")')
     _tell_license(args.license or args.card)
 
 
@@ -407,7 +407,7 @@ def run_push_data(argv: list[str]) -> None:
     if written["located"]:
         _say(f"Removed   the position from {written['located']:,} photos")
     _tell_push(pushed)
-    _say(f"Train it  hffruits train {pushed.repo_id}")
+    _say(f"Train     hffruits train {pushed.repo_id}")
     _tell_license(args.license)
 
 

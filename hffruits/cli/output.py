@@ -15,7 +15,7 @@ def format_summary(metrics: dict[str, Any]) -> str:
     spent = format_duration(training["seconds"])
     if training.get("time_budget"):
         spent += f" of {training['time_budget']}"
-    since = "since it went on" if training.get("resumed") else "the whole run took"
+    since = "since it was resumed" if training.get("resumed") else "the whole run took"
     sizes = ", ".join(f"{split} {count:,}" for split, count in data["images"].items())
     best = f", best epoch {training['best_epoch']:.4g}" if training["best_epoch"] else ""
     lines = [
@@ -34,8 +34,8 @@ def format_summary(metrics: dict[str, Any]) -> str:
                 lines.append(f"          {leaks} of these images have a near-duplicate in train")
     command = shlex.join([program_path(), "demo", folder])
     report = Path(folder) / "report.html"
-    look = [f"Look      {report}"] if report.is_file() else []  # else it was warned of
-    return "\n".join([*lines, "", f"Saved     {folder}", *look, f"Try it    {command}"])
+    page = [f"Report    {report}"] if report.is_file() else []  # else it was warned of
+    return "\n".join([*lines, "", f"Saved     {folder}", *page, f"Demo      {command}"])
 
 
 def format_figures(measured: dict[str, Any]) -> str:
@@ -91,7 +91,7 @@ def format_export(record: dict[str, Any]) -> str:
     if record["format"] in ("onnx", "openvino"):
         words = [program_path(), "predict", folder, "FOLDER", "--output", "answers.csv"]
         command = shlex.join(words)
-        lines.append(f"Use it    {command}")
+        lines.append(f"Use       {command}")
     return "\n".join(lines)
 
 

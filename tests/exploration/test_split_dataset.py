@@ -248,7 +248,7 @@ def test_a_copy_is_clean_and_the_originals_stay(faulty, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["split", str(faulty), "--repair", "copy", "--output_dir", str(out)]) == 0
     assert tree(faulty) == before
-    assert f"Train it  hffruits train {out / 'photos'}\n" in capsys.readouterr().out
+    assert f"Train     hffruits train {out / 'photos'}\n" in capsys.readouterr().out
     data = load_fruits(out / "photos", max_bad_fraction=0)
     assert {name: len(rows) for name, rows in data.items()} == {
         name: len(paths) for name, paths in lists(out).items() if name != "exclude"
