@@ -51,7 +51,7 @@ def test_no_two_modules_import_each_other():
 
 def test_the_public_names_are_these():
     assert hffruits.__all__ == [
-        "FruitClassifier", "InputError", "Prediction", "build_model", "load_fruits",
+        "FruitClassifier", "InputError", "Prediction", "build_model", "load_fruits", "train",
     ]  # fmt: skip
     for name in hffruits.__all__:
         assert getattr(hffruits, name).__name__ == name

@@ -1,6 +1,7 @@
 """A training run: from flags to an artifact folder, calibrated and measured.
 
-run                    `train`, the whole run: prepare, plan, fit, finish
+python_api             `hffruits.train`: flags as keywords, a `FinishedRun` back
+run                    the whole run: prepare, plan, fit, finish
 run_state              the run's state in one object
 run_dir                its folder, and the checkpoint that it resumes from
 run_records            `training_args.json`, `metrics.json`, the summary that is logged

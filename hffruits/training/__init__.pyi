@@ -9,5 +9,6 @@ from .hyperparameter_search import search as search
 from .lr_finder import RangeTest as RangeTest
 from .lr_finder import find_lr as find_lr
 from .lr_schedules import compare_schedules as compare_schedules
-from .run import train as train
+from .python_api import FinishedRun as FinishedRun
+from .python_api import train as train
 from .trainer import FruitTrainer as FruitTrainer

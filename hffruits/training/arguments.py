@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import yaml
 from accelerate.state import AcceleratorState
@@ -23,6 +23,7 @@ from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
 
 from hffruits.core.distributed import cores_per_process, join_processes, may_use_gpu
+from hffruits.core.errors import InputError
 from hffruits.core.escaping import printable
 from hffruits.core.hardware import cpu_has_bf16, gpu_has_bf16
 from hffruits.data.arguments import DataArguments, option
@@ -312,9 +313,27 @@ _FIRST_FLAGS = {"recipe", "config", "help", "help_all"}
 _HIDDEN = {"remove_unused_columns", "gradient_checkpointing", "logging_nan_inf_filter"}
 
 
-def parse_train_arguments(argv: list[str], *, prog: str | None = None) -> Arguments:
+def arguments_from_keywords(data: str | Path | None = None, **flags: Any) -> Arguments:
+    """The same as flags of `hffruits train`, `recipe` and `config` too; None is as if not given.
+
+    `data` is what the command's first word is. Raises `InputError` for an unknown name, with the
+    one that is meant, and for a value that the flag doesn't take.
+    """
+    words = [] if data is None else [str(data)]
+    for name, value in flags.items():
+        if isinstance(value, list | tuple):
+            words += [f"--{name}", *map(str, value)]
+        elif value is not None:
+            text = json.dumps(value) if isinstance(value, dict | bool) else str(value)
+            words.append(f"--{name}={text}")
+    return parse_train_arguments(words, prog="hffruits.train", parser_class=_KeywordParser)
+
+
+def parse_train_arguments(
+    argv: list[str], *, prog: str | None = None, parser_class: "type[_Parser] | None" = None
+) -> Arguments:
     """Read flags, and under them a `--config` file. Exits with code 2 and one line if they err."""
-    parser = _Parser(
+    parser = (parser_class or _Parser)(
         _GROUPS,
         prog=prog,
         usage="%(prog)s [DATA_DIR] [--flag value ...]",
@@ -415,6 +434,13 @@ class _Brief(argparse.ArgumentParser):
 
 class _Parser(_Brief, HfArgumentParser):
     """Of the dataclasses' fields."""
+
+
+class _KeywordParser(_Parser):
+    """For notebooks and scripts, which an exit would end."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(" ".join(message.replace("--", "").split()))
 
 
 def _add_first_flags(parser: argparse.ArgumentParser) -> None:
