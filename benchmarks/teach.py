@@ -110,7 +110,7 @@ def accuracy(fruits: FruitClassifier, features: torch.Tensor, labels: list[str])
 
 def unknown(fruits: FruitClassifier, features: torch.Tensor) -> float:
     """Share of the pictures that are refused."""
-    return float((fruits.familiarity(features) < fruits.reject_below).mean())
+    return float((fruits.ood_score(features) > fruits.ood_threshold).mean())
 
 
 def teach_all(

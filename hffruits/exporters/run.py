@@ -27,12 +27,13 @@ from hffruits.data.images import open_rgb
 from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
 from hffruits.evaluation.dataset import MissingSplitError, Photos, choose_photos
 from hffruits.evaluation.predictions import UNKNOWN, Sample
-from hffruits.evaluation.run import RunData, data_of_run
+from hffruits.evaluation.run_data import RunData, data_of_run
 from hffruits.exporters.formats import TORCH, WEB, choose_format
 from hffruits.hub.redaction import file_below
 from hffruits.inference.classifier import FruitClassifier
-from hffruits.inference.engines.base import RECORD, RUNTIMES
+from hffruits.inference.engines.base import RUNTIMES
 from hffruits.inference.ood import save_prototypes
+from hffruits.models.artifact import EXPORT
 from hffruits.models.loading import save_config
 
 logger = logging.getLogger(__name__)
@@ -96,13 +97,13 @@ def export(
         files = chosen.write(fruits, folder, precision, _pixels(fruits, pictures.calibration))
         record["files"] = files
         record["megabytes"] = round(sum((folder / f).stat().st_size for f in files) / 1e6, 2)
-        write_json(folder / RECORD, record)
+        write_json(folder / EXPORT, record)
         _copy_beside(Path(model).expanduser(), fruits, folder)
         exported = open_exported(format, folder, fruits)
         record["check"] = {"pictures": pictures.name, **compare(fruits, exported, pictures.check)}
         if not force:
             refuse_difference(output_dir, record, max_loss)
-        write_json(folder / RECORD, record)
+        write_json(folder / EXPORT, record)
 
     try:
         make_once(output_dir, fill, remedy="Name another --output_dir.")
@@ -271,10 +272,10 @@ class _ProgramEngine:
 def predict_all(fruits: FruitClassifier, samples: Sequence[Sample]) -> Predicted:
     """What a classifier says of the samples that can be read."""
     bar = tqdm(samples, "Checking", unit="img", leave=False)
-    options = {"source": lambda sample: sample.source, "on_bad": lambda _: None}
+    options = {"source": lambda sample: sample.source, "on_unreadable": lambda _: None}
     answers = list(fruits.answer(bar, batch_size=BATCH, **options))
     scores = [some.logits.softmax(1).numpy() for some in answers]
-    known = [fruits.knows(some.features) for some in answers]
+    known = [fruits.is_known(some.features) for some in answers]
     found = [sample for some in answers for sample in some.items]
     return Predicted(found, np.concatenate(scores or [[]]), np.concatenate(known or [[]]))
 

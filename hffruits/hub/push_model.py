@@ -15,11 +15,11 @@ from hffruits.core.errors import InputError, optional_output
 from hffruits.core.hub_client import EXPORTED, one_line, translate_hub_errors
 from hffruits.hub.commit import Files, Pushed, Repository, check_push, push_files
 from hffruits.hub.redaction import file_below, hide_places
-from hffruits.inference.engines.base import RECORD, read_export
-from hffruits.models.artifact import ARTIFACT_FILES, SHARDS
+from hffruits.inference.engines.base import read_export
+from hffruits.models.artifact import ARTIFACT_FILES, EXPORT, SHARDS
 from hffruits.models.model_card import model_card
 
-EXPORTS = (RECORD, *EXPORTED)
+EXPORTS = (EXPORT, *EXPORTED)
 OWNED = (*sorted(ARTIFACT_FILES), *EXPORTS, SHARDS, "model-*.safetensors")
 
 
@@ -80,8 +80,8 @@ def check_pushable(folder: Path) -> None:
     """Raise `InputError` for a folder that holds no whole model."""
     if not (folder / "config.json").is_file():
         raise InputError(f"{folder}: no model there. Name a folder that training has written.")
-    if (folder / RECORD).is_file():
-        names = read_export(folder / RECORD)["files"]
+    if (folder / EXPORT).is_file():
+        names = read_export(folder / EXPORT)["files"]
     elif (index := folder / SHARDS).is_file():
         names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
     else:

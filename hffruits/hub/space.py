@@ -23,7 +23,8 @@ from hffruits.core.hub_client import fetch_model, translate_hub_errors
 from hffruits.hub.commit import Pushed, check_push, push_files
 from hffruits.hub.space_check import WAYS, check_space
 from hffruits.inference.classifier import FruitClassifier
-from hffruits.inference.engines.base import RECORD, read_export
+from hffruits.inference.engines.base import read_export
+from hffruits.models.artifact import EXPORT
 
 PACKAGE = Path(__file__).parents[1]
 TEMPLATES = Path(__file__).with_name("templates") / "space"
@@ -137,7 +138,7 @@ def write_space(
     for name in ("README.md", "app.py", "Dockerfile"):
         text = templates.get_template(f"{name}.jinja").render(facts)
         (folder / name).write_text(text, encoding="utf-8")
-    extras = {read_export(fetched / RECORD)["format"]} if (fetched / RECORD).is_file() else set()
+    extras = {read_export(fetched / EXPORT)["format"]} if (fetched / EXPORT).is_file() else set()
     lines = [f"{name}=={version}" for name, version in sorted(pinned("hffruits", extras).items())]
     (folder / "requirements.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 

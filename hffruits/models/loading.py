@@ -61,7 +61,7 @@ MODELS_VERSION = "models-v1"  # the cached folder's name: raise it when what is 
 IMAGENET_PRODUCE = (*range(936, 946), *range(947, 958), 987)
 
 _OF_OTHER_CLASSES = (
-    *("label_names", "calibration", "reject_below", "coarse_labels"),
+    *("label_names", "calibration", "ood_threshold", "coarse_labels"),
     *("taught", "taught_from"),
 )
 

@@ -22,10 +22,10 @@ from hffruits.core.errors import InputError
 from hffruits.data.arguments import DataArguments
 from hffruits.data.load import FruitDatasets
 from hffruits.data.transforms import input_size
-from hffruits.evaluation.calibrate import HELD_OUT
+from hffruits.evaluation.calibration import HELD_OUT
 from hffruits.evaluation.predictions import source_of
 from hffruits.inference.classifier import FruitClassifier
-from hffruits.inference.ood import PICTURES as PROTOTYPE_PICTURES
+from hffruits.inference.ood import IMAGES_PER_CLASS as PROTOTYPE_IMAGES
 from hffruits.models.frozen_trunk import find_cut
 from hffruits.models.loading import is_resizable
 from hffruits.models.lora import without_lora
@@ -233,7 +233,7 @@ def count_work(datasets: FruitDatasets, *, classes: int, processes: int) -> Work
     train, validation = len(datasets["train"]), len(datasets["validation"])
     measured = validation + len(datasets.get("test", ()))
     # the main process calibrates alone
-    alone = min(validation, HELD_OUT) + min(train, PROTOTYPE_PICTURES * classes, HELD_OUT)
+    alone = min(validation, HELD_OUT) + min(train, PROTOTYPE_IMAGES * classes, HELD_OUT)
     machines = processes / int(os.environ.get("LOCAL_WORLD_SIZE", processes))
     return Work(train / processes, validation / processes, measured / processes + alone, machines)
 

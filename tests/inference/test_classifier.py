@@ -73,8 +73,8 @@ def test_vision_transformers_predict_too(folder):
     ("source", "options", "message"),
     [
         ("missing.jpg", {}, "missing.jpg: .*No such file"),
-        (b"junk", {}, "the picture: not an image"),
-        (3, {}, "int: not a picture"),
+        (b"junk", {}, "the image: not an image"),
+        (3, {}, "int: not an image"),
         (Image.new("RGB", (8, 8)), {"top_k": 0}, "top_k=0"),
         ([Image.new("RGB", (8, 8))], {"batch_size": 0}, "batch_size=0"),
     ],
@@ -92,7 +92,7 @@ def test_a_folder_without_pictures_is_explained(fruits, tmp_path):
 def test_bad_pictures_can_be_passed_over(fruits, folder):
     bad = []
     paths = [folder / "0" / "0.png", folder / "notes.txt", folder / "1" / "1.png"]
-    results = list(fruits.stream(paths, batch_size=2, on_bad=bad.append))
+    results = list(fruits.stream(paths, batch_size=2, on_unreadable=bad.append))
     assert [result.path for result in results] == [paths[0], paths[2]]
     assert len(bad) == 1 and "notes.txt: not an image" in str(bad[0])
 

@@ -90,9 +90,9 @@ def test_a_second_class_can_be_taught_on_top(taught):
 
 def test_what_was_taught_is_more_familiar_than_before(fruits, taught):
     (answers,) = taught.answer(draw("Kiwi", 8, seed=2000))
-    before, after = (one.familiarity(answers.features) for one in (fruits, taught))
+    before, after = (one.ood_score(answers.features) for one in (fruits, taught))
     assert (after >= before).all() and after.mean() > before.mean() + 0.02
-    assert taught.reject_below == fruits.reject_below
+    assert taught.ood_threshold == fruits.ood_threshold
 
 
 # ---- what stays ----

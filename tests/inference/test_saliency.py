@@ -28,7 +28,7 @@ from transformers.modeling_outputs import ImageClassifierOutput
 from hffruits.core.errors import InputError
 from hffruits.data.synthetic.drawing import draw_fruit
 from hffruits.data.transforms import EvalTransform
-from hffruits.inference.saliency import heatmaps, overlay, seen_by
+from hffruits.inference.saliency import heatmaps, overlay, undo_preprocessing
 from hffruits.models.loading import build_model, head_names, load_model, pretrained_produce_folder
 
 CELLS = 4  # the telling cell is one of 4 x 4
@@ -342,7 +342,7 @@ def test_the_picture_seen_is_the_picture_given(processor):
     colours = np.random.default_rng(0).integers(0, 256, (16, 3))
     for colour in colours.tolist():
         pixels = EvalTransform(processor)(Image.new("RGB", (200, 150), tuple(colour)))
-        seen = seen_by(pixels, processor)
+        seen = undo_preprocessing(pixels, processor)
         assert seen.size == tuple(pixels.shape[:0:-1])
         assert np.abs(np.asarray(seen).astype(int) - colour).max() <= 1
 
@@ -350,5 +350,5 @@ def test_the_picture_seen_is_the_picture_given(processor):
 def test_what_was_seen_keeps_its_details():
     processor = ViTImageProcessorPil(size={"height": 64, "width": 64})
     picture = draw_fruit("Pear", seed=1, size=64)  # already of the net's size
-    seen = np.asarray(seen_by(EvalTransform(processor)(picture), processor)).astype(int)
+    seen = np.asarray(undo_preprocessing(EvalTransform(processor)(picture), processor)).astype(int)
     assert np.abs(seen - np.asarray(picture)).max() <= 1
