@@ -34,15 +34,15 @@ def test_views_show_what_their_names_say():
 
 
 def test_logits_are_averaged_before_the_softmax(trained):
-    picture = draw_fruit("Apple", seed=5, size=96)
-    views = [picture, *VIEWS["flip"](picture), *VIEWS["corners"](picture)]
+    image = draw_fruit("Apple", seed=5, size=96)
+    views = [image, *VIEWS["flip"](image), *VIEWS["corners"](image)]
     plain = FruitClassifier.from_pretrained(trained)
     (single,) = plain.answer(views)
     several = FruitClassifier.from_pretrained(trained, tta="flip,corners")
-    (answer,) = several.answer([picture])
+    (answer,) = several.answer([image])
     torch.testing.assert_close(answer.logits[0], single.logits.mean(0), atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(answer.features[0], single.features[0], atol=1e-4, rtol=1e-4)
-    scores = dict(several.predict(picture).top)
+    scores = dict(several.predict(image).top)
     wanted = single.logits.mean(0).softmax(0)
     for label, score in scores.items():
         assert score == pytest.approx(float(wanted[plain.labels.index(label)]), abs=1e-4)
