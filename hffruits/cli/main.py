@@ -79,8 +79,8 @@ def run_split(argv: list[str]) -> None:
         "--repair",
         default="none",
         metavar="list|copy",
-        help="leave out broken files, photos in two classes, leaks and exact copies: as a list, or "
-        "as a clean copy of the photos",
+        help="leave out broken files, photos in two classes, leaks and exact duplicates: as a "
+        "list, or as a clean copy of the photos",
     )
     data, args = config.parse_data_arguments(parser, argv)
     for option, given in {"streaming": data.streaming, "split_lists": data.split_lists}.items():

@@ -1,4 +1,4 @@
-"""What a trained backbone sees in pictures: one vector each, before any class is decided."""
+"""Embeddings: the pooled features of a pretrained backbone, one vector an image."""
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +17,7 @@ from hffruits.data.transforms import EvalTransform
 from hffruits.models.loading import DEFAULT_BACKBONE, load_model, use_fast_layout
 
 
-def embed_pictures(
+def embed_images(
     sources: Iterable[Path | bytes],
     *,
     total: int | None = None,
@@ -25,10 +25,10 @@ def embed_pictures(
     batch_size: int = 32,
     max_pixels: int = MAX_PIXELS,
 ) -> np.ndarray:
-    """The pooled features (N, D) of pictures, each of unit length, float32.
+    """The pooled features (N, D) of images, each of unit length, float32.
 
     `backbone`: a bundled name, timm name, Hub id or folder of a timm-wrapped model. Raises
-    `InputError` for another model, and for a picture that can't be read.
+    `InputError` for another model, and for an image that can't be read.
     """
     model, processor = load_model(backbone)
     if not isinstance(model, TimmWrapperForImageClassification):
@@ -67,7 +67,7 @@ def _batches(
         try:
             return transform(open_rgb(source, max_pixels=max_pixels))
         except OSError as error:
-            name = source if isinstance(source, Path) else f"a picture of {len(source)} bytes"
+            name = source if isinstance(source, Path) else f"an image of {len(source)} bytes"
             raise InputError(f"{name}: can't be read ({error}). Leave it out.") from error
 
     def start() -> Iterator[torch.Tensor]:

@@ -245,10 +245,10 @@ def test_a_comparison_keeps_its_figures_without_a_page_or_photos(trained, tmp_pa
 @pytest.mark.parametrize(
     ("broken", "page"),
     [
-        ("hffruits.exploration.run.show_map", True),
-        ("hffruits.exploration.run.show_histograms", True),
-        ("hffruits.exploration.run.show_classes", False),
-        ("hffruits.exploration.run.render_page", False),
+        ("hffruits.exploration.report.show_map", True),
+        ("hffruits.exploration.report.show_histograms", True),
+        ("hffruits.exploration.report.show_classes", False),
+        ("hffruits.exploration.report.render_page", False),
     ],
 )
 def test_an_audit_keeps_its_findings_and_lists(drawn_fruits, tmp_path, breaks, broken, page):
