@@ -22,7 +22,7 @@ from hffruits.data.sources import RawRows
 from hffruits.data.synthetic.drawing import draw_fruit
 from hffruits.data.validation import check_pictures
 from hffruits.exploration.repair import choose_repairs, leave_out, write_copy
-from hffruits.exploration.split_dataset import split
+from hffruits.exploration.split_dataset import split as write_split
 
 FRUITS = ("Apple", "Banana", "Cherry")
 SPLITS = ("train", "validation", "test")
@@ -90,7 +90,7 @@ def lists(folder: Path) -> dict[str, list[str]]:
 
 def split_folder(data_dir: Path, output_dir: Path, **options):
     arguments = {k: options.pop(k) for k in list(options) if k in DataArguments.__annotations__}
-    return split(DataArguments(str(data_dir), **arguments), output_dir=output_dir, **options)
+    return write_split(DataArguments(str(data_dir), **arguments), output_dir=output_dir, **options)
 
 
 def labels_of(paths: list[str]) -> set[str]:
@@ -490,13 +490,15 @@ def test_of_near_duplicates_in_two_classes_the_few_go(tmp_path: Path):
     for quality in (95, 90, 85):
         draw("Apple", 0).save(tmp_path / "Apple" / f"again{quality}.jpg", quality=quality)
     draw("Apple", 0).save(tmp_path / "Banana" / "wrong.jpg", quality=80)
-    split(DataArguments(data_dir=str(tmp_path)), output_dir=tmp_path / "../out", repair="list")
+    write_split(
+        DataArguments(data_dir=str(tmp_path)), output_dir=tmp_path / "../out", repair="list"
+    )
     lines = (tmp_path / "../out/exclude.txt").read_text().splitlines()[1:]
     assert lines == ["Banana/wrong.jpg\tin several classes: Apple, Banana"]
 
 
 def test_leaks_of_own_splits_give_a_warning(faulty: Path, tmp_path: Path, caplog):
-    split(DataArguments(data_dir=str(faulty)), output_dir=tmp_path / "lists")
+    write_split(DataArguments(data_dir=str(faulty)), output_dir=tmp_path / "lists")
     assert "2 of 10 test photos have a near-duplicate in train" in caplog.text
 
 
@@ -511,7 +513,7 @@ def test_a_repair_also_fixes_the_split_that_it_makes(tmp_path: Path):
             copy = draw(name, 10 * ((shop + 1) % 6))
             copy.save(tmp_path / "data" / name / f"shop{shop}-copy.jpg", quality=90)
     arguments = DataArguments(data_dir=str(tmp_path / "data"), group_by=r"(shop\d)")
-    split(arguments, output_dir=tmp_path / "clean", repair="copy")
+    write_split(arguments, output_dir=tmp_path / "clean", repair="copy")
     fixed = load_fruits(tmp_path / "clean/photos")
     assert fixed.leaks == {"validation": 0, "test": 0}
-    assert split(arguments, output_dir=tmp_path / "lists")["left_out"] == {}
+    assert write_split(arguments, output_dir=tmp_path / "lists")["left_out"] == {}
