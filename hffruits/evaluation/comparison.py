@@ -61,7 +61,7 @@ class McNemar:
 
     @property
     def p_value(self) -> float:
-        """How often chance alone would give a difference as large, if the two were as good."""
+        """How often chance would give a difference as large, if the two were as good."""
         changed = self.only_a + self.only_b
         return float(binomtest(self.only_b, changed).pvalue) if changed else 1.0
 

@@ -37,7 +37,7 @@ def embed_images(
     net = use_fast_layout(model).to(device).timm_model
     net.reset_classifier(0)
     transform = EvalTransform(processor)
-    half = has_bf16(device)  # 1.5 to 2 times as quick
+    half = has_bf16(device)  # 1.5 to 2 times as fast
     rows = [np.zeros((0, net.num_features), np.float32)]
     bar = tqdm(total=total, desc="Computing features", unit="img", leave=False)
     with (

@@ -66,7 +66,8 @@ def save_prototypes(prototypes: torch.Tensor, folder: Path) -> None:
     """Beside the weights, in half precision, which moves no score by more than 0.001."""
     file = folder / PROTOTYPES
     save_file({"prototypes": prototypes.half().cpu().contiguous()}, file)
-    file.chmod((folder / "config.json").stat().st_mode)  # safetensors writes for its owner alone
+    # safetensors makes it readable only for its owner
+    file.chmod((folder / "config.json").stat().st_mode)
 
 
 def load_prototypes(file: Path) -> torch.Tensor:

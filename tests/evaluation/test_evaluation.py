@@ -43,9 +43,9 @@ def mixed(tmp_path_factory) -> Path:
     for name in [*list(FRUITS)[:4], "Tomato"]:
         (root / name).mkdir()
         for index in range(6):
-            picture = draw_fruit(name if name in FRUITS else "Pear", seed=900 + index, size=72)
-            picture.save(root / name / f"{index}.png")
-    (root / "Apple" / "broken.jpg").write_text("no picture")
+            image = draw_fruit(name if name in FRUITS else "Pear", seed=900 + index, size=72)
+            image.save(root / name / f"{index}.png")
+    (root / "Apple" / "broken.jpg").write_text("no image")
     return root
 
 
@@ -453,16 +453,16 @@ def test_models_of_other_classes_are_not_compared(trained, tmp_path):
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
 def test_a_corruption_grows_with_its_severity_and_keeps_the_original(name: str):
-    picture = draw_fruit("Apple", seed=1, size=128)
-    before = picture.tobytes()
-    small = np.asarray(picture.resize((32, 32)), float)
+    image = draw_fruit("Apple", seed=1, size=128)
+    before = image.tobytes()
+    small = np.asarray(image.resize((32, 32)), float)
     off = []
     for severity in range(SEVERITIES):
-        corrupted = CORRUPTIONS[name](picture, severity, np.random.default_rng(0))
+        corrupted = CORRUPTIONS[name](image, severity, np.random.default_rng(0))
         assert corrupted.mode == "RGB"
         off.append(np.abs(np.asarray(corrupted.resize((32, 32)), float) - small).mean())
     assert off[-1] > off[0] > 0
-    assert picture.tobytes() == before
+    assert image.tobytes() == before
 
 
 def test_corruptions_are_measured_on_known_images(trained: Path, mixed: Path):

@@ -42,13 +42,13 @@ def thumb(index: int, seed: int = 0) -> str:
 @functools.cache
 def heat(index: int, seed: int = 0) -> str:
     """A photo under a red spot with yellow around it."""
-    picture = np.asarray(
+    image = np.asarray(
         Image.open(io.BytesIO(base64.b64decode(thumb(index, seed).partition(",")[2])))
     )
     y, x = np.mgrid[-1:1:128j, -1:1:128j]
     spot = np.exp(-((x - 0.2) ** 2 + y**2) / 0.2)[..., None]
     glow = np.concatenate([np.full_like(spot, 255), 200 * (1 - spot), 0 * spot], axis=-1)
-    return thumbnail_uri(Image.fromarray(np.uint8(picture * 0.4 + glow * spot * 0.6)), 128)
+    return thumbnail_uri(Image.fromarray(np.uint8(image * 0.4 + glow * spot * 0.6)), 128)
 
 
 def photo(names: list[str], truth: int, guess: int, score: float, seed: int = 0) -> dict[str, Any]:
@@ -327,7 +327,7 @@ def sections(file: Path) -> list[str]:
 
 
 def words(value: Any) -> Iterator[str]:
-    """All texts in plain values; pictures aside."""
+    """All texts in plain values; images aside."""
     if isinstance(value, str) and not value.startswith("data:"):
         yield value
     elif isinstance(value, dict):
@@ -559,7 +559,7 @@ def test_the_switch_shows_the_heatmaps(evaluated, open_page, width, scheme):
     switch.focus()
     page.keyboard.press("Space")
     assert plain.is_hidden() and seen.is_visible()
-    assert photos.nth(3).locator(".heat").is_visible()  # has no plain picture
+    assert photos.nth(3).locator(".heat").is_visible()  # has no plain photo
     assert photos.nth(3).locator(".no-photo").is_hidden()
     seen.click()
     assert plain.is_visible() and photos.nth(1).locator(".heat").is_visible()

@@ -41,8 +41,8 @@ def faulty(tmp_path_factory) -> Path:
             folder = root / split / ("Stone fruit" if name < "B" else "") / name
             folder.mkdir(parents=True)
             for index in range(count):
-                picture = draw_fruit(name, seed=100 * len(split) + index, size=112)
-                picture.save(folder / f"{index}.jpg")
+                image = draw_fruit(name, seed=100 * len(split) + index, size=112)
+                image.save(folder / f"{index}.jpg")
     banana, cherry = root / "train/Banana", root / "train/Blueberry"
     Image.open(banana / "1.jpg").save(root / "val/Banana/leak.jpg", quality=60)
     Image.open(banana / "2.jpg").save(cherry / "conflict.jpg", quality=60)

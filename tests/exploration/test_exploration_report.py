@@ -30,8 +30,8 @@ def dot(hue: float, side: int = 48) -> Image.Image:
 def content_of(names: list[str], *, points: int = 400) -> dict[str, Any]:
     """What `hffruits explore` might say of a folder with these classes."""
     rng = np.random.default_rng(0)
-    pictures = [dot(index / len(names)) for index in range(len(names))]
-    uris = [thumbnail_uri(picture, 48) for picture in pictures]
+    images = [dot(index / len(names)) for index in range(len(names))]
+    uris = [thumbnail_uri(image, 48) for image in images]
 
     def photo(index: int, split: str, note: str = "") -> dict[str, Any]:
         name, thumb = names[index % len(names)], uris[index % len(names)]
@@ -105,7 +105,7 @@ def content_of(names: list[str], *, points: int = 400) -> dict[str, Any]:
             "splits": ["train", "validation"],
             "paths": [f"train/{names[of]}/{i}.jpg" for i, of in enumerate(of_class)],
             "label_errors": [3, 17],
-            "sprite": sprite_uri([pictures[of] for of in of_class], 24, 20),
+            "sprite": sprite_uri([images[of] for of in of_class], 24, 20),
             "tile": 24,
             "columns": 20,
             "note": f"400 of 1,972 photos {names[0]}",
@@ -146,7 +146,7 @@ def test_the_most_severe_finding_comes_first_and_the_rest_is_counted(render: Cal
     page = render(content_of(["Apple", "Pear"])).read_text("utf-8")
     assert re.findall(r'id="finding-(\w+)"', page) == ["leaks", "broken", "small"]
     assert "Show 3 more" in page and "and 120 more, in explore.json" in page
-    assert page.count("No picture") == 1
+    assert page.count("No photo") == 1
 
 
 def test_empty_parts_are_left_out(render: Callable):

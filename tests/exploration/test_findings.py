@@ -37,8 +37,8 @@ def faultless(tmp_path_factory) -> Path:
         for name in FRUITS:
             (root / split / name).mkdir(parents=True)
             for index in range(count):
-                picture = draw_fruit(name, seed=1000 * len(split) + index, size=112)
-                picture.save(root / split / name / f"{index}.jpg", quality=92)
+                image = draw_fruit(name, seed=1000 * len(split) + index, size=112)
+                image.save(root / split / name / f"{index}.jpg", quality=92)
     return root
 
 
@@ -126,10 +126,10 @@ def test_exact_and_near_duplicates_within_a_class_are_separate_findings(photos: 
 
 
 SPOILING: dict[str, Callable[[Image.Image], Image.Image]] = {
-    "small_photos": lambda picture: picture.resize((60, 60)),
-    "blurred": lambda picture: picture.resize((300, 300)).filter(ImageFilter.GaussianBlur(6)),
-    "light": lambda picture: ImageEnhance.Brightness(picture).enhance(0.15),
-    "odd_shapes": lambda picture: picture.resize((400, 110)),
+    "small_photos": lambda image: image.resize((60, 60)),
+    "blurred": lambda image: image.resize((300, 300)).filter(ImageFilter.GaussianBlur(6)),
+    "light": lambda image: ImageEnhance.Brightness(image).enhance(0.15),
+    "odd_shapes": lambda image: image.resize((400, 110)),
 }
 
 
@@ -267,11 +267,11 @@ def test_a_single_split_says_nothing_of_leaks(photos: Path):
 def test_bytes_are_judged_like_files(photos: Path, tmp_path: Path):
     from datasets import Dataset
 
-    pictures = sorted(photos.rglob("*.jpg"))
+    images = sorted(photos.rglob("*.jpg"))
     file = io.BytesIO()
     ImageEnhance.Brightness(draw_fruit("Kiwi", seed=9)).enhance(0.1).save(file, "JPEG")
-    contents = [path.read_bytes() for path in pictures] + [file.getvalue()]
-    labels = [path.parent.name for path in pictures] + ["Kiwi"]
+    contents = [path.read_bytes() for path in images] + [file.getvalue()]
+    labels = [path.parent.name for path in images] + ["Kiwi"]
     Dataset.from_dict({"image": contents, "label": labels}).to_parquet(tmp_path / "train.parquet")
     data = scan(tmp_path / "train.parquet")
     assert [len(group) for group in found(data)["light"].groups] == [1]

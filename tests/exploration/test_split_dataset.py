@@ -9,7 +9,7 @@ from unicodedata import normalize
 
 import pytest
 from datasets import Dataset, Features, Image, Value
-from PIL import Image as Pictures
+from PIL import Image as Images
 
 from hffruits.cli.main import main
 from hffruits.core.errors import InputError
@@ -37,7 +37,7 @@ FAULTS = {
 }
 
 
-def draw(name: str, number: int) -> Pictures.Image:
+def draw(name: str, number: int) -> Images.Image:
     return draw_fruit(name, seed=number, size=64)
 
 
@@ -65,11 +65,11 @@ def faulty(tmp_path_factory) -> Path:
     train = root / "train"
     draw("Apple", 7).save(root / "test/Banana/conflict.jpg", quality=80)
     draw("Banana", 100).resize((90, 90)).save(train / "Banana/leak.jpg", quality=60)
-    draw("Banana", 100).transpose(Pictures.Transpose.FLIP_LEFT_RIGHT).save(
+    draw("Banana", 100).transpose(Images.Transpose.FLIP_LEFT_RIGHT).save(
         train / "Banana/mirrored.png"
     )
     shutil.copy(train / "Cherry/2.png", train / "Cherry/exact copy.png")
-    (train / "Apple/broken.jpg").write_text("no picture")
+    (train / "Apple/broken.jpg").write_text("no image")
     (train / "Cherry/empty.png").touch()
     return root
 
@@ -148,11 +148,11 @@ def test_own_splits_are_kept_and_forgotten_with_resplit(faulty, tmp_path):
     assert all(path.startswith("train/") for path in kept["train"] + kept["validation"])
     assert len(kept["test"]) == 10
 
-    split_folder(faulty, tmp_path / "anew", anew=True)
-    anew = lists(tmp_path / "anew")
-    assert {path.split("/")[0] for path in anew["train"]} == {"train", "test"}
-    assert sorted(chain(*anew.values())) == sorted(chain(*kept.values()))
-    data = load_fruits(faulty, lists_dir=tmp_path / "anew", max_bad_fraction=0.1)
+    split_folder(faulty, tmp_path / "resplit", resplit=True)
+    made = lists(tmp_path / "resplit")
+    assert {path.split("/")[0] for path in made["train"]} == {"train", "test"}
+    assert sorted(chain(*made.values())) == sorted(chain(*kept.values()))
+    data = load_fruits(faulty, lists_dir=tmp_path / "resplit", max_bad_fraction=0.1)
     assert data.leaks == {"validation": 0, "test": 0}
 
 
@@ -261,7 +261,7 @@ def test_a_copy_is_clean_and_the_originals_stay(faulty, tmp_path, capsys):
 
 
 def test_a_copy_split_anew_keeps_of_each_leak_all_versions_on_one_side(faulty, tmp_path):
-    split_folder(faulty, tmp_path / "out", repair="copy", anew=True)
+    split_folder(faulty, tmp_path / "out", repair="copy", resplit=True)
     data = load_fruits(tmp_path / "out" / "photos", max_bad_fraction=0)
     assert data.leaks == {"validation": 0, "test": 0}
     names = {Path(path).name for rows in data.values() for path in rows["path"]}
@@ -296,7 +296,7 @@ def test_a_class_that_only_the_test_would_have_is_explained(tmp_path):
     with pytest.raises(InputError, match=r"Cherry: left in test, but not in train.*Add --resplit"):
         split_folder(root, tmp_path / "out", repair="copy")
     assert not (tmp_path / "out").exists()
-    split_folder(root, tmp_path / "out", repair="copy", anew=True)
+    split_folder(root, tmp_path / "out", repair="copy", resplit=True)
     assert "Cherry" in load_fruits(tmp_path / "out" / "photos")["train"].features["label"].names
 
 
@@ -370,7 +370,7 @@ def test_an_output_that_cannot_be_written_is_explained(plain, tmp_path):
 
 
 def rows_of(rows: list[tuple[str, str]], *, form: str = "JPEG") -> Dataset:
-    """Pictures as bytes: (label, path) each, another drawing each."""
+    """Images as bytes: (label, path) each, another drawing each."""
     images = []
     readable_formats()  # has Pillow write HEIF, too
     for number in range(len(rows)):
@@ -508,8 +508,8 @@ def test_a_repair_also_fixes_the_split_that_it_makes(tmp_path: Path):
         for name in FRUITS:
             (tmp_path / "data" / name).mkdir(parents=True, exist_ok=True)
             for number in range(2):
-                picture = draw(name, 10 * shop + number)
-                picture.save(tmp_path / "data" / name / f"shop{shop}-{number}.png")
+                image = draw(name, 10 * shop + number)
+                image.save(tmp_path / "data" / name / f"shop{shop}-{number}.png")
             copy = draw(name, 10 * ((shop + 1) % 6))
             copy.save(tmp_path / "data" / name / f"shop{shop}-copy.jpg", quality=90)
     arguments = DataArguments(data_dir=str(tmp_path / "data"), group_by=r"(shop\d)")

@@ -244,10 +244,10 @@ def test_any_net_gives_maps_from_zero_to_one(net):
 
 def test_images_of_a_batch_do_not_affect_each_other(net):
     model, pixels = net
-    alone = np.concatenate(
+    separate = np.concatenate(
         [heatmaps(model, pixels[i : i + 1], CLASSES[i : i + 1]) for i in range(3)]
     )
-    assert np.allclose(heatmaps(model, pixels, CLASSES), alone, atol=2e-3)
+    assert np.allclose(heatmaps(model, pixels, CLASSES), separate, atol=2e-3)
 
 
 def test_the_model_is_left_as_it_was(net):
