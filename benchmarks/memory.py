@@ -14,7 +14,7 @@ import time
 import torch
 
 from hffruits.core.malloc import keep_freed_memory
-from hffruits.inference.engines.base import TorchEngine
+from hffruits.inference.engines.torch import TorchEngine
 from hffruits.models.layers import use_channels_last
 from hffruits.models.loading import build_model
 

@@ -109,8 +109,8 @@ def accuracy(fruits: FruitClassifier, features: torch.Tensor, labels: list[str])
 
 
 def unknown(fruits: FruitClassifier, features: torch.Tensor) -> float:
-    """Share of the pictures that are refused."""
-    return float((fruits.familiarity(features) < fruits.reject_below).mean())
+    """Share of the images that are rejected as unknown."""
+    return float((fruits.ood_score(features) > fruits.ood_threshold).mean())
 
 
 def teach_all(
@@ -139,8 +139,8 @@ def teach_all(
     features, counts = torch.cat(list(rest.values())), {name: len(rest[name]) for name in rest}
     right = {name: accuracy(taught, rows, [name] * len(rows)) for name, rows in rest.items()}
     whole = sum(right[name] * count for name, count in counts.items()) / len(features)
-    refused = [unknown(one, some) for some in (features, old[0]) for one in (fruits, taught)]
-    return [gained[0], gained[-1], whole, *refused, float(np.median(seconds))], right
+    rejected = [unknown(one, some) for some in (features, old[0]) for one in (fruits, taught)]
+    return [gained[0], gained[-1], whole, *rejected, float(np.median(seconds))], right
 
 
 def main() -> None:
@@ -172,7 +172,7 @@ def main() -> None:
     print(f"Taught: {', '.join(held_out)}: {sum(map(len, new.values()))} photos.")
     print(f"Old classes: {len(kept)} photos, {accuracy(fruits, *old):.1%} right before.\n")
     columns = ("way", "photos of each", "old after one", "after all", "new right", "worst")
-    columns = (*columns, "new refused", "old refused", "seconds a class")
+    columns = (*columns, "new rejected", "old rejected", "seconds a class")
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     for way, fit in WAYS.items():
         for shots in args.shots if fit is fit_row else args.shots[1:2]:
@@ -184,13 +184,13 @@ def main() -> None:
                     ),
                     strict=True,
                 )
-            one, every, right, *refused, seconds = np.mean(rows, axis=0)
+            one, every, right, *rejected, seconds = np.mean(rows, axis=0)
             worst = {name: float(np.mean([some[name] for some in recalls])) for name in held_out}
             name = min(worst, key=worst.__getitem__)
             print(
                 f"| {way} | {shots} | {one:+.1f} | {every:+.1f} | {right:.1%} | "
-                f"{name} {worst[name]:.0%} | {refused[0]:.0%} to {refused[1]:.0%} | "
-                f"{refused[2]:.1%} to {refused[3]:.1%} | {seconds:.1f} |",
+                f"{name} {worst[name]:.0%} | {rejected[0]:.0%} to {rejected[1]:.0%} | "
+                f"{rejected[2]:.1%} to {rejected[3]:.1%} | {seconds:.1f} |",
                 flush=True,
             )
 

@@ -22,8 +22,9 @@ from tqdm import tqdm
 
 from hffruits.data.images import list_images
 from hffruits.data.readers.folders import find_photos
+from hffruits.evaluation.metrics import auroc, false_positive_rate
 from hffruits.inference.classifier import FruitClassifier
-from hffruits.inference.ood import PICTURES, auroc, false_positive_rate, find_prototypes
+from hffruits.inference.ood import IMAGES_PER_CLASS, find_prototypes
 from hffruits.training.arguments import parse_train_arguments
 from hffruits.training.run import train
 
@@ -102,11 +103,13 @@ def unit(features: np.ndarray) -> np.ndarray:
 def make_scores(
     features: np.ndarray, labels: np.ndarray
 ) -> dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]:
-    """Scores of (logits, features) by training features (N, D) and labels (N,)."""
+    """Scores, higher for what is known, of (logits, features), by training features and labels."""
     middles = np.stack([features[labels == label].mean(0) for label in np.unique(labels)])
     precision = np.linalg.inv(LedoitWolf().fit(features - middles[labels]).covariance_)
     train = unit(features)
-    few = np.concatenate([np.flatnonzero(labels == k)[:PICTURES] for k in np.unique(labels)])
+    few = np.concatenate(
+        [np.flatnonzero(labels == k)[:IMAGES_PER_CLASS] for k in np.unique(labels)]
+    )
     prototypes = find_prototypes(features[few], labels[few]).numpy()
 
     def mahalanobis(logits: np.ndarray, own: np.ndarray) -> np.ndarray:
@@ -136,7 +139,8 @@ def report(scores: dict[str, tuple[np.ndarray, dict[str, np.ndarray]]]) -> None:
     for name, (known, others) in scores.items():
         cells = []
         for other in others.values():
-            cells += [f"{auroc(known, other):.3f}", f"{false_positive_rate(known, other):.2f}"]
+            scored = -known, -other  # OOD scores are higher for what is unknown
+            cells += [f"{auroc(*scored):.3f}", f"{false_positive_rate(*scored):.2f}"]
         print(f"| {name} | {' | '.join(cells)} |")
 
 

@@ -14,7 +14,7 @@ from hffruits.evaluation.comparison import McNemar
 from hffruits.evaluation.dataset import choose_photos
 from hffruits.evaluation.predictions import answer_samples
 from hffruits.evaluation.results import measure
-from hffruits.evaluation.run import data_of_run
+from hffruits.evaluation.run_data import data_of_run
 from hffruits.inference.classifier import FruitClassifier
 
 SETS = ("", "flip", "zoom", "whole", "flip,zoom", "flip,whole", "flip,zoom,whole", "flip,corners")

@@ -43,21 +43,23 @@ def _command(words: list[str]) -> str:
 
 
 def run_explore(argv: list[str]) -> None:
-    """Look for what is wrong with the data: one page, with what mends it."""
+    """Find what is wrong with the data: one page, with the commands that fix it."""
     config = importlib.import_module("hffruits.training.arguments")
     parser = config.data_parser("explore", run_explore.__doc__)
-    parser.add_argument("--output_dir", type=Path, default=Path("audit"), help="[%(default)s]")
     parser.add_argument(
-        "--max_features",
+        "--output_dir", type=Path, default=Path("exploration"), help="[%(default)s]"
+    )
+    parser.add_argument(
+        "--max_images",
         type=int,
         default=20_000,
-        help="photos to look at with a backbone, for label errors and the map [%(default)s]",
+        help="photos to compute features of, for label errors and the map [%(default)s]",
     )
     data, args = config.parse_data_arguments(parser, argv)
     if data.split_lists or (data.streaming and data.exclude):
-        raise InputError("split_lists, exclude: explore looks at all photos. Leave them out.")
+        raise InputError("split_lists, exclude: explore reads all photos. Leave them out.")
     explore = importlib.import_module("hffruits.exploration.run").explore
-    options = {"max_features": args.max_features, "seed": args.seed}
+    options = {"max_images": args.max_images, "seed": args.seed}
     record = explore(data, output_dir=args.output_dir, **options)
     for finding in record["findings"]:
         _say(f"{finding['severity']:8}  {finding['title']}")
@@ -75,16 +77,16 @@ def run_split(argv: list[str]) -> None:
         "--repair",
         default="none",
         metavar="list|copy",
-        help="leave out broken files, photos in two classes, leaks and exact copies: as a list, or "
-        "as a clean copy of the photos",
+        help="leave out broken files, photos in two classes, leaks and exact duplicates: as a "
+        "list, or as a clean copy of the photos",
     )
     data, args = config.parse_data_arguments(parser, argv)
     for option, given in {"streaming": data.streaming, "split_lists": data.split_lists}.items():
         if given:
             raise InputError(f"{option}: doesn't go with making lists. Leave it out.")
-    resplit = importlib.import_module("hffruits.exploration.split_dataset").resplit
-    options = {"repair": args.repair, "folds": args.folds, "anew": args.resplit}
-    result = resplit(data, output_dir=args.output_dir, seed=args.seed, **options)
+    split = importlib.import_module("hffruits.exploration.split_dataset").split
+    options = {"repair": args.repair, "folds": args.folds, "resplit": args.resplit}
+    result = split(data, output_dir=args.output_dir, seed=args.seed, **options)
     for number, images in enumerate(result["images"], 1):
         name = f"Fold {number}" if args.folds else "Split"
         _say(f"{name:10}{', '.join(f'{split} {count:,}' for split, count in images.items())}")
@@ -204,11 +206,16 @@ def run_evaluate(argv: list[str]) -> None:
         "--split", help="train, validation or test [test, else validation, else everything]"
     )
     parser.add_argument(
-        "--tta", default="", metavar="VIEWS", help="look more than once: flip, zoom, whole, corners"
+        "--tta",
+        default="",
+        metavar="VIEWS",
+        help="average views of a photo: flip, zoom, whole, corners",
     )
-    parser.add_argument("--unknown_dir", type=Path, help="photos of things it doesn't know")
     parser.add_argument(
-        "--robustness", action="store_true", help="also on blurred, dark, noisy ... photos; slow"
+        "--unknown_dir", type=Path, help="photos of what it should report as unknown"
+    )
+    parser.add_argument(
+        "--corruptions", action="store_true", help="also on blurred, dark, noisy ... photos; slow"
     )
     parser.add_argument("--batch_size", type=int, default=32, help="photos a step [%(default)s]")
     data, args = config.parse_data_arguments(parser, argv)
@@ -221,7 +228,7 @@ def run_evaluate(argv: list[str]) -> None:
         split=args.split,
         tta=tuple(filter(None, (name.strip() for name in args.tta.split(",")))),
         unknown_dir=args.unknown_dir,
-        robustness=args.robustness,
+        corruptions=args.corruptions,
         batch_size=args.batch_size,
     )
     if _is_main_process():
@@ -323,7 +330,7 @@ def run_predict(argv: list[str]) -> None:
     options = {"revision": args.revision, "precision": args.precision}
     fruits = predict.FruitClassifier.from_pretrained(args.model, **options)
     bad: list[InputError] = []
-    options = {"top_k": args.top_k, "batch_size": args.batch_size, "on_bad": bad.append}
+    options = {"top_k": args.top_k, "batch_size": args.batch_size, "on_unreadable": bad.append}
     for result in fruits.stream(paths, **options):
         scores = ", ".join(f"{label} {score:.1%}" for label, score in result.top)
         scores = scores if result.known else f"unknown (nearest {scores})"

@@ -57,11 +57,11 @@ def format_evaluation(record: dict[str, Any]) -> str:
     lines = [
         f"{_TITLES.get(record['split'], 'Measured'):10}{format_figures(record)}",
         f"Scores    off by {record['ece']:.1%} on average ({record['ece_uncalibrated']:.1%} before "
-        f"temperature {record['temperature']:.2f}); {record['refused']:.1%} refused as unknown",
+        f"temperature {record['temperature']:.2f}); {record['rejected']:.1%} rejected as unknown",
     ]
     for name, some in record["unknown"].items():
         lines.append(
-            f"Unknown   {printable(name)}: {some['refused']:.0%} of {some['images']:,} refused, "
+            f"Unknown   {printable(name)}: {some['rejected']:.0%} of {some['images']:,} rejected, "
             f"AUROC {some['auroc']:.3f}, FPR@95 {some['fpr95']:.0%}"
         )
     for pair in record["most_confused"][:3]:
@@ -69,9 +69,9 @@ def format_evaluation(record: dict[str, Any]) -> str:
             f"Confused  {printable(pair['class'])} taken for {printable(pair['taken_for'])}: "
             f"{pair['images']} photos ({pair['share']:.0%})"
         )
-    if "robustness" in record:
-        r = record["robustness"]
-        lines.append(f"Robust    {r['mean']:.1%} on spoiled photos, {r['clean']:.1%} on clean ones")
+    if "corruptions" in record:
+        r = record["corruptions"]
+        lines.append(f"Corrupted {r['mean']:.1%} on average, {r['clean']:.1%} on clean photos")
     return "\n".join(lines)
 
 

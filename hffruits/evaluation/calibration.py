@@ -1,27 +1,100 @@
-"""Probabilities that mean what they say: temperature scaling, and how far off they were before.
+"""Temperature scaling, and the OOD threshold: after training, on images that were held out.
 
-Arrays in, numbers out. Which pictures may be used for it is up to the caller.
+What is found goes into the model itself, and so wherever it is loaded: the temperature into the
+weights of its head, the OOD threshold into its config, the prototypes beside its weights.
 """
 
-from dataclasses import dataclass
+import logging
+from collections.abc import Iterable
 
 import numpy as np
+import torch
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-BINS = 15
-PRIOR = 0.5  # standard deviation of log T before any picture is seen
+from hffruits.core.errors import InputError
+from hffruits.data.split_protocol import Sample
+from hffruits.evaluation.predictions import collect_answers, temperature_of
+from hffruits.inference.classifier import FruitClassifier
+from hffruits.inference.ood import choose_threshold, find_prototypes
+from hffruits.models.heads import scale_logits
+
+logger = logging.getLogger(__name__)
+HELD_OUT = 10_000  # images; more give the same
+PRIOR = 0.5  # standard deviation of log T before any image is seen
 AT_ONCE = 4_000_000  # numbers in double precision
+
+
+def calibrate(
+    fruits: FruitClassifier,
+    train: Iterable[Sample],
+    held_out: Iterable[Sample],
+    *,
+    reject_rate: float,
+    batch_size: int = 32,
+    max_pixels: int,
+) -> None:
+    """Set the temperature and the OOD threshold of a classifier, in its model and its config.
+
+    Of `train`, `ood.IMAGES_PER_CLASS` of each class are enough; of `held_out`, which must not have
+    been trained on, `HELD_OUT`. `reject_rate` is the share of them that would be rejected as
+    unknown, 0 rejects nothing. One process does this, and saves the model. Raises `InputError` for
+    a model whose logits are NaN or infinite.
+    """
+    options = {"batch_size": batch_size, "max_pixels": max_pixels}
+    logits, features, labels = collect_answers(
+        fruits, held_out, description="Calibrating", **options
+    )
+    config, before = fruits.config, temperature_of(fruits)  # not 1 if it was calibrated
+    config.ood_threshold = None
+    if not logits.isfinite().all():
+        raise InputError(
+            "the trained model's logits are NaN or infinite: training diverged. Start again with a "
+            "lower learning_rate or max_grad_norm."
+        )
+    temperature = fit_temperature(logits.mul_(before).numpy(), labels)
+    if not _divide_logits(fruits, temperature / before):
+        logger.warning("the scores stay uncalibrated: this net's logits are not those of its head")
+        temperature = before
+    config.calibration = {"temperature": temperature, "images": len(labels)}
+    if not reject_rate:
+        return
+    _, known, classes = collect_answers(
+        fruits, train, description="Finding prototypes", keep_logits=False, **options
+    )
+    if missing := len(fruits.labels) - len(set(classes.tolist())):
+        logger.warning(
+            "nothing is rejected as unknown: %d classes have no photos to find prototypes of",
+            missing,
+        )
+        return
+    fruits.prototypes = find_prototypes(known.numpy(), classes)
+    fruits.ood_threshold = choose_threshold(fruits.ood_score(features), reject_rate)
+    config.ood_threshold = fruits.ood_threshold
+    config.calibration["reject_rate"] = reject_rate
+
+
+def _divide_logits(fruits: FruitClassifier, temperature: float) -> bool:
+    """Whether that worked; if not, the model is as it was."""
+    probe = torch.randn(2, 3, *fruits.input_size, generator=torch.Generator().manual_seed(0))
+    before, _ = fruits.forward(probe)
+    weights = {name: tensor.clone() for name, tensor in fruits.model.state_dict().items()}
+    scale_logits(fruits.model, 1 / temperature)
+    after, _ = fruits.forward(probe)
+    if torch.allclose(after, before / temperature, rtol=1e-2, atol=1e-2):
+        return True
+    fruits.model.load_state_dict(weights)
+    return False
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """The T for which the best guess of softmax(logits / T) has the chance of being right.
 
-    Logits (N, K), labels (N,) integers; needs pictures that were not trained on. Temperature
+    Logits (N, K), labels (N,) integers; needs images that were not trained on. Temperature
     scaling (Guo et al. 2017, arXiv:1706.04599, section 4.2), by the likelihood that the best guess
     is right or wrong, for that is what is shown (top-label calibration, arXiv:2107.08353). A
-    normal prior on log T keeps T near 1 where few or perfect answers can't tell; it is nothing
-    beside a hundred pictures.
+    normal prior on log T keeps T near 1 where few or perfect answers don't determine it; it is
+    nothing beside a hundred images.
     """
     hits = logits.argmax(axis=1) == labels
     parts = np.array_split(logits, 1 + logits.size // AT_ONCE)
@@ -38,44 +111,3 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 def _best_chances(logits: np.ndarray, temperature: float) -> np.ndarray:
     """log softmax(logits / T) of the best guess, (N,)."""
     return log_softmax(logits.astype(np.float64) / temperature, axis=1).max(axis=1)
-
-
-@dataclass(frozen=True)
-class Reliability:
-    """Confidence against accuracy in bins of equal width, (BINS,) each; empty bins have NaN."""
-
-    confidence: np.ndarray  # mean of the bin
-    accuracy: np.ndarray
-    counts: np.ndarray
-
-    @property
-    def ece(self) -> float:
-        """Expected calibration error in [0, 1]: how far the two are apart, a picture on average.
-
-        Naeini et al. 2015; arXiv:1706.04599, equation 3.
-        """
-        gaps = np.abs(self.confidence - self.accuracy)
-        return float(np.nansum(gaps * self.counts) / max(1, self.counts.sum()))
-
-
-def reliability(confidence: np.ndarray, hits: np.ndarray, *, bins: int = BINS) -> Reliability:
-    """Confidences (N,) in [0, 1] and whether each answer was right (N,), by bins."""
-    # a value on an edge belongs to the bin below, as in the paper
-    places = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    counts = np.bincount(places, minlength=bins)
-    with np.errstate(invalid="ignore"):
-        return Reliability(
-            np.bincount(places, confidence, minlength=bins) / counts,
-            np.bincount(places, hits, minlength=bins) / counts,
-            counts,
-        )
-
-
-def coverage_curve(confidence: np.ndarray, hits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Accuracy on the share of pictures with the highest confidence: (coverage, accuracy), (N,).
-
-    Geifman & El-Yaniv 2017, arXiv:1705.08500, figure 1 (risk is 1 - accuracy).
-    """
-    order = np.argsort(-confidence, kind="stable")
-    seen = np.arange(1, len(order) + 1)
-    return seen / len(order), np.cumsum(hits[order]) / seen

@@ -19,14 +19,17 @@ from hffruits.core.html import part_of, render_page, thumbnail_uri
 from hffruits.core.names import match_names, name_key
 from hffruits.data.arguments import DataArguments
 from hffruits.evaluation.dataset import Photos, choose_photos
+from hffruits.evaluation.metrics import (
+    LEVEL,
+    AnswerCounts,
+    compute_metrics,
+    draw_counts,
+    percentile_interval,
+)
 from hffruits.evaluation.predictions import Predictions, answer_samples, split_unknown
 from hffruits.evaluation.report import METRICS, THUMB, Opener
-from hffruits.evaluation.run import (
-    check_output_dir,
-    count_training_photos,
-    data_of_run,
-)
-from hffruits.evaluation.tally import LEVEL, Tally, draw_counts, figures, percentiles
+from hffruits.evaluation.run import check_output_dir
+from hffruits.evaluation.run_data import count_training_images, data_of_run
 from hffruits.inference.classifier import FruitClassifier, open_classifier
 from hffruits.models.heads import coarse_ids
 
@@ -37,7 +40,7 @@ GALLERY = 18
 
 @dataclass(frozen=True)
 class McNemar:
-    """How two models' answers to the same pictures differ. McNemar 1947, exact test."""
+    """How two models' answers to the same images differ. McNemar 1947, exact test."""
 
     both_right: int
     only_a: int
@@ -58,7 +61,7 @@ class McNemar:
 
     @property
     def p_value(self) -> float:
-        """How often chance alone would give a difference as large, if the two were as good."""
+        """How often chance would give a difference as large, if the two were as good."""
         changed = self.only_a + self.only_b
         return float(binomtest(self.only_b, changed).pvalue) if changed else 1.0
 
@@ -72,7 +75,7 @@ def compare(
     split: str | None = None,
     batch_size: int = 32,
 ) -> dict[str, Any]:
-    """Compare two models on labelled photos, picture by picture; returns what `compare.json` holds.
+    """Compare two models on labelled photos, photo by photo; returns what `compare.json` holds.
 
     Writes that and `compare.html` to `output_dir`. Without data, those that model B's run held out
     are taken. Raises `InputError` for models that don't have the same classes, and for anything
@@ -115,7 +118,7 @@ def compare(
         "split": photos.split,
         "images": len(a),
         "trained_on": {
-            side: count_training_photos(model, data_args, a)
+            side: count_training_images(model, data_args, a)
             for side, model in {"a": model_a, "b": model_b}.items()
         },
         "metrics": compare_figures(a, b, labels, coarse_ids(models[0].config)),
@@ -152,20 +155,20 @@ def compare_figures(
 ) -> dict[str, dict[str, float]]:
     """Each figure of both, and their difference with its paired bootstrap interval.
 
-    Both answer the same drawn pictures, so that hard ones don't count as a difference.
+    Both answer the same drawn images, so that hard ones don't count as a difference.
     """
     kinds = {"classes": len(labels), "coarse": coarse}
-    first, second = Tally.of_many(a.labels, [a.ranked, b.ranked], **kinds)
+    first, second = AnswerCounts.of_many(a.labels, [a.ranked, b.ranked], **kinds)
     drawn: dict[str, list[np.ndarray]] = {}
     for counts in draw_counts(first):
-        theirs = figures(second, counts)
-        for name, values in figures(first, counts).items():
+        theirs = compute_metrics(second, counts)
+        for name, values in compute_metrics(first, counts).items():
             drawn.setdefault(name, []).append(theirs[name] - values)
     compared = {}
-    theirs = figures(second)
-    for name, (value,) in figures(first).items():
+    theirs = compute_metrics(second)
+    for name, (value,) in compute_metrics(first).items():
         own, other = float(value), float(theirs[name][0])
-        low, high = percentiles(drawn[name], other - own)
+        low, high = percentile_interval(drawn[name], other - own)
         row = {"a": own, "b": other, "difference": other - own, "low": low, "high": high}
         compared[name] = row
     return compared
@@ -203,7 +206,7 @@ def verdict(record: dict[str, Any]) -> str:
             f"in {chance} of cases."
         )
     return (
-        f"No difference can be told: {points} on {record['images']:,} photos, which chance gives "
+        f"No difference can be shown: {points} on {record['images']:,} photos, which chance gives "
         f"in {chance} of cases."
     )
 
@@ -226,10 +229,10 @@ def show(
         }
         for side, took, fruits in zip("ab", seconds, models, strict=True)
     ]
-    picture = photos.opener(a)
+    opener = photos.opener(a)
 
     def gallery(chosen: np.ndarray) -> list[dict[str, Any]]:
-        return _gallery(a, b, chosen, b.confidence, models[0].labels, picture)
+        return _gallery(a, b, chosen, b.confidence, models[0].labels, opener)
 
     content = {
         **{key: record[key] for key in ("created", "version", "command", "split", "images")},
@@ -259,15 +262,15 @@ def _gallery(
     labels: list[str],
     opener: Opener | None,
 ) -> list[dict[str, Any]]:
-    """The pictures chosen (N,) with the highest `order`."""
+    """The images chosen (N,) with the highest `order`."""
     rows = np.flatnonzero(chosen)
     shown = []
     for row in rows[np.argsort(-order[rows], kind="stable")][:GALLERY]:
-        picture = opener(int(row)) if opener else None
+        image = opener(int(row)) if opener else None
         shown.append(
             {
                 "path": a.paths[row],
-                "thumb": picture and thumbnail_uri(picture, THUMB),
+                "thumb": image and thumbnail_uri(image, THUMB),
                 "truth": labels[a.labels[row]],
                 "guess_a": labels[a.guesses[row]],
                 "score_a": float(a.confidence[row]),

@@ -1,7 +1,8 @@
-"""Accuracy on pictures made worse: seven faults of cameras and hands, each in five severities.
+"""Accuracy on corrupted images: seven corruptions of cameras and hands, each in five severities.
 
-After Hendrycks & Dietterich 2019, arXiv:1903.12261, with what happens to fruit photos, and drawn by
-Pillow. Opt-in: it looks at every picture 35 times.
+After Hendrycks & Dietterich 2019, arXiv:1903.12261, with what happens to fruit photos. Opt-in: the
+model sees every image 36 times. Drawn by Pillow: torchvision's transforms of PIL images call the
+same methods, one line each; its Gaussian blur and JPEG are of tensors, and would move the figures.
 """
 
 import io
@@ -17,10 +18,10 @@ from hffruits.data.split_protocol import Sample
 from hffruits.evaluation.predictions import Predictions, answer_samples
 from hffruits.inference.classifier import FruitClassifier
 
-SIDE = 512  # pixels of the shorter side, to which larger pictures are shrunk first
-PICTURES = 1000  # that are enough
+SIDE = 512  # pixels of the shorter side, to which larger images are shrunk first
+MAX_IMAGES = 1000  # that are enough
 
-Fault = Callable[[Image.Image, int, np.random.Generator], Image.Image]
+Corruption = Callable[[Image.Image, int, np.random.Generator], Image.Image]
 
 
 def _blur(image: Image.Image, severity: int, rng: np.random.Generator) -> Image.Image:
@@ -61,7 +62,7 @@ def _crop(image: Image.Image, severity: int, rng: np.random.Generator) -> Image.
     return image.crop((left, top, left + width, top + height))
 
 
-FAULTS: dict[str, Fault] = {
+CORRUPTIONS: dict[str, Corruption] = {
     "blur": _blur,
     "noise": _noise,
     "dark": _dark,
@@ -73,19 +74,19 @@ FAULTS: dict[str, Fault] = {
 SEVERITIES = 5
 
 
-def measure_robustness(
+def measure_corruptions(
     fruits: FruitClassifier, samples: Sequence[Sample], *, batch_size: int, max_pixels: int
 ) -> dict[str, Any]:
-    """Accuracy of clean pictures, of each fault at each severity, and their mean, in [0, 1].
+    """Accuracy on clean images, on each corruption at each severity, and their mean, in [0, 1].
 
     `samples` are this process's, of classes that the model has.
     """
     options = {"batch_size": batch_size, "max_pixels": max_pixels}
     options["total"] = len(samples) * PartialState().num_processes
 
-    def answer(fault: Fault | None, severity: int, name: str) -> Predictions:
-        spoiled = _spoil(samples, fault, severity, max_pixels)
-        return answer_samples(fruits, spoiled, description=name, **options)
+    def answer(corruption: Corruption | None, severity: int, name: str) -> Predictions:
+        corrupted = _corrupt(samples, corruption, severity, max_pixels)
+        return answer_samples(fruits, corrupted, description=name, **options)
 
     clean = answer(None, 0, "clean")
 
@@ -93,11 +94,11 @@ def measure_robustness(
         {
             "name": name,
             "accuracies": [
-                float(answer(fault, i, f"{name} {i + 1}/{SEVERITIES}").hits.mean())
+                float(answer(corruption, i, f"{name} {i + 1}/{SEVERITIES}").hits.mean())
                 for i in range(SEVERITIES)
             ],
         }
-        for name, fault in FAULTS.items()
+        for name, corruption in CORRUPTIONS.items()
     ]
     return {
         "images": len(clean),
@@ -107,17 +108,17 @@ def measure_robustness(
     }
 
 
-def _spoil(
-    samples: Sequence[Sample], fault: Fault | None, severity: int, max_pixels: int
+def _corrupt(
+    samples: Sequence[Sample], corruption: Corruption | None, severity: int, max_pixels: int
 ) -> Iterator[Sample]:
     for sample in samples:
         try:
             image = open_rgb(sample.source, max_pixels=max_pixels)
-        except OSError:  # it was told before
+        except OSError:  # a warning was logged before
             continue
         scale = SIDE / min(image.size)
         if scale < 1:
             size = [max(1, round(side * scale)) for side in image.size]
             image = image.resize(size, reducing_gap=2)
         rng = np.random.default_rng([severity, *sample.path.encode(errors="surrogateescape")])
-        yield sample._replace(source=fault(image, severity, rng) if fault else image)
+        yield sample._replace(source=corruption(image, severity, rng) if corruption else image)

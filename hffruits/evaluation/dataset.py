@@ -1,4 +1,4 @@
-"""Labelled pictures as samples: of a run's splits, of any data, of things a model doesn't have."""
+"""Labelled images as samples: of a run's splits, of any data, of what a model doesn't have."""
 
 import difflib
 import logging
@@ -41,15 +41,15 @@ class Photos:
     labels: list[int] | None  # of the rows; None for a stream
     ids: dict[str, int]
     total: int | None  # None for a stream that was not counted
-    strange: dict[str, int] = field(default_factory=dict)  # classes that the model lacks: photos
+    foreign: dict[str, int] = field(default_factory=dict)  # classes that the model lacks: photos
 
     def samples(self) -> Iterator[Sample]:
         """Those of this process."""
         return samples_of_split(self.rows)
 
     def opener(self, predictions: Predictions) -> Opener | None:
-        """Pictures by the row of their outcome; None for a stream, where they are gone."""
-        return picture_opener(self.rows, predictions)
+        """Images by the row of their prediction; None for a stream, where they are gone."""
+        return image_opener(self.rows, predictions)
 
     def draw(self, count: int, *, after: int = 0) -> "Photos":
         """Some of those that the model has the classes of, drawn; not of a stream.
@@ -71,7 +71,7 @@ def choose_photos(
     *,
     held_out_by: int | None = None,
 ) -> Photos:
-    """The rows of the split asked for, or of the one that tells the most.
+    """The rows of the split asked for, or of the test split, else validation, else everything.
 
     `held_out_by` is the seed with which a run held out rows of a stream. Raises `InputError` for
     data that can't be used, and where the model has none of its classes.
@@ -79,35 +79,35 @@ def choose_photos(
     ids = {name: index for index, name in enumerate(labels)}
     if data_args.streaming:
         return _choose_stream(data_args, ids, split, held_out_by)
-    lone = _lone_split(data_args, split)
-    source = replace(data_args.source, data_dir=lone[1]) if lone else data_args.source
+    single = _single_split(data_args, split)
+    source = replace(data_args.source, data_dir=single[1]) if single else data_args.source
     parts = list_pictures(open_source(source), exclude=data_args.exclude)
     if data_args.split_lists:
         lists = Path(data_args.split_lists)
         listed = [name for name in SPLIT_NAMES if (lists / f"{name}.txt").is_file()]
         only = _choose_split(listed, split) if listed else None
         parts = choose_splits(dict(parts), {}, lists_dir=lists, only=only)
-    chosen = _choose_split(list(parts), None if lone else split)
+    chosen = _choose_split(list(parts), None if single else split)
     rows = parts[chosen].rows
     own_names = match_names(set(rows["label"]), labels)
     names = [own_names.get(label, label) for label in rows["label"]]
     found = [ids.get(label, UNKNOWN) for label in names]
     if set(found) <= {UNKNOWN}:
         raise foreign_classes(data_args, sorted(set(names)), labels)
-    strange = Counter(name for name in sorted(names) if name not in ids)
-    for name in list(strange)[:5]:
+    foreign = Counter(name for name in sorted(names) if name not in ids)
+    for name in list(foreign)[:5]:
         near = difflib.get_close_matches(name, ids, 1, 0.7)
         logger.warning(
-            "%s: a class that the model doesn't have; its %d photos count as unknown objects%s",
-            *(name, strange[name], f". Is it {near[0]}?" if near else ""),
+            "%s: a class that the model doesn't have; its %d photos count as unknown%s",
+            *(name, foreign[name], f". Is it {near[0]}?" if near else ""),
         )
     name = "all" if list(parts) == ["train"] and split is None else chosen
-    name = lone[0] if lone else name
+    name = single[0] if single else name
     rows = MapSplit(rows, found, tuple(labels))
-    return Photos(name, rows, found, ids, len(found), dict(strange))
+    return Photos(name, rows, found, ids, len(found), dict(foreign))
 
 
-def _lone_split(data_args: DataArguments, asked: str | None) -> tuple[str, Path] | None:
+def _single_split(data_args: DataArguments, asked: str | None) -> tuple[str, Path] | None:
     """Which of the split folders is meant where there is none to train on, and its path."""
     folder = Path(data_args.data_dir or "").expanduser()
     if data_args.data_dir is None or not folder.is_dir():
@@ -165,9 +165,9 @@ def samples_of_split(rows: Split) -> Iterator[Sample]:
 
 
 def unknown_samples(folder: Path) -> list[Sample]:
-    """Every picture in a folder, as something that the model doesn't have; this process's share.
+    """Every image in a folder, as something that the model doesn't have; this process's share.
 
-    Raises `InputError` for a folder without pictures.
+    Raises `InputError` for a folder without images.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder. Name one with photos of other things.")
@@ -179,7 +179,7 @@ def unknown_samples(folder: Path) -> list[Sample]:
     return [Sample(str(file), file, UNKNOWN) for file in own]
 
 
-def picture_opener(rows: Split, predictions: Predictions) -> Opener | None:
+def image_opener(rows: Split, predictions: Predictions) -> Opener | None:
     """Images of a split by the row of their prediction; None for a stream, where they are gone."""
     open_path = rows.opener()
     return open_path and (lambda row: open_path(predictions.paths[row]))

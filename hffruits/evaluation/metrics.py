@@ -1,69 +1,42 @@
-"""Classification metrics as `evaluate` modules that need no network.
+"""Every metric, defined once: accuracy, top-k, F1, figures by class, intervals, ECE, AUROC, FPR@95.
 
-`evaluate.load` fetches its modules from the Hub; these are classes of our own. Only numbers here:
-no models, no plots.
+Arrays in, numbers out: no images, no models, no plots. Figures of classes and their bootstrap
+intervals need only counts (`AnswerCounts`), so that they take as much time and memory for a million
+images as for a thousand. Where a metric has a name in scikit-learn, it is that one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import datasets
 import evaluate
 import numpy as np
 import torch
-from sklearn.metrics import f1_score
+from scipy.cluster.hierarchy import leaves_list, linkage
+from scipy.sparse import csr_array
+from scipy.stats import binomtest
+from sklearn.metrics import roc_auc_score
 
-METRIC_NAMES = ("accuracy", "top5_accuracy", "macro_f1")
+from hffruits.inference.ood import choose_threshold
 
-_RANKED = """
-Args:
-    predictions: class indices of each sample, best guess first, (N, R) integers.
-    references: true class indices, (N,) integers.
-"""
+METRIC_NAMES = ("accuracy", "top5_accuracy", "macro_f1")  # in training
+RANKED = 5  # guesses that are kept of each image
+DRAWS = 1000  # bootstrap samples
+LEVEL = 0.95  # of intervals
+AT_ONCE = 4_000_000  # numbers in memory while drawing
+BINS = 15  # of confidence
+COVERAGES = (0.5, 0.7, 0.8, 0.9, 0.95, 1.0)
 
-
-class _RankedMetric(evaluate.Metric):
-    """An `evaluate` metric of ranked guesses: all that is kept of the logits, whatever K is."""
-
-    def _info(self) -> evaluate.MetricInfo:
-        features = datasets.Features(
-            {
-                "predictions": datasets.List(datasets.Value("int64")),
-                "references": datasets.Value("int64"),
-            }
-        )
-        return evaluate.MetricInfo(
-            description=type(self).__doc__,
-            citation="",
-            inputs_description=_RANKED,
-            features=features,
-        )
+Interval = tuple[float, float]
 
 
-class TopKAccuracy(_RankedMetric):
-    """Share of samples whose class is among the first k guesses: `{"accuracy": ...}` in [0, 1]."""
-
-    def _compute(
-        self, predictions: list[list[int]], references: list[int], k: int = 1
-    ) -> dict[str, float]:
-        guesses = np.asarray(predictions)[:, :k]  # (N, R) -> (N, k)
-        hits = (guesses == np.asarray(references)[:, None]).any(axis=1)  # (N,)
-        return {"accuracy": float(hits.mean())}
+# ---- in training ----
 
 
-class MacroF1(_RankedMetric):
-    """Mean of the classes' F1, each class counting the same: `{"f1": ...}` in [0, 1].
-
-    Over the classes that occur in references or first guesses, as in scikit-learn.
-    """
-
-    def _compute(self, predictions: list[list[int]], references: list[int]) -> dict[str, float]:
-        first = np.asarray(predictions)[:, 0]
-        return {"f1": float(f1_score(references, first, average="macro", zero_division=0))}
-
-
-def rank(logits: torch.Tensor) -> torch.Tensor:
-    """(B, K) -> the best guesses first, at most five: (B, R). Equal ones by their number."""
-    return logits.sort(dim=1, descending=True, stable=True).indices[:, :5]
+def rank_classes(logits: torch.Tensor) -> torch.Tensor:
+    """(B, K) -> the best guesses first, at most `RANKED`: (B, R). Ties by their number."""
+    return logits.sort(dim=1, descending=True, stable=True).indices[:, :RANKED]
 
 
 def classification_metrics(
@@ -72,17 +45,303 @@ def classification_metrics(
     """`METRIC_NAMES`, in [0, 1], of guesses (N, R), best first, against (N,) labels.
 
     With `coarse`, the coarse class of each of the K classes, also `coarse_accuracy`: how often the
-    best guess is at least of the right kind.
+    best guess is at least of the right coarse class.
     """
-    inputs = {"predictions": ranked, "references": labels}
-    top_k = TopKAccuracy(keep_in_memory=True)
-    metrics = {
-        "accuracy": top_k.compute(**inputs)["accuracy"],
-        "top5_accuracy": top_k.compute(**inputs, k=5)["accuracy"],
-        "macro_f1": MacroF1(keep_in_memory=True).compute(**inputs)["f1"],
+    metric = FruitMetrics(keep_in_memory=True)
+    return metric.compute(predictions=ranked, references=labels, coarse=coarse)
+
+
+class FruitMetrics(evaluate.Metric):
+    """`classification_metrics` as an `evaluate` metric, which adds up batches. Needs no network."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        features = {
+            "predictions": datasets.List(datasets.Value("int64")),
+            "references": datasets.Value("int64"),
+        }
+        return evaluate.MetricInfo(
+            description=type(self).__doc__,
+            citation="",
+            inputs_description="predictions (N, R), best guess first; references (N,); as indices",
+            features=datasets.Features(features),
+        )
+
+    def _compute(
+        self,
+        predictions: list[list[int]],
+        references: list[int],
+        coarse: Sequence[int] | None = None,
+    ) -> dict[str, float]:
+        ranked, labels = np.asarray(predictions), np.asarray(references)
+        classes = 1 + int(max(labels.max(), ranked[:, 0].max()))
+        found = compute_metrics(AnswerCounts.of(labels, ranked, classes=classes, coarse=coarse))
+        names = (*METRIC_NAMES, "coarse_accuracy")
+        return {name: float(found[name][0]) for name in names if name in found}
+
+
+# ---- figures of counts ----
+
+
+@dataclass(frozen=True)
+class AnswerCounts:
+    """How often each (class, best guess, class among the first five) occurs, (M,) each.
+
+    `coarse`: the coarse class of each class, (K,), where there is a hierarchy.
+    """
+
+    labels: np.ndarray
+    guesses: np.ndarray
+    among_five: np.ndarray  # bool
+    counts: np.ndarray
+    classes: int
+    coarse: Sequence[int] | None = None
+
+    @classmethod
+    def of(
+        cls, labels: np.ndarray, ranked: np.ndarray, *, classes: int, coarse: Sequence[int] | None
+    ) -> "AnswerCounts":
+        """Of labels (N,) and guesses (N, R), best first; R may be less than 5 or more."""
+        (counted,) = cls.of_many(labels, [ranked], classes=classes, coarse=coarse)
+        return counted
+
+    @classmethod
+    def of_many(
+        cls,
+        labels: np.ndarray,
+        answers: Sequence[np.ndarray],
+        *,
+        classes: int,
+        coarse: Sequence[int] | None,
+    ) -> list["AnswerCounts"]:
+        """One of each model's guesses (N, R) for the same images, all over the same cells."""
+        columns = [labels]
+        for ranked in answers:
+            columns += [ranked[:, 0], (ranked[:, :5] == labels[:, None]).any(axis=1)]
+        cells, counts = np.unique(np.stack(columns, axis=1), axis=0, return_counts=True)
+        pairs = cells[:, 1:].reshape(len(cells), len(answers), 2)  # (M, models, guess and five)
+        return [
+            cls(cells[:, 0], *(pairs[:, i, 0], pairs[:, i, 1] > 0), counts, classes, coarse)
+            for i in range(len(answers))
+        ]
+
+    @property
+    def total(self) -> int:
+        return int(self.counts.sum())
+
+    @cached_property
+    def confusion(self) -> csr_array:
+        """(K, K) counts, a row for each class, a column for each best guess; mostly zeros."""
+        places = (self.labels, self.guesses)
+        return csr_array((self.counts, places), shape=(self.classes, self.classes))
+
+
+def compute_metrics(
+    answers: AnswerCounts, counts: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """The figures in [0, 1] of answers, or of other `counts` (..., M) of the same cells: (...,).
+
+    As scikit-learn computes them, F1 to the last bit; it is over the classes that occur as label or
+    guess, balanced accuracy over those that occur as label. `coarse_accuracy` only with a
+    hierarchy.
+    """
+    counts = np.atleast_2d(answers.counts if counts is None else counts)  # (D, M)
+    total = counts.sum(-1)
+    right = answers.labels == answers.guesses
+    occurring = np.union1d(answers.labels, answers.guesses)  # zeros between them would round else
+    columns = (values[:, occurring] for values in class_metrics(answers, counts))
+    precision, recall, f1, support = columns  # (D, C) each
+    present = support > 0
+    occurs = present | ~np.isnan(precision)
+    results = {
+        "accuracy": counts @ right / total,
+        "top5_accuracy": counts @ answers.among_five / total,
+        "balanced_accuracy": np.where(present, recall, 0).sum(-1) / present.sum(-1),
+        "macro_f1": np.where(occurs, f1, 0).sum(-1) / occurs.sum(-1),
+        "weighted_f1": (f1 * support).sum(-1) / total,
     }
-    if coarse is not None:
-        kinds = np.asarray(coarse)
-        inputs = {"predictions": kinds[ranked[:, :1]], "references": kinds[labels]}
-        metrics["coarse_accuracy"] = top_k.compute(**inputs)["accuracy"]
-    return metrics
+    if answers.coarse is not None:
+        coarse = np.asarray(answers.coarse)
+        hits = coarse[answers.labels] == coarse[answers.guesses]
+        results["coarse_accuracy"] = counts @ hits / total
+    return results
+
+
+def class_metrics(
+    answers: AnswerCounts, counts: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Precision, recall, F1 and support of each class, (..., K); F1 is 0 where undefined.
+
+    Precision is NaN for a class that was never guessed, recall for one that never occurred.
+    """
+    counts = np.atleast_2d(answers.counts if counts is None else counts)
+    right = answers.labels == answers.guesses
+    hits = counts @ _one_hot(answers.labels, right, answers.classes)
+    support = counts @ _one_hot(answers.labels, None, answers.classes)
+    guessed = counts @ _one_hot(answers.guesses, None, answers.classes)
+    with np.errstate(invalid="ignore"):
+        precision, recall = hits / guessed, hits / support
+        f1 = np.nan_to_num(2 * hits / (support + guessed))
+    return precision, recall, f1, support
+
+
+def _one_hot(classes: np.ndarray, kept: np.ndarray | None, count: int) -> csr_array:
+    """(M, K): which class each cell counts for."""
+    cells = np.arange(len(classes))
+    values = np.ones(len(classes)) if kept is None else kept.astype(float)
+    return csr_array((values, (cells, classes)), shape=(len(classes), count))
+
+
+def confused_pairs(confusion: csr_array) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Class, guess, count and share of the class, (P,) each, of mistakes, most frequent first."""
+    support = confusion.sum(1)
+    cells = confusion.tocoo()
+    mistaken = cells.row != cells.col
+    rows, columns, counts = cells.row[mistaken], cells.col[mistaken], cells.data[mistaken]
+    shares = counts / np.maximum(support, 1)[rows]
+    order = np.lexsort((-shares, -counts))
+    return rows[order], columns[order], counts[order], shares[order]
+
+
+def cluster_order(confusion: np.ndarray) -> np.ndarray:
+    """Classes (K,) in an order that puts those next to each other that are confused.
+
+    Average linkage on how often two classes are confused, with optimal leaf order.
+    """
+    if len(confusion) < 3:
+        return np.arange(len(confusion))
+    shares = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
+    alike = (shares + shares.T) / 2
+    places = np.triu_indices(len(alike), 1)
+    few = len(alike) <= 500  # the best order of more takes too long
+    return leaves_list(linkage(1 - alike[places], "average", optimal_ordering=few))
+
+
+# ---- intervals ----
+
+
+def draw_counts(
+    answers: AnswerCounts, *, draws: int = DRAWS, seed: int = 0
+) -> Iterator[np.ndarray]:
+    """Bootstrap samples of the cells' counts, (D, M) at a time, `draws` in all.
+
+    Drawing N images with replacement is drawing counts from the multinomial of these (Efron &
+    Tibshirani 1993, chapter 13), so that time and memory depend on the cells, not on N. Images of
+    one scene are taken for independent ones; then intervals are too narrow.
+    """
+    rng = np.random.default_rng(seed)
+    shares, total = answers.counts / answers.total, answers.total
+    chunk = max(1, AT_ONCE // max(len(shares), 4 * answers.classes))
+    for start in range(0, draws, chunk):
+        yield rng.multinomial(total, shares, size=min(chunk, draws - start))
+
+
+def percentile_interval(values: list[np.ndarray], value: float) -> Interval:
+    """The interval of `LEVEL` of drawn values, in chunks, less their bias against the true one.
+
+    Draws repeat images and miss others, so with few a class their macro averages are too low.
+    """
+    drawn, tails = np.concatenate(values), (1 - LEVEL) / 2
+    low, high = np.quantile(drawn, [tails, 1 - tails]) - (drawn.mean() - value)
+    return float(low), float(high)
+
+
+def bootstrap_intervals(answers: AnswerCounts) -> dict[str, Interval]:
+    """The bootstrap interval of each of `compute_metrics`, in [0, 1].
+
+    With fewer than ten images a class, those of F1 hold the truth less often than `LEVEL` says. A
+    share that is 0 or 1 has Wilson's interval instead, for all its draws are the same.
+    """
+    drawn: dict[str, list[np.ndarray]] = {}
+    for counts in draw_counts(answers):
+        for name, values in compute_metrics(answers, counts).items():
+            drawn.setdefault(name, []).append(values)
+    found = {}
+    for name, (value,) in compute_metrics(answers).items():
+        low, high = percentile_interval(drawn[name], value)
+        certain = low == high and value in (0, 1)
+        if certain:
+            low, high = wilson_interval(round(value * answers.total), answers.total)
+        found[name] = max(0.0, low), min(1.0, high)
+    return found
+
+
+def wilson_interval(hits: int, total: int) -> Interval:
+    """Wilson's interval of a share, `LEVEL`; (0, 1) of nothing."""
+    if not total:
+        return 0.0, 1.0
+    interval = binomtest(int(hits), int(total)).proportion_ci(LEVEL, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+# ---- confidence ----
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Confidence against accuracy in bins of equal width, (BINS,) each; empty bins have NaN."""
+
+    confidence: np.ndarray  # mean of the bin
+    accuracy: np.ndarray
+    counts: np.ndarray
+
+    @property
+    def ece(self) -> float:
+        """Expected calibration error in [0, 1]: how far the two are apart, an image on average.
+
+        Naeini et al. 2015; arXiv:1706.04599, equation 3.
+        """
+        gaps = np.abs(self.confidence - self.accuracy)
+        return float(np.nansum(gaps * self.counts) / max(1, self.counts.sum()))
+
+
+def reliability(confidence: np.ndarray, hits: np.ndarray, *, bins: int = BINS) -> Reliability:
+    """Confidences (N,) in [0, 1] and whether each answer was right (N,), by bins."""
+    # a value on an edge belongs to the bin below, as in the paper
+    places = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    counts = np.bincount(places, minlength=bins)
+    with np.errstate(invalid="ignore"):
+        return Reliability(
+            np.bincount(places, confidence, minlength=bins) / counts,
+            np.bincount(places, hits, minlength=bins) / counts,
+            counts,
+        )
+
+
+def coverage_curve(confidence: np.ndarray, hits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Accuracy on the share of images with the highest confidence: (coverage, accuracy), (N,).
+
+    Geifman & El-Yaniv 2017, arXiv:1705.08500, figure 1 (risk is 1 - accuracy).
+    """
+    order = np.argsort(-confidence, kind="stable")
+    seen = np.arange(1, len(order) + 1)
+    return seen / len(order), np.cumsum(hits[order]) / seen
+
+
+def accuracy_at_coverage(confidence: np.ndarray, hits: np.ndarray) -> dict[str, float]:
+    """Points of the coverage curve by their names: "90%" for the most confident 90 %."""
+    coverage, accuracy = coverage_curve(confidence, hits)
+    at = np.maximum(1, np.ceil(np.array(COVERAGES) * len(coverage))).astype(int) - 1
+    names = [f"{share:.0%}" for share in COVERAGES]
+    return dict(zip(names, accuracy[at].tolist(), strict=True))
+
+
+# ---- out-of-distribution detection, of scores that are higher for what is unknown ----
+
+
+def auroc(known: np.ndarray, unknown: np.ndarray) -> float:
+    """How often an unknown image has a higher OOD score than a known one, in [0, 1]."""
+    truth = np.r_[np.zeros(len(known)), np.ones(len(unknown))]
+    return float(roc_auc_score(truth, np.r_[known, unknown]))
+
+
+def false_positive_rate(known: np.ndarray, unknown: np.ndarray, *, kept: float = 0.95) -> float:
+    """Share of unknown images taken for known where `kept` of the known ones are: FPR@95."""
+    return float((unknown <= choose_threshold(known, 1 - kept)).mean())
+
+
+def roc_points(known: np.ndarray, unknown: np.ndarray, *, points: int = 101) -> np.ndarray:
+    """(points, 2): share of unknown taken for known, and share of known kept, by threshold."""
+    rates = np.linspace(0, 1, points)
+    thresholds = -np.quantile(-known, rates, method="lower")
+    taken = (unknown[:, None] <= thresholds).mean(axis=0)
+    return np.stack([taken, 1 - rates], axis=1)

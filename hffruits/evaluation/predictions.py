@@ -1,7 +1,7 @@
-"""What a model answers to labelled pictures, a few numbers each: all that figures are made of.
+"""Predictions for labelled images, a few numbers each: all that metrics are made of.
 
-Memory grows by some 200 bytes a picture, of which most are its name, whatever its size and the
-number of classes. Under several processes each reads its share, and each picture counts once.
+Memory grows by some 200 bytes an image, of which most are its name, whatever its size and the
+number of classes. Under several processes each reads its share, and each image counts once.
 """
 
 import logging
@@ -17,17 +17,15 @@ from tqdm.auto import tqdm
 from hffruits.core.errors import InputError
 from hffruits.data.images import MAX_PIXELS, ImageSource
 from hffruits.data.split_protocol import UNKNOWN, Sample
-from hffruits.evaluation.calibration import Reliability, reliability
-from hffruits.evaluation.tally import Tally
+from hffruits.evaluation.metrics import RANKED, AnswerCounts, Reliability, reliability
 from hffruits.inference.classifier import Answers, FruitClassifier
 
 logger = logging.getLogger(__name__)
-RANKED = 5  # guesses that are kept of each picture
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """One row a picture, in the order given: (N,) each, guesses (N, R)."""
+    """One row an image, in the order given: (N,) each, guesses (N, R)."""
 
     paths: list[str]
     labels: np.ndarray  # UNKNOWN for a class that the model doesn't have
@@ -35,8 +33,8 @@ class Predictions:
     scores: np.ndarray  # their probabilities
     losses: np.ndarray  # -log of the right class's probability; NaN for unknown classes
     uncalibrated: np.ndarray  # the best guess's probability before temperature scaling
-    familiar: np.ndarray  # the rejection score: high for what was learned
-    skipped: tuple[str, ...] = ()  # pictures that could not be read, and why
+    ood_score: np.ndarray  # the higher, the more out-of-distribution
+    skipped: tuple[str, ...] = ()  # images that could not be read, and why
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -60,8 +58,8 @@ class Predictions:
         columns = {f.name: getattr(self, f.name)[rows] for f in _ARRAYS}
         return Predictions([self.paths[row] for row in rows], **columns, skipped=self.skipped)
 
-    def tally(self, classes: int, coarse: list[int] | None) -> Tally:
-        return Tally.of(self.labels, self.ranked, classes=classes, coarse=coarse)
+    def answer_counts(self, classes: int, coarse: list[int] | None) -> AnswerCounts:
+        return AnswerCounts.of(self.labels, self.ranked, classes=classes, coarse=coarse)
 
     def reliability(self, *, calibrated: bool = True) -> Reliability:
         return reliability(self.confidence if calibrated else self.uncalibrated, self.hits)
@@ -87,23 +85,24 @@ def answer_samples(
 ) -> Predictions:
     """Have the model answer this process's samples; every process gets the predictions of all.
 
-    `total` is of all processes. What can't be read is left out, told, and listed in `skipped`.
+    `total` is of all processes. Unreadable images are left out with a warning, and listed in
+    `skipped`.
     """
     state = PartialState()
     temperature = temperature_of(fruits)
     parts: list[Predictions] = []
     skipped: list[str] = []
 
-    def on_bad(error: InputError) -> None:
+    def on_unreadable(error: InputError) -> None:
         skipped.append(str(error))
         logger.warning("left out: %s", error)
 
     total = total and -(-(total - state.process_index) // state.num_processes)
     hidden = not state.is_main_process
     bar = tqdm(samples, description, total, unit="img", leave=False, disable=hidden)
-    options = {"batch_size": batch_size, "on_bad": on_bad, "max_pixels": max_pixels}
+    options = {"batch_size": batch_size, "on_unreadable": on_unreadable, "max_pixels": max_pixels}
     for answers in fruits.answer(bar, source=_source_of, **options):
-        parts.append(_outcomes(fruits, answers, temperature))
+        parts.append(_predictions(fruits, answers, temperature))
     return _gather(_join(parts, skipped, len(fruits.labels)))
 
 
@@ -117,7 +116,9 @@ def _source_of(sample: Sample) -> ImageSource:
     return sample.source
 
 
-def _outcomes(fruits: FruitClassifier, answers: Answers[Sample], temperature: float) -> Predictions:
+def _predictions(
+    fruits: FruitClassifier, answers: Answers[Sample], temperature: float
+) -> Predictions:
     samples, logits = answers.items, answers.logits
     labels = np.array([sample.label for sample in samples], np.int32)
     logs = logits.log_softmax(dim=1)  # (B, K)
@@ -131,7 +132,7 @@ def _outcomes(fruits: FruitClassifier, answers: Answers[Sample], temperature: fl
         scores=values.exp().numpy(),
         losses=np.where(labels == UNKNOWN, np.nan, -right.numpy()),
         uncalibrated=raw.numpy(),
-        familiar=fruits.familiarity(answers.features),
+        ood_score=fruits.ood_score(answers.features),
     )
 
 
@@ -168,17 +169,17 @@ def collect_answers(
 ) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
     """Logits (n, K), features (n, D) and labels (n,) of this process's samples, to be kept few.
 
-    Without `keep_logits` they are (n, 0). Raises `InputError` where no picture can be read.
+    Without `keep_logits` they are (n, 0). Raises `InputError` where no image can be read.
     """
     logits: list[torch.Tensor] = []
     features: list[torch.Tensor] = []
     labels: list[int] = []
     bar = tqdm(samples, description, unit="img", leave=False)
-    options = {"batch_size": batch_size, "on_bad": lambda _: None, "max_pixels": max_pixels}
+    options = {"batch_size": batch_size, "on_unreadable": lambda _: None, "max_pixels": max_pixels}
     for answers in fruits.answer(bar, source=_source_of, **options):
         logits.append(answers.logits if keep_logits else answers.logits[:, :0])
         features.append(answers.features)
         labels += [sample.label for sample in answers.items]
     if not labels:
-        raise InputError("none of the pictures can be read any more. Check the data.")
+        raise InputError("none of the photos can be read any more. Check the data.")
     return torch.cat(logits), torch.cat(features), np.array(labels)

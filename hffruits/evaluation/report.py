@@ -1,6 +1,6 @@
 """The evaluation report: predictions as plain values and small images for `evaluate.html.jinja`.
 
-What is to be shown is chosen here; how it looks is up to the template. A part that can't be made is
+What is to be shown is chosen here, its appearance by the template. A part that can't be made is
 left out, with a warning.
 """
 
@@ -18,11 +18,14 @@ from tqdm.auto import tqdm
 from hffruits.core.errors import InputError, optional_output
 from hffruits.core.html import part_of, render_page, thumbnail_uri
 from hffruits.core.plots import draw_evaluation
-from hffruits.evaluation.calibration import Reliability, coverage_curve
+from hffruits.evaluation.metrics import (
+    Reliability,
+    cluster_order,
+    coverage_curve,
+    roc_points,
+)
 from hffruits.evaluation.predictions import Predictions
-from hffruits.evaluation.tally import cluster_order
 from hffruits.inference.classifier import Explanation, FruitClassifier
-from hffruits.inference.ood import roc_points
 
 TEMPLATE = Path(__file__).with_name("templates") / "evaluate.html.jinja"
 
@@ -33,14 +36,14 @@ MOST_CLASSES = 1000  # that a confusion matrix shows
 FEW = 10  # photos of a class, below which its figures say little
 METRICS = {
     "accuracy": ("Accuracy", "The best guess is right."),
-    "coarse_accuracy": ("Coarse accuracy", "It is at least of the right kind."),
+    "coarse_accuracy": ("Coarse accuracy", "It is at least of the right coarse class."),
     "top5_accuracy": ("Top-5", "The right class is among the first five guesses."),
     "balanced_accuracy": ("Balanced accuracy", "Mean of the classes' recall."),
     "macro_f1": ("Macro F1", "Mean of the classes' F1: each class counts the same."),
     "weighted_f1": ("Weighted F1", "The same, weighted by the classes' photos."),
 }
 
-Opener = Callable[[int], Image.Image | None]  # a row of the predictions -> its picture
+Opener = Callable[[int], Image.Image | None]  # a row of the predictions -> its image
 
 
 def write_report(
@@ -49,7 +52,7 @@ def write_report(
     known: Predictions,
     record: dict[str, Any],
     *,
-    picture: Opener | None,
+    opener: Opener | None,
     seconds: float,
     unknown: dict[str, Predictions] | None = None,
     log: list[dict[str, Any]],
@@ -57,9 +60,9 @@ def write_report(
 ) -> None:
     """The page of one split: `record` is what `metrics.json` holds of it.
 
-    `known` are predictions of classes that the model has, `unknown` of other things, by name.
+    `known` are predictions of classes that the model has, `unknown` of others, by name.
     """
-    gallery = Gallery(fruits, known, picture, page=file)
+    gallery = Gallery(fruits, known, opener, page=file)
     config, size = fruits.config, fruits.input_size
     calibration = getattr(config, "calibration", None) or {}
     content = {
@@ -108,15 +111,15 @@ def write_report(
             fruits,
             known,
             {name: (some, record["unknown"][name]) for name, some in (unknown or {}).items()},
-            record["refused"],
+            record["rejected"],
             calibration.get("reject_rate", 0.0),
         ),
-        "robustness": record.get("robustness"),
+        "corruptions": record.get("corruptions"),
     }
     render_page(TEMPLATE, content, file)
 
 
-def write_picture(file: Path, known: Predictions, names: Sequence[str], *, split: str) -> None:
+def draw_summary(file: Path, known: Predictions, names: Sequence[str], *, split: str) -> None:
     """The confusion matrix and the reliability diagram of one split, for a model card."""
     matrix, used, occur = _clustered(known, names)
     most = f"; the {len(used):,} of {occur:,} classes confused most" if len(used) < occur else ""
@@ -161,14 +164,14 @@ def classes_shown(measured: dict[str, Any], coarse: dict[str, str] | None) -> li
 
 
 def confusion_shown(predictions: Predictions, names: Sequence[str]) -> dict[str, Any]:
-    """The confusion matrix as a picture, classes that are confused side by side."""
+    """The confusion matrix as an image, classes that are confused side by side."""
     matrix, order, occur = _clustered(predictions, names)
     rows, columns = np.nonzero(matrix)
     cells = [[int(r), int(c), int(matrix[r, c])] for r, c in zip(rows, columns, strict=True)]
     return {
         "order": order,
         "classes": occur,
-        "picture": _png_uri(_colours(matrix)),
+        "image": _png_uri(_colours(matrix)),
         "cells": cells,
     }
 
@@ -178,7 +181,7 @@ def _clustered(predictions: Predictions, names: Sequence[str]) -> tuple[np.ndarr
 
     Of very many classes, those that are confused most have their counts.
     """
-    matrix = predictions.tally(len(names), None).confusion
+    matrix = predictions.answer_counts(len(names), None).confusion
     seen = matrix.sum(0) + matrix.sum(1)
     mistaken = seen - 2 * matrix.diagonal()
     occur = np.flatnonzero(seen)
@@ -229,28 +232,28 @@ def unknowns_shown(
     fruits: FruitClassifier,
     known: Predictions,
     unknown: dict[str, tuple[Predictions, dict[str, float]]],
-    refused: float,
+    rejected: float,
     rate: float,
 ) -> dict[str, Any] | None:
-    """How familiar known and unknown pictures look; None for a model that refuses nothing."""
+    """OOD scores of known and unknown photos; None for a model that rejects nothing as unknown."""
     if fruits.prototypes is None:
         return None
-    scores = [known.familiar, *(some.familiar for some, _ in unknown.values())]
-    low, high = (float(limit) for limit in np.quantile(np.concatenate(scores), [0.001, 1]))
-    edges = np.linspace(min(low, fruits.reject_below), max(high, low + 1e-3), 33)
+    scores = [known.ood_score, *(some.ood_score for some, _ in unknown.values())]
+    low, high = (float(limit) for limit in np.quantile(np.concatenate(scores), [0, 0.999]))
+    edges = np.linspace(min(low, high - 1e-3), max(high, fruits.ood_threshold), 33)
 
     def histogram(values: np.ndarray) -> list[int]:
         return np.histogram(values.clip(edges[0], edges[-1]), edges)[0].tolist()
 
     return {
         "rate": rate,
-        "threshold": fruits.reject_below,
-        "refused": refused,
+        "threshold": fruits.ood_threshold,
+        "rejected": rejected,
         "edges": edges.tolist(),
-        "known_hist": histogram(known.familiar),
+        "known_hist": histogram(known.ood_score),
         "sets": [
-            {"name": name, **figures, "hist": histogram(some.familiar)}
-            | {"roc": roc_points(known.familiar, some.familiar).tolist()}
+            {"name": name, **figures, "hist": histogram(some.ood_score)}
+            | {"roc": roc_points(known.ood_score, some.ood_score).tolist()}
             for name, (some, figures) in unknown.items()
         ],
     }
@@ -295,34 +298,34 @@ def advice(measured: dict[str, Any], split: str) -> list[str]:
     absent = [name for name, own in measured["classes"].items() if not own["support"]]
     if absent:
         notes.append(
-            f"Named here, but without photos: {', '.join(absent[:8])}. They count as 0 in macro F1."
+            f"Predicted, but without photos: {', '.join(absent[:8])}. They count as 0 in macro F1."
         )
     if split == "validation":
         notes.append(
             "Validation chose the epoch and the temperature, so these figures are a little too "
-            "good. A test split would tell better."
+            "good. A test split would be fairer."
         )
     low, high = measured["intervals"]["accuracy"]
     if high - low > 0.1:
         notes.append(
             f"With {measured['images']} photos the accuracy is known to "
-            f"{(high - low) / 2:.0%} either way. More test photos would tell better."
+            f"{(high - low) / 2:.0%} either way. More test photos would narrow it."
         )
     return notes
 
 
 class Gallery:
-    """Small pictures of the predictions, with heatmaps of where the model looked."""
+    """Thumbnails of the predictions, with saliency maps."""
 
     def __init__(
         self,
         fruits: FruitClassifier,
         predictions: Predictions,
-        picture: Opener | None,
+        opener: Opener | None,
         *,
         page: Path,
     ):
-        self.fruits, self.predictions, self.picture, self.page = fruits, predictions, picture, page
+        self.fruits, self.predictions, self.opener, self.page = fruits, predictions, opener, page
         self.explains = True  # until it fails: the next photo's heatmap would fail as well
 
     def mistakes(self) -> list[dict[str, Any]]:
@@ -360,7 +363,7 @@ class Gallery:
         return shown
 
     def _usual(self, label: int) -> dict[str, Any] | None:
-        """The photo of a class that it is surest of."""
+        """The photo of a class with the highest confidence."""
         rows = np.flatnonzero((self.predictions.labels == label) & self.predictions.hits)
         if not len(rows):
             return None
@@ -368,10 +371,10 @@ class Gallery:
 
     def _photo(self, row: int, *, heat: bool = False) -> dict[str, Any]:
         names, predictions = self.fruits.labels, self.predictions
-        picture = self.picture(int(row)) if self.picture else None
-        heat = heat and self.explains and picture is not None
-        seen = self._explain(picture, int(predictions.guesses[row])) if heat else None
-        shown = seen.picture if seen else picture
+        image = self.opener(int(row)) if self.opener else None
+        heat = heat and self.explains and image is not None
+        seen = self._explain(image, int(predictions.guesses[row])) if heat else None
+        shown = seen.image if seen else image
         return {
             "path": predictions.paths[row],
             "thumb": shown and thumbnail_uri(shown, THUMB),
@@ -379,14 +382,14 @@ class Gallery:
             "truth": names[predictions.labels[row]],
             "guess": names[predictions.guesses[row]],
             "score": float(predictions.confidence[row]),
-            "known": bool(predictions.familiar[row] >= self.fruits.reject_below),
+            "known": bool(predictions.ood_score[row] <= self.fruits.ood_threshold),
         }
 
-    def _explain(self, picture: Image.Image, guess: int) -> Explanation | None:
+    def _explain(self, image: Image.Image, guess: int) -> Explanation | None:
         self.explains = False
         with optional_output(f"{self.page}, heatmaps", remedy="The photos are there."):
             try:
-                seen = self.fruits.explain(picture, self.fruits.labels[guess])
+                seen = self.fruits.explain(image, self.fruits.labels[guess])
             except InputError:  # a net without maps
                 return None
             self.explains = True

@@ -1,44 +1,46 @@
-"""Predictions as the figures of `metrics.json`: with intervals, by class, calibrated or not."""
+"""What `metrics.json` holds of one split: the metrics of its predictions, as JSON values."""
 
 from typing import Any
 
 import numpy as np
 
-from hffruits.evaluation.calibration import coverage_curve
+from hffruits.evaluation.metrics import (
+    accuracy_at_coverage,
+    auroc,
+    bootstrap_intervals,
+    class_metrics,
+    compute_metrics,
+    confused_pairs,
+    false_positive_rate,
+    wilson_interval,
+)
 from hffruits.evaluation.predictions import Predictions, temperature_of
-from hffruits.evaluation.tally import by_class, figures, intervals, wilson
 from hffruits.inference.classifier import FruitClassifier
-from hffruits.inference.ood import auroc, false_positive_rate
 from hffruits.models.heads import coarse_ids
 
 PAIRS = 20  # of confused classes that are listed
-COVERAGES = (0.5, 0.7, 0.8, 0.9, 0.95, 1.0)
 
 
 def measure(predictions: Predictions, fruits: FruitClassifier) -> dict[str, Any]:
-    """Figures in [0, 1] of pictures whose classes the model has, and intervals of 95 %.
+    """Figures in [0, 1] of images whose classes the model has, and intervals of 95 %.
 
-    `loss` is the mean cross-entropy; `ece` the expected calibration error; `refused` the share of
-    these known pictures that the model would refuse; `classes` has the figures of each class.
+    `loss` is the mean cross-entropy; `ece` the expected calibration error; `rejected` the share of
+    these known images that the model would reject as unknown; `classes` has the figures of each
+    class.
     """
-    tally = predictions.tally(len(fruits.labels), coarse_ids(fruits.config))
-    names = figures(tally)
-    sure, right = coverage_curve(predictions.confidence, predictions.hits)
-    at = np.maximum(1, np.ceil(np.array(COVERAGES) * len(sure))).astype(int) - 1
+    answers = predictions.answer_counts(len(fruits.labels), coarse_ids(fruits.config))
     return {
         "images": len(predictions),
-        **{name: float(value) for name, (value,) in names.items()},
-        "intervals": {name: list(limits) for name, limits in intervals(tally).items()},
+        **{name: float(value) for name, (value,) in compute_metrics(answers).items()},
+        "intervals": {name: list(ends) for name, ends in bootstrap_intervals(answers).items()},
         "loss": float(predictions.losses.mean()),
         "ece": predictions.reliability().ece,
         "ece_uncalibrated": predictions.reliability(calibrated=False).ece,
         "temperature": temperature_of(fruits),
-        "refused": float((predictions.familiar < fruits.reject_below).mean()),
-        "accuracy_at_coverage": dict(
-            zip([f"{share:.0%}" for share in COVERAGES], right[at].tolist(), strict=True)
-        ),
+        "rejected": _rejected(predictions, fruits),
+        "accuracy_at_coverage": accuracy_at_coverage(predictions.confidence, predictions.hits),
         "classes": class_figures(predictions, fruits),
-        "most_confused": confused_pairs(predictions, fruits.labels),
+        "most_confused": most_confused(predictions, fruits.labels),
         "skipped": list(predictions.skipped),
     }
 
@@ -46,53 +48,52 @@ def measure(predictions: Predictions, fruits: FruitClassifier) -> dict[str, Any]
 def class_figures(predictions: Predictions, fruits: FruitClassifier) -> dict[str, dict[str, Any]]:
     """Precision, recall (with Wilson's interval), F1 and support of each class that occurs.
 
-    Precision is None for a class that is never named, recall for one that is only named.
+    Precision is None for a class that is never predicted, recall for one that is only predicted.
     """
-    tally = predictions.tally(len(fruits.labels), None)
-    precision, recall, f1, support = (values[0] for values in by_class(tally))
-    hits = tally.confusion.diagonal()
+    answers = predictions.answer_counts(len(fruits.labels), None)
+    precision, recall, f1, support = (values[0] for values in class_metrics(answers))
+    hits = answers.confusion.diagonal()
     found = {}
     for index, name in enumerate(fruits.labels):
         if support[index] or not np.isnan(precision[index]):
             found[name] = {
                 "precision": _number(precision[index]),
                 "recall": _number(recall[index]),
-                "recall_interval": list(wilson(hits[index], support[index])),
+                "recall_interval": list(wilson_interval(hits[index], support[index])),
                 "f1": float(f1[index]),
                 "support": int(support[index]),
             }
     return found
 
 
-def confused_pairs(predictions: Predictions, names: list[str]) -> list[dict[str, Any]]:
+def most_confused(predictions: Predictions, names: list[str]) -> list[dict[str, Any]]:
     """What is taken for what, most often first: how many, and which share of the class."""
-    confusion = predictions.tally(len(names), None).confusion
-    support = confusion.sum(1)
-    cells = confusion.tocoo()
-    mistaken = cells.row != cells.col
-    rows, columns, counts = cells.row[mistaken], cells.col[mistaken], cells.data[mistaken]
-    shares = counts / np.maximum(support, 1)[rows]
+    pairs = confused_pairs(predictions.answer_counts(len(names), None).confusion)
     return [
         {
-            "class": names[rows[i]],
-            "taken_for": names[columns[i]],
-            "images": int(counts[i]),
-            "share": float(shares[i]),
+            "class": names[label],
+            "taken_for": names[guess],
+            "images": int(count),
+            "share": float(share),
         }
-        for i in np.lexsort((-shares, -counts))[:PAIRS]
+        for label, guess, count, share in list(zip(*pairs, strict=True))[:PAIRS]
     ]
 
 
 def measure_unknown(
     known: Predictions, unknown: Predictions, fruits: FruitClassifier
 ) -> dict[str, float]:
-    """How well pictures of what the model doesn't have are told from those of what it has."""
+    """How well the OOD score separates images of what the model doesn't have from known ones."""
     return {
         "images": len(unknown),
-        "auroc": auroc(known.familiar, unknown.familiar),
-        "fpr95": false_positive_rate(known.familiar, unknown.familiar),
-        "refused": float((unknown.familiar < fruits.reject_below).mean()),
+        "auroc": auroc(known.ood_score, unknown.ood_score),
+        "fpr95": false_positive_rate(known.ood_score, unknown.ood_score),
+        "rejected": _rejected(unknown, fruits),
     }
+
+
+def _rejected(predictions: Predictions, fruits: FruitClassifier) -> float:
+    return float((predictions.ood_score > fruits.ood_threshold).mean())
 
 
 def _number(value: float) -> float | None:

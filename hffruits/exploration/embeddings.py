@@ -1,4 +1,4 @@
-"""What a trained backbone sees in pictures: one vector each, before any class is decided."""
+"""Embeddings: the pooled features of a pretrained backbone, one vector an image."""
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +19,7 @@ from hffruits.models.layers import use_channels_last
 from hffruits.models.loading import load_model
 
 
-def embed_pictures(
+def embed_images(
     sources: Iterable[Path | bytes],
     *,
     total: int | None = None,
@@ -27,10 +27,10 @@ def embed_pictures(
     batch_size: int = 32,
     max_pixels: int = MAX_PIXELS,
 ) -> np.ndarray:
-    """The pooled features (N, D) of pictures, each of unit length, float32.
+    """The pooled features (N, D) of images, each of unit length, float32.
 
     `backbone`: a bundled name, timm name, Hub id or folder of a timm-wrapped model. Raises
-    `InputError` for another model, and for a picture that can't be read.
+    `InputError` for another model, and for an image that can't be read.
     """
     model, processor = load_model(backbone)
     if not isinstance(model, TimmWrapperForImageClassification):
@@ -39,7 +39,7 @@ def embed_pictures(
     net = use_channels_last(model).to(device).timm_model
     net.reset_classifier(0)
     transform = EvalTransform(processor)
-    half = has_bf16(device)  # 1.5 to 2 times as quick
+    half = has_bf16(device)  # 1.5 to 2 times as fast
     rows = [np.zeros((0, net.num_features), np.float32)]
     bar = tqdm(total=total, desc="Computing features", unit="img", leave=False)
     with (
@@ -69,7 +69,7 @@ def _batches(
         try:
             return transform(open_rgb(source, max_pixels=max_pixels))
         except OSError as error:
-            name = source if isinstance(source, Path) else f"a picture of {len(source)} bytes"
+            name = source if isinstance(source, Path) else f"an image of {len(source)} bytes"
             raise InputError(f"{name}: can't be read ({error}). Leave it out.") from error
 
     def start() -> Iterator[torch.Tensor]:

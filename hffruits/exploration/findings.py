@@ -1,6 +1,6 @@
-"""What is wrong with the data, as findings: each with its weight, what it does, and what mends it.
+"""The checks of a data set and their findings: each with its severity, effect and remedy.
 
-Works on what the scan and the backbone saw; opens no file. A check is a row of `CHECKS`.
+Works on what the scan and the features give; opens no file. A check is a row of `CHECKS`.
 """
 
 import shlex
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from hffruits.data.validation import Part, Skipped
-from hffruits.exploration.label_errors import Suspects
+from hffruits.exploration.label_errors import LabelErrors
 
 SMALL_SIDE = 96  # pixels: less is enlarged more than twice for a net of 224
 FEW = 20  # training photos of a class
@@ -25,8 +25,8 @@ LISTED = ("label_errors", "outliers", "small_photos", "blurred", "light", "odd_s
 
 
 @dataclass(frozen=True)
-class Audited:
-    """What there is to judge. Rows are numbered over all splits."""
+class ScannedData:
+    """What checks work on. Rows are numbered over all splits."""
 
     part: Part  # of all splits
     splits: np.ndarray  # (N,) names
@@ -35,9 +35,9 @@ class Audited:
     source: str  # the data as words of a command line, without --streaming
     streaming: bool = False
     lists: Path = Path()  # the folder of the lists for `--exclude`
-    judged: int = 0  # rows that the backbone saw
-    suspects: Suspects | None = None  # of label errors; None where they weren't looked for
-    classes: Sequence[str] = ()  # names of the classes that suspects.guesses mean
+    embedded: int = 0  # rows whose features were computed
+    label_errors: LabelErrors | None = None  # None without features
+    classes: Sequence[str] = ()  # names of the classes that label_errors.guesses mean
     outliers: np.ndarray | None = None  # (O,) rows
     lost: dict[str, str] = field(default_factory=dict)  # class without any photo -> why
 
@@ -54,9 +54,9 @@ class Audited:
         return [skipped for skipped in self.skipped if skipped.photo]
 
     @property
-    def of_judged(self) -> str:
-        """What to add to a count of photos where the backbone saw some of them alone."""
-        return f" (of {self.judged:,} looked at)" if self.judged < len(self.labels) else ""
+    def of_embedded(self) -> str:
+        """What to add to a count of photos where features were computed of only some."""
+        return f" (of {self.embedded:,} checked)" if self.embedded < len(self.labels) else ""
 
 
 @dataclass(frozen=True)
@@ -68,15 +68,15 @@ class Finding:
     title: str
     effect: str  # on the result, one sentence
     remedy: str  # one sentence
-    command: str | None = None  # that mends it
+    command: str | None = None  # that fixes it
     groups: list[list[int]] = field(default_factory=list)  # rows; one each for single photos
     notes: dict[int, str] = field(default_factory=dict)  # row -> what to say of it
     files: list[tuple[str, str]] = field(default_factory=list)  # path, reason: of no row
     classes: list[str] = field(default_factory=list)  # that it is about
 
 
-def audit(data: Audited) -> tuple[list[Finding], list[str]]:
-    """The findings, the worst first, and in words the checks that found nothing."""
+def run_checks(data: ScannedData) -> tuple[list[Finding], list[str]]:
+    """The findings, the worst first, and in words the checks that passed."""
     results = [check(data) for check in CHECKS]
     findings = [result for result in results if isinstance(result, Finding)]
     passed = [result for result in results if isinstance(result, str)]
@@ -86,8 +86,8 @@ def audit(data: Audited) -> tuple[list[Finding], list[str]]:
 # ---- checks: a finding, or what to say where there is none, or None where it means nothing ----
 
 
-def find_unreadable(data: Audited) -> Finding | str:
-    """Files that can't be used."""
+def find_unreadable(data: ScannedData) -> Finding | str:
+    """Unreadable files."""
     skipped = data.unreadable
     if not skipped:
         return "Every file can be read"
@@ -99,11 +99,11 @@ def find_unreadable(data: Audited) -> Finding | str:
         "Training leaves them out, so their classes have fewer photos than it seems.",
         "Replace them, or have them left out for good.",
         _command("split", data, "--output_dir clean --repair list"),
-        files=[(picture.path.as_posix(), picture.reason) for picture in skipped],
+        files=[(file.path.as_posix(), file.reason) for file in skipped],
     )
 
 
-def find_lost_classes(data: Audited) -> Finding | str:
+def find_lost_classes(data: ScannedData) -> Finding | str:
     """Classes without any photo that can be used."""
     if not data.lost:
         return "Every class has photos that can be used"
@@ -118,8 +118,8 @@ def find_lost_classes(data: Audited) -> Finding | str:
     )
 
 
-def find_one_class(data: Audited) -> Finding | None:
-    """Nothing to tell apart."""
+def find_one_class(data: ScannedData) -> Finding | None:
+    """Nothing to classify."""
     names = sorted(set(data.labels.tolist()))
     if len(names) > 1:
         return None
@@ -127,13 +127,13 @@ def find_one_class(data: Audited) -> Finding | None:
         "one_class",
         "high",
         f"{names[0]} is the only class",
-        "There is nothing to tell apart, so training refuses the data.",
+        "There is nothing to classify, so training refuses the data.",
         "Put each class in its own folder, or name the column with the classes.",
         classes=names,
     )
 
 
-def find_unknown_classes(data: Audited) -> Finding | None:
+def find_unknown_classes(data: ScannedData) -> Finding | None:
     """Classes that are held out but not trained on."""
     known = set(data.labels[data.splits == "train"].tolist())
     unknown = Counter(data.labels[data.splits != "train"].tolist())
@@ -146,13 +146,13 @@ def find_unknown_classes(data: Audited) -> Finding | None:
         f"{_count(len(counts), 'class is', 'classes are')} held out, but train lacks "
         f"{'it' if len(counts) == 1 else 'them'}",
         f"No model can know what it was never shown, so training refuses: {_listed(counts)}.",
-        "Add photos of it to train, remove it, or split anew, every class into every split.",
+        "Add photos of it to train, remove it, or split again, every class into every split.",
         _command("split", data, "--output_dir clean --resplit"),
         classes=list(counts),
     )
 
 
-def find_leaks(data: Audited) -> Finding | str | None:
+def find_leaks(data: ScannedData) -> Finding | str | None:
     """Near-duplicates across splits."""
     if len(set(data.splits.tolist())) < 2:
         return None
@@ -166,13 +166,13 @@ def find_leaks(data: Audited) -> Finding | str | None:
         f"{_count(held_out, 'photo')} held out for validation or test "
         f"{'has' if held_out == 1 else 'have'} a near-duplicate in another split",
         "The model is tested on what it was trained on, so its figures are too good.",
-        "Leave out the copies in train, or split anew with near-duplicates on one side.",
+        "Leave out the near-duplicates in train, or split again with near-duplicates on one side.",
         _command("split", data, "--output_dir clean --repair copy"),
         groups=[rows.tolist() for rows in crossing],
     )
 
 
-def find_conflicts(data: Audited) -> Finding | str:
+def find_conflicts(data: ScannedData) -> Finding | str:
     """Near-duplicates across classes."""
     crossing = [rows for rows in data.groups if len(set(data.labels[rows])) > 1]
     if not crossing:
@@ -182,14 +182,14 @@ def find_conflicts(data: Audited) -> Finding | str:
         "high",
         f"{_count(len(crossing), 'photo')} {'lies' if len(crossing) == 1 else 'lie'} in more than "
         "one class",
-        "One of the labels is wrong; the model is taught both, and one counts as its mistake.",
-        "Keep each photo where it belongs, or have all its copies left out.",
+        "One of the labels is wrong; the model learns both, and one counts as its mistake.",
+        "Keep each photo where it belongs, or have all its near-duplicates left out.",
         _command("split", data, "--output_dir clean --repair copy"),
         groups=[rows.tolist() for rows in crossing],
     )
 
 
-def find_one_scene_classes(data: Audited) -> Finding | str:
+def find_one_scene_classes(data: ScannedData) -> Finding | str:
     """Classes most of whose photos are near-duplicates of one another."""
     counts = Counter(data.labels.tolist())
     largest: dict[str, list[int]] = {}
@@ -203,13 +203,13 @@ def find_one_scene_classes(data: Audited) -> Finding | str:
         if counts[label] >= 4 and len(rows) > counts[label] / 2
     }
     if not alike:
-        return "No class shows one scene alone"
+        return "No class shows only one scene"
     return Finding(
         "one_scene",
         "high",
         f"{_count(len(alike), 'class', 'classes')} with mostly one scene or object",
         "The model learns that scene, not the fruit, and no split can show it.",
-        "Add photos of other objects in other places; where the files' names tell the objects, "
+        "Add photos of other objects in other places; where the files' names identify the objects, "
         "give the pattern as group_by.",
         groups=list(alike.values()),
         notes={
@@ -220,20 +220,20 @@ def find_one_scene_classes(data: Audited) -> Finding | str:
     )
 
 
-def find_label_errors(data: Audited) -> Finding | str | None:
-    """Labels that a classifier and the neighbours both doubt."""
-    if data.suspects is None:
+def find_label_errors(data: ScannedData) -> Finding | str | None:
+    """Labels that both a classifier and the neighbours disagree with."""
+    if data.label_errors is None:
         return None
-    if not len(data.suspects.indices):
-        return f"No doubtful labels{data.of_judged}"
-    rows, guesses = data.suspects.indices.tolist(), data.suspects.guesses.tolist()
+    if not len(data.label_errors.indices):
+        return f"No doubtful labels{data.of_embedded}"
+    rows, guesses = data.label_errors.indices.tolist(), data.label_errors.guesses.tolist()
     return Finding(
         "label_errors",
-        "high" if len(rows) > 0.03 * data.judged else "medium",
-        f"{_count(len(rows), 'photo')} may have the wrong label{data.of_judged}",
+        "high" if len(rows) > 0.03 * data.embedded else "medium",
+        f"{_count(len(rows), 'photo')} may have the wrong label{data.of_embedded}",
         "Wrong labels teach mistakes, and in the test split they count against a model that is "
         "right.",
-        "Look at each and move it, or train without them all; some are right and only unusual.",
+        "Check each and move it, or train without them all; some are right and only unusual.",
         _without(data, "label_errors"),
         groups=[[row] for row in rows],
         notes={
@@ -243,7 +243,7 @@ def find_label_errors(data: Audited) -> Finding | str | None:
     )
 
 
-def find_missing_classes(data: Audited) -> Finding | str | None:
+def find_missing_classes(data: ScannedData) -> Finding | str | None:
     """Classes that a split held out lacks."""
     known = set(data.labels[data.splits == "train"].tolist())
     held_out = sorted(set(data.splits.tolist()) - {"train"})
@@ -253,19 +253,19 @@ def find_missing_classes(data: Audited) -> Finding | str | None:
     missing = {split: labels for split, labels in missing.items() if labels}
     if not missing:
         return "Every class in every split" if held_out else None
-    told = "; ".join(f"{split} lacks {_listed(labels)}" for split, labels in missing.items())
+    lacking = "; ".join(f"{split} lacks {_listed(labels)}" for split, labels in missing.items())
     return Finding(
         "missing_classes",
         "medium",
         f"{' and '.join(missing)}: not every class is there",
-        f"Nothing measures these classes: {told}.",
-        "Split anew, every class into every split.",
+        f"Nothing measures these classes: {lacking}.",
+        "Split again, every class into every split.",
         _command("split", data, "--output_dir clean --resplit"),
         classes=sorted(set().union(*missing.values())),
     )
 
 
-def find_small_classes(data: Audited) -> Finding | str:
+def find_small_classes(data: ScannedData) -> Finding | str:
     """Classes with few photos to learn from."""
     few = {label: n for label, n in reversed(_train_counts(data).most_common()) if n < FEW}
     if not few:
@@ -274,13 +274,13 @@ def find_small_classes(data: Audited) -> Finding | str:
         "small_classes",
         "medium",
         f"{_count(len(few), 'class', 'classes')} with fewer than {FEW} training photos",
-        f"They are learned badly, and figures for them say little: {_listed(few)}.",
+        f"They are learned badly, and their metrics are unreliable: {_listed(few)}.",
         "Add photos, or merge classes.",
         classes=list(few),
     )
 
 
-def find_imbalance(data: Audited) -> Finding | str:
+def find_imbalance(data: ScannedData) -> Finding | str:
     """A class with many times another's photos."""
     counts = _train_counts(data).most_common()
     (most, many), (least, few) = counts[0], counts[-1]
@@ -292,13 +292,13 @@ def find_imbalance(data: Audited) -> Finding | str:
         "medium" if many >= 10 * few else "low",
         f"{most} has {many:,} training photos, {least} {few:,}",
         "The model leans towards large classes; accuracy hides how it does on small ones.",
-        "Look at macro-F1, or weight the classes.",
+        "Compare models by macro-F1, or weight the classes.",
         _command("train", data, f"--class_weights effective{streaming}"),
         classes=[most, least],
     )
 
 
-def find_exact_copies(data: Audited) -> Finding | str:
+def find_exact_duplicates(data: ScannedData) -> Finding | str:
     """The same bytes twice in one class and split."""
     same = defaultdict(list)
     keys = zip(data.part.records["digest"], data.splits, data.labels, strict=True)
@@ -306,21 +306,21 @@ def find_exact_copies(data: Audited) -> Finding | str:
         same[key].append(row)
     groups = [rows for rows in same.values() if len(rows) > 1]
     if not groups:
-        return "No exact copies within a class"
+        return "No exact duplicates within a class"
     extra = sum(map(len, groups)) - len(groups)
     return Finding(
         "exact_duplicates",
         "medium" if extra > 0.05 * len(data.labels) else "low",
-        f"{_count(extra, 'file is an exact copy', 'files are exact copies')} of another",
-        "Copies weigh more than other photos, and there are fewer different ones than it seems.",
+        f"{_count(extra, 'file is an exact duplicate', 'files are exact duplicates')} of another",
+        "They weigh more than other photos, and there are fewer different ones than it seems.",
         "Keep one of each.",
         _command("split", data, "--output_dir clean --repair copy"),
         groups=groups,
     )
 
 
-def find_near_copies(data: Audited) -> Finding | None:
-    """Near-duplicates within one class and split that are no exact copies."""
+def find_near_duplicates(data: ScannedData) -> Finding | None:
+    """Near-duplicates within one class and split that are no exact duplicates."""
     groups = []
     for rows in data.groups:
         inside = len(set(data.splits[rows])) == 1 and len(set(data.labels[rows])) == 1
@@ -338,7 +338,7 @@ def find_near_copies(data: Audited) -> Finding | None:
     )
 
 
-def find_outliers(data: Audited) -> Finding | str | None:
+def find_outliers(data: ScannedData) -> Finding | str | None:
     """Photos unlike those of any class."""
     if data.outliers is None:
         return None
@@ -347,14 +347,14 @@ def find_outliers(data: Audited) -> Finding | str | None:
         data.outliers,
         "outliers",
         "low",
-        f"unlike those of any class{data.of_judged}",
+        f"unlike those of any class{data.of_embedded}",
         "Often no photo of fruit at all, which teaches the model that anything may be one.",
         lambda row: "far from every class",
-        nothing=f"No photo unlike all others{data.of_judged}",
+        nothing=f"No photo unlike all others{data.of_embedded}",
     )
 
 
-def find_small_photos(data: Audited) -> Finding | str:
+def find_small_photos(data: ScannedData) -> Finding | str:
     """Thumbnails."""
     side = np.minimum(data.part.records["width"], data.part.records["height"])
     rows = np.flatnonzero(side < SMALL_SIDE)
@@ -370,7 +370,7 @@ def find_small_photos(data: Audited) -> Finding | str:
     )
 
 
-def find_blurred_photos(data: Audited) -> Finding | str:
+def find_blurred_photos(data: ScannedData) -> Finding | str:
     """Hardly an edge in them, by themselves and for their contrast.
 
     A small fruit on a white ground has few edges too, but those are as sharp as any. Of real photos
@@ -391,8 +391,8 @@ def find_blurred_photos(data: Audited) -> Finding | str:
     )
 
 
-def find_faint_photos(data: Audited) -> Finding | str:
-    """Too little light, or too little contrast, to tell a fruit by its colour.
+def find_faint_photos(data: ScannedData) -> Finding | str:
+    """Too little light, or too little contrast, to recognise a fruit by its colour.
 
     Judged by what is brightest and darkest of an 8 x 8 thumbnail: means would take a fruit on white
     or black for a wrong exposure. Photos at a fifth of their light are found, at 40 % none.
@@ -406,14 +406,14 @@ def find_faint_photos(data: Audited) -> Finding | str:
         "light",
         "low",
         "very dark, or almost without contrast",
-        "Colour is lost, and with it what tells ripe from unripe.",
+        "Colour is lost, and with it the difference between ripe and unripe.",
         lambda row: f"levels {darkest[row]} to {brightest[row]} of 255",
         nothing="No photos without light or contrast",
     )
 
 
-def find_odd_shapes(data: Audited) -> Finding | str:
-    """Very long or very high pictures."""
+def find_odd_shapes(data: ScannedData) -> Finding | str:
+    """Very long or very high photos."""
     sides = np.stack([data.part.records["width"], data.part.records["height"]])  # (2, N)
     shape = sides.max(0) / np.maximum(sides.min(0), 1)
     rows = np.flatnonzero(shape > 3)
@@ -423,13 +423,13 @@ def find_odd_shapes(data: Audited) -> Finding | str:
         "odd_shapes",
         "low",
         "more than three times as long as wide",
-        "The model sees the middle square alone.",
+        "The model sees only the middle square.",
         lambda row: f"{shape[row]:.1f} to 1",
         nothing="No odd shapes",
     )
 
 
-def find_large_photos(data: Audited) -> Finding | None:
+def find_large_photos(data: ScannedData) -> Finding | None:
     """Photos that take longer to decode than to learn from."""
     pixels = data.part.records["width"].astype(np.int64) * data.part.records["height"]
     if np.median(pixels) < LARGE:
@@ -438,14 +438,14 @@ def find_large_photos(data: Audited) -> Finding | None:
         "large_photos",
         "info",
         f"Half of the photos have {np.median(pixels) / 1e6:.0f} megapixels or more",
-        "Each epoch decodes them anew, which takes longer than training.",
+        "Each epoch decodes them again, which takes longer than training.",
         "Have them decoded and shrunk once.",
         _command("train", data, "--cache resized"),
     )
 
 
-# of findings with the same weight, the first one is shown first
-CHECKS: tuple[Callable[[Audited], Finding | str | None], ...] = (
+# of findings with the same severity, the first one is shown first
+CHECKS: tuple[Callable[[ScannedData], Finding | str | None], ...] = (
     find_one_class,
     find_lost_classes,
     find_unknown_classes,
@@ -457,19 +457,19 @@ CHECKS: tuple[Callable[[Audited], Finding | str | None], ...] = (
     find_missing_classes,
     find_small_classes,
     find_imbalance,
-    find_exact_copies,
+    find_exact_duplicates,
     find_outliers,
     find_small_photos,
     find_blurred_photos,
     find_faint_photos,
     find_odd_shapes,
     find_large_photos,
-    find_near_copies,
+    find_near_duplicates,
 )
 
 
 def _singles(
-    data: Audited,
+    data: ScannedData,
     rows: np.ndarray,
     id: str,
     severity: str,
@@ -487,14 +487,14 @@ def _singles(
         severity,
         f"{_count(len(rows), 'photo')} {what}",
         effect,
-        "Look at them; take those to keep off the list, and train without the others.",
+        "Check them; take those to keep off the list, and train without the others.",
         _without(data, id),
         groups=[[row] for row in rows.tolist()],
         notes={row: note(row) for row in rows.tolist()},
     )
 
 
-def _train_counts(data: Audited) -> Counter[str]:
+def _train_counts(data: ScannedData) -> Counter[str]:
     return Counter(data.labels[data.splits == "train"].tolist())
 
 
@@ -509,11 +509,11 @@ def _listed(labels: Sequence[str] | dict[str, int]) -> str:
     return ", ".join(named) + (", ..." if len(labels) > 8 else "")
 
 
-def _command(command: str, data: Audited, rest: str) -> str:
+def _command(command: str, data: ScannedData, rest: str) -> str:
     return " ".join(["hffruits", command, *([data.source] if data.source else []), rest])
 
 
-def _without(data: Audited, id: str) -> str:
+def _without(data: ScannedData, id: str) -> str:
     """Training without the photos of a finding."""
     file = data.lists / f"{id}.txt"
     return _command("train", data, f"--exclude {shlex.quote(file.as_posix())}")

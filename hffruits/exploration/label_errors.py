@@ -1,6 +1,6 @@
-"""Pictures that look unlike their label, and pictures that look unlike all others.
+"""Label errors (confident learning), outliers, and the map (t-SNE), by features of a backbone.
 
-Judged by features of a trained backbone: arrays in, indices out.
+Arrays in, indices out.
 """
 
 import warnings
@@ -20,28 +20,28 @@ FOLDS = 5
 NEIGHBOURS = 10
 DOUBTED = 0.1  # of the best guess's probability: a label that gets less is doubted
 AGREEING = 0.2  # share of the neighbours that may still carry a doubted label
-OTHERS = 2  # of its class, without which nothing can be said of a picture's label
+OTHERS = 2  # of its class, without which nothing can be said of an image's label
 FAR_OUT = 2.0  # spreads between quartiles beyond the upper one
-FAR = 0.85  # and at least this far from a class: pictures of one class lie at 0.5
+FAR = 0.85  # and at least this far from a class: images of one class lie at 0.5
 
 
 @dataclass(frozen=True)
-class Suspects:
-    """Pictures whose label is probably wrong, the surest first."""
+class LabelErrors:
+    """Images whose label is probably wrong, the most probable first."""
 
     indices: np.ndarray  # (S,)
-    guesses: np.ndarray  # (S,) the class that each looks like
+    guesses: np.ndarray  # (S,) the class that each resembles
 
 
 def find_label_errors(
     features: np.ndarray, labels: np.ndarray, groups: np.ndarray, *, seed: int = 0
-) -> Suspects:
-    """Pictures that a classifier trained without them and their neighbours both give another label.
+) -> LabelErrors:
+    """Images that a classifier trained without them and their neighbours both give another label.
 
     `features` (N, D) of unit length, `labels` (N,) integers, `groups` (N,) of near-duplicates,
     which never vouch for one another. The classifier's probabilities are out of sample, as in
-    confident learning (arXiv:1911.00068); `benchmarks/audit.py` says how well it works. Labels with
-    fewer than two other groups of pictures are never doubted.
+    confident learning (arXiv:1911.00068); `benchmarks/exploration.py` measures how well it works.
+    Labels with fewer than two other groups of images are never doubted.
     """
     probabilities = predict_out_of_sample(features, labels, groups, seed=seed)
     guesses = probabilities.argmax(1)
@@ -53,16 +53,17 @@ def find_label_errors(
         agreeing = _agreement(features, labels, groups, indices)
         indices = indices[agreeing <= AGREEING]
     indices = indices[np.argsort(share[indices], kind="stable")]
-    return Suspects(indices, guesses[indices])
+    return LabelErrors(indices, guesses[indices])
 
 
 def predict_out_of_sample(
     features: np.ndarray, labels: np.ndarray, groups: np.ndarray, *, seed: int = 0
 ) -> np.ndarray:
-    """Each picture's class probabilities (N, K) by a classifier that hasn't seen its group.
+    """Each image's class probabilities (N, K) by a classifier that hasn't seen its group.
 
     A class that the classifier has not seen has 1e-6 beside the others, which sum to 1. Not
-    whitened: with few pictures, that blows up what is noise.
+    whitened: with few images, that amplifies noise. Not by `cross_val_predict`, which gives such
+    classes 0, so that their order is lost, and stops at a fold whose other folds have one class.
     """
     few = _reduce(features, DIMENSIONS, seed)
     few /= few.std() + 1e-9
@@ -72,10 +73,10 @@ def predict_out_of_sample(
         return probabilities
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # classes with fewer pictures than folds
+        warnings.simplefilter("ignore", UserWarning)  # classes with fewer images than folds
         warnings.simplefilter("ignore", ConvergenceWarning)  # near enough
         splits = list(splitter.split(few, labels, groups))
-        for train, test in tqdm(splits, "Judging labels", unit="fold", leave=False):
+        for train, test in tqdm(splits, "Checking labels", unit="fold", leave=False):
             if len(test) and len(set(labels[train])) > 1:
                 classifier = LogisticRegression(C=0.3, max_iter=200, tol=1e-3).fit(
                     few[train], labels[train]
@@ -86,9 +87,9 @@ def predict_out_of_sample(
 
 
 def find_outliers(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Pictures far from the mean of every class, the furthest first.
+    """Images far from the mean of every class, the furthest first.
 
-    Unlike the distance to neighbours, this finds strange pictures that are like one another, and is
+    Unlike the distance to neighbours, this finds outliers that are like one another, and is
     not misled by wrong labels. `features` (N, D) of unit length, `labels` (N,) integers. Far is
     beyond the upper quartile by twice the spread between quartiles (Tukey's fences), and `FAR`.
     """
@@ -102,7 +103,7 @@ def map_features(features: np.ndarray, *, seed: int = 0) -> np.ndarray:
     """Features (N, D) as points of the unit square (N, 2), neighbours side by side: t-SNE."""
     few = _reduce(features, 50, seed)
     perplexity = min(30.0, max(1.0, (len(few) - 1) / 3))
-    # as its init="pca", which divides by zero, and crashes, where all pictures are the same
+    # as its init="pca", which divides by zero, and crashes, where all images are the same
     start = few[:, :2] / (few[:, 0].std() + 1e-9) * 1e-4
     start = start + np.random.default_rng(seed).normal(scale=1e-7, size=start.shape)
     tsne = TSNE(perplexity=perplexity, init=start.astype(np.float32), random_state=seed)
@@ -112,12 +113,12 @@ def map_features(features: np.ndarray, *, seed: int = 0) -> np.ndarray:
 
 def _reduce(features: np.ndarray, dimensions: int, seed: int) -> np.ndarray:
     """The principal components of features, (N, at most `dimensions`)."""
-    with np.errstate(invalid="ignore"):  # all pictures may be the same
+    with np.errstate(invalid="ignore"):  # all images may be the same
         return PCA(min(dimensions, *features.shape), random_state=seed).fit_transform(features)
 
 
 def _sizes(labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """How many pictures each class has, near-duplicates counted once, (K,)."""
+    """How many images each class has, near-duplicates counted once, (K,)."""
     pairs = np.unique(np.stack([labels, groups], axis=1), axis=0)
     return np.bincount(pairs[:, 0])
 
@@ -133,18 +134,18 @@ def _agreement(
     search = NearestNeighbors(n_neighbors=count + 1).fit(features)
     nearest = search.kneighbors(features[rows], return_distance=False)  # themselves first, mostly
     foreign = groups[nearest] != groups[rows][:, None]
-    order = np.argsort(~foreign, axis=1, kind="stable")[:, :NEIGHBOURS]  # copies last
+    order = np.argsort(~foreign, axis=1, kind="stable")[:, :NEIGHBOURS]  # near-duplicates last
     same = np.take_along_axis((labels[nearest] == labels[rows][:, None]) & foreign, order, axis=1)
     possible = np.minimum(np.bincount(labels)[labels[rows]] - 1, NEIGHBOURS)
     return same.sum(1) / np.maximum(possible, 1)
 
 
 def _distance_to_classes(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The distance of each picture from the nearest mean of a class, (N,).
+    """The distance of each image from the nearest mean of a class, (N,).
 
-    A mean leaves out the picture itself. A mean of n varies as much as a picture, by a share of
+    A mean leaves out the image itself. A mean of n varies as much as an image, by a share of
     1 / n, which is taken off: else small classes would seem further away. Means of one or two
-    pictures count for themselves alone.
+    images count only for themselves.
     """
     classes, ids = np.unique(labels, return_inverse=True)
     counts = np.bincount(ids)
@@ -155,5 +156,5 @@ def _distance_to_classes(features: np.ndarray, labels: np.ndarray) -> np.ndarray
     own = np.arange(len(ids)), ids
     other = squares * (counts / (counts + 1))
     other[:, counts < 3] = np.inf
-    other[own] = squares[own] * (counts / np.maximum(counts - 1, 1))[ids]  # 0 if it is alone
+    other[own] = squares[own] * (counts / np.maximum(counts - 1, 1))[ids]  # 0 if it is the only one
     return np.sqrt(np.maximum(other.min(1), 0))

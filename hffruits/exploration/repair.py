@@ -1,21 +1,90 @@
-"""What is better left out of a data set, why, and a copy without it; originals stay untouched."""
+"""Repairing a data set: what is better left out, why, and a copy without it, split without leaks.
+
+Originals stay untouched.
+"""
 
 import logging
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tqdm.auto import tqdm
 
 from hffruits.core.errors import InputError
 from hffruits.core.escaping import list_line, printable
+from hffruits.core.files import write_text
 from hffruits.core.names import file_key, file_name
+from hffruits.data.arguments import DataArguments
 from hffruits.data.images import has_image_suffix
-from hffruits.data.validation import Part
+from hffruits.data.sources import open_source
+from hffruits.data.splits import choose_splits
+from hffruits.data.validation import Part, check_pictures, join_parts
 
 logger = logging.getLogger(__name__)
 KEPT_FIRST = ("test", "validation", "train")  # of near-duplicates, the side that stays
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """What is left of a data set."""
+
+    parts: dict[str, Part]
+    left_out: dict[str, str]  # path -> reason
+    coarse: dict[str, str]  # class -> coarse label
+    own_splits: frozenset[str]  # those that were not made here
+
+    def repaired(self) -> "Cleaned":
+        """Less what `choose_repairs` says."""
+        repairs = choose_repairs(self.parts)
+        left_out = self.left_out | paths_of(self.parts, repairs)
+        return replace(self, parts=leave_out(self.parts, repairs), left_out=left_out)
+
+
+def clean(data_args: DataArguments, *, resplit: bool = False, seed: int = 42) -> Cleaned:
+    """Repaired and split, with near-duplicates (or `group_by`) on one side.
+
+    `resplit` forgets the data's own splits. Raises `InputError` for data that can't be used.
+    """
+    usable = load_usable(data_args, resplit=resplit).repaired()
+    divided = replace(usable, parts=split_parts(usable.parts, data_args, seed))
+    return divided.repaired()  # a split by `group_by` may have parted near-duplicates
+
+
+def load_usable(data_args: DataArguments, *, resplit: bool = False) -> Cleaned:
+    """The images that can be read, by the data's own splits, or all in one with `resplit`."""
+    source = replace(data_args.source, streaming=False)
+    raw = open_source(source)
+    checked = check_pictures(
+        raw, name=source.name, exclude=data_args.exclude, max_pixels=data_args.max_image_pixels
+    )
+    checked.check_classes()
+    parts = checked.parts
+    if resplit:
+        parts = {"train": join_parts(list(parts.values()))}
+    bad = [skipped for skipped in checked.skipped if skipped.photo]
+    left_out = {skipped.path.as_posix(): f"can't be used: {skipped.reason}" for skipped in bad}
+    own_splits = frozenset() if resplit else frozenset(parts)
+    return Cleaned(parts, left_out, raw.coarse, own_splits)
+
+
+def split_parts(parts: Mapping[str, Part], data_args: DataArguments, seed: int) -> dict[str, Part]:
+    """With the splits that the data lacks made."""
+    fractions = {
+        "validation": data_args.validation_fraction,
+        "test": data_args.test_fraction,
+    }
+    return choose_splits(
+        dict(parts),
+        fractions,
+        split_by=data_args.split_by,
+        group_by=data_args.group_by,
+        seed=seed,
+    )
+
+
+# ---- what is left out ----
 
 
 def choose_repairs(parts: Mapping[str, Part]) -> dict[str, dict[int, str]]:
@@ -23,7 +92,7 @@ def choose_repairs(parts: Mapping[str, Part]) -> dict[str, dict[int, str]]:
 
     Of near-duplicates in several classes those outside the class of two thirds go, or else all, for
     a label is wrong and nobody knows which; of near-duplicates in several splits those in the test
-    stay, else those in validation; of exact copies in one split the first one stays.
+    stay, else those in validation; of exact duplicates in one split the first one stays.
     """
     members: dict[int, list[tuple[str, int]]] = defaultdict(list)
     labels = {split: part.rows["label"][:] for split, part in parts.items()}
@@ -46,13 +115,13 @@ def choose_repairs(parts: Mapping[str, Part]) -> dict[str, dict[int, str]]:
             elif split != kept:
                 repairs[split][row] = f"near-duplicate of {paths[kept][own]} in {kept}"
             elif digest in seen:
-                repairs[split][row] = "exact copy"
+                repairs[split][row] = "exact duplicate"
             seen.add(digest)
     return repairs
 
 
-def without(parts: Mapping[str, Part], repairs: dict[str, dict[int, str]]) -> dict[str, Part]:
-    """The parts less what is to be left out.
+def leave_out(parts: Mapping[str, Part], repairs: dict[str, dict[int, str]]) -> dict[str, Part]:
+    """The parts without what is to be left out.
 
     Raises `InputError` where a split would be empty, or train would lack a class of the others.
     """
@@ -67,7 +136,7 @@ def without(parts: Mapping[str, Part], repairs: dict[str, dict[int, str]]) -> di
     )
     if gone := sorted(before - after):
         raise InputError(
-            f"{', '.join(gone)}: nothing of it is left after the repair. Look at its photos with "
+            f"{', '.join(gone)}: nothing of it is left after the repair. Check its photos with "
             "`hffruits explore`, and leave it out with --exclude or correct them."
         )
     known = set(kept["train"].rows["label"])
@@ -80,10 +149,13 @@ def without(parts: Mapping[str, Part], repairs: dict[str, dict[int, str]]) -> di
     return kept
 
 
+# ---- what is written ----
+
+
 def write_exclusions(reasons: dict[str, str], file: Path) -> None:
     """A list for `--exclude`: a path a line, and why."""
     lines = [f"{list_line(path)}\t{printable(why)}" for path, why in sorted(reasons.items())]
-    file.write_text("\n".join(["# path, and why it is left out", *lines]) + "\n", encoding="utf-8")
+    write_text(file, "\n".join(["# path, and why it is left out", *lines]) + "\n")
 
 
 def check_empty(folder: Path) -> None:

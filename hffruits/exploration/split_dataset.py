@@ -1,4 +1,4 @@
-"""Split lists for a data set, and a repaired list or copy of it: all of `hffruits split`."""
+"""`hffruits split`: split lists for a data set, k-fold too, and a repaired list or copy of it."""
 
 import logging
 from collections.abc import Mapping
@@ -13,20 +13,26 @@ from hffruits.data.readers.folders import SPLIT_NAMES
 from hffruits.data.splits import count_leaks, group_rows, write_lists
 from hffruits.data.splitting import fold_by_groups
 from hffruits.data.validation import Part, join_parts
-from hffruits.exploration.cleaning import load_usable, split_parts
-from hffruits.exploration.repair import check_empty, count_by_reason, write_copy, write_exclusions
+from hffruits.exploration.repair import (
+    check_empty,
+    count_by_reason,
+    load_usable,
+    split_parts,
+    write_copy,
+    write_exclusions,
+)
 
 logger = logging.getLogger(__name__)
 REPAIRS = ("none", "list", "copy")
 
 
-def resplit(
+def split(
     data_args: DataArguments,
     *,
     output_dir: Path,
     repair: str = "none",
     folds: int = 0,
-    anew: bool = False,
+    resplit: bool = False,
     seed: int = 42,
 ) -> dict[str, Any]:
     """Write the lists of a split to `output_dir`; returns counts by split, and what was left out.
@@ -34,14 +40,14 @@ def resplit(
     `repair`: `list` leaves out what `choose_repairs` says and writes `exclude.txt`; `copy` writes
     the photos that are left to `output_dir`/photos as well. `folds`: that many splits,
     `fold-1/train.txt` and so on: each photo is held out once, for the test, or for validation where
-    the data has a test split. `anew` forgets the data's own splits.
+    the data has a test split. `resplit` forgets the data's own splits.
     """
     if repair not in REPAIRS:
         raise InputError(f"repair={repair}: must be one of {', '.join(REPAIRS)}.")
     if repair == "copy" and folds:
         raise InputError("repair=copy, folds: a copy has one split. Copy first, then fold that.")
     _check_output_dir(data_args, output_dir, repair)
-    usable = load_usable(data_args, anew=anew)
+    usable = load_usable(data_args, resplit=resplit)
     if repair != "none":
         usable = usable.repaired()
     left_out = usable.left_out

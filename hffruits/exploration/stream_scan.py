@@ -1,4 +1,4 @@
-"""A stream looked at in one pass: the records of all pictures, and the pictures of a few."""
+"""Scanning a stream in one pass: the records of all images, and the pixels of a few."""
 
 import io
 import random
@@ -18,21 +18,21 @@ from hffruits.data.readers.column_mapping import ROW, Rows
 from hffruits.data.scan import Picture, reason_of, scan_pictures
 from hffruits.data.validation import Checked, Part, Skipped
 
-KEPT_SIZE = 256  # pixels of a kept picture's shorter side
+KEPT_SIZE = 256  # pixels of a kept image's shorter side
 
 
 def check_stream(
     splits: dict[str, Rows], *, keep: int, max_pixels: int = MAX_PIXELS, seed: int = 42
 ) -> Checked:
-    """As `check_pictures`, of rows that come once: `keep` pictures stay, drawn evenly, shrunk.
+    """As `check_pictures`, of rows that come once: `keep` images stay, drawn evenly, shrunk.
 
-    The rows of the others have no bytes. About 1.5 kB a picture are kept, and 15 kB of the drawn.
+    The rows of the others have no bytes. About 1.5 kB an image are kept, and 15 kB of the drawn.
     """
     names: list[str] = []
     labels: list[tuple[str, str | None]] = []  # with their splits
     kept = _Drawn(keep, max_pixels, seed)
 
-    def pictures() -> Iterator[Picture]:
+    def images() -> Iterator[Picture]:
         for split, stream in splits.items():
             for row in stream:
                 image = row["image"]
@@ -42,7 +42,7 @@ def check_stream(
                 kept.offer(source)
                 yield Picture(row["path"], source)
 
-    records = scan_pictures(pictures(), max_pixels=max_pixels)
+    records = scan_pictures(images(), max_pixels=max_pixels)
     reasons = [
         reason_of(record) or ("" if label else "no label")
         for record, (_, label) in zip(records, labels, strict=True)
@@ -50,7 +50,7 @@ def check_stream(
     skipped = [Skipped(Path(n), why) for n, why in zip(names, reasons, strict=True) if why]
     good = np.array([place for place, why in enumerate(reasons) if not why], dtype=int)
     if not len(good):
-        raise InputError("no picture of the stream can be used. Check its columns.")
+        raise InputError("no photo of the stream can be used. Check its columns.")
     unified = unify_names(Counter(labels[place][1] for place in good.tolist()))
     groups = known_groups(records[good])
     parts = {}
@@ -71,7 +71,7 @@ def check_stream(
 
 
 class _Drawn:
-    """Some of the pictures that go by, each with the same chance (algorithm R, Vitter, 1985)."""
+    """Some of the images that go by, each with the same chance (algorithm R, Vitter, 1985)."""
 
     def __init__(self, count: int, max_pixels: int, seed: int):
         self.count, self.seen, self.random = count, 0, random.Random(seed)

@@ -75,7 +75,7 @@ def _write_web(
         fruits.transform.steps,
         labels=fruits.labels,
         prototypes=fruits.prototypes,
-        reject_below=fruits.reject_below,
+        ood_threshold=fruits.ood_threshold,
     )
     importlib.import_module("onnx").save(whole, folder / WEB)
     return [WEB]

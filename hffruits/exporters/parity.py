@@ -12,8 +12,7 @@ from tqdm.auto import tqdm
 
 from hffruits.core.errors import InputError
 from hffruits.data.images import open_rgb
-from hffruits.data.split_protocol import Sample
-from hffruits.evaluation.predictions import UNKNOWN
+from hffruits.data.split_protocol import UNKNOWN, Sample
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.inference.engines.base import RUNTIMES
 from hffruits.models.artifact import TORCH, WEB
@@ -112,10 +111,10 @@ class _ProgramEngine:
 def predict_all(fruits: FruitClassifier, samples: Sequence[Sample]) -> Predicted:
     """What a classifier says of the samples that can be read."""
     bar = tqdm(samples, "Checking", unit="img", leave=False)
-    options = {"source": lambda sample: sample.source, "on_bad": lambda _: None}
+    options = {"source": lambda sample: sample.source, "on_unreadable": lambda _: None}
     answers = list(fruits.answer(bar, batch_size=BATCH, **options))
     scores = [some.logits.softmax(1).numpy() for some in answers]
-    known = [fruits.knows(some.features) for some in answers]
+    known = [fruits.is_known(some.features) for some in answers]
     found = [sample for some in answers for sample in some.items]
     return Predicted(found, np.concatenate(scores or [[]]), np.concatenate(known or [[]]))
 

@@ -24,7 +24,7 @@ from hffruits.data.images import open_rgb
 from hffruits.data.split_protocol import UNKNOWN, Sample
 from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
 from hffruits.evaluation.dataset import MissingSplitError, Photos, choose_photos
-from hffruits.evaluation.run import RunData, data_of_run
+from hffruits.evaluation.run_data import RunData, data_of_run
 from hffruits.exporters.formats import choose_format
 from hffruits.exporters.parity import BATCH, compare, open_exported, refuse_difference
 from hffruits.hub.redaction import file_below

@@ -19,7 +19,7 @@ def with_preprocessing(
     *,
     labels: list[str],
     prototypes: torch.Tensor | None,
-    reject_below: float,
+    ood_threshold: float,
 ) -> onnx.ModelProto:
     """One graph from a decoded image to its answer, with the labels in its metadata.
 
@@ -40,10 +40,10 @@ def with_preprocessing(
     _add_constants(first, constants)
     last = parser.parse_model(_ANSWER)
     if prototypes is None:
-        prototypes, reject_below = torch.zeros(1, _width_of(graph, "features")), -1.0
+        prototypes, ood_threshold = torch.zeros(1, _width_of(graph, "features")), 2.0
     constants = {
         "prototypes": prototypes.numpy().T,
-        "least": np.float32(max(reject_below, -1.0)),  # no cosine lies below
+        "most": np.float32(min(ood_threshold, 2.0)),  # no cosine distance lies above
     }
     _add_constants(last, constants)
     for part in (first, last):
@@ -137,13 +137,14 @@ _ANSWER = (
     + """
 answer (float[batch, classes] logits, float[batch, wide] features)
     => (float[classes] scores, bool known)
-<int64[1] rows = {0}, int64[1] columns = {1}> {
+<int64[1] rows = {0}, int64[1] columns = {1}, float same = {1.0}> {
     probabilities = Softmax <axis = 1> (logits)
     scores = Squeeze (probabilities, rows)
     length = ReduceL2 <keepdims = 1> (features, columns)
     unit = Div (features, length)
     alike = MatMul (unit, prototypes)
     nearest = ReduceMax <keepdims = 0> (alike)
-    known = GreaterOrEqual (nearest, least)
+    ood_score = Sub (same, nearest)
+    known = LessOrEqual (ood_score, most)
 }"""
 )

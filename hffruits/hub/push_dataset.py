@@ -24,8 +24,7 @@ from hffruits.data.arguments import DataArguments
 from hffruits.data.readers.error_translation import quiet
 from hffruits.data.readers.folders import SPLIT_NAMES
 from hffruits.data.validation import Part
-from hffruits.exploration.cleaning import clean
-from hffruits.exploration.repair import count_by_reason
+from hffruits.exploration.repair import clean, count_by_reason
 from hffruits.hub.commit import Pushed, Repository, check_push, push_files
 from hffruits.hub.exif_gps import without_location
 from hffruits.models.artifact import CONFIG
@@ -77,7 +76,7 @@ def push_data(
         raise InputError(f"{folder}: a model, no photos. Run hffruits push for it.")
     before = {"kind": "dataset", "private": private, "license": license, "token": token}
     repo_id = check_push(repo_id, **before)  # before a look at all photos
-    cleaned = clean(data_args, anew=anew, seed=seed)
+    cleaned = clean(data_args, resplit=anew, seed=seed)
     names = sorted({label for part in cleaned.parts.values() for label in part.rows["label"]})
     features = Features({"image": Image(), "label": ClassLabel(names=names)})
     left_out = count_by_reason(cleaned.left_out)

@@ -1,8 +1,8 @@
-"""Labels for any number of files, as a table: stopped at any time, the same command goes on.
+"""Batch prediction: labels for any number of files, as a table; resumes after an interruption.
 
-Answers go to a journal beside the output as they come. When all are there, the journal becomes the
-table. Under several processes each labels its share of the files and writes a table of its own, so
-that none waits for another.
+Predictions go to a journal beside the output as they come. When all are there, the journal becomes
+the table. Under several processes each labels its share of the files and writes a table of its own,
+so that none waits for another.
 """
 
 import logging
@@ -36,7 +36,7 @@ class Labelled:
 
     file: Path
     processes: int
-    pictures: int
+    images: int
     before: int  # of them, done when it started
     unknown: int
     unreadable: int
@@ -46,8 +46,8 @@ class Labelled:
         several = self.processes > 1
         share = f" by this one of {self.processes} processes" if several else ""
         return (
-            f"Labelled  {self.pictures:,} pictures{before}{share}; {self.unknown:,} of unknown "
-            f"things, {self.unreadable:,} that can't be read\n"
+            f"Labelled  {self.images:,} photos{before}{share}; {self.unknown:,} reported "
+            f"as unknown, {self.unreadable:,} unreadable\n"
             f"Written   {self.file}{', a part of the table' if several else ''}"
         )
 
@@ -70,7 +70,7 @@ class Job:
 
     @property
     def head(self) -> Row:
-        """What must be the same for a journal to go on."""
+        """What must be the same for a journal to be resumed."""
         return {
             "model": self.model,
             "weights": _state_of(Path(self.model).expanduser()),
@@ -95,7 +95,7 @@ class Job:
         for source in self.sources:
             if not source.exists():
                 raise InputError(f"{source}: no such file or folder. Check the path.")
-        if next(self.pictures(), None) is None:
+        if next(self.images(), None) is None:
             raise InputError(
                 f"{self.sources[0]}: no image files. Give a folder with .jpg, .png, ... files."
             )
@@ -110,7 +110,7 @@ class Job:
                 "Start as many, or remove it."
             )
 
-    def pictures(self) -> Iterator[Path]:
+    def images(self) -> Iterator[Path]:
         """All of them: files that were named, and images in folders; none twice."""
         named = {source.absolute(): source for source in self.sources}
         for whole, source in named.items():
@@ -121,7 +121,7 @@ class Job:
 
     def share(self) -> Iterator[Path]:
         """Those that this process labels. Their names decide, for files may come and go."""
-        for path in self.pictures():
+        for path in self.images():
             name = str(path).encode("utf-8", "surrogateescape")
             if zlib.crc32(name) % self.processes == self.rank:
                 yield path
@@ -151,7 +151,7 @@ def label_into_table(
     batch_size: int = 32,
     precision: str = "fp32",
 ) -> Labelled | None:
-    """Label the pictures among `sources`, files and folders, into `output`; tells of this process.
+    """Label the images among `sources`, files and folders, into `output`; counts its own.
 
     Under `accelerate launch`, every process calls this, and writes `output` with its number in the
     name; None from one whose table was complete before. Raises `InputError` for a model, sources
@@ -172,33 +172,33 @@ def label_into_table(
     try:
         return label_files(fruits, job, batch_size=batch_size)
     except InputError as error:
-        if job.rank:  # the first process tells its own
+        if job.rank:  # the first process reports its own
             logger.error("process %d: %s", job.rank, error)
         raise
 
 
 def label_files(fruits: FruitClassifier, job: Job, *, batch_size: int = 32) -> Labelled | None:
-    """Label this process's share of a job's pictures into its table; None where it is complete.
+    """Label this process's share of a job's images into its table; None where it is complete.
 
-    What a journal tells already is not done again. Raises `InputError` for a journal of another
+    What a journal holds already is not done again. Raises `InputError` for a journal of another
     job, and where nothing can be written any more; what was labelled until then stays.
     """
     place = job.file.with_name(f"{job.file.name}.part")
     try:
-        if job.file.exists():  # the other processes are to go on
+        if job.file.exists():  # the other processes are to continue
             place.unlink(missing_ok=True)
             return None
         with Journal(place, job.head) as journal:
             done = {row["path"] for row in journal.rows()}
             _label_rest(fruits, job, journal, done, batch_size)
-            counts = {"pictures": 0, "unknown": 0, "unreadable": 0}
+            counts = {"images": 0, "unknown": 0, "unreadable": 0}
             write_table(_counted(journal.rows(), counts), job.file, top_k=job.top_k)
             place.unlink()
         return Labelled(job.file, job.processes, before=len(done), **counts)
     except OSError as error:
         raise InputError(
-            f"{job.file}: can't be written ({error.strerror}). The same command goes on when it "
-            "can."
+            f"{job.file}: can't be written ({error.strerror}). Run the same command again to "
+            "resume when it can."
         ) from error
 
 
@@ -213,12 +213,12 @@ def _label_rest(
             journal.write(row)
             bar.update()
 
-        def keep_bad(error: InputError) -> None:
+        def keep_unreadable(error: InputError) -> None:
             assert isinstance(error, UnreadableImageError)
             keep({"path": str(error.source), "error": error.reason})
 
         paths = (path for path in job.share() if str(path) not in done)
-        options = {"top_k": job.top_k, "batch_size": batch_size, "on_bad": keep_bad}
+        options = {"top_k": job.top_k, "batch_size": batch_size, "on_unreadable": keep_unreadable}
         for prediction in fruits.stream(paths, **options):
             keep(_row(prediction))
 
@@ -233,14 +233,14 @@ def _row(prediction: Prediction) -> Row:
 
 def _counted(rows: Iterable[Row], counts: dict[str, int]) -> Iterator[Row]:
     for row in rows:
-        counts["pictures"] += 1
+        counts["images"] += 1
         counts["unknown"] += row.get("known") is False
         counts["unreadable"] += "error" in row
         yield row
 
 
 def _state_of(model: Path) -> list[list[str | int]]:
-    """Name, bytes and time of a local model's weights, which tell whether it is still the same."""
+    """Name, bytes and time of a local model's weights, which show whether it is still the same."""
     suffixes = (".safetensors", ".onnx", ".bin")
     files = [file for file in model.glob("*") if file.suffix in suffixes]
     return sorted([file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files)

@@ -1,6 +1,6 @@
-"""A trained model as one object: pictures in, labels with scores out, and where it looked.
+"""`FruitClassifier`: images in, labels with scores out, and heatmaps of what they rest on.
 
-The same preprocessing as in validation. Knows nothing of training or serving.
+The same preprocessing as in validation. Leaves out training and serving.
 """
 
 import logging
@@ -27,9 +27,10 @@ from hffruits.core.hub_client import one_line
 from hffruits.core.names import match_names
 from hffruits.data.images import MAX_PIXELS, ImageSource, list_images, open_rgb
 from hffruits.data.transforms import EvalTransform, input_size
-from hffruits.inference.engines.base import Engine, TorchEngine, open_engine
-from hffruits.inference.ood import familiarity, load_prototypes
-from hffruits.inference.saliency import heatmaps, overlay, seen_by
+from hffruits.inference.engines.base import Engine, open_engine
+from hffruits.inference.engines.torch import TorchEngine
+from hffruits.inference.ood import load_prototypes, ood_score
+from hffruits.inference.saliency import heatmaps, overlay, undo_preprocessing
 from hffruits.inference.tta import choose_views
 from hffruits.models.artifact import PROTOTYPES
 from hffruits.models.loading import find_model
@@ -39,32 +40,40 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Prediction:
-    """What one picture shows: the best label and its probability, and the runners-up.
+    """What one image shows: the best label, its probability, and the runners-up.
 
-    `known` is False for what the model has not learned, as far as it can tell; then `label` is only
-    the nearest of its classes.
+    `label`, `score`: the best of the model's classes and its calibrated probability in [0, 1]: of
+    predictions with a score of 0.8, about eight in ten are right.
+    `top`: (label, score) of the `top_k` best, `label` first; over all classes they add up to 1.
+    `path`: the file, where the image came from one.
+    `known`: False where the image is out-of-distribution, its OOD score above the threshold; then
+    `label` is only the nearest class, and a user should see "unknown".
+
+    >>> prediction = Prediction("Apple", 0.9, top=(("Apple", 0.9), ("Pear", 0.1)))
+    >>> prediction.label if prediction.known else "unknown"
+    'Apple'
     """
 
     label: str
-    score: float  # in [0, 1]
-    top: tuple[tuple[str, float], ...]  # (label, score), best first, `label` included
-    path: Path | None = None  # the file, where the picture came from one
+    score: float
+    top: tuple[tuple[str, float], ...]
+    path: Path | None = None
     known: bool = True
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """Where the model looked to find `label` in a picture."""
+    """Which parts of an image spoke for `label`."""
 
     label: str
-    picture: Image.Image  # what it saw: cropped and resized
+    image: Image.Image  # as the model sees it: cropped and resized
     heat: np.ndarray  # (H, W) in [0, 1], as large
 
     def overlay(self, size: int | None = None) -> Image.Image:
-        """The picture with the heat over it; `size` is its shorter side in pixels."""
-        scale = size / min(self.picture.size) if size else 1
-        width, height = (round(side * scale) for side in self.picture.size)
-        return overlay(self.picture.resize((width, height)), self.heat)
+        """The image with the heat over it; `size` is its shorter side in pixels."""
+        scale = size / min(self.image.size) if size else 1
+        width, height = (round(side * scale) for side in self.image.size)
+        return overlay(self.image.resize((width, height)), self.heat)
 
 
 Item = TypeVar("Item")
@@ -72,18 +81,18 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Answers(Generic[Item]):
-    """What the model said of those pictures that could be read, as float32 on the CPU."""
+    """The model's outputs for those images that could be read, as float32 on the CPU."""
 
-    items: list[Item]  # the pictures, or what they came with
+    items: list[Item]  # the images, or what they came with
     logits: torch.Tensor  # (B, K), of several views the mean
-    features: torch.Tensor  # (B, D), what the head sees of the picture itself
+    features: torch.Tensor  # (B, D), what the head sees of the image itself
 
 
 class UnreadableImageError(InputError):
-    """A picture that is no complete, sanely sized image, and why."""
+    """A file that is no complete, sanely sized image, and why."""
 
     def __init__(self, source: ImageSource, reason: str):
-        name = source if isinstance(source, str | Path) else "the picture"
+        name = source if isinstance(source, str | Path) else "the image"
         super().__init__(f"{name}: {reason}. Give a complete image file.")
         self.source, self.reason = source, reason
 
@@ -91,12 +100,17 @@ class UnreadableImageError(InputError):
 class FruitClassifier:
     """Predicts with a trained model.
 
-    >>> fruits = FruitClassifier.from_pretrained("runs/sample")
-    >>> fruits.predict("photo.jpg").label
+    `labels` are the K classes in the order of the logits, `input_size` the (height, width) in
+    pixels of what the model sees, `device` where it runs. `tta` names `tta.VIEWS` whose logits are
+    averaged with those of the image itself: slower by their number, and a little more often right.
+    `prototypes` (P, D) and `ood_threshold` decide what is reported as unknown; without them nothing
+    is. Threads may share one classifier.
 
-    `tta` names `views.VIEWS` to look at beside the picture itself: slower by their number, and a
-    little more often right. `precision` "bf16" is up to twice as quick where the machine has units
-    for it, and moves scores by some hundredths; exports (`hffruits export`) are quicker still.
+    >>> from hffruits.models.loading import build_model
+    >>> fruits = FruitClassifier(*build_model(labels=["Apple", "Pear"]))  # or from_pretrained(...)
+    >>> prediction = fruits.predict(Image.new("RGB", (64, 64)))
+    >>> prediction.label in fruits.labels and 0 <= prediction.score <= 1
+    True
     """
 
     def __init__(
@@ -116,16 +130,18 @@ class FruitClassifier:
         self.tta = tuple(tta.split(",") if isinstance(tta, str) else tta)
         self._views = choose_views(self.tta)
         self.prototypes = prototypes  # (P, D); without them, everything is taken for known
-        below = getattr(self.config, "reject_below", None)
-        if not isinstance(below, int | float | None):
-            raise InputError(f"config.json: reject_below={below!r} is not a number. Evaluate anew.")
-        self.reject_below = -math.inf if below is None else float(below)
+        above = getattr(self.config, "ood_threshold", None)
+        if not isinstance(above, int | float | None):
+            raise InputError(
+                f"config.json: ood_threshold={above!r} is no number. Train the model again."
+            )
+        self.ood_threshold = math.inf if above is None else float(above)
         try:
             self.input_size = input_size(processor)  # (height, width) in pixels
         except (ValueError, ZeroDivisionError, TypeError, KeyError, MemoryError) as error:
             raise InputError(
                 f"the model's preprocessing can't be done: {one_line(error)}. Train or export it "
-                "anew."
+                "again."
             ) from error
         self.folder: Path | None = None  # that it was loaded from; a Hub model's in the cache
         self._lock = threading.Lock()  # an engine answers one thread at a time
@@ -142,18 +158,23 @@ class FruitClassifier:
     ) -> "FruitClassifier":
         """Load the folder that training or `hffruits export` wrote, or a Hub id.
 
-        Raises `InputError` if it can't.
+        `revision`: which commit, branch or tag of a Hub model. `device`: as PyTorch names it, by
+        default the accelerator if there is one. `precision` "bf16" is up to twice as fast where the
+        machine has units for it, and moves scores by some hundredths; exports are faster still.
+        Raises `InputError` for a model that can't be loaded, and for unknown names of views or
+        precisions.
         """
         folder = find_model(str(name_or_path), revision=revision)
         engine, processor = open_engine(
             folder, name=str(name_or_path), device=device, precision=precision
         )
         prototypes = None
-        if getattr(engine.config, "reject_below", None) is not None:
+        if getattr(engine.config, "ood_threshold", None) is not None:
             if (folder / PROTOTYPES).is_file():
                 prototypes = load_prototypes(folder / PROTOTYPES)
             else:
-                logger.warning("%s: has no %s, so nothing is refused", name_or_path, PROTOTYPES)
+                missing = name_or_path, PROTOTYPES
+                logger.warning("%s: has no %s, so nothing is rejected as unknown", *missing)
         fruits = cls(engine, processor, tta=tta, prototypes=prototypes)
         fruits.folder = folder
         return fruits
@@ -180,10 +201,11 @@ class FruitClassifier:
         top_k: int = 5,
         batch_size: int = 32,
     ) -> Prediction | list[Prediction]:
-        """Label one picture (path, bytes or PIL), a list of them, or every image in a folder.
+        """Label one image (path, bytes or PIL), a list of them, or every image in a folder.
 
-        One picture gives a `Prediction`; a list or a folder gives a list in the same order, a
-        folder's files sorted by path. Raises `InputError` for a picture that can't be read.
+        One image gives a `Prediction`; a list or a folder gives a list in the same order, a
+        folder's files sorted by path. `top_k`: how many labels each has, at most K. Raises
+        `InputError` for a file that is missing or no complete image.
         """
         if isinstance(images, str | Path) and Path(images).is_dir():
             images = find_images([images])
@@ -191,7 +213,7 @@ class FruitClassifier:
             return next(self.stream([images], top_k=top_k))
         if not isinstance(images, Sequence):
             kind = type(images).__name__
-            raise InputError(f"{kind}: not a picture. Give a path, bytes, a PIL image or a list.")
+            raise InputError(f"{kind}: not an image. Give a path, bytes, a PIL image or a list.")
         stream = self.stream(images, top_k=top_k, batch_size=batch_size)
         few = len(images) < 100
         return list(tqdm(stream, "Predicting", len(images), unit="img", disable=few))
@@ -202,15 +224,16 @@ class FruitClassifier:
         *,
         top_k: int = 5,
         batch_size: int = 32,
-        on_bad: Callable[[InputError], None] | None = None,
+        on_unreadable: Callable[[InputError], None] | None = None,
     ) -> Iterator[Prediction]:
         """Like `predict`, one result at a time: holds two batches, whatever the number.
 
-        `on_bad` is told of each picture that can't be read, which is then passed over.
+        `on_unreadable` is called with the error of each image that can't be read, which is then
+        skipped; without it, the error is raised.
         """
         if top_k < 1:
             raise InputError(f"top_k={top_k}: must be 1 or more.")
-        for answers in self.answer(images, batch_size=batch_size, on_bad=on_bad):
+        for answers in self.answer(images, batch_size=batch_size, on_unreadable=on_unreadable):
             yield from self._name(answers, top_k)
 
     def answer(
@@ -219,13 +242,13 @@ class FruitClassifier:
         *,
         source: Callable[[Item], ImageSource] = lambda item: item,
         batch_size: int = 32,
-        on_bad: Callable[[InputError], None] | None = None,
+        on_unreadable: Callable[[InputError], None] | None = None,
         max_pixels: int = MAX_PIXELS,
     ) -> Iterator[Answers[Item]]:
-        """The logits of pictures, a batch at a time; holds two batches at most.
+        """The logits (B, K) and features (B, D) of images, a batch at a time; holds two at most.
 
-        `items` are the pictures, or have them as their `source`. Those that can't be read are
-        missing, after `on_bad` was told. Without that, it raises.
+        `items` are the images, or have them as their `source`. Those that can't be read are
+        missing, after a call of `on_unreadable` with the error; without that, it is raised.
         """
         if batch_size < 1:
             raise InputError(f"batch_size={batch_size}: must be 1 or more.")
@@ -234,10 +257,10 @@ class FruitClassifier:
             for item, views in batch:
                 if not isinstance(views, InputError):
                     good.append((item, views))
-                elif on_bad is None:
+                elif on_unreadable is None:
                     raise views
                 else:
-                    on_bad(views)
+                    on_unreadable(views)
             if good:
                 found, pixels = zip(*good, strict=True)
                 stacked = _stack(pixels)  # (B, V, 3, H, W)
@@ -282,21 +305,22 @@ class FruitClassifier:
         with self._lock:
             return self.engine.forward(pixels)
 
-    def familiarity(self, features: torch.Tensor) -> np.ndarray:
-        """How much like something learned the pictures with these features (B, D) look, (B,)."""
+    def ood_score(self, features: torch.Tensor) -> np.ndarray:
+        """OOD scores (B,) of features (B, D): in [0, 2], higher for what is unlike all classes."""
         if self.prototypes is None:
-            return np.ones(len(features), np.float32)
-        return familiarity(features.numpy(), self.prototypes.numpy())
+            return np.zeros(len(features), np.float32)
+        return ood_score(features.numpy(), self.prototypes.numpy())
 
-    def knows(self, features: torch.Tensor) -> np.ndarray:
-        """Whether the pictures with these features (B, D) look like anything learned, (B,) bool."""
-        return self.familiarity(features) >= self.reject_below
+    def is_known(self, features: torch.Tensor) -> np.ndarray:
+        """Whether images with these features (B, D) are taken for one of the classes, (B,) bool."""
+        return self.ood_score(features) <= self.ood_threshold
 
     def explain(self, image: ImageSource, label: str | None = None) -> Explanation:
-        """Where the model looked to find `label` in a picture, by default what it named it.
+        """A heatmap of what spoke for `label` in an image, by default for its best label.
 
-        Raises `InputError` for a picture that can't be read, for a label it doesn't know, and where
-        the model is an export.
+        HiResCAM or attention rollout: see `saliency`. Raises `InputError` for an image that can't
+        be read, for a label that the model doesn't have, for nets without feature maps or tokens,
+        and for exports.
         """
         model = self.model
         label = label and match_names([label], self.labels).get(label, label)
@@ -305,25 +329,26 @@ class FruitClassifier:
         read = self._read(image, MAX_PIXELS)
         if isinstance(read, InputError):
             raise read
-        pixels = read[:1]  # (1, 3, H, W), the picture itself
+        pixels = read[:1]  # (1, 3, H, W), the image itself
         index = self.labels.index(label) if label else int(self.forward(pixels)[0].argmax())
         with self._lock:
             (heat,) = heatmaps(model, pixels.to(self.device), torch.tensor([index]))
-        return Explanation(self.labels[index], seen_by(pixels[0], self.transform.processor), heat)
+        seen = undo_preprocessing(pixels[0], self.transform.processor)
+        return Explanation(self.labels[index], seen, heat)
 
     def _read(self, source: ImageSource, max_pixels: int) -> torch.Tensor | InputError:
-        """The views of a picture, (V, 3, H, W)."""
+        """The views of an image, (V, 3, H, W)."""
         try:
-            picture = open_rgb(source, max_pixels=max_pixels)
+            image = open_rgb(source, max_pixels=max_pixels)
         except OSError as error:
             return UnreadableImageError(source, str(error))
-        views = [picture, *(view for make in self._views for view in make(picture))]
+        views = [image, *(view for make in self._views for view in make(image))]
         return _stack([self.transform(view) for view in views])
 
     def _name(self, answers: Answers[ImageSource], top_k: int) -> Iterator[Prediction]:
         scores = answers.logits.softmax(dim=-1)  # (B, K)
         values, indices = scores.topk(min(top_k, len(self.labels)), dim=-1)  # (B, top_k)
-        known = self.knows(answers.features).tolist()
+        known = self.is_known(answers.features).tolist()
         rows = zip(answers.items, values.tolist(), indices.tolist(), known, strict=True)
         for source, row, ids, is_known in rows:
             top = tuple((self.labels[i], score) for i, score in zip(ids, row, strict=True))
@@ -332,7 +357,7 @@ class FruitClassifier:
 
 
 def _stack(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-    """By NumPy, for PyTorch's threads would go on spinning on the cores that read pictures."""
+    """By NumPy, for PyTorch's threads would go on spinning on the cores that read images."""
     if len(tensors) == 1:
         return tensors[0][None]
     return torch.from_numpy(np.stack([tensor.numpy() for tensor in tensors]))

@@ -1,8 +1,9 @@
-"""One more class for a trained classifier, from a few photos: seconds, and no old training data.
+"""Few-shot learning: one more class for a trained classifier, from a few photos, in seconds.
 
 All that is learned is a new row of the head, from features of the photos and of some views of each;
-the prototypes stand for the old classes. `benchmarks/teach.py` compares ways to find that row.
-Leaves out: moving the other weights, which needs the old photos, and forgetting a class.
+the prototypes stand for the old classes, so their photos aren't needed. `benchmarks/teach.py`
+compares ways to find that row. Leaves out: moving the other weights, which needs the old photos,
+and forgetting a class.
 """
 
 import copy
@@ -22,7 +23,7 @@ from hffruits.core.files import translate_write_errors
 from hffruits.core.names import clean_name, match_names
 from hffruits.data.images import ImageSource, open_rgb
 from hffruits.inference.classifier import FruitClassifier
-from hffruits.inference.engines.base import TorchEngine
+from hffruits.inference.engines.torch import TorchEngine
 from hffruits.inference.ood import find_prototypes, save_prototypes
 from hffruits.inference.tta import choose_views
 from hffruits.models.artifact import CARD
@@ -31,19 +32,24 @@ from hffruits.models.model_card import write_model_card
 from hffruits.models.saving import save_model
 
 logger = logging.getLogger(__name__)
-FEWEST = 2  # pictures
+FEWEST = 2  # photos
 LONGEST_NAME = 60
-VIEWS = ("flip", "zoom", "corners")  # beside the picture itself
+VIEWS = ("flip", "zoom", "corners")  # beside the photo itself
 WEIGHT_DECAY = 1e-5  # 1e-6 and 3e-5 give the same within a point
 
 
-def teach(fruits: FruitClassifier, name: str, pictures: Sequence[ImageSource]) -> FruitClassifier:
-    """A new classifier that knows the class `name` too; the one given stays as it was.
+def teach(fruits: FruitClassifier, name: str, images: Sequence[ImageSource]) -> FruitClassifier:
+    """A new classifier that has the class `name` too; the one given stays as it was.
 
-    The logits of the old classes are the same, so these lose only what the new one takes from
-    them: less than a point in `benchmarks/README.md`. Pictures that can't be read are left out, and
-    told. Raises `InputError` for a name that can't be, fewer than `FEWEST` pictures, and models
-    that this doesn't work with.
+    `images`: paths, bytes or PIL images of the new class. The logits of the old classes are the
+    same, so these lose only what the new one takes from them: less than a point in
+    `benchmarks/README.md`. Unreadable images are left out with a warning. Raises `InputError` for
+    an empty, unprintable, too long or taken name, for fewer than `FEWEST` images, and for models
+    without prototypes or a linear head.
+
+    >>> taught = teach(fruits, "Kiwi", ["kiwi-1.jpg", "kiwi-2.jpg"])  # doctest: +SKIP
+    >>> taught.labels[-1]  # doctest: +SKIP
+    'Kiwi'
     """
     name = _check_name(name, fruits.labels)
     if fruits.prototypes is None:
@@ -56,7 +62,7 @@ def teach(fruits: FruitClassifier, name: str, pictures: Sequence[ImageSource]) -
     options = {"tta": fruits.tta, "prototypes": fruits.prototypes}
     taught = FruitClassifier(engine, fruits.transform.processor, **options)
     head = _find_head(model)[1]
-    features = _embed(taught, name, pictures)  # (N, V, D)
+    features = _embed(taught, name, images)  # (N, V, D)
     model.config.taught = {**(getattr(model.config, "taught", None) or {}), name: len(features)}
     seen = features.flatten(0, 1)
     others = fruits.prototypes * seen.norm(dim=1).mean()  # prototypes are of unit length
@@ -69,7 +75,7 @@ def teach(fruits: FruitClassifier, name: str, pictures: Sequence[ImageSource]) -
 
 
 def save_taught(fruits: FruitClassifier, folder: Path) -> None:
-    """Write what `teach` gave as training writes a model, with a card that tells what was taught.
+    """Write what `teach` gave as training writes a model, with a card that says what was taught.
 
     The folder appears whole or not at all. Raises `InputError` for one that is there already or
     can't be written, and for a classifier that was not taught.
@@ -140,7 +146,7 @@ def _check_name(name: str, labels: list[str]) -> str:
             f"{name[:20]}...: {len(name)} characters. Use {LONGEST_NAME} or fewer for a name."
         )
     if same := match_names([name], labels):
-        raise InputError(f"{name}: the model knows {same[name]} already. Choose another name.")
+        raise InputError(f"{name}: the model has {same[name]} already. Choose another name.")
     return clean_name(name)
 
 
@@ -152,7 +158,7 @@ def _find_head(model: PreTrainedModel) -> tuple[str, nn.Linear]:
     if len(layers) > 1 or not fits or head.out_features != model.config.num_labels:
         raise InputError(
             f"{type(model).__name__}: its head is not a single linear layer with a bias, so a "
-            "class can't be added. Train a model that has one, or train anew with the new class."
+            "class can't be added. Train a model that has one, or train again with the new class."
         )
     return next(name for name, module in model.named_modules() if module is head), head
 
@@ -160,7 +166,7 @@ def _find_head(model: PreTrainedModel) -> tuple[str, nn.Linear]:
 def _add_class(old: PreTrainedModel, name: str) -> PreTrainedModel:
     """A model with one more class, whose row of the head is zero; it shares all other weights.
 
-    Built anew from its config, as it will be when it is loaded; hooks on the old one stay there.
+    Built from its config, as it will be when it is loaded; hooks on the old one stay there.
     """
     key, _ = _find_head(old)
     model = AutoModelForImageClassification.from_config(_extend_config(old.config, name))
@@ -186,31 +192,31 @@ def _extend_config(old: PretrainedConfig, name: str) -> PretrainedConfig:
     return config
 
 
-def _embed(fruits: FruitClassifier, name: str, pictures: Sequence[ImageSource]) -> torch.Tensor:
-    """Features of each readable picture and of its views, (N, V, D), the picture itself first."""
+def _embed(fruits: FruitClassifier, name: str, images: Sequence[ImageSource]) -> torch.Tensor:
+    """Features of each readable image and of its views, (N, V, D), the image itself first."""
     head = _find_head(fruits.model)[1]
     rows = choose_views(VIEWS)
     found = []
-    for source in pictures:
+    for source in images:
         try:
-            picture = open_rgb(source)
+            image = open_rgb(source)
         except OSError as error:
-            told = source if isinstance(source, str | Path) else "a picture"
-            logger.warning("left out: %s: %s", told, error)
+            shown = source if isinstance(source, str | Path) else "a photo"
+            logger.warning("left out: %s: %s", shown, error)
             continue
-        views = [picture, *(view for make in rows for view in make(picture))]
+        views = [image, *(view for make in rows for view in make(image))]
         logits, features = fruits.forward(torch.stack([fruits.transform(view) for view in views]))
         with torch.inference_mode():
             own = head(features.to(head.weight)).float().cpu()
         if not torch.allclose(own, logits, rtol=1e-2, atol=1e-2):
             raise InputError(
-                f"{type(fruits.model).__name__}: its logits are not those of its head alone, so a "
-                "class can't be added. Train anew with the new class."
+                f"{type(fruits.model).__name__}: its logits are not only those of its head, so a "
+                "class can't be added. Train again with the new class."
             )
         found.append(features)
     if len(found) < FEWEST:
         raise InputError(
-            f"{name}: {len(found)} of {len(pictures)} pictures can be read; teaching needs "
+            f"{name}: {len(found)} of {len(images)} photos can be read; teaching needs "
             f"{FEWEST}. Add some."
         )
     return torch.stack(found)

@@ -1,4 +1,4 @@
-"""JSON lines that outlive the process that writes them: what is done, so that it isn't done again.
+"""A journal of JSON lines, by which an interrupted job resumes where it stopped.
 
 The first line says of which job they are. A line that was cut short by a kill is dropped.
 """
@@ -71,7 +71,7 @@ class Journal:
             with self.file.open(encoding="utf-8") as lines:
                 yield from map(json.loads, lines)
         except ValueError as error:
-            remedy = "Remove it, to begin anew."
+            remedy = "Remove it to start from scratch."
             raise InputError(f"{self.file}: is damaged ({error}). {remedy}") from error
 
     def _release(self) -> None:

@@ -1,8 +1,9 @@
-"""Heatmaps of where the model looked, laid over the picture. One forward and one backward pass.
+"""Saliency maps (heatmaps of HiResCAM and attention rollout), and their overlay on the image.
 
 Nets that end in a spatial map (CNNs, ConvNeXt, Swin) and ViTs, of timm and of transformers alike:
-the place is found by watching a forward pass, so nothing hangs on names. The model stays as it was.
-A map tells which area spoke for a class, not why, and is as coarse as the net's last grid.
+the layer is found by observing a forward pass, so nothing depends on names. One forward and one
+backward pass; the model stays as it was. A map shows which area spoke for a class, not why, and is
+as coarse as the net's last grid.
 """
 
 import math
@@ -25,11 +26,11 @@ from hffruits.data.transforms import EvalTransform
 
 _MOST_EXTRA_TOKENS = 16  # class, distillation and register tokens; all nets put them first
 _COLOURS = matplotlib.colormaps["plasma"]  # its lightness rises evenly, also for the colour-blind
-_STRONGEST = 0.75  # of the colour, so that the picture shows through
+_STRONGEST = 0.75  # of the colour, so that the image shows through
 
 
 def heatmaps(model: PreTrainedModel, pixels: torch.Tensor, classes: torch.Tensor) -> np.ndarray:
-    """Where the model looked: (B, H, W) float32 in [0, 1], the hottest place of each map 1.
+    """Saliency maps: (B, H, W) float32 in [0, 1], the maximum of each map 1.
 
     `model` in eval mode, `pixels` (B, 3, H, W) from `EvalTransform`, `classes` (B,) the class that
     each map is about. A map is zero where nothing speaks for its class. Spatial maps: HiResCAM
@@ -58,23 +59,23 @@ def heatmaps(model: PreTrainedModel, pixels: torch.Tensor, classes: torch.Tensor
     return (heat / hottest.where(hottest > 0, 1)).cpu().numpy()
 
 
-def overlay(picture: Image.Image, heat: np.ndarray) -> Image.Image:
-    """The picture with `heat` (H, W) in [0, 1] over it, from clear through blue and red to yellow.
+def overlay(image: Image.Image, heat: np.ndarray) -> Image.Image:
+    """The image with `heat` (H, W) in [0, 1] over it, from clear through blue and red to yellow.
 
-    Where the heat is 0 the picture is unchanged. The heat is stretched to the picture's size.
+    Where the heat is 0 the image is unchanged. The heat is stretched to the image's size.
     """
-    resized = Image.fromarray(heat.astype(np.float32)).resize(picture.size, Image.BILINEAR)
+    resized = Image.fromarray(heat.astype(np.float32)).resize(image.size, Image.BILINEAR)
     warmth = np.asarray(resized)[..., None].clip(0, 1)  # (H, W, 1)
     colours = 255 * _COLOURS(warmth[..., 0])[..., :3]
     strength = _STRONGEST * warmth
-    mixed = (1 - strength) * np.asarray(picture.convert("RGB")) + strength * colours
+    mixed = (1 - strength) * np.asarray(image.convert("RGB")) + strength * colours
     return Image.fromarray(mixed.round().astype(np.uint8))
 
 
-def seen_by(pixels: torch.Tensor, processor: BaseImageProcessor) -> Image.Image:
-    """The picture as the model saw it: `pixels` (3, H, W), cropped, its normalisation undone.
+def undo_preprocessing(pixels: torch.Tensor, processor: BaseImageProcessor) -> Image.Image:
+    """The image as the model sees it: `pixels` (3, H, W), cropped, their normalisation undone.
 
-    Black and white, sent through the processor, tell what it does to a colour.
+    Black and white, sent through the processor, show what it does to a colour.
     """
     transform = EvalTransform(processor)
     plain = [transform(Image.new("RGB", (64, 64), colour)) for colour in ("black", "white")]
@@ -87,7 +88,7 @@ def seen_by(pixels: torch.Tensor, processor: BaseImageProcessor) -> Image.Image:
 
 
 class _View(NamedTuple):
-    """A module's output that has a place for each part of the picture."""
+    """A module's output that has a place for each part of the image."""
 
     output: torch.Tensor  # as the net made it, a node of the graph
     to_map: Callable[[torch.Tensor], torch.Tensor]  # -> (B, h, w, C), without extra tokens
@@ -100,7 +101,7 @@ def _watch_forward(model: nn.Module, pixels: torch.Tensor) -> tuple[torch.Tensor
     grid = None  # height and width of the last spatial map, which is the patches' in a ViT
     count = 0  # tokens seen last
 
-    def look(module: nn.Module, inputs: tuple, output: Any) -> None:
+    def watch(module: nn.Module, inputs: tuple, output: Any) -> None:
         nonlocal grid, count
         if not isinstance(output, torch.Tensor) or len(output) != len(pixels):
             return
@@ -116,7 +117,7 @@ def _watch_forward(model: nn.Module, pixels: torch.Tensor) -> tuple[torch.Tensor
                 count = output.shape[1]
                 views.append(_View(output, _tokens_layout(*fitting), fitting == grid))
 
-    hooks = [module.register_forward_hook(look) for module in model.modules()]
+    hooks = [module.register_forward_hook(watch) for module in model.modules()]
     try:
         logits = _forward_in_float32(model, pixels)
     finally:
@@ -135,7 +136,7 @@ def _forward_in_float32(model: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
 
 
 def _map_layout(output: torch.Tensor, aspect: float) -> Callable:
-    """NCHW or NHWC: the two axes whose ratio is nearer to the picture's are the spatial ones."""
+    """NCHW or NHWC: the two axes whose ratio is nearer to the image's are the spatial ones."""
     _, a, b, c = output.shape
     channels_first = abs(math.log(b / c / aspect)) <= abs(math.log(a / b / aspect))
     return (lambda map: map.permute(0, 2, 3, 1)) if channels_first else (lambda map: map)
@@ -227,5 +228,5 @@ def _rollout(score: torch.Tensor, last: _View, layers: list[torch.Tensor]) -> to
 
 
 def _gradients(score: torch.Tensor, outputs: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-    """Zero where the score does not depend; leaves the parameters' `.grad` alone."""
+    """Zero where the score does not depend; doesn't touch the parameters' `.grad`."""
     return torch.autograd.grad(score, outputs, retain_graph=True, materialize_grads=True)

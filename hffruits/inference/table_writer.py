@@ -17,7 +17,7 @@ Columns = dict[str, pa.DataType]
 
 
 def columns(top_k: int) -> Columns:
-    """Their names and types, in order; a picture has either labels or an error."""
+    """Their names and types, in order; an image has either labels or an error."""
     runners_up = {
         f"{name}_{place}": kind
         for place in range(2, top_k + 1)

@@ -1,6 +1,7 @@
-"""Test-time augmentation: the ways a picture may be looked at more than once.
+"""Test-time augmentation (TTA): the views of an image whose logits are averaged.
 
-A row gives one or more pictures; what the model says of them is averaged before the softmax.
+A row gives one or more views; their logits are averaged with those of the image itself, before the
+softmax.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ def _inner(image: Image.Image, share: float, x: float = 0.5, y: float = 0.5) -> 
 
 
 def _square(image: Image.Image) -> Image.Image:
-    """The whole picture, squeezed: what the model's own middle crop leaves out is seen too."""
+    """The whole image, squeezed: it includes what the model's own centre crop leaves out."""
     side = min(image.size)
     return image.resize((side, side), Image.Resampling.BICUBIC)
 

@@ -32,7 +32,7 @@ from hffruits.models.heads import head_names, reset_head
 from hffruits.models.saving import quiet_transformers
 
 _OF_OTHER_CLASSES = (
-    *("label_names", "calibration", "reject_below", "coarse_labels"),
+    *("label_names", "calibration", "ood_threshold", "coarse_labels"),
     *("taught", "taught_from"),
 )
 

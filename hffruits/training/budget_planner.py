@@ -23,9 +23,9 @@ from hffruits.core.errors import InputError
 from hffruits.data.load import FruitDatasets
 from hffruits.data.split_protocol import source_of
 from hffruits.data.transforms import input_size
-from hffruits.evaluation.calibrate import HELD_OUT
+from hffruits.evaluation.calibration import HELD_OUT
 from hffruits.inference.classifier import FruitClassifier
-from hffruits.inference.ood import PICTURES as PROTOTYPE_PICTURES
+from hffruits.inference.ood import IMAGES_PER_CLASS as PROTOTYPE_IMAGES
 from hffruits.models.frozen_trunk import find_cut
 from hffruits.models.lora import without_lora
 from hffruits.models.resizing import is_resizable
@@ -153,7 +153,7 @@ def count_work(datasets: FruitDatasets, *, classes: int, processes: int) -> Work
     train, validation = len(datasets["train"]), len(datasets["validation"])
     measured = validation + len(datasets.get("test", ()))
     # only the main process calibrates
-    calibrated = min(validation, HELD_OUT) + min(train, PROTOTYPE_PICTURES * classes, HELD_OUT)
+    calibrated = min(validation, HELD_OUT) + min(train, PROTOTYPE_IMAGES * classes, HELD_OUT)
     machines = processes / int(os.environ.get("LOCAL_WORLD_SIZE", processes))
     return Work(
         train / processes, validation / processes, measured / processes + calibrated, machines

@@ -25,7 +25,7 @@ from hffruits.core.errors import InputError
 from hffruits.data.samplers import EpochSampler, SeededRows, SharedBatches, balanced_weights
 from hffruits.data.stream_index import StreamRows, stream_loader
 from hffruits.data.transforms import Scaling
-from hffruits.evaluation.metrics import classification_metrics, rank
+from hffruits.evaluation.metrics import classification_metrics, rank_classes
 from hffruits.models.artifact import DIVERGED
 from hffruits.models.batch_norm import hold_statistics, share_statistics
 from hffruits.models.frozen_trunk import Cut
@@ -410,7 +410,8 @@ def keep_ranks_and_losses(
     logits: torch.Tensor, labels: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Of the logits (B, K) of a validation batch: the best classes (B, R), and losses (B,)."""
-    return rank(logits), nn.functional.cross_entropy(logits.float(), labels, reduction="none")
+    losses = nn.functional.cross_entropy(logits.float(), labels, reduction="none")
+    return rank_classes(logits), losses
 
 
 def make_mix(mixup_alpha: float, cutmix_alpha: float, classes: int) -> v2.Transform | None:

@@ -156,7 +156,7 @@ def test_a_class_of_a_table_without_a_usable_photo_is_an_error(tmp_path):
 def test_exploring_tells_of_a_class_without_a_usable_photo(make_folder, tmp_path):
     root = make_folder({"A": 8, "B": 8})
     (root / "C").mkdir()
-    record = explore(DataArguments(str(root)), output_dir=tmp_path / "out", max_features=0)
+    record = explore(DataArguments(str(root)), output_dir=tmp_path / "out", max_images=0)
     (found,) = [found for found in record["findings"] if found["id"] == "lost_classes"]
     assert found["severity"] == "high" and found["classes"] == ["C"]
 
@@ -302,7 +302,7 @@ def test_class_labels_of_a_dataset_that_look_alike_are_one_class(tmp_path):
 def test_new_photos_are_of_the_models_classes_whatever_their_case_and_form(make_folder):
     root = make_folder({"apple": 2, NFD: 2, "Durian": 1})
     photos = choose_photos(DataArguments(str(root)), ["Apple", "Jalapeño"], None)
-    assert sorted(photos.labels) == [-1, 0, 0, 1, 1] and photos.strange == {"Durian": 1}
+    assert sorted(photos.labels) == [-1, 0, 0, 1, 1] and photos.foreign == {"Durian": 1}
 
 
 def test_coarse_labels_are_of_the_classes_whatever_their_case_and_form(make_folder, tmp_path):

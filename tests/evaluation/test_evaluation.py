@@ -25,10 +25,10 @@ from hffruits.core.errors import InputError
 from hffruits.data.arguments import DataArguments
 from hffruits.data.split_protocol import UNKNOWN, Sample
 from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
-from hffruits.evaluation.calibrate import calibrate
-from hffruits.evaluation.calibration import reliability
+from hffruits.evaluation.calibration import calibrate
 from hffruits.evaluation.comparison import McNemar, compare
-from hffruits.evaluation.corruptions import FAULTS, SEVERITIES, measure_robustness
+from hffruits.evaluation.corruptions import CORRUPTIONS, SEVERITIES, measure_corruptions
+from hffruits.evaluation.metrics import reliability
 from hffruits.evaluation.predictions import answer_samples, temperature_of
 from hffruits.evaluation.results import measure
 from hffruits.evaluation.run import evaluate
@@ -45,9 +45,9 @@ def mixed(tmp_path_factory) -> Path:
     for name in [*list(FRUITS)[:4], "Tomato"]:
         (root / name).mkdir()
         for index in range(6):
-            picture = draw_fruit(name if name in FRUITS else "Pear", seed=900 + index, size=72)
-            picture.save(root / name / f"{index}.png")
-    (root / "Apple" / "broken.jpg").write_text("no picture")
+            image = draw_fruit(name if name in FRUITS else "Pear", seed=900 + index, size=72)
+            image.save(root / name / f"{index}.png")
+    (root / "Apple" / "broken.jpg").write_text("no image")
     return root
 
 
@@ -75,8 +75,8 @@ def test_figures_are_those_of_the_predictions(evaluated, trained: Path, mixed: P
     scores = np.array([float(row["score"]) for row in known])
     hits = np.array(labels) == np.array(guesses)
     assert record["ece"] == pytest.approx(reliability(scores, hits).ece, abs=1e-3)
-    refused = np.mean([row["known"] == "False" for row in known])
-    assert record["refused"] == pytest.approx(refused)
+    rejected = np.mean([row["known"] == "False" for row in known])
+    assert record["rejected"] == pytest.approx(rejected)
     assert record["split"] == "all"
     (skipped,) = record["skipped"]
     assert "Apple/broken.jpg: not an image, or an unknown format" in skipped
@@ -91,7 +91,7 @@ def test_other_classes_and_other_things_count_as_unknown(evaluated):
     assert evaluated[0]["other_classes"] == {"Tomato": 6}
     assert "count as unknown: Tomato (6)" in (evaluated[1] / "report.html").read_text("utf-8")
     noise = next(value for key, value in unknown.items() if key.startswith("noise"))
-    assert noise["auroc"] == 1.0 and noise["refused"] == 1.0
+    assert noise["auroc"] == 1.0 and noise["rejected"] == 1.0
 
 
 def test_the_classifier_says_the_same(evaluated, trained: Path, mixed: Path):
@@ -108,7 +108,7 @@ def test_the_classifier_says_the_same(evaluated, trained: Path, mixed: Path):
 def test_the_page_has_everything_inside(evaluated):
     page = (evaluated[1] / "report.html").read_text("utf-8")
     assert 'src="http' not in page
-    for word in ("Confusion", "Confidence", "Unknown things", "off by"):
+    for word in ("Confusion", "Confidence", "Unknown photos", "off by"):
         assert word.lower() in page.lower()
 
 
@@ -150,7 +150,7 @@ def test_a_run_without_a_test_split_reports_validation(drawn_fruits: Path, tmp_p
     assert "calibration error" in (tmp_path / "run/README.md").read_text("utf-8")
 
 
-def test_a_model_that_diverged_is_told(trained: Path, drawn_fruits: Path):
+def test_a_model_that_diverged_is_reported(trained: Path, drawn_fruits: Path):
     fruits = FruitClassifier.from_pretrained(trained)
     with torch.no_grad():
         fruits.model.timm_model.get_classifier().weight.fill_(torch.nan)
@@ -171,7 +171,7 @@ def test_calibrating_again_changes_nothing(trained: Path, drawn_fruits: Path):
     assert fruits.predict(samples[0].source).score == pytest.approx(before.score, abs=1e-3)
 
 
-def test_a_rate_of_nothing_refuses_nothing(drawn_fruits: Path, tmp_path: Path):
+def test_a_rate_of_zero_rejects_nothing(drawn_fruits: Path, tmp_path: Path):
     arguments = tiny_arguments(drawn_fruits, tmp_path, reject_rate=0.0, max_steps=1)
     train(*arguments)
     assert not (tmp_path / "prototypes.safetensors").exists()
@@ -179,30 +179,30 @@ def test_a_rate_of_nothing_refuses_nothing(drawn_fruits: Path, tmp_path: Path):
     assert fruits.predict(Image.effect_noise((64, 64), 90).convert("RGB")).known
 
 
-def test_two_processes_count_each_picture_once(trained: Path, drawn_fruits: Path, tmp_path: Path):
+def test_two_processes_count_each_image_once(trained: Path, drawn_fruits: Path, tmp_path: Path):
     run = launch([drawn_fruits, "--output_dir", tmp_path / "two", "--max_steps", "2"])
     assert run.returncode == 0, run.stderr[-2000:]
     recorded = json.loads((tmp_path / "two/metrics.json").read_text())["test"]
     assert recorded["images"] == 20
     assert sum(own["support"] for own in recorded["classes"].values()) == 20
-    alone = evaluate(tmp_path / "two", DataArguments(), output_dir=tmp_path / "alone")
+    single = evaluate(tmp_path / "two", DataArguments(), output_dir=tmp_path / "single")
     options = ["--output_dir", tmp_path / "both", "--split", "test"]
     run = launch([tmp_path / "two", *options], command="evaluate")
     assert run.returncode == 0, run.stderr[-2000:]
     assert run.stdout.count("Open      ") == 1  # one process prints
     both = json.loads((tmp_path / "both/metrics.json").read_text())
-    for name in ("accuracy", "loss", "ece", "macro_f1", "refused"):
-        assert alone[name] == pytest.approx(recorded[name], abs=1e-4), name
-        assert both[name] == pytest.approx(alone[name], abs=1e-4), name
-    assert both["classes"] == alone["classes"]
+    for name in ("accuracy", "loss", "ece", "macro_f1", "rejected"):
+        assert single[name] == pytest.approx(recorded[name], abs=1e-4), name
+        assert both[name] == pytest.approx(single[name], abs=1e-4), name
+    assert both["classes"] == single["classes"]
 
 
 class Oracle:
-    """Answers as a classifier does, at no cost: the right class, by the picture's first byte."""
+    """Answers as a classifier does, at no cost: the right class, by the image's first byte."""
 
     labels = tuple(f"class {number}" for number in range(50))
     prototypes = None
-    reject_below = -math.inf
+    ood_threshold = math.inf
 
     def __init__(self, config):
         self.config = config
@@ -214,12 +214,12 @@ class Oracle:
             logits = 5 * torch.nn.functional.one_hot(rows, 50).float()
             yield Answers(batch, logits, logits)
 
-    def familiarity(self, features):
-        return np.ones(len(features), np.float32)
+    def ood_score(self, features):
+        return np.zeros(len(features), np.float32)
 
 
 def test_many_answers_take_little_memory(trained: Path):
-    """The pictures would take 2 GB, their logits 40 MB."""
+    """The images would take 2 GB, their logits 40 MB."""
     count = 200_000
     samples = (Sample(f"{n:08d}.jpg", bytes([n % 50]) * 10_000, n % 50) for n in range(count))
     oracle = Oracle(load_model(trained)[0].config)
@@ -233,7 +233,7 @@ def test_many_answers_take_little_memory(trained: Path):
     assert peak < 400 * count  # half of it while parts are joined
 
 
-def test_a_picture_that_vanishes_is_left_out_and_told(trained: Path, tmp_path: Path, caplog):
+def test_an_image_that_vanishes_is_left_out_with_a_warning(trained: Path, tmp_path: Path, caplog):
     draw_fruit("Apple", seed=1, size=64).save(tmp_path / "0.png")
     samples = [Sample(str(n), tmp_path / f"{n}.png", 0) for n in range(3)]
     predictions = answer_samples(FruitClassifier.from_pretrained(trained), samples, batch_size=2)
@@ -246,8 +246,8 @@ def test_a_stream_is_evaluated_too(trained: Path, tmp_path: Path):
     record = evaluate(trained, data, output_dir=tmp_path / "out")
     assert record["images"] == 8 and record["split"] == "all"
     assert "--streaming" in record["command"]
-    with pytest.raises(InputError, match="robustness: needs photos at hand"):
-        evaluate(trained, data, output_dir=tmp_path / "out", robustness=True)
+    with pytest.raises(InputError, match="corruptions: needs photos that stay"):
+        evaluate(trained, data, output_dir=tmp_path / "out", corruptions=True)
 
 
 def pack(folder: Path, count: int) -> Path:
@@ -287,7 +287,7 @@ def test_new_photos_need_no_training_split(trained: Path, drawn_fruits: Path, tm
         evaluate(trained, data, output_dir=tmp_path / "out", split="validation")
 
 
-def test_a_row_without_a_picture_is_left_out(trained: Path, tmp_path: Path):
+def test_a_row_without_an_image_is_left_out(trained: Path, tmp_path: Path):
     file = io.BytesIO()
     draw_fruit("Apple", seed=1, size=64).save(file, "PNG")
     rows = {"image": [{"bytes": file.getvalue(), "path": None}, None], "label": ["Apple"] * 2}
@@ -325,7 +325,7 @@ def test_training_photos_may_be_gone(drawn_fruits: Path, tmp_path: Path):
     assert evaluate(tmp_path / "run", named, output_dir=tmp_path / "out")["images"] == 20
 
 
-def test_a_foreign_record_is_told(trained: Path, tmp_path: Path):
+def test_a_foreign_record_is_an_error(trained: Path, tmp_path: Path):
     run = shutil.copytree(trained, tmp_path / "run")
     for text in ("{", "[]", '{"data": {}}', '{"data": {"nonsense": 1}, "training": {}}'):
         (run / "training_args.json").write_text(text)
@@ -344,14 +344,14 @@ def test_a_foreign_record_is_told(trained: Path, tmp_path: Path):
         ({"model": "./nomodel"}, "nomodel: no such folder. Check the path of the trained model"),
     ],
 )
-def test_what_cannot_be_is_told_in_one_line(trained, mixed, tmp_path, options, message):
+def test_bad_input_gives_one_line(trained, mixed, tmp_path, options, message):
     data = options.pop("data", DataArguments(data_dir=str(mixed)))
     with pytest.raises(InputError, match=message) as caught:
         evaluate(options.pop("model", trained), data, output_dir=tmp_path / "out", **options)
     assert "\n" not in str(caught.value)
 
 
-def test_foreign_classes_and_models_without_data_are_told(trained, make_folder, tmp_path):
+def test_foreign_classes_and_models_without_data_are_errors(trained, make_folder, tmp_path):
     cars = make_folder({"Car": 3, "Boat": 3})
     with pytest.raises(InputError, match=r"the model has none of its classes \(Boat, Car"):
         evaluate(trained, DataArguments(data_dir=str(cars)), output_dir=tmp_path / "out")
@@ -386,7 +386,7 @@ def worse(trained: Path, tmp_path_factory) -> Path:
     return folder
 
 
-def test_the_better_model_is_told(trained: Path, worse: Path, tmp_path: Path):
+def test_the_better_model_is_named(trained: Path, worse: Path, tmp_path: Path):
     record = compare(worse, trained, DataArguments(), output_dir=tmp_path / "out")
     assert json.loads((tmp_path / "out/compare.json").read_text()) == record
     assert record["mcnemar"] == {
@@ -403,10 +403,10 @@ def test_the_better_model_is_told(trained: Path, worse: Path, tmp_path: Path):
 def test_a_model_is_no_better_than_itself(trained: Path, tmp_path: Path, capsys):
     command = ["compare", str(trained), str(trained), "--output_dir", str(tmp_path / "out")]
     assert main(command) == 0
-    assert "No difference can be told" in capsys.readouterr().out
+    assert "No difference can be shown" in capsys.readouterr().out
 
 
-def test_photos_that_the_other_model_was_trained_on_are_told(
+def test_photos_that_the_other_model_was_trained_on_give_a_warning(
     trained: Path, drawn_fruits: Path, tmp_path: Path, caplog
 ):
     other = shutil.copytree(trained, tmp_path / "other")
@@ -417,7 +417,7 @@ def test_photos_that_the_other_model_was_trained_on_are_told(
     assert "But they were trained" in (tmp_path / "out/compare.html").read_text("utf-8")
 
 
-def test_photos_that_a_model_learned_are_told(trained: Path, tmp_path: Path, caplog):
+def test_photos_that_a_model_was_trained_on_give_a_warning(trained: Path, tmp_path: Path, caplog):
     record = evaluate(trained, DataArguments(), output_dir=tmp_path / "out", split="train")
     assert record["trained_on"] == record["images"] == 32
     assert "was trained on 32 of these 32 photos" in caplog.text
@@ -450,24 +450,24 @@ def test_models_of_other_classes_are_not_compared(trained, tmp_path):
         compare(trained, other, DataArguments(), output_dir=tmp_path / "out")
 
 
-# ---- spoiled pictures ----
+# ---- corrupted images ----
 
 
-@pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_grows_with_its_severity_and_keeps_the_original(name: str):
-    picture = draw_fruit("Apple", seed=1, size=128)
-    before = picture.tobytes()
-    small = np.asarray(picture.resize((32, 32)), float)
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_a_corruption_grows_with_its_severity_and_keeps_the_original(name: str):
+    image = draw_fruit("Apple", seed=1, size=128)
+    before = image.tobytes()
+    small = np.asarray(image.resize((32, 32)), float)
     off = []
     for severity in range(SEVERITIES):
-        spoiled = FAULTS[name](picture, severity, np.random.default_rng(0))
-        assert spoiled.mode == "RGB"
-        off.append(np.abs(np.asarray(spoiled.resize((32, 32)), float) - small).mean())
+        corrupted = CORRUPTIONS[name](image, severity, np.random.default_rng(0))
+        assert corrupted.mode == "RGB"
+        off.append(np.abs(np.asarray(corrupted.resize((32, 32)), float) - small).mean())
     assert off[-1] > off[0] > 0
-    assert picture.tobytes() == before
+    assert image.tobytes() == before
 
 
-def test_robustness_is_measured_on_known_pictures(trained: Path, mixed: Path):
+def test_corruptions_are_measured_on_known_images(trained: Path, mixed: Path):
     fruits = FruitClassifier.from_pretrained(trained)
     files = sorted(mixed.glob("*/[01].png"))
     samples = [
@@ -475,8 +475,8 @@ def test_robustness_is_measured_on_known_pictures(trained: Path, mixed: Path):
                else UNKNOWN) for f in files
     ]  # fmt: skip
     samples = [sample for sample in samples if sample.label != UNKNOWN]
-    found = measure_robustness(fruits, samples, batch_size=16, max_pixels=10**6)
+    found = measure_corruptions(fruits, samples, batch_size=16, max_pixels=10**6)
     assert found["images"] == 8 and found["clean"] == 1.0
-    assert [row["name"] for row in found["rows"]] == list(FAULTS)
+    assert [row["name"] for row in found["rows"]] == list(CORRUPTIONS)
     assert all(len(row["accuracies"]) == SEVERITIES for row in found["rows"])
     assert 0 < found["mean"] <= 1

@@ -42,13 +42,13 @@ def thumb(index: int, seed: int = 0) -> str:
 @functools.cache
 def heat(index: int, seed: int = 0) -> str:
     """A photo under a red spot with yellow around it."""
-    picture = np.asarray(
+    image = np.asarray(
         Image.open(io.BytesIO(base64.b64decode(thumb(index, seed).partition(",")[2])))
     )
     y, x = np.mgrid[-1:1:128j, -1:1:128j]
     spot = np.exp(-((x - 0.2) ** 2 + y**2) / 0.2)[..., None]
     glow = np.concatenate([np.full_like(spot, 255), 200 * (1 - spot), 0 * spot], axis=-1)
-    return thumbnail_uri(Image.fromarray(np.uint8(picture * 0.4 + glow * spot * 0.6)), 128)
+    return thumbnail_uri(Image.fromarray(np.uint8(image * 0.4 + glow * spot * 0.6)), 128)
 
 
 def photo(names: list[str], truth: int, guess: int, score: float, seed: int = 0) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def evaluation(names: list[str]) -> dict[str, Any]:
     def unknown(name: str, power: float, middle: float) -> dict[str, Any]:
         known = 1 - np.linspace(0, 1, 101)
         roc = np.stack([known**power, known], axis=1).tolist()
-        figures = {"images": 640, "auroc": 0.9412, "fpr95": 0.3127, "refused": 0.6643}
+        figures = {"images": 640, "auroc": 0.9412, "fpr95": 0.3127, "rejected": 0.6643}
         return {"name": name, **figures, "roc": roc, "hist": hist(middle)}
 
     metrics = [
@@ -165,7 +165,7 @@ def evaluation(names: list[str]) -> dict[str, Any]:
         "confusion": {
             "order": names,
             "classes": len(names),
-            "picture": picture_of(counts),
+            "image": picture_of(counts),
             "cells": cells,
         },
         "pairs": [
@@ -206,7 +206,7 @@ def evaluation(names: list[str]) -> dict[str, Any]:
         "unknowns": {
             "rate": 0.05,
             "threshold": 0.6123,
-            "refused": 0.0512,
+            "rejected": 0.0512,
             "sets": [
                 unknown("vegetables", 12, 0.45),
                 unknown(f"flowers {names[0]}", 40, 0.36),
@@ -214,7 +214,7 @@ def evaluation(names: list[str]) -> dict[str, Any]:
             "known_hist": hist(0.8),
             "edges": edges.tolist(),
         },
-        "robustness": {
+        "corruptions": {
             "clean": 0.866,
             "mean": 0.7013,
             "rows": [
@@ -238,7 +238,7 @@ def evaluation(names: list[str]) -> dict[str, Any]:
 
 BARE: dict[str, Any] = {
     **{"pairs": [], "mistakes": [], "doubtful": [], "notes": []},
-    **{"history": None, "unknowns": None, "robustness": None},
+    **{"history": None, "unknowns": None, "corruptions": None},
 }
 
 
@@ -327,7 +327,7 @@ def sections(file: Path) -> list[str]:
 
 
 def words(value: Any) -> Iterator[str]:
-    """All texts in plain values; pictures aside."""
+    """All texts in plain values; images aside."""
     if isinstance(value, str) and not value.startswith("data:"):
         yield value
     elif isinstance(value, dict):
@@ -362,12 +362,12 @@ def test_every_value_of_an_evaluation_is_on_its_page(evaluated: Callable, names:
         "1.9 %",
     ]:
         assert value in text
-    for value in ["0.941", "31.3 %", "66.4 %", "5.1 %", "70.1 %", "Best: 10", "Limit 0.612"]:
+    for value in ["0.941", "31.3 %", "66.4 %", "5.1 %", "70.1 %", "Best: 10", "Threshold 0.612"]:
         assert value in text
     sources = {attrs["src"] for tag, attrs in page.tags if tag == "img"}
     for item in content["mistakes"] + content["doubtful"]:
         assert item["heat"] in sources and (item["thumb"] or item["heat"]) in sources
-    assert (content["confusion"]["picture"] in sources) == (len(names) > 12)
+    assert (content["confusion"]["image"] in sources) == (len(names) > 12)
     assert len(sections(file)) == 8
 
 
@@ -550,7 +550,7 @@ def test_a_spot_of_the_confusion_says_what_it_is(evaluated, open_page, width, sc
 
 
 @in_browser(VIEWS[:2])
-def test_the_switch_shows_where_the_model_looked(evaluated, open_page, width, scheme):
+def test_the_switch_shows_the_heatmaps(evaluated, open_page, width, scheme):
     page = open_page(evaluated(evaluation(fruits(5))), width, scheme)
     photos = page.locator("#mistakes .photo")
     plain, seen = photos.first.locator("img").first, photos.first.locator(".heat")
@@ -559,8 +559,8 @@ def test_the_switch_shows_where_the_model_looked(evaluated, open_page, width, sc
     switch.focus()
     page.keyboard.press("Space")
     assert plain.is_hidden() and seen.is_visible()
-    assert photos.nth(3).locator(".heat").is_visible()  # has no plain picture
-    assert photos.nth(3).locator(".no-picture").is_hidden()
+    assert photos.nth(3).locator(".heat").is_visible()  # has no plain photo
+    assert photos.nth(3).locator(".no-photo").is_hidden()
     seen.click()
     assert plain.is_visible() and photos.nth(1).locator(".heat").is_visible()
 

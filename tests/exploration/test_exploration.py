@@ -1,4 +1,4 @@
-"""`hffruits explore`, end to end: the page, the JSON file, the lists, and commands that mend."""
+"""`hffruits explore`, end to end: the page, the JSON file, the lists, and commands that fix."""
 
 import json
 import re
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import hffruits.exploration.report
 import hffruits.exploration.run
 from hffruits.cli.main import main
 from hffruits.core.errors import InputError
@@ -17,18 +18,13 @@ from hffruits.data.arguments import DataArguments
 from hffruits.data.sources import open_source
 from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
 from hffruits.data.validation import check_pictures, join_parts
-from hffruits.exploration.label_errors import Suspects
-from hffruits.exploration.run import (
-    _varied,
-    draw_evenly,
-    explore,
-    look_at,
-    mean_image,
-    show_histograms,
-)
+from hffruits.exploration.label_errors import LabelErrors
+from hffruits.exploration.report import _varied, mean_image, show_histograms
+from hffruits.exploration.run import explore, scan_data
+from hffruits.exploration.sampling import draw_evenly
 
 
-def audit(root: Path | None, output: Path, **options) -> dict:
+def explore_folder(root: Path | None, output: Path, **options) -> dict:
     return explore(DataArguments(data_dir=root and str(root)), output_dir=output, **options)
 
 
@@ -45,8 +41,8 @@ def faulty(tmp_path_factory) -> Path:
             folder = root / split / ("Stone fruit" if name < "B" else "") / name
             folder.mkdir(parents=True)
             for index in range(count):
-                picture = draw_fruit(name, seed=100 * len(split) + index, size=112)
-                picture.save(folder / f"{index}.jpg")
+                image = draw_fruit(name, seed=100 * len(split) + index, size=112)
+                image.save(folder / f"{index}.jpg")
     banana, cherry = root / "train/Banana", root / "train/Blueberry"
     Image.open(banana / "1.jpg").save(root / "val/Banana/leak.jpg", quality=60)
     Image.open(banana / "2.jpg").save(cherry / "conflict.jpg", quality=60)
@@ -56,16 +52,16 @@ def faulty(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def audited(faulty: Path, tmp_path_factory) -> tuple[dict, Path]:
-    output = tmp_path_factory.mktemp("audits") / "my audit"
-    return audit(faulty, output), output
+def explored(faulty: Path, tmp_path_factory) -> tuple[dict, Path]:
+    output = tmp_path_factory.mktemp("explorations") / "my exploration"
+    return explore_folder(faulty, output), output
 
 
-def test_the_json_file_says_what_is_returned_and_names_files(audited: tuple[dict, Path], faulty):
-    record, output = audited
+def test_the_json_file_says_what_is_returned_and_names_files(explored: tuple[dict, Path], faulty):
+    record, output = explored
     assert json.loads((output / "explore.json").read_text("utf-8")) == record
     assert record["summary"]["splits"] == {"train": 42, "validation": 13}
-    assert record["summary"]["judged"] == record["summary"]["images"] == 55
+    assert record["summary"]["embedded"] == record["summary"]["images"] == 55
     assert record["formats"] == {"JPEG": 55}
     assert record["classes"]["Apple"] == {
         "coarse": "Stone fruit", "counts": {"train": 10, "validation": 3},
@@ -79,8 +75,8 @@ def test_the_json_file_says_what_is_returned_and_names_files(audited: tuple[dict
             assert (faulty / path).is_file()
 
 
-def test_the_page_holds_everything_and_asks_no_network(audited: tuple[dict, Path]):
-    record, output = audited
+def test_the_page_holds_everything_and_asks_no_network(explored: tuple[dict, Path]):
+    record, output = explored
     page = (output / "explore.html").read_text("utf-8")
     sources = re.findall(r'\b(?:src|href)="([^"]*)"', page)
     assert sources and all(source.startswith(("data:", "#")) for source in sources)
@@ -91,8 +87,8 @@ def test_the_page_holds_everything_and_asks_no_network(audited: tuple[dict, Path
         assert part in page
 
 
-def test_lists_are_what_exclude_reads(audited: tuple[dict, Path], faulty: Path):
-    record, output = audited
+def test_lists_are_what_exclude_reads(explored: tuple[dict, Path], faulty: Path):
+    record, output = explored
     assert findings_of(record)["light"]["command"] == shlex.join(
         ["hffruits", "train", str(faulty), "--exclude", str(output / "light.txt")]
     )
@@ -104,23 +100,23 @@ def test_lists_are_what_exclude_reads(audited: tuple[dict, Path], faulty: Path):
     assert "train/Banana/dark.jpg" not in left and len(left) == 54
 
 
-def test_commands_mend_what_was_found(
-    audited: tuple[dict, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_commands_fix_what_was_found(
+    explored: tuple[dict, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
     for id in ("leaks", "conflicts"):
         shutil.rmtree("clean", ignore_errors=True)
-        words = shlex.split(findings_of(audited[0])[id]["command"])
+        words = shlex.split(findings_of(explored[0])[id]["command"])
         assert main(words[1:]) == 0
-    mended = findings_of(audit(tmp_path / "clean/photos", tmp_path / "again", max_features=0))
-    assert not {"leaks", "conflicts", "unreadable"} & set(mended)
+    fixed = findings_of(explore_folder(tmp_path / "clean/photos", tmp_path / "again", max_images=0))
+    assert not {"leaks", "conflicts", "unreadable"} & set(fixed)
 
 
-def test_a_second_audit_replaces_lists_and_keeps_what_was_excluded(faulty: Path, tmp_path: Path):
-    (tmp_path / "outliers.txt").write_text("# of an earlier audit\nx.jpg\n")
+def test_a_second_run_replaces_lists_and_keeps_what_was_excluded(faulty: Path, tmp_path: Path):
+    (tmp_path / "outliers.txt").write_text("# of an earlier exploration\nx.jpg\n")
     (tmp_path / "mine.txt").write_text("# mine\ntrain/Banana/0.jpg\ttoo green\n")
     arguments = DataArguments(data_dir=str(faulty), exclude=str(tmp_path / "mine.txt"))
-    record = explore(arguments, output_dir=tmp_path, max_features=0)
+    record = explore(arguments, output_dir=tmp_path, max_images=0)
     assert not (tmp_path / "outliers.txt").exists()
     lines = (tmp_path / "light.txt").read_text("utf-8").splitlines()
     assert [line.split("\t")[0] for line in lines[1:]] == [
@@ -131,20 +127,20 @@ def test_a_second_audit_replaces_lists_and_keeps_what_was_excluded(faulty: Path,
     assert command[-2:] == ["--exclude", str(tmp_path / "light.txt")]  # the last one counts
 
 
-def test_without_features_nothing_is_judged(
+def test_without_features_there_are_no_label_errors(
     faulty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(hffruits.exploration.run, "embed_pictures", None)
-    record = audit(faulty, tmp_path, max_features=0)
-    assert record["summary"]["judged"] == 0
+    monkeypatch.setattr(hffruits.exploration.run, "embed_images", None)
+    record = explore_folder(faulty, tmp_path, max_images=0)
+    assert record["summary"]["embedded"] == 0
     assert not {"label_errors", "outliers"} & set(findings_of(record))
     assert "t-SNE" not in (tmp_path / "explore.html").read_text("utf-8")
     assert record["command"] == shlex.join(
-        ["hffruits", "explore", str(faulty), "--output_dir", str(tmp_path), "--max_features", "0"]
+        ["hffruits", "explore", str(faulty), "--output_dir", str(tmp_path), "--max_images", "0"]
     )
 
 
-def test_some_features_are_said_to_be_of_some_photos(
+def test_findings_by_features_of_some_photos_say_so(
     faulty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def embed(sources, *, total: int, max_pixels: int) -> np.ndarray:
@@ -152,33 +148,33 @@ def test_some_features_are_said_to_be_of_some_photos(
         return np.random.default_rng(0).random((total, 8), np.float32)
 
     nothing = np.zeros(0, int)
-    monkeypatch.setattr(hffruits.exploration.run, "embed_pictures", embed)
+    monkeypatch.setattr(hffruits.exploration.run, "embed_images", embed)
     monkeypatch.setattr(
         hffruits.exploration.run,
         "find_label_errors",
-        lambda *_: Suspects(np.array([3]), np.array([0])),
+        lambda *_: LabelErrors(np.array([3]), np.array([0])),
     )
     monkeypatch.setattr(hffruits.exploration.run, "find_outliers", lambda *_: nothing)
-    record = audit(faulty, tmp_path, max_features=20)
+    record = explore_folder(faulty, tmp_path, max_images=20)
     finding = findings_of(record)["label_errors"]
-    assert finding["title"] == "1 photo may have the wrong label (of 20 looked at)"
-    assert "No photo unlike all others (of 20 looked at)" in record["passed"]
-    assert record["summary"]["judged"] == 20
+    assert finding["title"] == "1 photo may have the wrong label (of 20 checked)"
+    assert "No photo unlike all others (of 20 checked)" in record["passed"]
+    assert record["summary"]["embedded"] == 20
 
 
 # ---- unusual data ----
 
 
 def test_two_classes_of_two_photos(make_folder, tmp_path: Path):
-    record = audit(make_folder({"Apple": 2, "Banana": 2}), tmp_path / "audit")
+    record = explore_folder(make_folder({"Apple": 2, "Banana": 2}), tmp_path / "exploration")
     assert record["summary"]["images"] == 4
-    assert (tmp_path / "audit/explore.html").is_file()
+    assert (tmp_path / "exploration/explore.html").is_file()
 
 
-def test_one_class_is_audited_too(make_folder, tmp_path: Path):
-    record = audit(make_folder({"Apple": 12}), tmp_path / "audit")
+def test_one_class_is_explored_too(make_folder, tmp_path: Path):
+    record = explore_folder(make_folder({"Apple": 12}), tmp_path / "exploration")
     assert findings_of(record)["one_class"]["severity"] == "high"
-    assert record["summary"]["judged"] == 12
+    assert record["summary"]["embedded"] == 12
 
 
 def test_twelve_times_the_same_photo(make_folder, tmp_path: Path):
@@ -186,7 +182,7 @@ def test_twelve_times_the_same_photo(make_folder, tmp_path: Path):
     for index in range(6):
         for name in ("Apple", "Banana"):
             shutil.copy(root / "Apple/0.jpg", root / name / f"same-{index}.jpg")
-    record = audit(root, tmp_path / "audit")
+    record = explore_folder(root, tmp_path / "exploration")
     assert len(findings_of(record)["conflicts"]["groups"]) == 1
 
 
@@ -201,8 +197,8 @@ def test_only_broken_files_end_with_one_line(tmp_path: Path, capsys: pytest.Capt
 
 def test_an_output_folder_within_the_data_is_refused(faulty: Path):
     with pytest.raises(InputError, match="lies in the data folder"):
-        audit(faulty, faulty / "audit")
-    assert not (faulty / "audit").exists()
+        explore_folder(faulty, faulty / "exploration")
+    assert not (faulty / "exploration").exists()
 
 
 def test_names_that_mean_harm_stay_names(tmp_path: Path):
@@ -213,7 +209,7 @@ def test_names_that_mean_harm_stay_names(tmp_path: Path):
         folder.mkdir(parents=True)
         for index in range(2):
             draw_fruit("Apple", seed=10 * number + index, size=64).save(folder / f"{index}.png")
-    record = audit(root, tmp_path / "o;ut", max_features=0)
+    record = explore_folder(root, tmp_path / "o;ut", max_images=0)
     assert len(record["classes"]) == len(names)
     page = (tmp_path / "o;ut/explore.html").read_text("utf-8")
     assert "<script>alert" not in page
@@ -232,32 +228,32 @@ def test_names_that_mean_harm_stay_names(tmp_path: Path):
 def test_many_classes_have_fewer_samples_each(
     make_folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(hffruits.exploration.run, "THUMB", 16)
+    monkeypatch.setattr(hffruits.exploration.report, "THUMB", 16)
     root = make_folder({f"Class {number:04d}": 2 for number in range(1000)})
-    record = audit(root, tmp_path / "audit", max_features=0)
+    record = explore_folder(root, tmp_path / "exploration", max_images=0)
     assert len(record["classes"]) == 1000
     small = findings_of(record)["small_classes"]
     assert len(small["classes"]) == 1000 and small["effect"].endswith("(2), ....")
-    assert (tmp_path / "audit/explore.html").stat().st_size < 10_000_000
+    assert (tmp_path / "exploration/explore.html").stat().st_size < 10_000_000
 
 
 def test_the_command_names_hub_datasets_and_samples():
     hub = DataArguments(dataset_name="user/fruits", image_column_name="the photo")
     command = hffruits.exploration.run._own_command(
-        shlex.join(hub.words), False, Path("audit"), 20_000
+        shlex.join(hub.words), False, Path("exploration"), 20_000
     )
     assert command == (
         "hffruits explore --dataset_name user/fruits --image_column_name 'the photo' "
-        "--output_dir audit"
+        "--output_dir exploration"
     )
-    samples = hffruits.exploration.run._own_command("", False, Path("audit"), 20_000)
-    assert samples == "hffruits explore --output_dir audit"
+    samples = hffruits.exploration.run._own_command("", False, Path("exploration"), 20_000)
+    assert samples == "hffruits explore --output_dir exploration"
 
 
-def test_a_folder_that_cannot_be_made_is_told(make_folder, tmp_path: Path):
+def test_a_folder_that_cannot_be_made_is_an_error(make_folder, tmp_path: Path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="can't be made"):
-        audit(make_folder({"Apple": 2, "Banana": 2}), tmp_path / "file" / "audit")
+        explore_folder(make_folder({"Apple": 2, "Banana": 2}), tmp_path / "file" / "exploration")
 
 
 # ---- parts ----
@@ -280,7 +276,7 @@ def test_the_mean_image_has_the_mean_light_and_colour(tmp_path: Path):
         Image.new("RGB", (64, 64), colour).save(tmp_path / f"Apple/{index}.png")
     (tmp_path / "Lime").mkdir()
     Image.new("RGB", (64, 64), "lime").save(tmp_path / "Lime/0.png")
-    checked, _ = look_at(DataArguments(data_dir=str(tmp_path)), keep=0, seed=0)
+    checked, _ = scan_data(DataArguments(data_dir=str(tmp_path)), keep=0, seed=0)
     part = checked.parts["train"]
     mean = mean_image(part.records[[label == "Apple" for label in part.rows["label"]]])
     assert mean.size == (32, 32)
@@ -288,7 +284,7 @@ def test_the_mean_image_has_the_mean_light_and_colour(tmp_path: Path):
 
 
 def test_histograms_of_constant_and_of_long_tailed_values(faulty: Path):
-    part = look_at(DataArguments(data_dir=str(faulty)), keep=0, seed=0)[0].parts["train"]
+    part = scan_data(DataArguments(data_dir=str(faulty)), keep=0, seed=0)[0].parts["train"]
     records = np.repeat(part.records[:1], 1000)
     records["width"], records["height"] = 300, 200
     charts = {chart["name"]: chart for chart in show_histograms(records)}
@@ -309,7 +305,7 @@ def test_histograms_of_constant_and_of_long_tailed_values(faulty: Path):
 
 
 def test_aspect_ratios_are_not_rounded_away(faulty: Path):
-    part = look_at(DataArguments(data_dir=str(faulty)), keep=0, seed=0)[0].parts["train"]
+    part = scan_data(DataArguments(data_dir=str(faulty)), keep=0, seed=0)[0].parts["train"]
     records = np.repeat(part.records[:1], 100)
     records["width"], records["height"] = np.arange(900, 1000), 1000
     chart = next(c for c in show_histograms(records) if c["name"] == "Aspect ratio")

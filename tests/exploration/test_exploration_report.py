@@ -1,4 +1,4 @@
-"""The audit's page: one file, nothing injected, nothing from the network, usable everywhere."""
+"""The data report: one file, nothing injected, nothing from the network, usable everywhere."""
 
 import base64
 import colorsys
@@ -16,7 +16,7 @@ from support.pages import HOSTILE, Tags, in_browser
 
 from hffruits.core.errors import InputError
 from hffruits.core.html import render_page, sprite_uri, thumbnail_uri
-from hffruits.exploration.run import TEMPLATE
+from hffruits.exploration.report import TEMPLATE
 
 
 def dot(hue: float, side: int = 48) -> Image.Image:
@@ -27,11 +27,11 @@ def dot(hue: float, side: int = 48) -> Image.Image:
     return Image.fromarray(np.uint8(np.clip(255 * np.where(height > 0, ball, 0.93), 0, 255)))
 
 
-def audit(names: list[str], *, points: int = 400) -> dict[str, Any]:
+def content_of(names: list[str], *, points: int = 400) -> dict[str, Any]:
     """What `hffruits explore` might say of a folder with these classes."""
     rng = np.random.default_rng(0)
-    pictures = [dot(index / len(names)) for index in range(len(names))]
-    uris = [thumbnail_uri(picture, 48) for picture in pictures]
+    images = [dot(index / len(names)) for index in range(len(names))]
+    uris = [thumbnail_uri(image, 48) for image in images]
 
     def photo(index: int, split: str, note: str = "") -> dict[str, Any]:
         name, thumb = names[index % len(names)], uris[index % len(names)]
@@ -69,7 +69,7 @@ def audit(names: list[str], *, points: int = 400) -> dict[str, Any]:
         "source": f"/data/{names[0]}",
         "created": "2026-11-22 21:30",
         "version": "0.1.0",
-        "command": "hffruits explore fruits --output_dir audit",
+        "command": "hffruits explore fruits --output_dir exploration",
         "summary": {
             "images": 1972,
             "classes": len(names),
@@ -104,8 +104,8 @@ def audit(names: list[str], *, points: int = 400) -> dict[str, Any]:
             "classes": names,
             "splits": ["train", "validation"],
             "paths": [f"train/{names[of]}/{i}.jpg" for i, of in enumerate(of_class)],
-            "suspects": [3, 17],
-            "sprite": sprite_uri([pictures[of] for of in of_class], 24, 20),
+            "label_errors": [3, 17],
+            "sprite": sprite_uri([images[of] for of in of_class], 24, 20),
             "tile": 24,
             "columns": 20,
             "note": f"400 of 1,972 photos {names[0]}",
@@ -123,8 +123,8 @@ def render(tmp_path: Path) -> Callable[[dict[str, Any]], Path]:
 
 
 def test_hostile_names_are_shown_and_inject_nothing(render: Callable):
-    tame = Tags(render(audit([f"Fruit {i}" for i in range(6)])).read_text("utf-8"))
-    page = Tags(render(audit(HOSTILE)).read_text("utf-8"))
+    tame = Tags(render(content_of([f"Fruit {i}" for i in range(6)])).read_text("utf-8"))
+    page = Tags(render(content_of(HOSTILE)).read_text("utf-8"))
     assert [tag for tag, _ in page.tags] == [tag for tag, _ in tame.tags]
     assert not [name for _, attrs in page.tags for name in attrs if name.startswith("on")]
     for name in HOSTILE:
@@ -132,7 +132,7 @@ def test_hostile_names_are_shown_and_inject_nothing(render: Callable):
 
 
 def test_the_page_loads_nothing_from_the_network(render: Callable):
-    page = render(audit(HOSTILE)).read_text("utf-8")
+    page = render(content_of(HOSTILE)).read_text("utf-8")
     allowed = re.compile(r"#|data:")
     for tag, attrs in Tags(page).tags:
         for name in {"src", "href", "srcset", "poster", "action"} & set(attrs):
@@ -143,27 +143,27 @@ def test_the_page_loads_nothing_from_the_network(render: Callable):
 
 
 def test_the_most_severe_finding_comes_first_and_the_rest_is_counted(render: Callable):
-    page = render(audit(["Apple", "Pear"])).read_text("utf-8")
+    page = render(content_of(["Apple", "Pear"])).read_text("utf-8")
     assert re.findall(r'id="finding-(\w+)"', page) == ["leaks", "broken", "small"]
     assert "Show 3 more" in page and "and 120 more, in explore.json" in page
-    assert page.count("No picture") == 1
+    assert page.count("No photo") == 1
 
 
 def test_empty_parts_are_left_out(render: Callable):
     empty: dict[str, Any] = {"findings": [], "passed": [], "classes": [], "histograms": []}
-    page = render(audit(["Apple"]) | empty | {"sizes": [], "formats": {}, "map": None})
+    page = render(content_of(["Apple"]) | empty | {"sizes": [], "formats": {}, "map": None})
     text = page.read_text("utf-8")
     assert re.findall(r'<section id="(\w+)"', text) == ["findings"]
     assert "Nothing was found" in text and "explore.json" not in text
 
 
 def test_a_file_name_that_is_not_unicode_is_written(render: Callable):
-    content = audit(["Apple"]) | {"source": b"/data/\xff".decode("utf-8", "surrogateescape")}
+    content = content_of(["Apple"]) | {"source": b"/data/\xff".decode("utf-8", "surrogateescape")}
     assert "/data/?" in render(content).read_text("utf-8")
 
 
 def test_a_missing_value_raises(render: Callable):
-    content = audit(["Apple"])
+    content = content_of(["Apple"])
     del content["summary"]["images"]
     with pytest.raises(jinja2.UndefinedError, match="images"):
         render(content)
@@ -173,7 +173,7 @@ def test_a_page_that_cannot_be_written_is_the_users_error(tmp_path: Path):
     (tmp_path / "file").write_text("no folder")
     file = tmp_path / "file" / "explore.html"
     with pytest.raises(InputError, match="can't be written"):
-        render_page(TEMPLATE, audit(["Apple"]), file)
+        render_page(TEMPLATE, content_of(["Apple"]), file)
 
 
 def picture_of(uri: str) -> Image.Image:
@@ -215,7 +215,7 @@ def pixels(page) -> np.ndarray:
 @in_browser(VIEWS)
 def test_the_page_fits_and_its_text_stands_out(render, open_page, width, scheme):
     names = ["A" + "very" * 40 + "long name", *(f"Fruit-{i}" for i in range(49))]
-    page = open_page(render(audit(names)), width, scheme)
+    page = open_page(render(content_of(names)), width, scheme)
     page.evaluate("for (const d of document.querySelectorAll('details')) d.open = true")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     title = Image.open(io.BytesIO(page.locator("h1").screenshot())).convert("L")
@@ -226,7 +226,7 @@ def test_the_page_fits_and_its_text_stands_out(render, open_page, width, scheme)
 
 @in_browser(VIEWS[:2])
 def test_a_point_of_the_map_shows_its_photo(render, open_page, width, scheme):
-    content = audit([f"Fruit-{i}" for i in range(5)])
+    content = content_of([f"Fruit-{i}" for i in range(5)])
     page = open_page(render(content), width, scheme)
     tip, canvas = page.locator("#map .tip"), page.locator("#map canvas")
     canvas.scroll_into_view_if_needed()
@@ -247,7 +247,7 @@ def test_a_point_of_the_map_shows_its_photo(render, open_page, width, scheme):
 
 @in_browser(VIEWS[:2])
 def test_a_class_can_be_picked_out(render, open_page, width, scheme):
-    content = audit([f"Fruit-{i}" for i in range(5)])
+    content = content_of([f"Fruit-{i}" for i in range(5)])
     page = open_page(render(content), width, scheme)
     before = pixels(page)
     page.locator("#map-class").select_option("Fruit-3")
@@ -261,7 +261,7 @@ def test_a_class_can_be_picked_out(render, open_page, width, scheme):
 
 @in_browser(VIEWS[:2])
 def test_the_keyboard_reaches_everything(render, open_page, width, scheme):
-    page = open_page(render(audit(HOSTILE)), width, scheme)
+    page = open_page(render(content_of(HOSTILE)), width, scheme)
     reached = []
     for _ in range(80):
         page.keyboard.press("Tab")
@@ -287,7 +287,7 @@ def test_the_keyboard_reaches_everything(render, open_page, width, scheme):
 
 @in_browser(VIEWS[:2])
 def test_rows_are_found_and_sorted_and_commands_copied(render, open_page, width, scheme):
-    content = audit(["Apple", "Pêche", "Plum", "Fig"])
+    content = content_of(["Apple", "Pêche", "Plum", "Fig"])
     page = open_page(render(content), width, scheme)
     rows = page.locator("#class-counts tbody th")
     page.locator("#class-counts").get_by_role("button", name="Photos").click()

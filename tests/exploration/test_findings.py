@@ -1,4 +1,4 @@
-"""Each check finds what was planted, says nothing of photos without faults, and names a mend."""
+"""Each check finds what was planted, says nothing of photos without faults, and names a fix."""
 
 import io
 import shlex
@@ -14,9 +14,16 @@ from PIL import Image, ImageEnhance, ImageFilter
 from hffruits.data.arguments import DataArguments
 from hffruits.data.synthetic.drawing import draw_fruit
 from hffruits.data.validation import join_parts
-from hffruits.exploration.findings import CHECKS, LISTED, Audited, Finding, as_record, audit
-from hffruits.exploration.label_errors import Suspects
-from hffruits.exploration.run import look_at
+from hffruits.exploration.findings import (
+    CHECKS,
+    LISTED,
+    Finding,
+    ScannedData,
+    as_record,
+    run_checks,
+)
+from hffruits.exploration.label_errors import LabelErrors
+from hffruits.exploration.run import scan_data
 from hffruits.training.arguments import parse_train_arguments
 
 FRUITS = ("Apple", "Banana", "Kiwi")
@@ -30,8 +37,8 @@ def faultless(tmp_path_factory) -> Path:
         for name in FRUITS:
             (root / split / name).mkdir(parents=True)
             for index in range(count):
-                picture = draw_fruit(name, seed=1000 * len(split) + index, size=112)
-                picture.save(root / split / name / f"{index}.jpg", quality=92)
+                image = draw_fruit(name, seed=1000 * len(split) + index, size=112)
+                image.save(root / split / name / f"{index}.jpg", quality=92)
     return root
 
 
@@ -41,22 +48,22 @@ def photos(faultless: Path, tmp_path: Path) -> Path:
     return shutil.copytree(faultless, tmp_path / "photos")
 
 
-def look(root: Path) -> Audited:
-    checked, _ = look_at(DataArguments(data_dir=str(root)), keep=0, seed=0)
+def scan(root: Path) -> ScannedData:
+    checked, _ = scan_data(DataArguments(data_dir=str(root)), keep=0, seed=0)
     part = join_parts(list(checked.parts.values()))
     labels = np.array(part.rows["label"][:])
     splits = np.repeat(list(checked.parts), [len(p.rows) for p in checked.parts.values()])
     names = sorted(set(labels.tolist()))
     source = shlex.quote(str(root))
-    return Audited(part, splits, labels, checked.skipped, source, classes=names)
+    return ScannedData(part, splits, labels, checked.skipped, source, classes=names)
 
 
-def found(data: Audited | Path) -> dict[str, Finding]:
-    data = look(data) if isinstance(data, Path) else data
-    return {finding.id: finding for finding in audit(data)[0]}
+def found(data: ScannedData | Path) -> dict[str, Finding]:
+    data = scan(data) if isinstance(data, Path) else data
+    return {finding.id: finding for finding in run_checks(data)[0]}
 
 
-def paths_of(data: Audited, finding: Finding) -> list[set[str]]:
+def paths_of(data: ScannedData, finding: Finding) -> list[set[str]]:
     paths = data.part.rows["path"][:]
     return [{paths[row] for row in group} for group in finding.groups]
 
@@ -66,7 +73,7 @@ def recompress(source: Path, target: Path) -> None:
 
 
 def test_photos_without_faults_pass_every_check(faultless: Path):
-    findings, passed = audit(look(faultless))
+    findings, passed = run_checks(scan(faultless))
     assert findings == []
     assert len(passed) == len(CHECKS) - 6  # without notes, and what needs a backbone
     assert "No near-duplicates across splits" in passed
@@ -74,7 +81,7 @@ def test_photos_without_faults_pass_every_check(faultless: Path):
 
 def test_a_leak_is_a_group_of_both_paths(photos: Path):
     recompress(photos / "train/Apple/3.jpg", photos / "val/Apple/leak.jpg")
-    data = look(photos)
+    data = scan(photos)
     finding = found(data)["leaks"]
     assert paths_of(data, finding) == [{"train/Apple/3.jpg", "val/Apple/leak.jpg"}]
     assert (finding.severity, finding.title) == (
@@ -85,7 +92,7 @@ def test_a_leak_is_a_group_of_both_paths(photos: Path):
 
 def test_a_photo_in_two_classes_is_a_conflict(photos: Path):
     recompress(photos / "train/Apple/3.jpg", photos / "train/Kiwi/copy.jpg")
-    data = look(photos)
+    data = scan(photos)
     assert paths_of(data, found(data)["conflicts"]) == [
         {"train/Apple/3.jpg", "train/Kiwi/copy.jpg"}
     ]
@@ -104,10 +111,10 @@ def test_broken_files_come_with_their_reasons(photos: Path):
     assert finding.severity == "medium"  # 3 of 72
 
 
-def test_exact_copies_and_near_duplicates_within_a_class_are_told_apart(photos: Path):
+def test_exact_and_near_duplicates_within_a_class_are_separate_findings(photos: Path):
     shutil.copy(photos / "train/Apple/3.jpg", photos / "train/Apple/same.jpg")
     recompress(photos / "train/Kiwi/3.jpg", photos / "train/Kiwi/near.jpg")
-    data = look(photos)
+    data = scan(photos)
     result = found(data)
     assert paths_of(data, result["exact_duplicates"]) == [
         {"train/Apple/3.jpg", "train/Apple/same.jpg"}
@@ -119,17 +126,17 @@ def test_exact_copies_and_near_duplicates_within_a_class_are_told_apart(photos: 
 
 
 SPOILING: dict[str, Callable[[Image.Image], Image.Image]] = {
-    "small_photos": lambda picture: picture.resize((60, 60)),
-    "blurred": lambda picture: picture.resize((300, 300)).filter(ImageFilter.GaussianBlur(6)),
-    "light": lambda picture: ImageEnhance.Brightness(picture).enhance(0.15),
-    "odd_shapes": lambda picture: picture.resize((400, 110)),
+    "small_photos": lambda image: image.resize((60, 60)),
+    "blurred": lambda image: image.resize((300, 300)).filter(ImageFilter.GaussianBlur(6)),
+    "light": lambda image: ImageEnhance.Brightness(image).enhance(0.15),
+    "odd_shapes": lambda image: image.resize((400, 110)),
 }
 
 
 @pytest.mark.parametrize("id", SPOILING)
 def test_a_spoilt_photo_is_found_and_no_other(photos: Path, id: str):
     SPOILING[id](draw_fruit("Apple", seed=77)).save(photos / "train/Apple/spoilt.jpg")
-    data = look(photos)
+    data = scan(photos)
     assert paths_of(data, found(data)[id]) == [{"train/Apple/spoilt.jpg"}]
     assert set(found(data)) == {id}
 
@@ -137,7 +144,7 @@ def test_a_spoilt_photo_is_found_and_no_other(photos: Path, id: str):
 def test_fog_is_found_by_its_contrast(photos: Path):
     fog = ImageEnhance.Contrast(draw_fruit("Apple", seed=77)).enhance(0.08)
     fog.save(photos / "train/Apple/fog.jpg")
-    data = look(photos)
+    data = scan(photos)
     assert paths_of(data, found(data)["light"]) == [{"train/Apple/fog.jpg"}]
 
 
@@ -168,7 +175,7 @@ def test_counts_of_classes(photos: Path):
 
 def test_what_training_would_refuse_weighs_most(photos: Path):
     shutil.rmtree(photos / "train/Kiwi")
-    finding = audit(look(photos))[0][0]
+    finding = run_checks(scan(photos))[0][0]
     assert (finding.id, finding.severity, finding.classes) == ("unknown_classes", "high", ["Kiwi"])
     assert finding.title == "1 class is held out, but train lacks it"
     for folder in ("train/Banana", "val/Banana", "val/Kiwi"):
@@ -188,29 +195,36 @@ def test_a_class_of_one_scene_is_found(photos: Path):
 
 
 def test_doubtful_labels_say_of_how_many(faultless: Path):
-    data = replace(look(faultless), judged=30)
-    data = replace(data, suspects=Suspects(np.array([4]), np.array([2])), outliers=np.array([5, 6]))
+    data = replace(scan(faultless), embedded=30)
+    data = replace(
+        data, label_errors=LabelErrors(np.array([4]), np.array([2])), outliers=np.array([5, 6])
+    )
     result = found(data)
-    assert result["label_errors"].title == "1 photo may have the wrong label (of 30 looked at)"
+    assert result["label_errors"].title == "1 photo may have the wrong label (of 30 checked)"
     assert result["label_errors"].notes == {4: "looks like Kiwi"}
     assert result["label_errors"].severity == "high"  # 1 of 30
-    assert result["outliers"].title == "2 photos unlike those of any class (of 30 looked at)"
+    assert result["outliers"].title == "2 photos unlike those of any class (of 30 checked)"
     nothing = np.zeros(0, int)
-    data = replace(data, suspects=Suspects(nothing, nothing), outliers=nothing)
-    assert "No doubtful labels (of 30 looked at)" in audit(data)[1]
-    data = replace(data, judged=len(data.labels))
-    assert "No doubtful labels" in audit(data)[1]
+    data = replace(data, label_errors=LabelErrors(nothing, nothing), outliers=nothing)
+    assert "No doubtful labels (of 30 checked)" in run_checks(data)[1]
+    data = replace(data, embedded=len(data.labels))
+    assert "No doubtful labels" in run_checks(data)[1]
 
 
 def test_commands_are_quoted_and_understood(photos: Path):
     SPOILING["blurred"](draw_fruit("Apple", seed=77)).save(photos / "train/Apple/soft.jpg")
-    data = replace(look(photos), source="--dataset_name user/fruits", lists=Path("my audit"))
+    data = replace(scan(photos), source="--dataset_name user/fruits", lists=Path("my report"))
     command = found(data)["blurred"].command
-    assert command == ("hffruits train --dataset_name user/fruits --exclude 'my audit/blurred.txt'")
+    assert command == (
+        "hffruits train --dataset_name user/fruits --exclude 'my report/blurred.txt'"
+    )
     arguments, *_ = parse_train_arguments(shlex.split(command)[2:])
-    assert (arguments.dataset_name, arguments.exclude) == ("user/fruits", "my audit/blurred.txt")
+    assert (arguments.dataset_name, arguments.exclude) == (
+        "user/fruits",
+        "my report/blurred.txt",
+    )
     samples = found(replace(data, source=""))["blurred"].command
-    assert samples == "hffruits train --exclude 'my audit/blurred.txt'"
+    assert samples == "hffruits train --exclude 'my report/blurred.txt'"
 
 
 def test_records_have_files_groups_or_classes(photos: Path):
@@ -219,7 +233,7 @@ def test_records_have_files_groups_or_classes(photos: Path):
     SPOILING["odd_shapes"](draw_fruit("Apple", seed=77)).save(photos / "train/Apple/long.jpg")
     for index in range(12):
         (photos / f"train/Kiwi/{index}.jpg").unlink()
-    data = look(photos)
+    data = scan(photos)
     paths = data.part.rows["path"][:]
     records = {id: as_record(finding, paths) for id, finding in found(data).items()}
     assert records["leaks"]["groups"] == [["train/Apple/3.jpg", "val/Apple/leak.jpg"]]
@@ -237,7 +251,7 @@ def test_the_worst_comes_first_and_every_check_is_listed(photos: Path):
     SPOILING["light"](draw_fruit("Apple", seed=77)).save(photos / "train/Apple/dark.jpg")
     recompress(photos / "train/Apple/3.jpg", photos / "val/Apple/leak.jpg")
     (photos / "train/Apple/empty.jpg").touch()
-    findings, _ = audit(look(photos))
+    findings, _ = run_checks(scan(photos))
     assert [finding.severity for finding in findings] == ["high", "medium", "low"]
     assert len(set(CHECKS)) == len(CHECKS) == 19
     assert set(SPOILING) < set(LISTED)
@@ -245,7 +259,7 @@ def test_the_worst_comes_first_and_every_check_is_listed(photos: Path):
 
 def test_a_single_split_says_nothing_of_leaks(photos: Path):
     shutil.rmtree(photos / "val")
-    findings, passed = audit(look(photos))
+    findings, passed = run_checks(scan(photos))
     assert findings == []
     assert not any("split" in text for text in passed)
 
@@ -253,11 +267,11 @@ def test_a_single_split_says_nothing_of_leaks(photos: Path):
 def test_bytes_are_judged_like_files(photos: Path, tmp_path: Path):
     from datasets import Dataset
 
-    pictures = sorted(photos.rglob("*.jpg"))
+    images = sorted(photos.rglob("*.jpg"))
     file = io.BytesIO()
     ImageEnhance.Brightness(draw_fruit("Kiwi", seed=9)).enhance(0.1).save(file, "JPEG")
-    contents = [path.read_bytes() for path in pictures] + [file.getvalue()]
-    labels = [path.parent.name for path in pictures] + ["Kiwi"]
+    contents = [path.read_bytes() for path in images] + [file.getvalue()]
+    labels = [path.parent.name for path in images] + ["Kiwi"]
     Dataset.from_dict({"image": contents, "label": labels}).to_parquet(tmp_path / "train.parquet")
-    data = look(tmp_path / "train.parquet")
+    data = scan(tmp_path / "train.parquet")
     assert [len(group) for group in found(data)["light"].groups] == [1]

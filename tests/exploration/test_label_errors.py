@@ -1,4 +1,4 @@
-"""Wrong labels and strange pictures planted into made-up features, found and told apart."""
+"""Label errors and outliers planted into made-up features are found, and not confused."""
 
 import warnings
 
@@ -35,7 +35,7 @@ def mislabel(labels: np.ndarray, share: float, seed: int = 0) -> tuple[np.ndarra
     return wrong, set(rows.tolist())
 
 
-def alone(labels: np.ndarray) -> np.ndarray:
+def no_duplicates(labels: np.ndarray) -> np.ndarray:
     """No near-duplicates."""
     return np.arange(len(labels))
 
@@ -44,47 +44,47 @@ def alone(labels: np.ndarray) -> np.ndarray:
 def test_wrong_labels_are_found_with_what_they_look_like(count: int, size: int):
     features, labels = make_classes(count, size)
     wrong, rows = mislabel(labels, 0.05)
-    suspects = find_label_errors(features, wrong, alone(labels))
-    reported = set(suspects.indices.tolist())
+    found = find_label_errors(features, wrong, no_duplicates(labels))
+    reported = set(found.indices.tolist())
     assert len(reported & rows) >= 0.75 * len(rows)
     assert len(reported - rows) <= 0.1 * len(rows)
-    np.testing.assert_array_equal(suspects.guesses, labels[suspects.indices])
+    np.testing.assert_array_equal(found.guesses, labels[found.indices])
 
 
-def test_right_labels_are_left_alone():
+def test_right_labels_are_not_doubted():
     features, labels = make_classes(12, 30, noise=1.5)
-    assert not len(find_label_errors(features, labels, alone(labels)).indices)
+    assert not len(find_label_errors(features, labels, no_duplicates(labels)).indices)
 
 
-def test_the_surest_comes_first():
+def test_the_most_probable_comes_first():
     features, labels = make_classes(3, 30)
     wrong = labels.copy()
     wrong[[0, 1]] = 1
     halfway = features[0] + 0.75 * features[labels == 1].mean(0)
     features[0] = halfway / np.linalg.norm(halfway)  # not quite sure
-    suspects = find_label_errors(features, wrong, alone(labels))
-    assert suspects.indices.tolist() in ([1, 0], [1])
+    found = find_label_errors(features, wrong, no_duplicates(labels))
+    assert found.indices.tolist() in ([1, 0], [1])
 
 
-def test_copies_with_the_same_wrong_label_do_not_vouch_for_one_another():
+def test_near_duplicates_with_the_same_wrong_label_do_not_vouch_for_one_another():
     features, labels = make_classes(4, 20)
     copies = np.repeat(features[:1], 12, axis=0)
     all_features = np.concatenate([features, copies])
     wrong = np.concatenate([labels, np.full(12, 3)])
     wrong[0] = 3
-    groups = np.concatenate([alone(labels), np.zeros(12, int)])
-    suspects = find_label_errors(all_features, wrong, groups)
-    assert set(suspects.indices.tolist()) == {0, *range(80, 92)}
+    groups = np.concatenate([no_duplicates(labels), np.zeros(12, int)])
+    found = find_label_errors(all_features, wrong, groups)
+    assert set(found.indices.tolist()) == {0, *range(80, 92)}
     assert not len(find_label_errors(all_features, wrong, np.arange(92)).indices)
 
 
-def test_probabilities_are_of_classifiers_that_have_not_seen_a_copy():
+def test_probabilities_are_of_classifiers_that_have_not_seen_a_near_duplicate():
     rng = np.random.default_rng(0)
     features = np.repeat(rng.normal(size=(150, 40)), 2, axis=0).astype(np.float32)
-    labels = np.repeat(rng.integers(0, 5, 150), 2)  # by chance, but the same for both copies
+    labels = np.repeat(rng.integers(0, 5, 150), 2)  # by chance, but the same for both
     groups = np.repeat(np.arange(150), 2)
     blind = predict_out_of_sample(features, labels, groups).argmax(1)
-    cheating = predict_out_of_sample(features, labels, alone(labels)).argmax(1)
+    cheating = predict_out_of_sample(features, labels, no_duplicates(labels)).argmax(1)
     assert (blind == labels).mean() < 0.3
     assert (cheating == labels).mean() > 0.4
 
@@ -93,31 +93,31 @@ def test_probabilities_are_of_classifiers_that_have_not_seen_a_copy():
 def test_too_little_to_judge_is_not_doubted(count: int, size: int):
     features, labels = make_classes(count, size)
     wrong, _ = mislabel(labels, 0.1) if count > 1 and size > 2 else (labels, set())
-    suspects = find_label_errors(features, wrong, alone(labels))
-    assert len(suspects.indices) == len(suspects.guesses) == 0
+    found = find_label_errors(features, wrong, no_duplicates(labels))
+    assert len(found.indices) == len(found.guesses) == 0
 
 
 def test_a_class_of_one_photo_is_not_taken_for_a_wrong_label():
     features, labels = make_classes(6, 20)
     labels[0] = 6  # looks like the first class, but who knows
     labels[20:22] = 7
-    assert not len(find_label_errors(features, labels, alone(labels)).indices)
+    assert not len(find_label_errors(features, labels, no_duplicates(labels)).indices)
 
 
-def test_classes_without_pictures_do_no_harm():
+def test_classes_without_photos_do_no_harm():
     features, labels = make_classes(5, 20)
     wrong, rows = mislabel(labels, 0.05)
-    suspects = find_label_errors(features, 3 * wrong, alone(labels))
-    assert rows <= set(suspects.indices.tolist())
-    np.testing.assert_array_equal(suspects.guesses, 3 * labels[suspects.indices])
+    found = find_label_errors(features, 3 * wrong, no_duplicates(labels))
+    assert rows <= set(found.indices.tolist())
+    np.testing.assert_array_equal(found.guesses, 3 * labels[found.indices])
 
 
-def test_the_same_seed_gives_the_same_suspects_without_warnings():
+def test_the_same_seed_gives_the_same_label_errors_without_warnings():
     features, labels = make_classes(6, 9)
     wrong, _ = mislabel(labels, 0.1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        one, other = (find_label_errors(features, wrong, alone(labels)) for _ in range(2))
+        one, other = (find_label_errors(features, wrong, no_duplicates(labels)) for _ in range(2))
     np.testing.assert_array_equal(one.indices, other.indices)
 
 
@@ -125,12 +125,12 @@ def test_the_same_seed_gives_the_same_suspects_without_warnings():
 def test_a_thousand_classes_of_three():
     features, labels = make_classes(1000, 3, noise=0.6, dimensions=256)
     wrong, rows = mislabel(labels, 0.05)
-    reported = set(find_label_errors(features, wrong, alone(labels)).indices.tolist())
+    reported = set(find_label_errors(features, wrong, no_duplicates(labels)).indices.tolist())
     assert len(reported & rows) >= 0.8 * len(rows)
     assert len(reported - rows) <= 0.1 * len(rows)
 
 
-# ---- strange pictures ----
+# ---- outliers ----
 
 
 def strangers(count: int, *, alike: bool, seed: int = 9) -> np.ndarray:
@@ -142,7 +142,7 @@ def strangers(count: int, *, alike: bool, seed: int = 9) -> np.ndarray:
 
 
 @pytest.mark.parametrize("alike", [False, True])
-def test_strange_pictures_are_found_even_if_they_are_alike(alike: bool):
+def test_outliers_are_found_even_if_they_are_alike(alike: bool):
     features, labels = make_classes(12, 30, noise=0.5)
     wrong, _ = mislabel(labels, 0.05)  # these are strange in their class, but like another one
     rng = np.random.default_rng(1)
@@ -160,7 +160,7 @@ def test_the_furthest_comes_first():
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.05, 0.5])
-def test_pictures_that_are_all_alike_are_no_outliers(noise: float):
+def test_photos_that_are_all_alike_are_no_outliers(noise: float):
     features, labels = make_classes(5, 20, noise=noise)
     assert not len(find_outliers(features, labels))
 
@@ -186,6 +186,6 @@ def test_the_map_keeps_neighbours_together_in_the_unit_square():
     np.testing.assert_array_equal(points, map_features(features))
 
 
-def test_identical_pictures_have_a_map_too():
+def test_identical_photos_have_a_map_too():
     points = map_features(np.ones((12, 40), np.float32) / np.sqrt(40))
     assert points.shape == (12, 2) and np.isfinite(points).all()

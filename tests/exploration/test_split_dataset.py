@@ -9,7 +9,7 @@ from unicodedata import normalize
 
 import pytest
 from datasets import Dataset, Features, Image, Value
-from PIL import Image as Pictures
+from PIL import Image as Images
 
 from hffruits.cli.main import main
 from hffruits.core.errors import InputError
@@ -21,8 +21,8 @@ from hffruits.data.readers.folders import find_photos
 from hffruits.data.sources import RawRows
 from hffruits.data.synthetic.drawing import draw_fruit
 from hffruits.data.validation import check_pictures
-from hffruits.exploration.repair import choose_repairs, without, write_copy
-from hffruits.exploration.split_dataset import resplit
+from hffruits.exploration.repair import choose_repairs, leave_out, write_copy
+from hffruits.exploration.split_dataset import split as write_split
 
 FRUITS = ("Apple", "Banana", "Cherry")
 SPLITS = ("train", "validation", "test")
@@ -33,11 +33,11 @@ FAULTS = {
     "train/Banana/leak.jpg": "near-duplicate of test/Banana/0.png in test",
     "train/Banana/mirrored.png": "near-duplicate of test/Banana/0.png in test",
     "train/Cherry/empty.png": "can't be used: empty file (0 bytes)",
-    "train/Cherry/exact copy.png": "exact copy",
+    "train/Cherry/exact copy.png": "exact duplicate",
 }
 
 
-def draw(name: str, number: int) -> Pictures.Image:
+def draw(name: str, number: int) -> Images.Image:
     return draw_fruit(name, seed=number, size=64)
 
 
@@ -65,11 +65,11 @@ def faulty(tmp_path_factory) -> Path:
     train = root / "train"
     draw("Apple", 7).save(root / "test/Banana/conflict.jpg", quality=80)
     draw("Banana", 100).resize((90, 90)).save(train / "Banana/leak.jpg", quality=60)
-    draw("Banana", 100).transpose(Pictures.Transpose.FLIP_LEFT_RIGHT).save(
+    draw("Banana", 100).transpose(Images.Transpose.FLIP_LEFT_RIGHT).save(
         train / "Banana/mirrored.png"
     )
     shutil.copy(train / "Cherry/2.png", train / "Cherry/exact copy.png")
-    (train / "Apple/broken.jpg").write_text("no picture")
+    (train / "Apple/broken.jpg").write_text("no image")
     (train / "Cherry/empty.png").touch()
     return root
 
@@ -88,9 +88,9 @@ def lists(folder: Path) -> dict[str, list[str]]:
     return {file.stem: file.read_text().splitlines() for file in folder.glob("*.txt")}
 
 
-def split(data_dir: Path, output_dir: Path, **options):
+def split_folder(data_dir: Path, output_dir: Path, **options):
     arguments = {k: options.pop(k) for k in list(options) if k in DataArguments.__annotations__}
-    return resplit(DataArguments(str(data_dir), **arguments), output_dir=output_dir, **options)
+    return write_split(DataArguments(str(data_dir), **arguments), output_dir=output_dir, **options)
 
 
 def labels_of(paths: list[str]) -> set[str]:
@@ -115,7 +115,7 @@ def test_a_folder_is_split_and_training_repeats_it(plain, tmp_path, capsys):
 
 
 def test_without_options_it_is_the_split_that_training_makes(plain, tmp_path):
-    split(plain, tmp_path / "out", seed=7)
+    split_folder(plain, tmp_path / "out", seed=7)
     data = load_fruits(plain, seed=7)
     assert {name: rows["path"][:] for name, rows in data.items()} == lists(tmp_path / "out")
 
@@ -125,7 +125,7 @@ def test_near_duplicates_lie_on_one_side(plain, tmp_path):
     for name in FRUITS:
         for number in range(0, 10, 2):
             draw(name, number).save(root / name / f"{number} again.jpg", quality=70)
-    split(root, tmp_path / "out", split_by="duplicates")
+    split_folder(root, tmp_path / "out", split_by="duplicates")
     home = {path: part for part, paths in lists(tmp_path / "out").items() for path in paths}
     for path in home:
         if "again" in path:
@@ -134,25 +134,25 @@ def test_near_duplicates_lie_on_one_side(plain, tmp_path):
 
 
 def test_what_shares_a_pattern_lies_on_one_side(plain, tmp_path):
-    split(plain, tmp_path / "out", group_by=r"/(\d)\.png")
+    split_folder(plain, tmp_path / "out", group_by=r"/(\d)\.png")
     numbers = {part: {Path(p).stem for p in some} for part, some in lists(tmp_path / "out").items()}
     assert sorted(chain(*numbers.values())) == list("0123456789")  # none is in two of them
     assert all(numbers[part] for part in SPLITS)
 
 
 def test_own_splits_are_kept_and_forgotten_with_resplit(faulty, tmp_path):
-    counts = split(faulty, tmp_path / "kept")["images"]
+    counts = split_folder(faulty, tmp_path / "kept")["images"]
     assert [list(some) for some in counts] == [["train", "validation", "test"]]
     kept = lists(tmp_path / "kept")
     assert all(path.startswith("test/") for path in kept["test"])
     assert all(path.startswith("train/") for path in kept["train"] + kept["validation"])
     assert len(kept["test"]) == 10
 
-    split(faulty, tmp_path / "anew", anew=True)
-    anew = lists(tmp_path / "anew")
-    assert {path.split("/")[0] for path in anew["train"]} == {"train", "test"}
-    assert sorted(chain(*anew.values())) == sorted(chain(*kept.values()))
-    data = load_fruits(faulty, lists_dir=tmp_path / "anew", max_bad_fraction=0.1)
+    split_folder(faulty, tmp_path / "resplit", resplit=True)
+    made = lists(tmp_path / "resplit")
+    assert {path.split("/")[0] for path in made["train"]} == {"train", "test"}
+    assert sorted(chain(*made.values())) == sorted(chain(*kept.values()))
+    data = load_fruits(faulty, lists_dir=tmp_path / "resplit", max_bad_fraction=0.1)
     assert data.leaks == {"validation": 0, "test": 0}
 
 
@@ -174,8 +174,8 @@ def test_folds_hold_each_photo_out_once(plain, tmp_path, capsys):
     assert f"--split_lists {out / 'fold-1'}" in printed
 
 
-def test_folds_of_data_with_a_test_split_leave_it_alone(faulty, tmp_path):
-    split(faulty, tmp_path / "out", folds=2)
+def test_folds_of_data_with_a_test_split_leave_it_as_it_is(faulty, tmp_path):
+    split_folder(faulty, tmp_path / "out", folds=2)
     one, two = (lists(tmp_path / "out" / f"fold-{number}") for number in (1, 2))
     assert one["test"] == two["test"]
     assert all(path.startswith("test/") for path in one["test"])
@@ -184,8 +184,8 @@ def test_folds_of_data_with_a_test_split_leave_it_alone(faulty, tmp_path):
 
 
 def test_folds_of_an_earlier_run_do_not_stay(plain, tmp_path):
-    split(plain, tmp_path / "out", folds=4)
-    split(plain, tmp_path / "out", folds=2)
+    split_folder(plain, tmp_path / "out", folds=4)
+    split_folder(plain, tmp_path / "out", folds=2)
     assert len(list((tmp_path / "out").rglob("train.txt"))) == 2
 
 
@@ -208,7 +208,7 @@ def test_folds_of_an_earlier_run_do_not_stay(plain, tmp_path):
 )
 def test_what_cannot_be_is_explained_and_nothing_is_written(plain, tmp_path, options, message):
     with pytest.raises(InputError, match=message) as caught:
-        split(plain, tmp_path / "out", **options)
+        split_folder(plain, tmp_path / "out", **options)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
 
@@ -227,13 +227,13 @@ def test_a_list_says_what_is_left_out_and_why(faulty, tmp_path, capsys):
     printed = capsys.readouterr().out
     for count, kind in {
         2: ["in several classes", "can't be used", "near-duplicate"],
-        1: ["exact copy"],
+        1: ["exact duplicate"],
     }.items():
         assert all(f"Left out  {count}: {name}\n" in printed for name in kind)
 
 
 def test_the_list_leaves_out_the_same_in_training(faulty, tmp_path):
-    split(faulty, tmp_path / "out", repair="list")
+    split_folder(faulty, tmp_path / "out", repair="list")
     data = load_fruits(faulty, exclude=tmp_path / "out" / "exclude.txt", max_bad_fraction=0)
     assert data.skipped == []
     assert data.leaks == {"validation": 0, "test": 0}
@@ -257,11 +257,11 @@ def test_a_copy_is_clean_and_the_originals_stay(faulty, tmp_path, capsys):
     copied = sorted(digest for digest, _ in tree(out / "photos").values())
     assert copied == sorted(digest for path, (digest, _) in before.items() if path not in FAULTS)
     # nothing is left to repair
-    assert split(out / "photos", tmp_path / "again", repair="list")["left_out"] == {}
+    assert split_folder(out / "photos", tmp_path / "again", repair="list")["left_out"] == {}
 
 
 def test_a_copy_split_anew_keeps_of_each_leak_all_versions_on_one_side(faulty, tmp_path):
-    split(faulty, tmp_path / "out", repair="copy", anew=True)
+    split_folder(faulty, tmp_path / "out", repair="copy", resplit=True)
     data = load_fruits(tmp_path / "out" / "photos", max_bad_fraction=0)
     assert data.leaks == {"validation": 0, "test": 0}
     names = {Path(path).name for rows in data.values() for path in rows["path"]}
@@ -276,7 +276,7 @@ def test_a_copy_keeps_the_hierarchy_and_names_that_need_their_parents(tmp_path):
         for _ in range(4):
             draw("Apple", number).save(root / leaf / f"{number % 4}.png")
             number += 1
-    split(root, tmp_path / "out", repair="copy")
+    split_folder(root, tmp_path / "out", repair="copy")
     before, after = load_fruits(root), load_fruits(tmp_path / "out" / "photos")
     names = before["train"].features["label"].names
     assert after["train"].features["label"].names == names
@@ -294,9 +294,9 @@ def test_a_class_that_only_the_test_would_have_is_explained(tmp_path):
                 seed = number + (0 if same or part == "train" else 50) + 100 * index
                 draw(name, seed).save(root / part / name / f"{number}.png")
     with pytest.raises(InputError, match=r"Cherry: left in test, but not in train.*Add --resplit"):
-        split(root, tmp_path / "out", repair="copy")
+        split_folder(root, tmp_path / "out", repair="copy")
     assert not (tmp_path / "out").exists()
-    split(root, tmp_path / "out", repair="copy", anew=True)
+    split_folder(root, tmp_path / "out", repair="copy", resplit=True)
     assert "Cherry" in load_fruits(tmp_path / "out" / "photos")["train"].features["label"].names
 
 
@@ -309,7 +309,7 @@ def test_a_split_that_only_leaks_is_explained(tmp_path):
                 seed = number + (50 if part == "train" else 0)
                 draw(name, seed).save(root / part / name / f"{number}.png")
     with pytest.raises(InputError, match="validation: nothing is left after the repair"):
-        split(root, tmp_path / "out", repair="list")
+        split_folder(root, tmp_path / "out", repair="list")
 
 
 # ---- where the output goes ----
@@ -344,10 +344,10 @@ def test_a_copy_into_what_is_there_already_is_refused(plain, tmp_path, what, mon
         photos.parent.mkdir()
         photos.write_text("keep")
     monkeypatch.setattr(
-        "hffruits.exploration.cleaning.check_pictures", None
+        "hffruits.exploration.repair.check_pictures", None
     )  # refused before the long scan
     with pytest.raises(InputError, match=r"photos: not empty\. Name another output_dir"):
-        split(plain, tmp_path / "out", repair="copy")
+        split_folder(plain, tmp_path / "out", repair="copy")
 
 
 def test_the_list_in_use_is_not_overwritten(plain, tmp_path):
@@ -355,22 +355,22 @@ def test_the_list_in_use_is_not_overwritten(plain, tmp_path):
     out.mkdir()
     (out / "exclude.txt").write_text("Apple/0.png\tugly\n")
     with pytest.raises(InputError, match=r"exclude\.txt: would be overwritten"):
-        split(plain, out, repair="list", exclude=str(out / "exclude.txt"))
-    split(plain, tmp_path / "other", repair="list", exclude=str(out / "exclude.txt"))
+        split_folder(plain, out, repair="list", exclude=str(out / "exclude.txt"))
+    split_folder(plain, tmp_path / "other", repair="list", exclude=str(out / "exclude.txt"))
     assert "Apple/0.png" not in set(chain(*lists(tmp_path / "other").values()))
 
 
 def test_an_output_that_cannot_be_written_is_explained(plain, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(InputError, match="file/out: can't be written"):
-        split(plain, tmp_path / "file" / "out")
+        split_folder(plain, tmp_path / "file" / "out")
 
 
 # ---- copies of rows that are no files ----
 
 
 def rows_of(rows: list[tuple[str, str]], *, form: str = "JPEG") -> Dataset:
-    """Pictures as bytes: (label, path) each, another drawing each."""
+    """Images as bytes: (label, path) each, another drawing each."""
     images = []
     readable_formats()  # has Pillow write HEIF, too
     for number in range(len(rows)):
@@ -437,7 +437,7 @@ def test_a_repair_that_would_leave_nothing_of_a_class_is_refused(tmp_path):
     for number in range(3):
         shutil.copy(tmp_path / "in" / FRUITS[0] / f"{number}.png", tmp_path / "in" / "Odd")
     with pytest.raises(InputError, match="Odd: nothing of it is left after the repair"):
-        split(tmp_path / "in", tmp_path / "out", repair="list")
+        split_folder(tmp_path / "in", tmp_path / "out", repair="list")
 
 
 @pytest.mark.parametrize(
@@ -458,7 +458,7 @@ def test_a_full_disk_is_explained(plain, tmp_path, monkeypatch):
 
     monkeypatch.setattr(shutil, "copy2", refuse)
     with pytest.raises(InputError, match=r"stopped \(No space left on device\)\. Make room"):
-        split(plain, tmp_path / "out", repair="copy")
+        split_folder(plain, tmp_path / "out", repair="copy")
 
 
 # ---- what is chosen ----
@@ -478,7 +478,7 @@ def test_of_near_duplicates_the_test_keeps_its_own_then_validation():
         "validation": {0: "near-duplicate of a#3 in test"},
         "test": {},
     }
-    kept = {split: part.rows["path"][:] for split, part in without(parts, repairs).items()}
+    kept = {split: part.rows["path"][:] for split, part in leave_out(parts, repairs).items()}
     assert kept == {"train": ["c", "d"], "validation": ["b#2", "e"], "test": ["a#3", "f"]}
 
 
@@ -490,28 +490,30 @@ def test_of_near_duplicates_in_two_classes_the_few_go(tmp_path: Path):
     for quality in (95, 90, 85):
         draw("Apple", 0).save(tmp_path / "Apple" / f"again{quality}.jpg", quality=quality)
     draw("Apple", 0).save(tmp_path / "Banana" / "wrong.jpg", quality=80)
-    resplit(DataArguments(data_dir=str(tmp_path)), output_dir=tmp_path / "../out", repair="list")
+    write_split(
+        DataArguments(data_dir=str(tmp_path)), output_dir=tmp_path / "../out", repair="list"
+    )
     lines = (tmp_path / "../out/exclude.txt").read_text().splitlines()[1:]
     assert lines == ["Banana/wrong.jpg\tin several classes: Apple, Banana"]
 
 
-def test_leaks_of_own_splits_are_told(faulty: Path, tmp_path: Path, caplog):
-    resplit(DataArguments(data_dir=str(faulty)), output_dir=tmp_path / "lists")
+def test_leaks_of_own_splits_give_a_warning(faulty: Path, tmp_path: Path, caplog):
+    write_split(DataArguments(data_dir=str(faulty)), output_dir=tmp_path / "lists")
     assert "2 of 10 test photos have a near-duplicate in train" in caplog.text
 
 
-def test_a_repair_also_mends_the_split_that_it_makes(tmp_path: Path):
+def test_a_repair_also_fixes_the_split_that_it_makes(tmp_path: Path):
     """Each shop has a copy of another shop's photo, so that a split by shop parts them."""
     for shop in range(6):
         for name in FRUITS:
             (tmp_path / "data" / name).mkdir(parents=True, exist_ok=True)
             for number in range(2):
-                picture = draw(name, 10 * shop + number)
-                picture.save(tmp_path / "data" / name / f"shop{shop}-{number}.png")
+                image = draw(name, 10 * shop + number)
+                image.save(tmp_path / "data" / name / f"shop{shop}-{number}.png")
             copy = draw(name, 10 * ((shop + 1) % 6))
             copy.save(tmp_path / "data" / name / f"shop{shop}-copy.jpg", quality=90)
     arguments = DataArguments(data_dir=str(tmp_path / "data"), group_by=r"(shop\d)")
-    resplit(arguments, output_dir=tmp_path / "clean", repair="copy")
-    mended = load_fruits(tmp_path / "clean/photos")
-    assert mended.leaks == {"validation": 0, "test": 0}
-    assert resplit(arguments, output_dir=tmp_path / "lists")["left_out"] == {}
+    write_split(arguments, output_dir=tmp_path / "clean", repair="copy")
+    fixed = load_fruits(tmp_path / "clean/photos")
+    assert fixed.leaks == {"validation": 0, "test": 0}
+    assert write_split(arguments, output_dir=tmp_path / "lists")["left_out"] == {}

@@ -1,4 +1,4 @@
-"""A stream is audited in one pass: all records, and the pictures of a few."""
+"""A stream is scanned in one pass: all records, and the pixels of a few."""
 
 import io
 
@@ -29,7 +29,7 @@ def stream(contents: list[bytes], labels: list[str | None]) -> IterableDataset:
     return Dataset.from_dict(rows, features=ROW).to_iterable_dataset(num_shards=2)
 
 
-def test_every_picture_is_recorded_and_a_few_are_kept_small():
+def test_every_image_is_recorded_and_a_few_are_kept_small():
     contents = [jpeg(seed) for seed in range(20)]
     checked = check_stream({"train": stream(contents, ["Apple"] * 20)}, keep=5)
     part = checked.parts["train"]
@@ -40,7 +40,7 @@ def test_every_picture_is_recorded_and_a_few_are_kept_small():
     assert all(min(Image.open(io.BytesIO(content)).size) == KEPT_SIZE for content in kept)
 
 
-def test_which_pictures_are_kept_is_even_and_follows_the_seed():
+def test_which_images_are_kept_is_even_and_follows_the_seed():
     contents, counts = [jpeg(seed, (40, 30)) for seed in range(12)], np.zeros(12)
     for seed in range(60):
         part = check_stream({"train": stream(contents, ["A"] * 12)}, keep=4, seed=seed).parts[
@@ -51,7 +51,7 @@ def test_which_pictures_are_kept_is_even_and_follows_the_seed():
     assert counts.min() >= 8  # of 20 on average
 
 
-def test_near_duplicates_are_known_across_splits_and_bad_rows_are_told():
+def test_near_duplicates_are_known_across_splits_and_unreadable_rows_are_reported():
     same = jpeg(1)
     splits = {
         "train": stream([same, jpeg(2), b"junk"], ["Apple", "Lime", "Lime"]),
@@ -67,6 +67,6 @@ def test_near_duplicates_are_known_across_splits_and_bad_rows_are_told():
     ]
 
 
-def test_a_stream_without_a_usable_picture_is_an_error():
-    with pytest.raises(InputError, match="no picture of the stream can be used"):
+def test_a_stream_without_a_usable_image_is_an_error():
+    with pytest.raises(InputError, match="no photo of the stream can be used"):
         check_stream({"train": stream([b"", b"x"], ["A", "B"])}, keep=2)

@@ -76,7 +76,7 @@ def test_an_export_answers_as_its_model(small, images, tmp_path, format, precisi
         got = answers_of(exported, images, batch_size)
         torch.testing.assert_close(got, wanted, rtol=0, atol=tolerance)
     assert exported.labels == own.labels and exported.input_size == own.input_size
-    assert exported.reject_below == own.reject_below
+    assert exported.ood_threshold == own.ood_threshold
     assert exported.config.calibration == own.config.calibration
 
 
@@ -84,7 +84,7 @@ def test_an_export_refuses_what_its_model_refuses(trained, images, tmp_path):
     export(trained, DataArguments(), format="openvino", output_dir=tmp_path / "x")
     own, exported = (FruitClassifier.from_pretrained(path) for path in (trained, tmp_path / "x"))
     torch.testing.assert_close(exported.prototypes, own.prototypes)
-    assert exported.reject_below == own.reject_below > 0
+    assert 0 < exported.ood_threshold == own.ood_threshold < 1
     strange = [*images, Image.effect_noise((90, 90), 80), Image.new("RGB", (64, 64), "navy")]
     known = [own.predict(image).known for image in strange]
     assert len(set(known)) == 2

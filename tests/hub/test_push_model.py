@@ -51,7 +51,7 @@ def test_a_pushed_run_is_loaded_again_and_says_the_same(local_hub, trained, pict
     assert pushed.repo_id == REPO_ID and pushed.changed and pushed.url.endswith(REPO_ID)
     here, there = (FruitClassifier.from_pretrained(name) for name in (trained, REPO_ID))
     assert there.predict(picture) == here.predict(picture)
-    assert there.reject_below == here.reject_below and there.prototypes is not None
+    assert there.ood_threshold == here.ood_threshold and there.prototypes is not None
 
 
 def test_the_files_are_those_that_loading_judging_and_repeating_need(local_hub, trained):

@@ -51,13 +51,13 @@ def test_photos_of_phones_are_labelled_and_unread_ones_have_their_reason(fruits,
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory) -> Path:
-    """Thirty pictures in nested folders, and three files that are none."""
+    """Thirty images in nested folders, and three files that are none."""
     root = tmp_path_factory.mktemp("photos") / "many"
     for number in range(30):
         paint(root / f"{number % 3}" / "deep" / f"{number:02d}.png", seed=number)
     (root / "broken.jpg").write_text("junk")
     (root / "0" / "empty.png").touch()
-    (root / "notes.txt").write_text("no picture")
+    (root / "notes.txt").write_text("no image")
     return root
 
 
@@ -71,7 +71,7 @@ def job_of(output: Path, *sources: Path, model: str = "m", **options) -> Job:
 
 @pytest.fixture
 def killed(fruits, monkeypatch):
-    """Label a job's pictures, and be killed just before the table is written."""
+    """Label a job's images, and be killed just before the table is written."""
 
     def run(job: Job) -> None:
         def kill(*_, **__):
@@ -95,12 +95,12 @@ def read(file: Path) -> list[dict]:
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
-def test_each_picture_has_a_row_with_what_the_classifier_says(
+def test_each_image_has_a_row_with_what_the_classifier_says(
     fruits, model, photos, tmp_path, suffix
 ):
     file = tmp_path / "new" / f"answers{suffix}"
     done = label_into_table(model, [photos], file, top_k=2)
-    assert (done.pictures, done.unreadable, done.before) == (32, 2, 0)
+    assert (done.images, done.unreadable, done.before) == (32, 2, 0)
     assert list(file.parent.iterdir()) == [file]
     rows = {row["path"]: row for row in read(file)}
     assert len(rows) == 32
@@ -139,14 +139,14 @@ def test_a_stopped_job_goes_on_and_does_nothing_twice(fruits, photos, tmp_path, 
         FruitClassifier, "_read", lambda *given: asked.append(given[1]) or read_one(*given)
     )
     done = label_files(fruits, job, batch_size=5)
-    assert (done.pictures, done.before) == (32, before)
+    assert (done.images, done.before) == (32, before)
     assert len(asked) == 32 - before
     paths = [row["path"] for row in read(job.file)]
     assert len(paths) == len(set(paths)) == 32
     assert not journal_of(job).exists()
 
 
-def test_pictures_that_come_later_are_labelled_too(fruits, tmp_path, killed):
+def test_images_that_come_later_are_labelled_too(fruits, tmp_path, killed):
     folder = tmp_path / "photos"
     for number in range(3):
         paint(folder / f"{number}.png", seed=number)
@@ -154,10 +154,10 @@ def test_pictures_that_come_later_are_labelled_too(fruits, tmp_path, killed):
     killed(job)
     paint(folder / "0a.png", seed=9)
     done = label_files(fruits, job)
-    assert (done.pictures, done.before) == (4, 3)
+    assert (done.images, done.before) == (4, 3)
 
 
-def test_processes_share_the_pictures_and_each_has_its_own_table(fruits, photos, tmp_path):
+def test_processes_share_the_images_and_each_has_its_own_table(fruits, photos, tmp_path):
     jobs = [job_of(tmp_path / "a.parquet", photos, rank=rank, processes=3) for rank in range(3)]
     for job in jobs:
         job.check()
@@ -172,7 +172,7 @@ def test_processes_share_the_pictures_and_each_has_its_own_table(fruits, photos,
     files[1].unlink()  # one process was killed: the others have nothing to do, it goes on
     jobs[0].check()
     assert label_files(fruits, jobs[0]) is None
-    assert label_files(fruits, jobs[1]).pictures == len(parts[1])
+    assert label_files(fruits, jobs[1]).images == len(parts[1])
     with pytest.raises(InputError, match="another number of processes"):
         job_of(tmp_path / "a.parquet", photos, processes=2).check()
 
@@ -210,7 +210,7 @@ def test_a_journal_knows_its_sources_folder_and_weights(
     assert label_files(fruits, job).before == 32
 
 
-def test_a_damaged_journal_is_told(fruits, photos, tmp_path):
+def test_a_damaged_journal_is_an_error(fruits, photos, tmp_path):
     job = job_of(tmp_path / "a.csv", photos)
     journal_of(job).write_text("junk\n")
     with pytest.raises(InputError, match="damaged"):
@@ -235,16 +235,16 @@ def test_a_kill_after_the_table_is_written_leaves_no_journal(fruits, photos, tmp
     assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
 
 
-def test_a_picture_that_is_named_twice_has_one_row(model, photos, tmp_path):
+def test_an_image_that_is_named_twice_has_one_row(model, photos, tmp_path):
     twice = [photos, photos / "0", photos / "0" / "deep" / "00.png", str(photos)]
-    assert label_into_table(model, twice, tmp_path / "a.csv").pictures == 32
+    assert label_into_table(model, twice, tmp_path / "a.csv").images == 32
 
 
-def test_a_journal_that_was_cut_in_its_first_line_begins_anew(fruits, photos, tmp_path):
+def test_a_journal_that_was_cut_in_its_first_line_starts_from_scratch(fruits, photos, tmp_path):
     job = job_of(tmp_path / "a.csv", photos)
     journal_of(job).write_text('{"mod')
     done = label_files(fruits, job)
-    assert (done.pictures, done.before) == (32, 0)
+    assert (done.images, done.before) == (32, 0)
 
 
 def test_what_cannot_be_written_or_found_is_explained(model, photos, tmp_path):
@@ -291,8 +291,8 @@ def test_the_command_writes_and_tells(model, photos, tmp_path, capsys):
     output = str(tmp_path / "a.csv")
     command = ["predict", str(model), str(photos), "--output", output]
     assert main(command) == 0
-    told = capsys.readouterr().out
-    assert "32 pictures; 0 of unknown things, 2 that can't be read" in told and output in told
+    printed = capsys.readouterr().out
+    assert "32 photos; 0 reported as unknown, 2 unreadable" in printed and output in printed
     assert main(command) == 2
     assert "complete already" in capsys.readouterr().err
 

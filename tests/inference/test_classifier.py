@@ -1,4 +1,4 @@
-"""One classifier for a picture, a list or a folder, whatever the picture comes as."""
+"""One classifier for an image, a list or a folder, whatever the image comes as."""
 
 import pytest
 from PIL import Image
@@ -23,7 +23,7 @@ def folder(tmp_path_factory):
         path = folder / f"{index % 2}" / f"{index}.png"
         path.parent.mkdir(exist_ok=True)
         draw_fruit(name, seed=index, size=80 + 20 * index).save(path)
-    (folder / "notes.txt").write_text("not a picture")
+    (folder / "notes.txt").write_text("not an image")
     return folder
 
 
@@ -36,14 +36,14 @@ def test_a_prediction_has_label_score_and_runners_up(fruits, folder):
     assert sum(score for _, score in fruits.predict(folder / "0" / "0.png").top) == pytest.approx(1)
 
 
-def test_path_string_bytes_and_picture_give_the_same(fruits, folder):
+def test_path_string_bytes_and_image_give_the_same(fruits, folder):
     path = folder / "1" / "1.png"
     sources = [path, str(path), path.read_bytes(), Image.open(path)]
     tops = [fruits.predict(source).top for source in sources]
     assert tops[1:] == tops[:-1]
 
 
-def test_batches_give_what_single_pictures_give_in_the_same_order(fruits, folder):
+def test_batches_give_what_single_images_give_in_the_same_order(fruits, folder):
     paths = sorted(folder.rglob("*.png"))
     single = [fruits.predict(path) for path in paths]
     for batch_size in (1, 2, 32):
@@ -73,8 +73,8 @@ def test_vision_transformers_predict_too(folder):
     ("source", "options", "message"),
     [
         ("missing.jpg", {}, "missing.jpg: .*No such file"),
-        (b"junk", {}, "the picture: not an image"),
-        (3, {}, "int: not a picture"),
+        (b"junk", {}, "the image: not an image"),
+        (3, {}, "int: not an image"),
         (Image.new("RGB", (8, 8)), {"top_k": 0}, "top_k=0"),
         ([Image.new("RGB", (8, 8))], {"batch_size": 0}, "batch_size=0"),
     ],
@@ -84,18 +84,18 @@ def test_what_cannot_be_predicted_is_explained(fruits, source, options, message)
         fruits.predict(source, **options)
 
 
-def test_a_folder_without_pictures_is_explained(fruits, tmp_path):
+def test_a_folder_without_images_is_explained(fruits, tmp_path):
     with pytest.raises(InputError, match="no image files"):
         fruits.predict(tmp_path)
 
 
-def test_bad_pictures_can_be_passed_over(fruits, folder):
+def test_unreadable_images_can_be_skipped(fruits, folder):
     bad = []
     paths = [folder / "0" / "0.png", folder / "notes.txt", folder / "1" / "1.png"]
-    results = list(fruits.stream(paths, batch_size=2, on_bad=bad.append))
+    results = list(fruits.stream(paths, batch_size=2, on_unreadable=bad.append))
     assert [result.path for result in results] == [paths[0], paths[2]]
     assert len(bad) == 1 and "notes.txt: not an image" in str(bad[0])
 
 
-def test_tuples_are_lists_of_pictures_too(fruits, folder):
+def test_tuples_are_lists_of_images_too(fruits, folder):
     assert len(fruits.predict((folder / "0" / "0.png", folder / "1" / "1.png"))) == 2

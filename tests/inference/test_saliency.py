@@ -29,7 +29,7 @@ from hffruits.core.errors import InputError
 from hffruits.data.synthetic.drawing import draw_fruit
 from hffruits.data.transforms import EvalTransform
 from hffruits.demo.fallback_model import pretrained_produce_folder
-from hffruits.inference.saliency import heatmaps, overlay, seen_by
+from hffruits.inference.saliency import heatmaps, overlay, undo_preprocessing
 from hffruits.models.heads import head_names
 from hffruits.models.loading import build_model, load_model
 
@@ -114,14 +114,14 @@ def one_thread():
 
 @pytest.fixture(params=NETS)
 def net(request) -> tuple[PreTrainedModel, torch.Tensor]:
-    """A net with random weights, and three noise pictures of its size."""
+    """A net with random weights, and three noise images of its size."""
     make, size = NETS[request.param]
     torch.manual_seed(0)
     return make().eval(), torch.randn(3, 3, *size)
 
 
 def telling_cells(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Noise pictures with one red, green or blue cell: pixels, its colour, its (B, H, W) mask."""
+    """Noise images with one red, green or blue cell: pixels, its colour, its (B, H, W) mask."""
     generator = torch.Generator().manual_seed(seed)
     colour = torch.randint(3, (count,), generator=generator)
     cell = F.one_hot(torch.randint(CELLS**2, (count,), generator=generator), CELLS**2)
@@ -216,8 +216,8 @@ def test_another_head_gives_another_map(fitted):
 def test_covering_what_a_pretrained_cnn_looked_at_costs_most():
     model, processor = load_model(pretrained_produce_folder())
     names = ["Banana", "Lemon", "Orange", "Strawberry", "Pineapple", "Apple"]
-    pictures = [draw_fruit(name, seed=seed, size=224) for seed, name in enumerate(names)]
-    pixels = torch.stack([EvalTransform(processor)(picture) for picture in pictures])
+    images = [draw_fruit(name, seed=seed, size=224) for seed, name in enumerate(names)]
+    pixels = torch.stack([EvalTransform(processor)(image) for image in images])
     with torch.no_grad():
         classes = model(pixel_values=pixels).logits.argmax(1)
     hot = drop_when_covered(model, pixels, classes, heatmaps(model, pixels, classes))
@@ -244,12 +244,12 @@ def test_any_net_gives_maps_from_zero_to_one(net):
     assert np.array_equal(heat, heatmaps(model, pixels, CLASSES))
 
 
-def test_each_picture_is_looked_at_alone(net):
+def test_images_of_a_batch_do_not_affect_each_other(net):
     model, pixels = net
-    alone = np.concatenate(
+    separate = np.concatenate(
         [heatmaps(model, pixels[i : i + 1], CLASSES[i : i + 1]) for i in range(3)]
     )
-    assert np.allclose(heatmaps(model, pixels, CLASSES), alone, atol=2e-3)
+    assert np.allclose(heatmaps(model, pixels, CLASSES), separate, atol=2e-3)
 
 
 def test_the_model_is_left_as_it_was(net):
@@ -311,22 +311,22 @@ class Flat(PreTrainedModel):
         return ImageClassifierOutput(logits=self.classifier(pixel_values.mean((2, 3))))
 
 
-def test_a_net_without_map_or_tokens_is_told_in_one_line():
+def test_a_net_without_map_or_tokens_is_explained_in_one_line():
     with pytest.raises(InputError, match=r"^Flat: no feature map and no tokens .* ViT\.$"):
         heatmaps(Flat().eval(), torch.randn(1, 3, 8, 8), CLASSES[:1])
 
 
-# ---- pictures ----
+# ---- images ----
 
 
 def test_the_overlay_leaves_cold_places_and_the_size():
-    picture = draw_fruit("Kiwi", seed=0, size=90).resize((90, 60))
+    image = draw_fruit("Kiwi", seed=0, size=90).resize((90, 60))
     heat = np.zeros((30, 30), np.float32)
-    assert np.array_equal(np.asarray(overlay(picture, heat)), np.asarray(picture))
+    assert np.array_equal(np.asarray(overlay(image, heat)), np.asarray(image))
     heat[:, 20:] = 1
-    warm = overlay(picture, heat)
-    assert warm.size == picture.size and warm.mode == "RGB"
-    changed = (np.asarray(warm) != np.asarray(picture)).any(2)
+    warm = overlay(image, heat)
+    assert warm.size == image.size and warm.mode == "RGB"
+    changed = (np.asarray(warm) != np.asarray(image)).any(2)
     assert not changed[:, :50].any() and changed[:, 70:].all()
 
 
@@ -339,18 +339,18 @@ def test_the_overlay_leaves_cold_places_and_the_size():
     ],
     ids=["timm", "transformers", "not normalised"],
 )
-def test_the_picture_seen_is_the_picture_given(processor):
+def test_the_image_seen_is_the_image_given(processor):
     processor = processor()
     colours = np.random.default_rng(0).integers(0, 256, (16, 3))
     for colour in colours.tolist():
         pixels = EvalTransform(processor)(Image.new("RGB", (200, 150), tuple(colour)))
-        seen = seen_by(pixels, processor)
+        seen = undo_preprocessing(pixels, processor)
         assert seen.size == tuple(pixels.shape[:0:-1])
         assert np.abs(np.asarray(seen).astype(int) - colour).max() <= 1
 
 
 def test_what_was_seen_keeps_its_details():
     processor = ViTImageProcessorPil(size={"height": 64, "width": 64})
-    picture = draw_fruit("Pear", seed=1, size=64)  # already of the net's size
-    seen = np.asarray(seen_by(EvalTransform(processor)(picture), processor)).astype(int)
-    assert np.abs(seen - np.asarray(picture)).max() <= 1
+    image = draw_fruit("Pear", seed=1, size=64)  # already of the net's size
+    seen = np.asarray(undo_preprocessing(EvalTransform(processor)(image), processor)).astype(int)
+    assert np.abs(seen - np.asarray(image)).max() <= 1

@@ -197,7 +197,7 @@ values = st.recursive(
     max_leaves=5,
 )
 KEYS = [
-    "id2label", "label_names", "coarse_labels", "temperature", "reject_below", "pretrained_cfg",
+    "id2label", "label_names", "coarse_labels", "temperature", "ood_threshold", "pretrained_cfg",
     "model_args", "architecture", "model_type", "num_classes", "dtype",
 ]  # fmt: skip
 

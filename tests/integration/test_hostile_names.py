@@ -154,7 +154,7 @@ def test_pages_show_names_and_inject_nothing(run, photos, tmp_path):
     data = DataArguments(data_dir=str(photos))
     evaluate(run, data, output_dir=tmp_path / "evaluated")
     compare(run, run, data, output_dir=tmp_path / "compared")
-    explore(data, output_dir=tmp_path / "explored", max_features=0)
+    explore(data, output_dir=tmp_path / "explored", max_images=0)
     for file in ("evaluated/report.html", "compared/compare.html", "explored/explore.html"):
         page = (tmp_path / file).read_text("utf-8")
         tags = Tags(page)

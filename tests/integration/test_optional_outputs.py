@@ -227,9 +227,9 @@ def test_an_evaluation_keeps_its_figures_without_a_page(trained, tmp_path, break
 
 
 def test_an_evaluation_keeps_its_figures_where_corruptions_fail(trained, tmp_path, breaks):
-    breaks("hffruits.evaluation.run.measure_robustness", InputError("no photo"))
+    breaks("hffruits.evaluation.run.measure_corruptions", InputError("no photo"))
     with pytest.raises(InputError, match="no photo"):
-        evaluate(trained, DataArguments(), output_dir=tmp_path, robustness=True)
+        evaluate(trained, DataArguments(), output_dir=tmp_path, corruptions=True)
     assert {"metrics.json", "predictions.csv"} <= files_of(tmp_path)
 
 
@@ -245,16 +245,16 @@ def test_a_comparison_keeps_its_figures_without_a_page_or_photos(trained, tmp_pa
 @pytest.mark.parametrize(
     ("broken", "page"),
     [
-        ("hffruits.exploration.run.show_map", True),
-        ("hffruits.exploration.run.show_histograms", True),
-        ("hffruits.exploration.run.show_classes", False),
-        ("hffruits.exploration.run.render_page", False),
+        ("hffruits.exploration.report.show_map", True),
+        ("hffruits.exploration.report.show_histograms", True),
+        ("hffruits.exploration.report.show_classes", False),
+        ("hffruits.exploration.report.render_page", False),
     ],
 )
 def test_an_audit_keeps_its_findings_and_lists(drawn_fruits, tmp_path, breaks, broken, page):
     breaks(broken)
     data = DataArguments(data_dir=str(drawn_fruits))
-    record = explore(data, output_dir=tmp_path, max_features=12)
+    record = explore(data, output_dir=tmp_path, max_images=12)
     lists = {f"{name}.txt" for name in ("small_photos",)}
     assert {"explore.json"} | lists <= files_of(tmp_path)
     assert json.loads((tmp_path / "explore.json").read_text()) == record

@@ -102,7 +102,7 @@ def trainer_with(*more: TrainerCallback) -> Callable[..., None]:
 
 
 def save_untrained(folder: Path, labels: list[str]) -> Path:
-    """A model with an untrained head, which knows drawn fruit from other things."""
+    """A model with an untrained head, which separates drawn fruit from other things."""
     from hffruits.inference.classifier import FruitClassifier
     from hffruits.inference.ood import find_prototypes, save_prototypes
     from hffruits.models.loading import build_model
@@ -110,7 +110,7 @@ def save_untrained(folder: Path, labels: list[str]) -> Path:
     model, processor = build_model("efficientnet_lite0", labels=labels)
     drawn = [draw_fruit(name, seed=seed) for name in ("Pear", "Kiwi") for seed in range(6)]
     (answers,) = FruitClassifier(model.eval(), processor).answer(drawn)
-    model.config.reject_below = 0.6
+    model.config.ood_threshold = 0.4
     model.save_pretrained(folder)
     save_prototypes(find_prototypes(answers.features.numpy(), np.arange(12) // 6), folder)
     (folder / "metrics.json").write_text("{}")

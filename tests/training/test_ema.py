@@ -55,7 +55,7 @@ def test_the_model_is_to_the_bit_what_it_was_after_it_has_been_averaged():
 def averaged_run(drawn_fruits, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ema") / "run"
     with pytest.MonkeyPatch.context() as patch:  # a temperature would divide the head's weights
-        patch.setattr("hffruits.evaluation.calibrate.fit_temperature", lambda *_: 1.0)
+        patch.setattr("hffruits.evaluation.calibration.fit_temperature", lambda *_: 1.0)
         train(*tiny_arguments(drawn_fruits, folder, **OPTIONS))
     return folder
 

@@ -81,7 +81,7 @@ def load_labels(folder) -> list[str]:
 
 
 def test_lora_is_merged_into_a_plain_checkpoint(drawn_fruits, tmp_path, monkeypatch):
-    monkeypatch.setattr("hffruits.evaluation.calibrate.fit_temperature", lambda *_: 1.0)
+    monkeypatch.setattr("hffruits.evaluation.calibration.fit_temperature", lambda *_: 1.0)
     torch.manual_seed(0)
     vit = ModelArguments("test_vit", pretrained=False, lora_rank=2)
     options = {"eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": True}

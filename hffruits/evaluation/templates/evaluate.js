@@ -1,5 +1,5 @@
 "use strict";
-// Confusion: hover, tap or walk the matrix with the keys. Photos: where the model looked.
+// Confusion: hover, tap or walk the matrix with the keys. Photos: heatmaps.
 // Runs after page.js, whose all() it uses.
 
 const { order: names, cells } = JSON.parse(document.getElementById("confusion-data").textContent);
@@ -10,7 +10,7 @@ const marks = { row: sheet.querySelector(".row"), column: sheet.querySelector(".
   cell: sheet.querySelector(".cell") };
 
 const LISTED = 5; // classes in a list beside the matrix
-const CLEAR = 400; // classes beyond which a picture that fits has less than a pixel or two for each
+const CLEAR = 400; // classes beyond which an image that fits has less than a pixel or two for each
 
 const byRow = names.map(() => []), byColumn = names.map(() => []);
 for (const cell of cells) {
@@ -121,12 +121,12 @@ for (const button of all("[data-magnify]")) {
 show(...(mistakes[0] ?? [0, 0]).slice(0, 2));
 magnify(1);
 
-// ---- Where the model looked: of one photo by a click, of all by the switch
+// ---- Heatmaps: of one photo by a click, of all by the switch
 
 const seen = all(".photo:has(.heat)");
 for (const photo of seen) {
-  photo.addEventListener("click", () => photo.classList.toggle("looked"));
+  photo.addEventListener("click", () => photo.classList.toggle("heated"));
 }
 document.getElementById("heat")?.addEventListener("change", (event) => {
-  for (const photo of seen) photo.classList.toggle("looked", event.target.checked);
+  for (const photo of seen) photo.classList.toggle("heated", event.target.checked);
 });

@@ -7,7 +7,7 @@ const canvas = document.querySelector("#map canvas");
 const pen = canvas.getContext("2d");
 const tip = document.querySelector("#map .tip");
 const tile = tip.querySelector(".tile");
-const suspects = new Set(data.suspects);
+const labelErrors = new Set(data.label_errors);
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const sheet = new Image();
 sheet.src = data.sprite;
@@ -22,16 +22,16 @@ let frame = 0;
 
 const choice = (id) => document.getElementById(id);
 const pick = { name: choice("map-class"), split: choice("map-split"),
-  suspects: choice("map-suspects"), photos: choice("map-photos") };
+  labelErrors: choice("map-label-errors"), photos: choice("map-photos") };
 
 function isPicked(index) {
   const [, , name, split] = data.points[index];
   return (pick.name.value === "" || name === +pick.name.value)
     && (pick.split.value === "" || split === +pick.split.value)
-    && (!pick.suspects.checked || suspects.has(index));
+    && (!pick.labelErrors.checked || labelErrors.has(index));
 }
 
-// Hues a golden angle apart: neighbours in the list of classes never look alike
+// Hues a golden angle apart: neighbours in the list of classes never have similar ones
 function colour(name) {
   const light = (dark.matches ? 74 : 60) + 9 * ((name % 3) - 1);
   return `oklch(${light}% 0.15 ${(40 + name * 137.508) % 360})`;
@@ -69,7 +69,7 @@ function draw() {
   pen.globalAlpha = 1;
   pen.strokeStyle = style.color;
   pen.lineWidth = 1.5;
-  for (const index of data.suspects) if (picked[index]) ring(index, radius + 3.5);
+  for (const index of data.label_errors) if (picked[index]) ring(index, radius + 3.5);
   pen.strokeStyle = style.accentColor;
   pen.lineWidth = 3;
   if (active >= 0) ring(active, radius + 6);
@@ -105,7 +105,7 @@ function show(index) {
   tile.style.backgroundSize = `${data.columns * side}px auto`;
   tile.style.backgroundPosition = `${-column * side}px ${-row * side}px`;
   tip.querySelector("b").textContent = data.classes[name];
-  tip.querySelector(".suspect").hidden = !suspects.has(index);
+  tip.querySelector(".label-error").hidden = !labelErrors.has(index);
   tip.querySelector(".where").textContent = data.splits[split];
   tip.querySelector(".path").textContent = data.paths[index];
   const [x, y] = place(index), room = 14;

@@ -1,28 +1,22 @@
-"""What computes a model's answers: PyTorch here, and the runtimes that a model can be exported to.
+"""The protocol of an engine, which runs a model, and the opener that picks one by the folder.
 
-They differ in `forward` alone. Pictures, labels and scores are the classifier's.
+Engines differ only in `forward`. Images, labels and scores are the classifier's.
 """
 
 import importlib
 import json
-import logging
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig
 from transformers.image_processing_utils import BaseImageProcessor
 
 from hffruits.core.errors import InputError
-from hffruits.core.hardware import has_bf16
+from hffruits.inference.engines.torch import TorchEngine
 from hffruits.models.artifact import EXPORT
-from hffruits.models.bn_folding import fold_batch_norm
-from hffruits.models.heads import logits_and_features
-from hffruits.models.layers import use_channels_last
 from hffruits.models.loading import load_config, load_folder
 
-logger = logging.getLogger(__name__)
-PRECISIONS = ("fp32", "bf16")  # of PyTorch
 EXPORT_PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 
 
@@ -40,42 +34,6 @@ class Engine(Protocol):
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(B, 3, H, W) -> logits (B, K) and features (B, D), on the CPU, in float32."""
         ...
-
-
-class TorchEngine:
-    """PyTorch, eager. `model` is as it was saved; what answers is a copy with folded batch norm."""
-
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        *,
-        device: str | torch.device | None = None,
-        precision: str = "fp32",
-    ):
-        if precision not in PRECISIONS:
-            raise InputError(f"precision={precision}: unknown. Known: {', '.join(PRECISIONS)}.")
-        if device is None:
-            device = torch.accelerator.current_accelerator(check_available=True) or "cpu"
-        self.device = torch.device(device)
-        self.precision = precision
-        self.bf16 = precision == "bf16" and has_bf16(self.device)
-        if precision == "bf16" and not self.bf16:
-            logger.warning("precision=bf16: this machine has no units for it, so fp32 is used")
-        self.model = use_channels_last(model.eval().to(self.device))
-        self.config = model.config
-        self.parameters = model.num_parameters()
-        self.megabytes = model.get_memory_footprint() / 1e6
-        self._folded: PreTrainedModel | None = None
-
-    @torch.inference_mode()
-    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(B, 3, H, W) -> logits (B, K) and features (B, D), on the CPU, in float32."""
-        pixels = pixels.to(self.device, self.model.dtype)
-        if self._folded is None:
-            self._folded = fold_batch_norm(self.model, pixels[:1])
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            logits, features = logits_and_features(self._folded, pixels)
-        return logits.float().cpu(), features.float().cpu()
 
 
 # An export's format -> the module that runs it, and the package that this needs.
@@ -108,7 +66,7 @@ def open_engine(
     config, processor = load_config(folder, name=name)
     files = [folder / part for part in record["files"]]
     if missing := [file.name for file in files if not file.is_file()]:
-        raise InputError(f"{name}: {missing[0]} is missing. Export the model anew.")
+        raise InputError(f"{name}: {missing[0]} is missing. Export the model again.")
     runtime, package = RUNTIMES[record["format"]]
     try:
         engine = importlib.import_module(runtime).open_export(
@@ -132,7 +90,7 @@ def read_export(file: Path) -> dict[str, Any]:
         if not whole:
             raise ValueError("a value of another kind")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{file}: not as exporting wrote it. Export the model anew.") from error
+        raise InputError(f"{file}: not as exporting wrote it. Export the model again.") from error
     if format not in RUNTIMES:
         known = ", ".join(RUNTIMES)
         raise InputError(

@@ -17,7 +17,7 @@ _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
 
 class OnnxEngine:
-    """As `engines.Engine`."""
+    """See `engines.base.Engine`."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class OnnxEngine:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = cores_per_process()
         options.log_severity_level = 3  # errors
-        # else its threads spin when there is nothing to do, on cores that decode pictures
+        # else its threads spin when there is nothing to do, on cores that decode images
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         providers: list = [_CPU]
         on_cpu = device is not None and device.type != "cuda"
@@ -62,4 +62,4 @@ def open_export(
         chosen = None if device is None else torch.device(device)
         return OnnxEngine(file, config, parameters=record["parameters"], device=chosen)
     except (*_ERRORS, OSError) as error:
-        raise InputError(f"{file}: ONNX Runtime can't read it. Export the model anew.") from error
+        raise InputError(f"{file}: ONNX Runtime can't read it. Export the model again.") from error

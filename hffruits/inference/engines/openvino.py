@@ -1,4 +1,4 @@
-"""A model exported to OpenVINO, on the CPU: the quickest way there, most of all in bfloat16."""
+"""A model exported to OpenVINO, on the CPU: the fastest engine there, most of all in bfloat16."""
 
 import logging
 from pathlib import Path
@@ -14,12 +14,12 @@ from hffruits.inference.engines.openvino_loading import load_openvino
 
 logger = logging.getLogger(__name__)
 
-# What a precision means to the runtime; an int8 graph tells by itself what it rounds.
+# What a precision means to the runtime; an int8 graph says by itself what it rounds.
 HINTS = {"fp32": "f32", "fp16": "f32", "bf16": "bf16", "int8": "f32"}
 
 
 class OpenVinoEngine:
-    """As `engines.Engine`. Where the processor has no bfloat16, OpenVINO computes in float32."""
+    """See `base.Engine`. Where the processor has no bfloat16, OpenVINO computes in float32."""
 
     def __init__(self, file: Path, config: PretrainedConfig, *, precision: str, parameters: int):
         self.config, self.parameters = config, parameters
@@ -54,4 +54,4 @@ def open_export(
             file, config, precision=record["precision"], parameters=record["parameters"]
         )
     except (RuntimeError, OSError) as error:
-        raise InputError(f"{file}: OpenVINO can't read it. Export the model anew.") from error
+        raise InputError(f"{file}: OpenVINO can't read it. Export the model again.") from error

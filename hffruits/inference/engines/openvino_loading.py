@@ -1,4 +1,4 @@
-"""OpenVINO without its telemetry: importing it would tell Google Analytics of each process."""
+"""OpenVINO without its telemetry: importing it would report each process to Google Analytics."""
 
 import importlib
 import sys

@@ -1,11 +1,11 @@
-"""What the audit finds of planted faults, and how often it is right.
+"""What `hffruits explore` finds of planted faults, and how often it is right.
 
-    python benchmarks/audit.py --data_dir produce
+    python benchmarks/exploration.py --data_dir produce
 
-Copies `train` and `val` into a temporary folder, audits the copy, plants faults in another, audits
-that, and prints a table. What the first audit reported is not counted, for nobody knows what is
-behind it. Wrong labels are planted among all classes once, and once among those of one parent
-folder. `test` is not read.
+Copies `train` and `val` into a temporary folder, explores the copy, plants faults in another,
+explores that, and prints a table. What the first exploration reported is not counted, for nobody
+knows what is behind it. Wrong labels are planted among all classes once, and once among those of
+one parent folder. `test` is not read.
 """
 
 import argparse
@@ -102,7 +102,7 @@ class Copy:
         return moved
 
 
-def audit(folder: Path, output: Path) -> dict[str, list]:
+def find(folder: Path, output: Path) -> dict[str, list]:
     """Finding -> its files, or groups of files."""
     record = explore(DataArguments(data_dir=str(folder)), output_dir=output)
     return {f["id"]: f.get("groups") or f.get("files") or [] for f in record["findings"]}
@@ -135,7 +135,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         clean = Copy(args.data_dir, work / "clean")
-        before = audit(clean.folder, work / "audit-clean")
+        before = find(clean.folder, work / "report-clean")
         for similar in (False, True):
             rng = random.Random(0)
             copy = Copy(args.data_dir, work / f"planted-{similar}")
@@ -147,7 +147,7 @@ def main() -> None:
                     "conflicts": copy.plant_conflicts(rng),
                     "unreadable": sorted(copy.plant_corrupt(rng)),
                 }
-            found = audit(copy.folder, work / f"audit-{similar}")
+            found = find(copy.folder, work / f"report-{similar}")
             for id, faults in planted.items():
                 title = id
                 if id == "label_errors":

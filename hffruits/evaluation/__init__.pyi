@@ -1,0 +1,3 @@
+from .comparison import compare as compare
+from .metrics import classification_metrics as classification_metrics
+from .run import evaluate as evaluate

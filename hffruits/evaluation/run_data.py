@@ -1,0 +1,103 @@
+"""Whose data a model is measured on: its run's own, of which only what was held out, or another.
+
+Reads what training recorded in the model's folder: `training_args.json` and the split lists.
+"""
+
+import json
+import logging
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+from hffruits.core.errors import InputError
+from hffruits.core.escaping import name_in_line
+from hffruits.data.arguments import DataArguments
+from hffruits.evaluation.predictions import Predictions
+from hffruits.models.artifact import SPLITS, TRAIN_LIST, TRAINING_ARGS
+from hffruits.models.loading import find_model
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunData:
+    """What is to be measured on; `seed` is the one by which a run held out rows of a stream."""
+
+    data_args: DataArguments
+    seed: int | None = None
+
+
+def data_of_run(model: str | Path, data_args: DataArguments) -> RunData:
+    """The data named, or else the run's own; of its own always what the run held out.
+
+    What it was trained on must not count, also where its data folder is named. Raises `InputError`
+    for a model without data of its own where none is named.
+    """
+    folder = Path(model).expanduser()
+    find_model(str(model))
+    recorded = read_record(folder / TRAINING_ARGS)
+    named = bool(data_args.data_dir or data_args.dataset_name)
+    if not recorded:
+        if not named:
+            raise InputError(f"{model}: doesn't say what it was trained on. Name a data folder.")
+        return RunData(data_args)
+    own, path, seed = recorded
+    if named and not is_same_data(data_args, own, path):
+        return RunData(data_args)
+    given = {
+        f.name: getattr(data_args, f.name)
+        for f in fields(DataArguments)
+        if getattr(data_args, f.name) != f.default
+    }
+    merged = replace(own, **({"data_dir": path} if path else {}) | given)
+    if not named and path and not Path(path).exists():
+        raise InputError(f"{model}: its photos were in {path}, and aren't any more. Name a folder.")
+    if merged.streaming != own.streaming:
+        flag = "--streaming" if own.streaming else "no --streaming"
+        raise InputError(f"{model}: was trained with {flag}. Measure it so, too.")
+    if merged.streaming:
+        return RunData(merged, seed)
+    lists = folder / SPLITS
+    if not data_args.split_lists and (lists / TRAIN_LIST).is_file():
+        merged = replace(merged, split_lists=str(lists), exclude=data_args.exclude)
+    return RunData(merged)
+
+
+def read_record(file: Path) -> tuple[DataArguments, str | None, int] | None:
+    """Data, its absolute folder and seed of a run, out of its `training_args.json`; None without.
+
+    Raises `InputError` for a file that training has not written.
+    """
+    try:
+        recorded = json.loads(file.read_text(encoding="utf-8"))
+        names = {f.name for f in fields(DataArguments)} & set(recorded["data"])
+        own = DataArguments(**{name: recorded["data"][name] for name in names})
+        return own, recorded.get("data_path"), int(recorded["training"]["seed"])
+    except OSError:
+        return None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{file}: not as training wrote it. Name the data, or fix it.") from error
+
+
+def is_same_data(named: DataArguments, own: DataArguments, path: str | None) -> bool:
+    """Whether the data named is a run's own, whose folder was at `path`."""
+    if named.data_dir and own.data_dir:
+        return Path(named.data_dir).expanduser().resolve() == Path(path or own.data_dir).resolve()
+    return named.dataset_name is not None and named.dataset_name == own.dataset_name
+
+
+def count_training_images(
+    model: str | Path, data_args: DataArguments, predictions: Predictions
+) -> int:
+    """How many of the images a run was trained on, by their paths in its data; warns of them."""
+    trained = Path(model).expanduser() / SPLITS / TRAIN_LIST
+    recorded = trained.is_file() and read_record(trained.parents[1] / TRAINING_ARGS)
+    if not recorded or not is_same_data(data_args, recorded[0], recorded[1]):
+        return 0
+    lines = trained.read_text(encoding="utf-8").split("\n")
+    seen = set(map(name_in_line, lines)) & set(predictions.paths)
+    if seen:
+        logger.warning(
+            "%s was trained on %d of these %d photos: its figures are too good",
+            *(model, len(seen), len(predictions)),
+        )
+    return len(seen)
