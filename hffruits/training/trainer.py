@@ -1,7 +1,6 @@
 """transformers' Trainer with the hooks that fine-tuning on photos needs. `run.py` uses it."""
 
 import copy
-import json
 import math
 from collections.abc import Iterable
 from contextlib import nullcontext
@@ -22,6 +21,7 @@ from transformers.trainer_callback import ProgressCallback, TrainerCallback
 from hffruits.core.dataloader_workers import leave_signals
 from hffruits.core.distributed import keep_undivided
 from hffruits.core.errors import InputError
+from hffruits.core.files import write_json
 from hffruits.data.samplers import EpochSampler, SeededRows, SharedBatches, balanced_weights
 from hffruits.data.stream_index import StreamRows, stream_loader
 from hffruits.data.transforms import Scaling
@@ -314,7 +314,7 @@ class FruitTrainer(CheckpointingTrainer):
         if self.args.should_save:
             record = {"step": bad.number, "learning_rate": bad.learning_rate, "photos": photos}
             record |= {"loss": str(bad.loss), "gradient_norm": str(bad.gradient_norm)}  # maybe nan
-            file.write_text(json.dumps(record, indent=2), "utf-8")
+            write_json(file, record)
         saved = [path for path in checkpoints(file.parent) if step_of(path) < bad.number]
         before = f" ({saved[-1].name} is from before it)" if saved else ""
         named = f"; photos {', '.join(photos[:3])}, ..." if photos else ""
@@ -377,8 +377,8 @@ class FruitTrainer(CheckpointingTrainer):
         share = (accuracy * images + 1) / (images + 2)  # Laplace: 100 % has an error too
         error = math.sqrt(share * (1 - share) / images)
         done = self.state.global_step / max(1, self.state.max_steps)
-        later_wins = accuracy + 2 * error * done
-        return metrics | {"loss": float(losses.mean()), "accuracy_2se": later_wins}
+        score = accuracy + 2 * error * done
+        return metrics | {"loss": float(losses.mean()), "accuracy_2se": score}
 
 
 class _SetEpochCallback(TrainerCallback):

@@ -49,12 +49,12 @@ class EMACallback(TrainerCallback):
         if self.average is None:  # before and after training
             yield
             return
-        kept = {name: value.clone() for name, value in model.state_dict().items()}
+        original = {name: value.clone() for name, value in model.state_dict().items()}
         _copy(self.average.module.state_dict(), model)
         try:
             yield
         finally:
-            _copy(kept, model)
+            _copy(original, model)
 
     def save(self, folder: Path) -> None:
         """Write the average into a checkpoint."""

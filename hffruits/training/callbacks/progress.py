@@ -60,7 +60,7 @@ class EpochTableCallback(ProgressCallback):
             )
 
     def _write(self, line: str) -> None:
-        """Training continues where nobody reads any more (`| head`)."""
+        """Training continues where the output is closed (`| head`)."""
         with optional_output("the table of epochs", remedy="log_history.json will have it."):
             self.training_bar.write(line)
 

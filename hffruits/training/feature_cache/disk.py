@@ -179,7 +179,7 @@ def _remove_free(folder: Path) -> bool:
 
 @contextmanager
 def _held(folder: Path) -> Iterator[bool]:
-    """Within it nobody begins to work in a hidden folder; False where somebody does already."""
+    """Within it no run can begin to work in a hidden folder; False where one does already."""
     if not _is_hidden(folder):
         yield True
         return
