@@ -26,7 +26,7 @@ from hffruits.evaluation.calibrate import HELD_OUT
 from hffruits.evaluation.predictions import source_of
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.inference.ood import PICTURES as PROTOTYPE_PICTURES
-from hffruits.models.frozen_trunk import find_cut
+from hffruits.models.frozen_trunk import find_trunk
 from hffruits.models.lora import without_lora
 from hffruits.models.resizing import is_resizable
 from hffruits.training.argument_checks import check_conflicts
@@ -274,7 +274,7 @@ def measure_cost(
         # a GPU computes while its workers read
         both = operator.add if on_cpu else max
         return Cost(0.0, 0.0, both(reading, step), both(reading, step / 3), answer)
-    cut = find_cut(model, torch.rand(2, 3, *size, device=args.device))
+    cut = find_trunk(model, torch.rand(2, 3, *size, device=args.device))
     decode, view = filling_seconds(model, cut, pictures, workers=workers, bf16=bf16)
     return Cost(decode, view, step, step / 3, answer)
 

@@ -22,7 +22,7 @@ from hffruits.data.arguments import DataArguments
 from hffruits.data.images import translate_image_errors
 from hffruits.data.load import FruitDatasets
 from hffruits.data.transforms import EvalTransform, input_size
-from hffruits.models.frozen_trunk import find_cut
+from hffruits.models.frozen_trunk import find_trunk
 from hffruits.training.argument_checks import features_can_be_kept
 from hffruits.training.arguments import FruitTrainingArguments, ModelArguments
 from hffruits.training.callbacks.signals import ends_at_once
@@ -71,7 +71,7 @@ def choose_views(
     if args.device.type != "cpu" or not features_can_be_kept(data_args, as_chosen, args):
         return 0
     try:
-        cut = find_cut(prepared.model, torch.rand(2, 3, *prepared.train_size))
+        cut = find_trunk(prepared.model, torch.rand(2, 3, *prepared.train_size))
     except InputError:  # the net can't be cut
         return 0
     size = bytes_of(cut.shape)
@@ -140,7 +140,7 @@ def keep_features(
     cuts, kept, keys = {}, {}, []
     for split, transform in transforms.items():
         rows, views = datasets[split], prepared.views if split == "train" else 1
-        cut = cuts[split] = find_cut(model, torch.rand(2, 3, *sizes[split], device=args.device))
+        cut = cuts[split] = find_trunk(model, torch.rand(2, 3, *sizes[split], device=args.device))
         drawn = (data_args.augment, args.seed) if split == "train" else None
         facts = (pictures_key(rows), prepared.processor.to_dict(), sizes[split], views, drawn)
         key = feature_key(model, cut, (*facts, args.bf16))
