@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from hffruits.core.malloc import keep_freed_memory
 from hffruits.data.images import open_rgb
 from hffruits.data.load import load_fruits
-from hffruits.models.frozen_trunk import Cut, find_cut
+from hffruits.models.frozen_trunk import FrozenTrunk, find_trunk
 from hffruits.training.arguments import FruitTrainingArguments, ModelArguments
 from hffruits.training.feature_cache.compute import FrozenPart
 from hffruits.training.precision import step_seconds
@@ -74,7 +74,7 @@ def on_one_core(step: Callable[[], object]) -> float:
         torch.set_num_threads(threads)
 
 
-def train_step(prepared: PreparedModel, cut: Cut, bf16: bool) -> dict[str, float]:
+def train_step(prepared: PreparedModel, cut: FrozenTrunk, bf16: bool) -> dict[str, float]:
     """Seconds for a batch: forward, backward, clipping, optimizer; and their operations."""
     forward = trial_forward(replace(prepared, views=1), cut.image_size)
     pixels = torch.zeros(BATCH, 3, *cut.image_size)
@@ -114,7 +114,7 @@ def profile(size: int | None, data_dir: str, known: dict[str, float]) -> None:
     labels = rows.features["label"].names
     prepared = prepare_model(ModelArguments(image_size=size), args, labels)
     (high, wide), cores = prepared.train_size, torch.get_num_threads()
-    cut = find_cut(prepared.model, torch.rand(2, 3, high, wide))
+    cut = find_trunk(prepared.model, torch.rand(2, 3, high, wide))
     kilobytes = 2 * cut.shape.numel() / 1000
     print(f"\n{high} x {wide} pixels; features of one view: {kilobytes:.0f} kB\n")
     images = rows.with_format(None).cast_column("image", Image(decode=False))["image"]

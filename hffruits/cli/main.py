@@ -372,7 +372,7 @@ def run_push(argv: list[str]) -> None:
         "--no_report", action="store_true", help="keep report.html and its photos here"
     )
     args = parser.parse_args(argv)
-    pushed = importlib.import_module("hffruits.hub.push_model").push_model(
+    pushed = importlib.import_module("hffruits.hub.push_model").push(
         args.run,
         args.repo_id,
         private=args.private,
@@ -404,7 +404,7 @@ def run_push_data(argv: list[str]) -> None:
         args.repo_id,
         private=args.private,
         license=args.license,
-        anew=args.resplit,
+        resplit=args.resplit,
         keep_location=args.keep_location,
         seed=args.seed,
     )

@@ -1,1 +1,12 @@
-"""The web page of a model: the app, its server, its theme, a file for each tab."""
+"""The demo: a web page that names the fruit in photos, and learns new ones.
+
+app, server, theme     the page; the server around it; colours and CSS
+predict_tab, batch_tab, teach_tab, model_tab   a file for each tab
+widgets                what the tabs share
+uploads, upload_folder, feedback   what visitors send: checked, bounded, kept
+fallback_model         what is served while nothing is trained
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,7 +1,7 @@
-"""The web page of a trained model: it names pictures, one or many, and learns new fruits.
+"""The web page of a trained model: it names the fruit in photos, and learns new fruits.
 
-Serves one model to visitors and to `gradio_client`, and needs no network. Its tabs lie in
-`demo_recognise`, `demo_batch`, `demo_teach` and `demo_model`. Leaves out training and accounts.
+Serves one model to visitors and to `gradio_client`, and needs no network. Each tab is a file:
+`predict_tab`, `batch_tab`, `teach_tab`, `model_tab`. Leaves out training and accounts.
 """
 
 import html
@@ -23,7 +23,7 @@ from hffruits.demo.batch_tab import batch_tab
 from hffruits.demo.fallback_model import pretrained_produce_folder
 from hffruits.demo.feedback import FeedbackBox
 from hffruits.demo.model_tab import drawn_name, model_tab
-from hffruits.demo.predict_tab import recognise_tab
+from hffruits.demo.predict_tab import predict_tab
 from hffruits.demo.server import (
     KEPT_SECONDS,
     Guard,
@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 TITLE = "What fruit is this?"
 EXAMPLE_SEED = 70_000  # far from the seeds of the sample set, so that no model has learned these
 ARTIFACT = (CONFIG, WEIGHTS, METRICS)
-QUEUE_SIZE = 32  # requests that wait; the next one is told to come back
+QUEUE_SIZE = 32  # requests that wait; the next one is refused
 MAX_SESSIONS = 64  # visitors whose taught models are remembered: a head and a config, some MB each
 
 
@@ -61,7 +61,7 @@ def newest_model(runs: Path = Path("runs")) -> Path | None:
 def open_model(
     name: str | None = None, *, revision: str | None = None
 ) -> tuple[FruitClassifier, str, Path | None]:
-    """The model to serve, a sentence in Markdown that tells visitors which it is, and its folder.
+    """The model to serve, a sentence in Markdown that says which it is, and its folder.
 
     `name` is a folder or a Hub id; without it the newest trained model is taken, else the bundled
     ImageNet backbone, which has no folder to show. Raises `InputError` for a model that can't be
@@ -84,7 +84,7 @@ def open_model(
 
 
 def draw_examples(labels: Sequence[str], count: int = 8) -> list[Image.Image]:
-    """Drawn pictures of kinds that the model knows, or of any where it knows none of ours."""
+    """Drawn images of kinds that the model knows, or of any where it knows none of ours."""
     known = {drawn_name(label) for label in labels}
     names = [name for name in FRUITS if name in known] or list(FRUITS)
     return [
@@ -105,7 +105,7 @@ def build_demo(
     save_dir: Path | None = None,
     stopping: threading.Event | None = None,
 ) -> gr.Blocks:
-    """The page. `about` is Markdown. Its look is given to `launch`, see `launch_demo`.
+    """The page. `about` is Markdown. Its theme is given to `launch`, see `launch_demo`.
 
     `artifact` is the folder that the model came from, and only photos below `data_dir` are shown as
     what it learned from; without `feedback_dir` nobody is asked whether an answer was right, and
@@ -119,7 +119,7 @@ def build_demo(
         gr.Markdown(about, latex_delimiters=[], elem_id="about")  # a name is no formula
         with gr.Tabs(elem_id="tabs", overflow_behavior="wrap"):
             with gr.Tab("Recognise", id="recognise"):
-                recognise_tab(classifier, examples=examples, top_k=top_k, feedback=feedback)
+                predict_tab(classifier, examples=examples, top_k=top_k, feedback=feedback)
             with gr.Tab("Batch", id="batch"):
                 batch_tab(classifier, stopping=stopping or threading.Event())
             with gr.Tab("Teach", id="teach"):
@@ -141,7 +141,7 @@ def launch_demo(
     save_dir: Path | None = None,
     prevent_thread_lock: bool = False,
 ) -> gr.Blocks:
-    """Open the model and serve its page until interrupted; returns at once if told not to lock.
+    """Open the model and serve its page until interrupted, or return with `prevent_thread_lock`.
 
     `auth` is `user:password`, by default that of HFFRUITS_AUTH. Training photos are shown only from
     below `data_dir`: a model's own record may name any folder. Feedback goes to `feedback/`, and
@@ -182,10 +182,10 @@ def launch_demo(
         share=shared,  # never None, with which gradio may decide to share
         auth=login,
         prevent_thread_lock=True,
-        max_file_size="100mb",  # a zip; a picture's own limit is in uploads.py
+        max_file_size="100mb",  # a zip; a photo's own limit is in uploads.py
         state_session_capacity=MAX_SESSIONS,
         footer_links=["api", "gradio", "settings"],
-        # else gradio keeps every visitor's pictures in the browser
+        # else gradio keeps every visitor's photos in the browser
         run_history=os.environ.get("GRADIO_RUN_HISTORY", "").lower() == "true",
         theme=fruit_theme(),
         css=CSS,

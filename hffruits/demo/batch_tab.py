@@ -1,4 +1,4 @@
-"""The tab that names many pictures at once: files or zips in, a table, thumbnails and a CSV out."""
+"""The tab that names many photos at once: files or zips in, a table, thumbnails and a CSV out."""
 
 import csv
 import io
@@ -15,7 +15,7 @@ from PIL import Image
 from hffruits.core.errors import InputError
 from hffruits.core.escaping import spreadsheet_cell
 from hffruits.data.images import SUFFIXES
-from hffruits.demo.uploads import MAX_PICTURES, Upload, list_uploads, open_upload
+from hffruits.demo.uploads import MAX_IMAGES, Upload, list_uploads, open_upload
 from hffruits.demo.widgets import sent_files, upload_folder, visitor_error
 from hffruits.inference.classifier import FruitClassifier, Prediction
 
@@ -24,7 +24,7 @@ HEADERS = ["File", "Kind", "Confidence", "Known"]
 
 
 class Row(NamedTuple):
-    """One picture's line: either found, or with the reason why not."""
+    """One photo's line: either named, or with the reason why not."""
 
     name: str
     found: Prediction | None = None
@@ -39,10 +39,10 @@ def batch_tab(fruits: FruitClassifier, *, stopping: threading.Event) -> None:
         files: list[dict] | None,
         progress=gr.Progress(),  # noqa: B008 (gradio asks for it as a default)
     ) -> tuple[list[list[str]], list[tuple[Image.Image, str]], str | None, str]:
-        """Name the fruit or vegetable in each of many pictures.
+        """Name the fruit or vegetable in each of many photos.
 
         Parameters:
-            files: image files, and zips of them: 200 pictures at most, 20 MB each.
+            files: image files, and zips of them: 200 photos at most, 20 MB each.
         Returns:
             table: a row for each: File, Kind, Confidence in percent, Known (yes, no, or why not).
             gallery: a thumbnail for each that could be read, with its kind.
@@ -51,13 +51,13 @@ def batch_tab(fruits: FruitClassifier, *, stopping: threading.Event) -> None:
         """
         sent = sent_files(files)
         if not sent:
-            raise visitor_error("Choose pictures or a zip first.")
+            raise visitor_error("Choose photos or a zip first.")
 
-        def tell(done: int, total: int) -> None:
-            progress((done, total), desc="Looking", unit="pictures")
+        def report(done: int, total: int) -> None:
+            progress((done, total), desc="Naming", unit="photos")
 
         try:
-            rows = list(_name_all(fruits, sent, tell, stopping))
+            rows = list(_name_all(fruits, sent, report, stopping))
         except InputError as error:
             raise visitor_error(str(error)) from error
         table = [_table_row(row) for row in rows]
@@ -70,14 +70,14 @@ def batch_tab(fruits: FruitClassifier, *, stopping: threading.Event) -> None:
             files = gr.File(
                 file_count="multiple",
                 file_types=["image", *sorted(SUFFIXES), ".zip"],  # browsers don't know all
-                label="Pictures or a zip",
+                label="Photos or a zip",
                 height=240,
                 elem_id="files",
                 elem_classes="drop",
             )
             start = gr.Button("Name them all", variant="primary", elem_id="start")
             gr.Markdown(
-                f"Up to {MAX_PICTURES} pictures of 20 MB each, one by one or in zips of 100 MB.",
+                f"Up to {MAX_IMAGES} photos of 20 MB each, one by one or in zips of 100 MB.",
                 elem_classes="hint",
             )
         with gr.Column(scale=3, min_width=280, elem_id="results"):
@@ -146,29 +146,29 @@ def to_csv(rows: list[Row]) -> str:
 def _name_all(
     fruits: FruitClassifier,
     sent: list[Upload],
-    tell: Callable[[int, int], None],
+    report: Callable[[int, int], None],
     stopping: threading.Event,
 ) -> Iterator[Row]:
-    """One at a time, so that a large picture is alone in memory and other visitors get between."""
+    """One at a time, so that memory holds one large photo and other visitors get a turn."""
     root = upload_folder()
     with tempfile.TemporaryDirectory(prefix="hffruits-batch-", dir=root) as folder:
-        pictures, refused = list_uploads(sent, Path(folder), root)
-        for number, upload in enumerate(pictures):
+        images, refused = list_uploads(sent, Path(folder), root)
+        for number, upload in enumerate(images):
             if stopping.is_set():
                 raise InputError("The server is stopping.")
-            tell(number, len(pictures))
+            report(number, len(images))
             yield _name_one(fruits, upload)
         yield from (Row(name, reason=reason) for name, reason in refused)
 
 
 def _name_one(fruits: FruitClassifier, upload: Upload) -> Row:
     try:
-        picture = open_upload(upload.path, upload_folder())
+        image = open_upload(upload.path, upload_folder())
     except InputError as error:
         return Row(upload.name, reason=str(error))
-    found = fruits.predict(picture)
-    picture.thumbnail((THUMBNAIL, THUMBNAIL))
-    return Row(upload.name, found, picture)
+    found = fruits.predict(image)
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    return Row(upload.name, found, image)
 
 
 def _table_row(row: Row) -> list[str]:

@@ -1,4 +1,4 @@
-"""Whether an answer was right, kept in a folder: the picture as a new JPEG, and a line of JSON.
+"""Visitors' feedback on answers, kept in a folder: the photo as a new JPEG, and a line of JSON.
 
 Nothing of the file that was sent is kept as it was. The folder never outgrows its bounds.
 """
@@ -17,25 +17,25 @@ from hffruits.core.errors import InputError
 LINES = "feedback.jsonl"
 MAX_FILES = 2000
 MAX_BYTES = 500 * 10**6
-LONG_SIDE = 1024  # pixels of a kept picture
+LONG_SIDE = 1024  # pixels of a kept photo
 
 
 class FeedbackBox:
-    """A folder of pictures with what a visitor said of the answer, made with the first of them."""
+    """A folder of photos with what a visitor said of the answer, made with the first of them."""
 
     def __init__(self, folder: Path, *, max_files: int = MAX_FILES, max_bytes: int = MAX_BYTES):
         self.folder, self.max_files, self.max_bytes = folder, max_files, max_bytes
         self._lock = threading.Lock()
 
     def keep(
-        self, picture: Image.Image, *, answered: str, score: float, known: bool, right: str | None
+        self, image: Image.Image, *, answered: str, score: float, known: bool, right: str | None
     ) -> None:
-        """Keep one RGB picture: it was `answered`, and is `right`, or no class known where None.
+        """Keep one RGB image: it was `answered`, and is `right`, or no class known where None.
 
-        The same word on the same picture is kept once. Raises `InputError` for a full folder, and
+        The same feedback on the same image is kept once. Raises `InputError` for a full folder, and
         for one that can't be written.
         """
-        small = picture.copy()
+        small = image.copy()
         small.thumbnail((LONG_SIDE, LONG_SIDE))
         small.info.clear()  # Pillow writes a comment that was read
         buffer = io.BytesIO()

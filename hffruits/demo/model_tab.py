@@ -23,7 +23,7 @@ from hffruits.inference.classifier import FruitClassifier
 from hffruits.models.artifact import CARD, METRICS, REPORT, SPLITS, TRAIN_LIST, TRAINING_ARGS
 
 THUMBNAIL = 120  # pixels
-MAX_SAMPLES = 300  # classes that get a picture
+MAX_SAMPLES = 300  # classes that get an image
 MAX_READ = 5_000_000  # characters of a card, a report or a list
 
 
@@ -34,8 +34,8 @@ def model_tab(
 
     @cache
     def describe() -> tuple[str, str, str]:
-        pictures = class_pictures(fruits.labels, artifact, data_dir)
-        return _figures(artifact), model_card(artifact), pictures
+        gallery = class_gallery(fruits.labels, artifact, data_dir)
+        return _figures(artifact), model_card(artifact), gallery
 
     figures = gr.HTML('<p class="loading">Reading the model ...</p>', elem_id="figures")
     if artifact and file_below(artifact, REPORT):
@@ -57,13 +57,13 @@ def model_tab(
 
 
 def model_card(artifact: Path | None) -> str:
-    """The card without its metadata and without pictures, which would be asked from elsewhere."""
+    """The card without its metadata and its images, which would come from elsewhere."""
     text = _without_folders(_read(artifact, CARD), artifact) if artifact else ""
     text = re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.DOTALL)
     return re.sub(r"!\[([^\]]*)\]\([^)]*\)", r"\1", text) or "This model has no card."
 
 
-def class_pictures(labels: list[str], artifact: Path | None, data_dir: Path | None = None) -> str:
+def class_gallery(labels: list[str], artifact: Path | None, data_dir: Path | None = None) -> str:
     """Each class as a figure: a photo that it was trained on, else drawn, else its first letter."""
     photos = sample_photos(labels, artifact, data_dir)
     figures = []
@@ -158,7 +158,7 @@ def _figures(artifact: Path | None) -> str:
 
 
 _TILES = {
-    "accuracy": "right at once", "top5_accuracy": "right in five", "macro_f1": "macro F1",
+    "accuracy": "accuracy", "top5_accuracy": "top-5 accuracy", "macro_f1": "macro F1",
     "ece": "calibration error",
 }  # fmt: skip
 

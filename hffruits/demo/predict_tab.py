@@ -1,4 +1,4 @@
-"""The tab that names one picture, shows where the model looked, and asks whether it was right."""
+"""The tab that names one photo, shows a heatmap of why, and asks whether the answer was right."""
 
 from collections.abc import Sequence
 
@@ -7,14 +7,14 @@ from PIL import Image
 
 from hffruits.core.errors import InputError
 from hffruits.demo.feedback import FeedbackBox
-from hffruits.demo.widgets import name_picture, open_sent, visitor_error
+from hffruits.demo.widgets import name_image, open_sent, visitor_error
 from hffruits.inference.classifier import FruitClassifier
 
 HEAT_SIZE = 448  # pixels
 NO_CLASS = "None of these"
 
 
-def recognise_tab(
+def predict_tab(
     fruits: FruitClassifier,
     *,
     examples: Sequence[Image.Image],
@@ -23,37 +23,37 @@ def recognise_tab(
 ) -> None:
     """Build the tab, inside `gr.Tab`. Without `feedback` it doesn't ask."""
 
-    def predict(picture: dict | None) -> tuple[dict[str, float] | None, str]:
-        """Name the fruit or vegetable in one picture.
+    def predict(image: dict | None) -> tuple[dict[str, float] | None, str]:
+        """Name the fruit or vegetable in one photo.
 
         Parameters:
-            picture: an image file: JPEG, PNG, WebP, HEIC, AVIF, GIF, TIFF or BMP, up to 20 MB.
+            image: an image file: JPEG, PNG, WebP, HEIC, AVIF, GIF, TIFF or BMP, up to 20 MB.
         Returns:
             answer: the likeliest kind, and it and the runners-up, in [0, 1], best first.
             verdict: empty, or that it is none of the kinds known; then those are the nearest.
         """
-        if picture is None:
+        if image is None:
             return None, ""
-        return name_picture(fruits, open_sent(picture), top_k)[:2]
+        return name_image(fruits, open_sent(image), top_k)[:2]
 
-    def explain(picture: dict | None) -> Image.Image:
-        """Show where the model looked to name the fruit in one picture.
+    def explain(image: dict | None) -> Image.Image:
+        """Show which parts of one photo spoke for the answer.
 
         Parameters:
-            picture: an image file, as for predict.
+            image: an image file, as for predict.
         Returns:
             what the model saw, the parts that spoke for its answer coloured, brightest where most.
         """
-        if picture is None:
+        if image is None:
             raise visitor_error("Choose a photo first.")
         try:
-            return fruits.explain(open_sent(picture)).overlay(HEAT_SIZE)
+            return fruits.explain(open_sent(image)).overlay(HEAT_SIZE)
         except InputError as error:
             raise visitor_error(str(error)) from error
 
     with gr.Row(equal_height=False, elem_id="one"):
         with gr.Column(elem_id="seen"):
-            picture = picture_input("picture")
+            photo = photo_input("photo")
             heat = gr.Image(
                 type="pil",
                 format="jpeg",
@@ -67,31 +67,29 @@ def recognise_tab(
         with gr.Column(elem_id="answers", elem_classes="answers"):
             verdict = gr.HTML(label="verdict", elem_classes="verdict")
             answer = answer_label(top_k, "answer")
-            looked = gr.Button("Show where it looked", elem_id="look")
+            shown = gr.Button("Show heatmap", elem_id="explain")
             if feedback:
-                _ask(fruits, feedback, picture)
+                _ask(fruits, feedback, photo)
     if examples:
         gr.Examples(
             [[example] for example in examples],
-            picture,
+            photo,
             label="No photo at hand? Try one of these",
             elem_id="examples",
             api_visibility="private",
         )
     # preprocess=False: only open_upload decodes what visitors send, here and in all tabs. Gradio
     # checks the place only of files that call themselves gradio.FileData.
-    named = picture.change(
-        predict, picture, [answer, verdict], api_name="predict", preprocess=False
-    )
-    named.failure(lambda: None, None, picture, api_visibility="private", queue=False)
-    looked.click(explain, picture, heat, api_name="explain", preprocess=False).success(
+    named = photo.change(predict, photo, [answer, verdict], api_name="predict", preprocess=False)
+    named.failure(lambda: None, None, photo, api_visibility="private", queue=False)
+    shown.click(explain, photo, heat, api_name="explain", preprocess=False).success(
         lambda: gr.Image(visible=True), None, heat, api_visibility="private"
     )
-    picture.change(lambda: gr.Image(None, visible="hidden"), None, heat, api_visibility="private")
+    photo.change(lambda: gr.Image(None, visible="hidden"), None, heat, api_visibility="private")
 
 
-def picture_input(elem_id: str, height: int = 400) -> gr.Image:
-    """Where one picture comes in: a file, the camera or the clipboard, but no address."""
+def photo_input(elem_id: str, height: int = 400) -> gr.Image:
+    """Where one photo comes in: a file, the camera or the clipboard, but no address."""
     return gr.Image(
         type="filepath",
         sources=["upload", "webcam", "clipboard"],
@@ -100,18 +98,18 @@ def picture_input(elem_id: str, height: int = 400) -> gr.Image:
         show_label=False,
         buttons=["fullscreen"],
         elem_id=elem_id,
-        elem_classes="picture",
+        elem_classes="photo",
     )
 
 
 def answer_label(top_k: int, elem_id: str) -> gr.Label:
-    """Empty until there is an answer; its label names it in the API alone."""
-    look = {"show_label": False, "elem_id": elem_id, "elem_classes": "answer"}
-    return gr.Label(label="answer", num_top_classes=top_k, **look)
+    """Empty until there is an answer; its label only names it in the API."""
+    style = {"show_label": False, "elem_id": elem_id, "elem_classes": "answer"}
+    return gr.Label(label="answer", num_top_classes=top_k, **style)
 
 
-def _ask(fruits: FruitClassifier, feedback: FeedbackBox, picture: gr.Image) -> None:
-    """Was it right? The picture is named again, so that nobody can make up the model's answer."""
+def _ask(fruits: FruitClassifier, feedback: FeedbackBox, photo: gr.Image) -> None:
+    """Was it right? The photo is named again, so that nobody can make up the model's answer."""
 
     def keep(sent: dict | None, right: str | None) -> None:
         shown = open_sent(sent)
@@ -148,12 +146,12 @@ def _ask(fruits: FruitClassifier, feedback: FeedbackBox, picture: gr.Image) -> N
             choices = [*sorted(fruits.labels), NO_CLASS]
             kind = gr.Dropdown(choices, value=None, label="It is", elem_id="kind", scale=3)
             send = gr.Button("Send", variant="primary", size="sm", elem_id="send", scale=1)
-        gr.Markdown("Your word and the picture are kept on this server.", elem_id="where")
+        gr.Markdown("Your feedback and the photo are kept on this server.", elem_id="where")
     private = {"api_visibility": "private", "preprocess": False}
-    right.click(keep_right, picture, thanks, **private)
+    right.click(keep_right, photo, thanks, **private)
     wrong.click(lambda: gr.update(visible=True), None, correct, queue=False, **private)
-    send.click(keep_wrong, [picture, kind], [thanks, correct], **private)
-    picture.change(
+    send.click(keep_wrong, [photo, kind], [thanks, correct], **private)
+    photo.change(
         lambda: ("Was that right?", gr.update(visible=False), None),
         *(None, [thanks, correct, kind]),
         queue=False,

@@ -1,4 +1,4 @@
-"""What stands around the demo's page: a guard at its door, `/health`, a password, a quiet end."""
+"""The server of the demo's page: a guard against hostile requests, `/health`, login, shutdown."""
 
 import json
 import os
@@ -19,11 +19,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hffruits.core.errors import InputError
 from hffruits.demo.upload_folder import UploadFolder
-from hffruits.demo.uploads import MAX_PICTURE_BYTES, MAX_PICTURES, NOT_SENT
+from hffruits.demo.uploads import MAX_IMAGE_BYTES, MAX_IMAGES, NOT_SENT
 
 MAX_JSON_BYTES = 2**20
-MAX_REQUEST_BYTES = MAX_PICTURES * MAX_PICTURE_BYTES // 4  # of an upload of many files
-KEPT_SECONDS = 3600  # how long the server keeps a visitor's files, and how often it looks
+MAX_REQUEST_BYTES = MAX_IMAGES * MAX_IMAGE_BYTES // 4  # of an upload of many files
+KEPT_SECONDS = 3600  # how long the server keeps a visitor's files, and how often it sweeps
 UPLOAD = f"{API_PREFIX}/upload"  # the one route that takes files
 # What the page and gradio_client send. Gradio has more, of which some run ffmpeg or write files.
 POSTED = re.compile(rf"/login|{API_PREFIX}/(upload|queue/join|cancel|reset|(run|api|call)/.+)")
@@ -33,7 +33,7 @@ LOCAL = ("", "127.0.0.1", "localhost", "::1")
 def is_shared(asked: bool) -> bool:
     """Whether there is a public link: if asked for here or by GRADIO_SHARE, and never by itself.
 
-    Gradio, left to decide, makes one on Colab and other hosted notebooks without a word.
+    Gradio, left to decide, makes one on Colab and other hosted notebooks without asking.
     """
     return asked or os.environ.get("GRADIO_SHARE", "").lower() in ("true", "1")
 
@@ -44,7 +44,7 @@ def is_private(shared: bool) -> bool:
 
 
 def read_auth(given: str | None) -> tuple[str, str] | None:
-    """`user:password`, as given or from HFFRUITS_AUTH. Raises `InputError`, and never tells it."""
+    """`user:password`, as given or from HFFRUITS_AUTH. The `InputError` never holds it."""
     text = given or os.environ.get("HFFRUITS_AUTH")
     if not text:
         return None
@@ -103,7 +103,7 @@ class Guard:
 
     A file can be named, letter by letter, where `/upload` gave out its path or the page did: what
     else there is, and whether it is, nobody learns. Gradio by itself opens links below its folder,
-    and downloads a picture that is given by its URL.
+    and downloads an image that is given by its URL.
     """
 
     def __init__(self, app: ASGIApp, demo: gr.Blocks, folder: UploadFolder):

@@ -11,8 +11,8 @@ import gradio as gr
 from PIL import Image
 
 from hffruits.core.errors import InputError
-from hffruits.demo.predict_tab import answer_label, picture_input
-from hffruits.demo.widgets import name_picture, open_picture, open_sent, visitor_error
+from hffruits.demo.predict_tab import answer_label, photo_input
+from hffruits.demo.widgets import name_image, open_image, open_sent, visitor_error
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.inference.few_shot import save_taught, teach
 
@@ -21,7 +21,7 @@ MAX_FRUITS = 20  # that one visitor adds
 MAX_SAVED = 100  # folders below the one that is written to
 LONG_SIDE = 1024  # pixels; all that the model ever sees of a photo is smaller
 KEPT_SECONDS = 3600  # how long a visitor's model is kept without being taught
-NOTHING = "Nothing is taught yet. What you teach is yours alone, until you save it."
+NOTHING = "Nothing is taught yet. What you teach is seen only by you, until you save it."
 
 UNTEACHABLE = (
     "This model can't be taught: it has no prototypes of its classes. Train one of your own first, "
@@ -46,22 +46,22 @@ def teach_tab(fruits: FruitClassifier, *, top_k: int, folder: Path | None) -> No
         before = taught or Taught(fruits, ())
         if len(before.names) >= MAX_FRUITS:
             raise visitor_error(f"{MAX_FRUITS} fruits are the most. Save them, or start over.")
-        pictures, unread = _open_photos(photos)
+        images, unread = _open_photos(photos)
         started = time.perf_counter()
         try:
-            after = teach(before.fruits, name, pictures)
+            after = teach(before.fruits, name, images)
         except InputError as error:
             raise visitor_error(f"{error} {unread}".strip()) from error
         seconds = time.perf_counter() - started
         kept = Taught(after, (*before.names, name))
-        about = f"Learned from {len(pictures)} photos in {seconds:.1f} seconds. "
-        return kept, _tell(kept, about + html.escape(unread)), "", None, gr.update(interactive=True)
+        about = f"Learned from {len(images)} photos in {seconds:.1f} seconds. {html.escape(unread)}"
+        return kept, _describe(kept, about), "", None, gr.update(interactive=True)
 
-    def try_it(taught: Taught | None, picture: dict | None) -> tuple[dict[str, float] | None, str]:
-        if picture is None:
+    def try_it(taught: Taught | None, image: dict | None) -> tuple[dict[str, float] | None, str]:
+        if image is None:
             return None, ""
         known = taught.fruits if taught else fruits
-        return name_picture(known, open_sent(picture), top_k)[:2]
+        return name_image(known, open_sent(image), top_k)[:2]
 
     def save(taught: Taught | None) -> str:
         if folder is None:
@@ -72,10 +72,10 @@ def teach_tab(fruits: FruitClassifier, *, top_k: int, folder: Path | None) -> No
             written = save_below(folder, taught)
         except InputError as error:
             raise visitor_error(str(error)) from error
-        return _tell(taught, f"Saved as <code>{html.escape(str(written))}</code>.")
+        return _describe(taught, f"Saved as <code>{html.escape(str(written))}</code>.")
 
     def forget() -> tuple[None, str, dict]:
-        return None, _tell(None), gr.update(interactive=False)
+        return None, _describe(None), gr.update(interactive=False)
 
     state = gr.State(None, time_to_live=KEPT_SECONDS, delete_callback=lambda taught: None)
     with gr.Row(equal_height=False):
@@ -105,11 +105,11 @@ def teach_tab(fruits: FruitClassifier, *, top_k: int, folder: Path | None) -> No
             gr.Markdown(hint, elem_classes="hint")
         with gr.Column(min_width=280, elem_id="trial", elem_classes="answers"):
             gr.HTML('<h2 class="step"><b>2</b> Try it at once</h2>')
-            picture = picture_input("trial-picture", height=300)
+            photo = photo_input("trial-photo", height=300)
             verdict = gr.HTML(elem_classes="verdict")
             answer = answer_label(top_k, "trial-answer")
     with gr.Column(elem_id="keep"):
-        told = gr.HTML(_tell(None), elem_id="taught")
+        summary = gr.HTML(_describe(None), elem_id="taught")
         with gr.Row():
             saved = gr.Button(
                 "Save as a model", interactive=False, visible=folder is not None, elem_id="save"
@@ -121,17 +121,17 @@ def teach_tab(fruits: FruitClassifier, *, top_k: int, folder: Path | None) -> No
     private = {"api_visibility": "private", "preprocess": False}
     learned.click(
         learn,
-        *([state, name, photos], [state, told, name, photos, saved]),
+        *([state, name, photos], [state, summary, name, photos, saved]),
         concurrency_id="teach",
         concurrency_limit=1,
         **private,
-    ).success(try_it, [state, picture], [answer, verdict], **private)
-    picture.change(try_it, [state, picture], [answer, verdict], **private).failure(
-        lambda: None, None, picture, queue=False, **private
+    ).success(try_it, [state, photo], [answer, verdict], **private)
+    photo.change(try_it, [state, photo], [answer, verdict], **private).failure(
+        lambda: None, None, photo, queue=False, **private
     )
-    saved.click(save, state, told, concurrency_id="teach", **private)
-    forgotten.click(forget, None, [state, told, saved], queue=False, **private).success(
-        try_it, [state, picture], [answer, verdict], **private
+    saved.click(save, state, summary, concurrency_id="teach", **private)
+    forgotten.click(forget, None, [state, summary, saved], queue=False, **private).success(
+        try_it, [state, photo], [answer, verdict], **private
     )
 
 
@@ -160,21 +160,21 @@ def _open_photos(photos: list[dict] | None) -> tuple[list[Image.Image], str]:
     sent = [one.get("image") for one in photos or []]  # a video has none
     if len(sent) > MAX_PHOTOS:
         raise visitor_error(f"{len(sent)} photos: {MAX_PHOTOS} at a time are the most.")
-    pictures, reasons = [], []
+    images, reasons = [], []
     for one in sent:
         try:
-            picture = open_picture(one)
+            image = open_image(one)
         except InputError as error:
             reasons.append(str(error))
             continue
-        picture.thumbnail((LONG_SIDE, LONG_SIDE))
-        pictures.append(picture)
+        image.thumbnail((LONG_SIDE, LONG_SIDE))
+        images.append(image)
     if not reasons:
-        return pictures, ""
-    return pictures, f"{len(reasons)} could not be read: {reasons[0]}."
+        return images, ""
+    return images, f"{len(reasons)} could not be read: {reasons[0]}."
 
 
-def _tell(taught: Taught | None, about: str = "") -> str:
+def _describe(taught: Taught | None, about: str = "") -> str:
     """What the model has learned here, as HTML; `about` is HTML."""
     if taught is None:
         return f"<p>{NOTHING}</p>"

@@ -1,4 +1,4 @@
-"""How the demo looks: orange peel on cream, on fig in the dark. Nothing from the network."""
+"""The theme and CSS of the demo: orange peel on cream, on fig in the dark. Nothing is fetched."""
 
 import gradio as gr
 
@@ -84,7 +84,7 @@ button:focus-visible, input:focus-visible, textarea:focus-visible, a:focus-visib
   outline: 3px solid var(--ring) !important; outline-offset: 2px;
 }
 
-.picture .upload-container > button {
+.photo .upload-container > button {
   height: calc(100% - 28px) !important; width: calc(100% - 28px); margin: 14px;
   border: 2px dashed var(--primary-300); border-radius: 14px;
 }
@@ -94,7 +94,7 @@ button:focus-visible, input:focus-visible, textarea:focus-visible, a:focus-visib
 }
 #photos .upload-wrapper { height: calc(100% - 44px); padding-top: 16px; }
 .drop button[aria-dropeffect]:hover { background: var(--tint); }
-.picture .upload-container > button:hover { background: var(--tint); }
+.photo .upload-container > button:hover { background: var(--tint); }
 
 .answer h2 { display: block; padding: 12px 4px 20px; font-size: 40px; line-height: 1.1;
   overflow-wrap: anywhere; }
@@ -118,7 +118,7 @@ button:focus-visible, input:focus-visible, textarea:focus-visible, a:focus-visib
 .verdict .unknown { background: var(--block-background-fill); }
 .verdict h2 { font-size: 34px; line-height: 1.1; margin: 0 0 6px; }
 .answers:has(.unknown) .answer h2 { display: none; }
-.answers:not(:has(.confidence-set)) #look { display: none; }
+.answers:not(:has(.confidence-set)) #explain { display: none; }
 .answers:not(:has(.confidence-set)) #feedback { display: none; }
 
 #feedback { gap: 8px; padding: 16px 20px; border-radius: 20px; }

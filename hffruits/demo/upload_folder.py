@@ -1,4 +1,4 @@
-"""Where the demo keeps what visitors send, and what it makes of it: a bounded, swept folder.
+"""The demo's folder of uploads, and of what is made of them: bounded and swept.
 
 The folder may be memory (tmpfs), so the bound is a share of the space that is there.
 """

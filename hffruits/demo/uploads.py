@@ -1,4 +1,4 @@
-"""What strangers may send: pictures and zips of them, within bounds, by content, not by name.
+"""Checks of uploads: images and zips of them, within bounds, by content, not by name.
 
 Only regular files below the folder of uploads are opened, and one that is also a web page, a PDF or
 a zip is refused. Knows nothing of web servers. What it says names no path.
@@ -21,26 +21,26 @@ from hffruits.core.errors import InputError
 from hffruits.data.images import may_be_image, open_rgb
 from hffruits.data.readers.archives import unpack
 
-MAX_PICTURE_BYTES = 20 * 10**6
+MAX_IMAGE_BYTES = 20 * 10**6
 MAX_PIXELS = 50_000_000
 MAX_ASPECT = 20  # a thin line, resized by its short side, would fill the memory
-MAX_PICTURES = 200  # at a time; of files too
+MAX_IMAGES = 200  # at a time; of files too
 MAX_ZIP_BYTES = 100 * 10**6
 MAX_UNPACKED_BYTES = 500 * 10**6  # of all zips sent together
-MAX_ZIP_MEMBERS = 2000  # pictures, folders and what else lies in a zip
+MAX_ZIP_MEMBERS = 2000  # images, folders and what else lies in a zip
 MAX_NAME = 120  # characters shown
 NOT_SENT = "it isn't among the files that were sent, which are kept for an hour"  # for all reasons
 
 _MARKUP = rb"<(?:!doctype|script|svg|html|iframe|\?php)(?=[\s>/])"
 _HEAD = re.compile(_MARKUP, re.IGNORECASE)
 _TAIL = re.compile(_MARKUP + rb"|%PDF-\d", re.IGNORECASE)
-_ZIP_HEAD, _ZIP_END = b"PK\x03\x04", b"PK\x05\x06"  # either alone comes by chance
+_ZIP_HEAD, _ZIP_END = b"PK\x03\x04", b"PK\x05\x06"  # one of them may come by chance
 _HEAD_BYTES = 1024
 _PPM = re.compile(rb"P[56]\s+(\d{1,9})\s+(\d{1,9})\s+(\d{1,9})\s")
 
 
 class Upload(NamedTuple):
-    """One picture that was sent, alone or in a zip, not opened yet."""
+    """One image that was sent, by itself or in a zip, not opened yet."""
 
     name: str  # what its sender calls it
     path: Path
@@ -67,41 +67,41 @@ def open_sent_file(path: str | Path, root: Path) -> Iterator[BinaryIO]:
 
 
 def open_upload(path: str | Path, root: Path) -> Image.Image:
-    """The picture in a file below the folder `root`, upright and as RGB; of a film the first frame.
+    """The image in a file below the folder `root`, upright and as RGB; the first frame of a film.
 
     Raises `InputError` with a short reason for what isn't below `root`, too large, damaged, no
-    picture by its content, or a picture and something else at once.
+    image by its content, or an image and something else at once.
     """
     try:
         with open_sent_file(path, root) as file:
-            content = file.read(MAX_PICTURE_BYTES + 1)  # it may have grown since it was measured
-        if len(content) > MAX_PICTURE_BYTES:
-            raise InputError(f"over the limit of {MAX_PICTURE_BYTES / 1e6:.0f} MB")
+            content = file.read(MAX_IMAGE_BYTES + 1)  # it may have grown since it was measured
+        if len(content) > MAX_IMAGE_BYTES:
+            raise InputError(f"over the limit of {MAX_IMAGE_BYTES / 1e6:.0f} MB")
         if _is_something_else_too(content):
-            raise InputError("it holds a web page, a PDF or a zip beside the picture")
-        picture = open_rgb(content, max_pixels=MAX_PIXELS)
-        if max(picture.size) > MAX_ASPECT * min(picture.size):
+            raise InputError("it holds a web page, a PDF or a zip besides the photo")
+        image = open_rgb(content, max_pixels=MAX_PIXELS)
+        if max(image.size) > MAX_ASPECT * min(image.size):
             raise InputError(f"more than {MAX_ASPECT} times as long as wide")
     except OSError as error:
         raise InputError(error.strerror or str(error)) from error
-    picture.info.clear()  # comments and the like, which Pillow would write into copies
-    return picture
+    image.info.clear()  # comments and the like, which Pillow would write into copies
+    return image
 
 
 def list_uploads(
     files: list[Upload], folder: Path, root: Path
 ) -> tuple[list[Upload], list[tuple[str, str]]]:
-    """The pictures among files and in the zips among them, and the (name, reason) of bad zips.
+    """The images among files and in the zips among them, and the (name, reason) of bad zips.
 
     A file that is named twice counts once. Zips, which lie below `root`, are unpacked below
     `folder`, which is empty, by the rules of `archives`, all of them within `MAX_UNPACKED_BYTES`
     and a quarter of the space there; removing it is the caller's. Raises `InputError` for more than
-    `MAX_PICTURES`, as soon as that is known.
+    `MAX_IMAGES`, as soon as that is known.
     """
-    if len(files) > MAX_PICTURES:
-        raise InputError(f"{len(files)} files: {MAX_PICTURES} at a time are the most. Send fewer.")
+    if len(files) > MAX_IMAGES:
+        raise InputError(f"{len(files)} files: {MAX_IMAGES} at a time are the most. Send fewer.")
     files = list({upload.path: upload for upload in files}.values())
-    pictures_left = MAX_PICTURES - sum(not _is_zip(upload) for upload in files)
+    images_left = MAX_IMAGES - sum(not _is_zip(upload) for upload in files)
     most = min(MAX_UNPACKED_BYTES, shutil.disk_usage(root).free // 4)
     bytes_left = most
     found, refused = [], []
@@ -112,9 +112,9 @@ def list_uploads(
         place = folder / str(number)
         try:
             with open_sent_file(upload.path, root) as file:
-                unpacked = _unpacked(upload.path, file, place, pictures_left, bytes_left)
+                unpacked = _unpacked(upload.path, file, place, images_left, bytes_left)
         except _TooManyError as error:
-            reason = f"More than {MAX_PICTURES} pictures, which are the most at a time. Send fewer."
+            reason = f"More than {MAX_IMAGES} photos, which are the most at a time. Send fewer."
             raise InputError(reason) from error
         except InputError as error:
             together = f"{most:,} bytes, with the zips before it"
@@ -122,7 +122,7 @@ def list_uploads(
             refused.append((upload.name, reason if bytes_left < most else str(error)))
             unpacked = []
         found += unpacked
-        pictures_left -= len(unpacked)
+        images_left -= len(unpacked)
         bytes_left -= sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
         if not unpacked:
             shutil.rmtree(place, ignore_errors=True)  # what was written still counts
@@ -132,11 +132,11 @@ def list_uploads(
 def shown_name(name: str) -> str:
     """A file's name as its sender gave it, without folders and unprintable characters."""
     plain = PurePosixPath(name.replace("\\", "/")).name
-    return "".join(letter for letter in plain if letter.isprintable())[-MAX_NAME:] or "picture"
+    return "".join(letter for letter in plain if letter.isprintable())[-MAX_NAME:] or "photo"
 
 
 class _TooManyError(Exception):
-    """A zip holds more pictures than there is room for."""
+    """A zip holds more images than there is room for."""
 
 
 # No waiting for a FIFO's other end, no terminal taken over, no link put there meanwhile.
@@ -149,7 +149,7 @@ def _is_zip(upload: Upload) -> bool:
 
 
 def _unpacked(path: Path, file: BinaryIO, folder: Path, most: int, max_bytes: int) -> list[Upload]:
-    """At most so many pictures, and bytes of them. Raises `_TooManyError` at the first one more."""
+    """At most so many images, and bytes of them. Raises `_TooManyError` at the first one more."""
     if os.fstat(file.fileno()).st_size > MAX_ZIP_BYTES:
         raise InputError(f"over the limit of {MAX_ZIP_BYTES / 1e6:.0f} MB")
     if not zipfile.is_zipfile(file):
@@ -174,7 +174,7 @@ def _unpacked(path: Path, file: BinaryIO, folder: Path, most: int, max_bytes: in
     return [Upload(shown_name(path.name), path) for path in files]
 
 
-# ---- where a picture ends ----
+# ---- where an image ends ----
 
 
 def _is_something_else_too(content: bytes) -> bool:

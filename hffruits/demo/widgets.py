@@ -1,4 +1,4 @@
-"""What the tabs of the demo share: a visitor's files opened, and errors told in a line.
+"""What the tabs of the demo share: a visitor's files opened, and errors in one line.
 
 They take payloads as visitors send them (`preprocess=False`), of which gradio has checked little.
 """
@@ -49,21 +49,21 @@ def upload_folder() -> Path:
     return Path(get_upload_folder())
 
 
-def open_picture(sent: Any) -> Image.Image:
-    """The picture of a payload. Raises `InputError` with a reason, which names no path."""
+def open_image(sent: Any) -> Image.Image:
+    """The image of a payload. Raises `InputError` with a reason, which names no path."""
     path = sent.get("path") if isinstance(sent, dict) else None
     if not isinstance(path, str):
         raise InputError(NOT_SENT)
     return open_upload(path, upload_folder())
 
 
-def open_sent(picture: Any) -> Image.Image:
-    """As `open_picture`, with an error for the visitor."""
+def open_sent(sent: Any) -> Image.Image:
+    """As `open_image`, with an error for the visitor."""
     try:
-        return open_picture(picture)
+        return open_image(sent)
     except InputError as error:
         remedy = "Try another one, as JPEG, PNG or WebP."
-        raise visitor_error(f"This picture can't be read: {error}. {remedy}") from error
+        raise visitor_error(f"This photo can't be read: {error}. {remedy}") from error
 
 
 def sent_files(files: list[dict] | None) -> list[Upload]:
@@ -75,9 +75,9 @@ def sent_files(files: list[dict] | None) -> list[Upload]:
     ]
 
 
-def name_picture(
-    fruits: FruitClassifier, picture: Image.Image, top_k: int
+def name_image(
+    fruits: FruitClassifier, image: Image.Image, top_k: int
 ) -> tuple[dict[str, float], str, Prediction]:
     """What `gr.Label` shows, what stands above it, and the prediction itself."""
-    found = fruits.predict(picture, top_k=top_k)
+    found = fruits.predict(image, top_k=top_k)
     return dict(found.top), "" if found.known else UNKNOWN, found

@@ -1,1 +1,12 @@
-"""A trained model in other formats (ONNX, OpenVINO, torch.export), checked before it is kept."""
+"""Exports of a trained model: ONNX, OpenVINO, web, `torch.export`.
+
+run             one export, top to bottom
+formats         a row for each format, which writes its files
+onnx, web       ONNX graphs; the preprocessing inside the graph
+torch_export    the traced model
+parity          the check that an export answers as its model does
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -23,7 +23,7 @@ EXACT = 0.01  # by which fp32 may move a score: resizing in the graph is not the
 
 
 class Predicted(NamedTuple):
-    """What is said of those pictures that could be read."""
+    """The answers for the images that could be read."""
 
     samples: list[Sample]
     scores: np.ndarray  # (N, K)

@@ -86,10 +86,10 @@ def check_push(
     license: str | None = None,
     token: str | None = None,
 ) -> str:
-    """The full name of a repository that could be pushed to, as far as can be told.
+    """The full name of a repository that could be pushed to, as far as can be known.
 
-    For a look before hours of work. Raises `InputError` for a name, token or licence that won't do,
-    and for a repository that is public where a private one is wanted.
+    To be called before hours of work. Raises `InputError` for a name, token or licence that won't
+    do, and for a repository that is public where a private one is wanted.
     """
     with translate_hub_errors(repo_id, kind="repository", token=token):
         api = HfApi(token=token, library_name="hffruits")
@@ -144,7 +144,7 @@ class Repository:
         owned: tuple[str, ...],
         message: str,
     ) -> str:
-        """The commit that holds the files; the head must not have moved since we looked."""
+        """The commit that holds the files; the head must not have moved since this was made."""
         files = files(self) if callable(files) else files
         if isinstance(files, Mapping):
             files = [CommitOperationAdd(path, files[path]) for path in sorted(files)]
@@ -188,7 +188,7 @@ def _refuse_public(repo_id: str, info: ModelInfo | DatasetInfo | SpaceInfo) -> N
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No word of the client that nothing has changed: it isn't a warning, and told by `Pushed`."""
+    """No warning of the client that nothing has changed: `Pushed` says so."""
     verbosity = hub_logging.get_verbosity()
     hub_logging.set_verbosity_error()
     try:

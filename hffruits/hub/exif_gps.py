@@ -1,6 +1,6 @@
-"""Photos without the place where they were taken, which phones write into them.
+"""GPS positions in photos, which phones write into them: found and removed.
 
-EXIF and XMP blocks are looked at, of every frame; what else a file may hold (a film behind a motion
+EXIF and XMP blocks of every frame are read; what else a file may hold (a film behind a motion
 photo, a maker's own notes) is not.
 """
 
@@ -54,7 +54,7 @@ _PNG_MODES = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")
 
 
 def _blank(content: bytes, image: Image.Image) -> bytes:
-    """The same file with blocks of the same length that don't tell the position."""
+    """The same file with blocks of the same length that don't hold the position."""
     for number, frame in enumerate(_frames(image)):
         exif = frame.getexif()
         if exif.get_ifd(GPS) and (old := _exif_block(content, frame, number)):

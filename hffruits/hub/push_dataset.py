@@ -1,4 +1,4 @@
-"""Photos onto the Hub as a cleaned data set: Parquet shards, splits, class names, a card."""
+"""Photos pushed to the Hub as a cleaned data set: Parquet shards, splits, class names, a card."""
 
 import csv
 import io
@@ -30,7 +30,7 @@ from hffruits.hub.exif_gps import without_location
 from hffruits.models.artifact import CONFIG
 
 TEMPLATE = Path(__file__).with_name("templates") / "dataset_card.md.jinja"
-SHARD_BYTES = 300 * 10**6  # of pictures; one shard at a time lies on the disk
+SHARD_BYTES = 300 * 10**6  # of images; one shard at a time lies on the disk
 COARSE = "coarse_labels.csv"
 OWNED = (*(f"data/{split}-*-of-*.parquet" for split in SPLIT_NAMES), COARSE)
 _SIZES = {10**3: "n<1K", 10**4: "1K<n<10K", 10**5: "10K<n<100K", 10**6: "100K<n<1M"}
@@ -40,9 +40,9 @@ _SIZES = {10**3: "n<1K", 10**4: "1K<n<10K", 10**5: "10K<n<100K", 10**6: "100K<n<
 class Written:
     """Counts of what is in the shards."""
 
-    counts: dict[str, Counter[str]] = field(default_factory=dict)  # split -> class -> pictures
+    counts: dict[str, Counter[str]] = field(default_factory=dict)  # split -> class -> images
     nbytes: Counter[str] = field(default_factory=Counter)  # by split
-    located: int = 0  # photos that told where they were taken
+    located: int = 0  # photos that held where they were taken
 
     def clear(self) -> None:
         """Back to nothing."""
@@ -57,7 +57,7 @@ def push_data(
     *,
     private: bool = False,
     license: str | None = None,
-    anew: bool = False,
+    resplit: bool = False,
     keep_location: bool = False,
     shard_bytes: int = SHARD_BYTES,
     seed: int = 42,
@@ -65,25 +65,25 @@ def push_data(
 ) -> tuple[Pushed, dict[str, Any]]:
     """Push photos to the data set `user/name`, made if it is new; also what went in and what not.
 
-    Left out is what `hffruits split --repair` leaves out; splits are the data's own, unless `anew`,
-    or made. Positions in the photos' metadata go, unless `keep_location`. The same again changes
-    nothing. Raises `InputError` for data that can't be used, and for what the Hub refuses.
+    Left out is what `hffruits split --repair` leaves out; splits are the data's own, unless
+    `resplit`, or made. Positions in the photos' metadata go, unless `keep_location`. The same again
+    changes nothing. Raises `InputError` for data that can't be used, and for what the Hub refuses.
     """
     if data_args.streaming or data_args.split_lists:
-        raise InputError("streaming, split_lists: cleaning looks at all photos. Leave them out.")
+        raise InputError("streaming, split_lists: cleaning needs all photos. Leave them out.")
     folder = Path(data_args.data_dir or "")
     if data_args.data_dir and (folder / CONFIG).is_file():
-        raise InputError(f"{folder}: a model, no photos. Run hffruits push for it.")
+        raise InputError(f"{folder}: a model, not photos. Run hffruits push for it.")
     before = {"kind": "dataset", "private": private, "license": license, "token": token}
-    repo_id = check_push(repo_id, **before)  # before a look at all photos
-    cleaned = clean(data_args, resplit=anew, seed=seed)
+    repo_id = check_push(repo_id, **before)  # before all photos are read
+    cleaned = clean(data_args, resplit=resplit, seed=seed)
     names = sorted({label for part in cleaned.parts.values() for label in part.rows["label"]})
     features = Features({"image": Image(), "label": ClassLabel(names=names)})
     left_out = count_by_reason(cleaned.left_out)
     written = Written()
 
     def send(repository: Repository) -> Iterator[CommitOperationAdd]:
-        written.clear()  # another try begins anew
+        written.clear()  # another try starts from scratch
         with tempfile.TemporaryDirectory(prefix="hffruits-shards-") as folder:
             for path, file in write_shards(
                 cleaned.parts,
@@ -127,7 +127,7 @@ def write_shards(
     keep_location: bool,
     seed: int,
 ) -> Iterator[tuple[str, Path]]:
-    """Parquet files of about `shard_bytes` of pictures, one at a time: path on the Hub, and here.
+    """Parquet files of about `shard_bytes` of images, one at a time: path on the Hub, and here.
 
     The same photos give the same bytes, wherever they lie.
     """

@@ -1,4 +1,4 @@
-"""A trained model onto the Hub: what is published, with its card, in one commit.
+"""A trained model pushed to the Hub: what is published, with its card, in one commit.
 
 Published are the files that loading, judging and repeating need; never checkpoints, lists of the
 photos' names, or where things lay on this machine.
@@ -14,7 +14,7 @@ from huggingface_hub import HfApi
 from hffruits.core.errors import InputError, optional_output
 from hffruits.core.hub_client import one_line, translate_hub_errors
 from hffruits.hub.commit import Files, Pushed, Repository, check_push, push_files
-from hffruits.hub.redaction import file_below, hide_places
+from hffruits.hub.redaction import file_below, redaction_of
 from hffruits.inference.engines.base import read_export
 from hffruits.models.artifact import (
     ARTIFACT_FILES,
@@ -35,7 +35,7 @@ EXPORTS = (EXPORT, ONNX, OPENVINO, OPENVINO_WEIGHTS)
 OWNED = (*sorted(ARTIFACT_FILES), *EXPORTS, WEIGHT_INDEX, WEIGHT_PARTS)
 
 
-def push_model(
+def push(
     folder: Path,
     repo_id: str,
     *,
@@ -99,7 +99,7 @@ def check_pushable(folder: Path) -> None:
     else:
         names = [WEIGHTS]
     if missing := [name for name in sorted(names) if not (folder / name).is_file()]:
-        raise InputError(f"{folder}: {missing[0]} is missing. Train or export the model anew.")
+        raise InputError(f"{folder}: {missing[0]} is missing. Train or export the model again.")
 
 
 def gather(folder: Path, public: Path, *, report: bool = True) -> dict[str, Path]:
@@ -108,7 +108,7 @@ def gather(folder: Path, public: Path, *, report: bool = True) -> dict[str, Path
     Records and the report lose the folders of this machine; the others are linked. Raises
     `InputError` for a link out of the folder: a stranger's would publish any file of this machine.
     """
-    hide = hide_places(folder)
+    redaction = redaction_of(folder)
     shards = [file.name for file in folder.glob(WEIGHT_PARTS)]
     names = {*ARTIFACT_FILES, *EXPORTS, *shards, WEIGHT_INDEX}
     skipped = {CARD} | (set() if report else {REPORT})
@@ -120,12 +120,12 @@ def gather(folder: Path, public: Path, *, report: bool = True) -> dict[str, Path
         if source is None:
             raise InputError(f"{folder / name}: links to a file elsewhere. Copy that one here.")
         if target.suffix == ".json":
-            record = hide.in_record(json.loads(source.read_text(encoding="utf-8")))
+            record = redaction.in_record(json.loads(source.read_text(encoding="utf-8")))
             text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
             target.write_text(text, encoding="utf-8")
         elif target.suffix == ".html":
             with optional_output(target, remedy="The model is pushed without it."):
-                text = hide.in_page(source.read_text(encoding="utf-8"))
+                text = redaction.in_page(source.read_text(encoding="utf-8"))
                 target.write_text(text, encoding="utf-8")
         else:
             _link(source, target)

@@ -1,4 +1,4 @@
-"""What others may read of a folder: only files in it, and none of this machine's paths in them."""
+"""Redaction of what is published: only files in the folder, without paths of this machine."""
 
 import json
 import re
@@ -17,11 +17,11 @@ _PATH_FIELDS = {
     "model_name_or_path", "name_or_path", "resume_from_checkpoint", "made_from", "taught_from",
     "logging_dir", "deepspeed", "fsdp_config",
 }  # fmt: skip
-_PICTURE = re.compile(r"(data:[\w/+.-]+;base64,[A-Za-z0-9+/=]+)")
+_DATA_URI = re.compile(r"(data:[\w/+.-]+;base64,[A-Za-z0-9+/=]+)")
 
 
 @dataclass(frozen=True)
-class Hiding:
+class Redaction:
     """Takes these folders out of texts: what lies below them keeps its path from there."""
 
     places: tuple[Path, ...]  # the longest first
@@ -36,8 +36,8 @@ class Hiding:
         return text
 
     def in_page(self, page: str) -> str:
-        """A page; its pictures are left alone, whose letters could spell a folder by chance."""
-        parts = _PICTURE.split(page)
+        """A page; its embedded images stay: their letters could spell a folder by chance."""
+        parts = _DATA_URI.split(page)
         return "".join(
             part if number % 2 else self.in_text(part) for number, part in enumerate(parts)
         )
@@ -70,8 +70,8 @@ def file_below(folder: Path, name: str | Path) -> Path | None:
     return file if file.is_file() and any(map(file.is_relative_to, places)) else None
 
 
-def hide_places(folder: Path) -> Hiding:
-    """What to hide of a run's folder: where it, its data, this process and its user are."""
+def redaction_of(folder: Path) -> Redaction:
+    """What to redact of a run's folder: where it, its data, this process and its user are."""
     file = folder / TRAINING_ARGS
     record = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     named = [record.get("data_path"), record.get("data", {}).get("data_dir")]
@@ -79,7 +79,7 @@ def hide_places(folder: Path) -> Hiding:
     named += [Path.cwd(), Path.home(), tempfile.gettempdir()]
     places = {Path(name) for name in named if name and Path(name).is_absolute()}
     places = {place for place in places if place.name}  # not the root
-    return Hiding(tuple(sorted(places, key=lambda place: (-len(str(place)), place))))
+    return Redaction(tuple(sorted(places, key=lambda place: (-len(str(place)), place))))
 
 
 def _last_name(value: str) -> str:

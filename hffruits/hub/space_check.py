@@ -1,4 +1,4 @@
-"""The files of a Space, started as they are and asked: do they answer as the model does?
+"""The check of a Space: its files, started as they are, must answer as the model does.
 
 In an environment of their own: nothing of ours but what `requirements.txt` and the files bring.
 """
@@ -28,7 +28,7 @@ from hffruits.inference.classifier import FruitClassifier
 
 logger = logging.getLogger(__name__)
 WAYS = ("full", "quick", "none")
-ASKED = 3  # pictures
+ASKED = 3  # images
 START_SECONDS = 300  # with the model to be fetched
 _PASSED_ON = (  # of our environment: where things are fetched, and with whose token
     *("PATH", "LANG", "SYSTEMROOT", "TMPDIR", "HF_ENDPOINT", "HF_TOKEN", "HF_HUB_DISABLE_XET"),
@@ -49,7 +49,7 @@ def check_space(
 
     `full` installs its `requirements.txt` into a new environment below `place`, which takes minutes
     and some GB; `quick` takes the packages that are installed here. Raises `InputError` with the
-    last words of what doesn't start.
+    last line of what doesn't start.
     """
     logger.info("Trying the Space's files")
     python = Path(sys.executable) if way == "quick" else install(folder, place / "venv")
@@ -60,12 +60,12 @@ def check_space(
     environment["PYTHONDONTWRITEBYTECODE"] = "1"  # the files stay what they are
     if token := token or get_token():  # one that was saved lies in the home that it doesn't see
         environment["HF_TOKEN"] = token
-    pictures = [place / f"{name}.png" for name in list(FRUITS)[:ASKED]]
-    for picture in pictures:
-        draw_fruit(picture.stem, seed=70_000, size=384).save(picture)
+    images = [place / f"{name}.png" for name in list(FRUITS)[:ASKED]]
+    for image in images:
+        draw_fruit(image.stem, seed=70_000, size=384).save(image)
     with started(python, folder, environment, log=place / "log.txt") as url:
-        answers = [_ask(url, picture) for picture in pictures]
-    for answer, own in zip(answers, fruits.predict(pictures), strict=True):
+        answers = [_ask(url, image) for image in images]
+    for answer, own in zip(answers, fruits.predict(images), strict=True):
         if answer != own.label:
             raise InputError(
                 f"{folder.name}: says {answer} where the model says {own.label}. The model may "
@@ -73,11 +73,11 @@ def check_space(
             )
 
 
-def _ask(url: str, picture: Path) -> str:
-    """The label that a running Space gives a picture."""
+def _ask(url: str, image: Path) -> str:
+    """The label that a running Space gives an image."""
     try:
         client = gradio_client.Client(url, verbose=False, analytics_enabled=False)
-        answer, _ = client.predict(gradio_client.handle_file(picture), api_name="/predict")
+        answer, _ = client.predict(gradio_client.handle_file(image), api_name="/predict")
         return answer["label"]
     except (AppError, httpx.HTTPError, OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"the Space doesn't answer: {one_line(error)}") from error
@@ -102,7 +102,7 @@ def install(folder: Path, venv: Path) -> Path:
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise InputError(
-                f"requirements.txt: can't be installed here ({_last_line(done.stderr)}). Mend "
+                f"requirements.txt: can't be installed here ({_last_line(done.stderr)}). Fix "
                 "that, or try with --check quick."
             )
     return python
@@ -155,4 +155,4 @@ def _free_port() -> int:
 
 def _last_line(text: str) -> str:
     lines = [line for line in text.splitlines() if line.strip()]
-    return without_token(lines[-1].strip())[:300] if lines else "it says nothing"
+    return without_token(lines[-1].strip())[:300] if lines else "no output"

@@ -1,4 +1,4 @@
-"""What fine-tuning does with batch norm, whose statistics a small batch estimates badly."""
+"""Batch-norm policies of fine-tuning: a small batch estimates the statistics badly."""
 
 from collections.abc import Iterable
 
@@ -14,7 +14,7 @@ POLICIES = (
     "freeze",  # statistics and weights stay as they were pretrained
     "freeze_stats",  # statistics stay, weights learn
     "sync",  # statistics over the batches of all processes, on GPUs
-    "recalibrate",  # as train; at the end, statistics anew from clean training images
+    "recalibrate",  # as train; at the end, statistics computed again from clean training images
 )
 
 
@@ -40,7 +40,7 @@ def hold_statistics(model: nn.Module, policy: str) -> None:
     """Put into evaluation mode each batch norm whose statistics must not move.
 
     To be called after every `model.train()`. Under each policy, those with frozen weights are held:
-    the layers behind them have been told not to expect anything else.
+    folding and feature caches rely on it.
     """
     for norm in batch_norms(model).values():
         frozen = norm.affine and not norm.weight.requires_grad

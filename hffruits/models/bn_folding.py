@@ -1,6 +1,6 @@
 """Batch norm folded into the convolutions before it: the same answers in half the time on CPUs.
 
-For inference alone; a frozen batch norm is a scale and a shift, which a convolution does for free.
+Only for inference: a frozen batch norm is a scale and a shift, which a convolution does for free.
 """
 
 import copy
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.utils import fuse_conv_bn_eval
 
-_TOLERANCE = 1e-3  # of the largest output; folding itself changes the last digits alone
+_TOLERANCE = 1e-3  # of the largest output; folding itself changes only the last digits
 
 
 def fold_batch_norm(model: nn.Module, pixels: torch.Tensor) -> nn.Module:
@@ -53,7 +53,7 @@ def after_norm(norm: nn.Module) -> list[nn.Module]:
 
 
 def same_answers(wanted: torch.Tensor, got: torch.Tensor) -> bool:
-    """Whether logits (B, K) differ by rounding alone."""
+    """Whether logits (B, K) differ only by rounding."""
     if wanted.shape != got.shape:
         return False
     return bool((wanted - got).abs().max() <= _TOLERANCE * wanted.abs().max())

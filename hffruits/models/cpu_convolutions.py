@@ -1,7 +1,7 @@
-"""Convolutions that learn quickly on CPUs; the answers are the same, to rounding.
+"""Convolutions that train fast on CPUs; the outputs are the same, to rounding.
 
 A frozen batch norm becomes part of the convolution before it. Depthwise convolutions get a backward
-pass of their own, for oneDNN has a quick one for 3 x 3 alone: the gradient of larger kernels is
+pass of their own, for oneDNN has a fast one only for 3 x 3: the gradient of larger kernels is
 estimated from a quarter of the batch. Under autocast this leaves bfloat16 to the others, for which
 new processors have units. Evaluation is as it was.
 """
@@ -16,37 +16,37 @@ from torch import nn
 
 from hffruits.models.bn_folding import after_norm, foldable, same_answers
 
-SAMPLED = 4  # a kernel larger than 3 x 3 learns from every SAMPLED-th picture of a batch
+SAMPLED = 4  # a kernel larger than 3 x 3 learns from every SAMPLED-th image of a batch
 _gradients = torch.ops.aten.convolution_backward
 
 
 def speed_up_convolutions(model: nn.Module, pixels: torch.Tensor) -> int:
-    """Have the convolutions that learn do it quickly from now on; returns how many there are.
+    """Have the convolutions that learn compute fast from now on; returns how many there are.
 
     `pixels` (B, 3, H, W) are to try it on: a net that does something between a convolution and its
     batch norm stays as it is. Names, weights and what evaluation gives don't change.
     """
-    chosen = [module for module in model.modules() if _can_be_quick(module)]
+    chosen = [module for module in model.modules() if _can_be_fast(module)]
     was_training = model.training
     model.eval()
     norms = _frozen_norms(model)
     with torch.no_grad():
         wanted = model(pixel_values=pixels).logits
         for conv in chosen:
-            _QuickConvolution.put(conv, norms.get(conv))
+            _FastConvolution.put(conv, norms.get(conv))
             conv.training = True
         found = model(pixel_values=pixels).logits
     if not same_answers(wanted, found):
         for conv in chosen:
-            _QuickConvolution.take(conv)
+            _FastConvolution.take(conv)
         chosen = []
     model.train(was_training)
     return len(chosen)
 
 
-def _can_be_quick(module: nn.Module) -> bool:
+def _can_be_fast(module: nn.Module) -> bool:
     """A convolution that learns, padded with zeros, square, and whole or depthwise."""
-    if type(module) not in _QuickConvolution.kinds or not module.weight.requires_grad:
+    if type(module) not in _FastConvolution.kinds or not module.weight.requires_grad:
         return False
     whole = module.groups == 1
     depthwise = module.groups == module.in_channels == module.out_channels
@@ -70,14 +70,14 @@ def _frozen_norms(model: nn.Module) -> dict[nn.Module, nn.BatchNorm2d]:
     return {conv: norm for conv, norm in pairs if norm.affine and not norm.weight.requires_grad}
 
 
-class _QuickConvolution:
+class _FastConvolution:
     """What a convolution becomes: another class of the same object, so that it copies as it was."""
 
     kinds: ClassVar[dict[type, type]] = {}
 
     @staticmethod
     def put(conv: nn.Conv2d, norm: nn.BatchNorm2d | None) -> None:
-        conv.__class__ = _QuickConvolution.kinds[type(conv)]
+        conv.__class__ = _FastConvolution.kinds[type(conv)]
         conv.behind = [norm]  # in a list, or it would be a part of the convolution
         if norm is not None:
             norm.before = [conv]
@@ -92,13 +92,13 @@ class _QuickConvolution:
             del norm.before
 
     @property
-    def is_quick(self) -> bool:
+    def is_fast(self) -> bool:
         """In training, and with its batch norm, if that is frozen, in evaluation."""
         (norm,) = self.behind
         return self.training and (norm is None or not norm.training)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        if not self.is_quick:
+        if not self.is_fast:
             return super().forward(pixels)
         weight, bias, padding = self.weight, self.bias, self.padding[0]
         (norm,) = self.behind
@@ -119,23 +119,23 @@ class _QuickConvolution:
             return F.conv2d(pixels, weight, bias, self.stride, padding)
 
 
-class _QuickConv2d(_QuickConvolution, nn.Conv2d):
+class _FastConv2d(_FastConvolution, nn.Conv2d):
     pass
 
 
-class _QuickConv2dSame(_QuickConvolution, Conv2dSame):
+class _FastConv2dSame(_FastConvolution, Conv2dSame):
     pass
 
 
-_QuickConvolution.kinds.update({nn.Conv2d: _QuickConv2d, Conv2dSame: _QuickConv2dSame})
+_FastConvolution.kinds.update({nn.Conv2d: _FastConv2d, Conv2dSame: _FastConv2dSame})
 
 
 class _FoldedNorm:
-    """A batch norm that leaves normalising to the convolution before it, where that is quick."""
+    """A batch norm that leaves normalising to the convolution before it, where that is fast."""
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         (conv,) = self.before
-        if not conv.is_quick:
+        if not conv.is_fast:
             return super().forward(pixels)
         for layer in after_norm(self):
             pixels = layer(pixels)

@@ -1,7 +1,7 @@
-"""Which part of a backbone keeps the weights it came with, and for how long.
+"""Freezing: which stages of a backbone keep their pretrained weights, and for how long.
 
-The first stages of a pretrained net know edges, colours and textures. Leaving them alone keeps a
-few hundred photos from spoiling them, and saves their share of the backward pass.
+The first stages of a pretrained net know edges, colours and textures. Freezing them keeps a
+few hundred photos from ruining them, and saves their share of the backward pass.
 """
 
 import math
@@ -22,7 +22,7 @@ PLANS: dict[str, Callable[[int, float], int]] = {
     "head_only": lambda n, done: n - 1,
     # one group after the other, from the head down, over the first half: arXiv:1801.06146
     "gradual": lambda n, done: max(0, math.ceil((n - 1) * (1 - 2 * done))),
-    # the head first, so that its random start does not spoil the features: arXiv:2202.10054
+    # the head first, so that its random start does not distort the features: arXiv:2202.10054
     "lp_ft": lambda n, done: n - 1 if done < 0.2 else 0,
 }
 CHANGING = ("gradual", "lp_ft")  # plans that unfreeze as training goes on
@@ -63,7 +63,7 @@ def _frozen_groups(plan: str, groups: int, done: float = 0.0) -> int:
 
 
 class UnfreezingCallback(TrainerCallback):
-    """Follows one of the `CHANGING` plans. The step alone decides, so resuming needs no state."""
+    """Follows one of the `CHANGING` plans. Only the step decides, so resuming needs no state."""
 
     def __init__(self, plan: str, groups: list[list[str]], *, keep: set[str]):
         self.plan, self.groups = plan, groups

@@ -1,7 +1,7 @@
-"""A backbone cut where its frozen part ends, so that the rest can learn from kept activations.
+"""The frozen trunk of a backbone, found and skipped: the rest learns from cached activations.
 
-What the frozen part makes of a picture never changes in training. Nothing of the model is copied:
-the part that learns is the model itself, told what to take for the output of the other part.
+The trunk's output for an image never changes in training. Nothing of the model is copied: the part
+that learns is the model itself, given the output that the trunk would have.
 """
 
 from collections.abc import Iterator
@@ -16,20 +16,20 @@ from hffruits.models.bn_folding import same_answers
 
 
 @dataclass(frozen=True)
-class Cut:
-    """The frozen modules that a picture passes first, by name; the output of the last is kept."""
+class FrozenTrunk:
+    """The frozen modules that an image passes first, by name; the output of the last is cached."""
 
     passed: tuple[str, ...]
-    shapes: tuple[torch.Size, ...]  # of their outputs, for one picture
+    shapes: tuple[torch.Size, ...]  # of their outputs, for one image
     image_size: tuple[int, int]  # (high, wide) in pixels
 
     @property
     def shape(self) -> torch.Size:
-        """Of one picture's activations."""
+        """Of one image's activations."""
         return self.shapes[-1]
 
     def activations(self, model: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
-        """Pixels (B, 3, H, W) -> what the frozen part makes of them (B, *shape)."""
+        """Pixels (B, 3, H, W) -> the trunk's output (B, *shape)."""
         found: list[torch.Tensor] = []
 
         def stop(module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
@@ -47,9 +47,9 @@ class Cut:
 
     @contextmanager
     def skipped(self, model: nn.Module, activations: torch.Tensor) -> Iterator[None]:
-        """Within this block the frozen part costs nothing and gives these activations.
+        """Within this block the trunk costs nothing and gives these activations.
 
-        The model is to be called with one picture of any kind.
+        The model is to be called with one image of any kind.
         """
         modules = [model.get_submodule(name) for name in self.passed]
         try:
@@ -73,11 +73,11 @@ def _giving(value: torch.Tensor):
     return lambda *inputs, **options: value
 
 
-def find_cut(model: nn.Module, pixels: torch.Tensor) -> Cut:
-    """Where the frozen part of a model ends, tried on pixels (B, 3, H, W).
+def find_trunk(model: nn.Module, pixels: torch.Tensor) -> FrozenTrunk:
+    """The frozen first part of a model, tried on pixels (B, 3, H, W).
 
-    Raises `InputError` for a model whose first layers aren't frozen, and for one that can't be
-    cut: where the frozen part's output isn't all that the rest needs.
+    Raises `InputError` for a model whose first layers aren't frozen, and for one where the trunk's
+    output isn't all that the rest needs.
     """
     order: list[tuple[str, torch.Tensor | None]] = []
     hooks = []
@@ -101,15 +101,15 @@ def find_cut(model: nn.Module, pixels: torch.Tensor) -> Cut:
             names, shapes = zip(*passed, strict=True)
             if len(set(names)) < len(names):  # a module that is passed twice
                 raise InputError(_UNCUT)
-            cut = Cut(names, shapes, tuple(pixels.shape[2:]))
-            activations = cut.activations(model, pixels)
-            with cut.skipped(model, activations):
+            trunk = FrozenTrunk(names, shapes, tuple(pixels.shape[2:]))
+            activations = trunk.activations(model, pixels)
+            with trunk.skipped(model, activations):
                 parts = model(pixel_values=torch.zeros_like(pixels[:1])).logits
     finally:
         model.train(was_training)
     if not same_answers(whole, parts):
         raise InputError(_UNCUT)
-    return cut
+    return trunk
 
 
 def _outermost(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

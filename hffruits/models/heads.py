@@ -8,7 +8,7 @@ from hffruits.core.errors import InputError
 
 
 def head_names(model: PreTrainedModel) -> tuple[str, ...]:
-    """The classifying layers: timm tells them, transformers' image models use a few names."""
+    """The classifying layers: timm lists them, transformers' image models use a few names."""
     if isinstance(model, TimmWrapperForImageClassification):
         names = model.timm_model.pretrained_cfg["classifier"]
         names = [names] if isinstance(names, str) else names
@@ -34,9 +34,9 @@ def last_layers(model: PreTrainedModel) -> list[nn.Module]:
 def logits_and_features(
     model: PreTrainedModel, pixels: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """What a classifier says of pixels (B, 3, H, W): logits (B, K), and what its head saw (B, D).
+    """Pixels (B, 3, H, W) -> logits (B, K), and the features that the head takes (B, D).
 
-    Of a distilled ViT's two heads the first one counts. Other threads must leave the model alone.
+    Of a distilled ViT's two heads the first one counts. Not to be called by two threads at once.
     """
     seen: list[torch.Tensor] = []
     hook = last_layers(model)[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))

@@ -62,7 +62,7 @@ def _encoder_layers(model: nn.Module) -> tuple[str, int] | None:
 
 
 def _timm_stages(model: nn.Module) -> dict[str, int] | None:
-    """Stage by parameter name; None for the few nets whose stages timm does not tell."""
+    """Stage by parameter name; None for the few nets whose stages timm does not give."""
     net = dict(model.named_children()).get("timm_model")
     matcher = getattr(net, "group_matcher", None)
     if matcher is None:

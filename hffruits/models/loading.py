@@ -255,7 +255,7 @@ def _load_processor(source: dict) -> BaseImageProcessor:
     sides = [said.get(key) for key in ("size", "crop_size", "input_size")]
     for side in (number for group in sides for number in _numbers(group)):
         if not 0 < side <= _MOST_PIXELS:
-            raise ValueError(f"pictures of {side} pixels, not between 1 and {_MOST_PIXELS:,}")
+            raise ValueError(f"images of {side} pixels, not between 1 and {_MOST_PIXELS:,}")
     return processor
 
 

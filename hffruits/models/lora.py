@@ -32,7 +32,7 @@ def add_lora(
 
 @torch.no_grad()
 def _called_linears(model: PreTrainedModel, size: tuple[int, int]) -> list[str]:
-    """Linear layers that a picture passes; some nets only borrow a layer's weights."""
+    """Linear layers that an image passes; some nets only borrow a layer's weights."""
     called: list[str] = []
     handles = [
         module.register_forward_hook(lambda *_, name=name: called.append(name))

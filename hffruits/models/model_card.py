@@ -31,8 +31,8 @@ from hffruits.models.loading import hub_id
 TEMPLATE = Path(__file__).with_name("templates") / "model_card.md.jinja"
 FEW = 20  # training images of a class
 MOST_NAMED = 20  # classes with few
-WEAKEST = 5  # classes that are told
-FEWEST = 5  # photos of a class, below which its recall is not told
+WEAKEST = 5  # classes that are listed
+FEWEST = 5  # photos of a class, below which its recall is not reported
 RECIPE = (
     *("image_size", "train_image_size", "freeze", "augment", "per_device_train_batch_size"),
     *("num_train_epochs", "learning_rate", "lr_scheduler_type", "warmup_steps", "optim"),
@@ -111,7 +111,7 @@ def model_card(
         confused=_confused(measured.get(split, {})),
         weakest=_weakest(measured.get(split, {}), data.get("images_per_class")),
         unseen=_unseen(measured.get(split, {}), classes),
-        picture=PLOT if (folder / PLOT).is_file() else None,
+        plot=PLOT if (folder / PLOT).is_file() else None,
         report=(folder / REPORT).is_file(),
         data=_data_facts(data, arguments, datasets),
         training=metrics.get("training", {}),
@@ -125,7 +125,7 @@ def model_card(
 
 
 def _backbone(config: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]:
-    """What the model was made from, as far as its folder tells."""
+    """What the model was made from, as far as its folder says."""
     timm_config = config.get("pretrained_cfg") or {}
     recorded = metrics.get("model", {})
     name = recorded.get("name_or_path")
@@ -145,7 +145,7 @@ def _backbone(config: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]
 def _data_facts(
     data: dict[str, Any], arguments: dict[str, Any], datasets: tuple[str, ...]
 ) -> dict[str, Any]:
-    """What is known of the photos; a stream's were not looked at before."""
+    """What is known of the photos; a stream's were not checked before."""
     drawn = data.get("data_dir") == SAMPLE
     per_class = data.get("images_per_class")
     counts = list((per_class or {}).values())
@@ -159,7 +159,7 @@ def _data_facts(
         "few": few[:MOST_NAMED],
         "more_few": max(0, len(few) - MOST_NAMED),
         "left_out": {markdown(reason): count for reason, count in reasons.most_common()},
-        "looked_at": per_class is not None and not arguments.get("data", {}).get("exclude"),
+        "checked": per_class is not None and not arguments.get("data", {}).get("exclude"),
     }
 
 
@@ -171,7 +171,7 @@ def _confused(final: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _unseen(final: dict[str, Any], classes: list[str]) -> list[str]:
-    """Classes that no picture of the split shows."""
+    """Classes that no photo of the split shows."""
     counts = {name: own["support"] for name, own in final.get("classes", {}).items()}
     return [markdown(name) for name in classes if not counts.get(name)] if counts else []
 
@@ -212,13 +212,13 @@ def _results(
 def _weakest(
     final: dict[str, Any], per_class: dict[str, int] | None
 ) -> list[tuple[str, dict[str, Any]]]:
-    """Classes with enough photos to tell, those found least often first; perfect ones are none."""
-    told = [
+    """Classes with enough photos for a figure, the lowest recall first; none are perfect."""
+    listed = [
         (markdown(name), own | {"trained_on": (per_class or {}).get(name)})
         for name, own in final.get("classes", {}).items()
         if own["support"] >= FEWEST and own["recall"] < 1
     ]
-    return sorted(told, key=lambda item: item[1]["recall"])[:WEAKEST]
+    return sorted(listed, key=lambda item: item[1]["recall"])[:WEAKEST]
 
 
 def _recipe(arguments: dict[str, Any], versions: dict[str, str]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from hffruits.data.transforms import input_size
 from hffruits.evaluation.calibration import HELD_OUT
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.inference.ood import IMAGES_PER_CLASS as PROTOTYPE_IMAGES
-from hffruits.models.frozen_trunk import find_cut
+from hffruits.models.frozen_trunk import find_trunk
 from hffruits.models.lora import without_lora
 from hffruits.models.resizing import is_resizable
 from hffruits.training.argument_checks import check_conflicts
@@ -190,7 +190,7 @@ def measure_cost(run: TrainingRun, *, photos: int = 16) -> Cost:
         # a GPU computes while its workers read
         both = operator.add if on_cpu else max
         return Cost(0.0, 0.0, both(reading, step), both(reading, step / 3), answer)
-    cut = find_cut(model, torch.rand(2, 3, *size, device=args.device))
+    cut = find_trunk(model, torch.rand(2, 3, *size, device=args.device))
     decode, view = filling_seconds(model, cut, images, workers=workers, bf16=bf16)
     return Cost(decode, view, step, step / 3, answer)
 

@@ -42,8 +42,8 @@ from hffruits.evaluation.run import (
     evaluate_artifact,
     show_artifact,
 )
+from hffruits.hub import push_model
 from hffruits.hub.commit import check_push
-from hffruits.hub.push_model import push_model
 from hffruits.models.artifact import CARD, DIVERGED, METRICS, PLOT, REPORT
 from hffruits.models.batch_norm import recalibrate
 from hffruits.models.lora import merge_lora
@@ -355,7 +355,7 @@ def push(folder: Path, repo_id: str, args: FruitTrainingArguments) -> None:
     options += ["--license", args.hub_license] if args.hub_license else []
     later = shlex.join(["hffruits", "push", str(folder), repo_id, *options])
     with added_to_errors(f"The model is saved; push it with `{later}`."):
-        pushed = push_model(
+        pushed = push_model.push(
             folder,
             repo_id,
             private=bool(args.hub_private_repo),

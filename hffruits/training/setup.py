@@ -15,7 +15,7 @@ from hffruits.data.transforms import EvalTransform, Scaling, input_size, scaling
 from hffruits.models.batch_norm import batch_norms, hold_statistics, set_policy
 from hffruits.models.cpu_convolutions import speed_up_convolutions
 from hffruits.models.freezing import CHANGING, UnfreezingCallback, freeze_backbone
-from hffruits.models.frozen_trunk import find_cut
+from hffruits.models.frozen_trunk import find_trunk
 from hffruits.models.heads import head_names
 from hffruits.models.layers import has_layer_groups, layer_groups, use_channels_last
 from hffruits.models.loading import build_model
@@ -182,7 +182,7 @@ def trial_forward(prepared: PreparedModel, size: tuple[int, int]) -> Forward:
     """What a training step will do with pixels (B, 3, *size): norms held, features cached."""
     model = prepared.model
     device = next(model.parameters()).device
-    cut = find_cut(model, torch.rand(2, 3, *size, device=device)) if prepared.views else None
+    cut = find_trunk(model, torch.rand(2, 3, *size, device=device)) if prepared.views else None
 
     def forward(pixels: torch.Tensor) -> torch.Tensor:
         hold_statistics(model, prepared.batch_norm)

@@ -28,7 +28,7 @@ from hffruits.data.transforms import Scaling
 from hffruits.evaluation.metrics import classification_metrics, rank_classes
 from hffruits.models.artifact import DIVERGED
 from hffruits.models.batch_norm import hold_statistics, share_statistics
-from hffruits.models.frozen_trunk import Cut
+from hffruits.models.frozen_trunk import FrozenTrunk
 from hffruits.models.heads import coarse_ids
 from hffruits.training.arguments import FruitTrainingArguments
 from hffruits.training.callbacks.divergence import BEFORE_SAVING, IN_A_ROW, DivergenceCallback
@@ -77,7 +77,7 @@ class FruitTrainer(CheckpointingTrainer):
         if args.clip_mode != "norm":
             args.max_grad_norm = 0.0  # the Trainer's own clipping
         self.head, self.scaling, self.stop_if_diverged = head, scaling, stop_if_diverged
-        self.cut: Cut | None = None
+        self.cut: FrozenTrunk | None = None
         self.clipping = GradientClippingCallback(args.clip_mode, limit, head=head)
         self.averaged = EMACallback(args.ema_decay) if args.ema_decay else None
         callbacks = [*callbacks, self.clipping]
@@ -171,7 +171,7 @@ class FruitTrainer(CheckpointingTrainer):
 
     # ---- cached features ----
 
-    def use_features(self, cut: Cut, train: FeatureRows, validation: FeatureRows) -> None:
+    def use_features(self, cut: FrozenTrunk, train: FeatureRows, validation: FeatureRows) -> None:
         """Train and validate on cached activations from now on, in place of the images."""
         self.cut, self.train_dataset, self.eval_dataset = cut, train, validation
         self.args.dataloader_num_workers = 0  # there is nothing to prepare, and it can't be pickled

@@ -108,17 +108,17 @@ def _answers(port: int) -> bool:
 
 
 def _upload(page: sync_api.Page, path: Path) -> None:
-    page.locator("#picture input[type=file]").set_input_files(path)
+    page.locator("#photo input[type=file]").set_input_files(path)
 
 
 def _answer(page: sync_api.Page) -> sync_api.Locator:
     return page.get_by_test_id("label-output-value")
 
 
-def test_an_uploaded_picture_gets_the_answer_of_the_classifier(
+def test_an_uploaded_photo_gets_the_answer_of_the_classifier(
     url: str, page: sync_api.Page, tmp_path: Path
 ) -> None:
-    path = tmp_path / "picture.png"
+    path = tmp_path / "photo.png"
     draw_fruit("Strawberry", seed=4, size=320).save(path)
     expected = FruitClassifier.from_pretrained(pretrained_produce_folder()).predict(path)
     page.goto(url)
@@ -134,16 +134,16 @@ def test_an_uploaded_picture_gets_the_answer_of_the_classifier(
     sync_api.expect(_answer(page)).to_have_count(0)
 
 
-def test_a_click_shows_where_it_looked_and_another_picture_hides_it(
+def test_a_click_shows_the_heatmap_and_another_photo_hides_it(
     url: str, page: sync_api.Page, tmp_path: Path
 ) -> None:
-    path = tmp_path / "picture.png"
+    path = tmp_path / "photo.png"
     draw_fruit("Strawberry", seed=4, size=320).save(path)
     page.goto(url)
-    sync_api.expect(page.locator("#look")).to_be_hidden()
+    sync_api.expect(page.locator("#explain")).to_be_hidden()
     _upload(page, path)
     sync_api.expect(_answer(page)).to_be_visible()
-    page.locator("#look").click()
+    page.locator("#explain").click()
     sync_api.expect(page.locator("#heat img")).to_be_visible()
     page.get_by_label("Remove Image").first.click()
     sync_api.expect(page.locator("#heat img")).to_have_count(0)
@@ -155,16 +155,16 @@ def test_an_example_is_answered_at_a_click(url: str, page: sync_api.Page) -> Non
     sync_api.expect(_answer(page)).to_have_text("Banana")
 
 
-def test_a_broken_picture_is_told_and_the_next_one_answered(
+def test_a_broken_photo_is_refused_and_the_next_one_answered(
     url: str, page: sync_api.Page, tmp_path: Path
 ) -> None:
     broken, good = tmp_path / "broken.jpg", tmp_path / "good.jpg"
-    broken.write_text("no picture")
+    broken.write_text("no image")
     draw_fruit("Lemon", seed=1, size=320).save(good)
     page.goto(url)
     _upload(page, broken)
-    sync_api.expect(page.get_by_text("This picture can't be read")).to_be_visible()
-    sync_api.expect(page.locator("#picture img")).to_have_count(0)
+    sync_api.expect(page.get_by_text("This photo can't be read")).to_be_visible()
+    sync_api.expect(page.locator("#photo img")).to_have_count(0)
     _upload(page, good)
     sync_api.expect(_answer(page)).to_have_text("Lemon")
 
@@ -201,7 +201,7 @@ def _open_tab(page: sync_api.Page, name: str) -> None:
 def test_a_wrong_answer_is_corrected_and_kept(
     opened: sync_api.Page, folder: Path, tmp_path: Path
 ) -> None:
-    path = tmp_path / "picture.png"
+    path = tmp_path / "photo.png"
     draw_fruit("Lemon", seed=opened.viewport_size["width"], size=320).save(path)
     sync_api.expect(opened.locator("#feedback")).to_be_hidden()
     _upload(opened, path)
@@ -229,7 +229,7 @@ def test_a_right_answer_is_kept_at_a_click(opened: sync_api.Page, folder: Path) 
 def test_a_batch_gives_a_table_thumbnails_and_a_csv(opened: sync_api.Page, tmp_path: Path) -> None:
     files = {
         "pear.jpg": picture(),
-        "broken.jpg": b"no picture",
+        "broken.jpg": b"no image",
         "fruits.zip": zipped({"banana.png": picture("PNG"), "notes.txt": b"x"}),
     }
     for name, content in files.items():
@@ -268,7 +268,7 @@ def test_a_fruit_is_taught_tried_and_saved(
     sync_api.expect(lesson.locator("#photos .grid-container img")).to_have_count(5)
     lesson.locator("#teach").click()
     sync_api.expect(lesson.get_by_text("Learned from 5 photos")).to_be_visible()
-    lesson.locator("#trial-picture input[type=file]").set_input_files(paths[5])
+    lesson.locator("#trial-photo input[type=file]").set_input_files(paths[5])
     sync_api.expect(lesson.locator("#trial-answer dl").first).to_contain_text(name)
     lesson.locator("#save").click()
     saved = f"taught-pitaya-{lesson.viewport_size['width']}"
@@ -294,14 +294,14 @@ def test_what_one_visitor_taught_another_does_not_see(
     page.locator("#teach").click()
     sync_api.expect(page.get_by_text("Learned from 2 photos")).to_be_visible()
     for visitor in (page, other):
-        visitor.locator("#trial-picture input[type=file]").set_input_files(paths[2])
+        visitor.locator("#trial-photo input[type=file]").set_input_files(paths[2])
         sync_api.expect(visitor.locator("#trial-answer dl").first).to_be_visible()
     assert "Pitaya" in page.locator("#trial-answer").inner_text()
     assert "Pitaya" not in other.locator("#trial-answer").inner_text()
     other.close()
 
 
-def test_a_lesson_without_photos_is_told(lesson: sync_api.Page) -> None:
+def test_a_lesson_without_photos_is_refused(lesson: sync_api.Page) -> None:
     lesson.locator("#name textarea, #name input").fill("Pitaya")
     lesson.locator("#teach").click()
     sync_api.expect(lesson.get_by_test_id("toast-body")).to_contain_text("teaching needs 2")
@@ -313,7 +313,7 @@ def test_a_model_that_cannot_be_taught_says_so_at_once(opened: sync_api.Page) ->
     sync_api.expect(opened.locator("#teach")).to_be_disabled()
 
 
-def test_the_model_shows_its_kinds_with_a_picture_each(opened: sync_api.Page) -> None:
+def test_the_model_shows_its_kinds_with_an_image_each(opened: sync_api.Page) -> None:
     _open_tab(opened, "Model")
     sync_api.expect(opened.get_by_text("Nothing is measured")).to_be_visible()
     kinds = FruitClassifier.from_pretrained(pretrained_produce_folder()).labels

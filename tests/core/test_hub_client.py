@@ -17,7 +17,7 @@ from hffruits.cli.main import _command, main
 from hffruits.core.hub_client import one_line, without_token
 from hffruits.data.synthetic.drawing import draw_fruit
 from hffruits.demo.app import open_model
-from hffruits.hub.push_model import push_model
+from hffruits.hub.push_model import push
 from hffruits.models import loading as models
 from hffruits.models.fetching import fetch_model
 
@@ -31,7 +31,7 @@ def pear():
 
 
 def test_an_older_revision_answers_as_it_did(local_hub, untrained, pear):
-    first = push_model(untrained, REPO_ID).commit
+    first = push(untrained, REPO_ID).commit
     weights = load_file(untrained / "model.safetensors")
     weights["timm_model.classifier.bias"] += torch.tensor([9.0, 0.0, 0.0])
     put({"model.safetensors": save(weights, metadata={"format": "pt"})})
@@ -43,7 +43,7 @@ def test_an_older_revision_answers_as_it_did(local_hub, untrained, pear):
 
 
 def test_no_pickle_code_or_folder_is_fetched(local_hub, untrained):
-    push_model(untrained, REPO_ID)
+    push(untrained, REPO_ID)
     strange = ("pytorch_model.bin", "modeling.py", "splits/train.txt", "onnx/model.onnx", "a.pkl")
     put(dict.fromkeys(strange, b"x"))
     folder = fetch_model(REPO_ID)
@@ -55,7 +55,7 @@ def test_no_pickle_code_or_folder_is_fetched(local_hub, untrained):
 def test_all_files_are_of_one_commit_though_another_comes_meanwhile(
     local_hub, untrained, pear, monkeypatch
 ):
-    push_model(untrained, REPO_ID)
+    push(untrained, REPO_ID)
     config = json.loads((untrained / "config.json").read_text())
     other = json.dumps(config | {"label_names": ["A", "B", "C"]}).encode()
     loaded = models.load_folder
@@ -72,7 +72,7 @@ def test_all_files_are_of_one_commit_though_another_comes_meanwhile(
 def test_what_was_fetched_is_not_fetched_again_and_works_without_network(
     local_hub, untrained, pear, monkeypatch
 ):
-    push_model(untrained, REPO_ID)
+    push(untrained, REPO_ID)
     first = FruitClassifier.from_pretrained(REPO_ID).predict(pear)
     fetched = local_hub.count("GET", "/resolve/")
     assert FruitClassifier.from_pretrained(REPO_ID).predict(pear) == first
@@ -82,7 +82,7 @@ def test_what_was_fetched_is_not_fetched_again_and_works_without_network(
 
 
 def test_a_model_on_the_hub_is_fine_tuned(local_hub, untrained):
-    push_model(untrained, REPO_ID)
+    push(untrained, REPO_ID)
     model, _ = build_model(REPO_ID, labels=["Fig", "Plum"])
     own = load_file(untrained / "model.safetensors")["timm_model.conv_stem.weight"]
     assert torch.equal(model.timm_model.conv_stem.weight, own)
@@ -90,7 +90,7 @@ def test_a_model_on_the_hub_is_fine_tuned(local_hub, untrained):
 
 
 def test_the_demo_serves_a_hub_model_and_shows_its_figures(local_hub, untrained):
-    head = push_model(untrained, REPO_ID).commit
+    head = push(untrained, REPO_ID).commit
     classifier, about, folder = open_model(REPO_ID, revision=head)
     assert classifier.labels == UNTRAINED_LABELS and REPO_ID in about
     assert (folder / "metrics.json").is_file()
@@ -112,7 +112,7 @@ def test_the_demo_serves_a_hub_model_and_shows_its_figures(local_hub, untrained)
     ids=["cut", "500", "429", "lost", "list", "slow"],
 )
 def test_a_passing_fault_is_passed(local_hub, untrained, pear, fault):
-    push_model(untrained, REPO_ID)
+    push(untrained, REPO_ID)
     local_hub.faults.append(fault)
     there = FruitClassifier.from_pretrained(REPO_ID).predict(pear)
     assert there == FruitClassifier.from_pretrained(untrained).predict(pear)
@@ -120,7 +120,7 @@ def test_a_passing_fault_is_passed(local_hub, untrained, pear, fault):
 
 
 def test_a_hub_that_fails_serves_what_was_fetched_before(local_hub, untrained, pear):
-    push_model(untrained, REPO_ID)
+    push(untrained, REPO_ID)
     first = FruitClassifier.from_pretrained(REPO_ID).predict(pear)
     local_hub.faults.append(Fault("/api/", status=500, times=99))
     assert FruitClassifier.from_pretrained(REPO_ID).predict(pear) == first
@@ -143,7 +143,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_a_hub_model_that_cannot_be_had_is_told_in_one_line(local_hub, untrained, case):
-    push_model(untrained, REPO_ID)
+    push(untrained, REPO_ID)
     config = json.loads((untrained / "config.json").read_text())
     own = {"AutoConfig": "own.Config", "AutoModelForImageClassification": "own.Model"}
     weights = (untrained / "model.safetensors").read_bytes()
@@ -189,7 +189,7 @@ def test_a_config_that_points_elsewhere_is_refused(local_hub, untrained, change)
 
 
 def test_an_adapter_is_not_followed_to_its_base(local_hub, untrained, tmp_path):
-    push_model(untrained, REPO_ID)
+    push(untrained, REPO_ID)
     put({"adapter_config.json": b'{"base_model_name_or_path": "other/pickled"}'})
     folder = fetch_model(REPO_ID)
     assert not (folder / "adapter_config.json").exists()
@@ -198,7 +198,7 @@ def test_an_adapter_is_not_followed_to_its_base(local_hub, untrained, tmp_path):
 
 
 def test_a_wrong_token_is_told(local_hub, untrained, monkeypatch):
-    push_model(untrained, REPO_ID, private=True)
+    push(untrained, REPO_ID, private=True)
     monkeypatch.setenv("HF_TOKEN", "hf_nobody_knows_this_one")
     with pytest.raises(InputError, match="the Hub doesn't know this token") as told:
         FruitClassifier.from_pretrained(REPO_ID)

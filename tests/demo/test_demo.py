@@ -35,7 +35,7 @@ from hffruits.demo.app import (  # noqa: E402
     open_model,
 )
 from hffruits.demo.batch_tab import Row, to_csv  # noqa: E402
-from hffruits.demo.model_tab import class_pictures, model_card, sample_photos  # noqa: E402
+from hffruits.demo.model_tab import class_gallery, model_card, sample_photos  # noqa: E402
 from hffruits.demo.server import is_private, is_shared, read_auth  # noqa: E402
 from hffruits.demo.teach_tab import Taught, save_below, slug  # noqa: E402
 from hffruits.inference.classifier import FruitClassifier, Prediction  # noqa: E402
@@ -115,7 +115,7 @@ def test_examples_show_kinds_that_the_model_knows() -> None:
 def test_the_endpoint_answers_what_the_classifier_answers(
     kind: str, client: gradio_client.Client, trained: Path, tmp_path: Path
 ) -> None:
-    path = tmp_path / f"picture.{kind.split()[-1]}"
+    path = tmp_path / f"photo.{kind.split()[-1]}"
     image = draw_fruit("Pear", seed=3)
     if kind == "turned jpeg":
         exif = Image.Exif()
@@ -142,7 +142,7 @@ def test_the_api_is_predict_explain_and_batch_and_described(client: gradio_clien
     assert set(api["named_endpoints"]) == {"/predict", "/explain", "/batch"}
     assert not api["unnamed_endpoints"]
     endpoint = api["named_endpoints"]["/predict"]
-    assert [row["parameter_name"] for row in endpoint["parameters"]] == ["picture"]
+    assert [row["parameter_name"] for row in endpoint["parameters"]] == ["image"]
     assert "Name the fruit" in endpoint["description"]
 
 
@@ -181,17 +181,17 @@ def test_a_model_without_heatmaps_says_why(
         client.predict(gradio_client.handle_file(tmp_path / "pear.jpg"), api_name="/explain")
 
 
-def test_a_broken_picture_is_told_without_a_traceback_and_the_server_lives_on(
+def test_a_broken_photo_is_refused_without_a_traceback_and_the_server_lives_on(
     client: gradio_client.Client, tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:
     text, cut, good = tmp_path / "text.jpg", tmp_path / "cut.jpg", tmp_path / "good.jpg"
-    text.write_text("no picture")
+    text.write_text("no image")
     draw_fruit("Kiwi", seed=0).save(good)
     cut.write_bytes(good.read_bytes()[:2000])
     for broken in (text, cut):
         with pytest.raises(gradio_client.exceptions.AppError, match="can't be read") as caught:
             client.predict(gradio_client.handle_file(broken), api_name="/predict")
-        assert "/" not in str(caught.value), "the message tells a path of the server"
+        assert "/" not in str(caught.value), "the message holds a path of the server"
     assert (
         client.predict(gradio_client.handle_file(good), api_name="/predict")[0]["label"] in LABELS
     )
@@ -201,9 +201,9 @@ def test_a_broken_picture_is_told_without_a_traceback_and_the_server_lives_on(
 def test_files_of_the_server_stay_private(served: str, trained: Path) -> None:
     for path in (ROOT / "app.py", trained / "config.json", "/etc/hostname"):
         assert httpx.get(f"{served}gradio_api/file={path}").status_code in (403, 404)
-    picture = trained / "picture.png"  # one that the model could well answer for
-    draw_fruit("Kiwi", seed=0).save(picture)
-    sent = {"path": str(picture), "meta": {"_type": "gradio.FileData"}}
+    photo = trained / "photo.png"  # one that the model could well answer for
+    draw_fruit("Kiwi", seed=0).save(photo)
+    sent = {"path": str(photo), "meta": {"_type": "gradio.FileData"}}
     answer = httpx.post(f"{served}gradio_api/call/predict", json={"data": [sent]})
     assert answer.status_code == 403 and str(trained) not in answer.text
 
@@ -240,7 +240,7 @@ def test_a_hostile_file_gets_a_reason_and_no_answer(
 
 
 @pytest.mark.parametrize("name", ACCEPTED)
-def test_an_odd_picture_is_answered(
+def test_an_odd_photo_is_answered(
     name: str, client: gradio_client.Client, trained: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / name
@@ -249,13 +249,13 @@ def test_an_odd_picture_is_answered(
     assert answer["label"] == FruitClassifier.from_pretrained(trained).predict(path).label
 
 
-def test_a_batch_answers_for_each_picture_as_predict_does(
+def test_a_batch_answers_for_each_photo_as_predict_does(
     client: gradio_client.Client, trained: Path, tmp_path: Path
 ) -> None:
     files = {
         "pear.jpg": picture(),
         "=1+1.jpg": picture("PNG"),
-        "broken.jpg": b"no picture",
+        "broken.jpg": b"no image",
         "fruits.zip": zipped({"deep/kiwi.png": picture("PNG"), "notes.txt": b"x"}),
         "up.zip": ZIPS["up.zip"][0](),
     }
@@ -278,8 +278,8 @@ def test_a_batch_answers_for_each_picture_as_predict_does(
     assert not [row for row in rows if row["file"].startswith("=")]
 
 
-def test_a_batch_of_nothing_is_told(client: gradio_client.Client) -> None:
-    with pytest.raises(gradio_client.exceptions.AppError, match="Choose pictures"):
+def test_a_batch_of_nothing_is_refused(client: gradio_client.Client) -> None:
+    with pytest.raises(gradio_client.exceptions.AppError, match="Choose photos"):
         client.predict([], api_name="/batch")
 
 
@@ -326,7 +326,7 @@ def test_what_was_sent_comes_back_only_as_a_file_that_runs_nothing(served: str) 
     assert answer.headers["x-content-type-options"] == "nosniff"
 
 
-def test_health_answers_while_pictures_are_named(
+def test_health_answers_while_photos_are_named(
     served: str, client: gradio_client.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "pear.jpg"
@@ -435,7 +435,7 @@ def test_without_permission_nothing_can_be_saved_and_nobody_is_asked(trained: Pa
         assert found == shown
 
 
-def test_the_password_is_read_and_never_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_password_is_read_and_never_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HFFRUITS_AUTH", raising=False)
     assert read_auth(None) is None
     assert read_auth("ann:a:b") == ("ann", "a:b")
@@ -480,7 +480,7 @@ def test_a_taught_model_is_saved_under_a_plain_name_and_never_over_another(
         save_below(tmp_path, taught)
 
 
-def test_the_card_is_shown_without_metadata_and_pictures(tmp_path: Path) -> None:
+def test_the_card_is_shown_without_metadata_and_images(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("---\ntags: [x]\n---\n# A\n![plot](http://x.org/a.png)\n")
     assert model_card(tmp_path).strip() == "# A\nplot"
     assert model_card(None) == model_card(tmp_path / "missing") == "This model has no card."
@@ -511,7 +511,7 @@ def test_classes_have_a_photo_they_were_trained_on_or_a_drawn_one_or_a_letter(
         "Red/Apple": "Apple",
         "Banana": "Banana",
     }
-    shown = class_pictures(labels, artifact, data)
+    shown = class_gallery(labels, artifact, data)
     assert shown.count("<img") == 3 and shown.count("data:image/jpeg") == 3
     assert "&lt;b&gt;Plum" in shown and "<b>" not in shown
 
@@ -537,7 +537,7 @@ def test_no_photo_is_shown_of_a_folder_that_only_the_model_names(
     record = {"data": {"data_dir": named.format(data=data)}, "data_path": str(data)}
     (artifact / "training_args.json").write_text(json.dumps(record))
     assert sample_photos(["Banana"], artifact, None) == {}
-    assert class_pictures(["Red/Unknown"], artifact, None).count("<img") == 0
+    assert class_gallery(["Red/Unknown"], artifact, None).count("<img") == 0
 
 
 @pytest.mark.parametrize("name", ["README.md", "report.html", "metrics.json"])
@@ -585,8 +585,8 @@ def test_the_load_test_judges_answers(load) -> None:
     assert load.judge("complete", answer, {"Kiwi": 0.8}) == "wrong"
     assert load.judge("complete", answer, {"Pear": 0.9}) == "wrong"
     assert load.judge("complete", answer, None) == "wrong"
-    assert load.judge("error", "This picture can't be read", None) == "refused"
-    assert load.judge("error", "This picture can't be read", {"Kiwi": 0.9}) == "error"
+    assert load.judge("error", "This photo can't be read", None) == "refused"
+    assert load.judge("error", "This photo can't be read", {"Kiwi": 0.9}) == "error"
     assert load.judge("error", "The queue is full", {"Kiwi": 0.9}) == "busy"
 
 
@@ -601,7 +601,7 @@ def test_the_load_test_fails_for_wrong_answers_errors_and_a_dead_server(load) ->
     assert load.failures(tally, 0) == ["1 wrong", "1 ReadTimeout"]
 
 
-def test_the_load_test_tells_latency_and_the_memory_of_its_first_and_last_minute(
+def test_the_load_test_reports_latency_and_the_memory_of_its_first_and_last_minute(
     load, tmp_path: Path
 ) -> None:
     tally = load.Tally(0.0, memory=[(when, 100.0 + when) for when in range(301)])

@@ -147,7 +147,7 @@ def test_every_public_route_refuses_the_same(
     answers = set()
     for path in [*places, *ODD]:
         data = TAKES[function]({"path": path})
-        body = {"picture": data[0], "files": data[0]} if "v2" in route else {"data": data}
+        body = {"image": data[0], "files": data[0]} if "v2" in route else {"data": data}
         content = json.dumps(body)
         answer = visitor.http.post(route.format(function), content=content, headers=JSON)
         answers.add((answer.status_code, answer.content))

@@ -17,20 +17,20 @@ def read_lines(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / LINES).read_text("utf-8").splitlines()]
 
 
-def test_a_picture_is_kept_as_a_new_small_jpeg_with_what_was_said(tmp_path) -> None:
-    picture = draw_fruit("Kiwi", seed=1, size=1500)
-    picture.info["comment"] = b"secret"
-    FeedbackBox(tmp_path / "feedback").keep(picture, **SAID)
+def test_a_photo_is_kept_as_a_new_small_jpeg_with_what_was_said(tmp_path) -> None:
+    image = draw_fruit("Kiwi", seed=1, size=1500)
+    image.info["comment"] = b"secret"
+    FeedbackBox(tmp_path / "feedback").keep(image, **SAID)
     (line,) = read_lines(tmp_path / "feedback")
     assert line.pop("time").endswith("+00:00")
     with Image.open(tmp_path / "feedback" / line.pop("file")) as kept:
         assert kept.format == "JPEG" and max(kept.size) == 1024
         assert "comment" not in kept.info
     assert line == SAID | {"score": 0.9123}
-    assert picture.size == (1500, 1500)
+    assert image.size == (1500, 1500)
 
 
-def test_the_same_word_on_the_same_picture_is_kept_once(tmp_path) -> None:
+def test_the_same_feedback_on_the_same_photo_is_kept_once(tmp_path) -> None:
     box = FeedbackBox(tmp_path)
     for right in ("Kiwi", "Kiwi", None):
         box.keep(draw_fruit("Kiwi", seed=1, size=100), **SAID | {"right": right})
@@ -46,7 +46,7 @@ def test_a_full_folder_takes_no_more(bound, tmp_path) -> None:
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 30_000
 
 
-def test_a_folder_that_cannot_be_written_is_told_without_its_path(tmp_path) -> None:
+def test_a_folder_that_cannot_be_written_is_an_error_without_its_path(tmp_path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="can't be kept") as caught:
         FeedbackBox(tmp_path / "file").keep(draw_fruit("Kiwi", seed=1, size=50), **SAID)

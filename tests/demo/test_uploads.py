@@ -1,4 +1,4 @@
-"""What strangers send: pictures are opened, the rest is refused in words that tell no path."""
+"""Uploads: images are opened, the rest is refused in words that hold no path."""
 
 import os
 from collections.abc import Callable
@@ -31,16 +31,16 @@ def sent(tmp_path: Path) -> Callable[[str, bytes], Upload]:
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_no_plain_picture_is_refused_with_a_reason(name, sent) -> None:
+def test_what_is_no_plain_image_is_refused_with_a_reason(name, sent) -> None:
     make, reason = REFUSED[name]
     upload = sent(name, make())
     with pytest.raises(InputError, match=reason) as caught:
         open_sent(upload)
-    assert "/" not in str(caught.value), "the message tells a path"
+    assert "/" not in str(caught.value), "the message holds a path"
 
 
 @pytest.mark.parametrize("name", ACCEPTED)
-def test_odd_pictures_are_opened(name, sent) -> None:
+def test_odd_images_are_opened(name, sent) -> None:
     upload = sent(name, ACCEPTED[name]())
     opened = open_sent(upload)
     assert opened.tobytes() == open_rgb(upload.path).tobytes()
@@ -67,7 +67,7 @@ PLACES: dict[
 
 
 @pytest.mark.parametrize("name", PLACES)
-def test_only_a_regular_file_below_the_folder_is_opened_and_nothing_else_is_told_apart(
+def test_only_a_regular_file_below_the_folder_is_opened_and_all_else_is_refused_the_same(
     name, tmp_path
 ) -> None:
     root, photo = tmp_path / "root", tmp_path / "photo.jpg"
@@ -92,7 +92,7 @@ def test_a_link_within_the_folder_is_followed(tmp_path) -> None:
 def test_no_more_is_read_of_a_file_than_a_photo_may_have(sent, monkeypatch) -> None:
     """Whatever its size was when it was opened."""
     upload = sent("grown.jpg", picture() + bytes(1000))
-    monkeypatch.setattr(uploads, "MAX_PICTURE_BYTES", 1000)
+    monkeypatch.setattr(uploads, "MAX_IMAGE_BYTES", 1000)
     monkeypatch.setattr(uploads.os, "fstat", lambda _: os.stat_result((0o100644, *[0] * 9)))
     with pytest.raises(InputError, match="over the limit"):
         open_sent(upload)
@@ -102,8 +102,8 @@ def test_zips_unpack_to_no_more_than_a_quarter_of_the_space(sent, tmp_path, monk
     disk = uploads.shutil.disk_usage(tmp_path)
     monkeypatch.setattr(uploads.shutil, "disk_usage", lambda _: disk._replace(free=4000))
     upload = sent("a.zip", zipped({"a.jpg": bytes(5000)}))
-    _, ((_, told),) = list_uploads([upload], tmp_path / "z", tmp_path)
-    assert "unpacks to more than 1,000 bytes" in told
+    _, ((_, why),) = list_uploads([upload], tmp_path / "z", tmp_path)
+    assert "unpacks to more than 1,000 bytes" in why
 
 
 def test_of_a_film_the_first_frame_counts(sent) -> None:
@@ -112,7 +112,7 @@ def test_of_a_film_the_first_frame_counts(sent) -> None:
     assert opened.tobytes() == first.tobytes()
 
 
-def test_markup_within_the_pixels_of_a_picture_does_no_harm(sent) -> None:
+def test_markup_within_the_pixels_of_an_image_does_no_harm(sent) -> None:
     pixels = np.frombuffer(b"<svg >" * 5000, np.uint8)[:29_700].reshape(99, 100, 3)
     framed = Image.new("RGB", (100, 140))
     framed.paste(Image.fromarray(pixels), (0, 41))
@@ -127,13 +127,13 @@ def test_a_bad_zip_is_refused_as_a_whole_with_a_reason(name, sent, tmp_path) -> 
     folder = tmp_path / "unpacked"
     found, refused = list_uploads([sent(name, make()), sent("a.jpg", picture())], folder, tmp_path)
     assert [upload.name for upload in found] == ["a.jpg"]
-    ((refused_name, told),) = refused
-    assert refused_name == name and reason in told
-    assert str(tmp_path) not in told
+    ((refused_name, why),) = refused
+    assert refused_name == name and reason in why
+    assert str(tmp_path) not in why
     assert not (tmp_path / "up.jpg").exists()
 
 
-def test_a_zip_gives_its_pictures_by_their_names(sent, tmp_path) -> None:
+def test_a_zip_gives_its_images_by_their_names(sent, tmp_path) -> None:
     packed = zipped({"Apple/2.jpg": picture(), "1.png": picture("PNG"), "notes.txt": b"x"})
     found, refused = list_uploads([sent("fruits.ZIP", packed)], tmp_path / "unpacked", tmp_path)
     assert sorted(upload.name for upload in found) == ["1.png", "2.jpg"] and not refused
@@ -150,7 +150,7 @@ def test_what_a_zip_holds_is_opened_by_its_content_or_refused_with_a_reason(sent
         open_upload(opened["3.nef"])
 
 
-def test_too_many_pictures_are_refused(sent, tmp_path) -> None:
+def test_too_many_images_are_refused(sent, tmp_path) -> None:
     one = sent("a.jpg", b"")
     with pytest.raises(InputError, match="Send fewer"):
         list_uploads([one] * 201, tmp_path, tmp_path)
@@ -159,13 +159,13 @@ def test_too_many_pictures_are_refused(sent, tmp_path) -> None:
         list_uploads([packed], tmp_path / "unpacked", tmp_path)
 
 
-def test_of_a_zip_with_too_many_pictures_no_more_than_the_most_are_unpacked(sent, tmp_path) -> None:
+def test_of_a_zip_with_too_many_images_no_more_than_the_most_are_unpacked(sent, tmp_path) -> None:
     files = [
         sent("a.zip", zipped({f"{n}.jpg": b"x" for n in range(150)})),
         sent("b.zip", zipped({f"{n}.jpg": b"x" for n in range(1000)})),
         sent("c.jpg", picture()),
     ]
-    with pytest.raises(InputError, match="200 pictures"):
+    with pytest.raises(InputError, match="200 photos"):
         list_uploads(files, tmp_path / "unpacked", tmp_path)
     assert len(list((tmp_path / "unpacked").rglob("*.jpg"))) == 199
 
@@ -196,14 +196,14 @@ def test_zips_share_the_bytes_that_they_may_unpack_to(sent, tmp_path, monkeypatc
 
 def test_a_zip_that_unpacks_to_too_much_is_refused(sent, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(uploads, "MAX_UNPACKED_BYTES", 1000)
-    _, ((_, told),) = list_uploads(
+    _, ((_, why),) = list_uploads(
         [sent("a.zip", zipped({"a.jpg": bytes(5000)}))], tmp_path / "z", tmp_path
     )
-    assert "unpacks to more than 1,000 bytes" in told
+    assert "unpacks to more than 1,000 bytes" in why
 
 
 def test_names_are_shown_without_folders_and_control_characters() -> None:
     assert shown_name("C:\\fotos\\a.jpg") == shown_name("../x/a.jpg") == "a.jpg"
     assert shown_name("a\n\x1b[31m.jpg") == "a[31m.jpg"
-    assert shown_name("/") == "picture"
+    assert shown_name("/") == "photo"
     assert len(shown_name("a" * 500 + ".jpg")) == 120

@@ -19,6 +19,7 @@ from hffruits.data.arguments import DataArguments
 from hffruits.data.images import open_rgb
 from hffruits.data.synthetic.drawing import draw_fruit
 from hffruits.data.transforms import preprocessing_of
+from hffruits.exporters import parity
 from hffruits.exporters.run import export
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.inference.engines.base import open_engine
@@ -31,7 +32,7 @@ from hffruits.training.run import train
 def small(drawn_fruits: Path, tmp_path_factory) -> Path:
     """A small net with batch norm, trained and calibrated.
 
-    It refuses nothing: what a random net sees looks all alike.
+    It refuses nothing: to a random net all images are alike.
     """
     folder = tmp_path_factory.mktemp("exports") / "small"
     net = ModelArguments("test_efficientnet", pretrained=False, image_size=64, freeze="none")
@@ -120,7 +121,7 @@ def ask_web(file: Path, image: np.ndarray) -> tuple[np.ndarray, bool]:
     return scores, bool(known)
 
 
-def test_one_file_takes_pictures_of_any_size_as_a_canvas_has_them(trained, images, tmp_path):
+def test_one_file_takes_images_of_any_size_as_a_canvas_has_them(trained, images, tmp_path):
     export(trained, DataArguments(), format="web", output_dir=tmp_path / "x")
     file = tmp_path / "x" / "fruits.onnx"
     fruits = FruitClassifier.from_pretrained(trained)
@@ -145,7 +146,7 @@ def test_what_is_see_through_stands_on_white(trained, tmp_path):
     assert scores.max() == pytest.approx(wanted.score, abs=0.02)
 
 
-def test_a_net_that_squeezes_pictures_goes_into_one_file_too(tmp_path, images):
+def test_a_net_that_squeezes_images_goes_into_one_file_too(tmp_path, images):
     from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
     config = ViTConfig(
@@ -208,11 +209,9 @@ def test_a_folder_that_is_there_is_left_alone(small, tmp_path):
     assert (tmp_path / "x" / "notes.txt").read_text() == "mine"
 
 
-def spoil(monkeypatch, change) -> None:
+def distort(monkeypatch, change) -> None:
     """Have the model be right of every image, and an export differ as `change` does."""
-    import hffruits.exporters.run as module
-
-    predict_all = module.predict_all
+    predict_all = parity.predict_all
 
     def all_right(fruits, samples):
         found = predict_all(fruits, samples)
@@ -220,11 +219,11 @@ def spoil(monkeypatch, change) -> None:
         scores[np.arange(len(scores)), [sample.label for sample in found.samples]] = 0.97
         return found._replace(scores=scores)
 
-    def open_spoiled(*arguments):
+    def open_distorted(*arguments):
         return lambda samples: change(all_right(arguments[2], samples))
 
-    monkeypatch.setattr(module, "predict_all", all_right)
-    monkeypatch.setattr(module, "open_exported", open_spoiled)
+    monkeypatch.setattr(parity, "predict_all", all_right)
+    monkeypatch.setattr("hffruits.exporters.run.open_exported", open_distorted)
 
 
 def wrong_in(count: int):
@@ -237,7 +236,7 @@ def wrong_in(count: int):
 
 
 def test_an_export_that_loses_too_much_is_not_kept_unless_forced(small, tmp_path, monkeypatch):
-    spoil(monkeypatch, wrong_in(3))
+    distort(monkeypatch, wrong_in(3))
     options = {"format": "onnx", "output_dir": tmp_path / "x"}
     with pytest.raises(
         InputError,
@@ -251,8 +250,8 @@ def test_an_export_that_loses_too_much_is_not_kept_unless_forced(small, tmp_path
     assert (tmp_path / "x" / "model.onnx").is_file()
 
 
-def test_a_single_picture_decides_nothing(small, tmp_path, monkeypatch):
-    spoil(monkeypatch, wrong_in(1))
+def test_a_single_image_decides_nothing(small, tmp_path, monkeypatch):
+    distort(monkeypatch, wrong_in(1))
     done = export(
         small, DataArguments(), format="onnx", precision="fp16", output_dir=tmp_path / "x"
     )
@@ -269,7 +268,7 @@ def test_a_single_picture_decides_nothing(small, tmp_path, monkeypatch):
 def test_an_export_that_differs_otherwise_is_not_kept(
     small, tmp_path, monkeypatch, change, message
 ):
-    spoil(monkeypatch, change)
+    distort(monkeypatch, change)
     with pytest.raises(InputError, match=message):
         export(small, DataArguments(), format="onnx", output_dir=tmp_path / "x")
     assert list(tmp_path.iterdir()) == []
@@ -284,16 +283,16 @@ def test_a_checkpoint_in_half_precision_is_exported_in_full(tmp_path, images, fo
     assert done["check"]["largest_difference"] < 0.01
 
 
-def test_a_model_that_cannot_be_traced_is_told_in_one_line(small, tmp_path, monkeypatch):
+def test_a_model_that_cannot_be_traced_is_an_error_of_one_line(small, tmp_path, monkeypatch):
     def fail(*_, **__):
         raise RuntimeError("Constraints violated (batch)!\nmore\nlines")
 
     monkeypatch.setattr("torch.export.export", fail)
     with pytest.raises(
         InputError, match=r"can't be exported to torch: Constraints violated"
-    ) as told:
+    ) as raised:
         export(small, DataArguments(), format="torch", output_dir=tmp_path / "x")
-    assert "\n" not in str(told.value) and list(tmp_path.iterdir()) == []
+    assert "\n" not in str(raised.value) and list(tmp_path.iterdir()) == []
 
 
 def test_named_photos_are_checked_on_and_others_calibrate(small, make_folder, tmp_path):
@@ -317,19 +316,19 @@ def test_max_accuracy_drop_is_a_share(small, tmp_path):
         )
 
 
-def test_without_photos_drawn_pictures_are_asked(small, tmp_path, caplog):
-    alone = tmp_path / "alone"
+def test_without_photos_drawn_images_are_checked_on(small, tmp_path, caplog):
+    lone = tmp_path / "lone"
     model, _ = build_model(str(small), labels=FruitClassifier.from_pretrained(small).labels)
-    model.save_pretrained(alone)
-    done = export(alone, DataArguments(), format="onnx", output_dir=tmp_path / "x")
+    model.save_pretrained(lone)
+    done = export(lone, DataArguments(), format="onnx", output_dir=tmp_path / "x")
     assert done["check"]["data"] == "drawn images" and "accuracy" not in done["check"]
     assert done["check"]["agreement"] == 1.0
     assert "drawn images only" in caplog.text
     with pytest.raises(InputError, match="doesn't say what it was trained on"):
-        export(alone, DataArguments(), format="onnx", precision="int8", output_dir=tmp_path / "y")
+        export(lone, DataArguments(), format="onnx", precision="int8", output_dir=tmp_path / "y")
 
 
-def test_a_damaged_export_is_told_in_one_line(small, tmp_path):
+def test_a_damaged_export_is_an_error_of_one_line(small, tmp_path):
     export(small, DataArguments(), format="onnx", output_dir=tmp_path / "x")
     (tmp_path / "x" / "model.onnx").write_bytes(b"junk")
     with pytest.raises(InputError, match="ONNX Runtime can't read it"):
@@ -377,11 +376,11 @@ def test_an_export_is_evaluated_as_its_model_is(small, tmp_path):
     assert (tmp_path / "exported" / "report.html").stat().st_size > 10_000
 
 
-def test_the_command_tells_how_the_export_answers(small, tmp_path, capsys):
+def test_the_command_reports_how_the_export_answers(small, tmp_path, capsys):
     folder = str(tmp_path / "x")
     assert main(["export", str(small), "--format", "onnx", "--output_dir", folder]) == 0
-    told = capsys.readouterr().out
-    assert "12 validation photos: 100.0% the same answer" in told and folder in told
+    printed = capsys.readouterr().out
+    assert "12 validation photos: 100.0% the same answer" in printed and folder in printed
     assert main(["export", str(small), "--format", "onnx", "--output_dir", folder]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
@@ -416,7 +415,7 @@ def test_openvino_is_loaded_without_its_telemetry():
     assert done.returncode == 0, done.stderr
 
 
-def test_a_missing_runtime_is_told_with_its_remedy(small, tmp_path, monkeypatch):
+def test_a_missing_runtime_is_an_error_with_its_remedy(small, tmp_path, monkeypatch):
     export(small, DataArguments(), format="openvino", output_dir=tmp_path / "x")
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(InputError, match=r"needs openvino. Run pip install 'hffruits\[openvino\]'"):

@@ -84,7 +84,7 @@ def test_a_model_is_trained_from_what_was_pushed(local_hub, fruits, tmp_path):
 def test_broken_files_conflicts_copies_and_leaks_stay_here(local_hub, fruits):
     first = next((fruits / "train").glob("*/0.png"))
     shutil.copy(first, first.with_name("copy.png"))
-    (first.with_name("broken.png")).write_bytes(b"no picture")
+    (first.with_name("broken.png")).write_bytes(b"no image")
     shutil.copy(first, fruits / "test" / first.parent.name / "leak.png")
     _, written = push(fruits)
     assert written["images"]["train"] == 31  # the test keeps what is in both
@@ -104,7 +104,7 @@ def test_the_card_passes_the_hubs_own_check_and_counts_each_class(local_hub, fru
     assert 'load_dataset("user/fruits")' in card.text and "hffruits train user/fruits" in card.text
 
 
-def test_splits_that_the_data_lacks_are_made_and_told(local_hub, make_folder):
+def test_splits_that_the_data_lacks_are_made_and_reported(local_hub, make_folder):
     root = make_folder({"Apple": 30, "Banana": 30})
     _, written = push(root)
     assert sum(written["images"].values()) == 60 and len(written["images"]) == 3
@@ -148,9 +148,9 @@ def test_an_interrupted_push_leaves_the_set_as_it_was_and_is_gone_on_with(local_
     for file in sorted((fruits / "train").rglob("0.png")):
         file.unlink()
     local_hub.faults.append(Fault("/lfs/", method="PUT", status=403, after=2))
-    with pytest.raises(InputError) as told:
+    with pytest.raises(InputError) as raised:
         push(fruits, shard_bytes=30_000)
-    assert "\n" not in str(told.value) and files_of(local_hub) == before
+    assert "\n" not in str(raised.value) and files_of(local_hub) == before
     done = local_hub.count("PUT", "/lfs/", 200)
     assert push(fruits, shard_bytes=30_000)[0].changed
     shards = len(parquet(local_hub))
@@ -166,9 +166,7 @@ def test_rows_to_train_on_are_mixed_and_others_in_order(local_hub, fruits, tmp_p
 
 
 @pytest.mark.slow
-def test_a_push_without_a_login_is_refused_before_the_photos_are_looked_at(
-    local_hub, fruits, tmp_path
-):
+def test_a_push_without_a_login_is_refused_before_the_photos_are_read(local_hub, fruits, tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "hffruits", "push-data", str(fruits), "user/fruits"],
         env=local_hub.environment(tmp_path / "home", token=None),
@@ -238,7 +236,7 @@ def test_every_frame_of_a_photo_loses_its_position():
 
 
 def test_a_photo_in_printing_colours_loses_its_position():
-    """Its EXIF is in two blocks, as other programs write them, which only saving anew mends."""
+    """Its EXIF is in two blocks, as other programs write them, which only saving again fixes."""
     file = io.BytesIO()
     exif = Image.open(io.BytesIO(located("JPEG"))).info["exif"]
     draw_fruit("Pear", seed=1, size=64).convert("CMYK").save(file, "JPEG", exif=exif)
@@ -265,7 +263,7 @@ def test_positions_are_not_published_unless_asked(local_hub, fruits, tmp_path):
     _, written = push(fruits)
     assert (
         written["located"] == 1
-        and "told where they were taken" in files_of(local_hub)["README.md"].decode()
+        and "held where they were taken" in files_of(local_hub)["README.md"].decode()
     )
     assert not any(map(has_location, pushed_photos(tmp_path / "without")))
     _, written = push(fruits, keep_location=True)

@@ -20,8 +20,8 @@ from hffruits.data.arguments import DataArguments
 from hffruits.data.synthetic.drawing import draw_fruit
 from hffruits.exporters.run import export
 from hffruits.hub.commit import Repository
-from hffruits.hub.push_model import push_model
-from hffruits.hub.redaction import Hiding
+from hffruits.hub.push_model import push
+from hffruits.hub.redaction import Redaction
 from hffruits.inference.few_shot import save_taught, teach
 from hffruits.models.fetching import fetch_model
 from hffruits.models.loading import load_folder
@@ -30,7 +30,7 @@ from hffruits.training.run import train
 
 
 @pytest.fixture
-def picture(tmp_path) -> Path:
+def photo(tmp_path) -> Path:
     draw_fruit("Pear", seed=3).save(tmp_path / "photo.jpg")
     return tmp_path / "photo.jpg"
 
@@ -46,16 +46,16 @@ def commits_of(hub: Hub, name: str = REPO_ID) -> int:
 # ---- what is published ----
 
 
-def test_a_pushed_run_is_loaded_again_and_says_the_same(local_hub, trained, picture):
-    pushed = push_model(trained, "fruits", license="apache-2.0")
+def test_a_pushed_run_is_loaded_again_and_says_the_same(local_hub, trained, photo):
+    pushed = push(trained, "fruits", license="apache-2.0")
     assert pushed.repo_id == REPO_ID and pushed.changed and pushed.url.endswith(REPO_ID)
     here, there = (FruitClassifier.from_pretrained(name) for name in (trained, REPO_ID))
-    assert there.predict(picture) == here.predict(picture)
+    assert there.predict(photo) == here.predict(photo)
     assert there.ood_threshold == here.ood_threshold and there.prototypes is not None
 
 
 def test_the_files_are_those_that_loading_judging_and_repeating_need(local_hub, trained):
-    push_model(trained, REPO_ID)
+    push(trained, REPO_ID)
     assert set(files_of(local_hub)) == {
         *(".gitattributes", "README.md", "config.json", "model.safetensors", "metrics.json"),
         *("training_args.json", "log_history.json", "prototypes.safetensors", "report.html"),
@@ -63,7 +63,7 @@ def test_the_files_are_those_that_loading_judging_and_repeating_need(local_hub, 
     }
 
 
-def test_nothing_published_tells_where_things_lie_here(
+def test_nothing_published_says_where_things_lie_here(
     local_hub, trained, drawn_fruits, tmp_path, monkeypatch
 ):
     """Neither in fields for paths, nor within texts, escaped or not."""
@@ -80,7 +80,7 @@ def test_nothing_published_tells_where_things_lie_here(
     (run / "metrics.json").write_text(json.dumps(metrics))
     page = (run / "report.html").read_text()
     (run / "report.html").write_text(f"{page}<p>{html.escape(str(home))}/fruits/x.jpg</p>")
-    push_model(run, REPO_ID)
+    push(run, REPO_ID)
     for name, content in files_of(local_hub).items():
         text = content.decode("utf-8", "ignore")
         for place in (drawn_fruits, trained, home, trained.parent):
@@ -105,51 +105,51 @@ def test_a_link_out_of_the_folder_is_not_published(local_hub, untrained, tmp_pat
     (run / name).unlink(missing_ok=True)
     (run / name).symlink_to(tmp_path / "secret")
     with pytest.raises(InputError, match=f"{name}: links to a file elsewhere"):
-        push_model(run, REPO_ID)
+        push(run, REPO_ID)
     assert ("model", REPO_ID) not in local_hub.repos or not commits_of(local_hub)
 
 
-def test_names_of_classes_and_pictures_are_not_taken_for_places():
-    hide = Hiding((Path("/d"), Path("/m")))
+def test_names_of_classes_and_images_are_not_taken_for_places():
+    redaction = Redaction((Path("/d"), Path("/m")))
     record = {"id2label": {"0": "/m/014j1m"}, "label2id": {"/m/014j1m": 0}}
-    assert Hiding((Path("/home/zoe"),)).in_record(record) == record
-    picture = '<img src="data:image/png;base64,AAAA/d/mA/d">'
-    assert hide.in_page(f"{picture} /d/x /d") == f"{picture} x d"
+    assert Redaction((Path("/home/zoe"),)).in_record(record) == record
+    image = '<img src="data:image/png;base64,AAAA/d/mA/d">'
+    assert redaction.in_page(f"{image} /d/x /d") == f"{image} x d"
 
 
 def test_without_the_report_no_photo_is_published(local_hub, trained):
-    push_model(trained, REPO_ID, report=False)
+    push(trained, REPO_ID, report=False)
     assert "report.html" not in files_of(local_hub)
     assert "report.html" not in files_of(local_hub)["README.md"].decode()
 
 
 def test_a_card_of_ones_own_is_taken_as_it_is(local_hub, untrained, tmp_path):
     (tmp_path / "card.md").write_text("---\nlicense: mit\n---\nMine\n")
-    push_model(untrained, REPO_ID, card=tmp_path / "card.md")
+    push(untrained, REPO_ID, card=tmp_path / "card.md")
     assert files_of(local_hub)["README.md"] == b"---\nlicense: mit\n---\nMine\n"
 
 
 def test_a_card_of_ones_own_has_its_own_licence(local_hub, untrained, tmp_path):
     for more in ({"license": "mit"}, {"datasets": ("user/photos",)}):
         with pytest.raises(InputError, match="license and dataset belong in"):
-            push_model(untrained, REPO_ID, card=tmp_path / "card.md", **more)
+            push(untrained, REPO_ID, card=tmp_path / "card.md", **more)
     assert not local_hub.repos
 
 
 def test_the_licence_of_an_earlier_push_holds_until_another_is_given(local_hub, untrained):
-    push_model(untrained, REPO_ID, license="mit")
-    assert not push_model(untrained, REPO_ID).changed
-    push_model(untrained, REPO_ID, license="apache-2.0")
+    push(untrained, REPO_ID, license="mit")
+    assert not push(untrained, REPO_ID).changed
+    push(untrained, REPO_ID, license="apache-2.0")
     assert ModelCard(files_of(local_hub)["README.md"].decode()).data.license == "apache-2.0"
 
 
 def test_a_data_set_that_the_hub_lacks_is_not_named(local_hub, untrained):
     with pytest.raises(InputError, match="user/nope: no such Hub dataset"):
-        push_model(untrained, REPO_ID, datasets=("user/nope",))
+        push(untrained, REPO_ID, datasets=("user/nope",))
 
 
 def test_a_private_push_makes_a_private_repository(local_hub, untrained, monkeypatch):
-    push_model(untrained, REPO_ID, private=True)
+    push(untrained, REPO_ID, private=True)
     assert local_hub.repos["model", REPO_ID].private
     monkeypatch.delenv("HF_TOKEN")
     with pytest.raises(InputError, match="or a private one"):
@@ -161,7 +161,7 @@ def test_a_private_push_makes_a_private_repository(local_hub, untrained, monkeyp
 
 def test_the_card_passes_the_hubs_own_check_and_holds_the_measured_figures(local_hub, trained):
     local_hub.repos["dataset", "user/photos"] = Repo({"README.md": b""})
-    push_model(trained, REPO_ID, license="apache-2.0", datasets=("user/photos",))
+    push(trained, REPO_ID, license="apache-2.0", datasets=("user/photos",))
     card = ModelCard(files_of(local_hub)["README.md"].decode())
     card.validate()
     metrics = json.loads((trained / "metrics.json").read_text())
@@ -177,13 +177,13 @@ def test_the_card_passes_the_hubs_own_check_and_holds_the_measured_figures(local
 
 
 @pytest.mark.slow
-def test_the_cards_three_ways_to_load_give_the_same_answer(local_hub, trained, picture):
+def test_the_cards_three_ways_to_load_give_the_same_answer(local_hub, trained, photo):
     """Each in a process of its own, without hffruits where it can, then without a network."""
-    push_model(trained, REPO_ID)
+    push(trained, REPO_ID)
     ways = re.findall(r"```python\n(.*?)```", files_of(local_hub)["README.md"].decode(), re.S)
     assert len(ways) == 3
-    label = FruitClassifier.from_pretrained(trained).predict(picture).label
-    environment = local_hub.environment(picture.parent / "home")
+    label = FruitClassifier.from_pretrained(trained).predict(photo).label
+    environment = local_hub.environment(photo.parent / "home")
     hidden = "import sys\nsys.modules['hffruits'] = None\n"
     plain = ways[1].replace('pipeline("im', 'answer = pipeline("im') + "print(answer[0]['label'])"
     offline = {"HF_HUB_OFFLINE": "1"}
@@ -196,7 +196,7 @@ def test_the_cards_three_ways_to_load_give_the_same_answer(local_hub, trained, p
         done = subprocess.run(
             [sys.executable, "-c", code],
             env=environment | more,
-            cwd=picture.parent,
+            cwd=photo.parent,
             capture_output=True,
             text=True,
         )
@@ -223,7 +223,7 @@ def test_what_an_older_version_has_trained_is_pushed_too(local_hub, trained, tmp
     arguments = json.loads((run / "training_args.json").read_text())
     del arguments["command"]
     (run / "training_args.json").write_text(json.dumps(arguments))
-    push_model(run, REPO_ID)
+    push(run, REPO_ID)
     card = files_of(local_hub)["README.md"].decode()
     assert "evaluation.png" not in card and "None" not in card.replace("[None]", "")
     assert ModelCard(card).data.base_model == "timm/tf_efficientnet_lite0.in1k"
@@ -238,33 +238,33 @@ def test_a_base_that_nobody_else_has_is_not_named(trained, tmp_path, base):
     assert model_card(run).data.base_model is None
 
 
-def test_a_taught_model_is_pushed_with_a_card_of_its_own(local_hub, untrained, tmp_path, picture):
-    pictures = [draw_fruit("Cherry", seed=seed) for seed in range(4)]
-    taught = teach(FruitClassifier.from_pretrained(untrained), "Cherry", pictures)
+def test_a_taught_model_is_pushed_with_a_card_of_its_own(local_hub, untrained, tmp_path, photo):
+    images = [draw_fruit("Cherry", seed=seed) for seed in range(4)]
+    taught = teach(FruitClassifier.from_pretrained(untrained), "Cherry", images)
     save_taught(taught, tmp_path / "taught")
-    push_model(tmp_path / "taught", REPO_ID)
+    push(tmp_path / "taught", REPO_ID)
     there = FruitClassifier.from_pretrained(REPO_ID)
     assert there.labels == [*UNTRAINED_LABELS, "Cherry"]
-    assert there.predict(picture).label == taught.predict(picture).label
+    assert there.predict(photo).label == taught.predict(photo).label
     assert "| Cherry | 4 |" in files_of(local_hub)["README.md"].decode()
 
 
 def test_what_was_taught_to_a_hub_model_names_it(local_hub, untrained, tmp_path):
-    push_model(untrained, REPO_ID)
-    pictures = [draw_fruit("Cherry", seed=seed) for seed in range(4)]
-    taught = teach(FruitClassifier.from_pretrained(REPO_ID), "Cherry", pictures)
+    push(untrained, REPO_ID)
+    images = [draw_fruit("Cherry", seed=seed) for seed in range(4)]
+    taught = teach(FruitClassifier.from_pretrained(REPO_ID), "Cherry", images)
     save_taught(taught, tmp_path / "taught")
     card = model_card(tmp_path / "taught")
     assert f"1 new class to `{REPO_ID}`" in card.text and card.data.base_model == REPO_ID
 
 
 @pytest.mark.slow
-def test_an_export_is_pushed_and_answers_from_there(local_hub, untrained, tmp_path, picture):
+def test_an_export_is_pushed_and_answers_from_there(local_hub, untrained, tmp_path, photo):
     pytest.importorskip("onnxruntime")
     export(untrained, DataArguments(), format="onnx", output_dir=tmp_path / "onnx", force=True)
-    push_model(tmp_path / "onnx", REPO_ID)
+    push(tmp_path / "onnx", REPO_ID)
     here, there = (FruitClassifier.from_pretrained(name) for name in (tmp_path / "onnx", REPO_ID))
-    assert there.predict(picture) == here.predict(picture)
+    assert there.predict(photo) == here.predict(photo)
     card = files_of(local_hub)["README.md"].decode()
     assert "exported with `hffruits` to onnx in fp32" in card and "pipeline(" not in card
 
@@ -275,29 +275,29 @@ def test_weights_in_several_files_are_pushed_whole_or_refused(local_hub, untrain
     (run / "model.safetensors").unlink()
     shards = sorted(file.name for file in run.glob("model-*.safetensors"))
     assert len(shards) > 2
-    push_model(run, REPO_ID)
+    push(run, REPO_ID)
     assert set(shards) < set(files_of(local_hub))
     assert FruitClassifier.from_pretrained(REPO_ID).labels == UNTRAINED_LABELS
     (run / shards[1]).unlink()
     with pytest.raises(InputError, match=f"{shards[1]} is missing"):
-        push_model(run, REPO_ID)
+        push(run, REPO_ID)
 
 
 # ---- again, and other files there ----
 
 
 def test_the_same_push_again_makes_no_commit_and_sends_no_weights(local_hub, untrained):
-    first = push_model(untrained, REPO_ID)
+    first = push(untrained, REPO_ID)
     sent = local_hub.count("PUT", "/lfs/")
-    second = push_model(untrained, REPO_ID)
+    second = push(untrained, REPO_ID)
     assert not second.changed and second.commit == first.commit
     assert local_hub.count("PUT", "/lfs/") == sent and sent > 0
 
 
 def test_files_of_an_earlier_model_go_and_a_users_own_stay(local_hub, untrained):
-    push_model(untrained, REPO_ID)
+    push(untrained, REPO_ID)
     put({"notes.txt": b"mine", "model.onnx": b"an old export"})
-    push_model(untrained, REPO_ID)
+    push(untrained, REPO_ID)
     assert "notes.txt" in files_of(local_hub) and "model.onnx" not in files_of(local_hub)
 
 
@@ -318,14 +318,14 @@ def test_files_of_an_earlier_model_go_and_a_users_own_stay(local_hub, untrained)
     ids=["503", "429", "answer lost", "cut", "who", "upload cut", "slow"],
 )
 def test_a_passing_fault_is_passed_and_one_commit_is_made(local_hub, untrained, fault):
-    push_model(untrained, REPO_ID)
+    push(untrained, REPO_ID)
     weights = (untrained / "config.json").read_bytes()
     try:
         (untrained / "config.json").write_bytes(weights.replace(b'"Kiwi"', b'"Kiwis"'))
         before = commits_of(local_hub)
         local_hub.faults.append(fault)
         local_hub.repos["model", REPO_ID].objects.clear()  # so that weights are sent
-        assert push_model(untrained, REPO_ID).changed
+        assert push(untrained, REPO_ID).changed
     finally:
         (untrained / "config.json").write_bytes(weights)
     assert fault.times <= 0, "the fault did not happen"
@@ -335,20 +335,20 @@ def test_a_passing_fault_is_passed_and_one_commit_is_made(local_hub, untrained, 
 def test_a_push_that_fails_leaves_the_repository_as_it_was_and_the_next_sends_less(
     local_hub, untrained
 ):
-    push_model(untrained, "user/other")
-    head = push_model(untrained, REPO_ID).commit
+    push(untrained, "user/other")
+    head = push(untrained, REPO_ID).commit
     config = (untrained / "config.json").read_bytes()
     before = dict(files_of(local_hub))
     try:
         (untrained / "config.json").write_bytes(config.replace(b'"Kiwi"', b'"Kiwis"'))
         local_hub.repos["model", REPO_ID].objects.clear()
         local_hub.faults.append(Fault("/commit/", status=500, times=3))
-        with pytest.raises(InputError, match="the Hub answered 500") as told:
-            push_model(untrained, REPO_ID)
-        assert "\n" not in str(told.value)
+        with pytest.raises(InputError, match="the Hub answered 500") as raised:
+            push(untrained, REPO_ID)
+        assert "\n" not in str(raised.value)
         assert files_of(local_hub) == before
         sent = local_hub.count("PUT", "/lfs/")
-        assert push_model(untrained, REPO_ID).commit != head
+        assert push(untrained, REPO_ID).commit != head
         assert local_hub.count("PUT", "/lfs/") == sent  # all was there
     finally:
         (untrained / "config.json").write_bytes(config)
@@ -356,13 +356,13 @@ def test_a_push_that_fails_leaves_the_repository_as_it_was_and_the_next_sends_le
 
 @pytest.mark.slow
 def test_a_killed_push_leaves_the_repository_as_it_was(local_hub, untrained, tmp_path):
-    push_model(untrained, REPO_ID, report=False)
+    push(untrained, REPO_ID, report=False)
     repo = local_hub.repos["model", REPO_ID]
     repo.objects.clear()
     put({"model.safetensors": b"others", "config.json": b"{}"})
     before = dict(repo.files)
     local_hub.faults.append(Fault("/lfs/", method="PUT", delay=30, times=9))
-    push = subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-m", "hffruits", "push", str(untrained), REPO_ID],
         env=local_hub.environment(tmp_path / "home"),
         stderr=subprocess.PIPE,
@@ -372,15 +372,15 @@ def test_a_killed_push_leaves_the_repository_as_it_was(local_hub, untrained, tmp
     asked = local_hub.count("POST", "/objects/batch")
     while local_hub.count("POST", "/objects/batch") == asked and time.monotonic() < deadline:
         time.sleep(0.05)
-    push.kill()
-    push.wait()
+    process.kill()
+    process.wait()
     assert time.monotonic() < deadline and repo.files == before
     local_hub.faults.clear()
-    assert push_model(untrained, REPO_ID).changed and repo.files != before
+    assert push(untrained, REPO_ID).changed and repo.files != before
 
 
 def test_what_someone_else_pushed_meanwhile_is_not_overwritten(local_hub, untrained, monkeypatch):
-    push_model(untrained, REPO_ID)
+    push(untrained, REPO_ID)
     commit = Repository.commit
 
     def late(self, *arguments, **options):
@@ -389,18 +389,18 @@ def test_what_someone_else_pushed_meanwhile_is_not_overwritten(local_hub, untrai
 
     monkeypatch.setattr(Repository, "commit", late)
     with pytest.raises(InputError, match="changed on the Hub in the meantime"):
-        push_model(untrained, REPO_ID)
+        push(untrained, REPO_ID)
     assert files_of(local_hub)["config.json"] == b"{}"
 
 
 def test_what_comes_between_two_tries_is_not_overwritten(local_hub, untrained, monkeypatch):
-    push_model(untrained, REPO_ID)
+    push(untrained, REPO_ID)
     (local_hub.repos["model", REPO_ID]).objects.clear()
     put({"config.json": b"{}"})
     local_hub.faults.append(Fault("/commit/", status=503))
     monkeypatch.setattr("time.sleep", lambda _: put({"notes.txt": b"between"}))
     with pytest.raises(InputError, match="changed on the Hub in the meantime"):
-        push_model(untrained, REPO_ID)
+        push(untrained, REPO_ID)
     assert files_of(local_hub)["config.json"] == b"{}"
 
 
@@ -423,31 +423,31 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_a_push_that_cannot_be_is_told_in_one_line(local_hub, untrained, monkeypatch, case):
+def test_a_push_that_cannot_be_is_an_error_of_one_line(local_hub, untrained, monkeypatch, case):
     environment, name, options, message = REFUSED[case]
     monkeypatch.delenv("HF_TOKEN")
     for key, value in environment.items():
         monkeypatch.setenv(key, value)
-    with pytest.raises(InputError, match=message) as told:
-        push_model(untrained, name, **options)
-    assert "\n" not in str(told.value)
-    assert str(told.value).startswith((f"{name}: ", "license=Apache 2.0: "))
+    with pytest.raises(InputError, match=message) as raised:
+        push(untrained, name, **options)
+    assert "\n" not in str(raised.value)
+    assert str(raised.value).startswith((f"{name}: ", "license=Apache 2.0: "))
     assert not local_hub.repos
 
 
 def test_a_private_push_to_a_public_repository_is_refused(local_hub, untrained):
-    head = push_model(untrained, REPO_ID).commit
+    head = push(untrained, REPO_ID).commit
     with pytest.raises(InputError, match="public on the Hub already"):
-        push_model(untrained, REPO_ID, private=True)
+        push(untrained, REPO_ID, private=True)
     assert local_hub.repos["model", REPO_ID].sha == head
 
 
 def test_a_folder_without_a_whole_model_is_refused_before_anything_is_asked(local_hub, tmp_path):
     with pytest.raises(InputError, match="no model there"):
-        push_model(tmp_path, REPO_ID)
+        push(tmp_path, REPO_ID)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(InputError, match=r"model\.safetensors is missing"):
-        push_model(tmp_path, REPO_ID)
+        push(tmp_path, REPO_ID)
     assert local_hub.requests == []
 
 
@@ -472,7 +472,7 @@ def test_training_pushes_the_model_when_it_is_measured(local_hub, drawn_fruits, 
         ({"hub_strategy": "checkpoint"}, "pushed once, to main"),
     ],
 )
-def test_what_the_push_would_meet_with_is_told_before_training(
+def test_what_the_push_would_meet_with_is_raised_before_training(
     local_hub, drawn_fruits, tmp_path, options, message
 ):
     local_hub.repos["model", "user/public"] = Repo({"README.md": b""})
@@ -488,12 +488,12 @@ def test_training_is_refused_at_once_where_the_push_could_not_be(local_hub, draw
     assert not (tmp_path / "tiny").exists()
 
 
-def test_a_push_that_fails_after_training_tells_how_to_do_it_later(
+def test_a_push_that_fails_after_training_says_how_to_do_it_later(
     local_hub, drawn_fruits, tmp_path
 ):
     local_hub.faults.append(Fault("/commit/", status=403))
     options = {"push_to_hub": True, "hub_private_repo": True, "hub_report": False}
     with pytest.raises(InputError, match=r"push it with `hffruits push .* --private --no_report`"):
         train(*tiny_arguments(drawn_fruits, tmp_path / "tiny", **options))
-    push_model(tmp_path / "tiny", "tiny")
+    push(tmp_path / "tiny", "tiny")
     assert FruitClassifier.from_pretrained("user/tiny").labels

@@ -38,8 +38,8 @@ from hffruits.evaluation.comparison import compare
 from hffruits.evaluation.run import evaluate
 from hffruits.exploration.run import explore
 from hffruits.hub.push_dataset import push_data
-from hffruits.hub.push_model import push_model
-from hffruits.hub.redaction import hide_places
+from hffruits.hub.push_model import push
+from hffruits.hub.redaction import redaction_of
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.training.hyperparameter_search import search
 from hffruits.training.run import train
@@ -126,7 +126,7 @@ def test_a_run_has_its_records_page_picture_and_card(run):
 
 
 def test_a_model_card_shows_names_as_they_are(run, local_hub):
-    push_model(run, "user/fruits")
+    push(run, "user/fruits")
     for text in ((run / "README.md").read_text("utf-8"), pushed_card(local_hub, "model")):
         card = ModelCard(text)
         assert not foreign(card.text)
@@ -281,5 +281,5 @@ def test_a_page_is_published_without_the_folder_however_it_is_escaped(tmp_path):
     root = tmp_path / 'o\'brien & "sons" <x>'
     root.mkdir()
     source = str(root / "data")
-    page = hide_places(root).in_page(str(escape(source)) + f" <code>{escape(source)}</code>")
+    page = redaction_of(root).in_page(str(escape(source)) + f" <code>{escape(source)}</code>")
     assert page == "data <code>data</code>"

@@ -19,7 +19,7 @@ from hffruits.demo.app import newest_model
 from hffruits.evaluation.comparison import compare
 from hffruits.evaluation.run import evaluate
 from hffruits.exploration.run import explore
-from hffruits.hub.push_model import push_model
+from hffruits.hub.push_model import push
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.inference.few_shot import save_taught, teach
 from hffruits.models.loading import load_model
@@ -284,7 +284,7 @@ def test_a_taught_model_is_saved_without_its_card(tmp_path, breaks):
 def test_a_page_that_cannot_be_made_public_stays_here(local_hub, untrained, tmp_path, caplog):
     folder = save_untrained(tmp_path / "model", ["Kiwi", "Pear"])
     (folder / "report.html").write_bytes(b"/root\xff")
-    push_model(folder, "user/fruits")
+    push(folder, "user/fruits")
     published = local_hub.repos["model", "user/fruits"].files
     assert "model.safetensors" in published and "report.html" not in published
     assert any("report.html: not made" in line for line in warnings_of(caplog))

@@ -95,7 +95,7 @@ def test_recalibrated_statistics_are_the_mean_over_the_batches():
     assert norm.momentum == 0.1 and not model.training and not norm.training
 
 
-def test_recalibrating_leaves_frozen_norms_alone():
+def test_recalibrating_leaves_frozen_norms_as_they_are():
     model, _ = build_model("test_efficientnet", labels=["a", "b"], pretrained=False)
     model.timm_model.bn1.requires_grad_(False)
     before = model.timm_model.bn1.running_mean.clone()
@@ -128,7 +128,7 @@ def test_by_default_norms_stay_where_weights_are_pretrained(
     assert kept["batch_norm"] == ("freeze" if stay else "train")
 
 
-def test_a_net_without_batch_norm_is_told_so(drawn_fruits, tmp_path, caplog):
+def test_a_net_without_batch_norm_gives_a_warning(drawn_fruits, tmp_path, caplog):
     caplog.set_level(logging.INFO, "hffruits")
     arguments = tiny_arguments(drawn_fruits, tmp_path, max_steps=1, batch_norm="freeze")
     arguments[1].model_name_or_path, arguments[1].image_size = "test_vit", None

@@ -63,11 +63,11 @@ class ActsBetween(nn.Module):
         return SimpleNamespace(logits=self.norm(F.relu(self.conv(pixel_values))).mean((2, 3)))
 
 
-def test_a_net_that_acts_before_its_batch_norm_is_left_alone():
+def test_a_net_that_acts_before_its_batch_norm_stays_as_it_is():
     model = lively_batch_norms(ActsBetween())
     assert fold_batch_norm(model, torch.randn(2, 3, 8, 8)) is model
 
 
-def test_a_net_without_batch_norm_is_left_alone():
+def test_a_net_without_batch_norm_stays_as_it_is():
     model, _ = build_model("test_vit", labels=list("abc"), pretrained=False)
     assert fold_batch_norm(model.eval(), torch.randn(1, 3, 160, 160)) is model

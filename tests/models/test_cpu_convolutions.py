@@ -1,4 +1,4 @@
-"""Quick convolutions against PyTorch's own: the same answers and gradients, another way."""
+"""Fast convolutions against PyTorch's own: the same answers and gradients, another way."""
 
 import copy
 
@@ -22,7 +22,7 @@ def whole_batches(monkeypatch):
 
 
 def nets(name: str) -> tuple[nn.Module, nn.Module, torch.Tensor]:
-    """A net with frozen batch norm, a copy with quick convolutions, and pixels for both."""
+    """A net with frozen batch norm, a copy with fast convolutions, and pixels for both."""
     torch.manual_seed(0)
     plain, _ = build_model(name, labels=["a", "b", "c"], pretrained=False)
     for norm in plain.modules():
@@ -34,50 +34,50 @@ def nets(name: str) -> tuple[nn.Module, nn.Module, torch.Tensor]:
     set_policy(plain, "freeze")
     size = plain.config.pretrained_cfg["input_size"][1:]
     pixels = torch.randn(8, 3, *size)
-    quick = copy.deepcopy(plain)
-    assert speed_up_convolutions(quick, pixels[:2]) > 3
-    for model in (plain, quick):
+    fast = copy.deepcopy(plain)
+    assert speed_up_convolutions(fast, pixels[:2]) > 3
+    for model in (plain, fast):
         model.train()
         hold_statistics(model, "freeze")
-    return plain, quick, pixels
+    return plain, fast, pixels
 
 
 @pytest.mark.parametrize("name", ["test_efficientnet", "test_resnet", "efficientnet_lite0"])
 def test_a_net_gives_the_same_answers_and_gradients(whole_batches, name):
-    plain, quick, pixels = nets(name)
+    plain, fast, pixels = nets(name)
     pixels = pixels[:2] if name == "efficientnet_lite0" else pixels
     answers = []
-    for model in (plain, quick):
+    for model in (plain, fast):
         torch.manual_seed(1)
         answers.append(model(pixel_values=pixels).logits)
         answers[-1].square().sum().backward()
     assert torch.allclose(*answers, rtol=1e-3, atol=1e-4 * float(answers[0].abs().max()))
     wanted = {n: p.grad for n, p in plain.named_parameters() if p.grad is not None}
-    found = {n: p.grad for n, p in quick.named_parameters() if p.grad is not None}
+    found = {n: p.grad for n, p in fast.named_parameters() if p.grad is not None}
     assert wanted.keys() == found.keys()
     for key, gradient in wanted.items():
         assert (gradient - found[key]).norm() <= 1e-2 * gradient.norm() + 1e-6, key
 
 
 def test_evaluation_names_and_weights_stay_as_they_were():
-    plain, quick, pixels = nets("test_efficientnet")
-    plain.eval(), quick.eval()
-    assert torch.equal(plain(pixel_values=pixels).logits, quick(pixel_values=pixels).logits)
-    assert plain.state_dict().keys() == quick.state_dict().keys()
-    folded = fold_batch_norm(quick, pixels[:1])
-    assert folded is not quick
+    plain, fast, pixels = nets("test_efficientnet")
+    plain.eval(), fast.eval()
+    assert torch.equal(plain(pixel_values=pixels).logits, fast(pixel_values=pixels).logits)
+    assert plain.state_dict().keys() == fast.state_dict().keys()
+    folded = fold_batch_norm(fast, pixels[:1])
+    assert folded is not fast
     assert torch.allclose(
         folded(pixel_values=pixels).logits, plain(pixel_values=pixels).logits, atol=1e-4
     )
 
 
 def test_a_copy_learns_by_itself(whole_batches):
-    _, quick, pixels = nets("test_efficientnet")
-    other = copy.deepcopy(quick)
+    _, fast, pixels = nets("test_efficientnet")
+    other = copy.deepcopy(fast)
     with torch.no_grad():
         for parameter in other.parameters():
             parameter.zero_()
-    before = quick(pixel_values=pixels).logits
+    before = fast(pixel_values=pixels).logits
     assert before.abs().max() > 0
     assert torch.equal(other(pixel_values=pixels).logits, torch.zeros_like(before))
 
@@ -91,11 +91,11 @@ def test_a_depthwise_convolution_has_the_gradients_of_torch(whole_batches, strid
     conv = make(6, 6, size, stride, 0 if same else size // 2, groups=6)
     net = Net(conv, BatchNormAct2d(6))
     net.norm.requires_grad_(False)
-    quick = copy.deepcopy(net)
+    fast = copy.deepcopy(net)
     pixels = torch.randn(4, 6, 15, 15)
-    assert speed_up_convolutions(quick, pixels[:1]) == 1
+    assert speed_up_convolutions(fast, pixels[:1]) == 1
     found = []
-    for model in (net, quick):
+    for model in (net, fast):
         model.train()
         model.norm.eval()
         own = pixels.clone().requires_grad_()
@@ -134,7 +134,7 @@ def test_larger_kernels_learn_from_some_of_the_batch_and_that_is_right_on_averag
 
 
 @pytest.mark.parametrize("part", [8, 16])
-def test_parts_of_a_batch_on_several_processes_learn_from_the_same_pictures(part):
+def test_parts_of_a_batch_on_several_processes_learn_from_the_same_images(part):
     torch.manual_seed(0)
     weight, pixels = torch.randn(4, 1, 5, 5), torch.randn(32, 4, 9, 9)
 
@@ -163,6 +163,6 @@ def test_a_net_with_something_between_convolution_and_norm_stays_as_it_is():
     assert type(net.conv) is nn.Conv2d and type(net.norm) is nn.BatchNorm2d
 
 
-def test_frozen_convolutions_are_left_alone():
+def test_frozen_convolutions_stay_as_they_are():
     net = Net(nn.Conv2d(3, 4, 3).requires_grad_(False), nn.BatchNorm2d(4))
     assert speed_up_convolutions(net, torch.randn(2, 3, 8, 8)) == 0

@@ -192,9 +192,9 @@ def break_config(folder: Path) -> None:
     (folder / "config.json").write_text("{")
 
 
-@pytest.mark.parametrize("spoil", [break_processor, break_weights, break_config])
-def test_a_spoilt_folder_is_explained_in_one_line(tmp_path, spoil):
-    spoil(save_tiny_vit(tmp_path))
+@pytest.mark.parametrize("corrupt", [break_processor, break_weights, break_config])
+def test_a_corrupted_folder_is_explained_in_one_line(tmp_path, corrupt):
+    corrupt(save_tiny_vit(tmp_path))
     for load in (load_model, lambda path: build_model(str(path), labels=LABELS)):
         with pytest.raises(InputError, match=str(tmp_path)) as caught:
             load(tmp_path)
@@ -239,7 +239,7 @@ class _Hub(BaseHTTPRequestHandler):
         pass
 
 
-def test_the_hubs_answers_are_told_in_one_line_after_one_request():
+def test_the_hubs_answers_are_errors_of_one_line_after_one_request():
     server = HTTPServer(("127.0.0.1", 0), _Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     script = (

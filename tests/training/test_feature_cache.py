@@ -24,7 +24,7 @@ from hffruits.data.samplers import RowKey
 from hffruits.models.batch_norm import set_policy
 from hffruits.models.bundled import bundled_folder
 from hffruits.models.freezing import freeze_backbone
-from hffruits.models.frozen_trunk import find_cut
+from hffruits.models.frozen_trunk import find_trunk
 from hffruits.models.heads import head_names
 from hffruits.models.loading import build_model
 from hffruits.training.arguments import ModelArguments, parse_train_arguments
@@ -108,7 +108,7 @@ def test_the_two_parts_of_a_net_give_what_the_whole_gives(name, plan, last):
     model = frozen_net(name, plan)
     size = model.config.pretrained_cfg["input_size"][1:]
     pixels = torch.randn(5, 3, *size)
-    cut = find_cut(model, pixels[:2])
+    cut = find_trunk(model, pixels[:2])
     assert cut.passed[-1].endswith(last)
     cached = cut.activations(model, pixels)
     assert cached.shape == (5, *cut.shape)
@@ -120,7 +120,7 @@ def test_the_two_parts_of_a_net_give_what_the_whole_gives(name, plan, last):
 def test_the_frozen_part_does_not_run_and_the_rest_gets_the_same_gradients():
     model = frozen_net("test_efficientnet", "stages:2")
     pixels = torch.randn(4, 3, 64, 64)
-    cut = find_cut(model, pixels)
+    cut = find_trunk(model, pixels)
     model(pixel_values=pixels).logits.square().sum().backward()
     whole = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
     model.zero_grad()
@@ -145,7 +145,7 @@ def test_the_frozen_part_does_not_run_and_the_rest_gets_the_same_gradients():
 def test_a_net_without_frozen_first_stages_is_refused():
     model, _ = build_model("test_efficientnet", labels=["a", "b"], pretrained=False)
     with pytest.raises(InputError, match="no first stages are frozen"):
-        find_cut(model, torch.randn(2, 3, 64, 64))
+        find_trunk(model, torch.randn(2, 3, 64, 64))
 
 
 class Skipping(nn.Module):
@@ -163,7 +163,7 @@ class Skipping(nn.Module):
 
 def test_a_net_that_needs_more_than_the_cut_keeps_is_refused():
     with pytest.raises(InputError, match="can't be cut there"):
-        find_cut(Skipping(), torch.randn(1, 3, 16, 16))
+        find_trunk(Skipping(), torch.randn(1, 3, 16, 16))
 
 
 @pytest.mark.parametrize("bf16", [False, True])
@@ -172,7 +172,7 @@ def test_the_quick_frozen_part_gives_what_the_net_gives_and_leaves_it_alone(name
     model = frozen_net(name, "half", pretrained=name == "efficientnet_lite0")
     size = model.config.pretrained_cfg["input_size"][1:]
     pixels = torch.randn(5, 3, *size)
-    cut = find_cut(model, pixels[:2])
+    cut = find_trunk(model, pixels[:2])
     before = [type(module) for module in model.modules()]
     cached = FrozenPart.of(model, cut, bf16=bf16)(pixels)
     assert cached.dtype == torch.float16 and cached.shape == (5, *cut.shape)
@@ -287,7 +287,7 @@ SIZE = 4 * 24 * 16 * 16 * 2  # bytes of one view of 4 rows in half precision
 
 @pytest.fixture
 def small_cut():
-    cut = find_cut(frozen_net("test_efficientnet", "stages:2"), torch.randn(1, 3, 64, 64))
+    cut = find_trunk(frozen_net("test_efficientnet", "stages:2"), torch.randn(1, 3, 64, 64))
     assert 4 * cut.shape.numel() * 2 == SIZE
     return cut
 

@@ -20,7 +20,7 @@ from hffruits.core.errors import InputError
 from hffruits.data.images import translate_image_errors
 from hffruits.data.load import FruitDatasets
 from hffruits.data.transforms import EvalTransform, input_size
-from hffruits.models.frozen_trunk import find_cut
+from hffruits.models.frozen_trunk import find_trunk
 from hffruits.training.argument_checks import features_can_be_cached
 from hffruits.training.arguments import FruitTrainingArguments
 from hffruits.training.callbacks.signals import ends_at_once
@@ -57,7 +57,7 @@ def choose_views(run: TrainingRun) -> int:
     if args.device.type != "cpu" or not features_can_be_cached(data_args, as_chosen, args):
         return 0
     try:
-        cut = find_cut(prepared.model, torch.rand(2, 3, *prepared.train_size))
+        cut = find_trunk(prepared.model, torch.rand(2, 3, *prepared.train_size))
     except InputError:  # it has no frozen trunk
         return 0
     size = bytes_of(cut.shape)
@@ -122,7 +122,7 @@ def use_cached_features(run: TrainingRun) -> None:
     cuts, cached, keys = {}, {}, []
     for split, transform in transforms.items():
         rows, views = datasets[split], prepared.views if split == "train" else 1
-        cut = cuts[split] = find_cut(model, torch.rand(2, 3, *sizes[split], device=args.device))
+        cut = cuts[split] = find_trunk(model, torch.rand(2, 3, *sizes[split], device=args.device))
         drawn = (data_args.augment, args.seed) if split == "train" else None
         facts = (images_key(rows), prepared.processor.to_dict(), sizes[split], views, drawn)
         key = feature_key(model, cut, (*facts, args.bf16))

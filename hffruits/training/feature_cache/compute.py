@@ -26,7 +26,7 @@ from hffruits.data.samplers import own_random_numbers
 from hffruits.data.transforms import Transform, open_for
 from hffruits.models.bn_folding import fold_batch_norm
 from hffruits.models.cpu_bfloat16 import speed_up_bfloat16
-from hffruits.models.frozen_trunk import Cut
+from hffruits.models.frozen_trunk import FrozenTrunk
 from hffruits.training.feature_cache.store import DTYPE, Unfinished
 
 CPU_BATCH, GPU_BATCH = 8, 256  # views computed together
@@ -78,11 +78,11 @@ class FrozenPart:
     """Pixels (B, 3, H, W) -> what a folded net's frozen part makes of them (B, *shape), rounded."""
 
     folded: nn.Module
-    cut: Cut
+    cut: FrozenTrunk
     bf16: bool
 
     @classmethod
-    def of(cls, model: nn.Module, cut: Cut, *, bf16: bool) -> "FrozenPart":
+    def of(cls, model: nn.Module, cut: FrozenTrunk, *, bf16: bool) -> "FrozenPart":
         """The part of a net that is in evaluation mode."""
         device = next(model.parameters()).device
         probe = torch.rand(1, 3, *cut.image_size, device=device)
@@ -115,7 +115,7 @@ class _Features:
 
 def compute_features(
     model: nn.Module,
-    cut: Cut,
+    cut: FrozenTrunk,
     images: SeededViews,
     target: Unfinished,
     *,
@@ -169,7 +169,7 @@ def compute_features(
 
 
 def filling_seconds(
-    model: nn.Module, cut: Cut, images: SeededViews, *, workers: int = 0, bf16: bool = False
+    model: nn.Module, cut: FrozenTrunk, images: SeededViews, *, workers: int = 0, bf16: bool = False
 ) -> tuple[float, float]:
     """Seconds to decode an image, and of each of its views, as `compute_features` will take.
 

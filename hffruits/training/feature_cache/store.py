@@ -25,7 +25,7 @@ from torch import nn
 from hffruits.core.distributed import any_process, on_each_machine, on_main_process
 from hffruits.core.files import flush
 from hffruits.data.samplers import RowKey
-from hffruits.models.frozen_trunk import Cut
+from hffruits.models.frozen_trunk import FrozenTrunk
 from hffruits.training.feature_cache.disk import (
     FILE,
     RECORD,
@@ -60,7 +60,7 @@ class FeatureRows:
         return {"activations": view, "labels": self.labels[index], "share": share}
 
 
-def feature_key(model: nn.Module, cut: Cut, facts: Iterable[object]) -> str:
+def feature_key(model: nn.Module, cut: FrozenTrunk, facts: Iterable[object]) -> str:
     """A name for the activations of a model's frozen part; `facts` say of which images."""
     digest = hashlib.blake2b(digest_size=16)
     learning = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -112,7 +112,7 @@ def open_features(
     key: str,
     views: int,
     rows: int,
-    cut: Cut,
+    cut: FrozenTrunk,
     fill: Callable[[Unfinished], None],
     *,
     in_use: Collection[str] = (),

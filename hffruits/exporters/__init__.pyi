@@ -1,0 +1,2 @@
+from .formats import FORMATS as FORMATS
+from .run import export as export

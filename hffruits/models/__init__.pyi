@@ -1,0 +1,10 @@
+from .bn_folding import fold_batch_norm as fold_batch_norm
+from .freezing import freeze_backbone as freeze_backbone
+from .heads import logits_and_features as logits_and_features
+from .loading import build_model as build_model
+from .loading import find_model as find_model
+from .loading import load_model as load_model
+from .lora import add_lora as add_lora
+from .lora import merge_lora as merge_lora
+from .model_card import write_model_card as write_model_card
+from .saving import save_model as save_model
