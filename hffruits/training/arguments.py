@@ -147,8 +147,8 @@ class FruitTrainingArguments(TrainingArguments):
     )
     reject_rate: float = option(
         0.05,
-        "Share of known photos that may be rejected as unknown, which sets the OOD threshold; 0 "
-        "rejects nothing.",
+        "Share of known fruit that may be refused as unknown, which sets the threshold; 0 refuses "
+        "nothing.",
     )
     early_stopping_patience: int = option(
         0, "Stop after this many validations without a better one; 0 for never."
