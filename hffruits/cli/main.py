@@ -567,7 +567,8 @@ def main(argv: list[str] | None = None) -> int:
         if error.errno not in DISK_FULL:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        _tell(f"hffruits: error: {where}the disk is full. Free some.")
+        notes = getattr(error, "__notes__", [])  # what is saved already, say
+        _tell(" ".join([f"hffruits: error: {where}the disk is full. Free some.", *notes]))
         return 2
     except KeyboardInterrupt:
         journal = any(word.startswith("--output") for word in argv)

@@ -40,9 +40,10 @@ class RunInterruptedError(Exception):
 def optional_output(output: str | Path, *, remedy: str) -> Iterator[None]:
     """Within it, whatever fails costs only this output: one warning says what, why and the remedy.
 
-    For pages, pictures and cards, after the records have been written. The only place where every
-    `Exception` is caught: large libraries make these of other people's text and files, so nobody
-    can list what may fail, and all that was computed before is worth more. A file that is `output`
+    For pages, pictures and cards, after the records have been written. The only place where
+    every `Exception` ends (`added_to_errors` passes them on): large libraries make these of other
+    people's text and files, so nobody can list what may fail, and all that was computed before is
+    worth more. A file that is `output`
     and failed is removed, so that neither half of it nor an earlier one is taken for it. Signals,
     lost processes and Ctrl-C pass.
     """

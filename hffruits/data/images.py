@@ -8,7 +8,7 @@ import os
 import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -75,15 +75,18 @@ _UNREAD_HEADS = {
 }
 
 
-def open_rgb(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def open_rgb(
+    source: ImageSource, *, max_pixels: int = MAX_PIXELS, formats: Sequence[str] = FORMATS
+) -> Image.Image:
     """Decode a file, its bytes or a PIL image into an upright 8-bit RGB image.
 
-    Raises `OSError` with a short reason for anything that is not a complete, sanely sized image.
+    Only decoders of `formats`, some of `FORMATS`, see a file. Raises `OSError` with a short reason
+    for anything that is not a complete, sanely sized image.
     """
     try:
         if isinstance(source, Image.Image):
             return _to_rgb(source)
-        with _open(source, max_pixels) as image:
+        with _open(source, max_pixels, formats=formats) as image:
             return _to_rgb(image)
     except _DECODER_ERRORS as error:
         raise OSError(_reason(error)) from error
@@ -220,14 +223,16 @@ _DECODER_ERRORS = (
 )
 
 
-def _open(source: str | Path | bytes, max_pixels: int, name: str = "") -> Image.Image:
+def _open(
+    source: str | Path | bytes, max_pixels: int, name: str = "", formats: Sequence[str] = FORMATS
+) -> Image.Image:
     size = len(source) if isinstance(source, bytes) else Path(source).stat().st_size
     if size == 0:
         raise OSError("empty file (0 bytes)")
     name = name if isinstance(source, bytes) else str(source)
     try:
         file = io.BytesIO(source) if isinstance(source, bytes) else source
-        image = Image.open(file, formats=readable_formats())
+        image = Image.open(file, formats=[one for one in readable_formats() if one in formats])
     except Image.UnidentifiedImageError as error:
         why = unread_format(name, _head(source))
         raise OSError(why or "not an image, or an unknown format") from error

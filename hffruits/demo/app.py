@@ -31,6 +31,7 @@ from hffruits.demo.server import (
     health_route,
     is_private,
     is_shared,
+    log_errors_in_a_line,
     read_auth,
     wait_and_stop,
 )
@@ -73,7 +74,8 @@ def open_model(
     kinds = len(classifier.labels)
     if chosen:
         which = "" if name else ", the run that finished last"
-        about = f"Answers come from {markdown_code(chosen)}{which}. It knows {kinds} kinds."
+        shown = markdown_code(_shown_place(chosen))
+        about = f"Answers come from {shown}{which}. It knows {kinds} kinds."
         return classifier, about, classifier.folder
     about = (
         "Nothing is trained yet: answers come from the bundled ImageNet model, and it knows only "
@@ -81,6 +83,13 @@ def open_model(
         "`hffruits train YOUR_FOLDER`."
     )
     return classifier, about, None
+
+
+def _shown_place(model: str | Path) -> str:
+    """A Hub id or a folder as it was named; of one that says where it lies the last name."""
+    place = Path(model).expanduser()
+    says_where = place.is_absolute() or not place.name or ".." in place.parts
+    return place.resolve().name if says_where else str(model)
 
 
 def draw_examples(labels: Sequence[str], count: int = 8) -> list[Image.Image]:
@@ -161,6 +170,7 @@ def launch_demo(
     classifier, about, folder = open_model(model, revision=revision)
     place = temporary_folder()
     bound_statistics()
+    logging.getLogger("uvicorn.error").addFilter(log_errors_in_a_line)
     stopping = threading.Event()
     demo = build_demo(
         classifier,
@@ -184,6 +194,7 @@ def launch_demo(
         prevent_thread_lock=True,
         max_file_size="100mb",  # a zip; a photo's own limit is in uploads.py
         state_session_capacity=MAX_SESSIONS,
+        enable_monitoring=False,  # which anybody could read
         footer_links=["api", "gradio", "settings"],
         # else gradio keeps every visitor's photos in the browser
         run_history=os.environ.get("GRADIO_RUN_HISTORY", "").lower() == "true",

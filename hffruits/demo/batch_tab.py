@@ -14,8 +14,7 @@ from PIL import Image
 
 from hffruits.core.errors import InputError
 from hffruits.core.escaping import spreadsheet_cell
-from hffruits.data.images import SUFFIXES
-from hffruits.demo.uploads import MAX_IMAGES, Upload, list_uploads, open_upload
+from hffruits.demo.uploads import MAX_IMAGES, UPLOAD_SUFFIXES, Upload, list_uploads, open_upload
 from hffruits.demo.widgets import sent_files, upload_folder, visitor_error
 from hffruits.inference.classifier import FruitClassifier, Prediction
 
@@ -69,7 +68,7 @@ def batch_tab(fruits: FruitClassifier, *, stopping: threading.Event) -> None:
         with gr.Column(scale=2, min_width=280, elem_id="sending"):
             files = gr.File(
                 file_count="multiple",
-                file_types=["image", *sorted(SUFFIXES), ".zip"],  # browsers don't know all
+                file_types=["image", *sorted(UPLOAD_SUFFIXES), ".zip"],  # browsers don't know all
                 label="Photos or a zip",
                 height=240,
                 elem_id="files",

@@ -16,6 +16,7 @@ import gradio as gr
 
 from hffruits.core.escaping import name_in_line
 from hffruits.core.html import thumbnail_uri
+from hffruits.core.names import name_key
 from hffruits.data.images import MAX_PIXELS, is_image_name, open_small
 from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
 from hffruits.hub.redaction import file_below
@@ -89,10 +90,10 @@ def sample_photos(
     by_folder: dict[tuple[str, ...], Path] = {}  # first file of each folder
     for line in files:
         path = Path(name_in_line(line))
-        by_folder.setdefault(path.parts[:-1], path)
+        by_folder.setdefault(tuple(map(name_key, path.parts[:-1])), path)
     found = {}
     for label in labels:
-        parts = tuple(label.split("/"))
+        parts = tuple(map(name_key, label.split("/")))
         names = [path for folder, path in by_folder.items() if folder[-len(parts) :] == parts]
         path = file_below(data_dir, names[0]) if names else None
         if path and is_image_name(path.name):
@@ -148,12 +149,13 @@ def _figures(artifact: Path | None) -> str:
         metrics = json.loads(_read(artifact, METRICS) if artifact else "{}")
     except ValueError:
         metrics = {}
-    name = next((name for name in ("test", "validation") if metrics.get(name)), None)
+    splits = metrics if isinstance(metrics, dict) else {}
+    measured = {name: splits.get(name) for name in ("test", "validation")}
+    name = next((name for name, figures in measured.items() if _is_measured(figures)), None)
     if name is None:
         return "<p>Nothing is measured of this model yet.</p>"
-    measured = metrics[name]
-    tiles = [_tile(title, _percent(measured.get(key))) for key, title in _TILES.items()]
-    tiles.append(_tile(f"{name} photos", f"{measured.get('images', 0):,}"))
+    tiles = [_tile(title, _percent(measured[name].get(key))) for key, title in _TILES.items()]
+    tiles.append(_tile(f"{name} photos", f"{measured[name]['images']:,}"))
     return f'<dl class="tiles">{"".join(tiles)}</dl>'
 
 
@@ -161,6 +163,11 @@ _TILES = {
     "accuracy": "accuracy", "top5_accuracy": "top-5 accuracy", "macro_f1": "macro F1",
     "ece": "calibration error",
 }  # fmt: skip
+
+
+def _is_measured(figures: Any) -> bool:
+    """Whether they have the form that this package writes; a stranger's file may have any."""
+    return isinstance(figures, dict) and isinstance(figures.get("images"), int)
 
 
 def _tile(title: str, value: str) -> str:

@@ -1,6 +1,7 @@
 """The server of the demo's page: a guard against hostile requests, `/health`, login, shutdown."""
 
 import json
+import logging
 import os
 import re
 import signal
@@ -21,12 +22,18 @@ from hffruits.core.errors import InputError
 from hffruits.demo.upload_folder import UploadFolder
 from hffruits.demo.uploads import MAX_IMAGE_BYTES, MAX_IMAGES, NOT_SENT
 
+logger = logging.getLogger(__name__)
+MAX_LOGGED = 300  # characters of an error
 MAX_JSON_BYTES = 2**20
 MAX_REQUEST_BYTES = MAX_IMAGES * MAX_IMAGE_BYTES // 4  # of an upload of many files
 KEPT_SECONDS = 3600  # how long the server keeps a visitor's files, and how often it sweeps
 UPLOAD = f"{API_PREFIX}/upload"  # the one route that takes files
 # What the page and gradio_client send. Gradio has more, of which some run ffmpeg or write files.
+# A stranger's model card or report could ask visitors' browsers for any address.
+PAGE_POLICY = b"img-src 'self' data: blob:; media-src 'self' data: blob:"
+FILE_POLICY = b"sandbox; default-src 'none'; img-src 'self'"
 POSTED = re.compile(rf"/login|{API_PREFIX}/(upload|queue/join|cancel|reset|(run|api|call)/.+)")
+UNNEEDED = ("deep_link", "dev/reload")  # writes what is asked for; is the developer's
 LOCAL = ("", "127.0.0.1", "localhost", "::1")
 
 
@@ -60,6 +67,19 @@ def bound_statistics() -> None:
     Before Blocks are built. GRADIO_ANALYTICS_MAX_EVENTS has the last word.
     """
     os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "100")
+
+
+def log_errors_in_a_line(record: logging.LogRecord) -> bool:
+    """A filter: a request that the server fails on leaves a line, not the kilobytes of a traceback.
+
+    Gradio raises for functions, pages and sessions that don't exist, so anybody could fill the log.
+    """
+    if record.exc_info and record.exc_info[1]:
+        error = record.exc_info[1]
+        text = " ".join(f"{record.getMessage()} ({type(error).__name__}: {error})".split())
+        logger.debug("%s", text[:MAX_LOGGED], exc_info=record.exc_info)
+        record.msg, record.args, record.exc_info = text[:MAX_LOGGED], (), None
+    return True
 
 
 def wait_and_stop(demo: gr.Blocks, stopping: threading.Event) -> None:
@@ -124,7 +144,7 @@ class Guard:
     def _check_path(self, path: str) -> None:
         if is_http_url_like(path.partition("=")[2].lstrip("/")) or "/proxy=" in path:
             raise _RefusedError(*_NO_ADDRESS)
-        if f"{API_PREFIX}/deep_link" in path:  # writes what is asked for
+        if any(f"{API_PREFIX}/{route}" in path for route in UNNEEDED):
             raise _RefusedError(*_NO_ROUTE)
         named = path.partition("/file=")[2] or path.partition(f"{API_PREFIX}/file/")[2]
         if named and not any(named in files for files in self.demo.temp_file_sets):
@@ -218,10 +238,10 @@ def _values(record: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _with_headers(send: Send, path: str) -> Send:
-    """No browser guesses at a file's kind, or runs what a visitor has sent."""
+    """No browser guesses at a file's kind, runs what a visitor sent, or loads images elsewhere."""
+    policy = FILE_POLICY if "/file=" in path else PAGE_POLICY
     added = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"same-origin")]
-    if "/file=" in path:
-        added.append((b"content-security-policy", b"sandbox; default-src 'none'; img-src 'self'"))
+    added.append((b"content-security-policy", policy))
 
     async def with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":

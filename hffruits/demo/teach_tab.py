@@ -19,6 +19,7 @@ from hffruits.inference.few_shot import save_taught, teach
 MAX_PHOTOS = 30  # of one fruit
 MAX_FRUITS = 20  # that one visitor adds
 MAX_SAVED = 100  # folders below the one that is written to
+MAX_SAVED_BYTES = 2 * 10**9  # of all of them
 LONG_SIDE = 1024  # pixels; all that the model ever sees of a photo is smaller
 KEPT_SECONDS = 3600  # how long a visitor's model is kept without being taught
 NOTHING = "Nothing is taught yet. What you teach is seen only by you, until you save it."
@@ -34,6 +35,7 @@ class Taught(NamedTuple):
 
     fruits: FruitClassifier
     names: tuple[str, ...]
+    saved: Path | None = None
 
 
 def teach_tab(fruits: FruitClassifier, *, top_k: int, folder: Path | None) -> None:
@@ -47,6 +49,8 @@ def teach_tab(fruits: FruitClassifier, *, top_k: int, folder: Path | None) -> No
         if len(before.names) >= MAX_FRUITS:
             raise visitor_error(f"{MAX_FRUITS} fruits are the most. Save them, or start over.")
         images, unread = _open_photos(photos)
+        if not images:
+            raise visitor_error(unread or "Choose a photo first.")
         started = time.perf_counter()
         try:
             after = teach(before.fruits, name, images)
@@ -63,7 +67,7 @@ def teach_tab(fruits: FruitClassifier, *, top_k: int, folder: Path | None) -> No
         known = taught.fruits if taught else fruits
         return name_image(known, open_sent(image), top_k)[:2]
 
-    def save(taught: Taught | None) -> str:
+    def save(taught: Taught | None) -> tuple[Taught, str]:
         if folder is None:
             raise visitor_error("Saving is off on this server.")
         if taught is None:
@@ -71,8 +75,9 @@ def teach_tab(fruits: FruitClassifier, *, top_k: int, folder: Path | None) -> No
         try:
             written = save_below(folder, taught)
         except InputError as error:
-            raise visitor_error(str(error)) from error
-        return _describe(taught, f"Saved as <code>{html.escape(str(written))}</code>.")
+            raise visitor_error(str(error).replace(f"{folder}", folder.name)) from error
+        shown = html.escape(f"{Path(folder.name, written.name)}")
+        return taught._replace(saved=written), _describe(taught, f"Saved as <code>{shown}</code>.")
 
     def forget() -> tuple[None, str, dict]:
         return None, _describe(None), gr.update(interactive=False)
@@ -129,19 +134,25 @@ def teach_tab(fruits: FruitClassifier, *, top_k: int, folder: Path | None) -> No
     photo.change(try_it, [state, photo], [answer, verdict], **private).failure(
         lambda: None, None, photo, queue=False, **private
     )
-    saved.click(save, state, summary, concurrency_id="teach", **private)
+    saved.click(save, state, [state, summary], concurrency_id="teach", **private)
     forgotten.click(forget, None, [state, summary, saved], queue=False, **private).success(
         try_it, [state, photo], [answer, verdict], **private
     )
 
 
 def save_below(folder: Path, taught: Taught) -> Path:
-    """Write the model to `folder/taught-NAME`, with a number where that is taken.
+    """Write the model to `folder/taught-NAME`, with a number where that is taken; only once.
 
-    Raises `InputError` where it can't be written, and when there are `MAX_SAVED` already.
+    Raises `InputError` where it can't be written, and when there are `MAX_SAVED` already, or
+    `MAX_SAVED_BYTES` of them.
     """
-    if len(list(folder.glob("taught-*"))) >= MAX_SAVED:
-        raise InputError(f"{MAX_SAVED} models are saved here already. Remove some.")
+    if taught.saved and taught.saved.exists():
+        return taught.saved
+    count = len(list(folder.glob("taught-*")))
+    files = (file for file in folder.glob("taught-*/*") if file.is_file())
+    size = sum(file.stat().st_size for file in files)
+    if count >= MAX_SAVED or size >= MAX_SAVED_BYTES:
+        raise InputError(f"{count} models are saved here already. Remove some.")
     plain = f"taught-{slug(taught.names[-1])}"
     names = [plain, *(f"{plain}-{number}" for number in range(2, MAX_SAVED + 2))]
     target = next(folder / name for name in names if not (folder / name).exists())

@@ -60,6 +60,7 @@ class UploadFolder:
     @property
     def bound(self) -> int:
         """How many bytes may lie here: never more than a share of what the file system has left."""
+        self._make()
         left = self._kept + shutil.disk_usage(self.path).free
         return min(MAX_BYTES, left // SHARE)
 
@@ -75,8 +76,13 @@ class UploadFolder:
         if time.monotonic() < self._measured + MEASURED_FOR:
             return
         self._measured = time.monotonic()
+        self._make()
         with os.scandir(self.path) as entries:
             self._kept = sum(self._swept(entry) for entry in entries)
+
+    def _make(self) -> None:
+        """Again, if something that cleans the temp folder has removed it."""
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def _swept(self, entry: os.DirEntry) -> int:
         """The bytes of a file or folder, 0 if it was removed since nobody writes to it any more."""
@@ -89,7 +95,8 @@ class UploadFolder:
         if is_folder:
             shutil.rmtree(path, ignore_errors=True)
         else:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # Windows removes no file that is open
+                path.unlink()
         return 0
 
 

@@ -18,11 +18,15 @@ from typing import BinaryIO, NamedTuple
 from PIL import Image
 
 from hffruits.core.errors import InputError
-from hffruits.data.images import may_be_image, open_rgb
+from hffruits.data.images import SUFFIXES, may_be_image, open_rgb
 from hffruits.data.readers.archives import unpack
 
+# Not JPEG 2000 nor PPM: a few bytes of the one and plain text of the other take seconds to decode.
+UPLOAD_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "HEIF")
+UPLOAD_SUFFIXES = SUFFIXES - {".jp2", ".ppm", ".pgm"}
 MAX_IMAGE_BYTES = 20 * 10**6
 MAX_PIXELS = 50_000_000
+MAX_SCANS = 20  # of a progressive JPEG, each decoded over all pixels; about 10 are usual
 MAX_ASPECT = 20  # a thin line, resized by its short side, would fill the memory
 MAX_IMAGES = 200  # at a time; of files too
 MAX_ZIP_BYTES = 100 * 10**6
@@ -36,7 +40,8 @@ _HEAD = re.compile(_MARKUP, re.IGNORECASE)
 _TAIL = re.compile(_MARKUP + rb"|%PDF-\d", re.IGNORECASE)
 _ZIP_HEAD, _ZIP_END = b"PK\x03\x04", b"PK\x05\x06"  # one of them may come by chance
 _HEAD_BYTES = 1024
-_PPM = re.compile(rb"P[56]\s+(\d{1,9})\s+(\d{1,9})\s+(\d{1,9})\s")
+_JPEG_HEAD = b"\xff\xd8\xff"
+_JPEG_MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")  # but restarts, within the scans
 
 
 class Upload(NamedTuple):
@@ -77,9 +82,11 @@ def open_upload(path: str | Path, root: Path) -> Image.Image:
             content = file.read(MAX_IMAGE_BYTES + 1)  # it may have grown since it was measured
         if len(content) > MAX_IMAGE_BYTES:
             raise InputError(f"over the limit of {MAX_IMAGE_BYTES / 1e6:.0f} MB")
-        if _is_something_else_too(content):
+        if content.startswith(_JPEG_HEAD) and _jpeg_end_and_scans(content)[1] > MAX_SCANS:
+            raise InputError(f"a progressive JPEG of more than {MAX_SCANS} scans")
+        image = open_rgb(content, max_pixels=MAX_PIXELS, formats=UPLOAD_FORMATS)
+        if _is_something_else_too(content):  # only images are searched
             raise InputError("it holds a web page, a PDF or a zip besides the photo")
-        image = open_rgb(content, max_pixels=MAX_PIXELS)
         if max(image.size) > MAX_ASPECT * min(image.size):
             raise InputError(f"more than {MAX_ASPECT} times as long as wide")
     except OSError as error:
@@ -187,11 +194,23 @@ def _is_something_else_too(content: bytes) -> bool:
 
 
 def _jpeg_end(content: bytes) -> int:
-    place = 2
-    while content[place : place + 1] == b"\xff" and content[place + 1 : place + 2] != b"\xda":
-        place += 2 + int.from_bytes(content[place + 2 : place + 4])  # thumbnails end in between
-    end = content.find(b"\xff\xd9", place)
-    return end + 2 if end >= 0 else len(content)
+    return _jpeg_end_and_scans(content)[0]
+
+
+def _jpeg_end_and_scans(content: bytes) -> tuple[int, int]:
+    """The place behind its end marker, and in how many scans its pixels lie.
+
+    Segments are passed over by their length, as libjpeg does: a thumbnail lies in one.
+    """
+    place, scans = 2, 0
+    while found := _JPEG_MARKER.search(content, place):
+        kind, place = found[1][0], found.end()
+        if kind == 0xD9:
+            return place, scans
+        scans += kind == 0xDA
+        if kind >= 0xC0:
+            place += int.from_bytes(content[place : place + 2])
+    return len(content), scans
 
 
 def _png_end(content: bytes) -> int:
@@ -219,21 +238,10 @@ def _palette_bytes(content: bytes, place: int) -> int:
     return 3 * 2 ** (flags % 8 + 1) if flags & 0x80 else 0
 
 
-def _ppm_end(content: bytes) -> int:
-    head = _PPM.match(content)
-    if not head:
-        return 0  # a kind without a length, or a header with comments
-    width, height, top = (int(number) for number in head.groups())
-    samples = 3 if content.startswith(b"P6") else 1
-    return head.end() + samples * (2 if top > 255 else 1) * width * height
-
-
-# The others end where they say (WebP, BMP, AVIF, HEIC, JPEG 2000) or anywhere (TIFF): no proof, so
-# they are searched whole.
+# The others end where they say (WebP, BMP, AVIF, HEIC) or anywhere (TIFF): no proof, so they are
+# searched whole.
 _ENDS = {
-    b"\xff\xd8\xff": _jpeg_end,
+    _JPEG_HEAD: _jpeg_end,
     b"\x89PNG": _png_end,
     b"GIF8": _gif_end,
-    b"P5": _ppm_end,
-    b"P6": _ppm_end,
 }

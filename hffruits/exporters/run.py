@@ -184,5 +184,7 @@ def _copy_beside(model: Path, fruits: FruitClassifier, folder: Path) -> None:
         save_prototypes(fruits.prototypes, folder)
     if record := file_below(model, TRAINING_ARGS):
         shutil.copy(record, folder / TRAINING_ARGS)
-    if (model / SPLITS).is_dir():
-        shutil.copytree(model / SPLITS, folder / SPLITS)
+    for named in (model / SPLITS).glob("*"):
+        if split := file_below(model, f"{SPLITS}/{named.name}"):
+            (folder / SPLITS).mkdir(exist_ok=True)
+            shutil.copy(split, folder / SPLITS / named.name)

@@ -304,7 +304,18 @@ def test_what_one_visitor_taught_another_does_not_see(
 def test_a_lesson_without_photos_is_refused(lesson: sync_api.Page) -> None:
     lesson.locator("#name textarea, #name input").fill("Pitaya")
     lesson.locator("#teach").click()
-    sync_api.expect(lesson.get_by_test_id("toast-body")).to_contain_text("teaching needs 2")
+    sync_api.expect(lesson.get_by_test_id("toast-body")).to_contain_text("Choose a photo first")
+
+
+def test_no_image_is_loaded_from_elsewhere(url: str, page: sync_api.Page) -> None:
+    page.goto(url)
+    blocked = page.evaluate(
+        """() => new Promise(done => {
+            document.addEventListener("securitypolicyviolation", event => done(event.blockedURI));
+            document.body.append(Object.assign(new Image(), {src: "http://127.0.0.1:9/a.png"}));
+        })"""
+    )
+    assert blocked == "http://127.0.0.1:9/a.png"
 
 
 def test_a_model_that_cannot_be_taught_says_so_at_once(opened: sync_api.Page) -> None:

@@ -1,5 +1,6 @@
 """The command line as users meet it: answers, exit codes, one-line errors."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 from support.runs import TINY_FLAGS
 
 from hffruits.cli.main import COMMANDS, main
+from hffruits.core.errors import added_to_errors
 from hffruits.data.load import load_fruits
 
 ROOT = Path(__file__).parents[2]
@@ -69,6 +71,19 @@ def test_bad_input_is_one_line_and_exit_code_2(argv, capsys, tmp_path, monkeypat
     error = capsys.readouterr().err.strip().splitlines()
     assert len(error) == 1 and error[0].startswith("hffruits: error: ")
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_full_disk_is_told_with_what_is_saved_already(capsys, monkeypatch):
+    def fail(argv: list[str]) -> None:
+        with added_to_errors("The model is saved in runs/a."):
+            raise OSError(errno.ENOSPC, "No space left on device", "runs/a/report.html")
+
+    monkeypatch.setitem(COMMANDS, "train", fail)
+    assert main(["train"]) == 2
+    assert capsys.readouterr().err == (
+        "hffruits: error: runs/a/report.html: the disk is full. Free some. "
+        "The model is saved in runs/a.\n"
+    )
 
 
 def test_the_training_script_tells_bad_input_without_a_traceback(tmp_path):

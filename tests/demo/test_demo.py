@@ -35,7 +35,12 @@ from hffruits.demo.app import (  # noqa: E402
     open_model,
 )
 from hffruits.demo.batch_tab import Row, to_csv  # noqa: E402
-from hffruits.demo.model_tab import class_gallery, model_card, sample_photos  # noqa: E402
+from hffruits.demo.model_tab import (  # noqa: E402
+    _figures,
+    class_gallery,
+    model_card,
+    sample_photos,
+)
 from hffruits.demo.server import is_private, is_shared, read_auth  # noqa: E402
 from hffruits.demo.teach_tab import Taught, save_below, slug  # noqa: E402
 from hffruits.inference.classifier import FruitClassifier, Prediction  # noqa: E402
@@ -93,6 +98,14 @@ def test_without_a_trained_model_the_page_says_so(
     assert f"only the {len(classifier.labels)} kinds" in about
     assert "`make train`" in about
     assert "Banana" in classifier.labels
+
+
+def test_visitors_do_not_learn_where_the_model_lies(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(trained)
+    for name in (str(trained), ".", f"../{trained.name}"):
+        assert f"Answers come from `{trained.name}`." in open_model(name)[1]
 
 
 def test_the_newest_trained_model_is_served_and_named(
@@ -480,10 +493,27 @@ def test_a_taught_model_is_saved_under_a_plain_name_and_never_over_another(
         save_below(tmp_path, taught)
 
 
+def test_saved_models_are_bound_by_their_bytes_too(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "taught-kiwi").mkdir()
+    (tmp_path / "taught-kiwi" / "model.safetensors").write_bytes(bytes(1000))
+    monkeypatch.setattr("hffruits.demo.teach_tab.MAX_SAVED_BYTES", 1000)
+    with pytest.raises(InputError, match="1 models are saved here already"):
+        save_below(tmp_path, Taught(None, ("Kiwi",)))
+
+
 def test_the_card_is_shown_without_metadata_and_images(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("---\ntags: [x]\n---\n# A\n![plot](http://x.org/a.png)\n")
     assert model_card(tmp_path).strip() == "# A\nplot"
     assert model_card(None) == model_card(tmp_path / "missing") == "This model has no card."
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    ["[1]", "5", "null", '{"test": "x"}', '{"test": {"images": null}}', '{"test": {}}', "{"],
+)
+def test_a_strangers_malformed_figures_count_as_none(metrics: str, tmp_path: Path) -> None:
+    (tmp_path / "metrics.json").write_text(metrics)
+    assert "Nothing is measured" in _figures(tmp_path)
 
 
 @pytest.fixture
@@ -514,6 +544,12 @@ def test_classes_have_a_photo_they_were_trained_on_or_a_drawn_one_or_a_letter(
     shown = class_gallery(labels, artifact, data)
     assert shown.count("<img") == 3 and shown.count("data:image/jpeg") == 3
     assert "&lt;b&gt;Plum" in shown and "<b>" not in shown
+
+
+def test_a_class_has_its_photo_also_where_case_and_spaces_differ(
+    artifact: Path, data: Path
+) -> None:
+    assert set(sample_photos(["red/ apple", "BANANA"], artifact, data)) == {"red/ apple", "BANANA"}
 
 
 def test_no_file_outside_the_training_data_is_shown(

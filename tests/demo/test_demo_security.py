@@ -5,6 +5,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -74,9 +75,9 @@ class Visitor:
         (path,) = self.http.post("upload", files={"files": (name, content)}).json()
         return path
 
-    def join(self, function: str, data: list) -> tuple[int, Any]:
+    def join(self, function: str, data: list, session: str = "") -> tuple[int, Any]:
         """Ask by the function's number, which also reaches what no API lists."""
-        session = f"session{id(self)}-{next(self._sessions)}"
+        session = session or f"session{id(self)}-{next(self._sessions)}"
         body = {"data": data, "fn_index": self.functions[function], "session_hash": session}
         answer = self.http.post("queue/join", content=json.dumps(body), headers=JSON)
         if answer.status_code != 200:
@@ -90,9 +91,14 @@ class Visitor:
 
 
 @pytest.fixture(scope="module")
-def server(model: Path, tmp_path_factory) -> Iterator[Any]:
+def saved(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("saved")
+
+
+@pytest.fixture(scope="module")
+def server(model: Path, saved: Path, tmp_path_factory) -> Iterator[Any]:
     folder = tmp_path_factory.mktemp("feedback")
-    demo = launch_demo(str(model), feedback_dir=folder, save_dir=folder, prevent_thread_lock=True)
+    demo = launch_demo(str(model), feedback_dir=folder, save_dir=saved, prevent_thread_lock=True)
     yield demo
     demo.close(verbose=False)
 
@@ -292,6 +298,74 @@ def test_an_example_that_is_not_there_leaves_no_traceback(
     assert "Traceback" not in "".join(capfd.readouterr())
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("POST", "call/nope", {"data": []}),
+        ("POST", "queue/join", {"data": [], "fn_index": 999, "session_hash": "zz"}),
+        ("POST", "run/predict", {"data": [], "fn_index": 999}),
+        ("GET", "../?page=zz", None),
+        ("GET", "../nope", None),
+        ("GET", "queue/data?session_hash=zz", None),
+        ("GET", "call/predict/zz", None),
+    ],
+)
+def test_a_request_for_what_is_not_there_leaves_no_more_than_a_line_in_the_log(
+    asked: tuple, visitor: Visitor, capfd
+) -> None:
+    method, route, body = asked
+    # gradio breaks off what it has begun to answer
+    with suppress(httpx.RemoteProtocolError), visitor.http.stream(method, route, json=body) as sent:
+        sent.read()
+    time.sleep(0.2)
+    logged = "".join(capfd.readouterr())
+    assert "Traceback" not in logged and len(logged) < 500, logged
+
+
+def test_the_same_lesson_is_saved_once_and_without_telling_where(
+    visitor: Visitor, saved: Path
+) -> None:
+    path = visitor.upload(picture())
+    session = "saver"
+    lesson = [None, "Plum", [{"image": {"path": path}}] * 2]
+    assert visitor.join("learn", lesson, session)[0] == 200
+    said = [visitor.join("save", [None], session)[1]["data"][1] for _ in range(3)]
+    assert said[0] == said[1] == said[2] and f"<code>{saved.name}/taught-plum</code>" in said[0]
+    assert [folder.name for folder in saved.glob("taught-*")] == ["taught-plum"]
+
+
+def test_a_lesson_without_photos_says_so(visitor: Visitor) -> None:
+    path = visitor.upload(b"no picture")
+    assert visitor.join("learn", [None, "Plum", []])[1] == "Choose a photo first."
+    _, said = visitor.join("learn", [None, "Plum", [{"image": {"path": path}}]])
+    assert said.startswith("1 could not be read") and "0 of 0" not in said
+
+
+def test_the_servers_figures_and_its_developers_routes_are_not_there(visitor: Visitor) -> None:
+    for route in ("../monitoring/summary", "../monitoring", "dev/reload"):
+        answer = visitor.http.get(route)
+        assert answer.status_code in (403, 404), route
+
+
+def test_browsers_load_the_images_of_a_strangers_card_from_nowhere_else(visitor: Visitor) -> None:
+    policy = visitor.http.get("..").headers["content-security-policy"]
+    assert "img-src 'self' data: blob:" in policy and "http" not in policy
+
+
+def test_another_visitor_reaches_an_upload_only_by_its_full_path(visitor: Visitor) -> None:
+    """Nothing lists it: not its folder, not the page, not what others were answered."""
+    content = picture("PNG")
+    path = Path(visitor.upload(content, "mine.png"))
+    other = Visitor(str(visitor.http.base_url).removesuffix("gradio_api/"), visitor.functions)
+    folder = path.parent
+    for guess in (folder, f"{folder}/", folder.parent, "mine.png", folder.parent / "mine.png"):
+        assert other.http.get(f"file={guess}").status_code == 403
+    for route in ("..", "../config", "info", "openapi.json", "startup-events", "app_id"):
+        assert folder.name not in other.http.get(route).text
+    assert len(folder.name) == 64
+    assert other.http.get(f"file={path}").content == content
+
+
 @pytest.mark.parametrize("name", [5, ["x"], {"path": None}, None, "x" * 10**5])
 def test_an_odd_name_is_refused(name: Any, visitor: Visitor) -> None:
     file = {"path": visitor.upload(picture()), "meta": META}
@@ -319,7 +393,7 @@ def test_with_a_password_no_route_answers_without_it_but_a_few_that_hold_nothing
                 "call/predict/x",
                 "queue/status",
             ),
-            *("upload_progress?upload_id=x", "dev/reload", "../config", "../monitoring"),
+            *("upload_progress?upload_id=x", "../config", "../monitoring"),
             "../monitoring/summary",
         ):
             assert visitor.http.get(route).status_code == 401, route

@@ -68,6 +68,29 @@ def test_what_is_left_behind_is_removed_and_the_pages_own_files_stay(tmp_path: P
     assert own.exists() and all(path.exists() for path in stay)
 
 
+def test_a_folder_that_a_cleaner_has_removed_is_made_again(tmp_path: Path, free) -> None:
+    (tmp_path / "root").mkdir()
+    folder = UploadFolder(tmp_path / "root")
+    for use in (folder.measure, folder.is_full):
+        (tmp_path / "root").rmdir()
+        use()
+        assert (tmp_path / "root").is_dir()
+
+
+def test_an_upload_that_windows_keeps_open_stays_without_an_error(
+    tmp_path: Path, free, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = UploadFolder(tmp_path)
+    write(tmp_path / "tmpabc", age=ABANDONED_SECONDS + 60)
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "The process cannot access the file")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    folder.measure()
+    assert (tmp_path / "tmpabc").exists()
+
+
 def test_a_link_is_counted_and_removed_but_not_followed(tmp_path: Path, free) -> None:
     elsewhere = write(tmp_path / "elsewhere" / "a.jpg", 10**6)
     (tmp_path / "root").mkdir()

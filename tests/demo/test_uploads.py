@@ -4,10 +4,18 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
-from support.hostile_files import ACCEPTED, REFUSED, ZIPS, encoded, film, picture, zipped
+from support.hostile_files import (
+    ACCEPTED,
+    REFUSED,
+    ZIPS,
+    encoded,
+    film,
+    last_scan,
+    picture,
+    zipped,
+)
 
 from hffruits.core.errors import InputError
 from hffruits.data.images import open_rgb
@@ -113,12 +121,37 @@ def test_of_a_film_the_first_frame_counts(sent) -> None:
 
 
 def test_markup_within_the_pixels_of_an_image_does_no_harm(sent) -> None:
-    pixels = np.frombuffer(b"<svg >" * 5000, np.uint8)[:29_700].reshape(99, 100, 3)
-    framed = Image.new("RGB", (100, 140))
-    framed.paste(Image.fromarray(pixels), (0, 41))
-    content = encoded(framed, "PPM")
+    framed = Image.frombytes("P", (300, 140), bytes(300 * 41) + b"<svg >" * (50 * 99))
+    framed.putpalette(bytes(768))
+    content = encoded(framed, "PNG", compress_level=0)  # of a palette's it filters nothing
     assert b"<svg >" in content
-    assert open_sent(sent("stored.ppm", content)).size == (100, 140)
+    assert open_sent(sent("stored.png", content)).size == (300, 140)
+
+
+def test_a_file_that_is_no_picture_is_not_searched_for_what_else_it_is(sent, monkeypatch) -> None:
+    monkeypatch.setattr(uploads, "_is_something_else_too", None)
+    with pytest.raises(InputError, match="not an image"):
+        open_sent(sent("junk.jpg", bytes(10**6)))
+
+
+def test_no_hidden_end_or_length_makes_a_jpeg_of_many_scans_look_like_one_of_few(sent) -> None:
+    whole = picture(progressive=True)
+    scan = last_scan(whole)
+    for hiding in (
+        b"\xff\xfe\0\4\xff\xd9",  # an end within a comment
+        b"\xff\x02",  # these have no length
+        b"\xff\xd0",
+        b"\xff" * 9,
+    ):
+        content = whole[:-2] + (hiding + scan) * 30 + b"\xff\xd9"
+        with pytest.raises(InputError, match="scans"):
+            open_sent(sent("scans.jpg", content))
+
+
+def test_scans_behind_the_end_and_in_a_thumbnail_do_not_count(sent) -> None:
+    """As in a motion photo, whose video holds any bytes."""
+    whole = picture(progressive=True, comment=b"\xff\xda" * 50) + b"\xff\xda" * 50
+    assert open_sent(sent("motion.jpg", whole)).size == (160, 160)
 
 
 @pytest.mark.parametrize("name", ZIPS)
@@ -142,12 +175,13 @@ def test_a_zip_gives_its_images_by_their_names(sent, tmp_path) -> None:
 
 def test_what_a_zip_holds_is_opened_by_its_content_or_refused_with_a_reason(sent, tmp_path) -> None:
     files = {"1.heic": picture("HEIF"), "2": picture(), "3.nef": b"x", "4.txt": b"x"}
-    found, refused = list_uploads([sent("a.zip", zipped(files))], tmp_path / "unpacked")
+    found, refused = list_uploads([sent("a.zip", zipped(files))], tmp_path / "unpacked", tmp_path)
     assert sorted(upload.name for upload in found) == ["1.heic", "2", "3.nef"] and not refused
     opened = {upload.name: upload.path for upload in found}
-    assert open_upload(opened["1.heic"]).size == open_upload(opened["2"]).size
+    sizes = {open_upload(opened[name], tmp_path).size for name in ("1.heic", "2")}
+    assert len(sizes) == 1
     with pytest.raises(InputError, match="not an image"):
-        open_upload(opened["3.nef"])
+        open_upload(opened["3.nef"], tmp_path)
 
 
 def test_too_many_images_are_refused(sent, tmp_path) -> None:

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -20,7 +21,7 @@ from hffruits.data.images import open_rgb
 from hffruits.data.synthetic.drawing import draw_fruit
 from hffruits.data.transforms import preprocessing_of
 from hffruits.exporters import parity
-from hffruits.exporters.run import export
+from hffruits.exporters.run import _copy_beside, export
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.inference.engines.base import open_engine
 from hffruits.models.loading import build_model
@@ -199,6 +200,22 @@ def test_what_cannot_be_exported_is_explained(small, tmp_path, options, message)
     with pytest.raises(InputError, match=message):
         export(small, DataArguments(), output_dir=tmp_path / "x", **options)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_of_a_strangers_model_copies_no_file_that_lies_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.setattr("hffruits.exporters.run.save_config", lambda *_: None)
+    model, folder, secret = (tmp_path / name for name in ("model", "export", "secret"))
+    (model / "splits").mkdir(parents=True)
+    for each in (folder, secret):
+        each.mkdir()
+    (secret / "train.txt").write_text("secret")
+    (model / "splits" / "train.txt").symlink_to(secret / "train.txt")
+    (model / "splits" / "test.txt").write_text("Kiwi/0.jpg")
+    fruits = SimpleNamespace(
+        config=None, transform=SimpleNamespace(processor=None), prototypes=None
+    )
+    _copy_beside(model, fruits, folder)
+    assert [path.name for path in folder.rglob("*.txt")] == ["test.txt"]
 
 
 def test_a_folder_that_is_there_is_left_alone(small, tmp_path):
