@@ -11,7 +11,13 @@ from datasets import Dataset
 from hffruits.core.cache import cache_root, make_once
 from hffruits.core.errors import InputError
 from hffruits.data.class_hierarchy import coarse_from_folders
-from hffruits.data.images import is_image_file, is_video_name, may_be_image, walk_files
+from hffruits.data.images import (
+    is_image_file,
+    is_note_name,
+    is_video_name,
+    may_be_image,
+    walk_files,
+)
 from hffruits.data.readers.archives import is_archive, looks_like_webdataset, unpack
 from hffruits.data.readers.column_mapping import ROW, Rows
 from hffruits.data.readers.folders import SPLITS, Photo, find_photos, lone_folder
@@ -21,7 +27,7 @@ from hffruits.data.source import Source
 from hffruits.data.synthetic.samples import samples_dir
 
 logger = logging.getLogger(__name__)
-VERSION = 2  # of what is unpacked of an archive: raise it when that changes
+VERSION = 3  # of what is unpacked of an archive: raise it when that changes
 
 
 @dataclass(frozen=True)
@@ -139,7 +145,7 @@ def _files_in(folder: Path) -> list[Path]:
     for path in walk_files(folder):
         inside = path.relative_to(top).parts[:-1] if path.is_relative_to(top) else ()
         inside = tuple(name for name in inside if name.lower() not in SPLITS)
-        if path.name not in _NO_TABLES and (path.suffix.lower() in TABLES or is_archive(path)):
+        if _is_table_or_archive(path):
             files.append((path, inside[0] if inside else ""))
         elif is_image_file(path) and inside:
             classes.add(inside[0])
@@ -156,6 +162,11 @@ def _files_in(folder: Path) -> list[Path]:
     if found and classes:
         logger.info("%s: read as the table of the photos beside it", found[0])
     return found
+
+
+def _is_table_or_archive(path: Path) -> bool:
+    is_table = path.suffix.lower() in TABLES and path.name not in _NO_TABLES and path.is_file()
+    return is_table or is_archive(path)
 
 
 # What `datasets` writes beside its files.
@@ -191,7 +202,7 @@ def _unpacked(archive: Path) -> Path:
     stat = archive.stat()
     name = f"{archive.stem}-{stat.st_size:x}-{stat.st_mtime_ns:x}"
     folder = cache_root() / f"archives-v{VERSION}" / name
-    wanted = {"wanted": may_be_image, "named": is_video_name}
+    wanted = {"wanted": may_be_image, "named": is_video_name, "kind": is_note_name}
     made = make_once(folder, lambda folder: unpack(archive, folder, **wanted))
     logger.info("%s: unpacked in %s", archive, folder)
     return made

@@ -132,6 +132,8 @@ def test_videos_beside_photos_are_listed_and_count_for_nothing(make_folder, capl
         (["1.cr2", "2.cr2"], r"C: none of its 2 photos can be read \(camera raw isn't read"),
         (["1.mov"], r"C: 1 video\(s\) and no photo"),
         (["1.jpg"], r"C: none of its 1 photos can be read \(not an image"),
+        (["Thumbs.db", "a.pdf", "b.dat", "c.txt"], "C: no photo, but other files such as Thumbs"),
+        ([f"{n}.mpg" for n in range(8)], r"C: 8 video\(s\) and no photo"),
     ],
 )
 def test_a_class_folder_without_a_usable_photo_is_an_error(make_folder, form, files, reason):
@@ -142,6 +144,20 @@ def test_a_class_folder_without_a_usable_photo_is_an_error(make_folder, form, fi
     with pytest.raises(InputError, match=reason) as caught:
         load_fruits(zip_of(root) if form == "zip" else root, max_bad_fraction=0.5)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("form", ["folder", "zip"])
+def test_a_class_folder_that_is_empty_in_one_split_only_is_warned_of(make_folder, form, caplog):
+    root = make_folder({"train/A": 8, "train/Fruit/B": 8, "val/A": 2, "test/A": 2})
+    (root / "val" / "Fruit" / "b").mkdir(parents=True)
+    (root / "test" / "B").mkdir()
+    data = load_fruits(zip_of(root) if form == "zip" else root)
+    assert names_of(data) == ["A", "B"]
+    for folder in ("val/Fruit", "test/B"):
+        assert f"{folder}: no file; the class has photos elsewhere" in caplog.text
+    (root / "test" / "C").mkdir()
+    with pytest.raises(InputError, match="test/C: no file"):
+        load_fruits(zip_of(root) if form == "zip" else root)
 
 
 def test_a_class_of_a_table_without_a_usable_photo_is_an_error(tmp_path):
@@ -167,8 +183,9 @@ def test_a_folder_of_notes_is_no_class_and_is_warned_of(make_folder, caplog):
         (root / folder).mkdir()
         (root / folder / "1.txt").write_text("ripe")
     for source in (root, zip_of(root)):
+        caplog.clear()
         assert names_of(load_fruits(source)) == ["A", "B"]
-    assert "docs: holds no photos, and is ignored" in caplog.text
+        assert "docs: holds no photos, and is ignored" in caplog.text
 
 
 def test_a_class_that_is_excluded_as_a_whole_is_warned_of(make_folder, tmp_path, caplog):
