@@ -34,7 +34,7 @@ _RAW = "camera raw isn't read: export it as JPEG"
 _JPEG_XL = "JPEG XL isn't read: export it as JPEG"
 _EDITOR = "an editor's file isn't read: export it as JPEG or PNG"
 _VECTOR = "a vector graphic isn't read: export it as PNG"
-_VIDEO = "a video, not a photo"
+VIDEO = "a video, not a photo"
 UNREAD_SUFFIXES = {
     **dict.fromkeys(
         (
@@ -79,7 +79,7 @@ _UNREAD_HEADS = {
     _RAW: rb"II\*\0.{4}CR|FUJIFILMCCD-RAW|II(?:RO|RS|U\0)|MMOR|FOVb|.{4}ftypcrx ",
     _JPEG_XL: rb"\xff\x0a|\0{3}\x0cJXL ",
     _EDITOR: rb"8BPS\0|gimp xcf",
-    _VIDEO: rb".{4}ftyp(?:qt  |mp4|isom|iso[2-9]|M4V|3gp|avc1)|\x1aE\xdf\xa3|RIFF.{4}AVI ",
+    VIDEO: rb".{4}ftyp(?:qt  |mp4|isom|iso[2-9]|M4V|3gp|avc1)|\x1aE\xdf\xa3|RIFF.{4}AVI ",
 }
 
 
@@ -213,10 +213,15 @@ def _suffix(name: str) -> str:
 def _is_image_head(path: Path) -> bool:
     try:
         check_regular(path)  # else to open a pipe would wait for ever
-        head = _head(path)
+        return is_image_head(_head(path))
     except OSError:  # a link to nowhere, say
         return False
-    return bool(_READ_HEAD.match(head)) or unread_format(head=head) not in ("", _VIDEO)
+
+
+def is_image_head(content: bytes) -> bool:
+    """True for what starts as a photo does, in a format that is read or not."""
+    head = content[:_HEAD_BYTES]
+    return bool(_READ_HEAD.match(head)) or unread_format(head=head) not in ("", VIDEO)
 
 
 def check_regular(path: Path) -> os.stat_result:
@@ -230,7 +235,7 @@ def check_regular(path: Path) -> os.stat_result:
 def unread_format(name: str = "", head: bytes = b"") -> str:
     """Why a file is in no format that is read, by its first bytes, else its name; "" if unknown."""
     found = (why for why, magic in _UNREAD_HEADS.items() if re.match(magic, head, re.DOTALL))
-    by_name = _VIDEO if is_video_name(name) else UNREAD_SUFFIXES.get(_suffix(name), "")
+    by_name = VIDEO if is_video_name(name) else UNREAD_SUFFIXES.get(_suffix(name), "")
     return next(found, by_name)
 
 

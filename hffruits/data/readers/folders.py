@@ -5,12 +5,12 @@ Files with the usual suffixes are not opened here; of others, the first bytes ar
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path, PurePath, PurePosixPath
 
 from hffruits.core.errors import InputError
-from hffruits.core.names import name_key, unify_names
+from hffruits.core.names import match_names, name_key, unify_names
 from hffruits.data.images import (
     is_hidden,
     is_image_file,
@@ -69,8 +69,6 @@ def find_photos(root: Path, *, label_from: str | None = None) -> FoundPhotos:
     the folder that holds the photo, whatever lies above it; `path` to tell folders of one name
     apart by those above them; None for `path` where that is not in doubt.
     """
-    if label_from not in (None, *LABEL_FROM):
-        raise InputError(f"label_from={label_from}: must be one of {', '.join(LABEL_FROM)}.")
     if not root.exists():
         raise InputError(f"{root}: no such folder. Check the path given as data_dir.")
     if not root.is_dir():
@@ -250,10 +248,8 @@ def _label_photos(
         split: Counter((root / path).parent.relative_to(below.folder) for path in below.photos)
         for split, below in listed.items()
     }
-    leaves = _unify_leaves(sum(counts.values(), Counter()))
-    labels = _name_leaves(
-        {split: {leaves[folder] for folder in own} for split, own in counts.items()}, label_from
-    )
+    leaves = _unify_leaves(counts)
+    labels = _label_leaves(leaves, counts, label_from)
     photos = {}
     for split, below in listed.items():
         own = [leaves[(root / path).parent.relative_to(below.folder)] for path in below.photos]
@@ -263,14 +259,46 @@ def _label_photos(
     return photos
 
 
-def _unify_leaves(counts: Counter[PurePath]) -> dict[PurePath, PurePath]:
+def name_folders(counts: Mapping[str, Mapping[str, int]], label_from: str | None) -> dict[str, str]:
+    """Class folder (`Apple/Red`) -> label, from the photos of each folder in each split.
+
+    The rule is that of `find_photos`, and so are its warnings and errors.
+    """
+    by_path = {
+        split: Counter({PurePosixPath(folder): count for folder, count in own.items()})
+        for split, own in counts.items()
+    }
+    leaves = _unify_leaves(by_path)
+    labels = _label_leaves(leaves, by_path, label_from)
+    return {str(folder): labels[leaf] for folder, leaf in leaves.items()}
+
+
+def class_of_folder(folder: str, known: Iterable[str]) -> str:
+    """Which of the known classes a class folder is, by as many of its last parts as fit."""
+    parts = PurePosixPath(folder).parts
+    names = ["/".join(parts[start:]) for start in range(len(parts))]
+    found = match_names(names, known)
+    return next((found[name] for name in names if name in found), names[-1])
+
+
+def _unify_leaves(counts: Mapping[str, Counter[PurePath]]) -> dict[PurePath, PurePath]:
     """Class folder -> the same, where names that a reader takes for one are written alike."""
+    totals = sum(counts.values(), Counter())
     parts: Counter[str] = Counter()
-    for folder, count in counts.items():
+    for folder, count in totals.items():
         for part in set(folder.parts):
             parts[part] += count
     unified = unify_names(parts)
-    return {folder: PurePath(*(unified[part] for part in folder.parts)) for folder in counts}
+    return {folder: type(folder)(*(unified[part] for part in folder.parts)) for folder in totals}
+
+
+def _label_leaves(
+    leaves: dict[PurePath, PurePath],
+    counts: Mapping[str, Counter[PurePath]],
+    label_from: str | None,
+) -> dict[PurePath, str]:
+    own = {split: {leaves[folder] for folder in some} for split, some in counts.items()}
+    return _name_leaves(own, label_from)
 
 
 def _name_leaves(leaves: dict[str, set[PurePath]], label_from: str | None) -> dict[PurePath, str]:
