@@ -6,6 +6,7 @@ Knows nothing of labels, splits or tensors.
 import io
 import os
 import re
+import stat
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
@@ -33,7 +34,7 @@ _RAW = "camera raw isn't read: export it as JPEG"
 _JPEG_XL = "JPEG XL isn't read: export it as JPEG"
 _EDITOR = "an editor's file isn't read: export it as JPEG or PNG"
 _VECTOR = "a vector graphic isn't read: export it as PNG"
-_VIDEO = "a video, not a photo"
+VIDEO = "a video, not a photo"
 UNREAD_SUFFIXES = {
     **dict.fromkeys(
         (
@@ -51,15 +52,22 @@ UNREAD_SUFFIXES = {
         "this format isn't read: export it as JPEG or PNG",
     ),
 }  # fmt: skip
-VIDEO_SUFFIXES = (".mov", ".mp4", ".m4v", ".avi", ".mkv", ".webm", ".3gp", ".mts", ".wmv")
-# What lies beside photos in numbers, and needn't be opened to know that it is none.
-_OTHER_SUFFIXES = {
+VIDEO_SUFFIXES = {
+    ".mov", ".mp4", ".m4v", ".avi", ".mkv", ".webm", ".3gp", ".3g2", ".mts", ".m2ts", ".wmv",
+    ".mpg", ".mpeg", ".mpe", ".m2v", ".flv", ".f4v", ".asf", ".vob", ".ogv", ".mjpeg", ".insv",
+}  # fmt: skip
+# What is written about photos, and makes no class of the folder that it lies in.
+_NOTE_SUFFIXES = {
     ".txt", ".json", ".jsonl", ".csv", ".tsv", ".xml", ".yaml", ".yml", ".toml", ".ini", ".cfg",
-    ".md", ".rst", ".html", ".htm", ".log", ".pdf", ".doc", ".docx", ".xls", ".xlsx", ".rtf",
-    ".py", ".ipynb", ".m", ".sh", ".parquet", ".arrow", ".npy", ".npz", ".mat", ".pkl", ".h5",
-    ".hdf5", ".pt", ".pth", ".onnx", ".safetensors", ".tfrecord", ".db", ".sqlite", ".zip", ".tar",
-    ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".wav", ".mp3", ".m4a", ".aae", ".xmp", ".lnk",
-    ".cls", ".names", ".lock",
+    ".md", ".rst", ".html", ".htm", ".log", ".py", ".ipynb", ".m", ".sh", ".parquet", ".arrow",
+    ".npy", ".npz", ".mat", ".pkl", ".h5", ".hdf5", ".xmp", ".aae", ".cls", ".names", ".lock",
+}  # fmt: skip
+_NOTES = {"readme", "license", "licence", "copying", "changelog", "authors", "makefile"}
+# What lies beside photos in numbers, and needn't be opened to know that it is none.
+_OTHER_SUFFIXES = _NOTE_SUFFIXES | {
+    ".pdf", ".doc", ".docx", ".xls", ".xlsx", ".rtf", ".pt", ".pth", ".onnx", ".safetensors",
+    ".tfrecord", ".db", ".sqlite", ".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar",
+    ".wav", ".mp3", ".m4a", ".lnk",
 }  # fmt: skip
 _HEAD_BYTES = 32
 _READ_HEAD = re.compile(
@@ -71,7 +79,7 @@ _UNREAD_HEADS = {
     _RAW: rb"II\*\0.{4}CR|FUJIFILMCCD-RAW|II(?:RO|RS|U\0)|MMOR|FOVb|.{4}ftypcrx ",
     _JPEG_XL: rb"\xff\x0a|\0{3}\x0cJXL ",
     _EDITOR: rb"8BPS\0|gimp xcf",
-    _VIDEO: rb".{4}ftyp(?:qt  |mp4|isom|iso[2-9]|M4V|3gp|avc1)|\x1aE\xdf\xa3|RIFF.{4}AVI ",
+    VIDEO: rb".{4}ftyp(?:qt  |mp4|isom|iso[2-9]|M4V|3gp|avc1)|\x1aE\xdf\xa3|RIFF.{4}AVI ",
 }
 
 
@@ -185,6 +193,11 @@ def is_video_name(name: str) -> bool:
     return not is_hidden(name) and _suffix(name) in VIDEO_SUFFIXES
 
 
+def is_note_name(name: str) -> bool:
+    """True for a text or a table, such as stand beside photos."""
+    return _suffix(name) in _NOTE_SUFFIXES or name.lower() in _NOTES
+
+
 def may_be_image(name: str) -> bool:
     """True for the name of a photo, and for one that doesn't say what the file is."""
     other = _suffix(name) in _OTHER_SUFFIXES or _suffix(name) in VIDEO_SUFFIXES
@@ -202,17 +215,30 @@ def _suffix(name: str) -> str:
 
 def _is_image_head(path: Path) -> bool:
     try:
-        with path.open("rb") as file:
-            head = file.read(_HEAD_BYTES)
+        check_regular(path)  # else to open a pipe would wait for ever
+        return is_image_head(_head(path))
     except OSError:  # a link to nowhere, say
         return False
-    return bool(_READ_HEAD.match(head)) or unread_format(head=head) not in ("", _VIDEO)
+
+
+def is_image_head(content: bytes) -> bool:
+    """True for what starts as a photo does, in a format that is read or not."""
+    head = content[:_HEAD_BYTES]
+    return bool(_READ_HEAD.match(head)) or unread_format(head=head) not in ("", VIDEO)
+
+
+def check_regular(path: Path) -> os.stat_result:
+    """The file's stat. Raises `OSError` for a pipe, socket, device or folder: reading may block."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError("not a regular file")
+    return found
 
 
 def unread_format(name: str = "", head: bytes = b"") -> str:
     """Why a file is in no format that is read, by its first bytes, else its name; "" if unknown."""
     found = (why for why, magic in _UNREAD_HEADS.items() if re.match(magic, head, re.DOTALL))
-    by_name = _VIDEO if is_video_name(name) else UNREAD_SUFFIXES.get(_suffix(name), "")
+    by_name = VIDEO if is_video_name(name) else UNREAD_SUFFIXES.get(_suffix(name), "")
     return next(found, by_name)
 
 
@@ -226,7 +252,7 @@ _DECODER_ERRORS = (
 def _open(
     source: str | Path | bytes, max_pixels: int, name: str = "", formats: Sequence[str] = FORMATS
 ) -> Image.Image:
-    size = len(source) if isinstance(source, bytes) else Path(source).stat().st_size
+    size = len(source) if isinstance(source, bytes) else check_regular(Path(source)).st_size
     if size == 0:
         raise OSError("empty file (0 bytes)")
     name = name if isinstance(source, bytes) else str(source)

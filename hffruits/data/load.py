@@ -177,7 +177,7 @@ def _build_dataset(rows: Dataset, names: list[str], max_pixels: int) -> Dataset:
     ids = {name: index for index, name in enumerate(names)}
     # `image` stays undecoded, so that `open_rgb` alone decides how a file becomes a picture
     texts = Dataset.from_dict(
-        {"label": [ids[label] for label in rows["label"]], "path": rows["path"][:]},
+        {"label": [ids[label] for label in rows["label"][:]], "path": rows["path"][:]},
         Features({"label": ClassLabel(names=names), "path": Value("string")}),
     )
     with quiet():

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from hffruits.core.cache import cache_root
 from hffruits.core.files import optional_cache, write_aside
-from hffruits.data.images import MAX_PIXELS, open_small
+from hffruits.data.images import MAX_PIXELS, check_regular, open_small
 from hffruits.data.near_duplicates import COLOUR_SIZE, GREY_SIZE, fingerprint
 
 logger = logging.getLogger(__name__)
@@ -109,6 +109,8 @@ def _examine(picture: Picture, max_pixels: int) -> np.void:
     row = np.zeros(1, _ROW)[0]
     try:
         source = picture.source
+        if isinstance(source, Path):
+            check_regular(source)
         content = source if isinstance(source, bytes) else source.read_bytes()
         row["bytes"], row["digest"] = len(content), _digest(content)
         image, row["format"], (row["width"], row["height"]) = open_small(

@@ -2,26 +2,43 @@
 
 import logging
 import re
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 from datasets import Dataset
 
 from hffruits.core.cache import cache_root, make_once
 from hffruits.core.errors import InputError
+from hffruits.core.names import unify_names
 from hffruits.data.class_hierarchy import coarse_from_folders
-from hffruits.data.images import is_image_file, is_video_name, may_be_image, walk_files
+from hffruits.data.images import (
+    is_image_file,
+    is_note_name,
+    is_video_name,
+    may_be_image,
+    walk_files,
+)
 from hffruits.data.readers.archives import is_archive, looks_like_webdataset, unpack
 from hffruits.data.readers.column_mapping import ROW, Rows
-from hffruits.data.readers.folders import SPLITS, Photo, find_photos, lone_folder
+from hffruits.data.readers.folders import (
+    LABEL_FROM,
+    SPLITS,
+    Photo,
+    find_photos,
+    lone_folder,
+    name_folders,
+)
 from hffruits.data.readers.tables import TABLES, load_hub, load_tables
 from hffruits.data.readers.webdataset import load_webdataset
 from hffruits.data.source import Source
 from hffruits.data.synthetic.samples import samples_dir
 
 logger = logging.getLogger(__name__)
-VERSION = 2  # of what is unpacked of an archive: raise it when that changes
+VERSION = 3  # of what is unpacked of an archive: raise it when that changes
 
 
 @dataclass(frozen=True)
@@ -33,6 +50,14 @@ class RawRows:
     root: Path | None = None  # the folder that `path` starts from
     videos: tuple[str, ...] = ()  # paths of those that lie beside photos
     empty: dict[str, str] = field(default_factory=dict)  # folder without photos -> what it holds
+    key_folders: bool = False  # whether the labels are folders of keys
+    label_from: str | None = None  # what those mean
+
+    def name_classes(self, counts: Mapping[str, Counter[str]]) -> dict[str, str]:
+        """Label -> the class that it is, from how many rows of each split have it."""
+        if self.key_folders:
+            return name_folders(counts, self.label_from)
+        return unify_names(sum(counts.values(), Counter()))
 
 
 def open_source(source: Source, *, pictures: bool = True) -> RawRows:
@@ -41,6 +66,8 @@ def open_source(source: Source, *, pictures: bool = True) -> RawRows:
     Without `pictures`, for streams alone, the images are empty where that spares reading them.
     Raises `InputError` for what is not there or can't be understood.
     """
+    if source.label_from not in (None, *LABEL_FROM):
+        raise InputError(f"label_from={source.label_from}: must be one of {', '.join(LABEL_FROM)}.")
     if source.data_dir and source.dataset_name:
         raise InputError(
             f"data_dir={source.data_dir}, dataset_name={source.dataset_name}: give one of them."
@@ -65,7 +92,7 @@ def open_source(source: Source, *, pictures: bool = True) -> RawRows:
         return _open_folder(samples_dir(), None)
     if "://" in str(source.data_dir):
         urls = {"train": _shard_urls(str(source.data_dir))}
-        return RawRows(load_webdataset(urls, label_from=source.label_from, **columns))
+        return _shard_rows(urls, source.label_from, columns)
     path = Path(source.data_dir or samples_dir()).expanduser()
     files = _files_of(path)
     if files and files[0].suffix.lower() in TABLES:
@@ -74,7 +101,7 @@ def open_source(source: Source, *, pictures: bool = True) -> RawRows:
         raise InputError(f"{path}: holds {len(files)} zips. Unpack them, and give the folder.")
     if _are_shards(files, source.streaming):
         shards = {split: list(map(str, some)) for split, some in _by_split(path, files).items()}
-        return RawRows(load_webdataset(shards, label_from=source.label_from, **columns))
+        return _shard_rows(shards, source.label_from, columns)
     if source.streaming:
         raise InputError(
             f"{path}: streaming is for shards, tables and the Hub. Leave it out: photos in folders "
@@ -87,6 +114,13 @@ def open_source(source: Source, *, pictures: bool = True) -> RawRows:
         return _open_folder(folder, source.label_from)
     except InputError as error:  # the user knows the archive
         raise InputError(str(error).replace(str(folder), str(files[0]))) from error
+
+
+def _shard_rows(
+    shards: dict[str, list[str]], label_from: str | None, columns: dict[str, Any]
+) -> RawRows:
+    found = load_webdataset(shards, **columns)
+    return RawRows(found, key_folders=found.key_folders, label_from=label_from)
 
 
 def _are_shards(files: list[Path], streaming: bool) -> bool:
@@ -139,7 +173,7 @@ def _files_in(folder: Path) -> list[Path]:
     for path in walk_files(folder):
         inside = path.relative_to(top).parts[:-1] if path.is_relative_to(top) else ()
         inside = tuple(name for name in inside if name.lower() not in SPLITS)
-        if path.name not in _NO_TABLES and (path.suffix.lower() in TABLES or is_archive(path)):
+        if _is_table_or_archive(path):
             files.append((path, inside[0] if inside else ""))
         elif is_image_file(path) and inside:
             classes.add(inside[0])
@@ -156,6 +190,11 @@ def _files_in(folder: Path) -> list[Path]:
     if found and classes:
         logger.info("%s: read as the table of the photos beside it", found[0])
     return found
+
+
+def _is_table_or_archive(path: Path) -> bool:
+    is_table = path.suffix.lower() in TABLES and path.name not in _NO_TABLES and path.is_file()
+    return is_table or is_archive(path)
 
 
 # What `datasets` writes beside its files.
@@ -191,7 +230,7 @@ def _unpacked(archive: Path) -> Path:
     stat = archive.stat()
     name = f"{archive.stem}-{stat.st_size:x}-{stat.st_mtime_ns:x}"
     folder = cache_root() / f"archives-v{VERSION}" / name
-    wanted = {"wanted": may_be_image, "named": is_video_name}
+    wanted = {"wanted": may_be_image, "named": is_video_name, "kind": is_note_name}
     made = make_once(folder, lambda folder: unpack(archive, folder, **wanted))
     logger.info("%s: unpacked in %s", archive, folder)
     return made

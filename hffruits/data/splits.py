@@ -69,13 +69,13 @@ def group_rows(
     if group_by is None:
         return part.groups if split_by == "duplicates" else np.arange(len(rows))
     if "group" in rows.column_names:
-        keys = [index if key is None else key for index, key in enumerate(rows["group"])]
+        keys = [index if key is None else key for index, key in enumerate(rows["group"][:])]
     else:
         try:
             pattern = re.compile(group_by)
         except re.error as error:
             raise InputError(f"group_by={group_by}: not a pattern ({error}).") from error
-        finds = [pattern.search(path) for path in rows["path"]]
+        finds = [pattern.search(path) for path in rows["path"][:]]
         if not any(finds):
             first = rows["path"][0]
             raise InputError(
@@ -128,8 +128,8 @@ def _read_lists(every: Part, folder: Path, only: str | None = None) -> dict[str,
                 "were made for; for other photos start another run."
             )
         parts[split] = every.take(found)
-    listed = {label for part in parts.values() for label in part.rows["label"]}
-    if only is None and (lost := sorted(set(every.rows["label"]) - listed)):
+    listed = {label for part in parts.values() for label in part.rows["label"][:]}
+    if only is None and (lost := sorted(set(every.rows["label"][:]) - listed)):
         logger.warning("%s: names no photo of %s", folder, ", ".join(lost))
     return parts
 

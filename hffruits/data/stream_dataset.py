@@ -7,8 +7,9 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,16 +21,16 @@ from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabl
 from hffruits.core.cache import cache_root
 from hffruits.core.errors import InputError
 from hffruits.core.files import optional_cache, write_text
-from hffruits.core.names import match_names, unify_names
+from hffruits.core.names import match_names
 from hffruits.data.class_hierarchy import read_coarse_labels
 from hffruits.data.source import Source
-from hffruits.data.sources import open_source
+from hffruits.data.sources import RawRows, open_source
 from hffruits.data.split_protocol import UNKNOWN, Sample, Split, source_of
 from hffruits.data.stream_index import StreamIndex, index_stream, read_shard, share_of, split_of
 from hffruits.data.validation import Skipped
 
 logger = logging.getLogger(__name__)
-VERSION = 2  # of what is counted: raise it when that changes
+VERSION = 3  # of what is counted: raise it when that changes
 SEARCHED = 20_000  # rows in which some of each class are looked for
 
 
@@ -130,7 +131,8 @@ def load_streams(
     The count is kept on disk, for files that stay as they are and for a Hub dataset's commit.
     Raises `InputError` for anything wrong with the data.
     """
-    streams = open_source(source).splits
+    raw = open_source(source)
+    streams = raw.splits
     texts: dict[str, IterableDataset] = {}  # the same without pictures, opened where needed
     held_out: dict[str, float] = {}
     if "validation" not in streams:
@@ -150,7 +152,9 @@ def load_streams(
             if file:
                 _write_count(index, file)
         counted[split] = index
-    _unify_labels(counted)
+    named = _unify_labels(counted, raw)
+    if raw.key_folders:
+        streams = {split: name_labels(rows, named.__getitem__) for split, rows in streams.items()}
     names = tuple(sorted(counted["train"].counts["train"]))
     if len(names) < 2:
         raise InputError(f"{source.name}: only one class ({', '.join(names)}). Two are needed.")
@@ -174,16 +178,27 @@ def load_streams(
     return FruitStreams(splits, coarse)
 
 
-def _unify_labels(counted: dict[str, StreamIndex]) -> None:
-    """Labels that a reader takes for one are counted as one."""
-    counts = [own for index in counted.values() for own in index.counts.values()]
-    unified = unify_names(sum(counts, Counter()))
-    for own in counts:
+def _unify_labels(counted: dict[str, StreamIndex], raw: RawRows) -> dict[str, str]:
+    """Labels that are one class are counted as one; gives label -> class."""
+    totals = {split: sum(index.counts.values(), Counter()) for split, index in counted.items()}
+    unified = raw.name_classes(totals)
+    for own in (own for index in counted.values() for own in index.counts.values()):
         renamed = Counter()
         for label, count in own.items():
             renamed[unified[label]] += count
         own.clear()
         own.update(renamed)
+    return unified
+
+
+def name_labels(stream: IterableDataset, name: Callable[[str], str]) -> IterableDataset:
+    """The rows with other labels; those without one stay."""
+    options = {"input_columns": ["label"], "features": stream.features}
+    return stream.map(partial(_name_label, name=name), **options)
+
+
+def _name_label(label: str | None, name: Callable[[str], str]) -> dict[str, str | None]:
+    return {"label": label and name(label)}
 
 
 def _count_file(key: str) -> Path:

@@ -5,8 +5,9 @@ What is left comes with what the scan saw, and with the groups of near-duplicate
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -14,9 +15,9 @@ from datasets import Dataset, concatenate_datasets
 
 from hffruits.core.errors import InputError
 from hffruits.core.escaping import name_in_line
-from hffruits.core.names import path_key, unify_names
+from hffruits.core.names import path_key
 from hffruits.data.duplicates import known_groups
-from hffruits.data.images import MAX_PIXELS
+from hffruits.data.images import MAX_PIXELS, VIDEO
 from hffruits.data.scan import Picture, reason_of, scan_pictures
 from hffruits.data.sources import RawRows
 
@@ -101,15 +102,17 @@ def check_pictures(
         num_workers=num_workers,
     )
     skipped: list[Skipped] = []
+    all_reasons: list[str] = []
     usable: dict[str, tuple[Dataset, np.ndarray]] = {}
     ends = np.cumsum([len(rows) for rows in splits.values()])
     for (split, rows), own in zip(splits.items(), np.split(records, ends[:-1]), strict=True):
         reasons = [
             reason_of(record) or ("" if label else "no label")
-            for record, label in zip(own, rows["label"], strict=True)
+            for record, label in zip(own, rows["label"][:], strict=True)
         ]
-        bad = [(path, why) for path, why in zip(rows["path"], reasons, strict=True) if why]
-        skipped += [Skipped(Path(path), why) for path, why in bad]
+        all_reasons += reasons
+        bad = [(path, why) for path, why in zip(rows["path"][:], reasons, strict=True) if why]
+        skipped += [Skipped(Path(path), why, photo=why != VIDEO) for path, why in bad]
         good = [i for i, why in enumerate(reasons) if not why]
         usable[split] = (rows.select(good) if bad else rows, own[good])
     for picture in skipped:
@@ -122,32 +125,31 @@ def check_pictures(
     for split, (rows, own) in usable.items():
         parts[split] = Part(rows, own, groups[start : start + len(own)])
         start += len(own)
-    lost = raw.empty | _lost_classes(splits, parts, skipped)
+    labels = chain.from_iterable(rows["label"][:] for rows in splits.values())
+    lost = raw.empty | lost_classes(labels, all_reasons)
     return Checked(parts, skipped + _list_videos(raw), lost)
 
 
-def _lost_classes(
-    splits: dict[str, Dataset], parts: dict[str, Part], skipped: list[Skipped]
-) -> dict[str, str]:
-    """Classes of which no photo of any split is left -> why."""
-    reasons = {bad.path.as_posix(): bad.reason for bad in skipped}
-    bad: dict[str, list[str]] = defaultdict(list)
-    for rows in splits.values() if skipped else ():
-        for path, label in zip(rows["path"], rows["label"], strict=True):
-            if label and path in reasons:
-                bad[label].append(reasons[path])
-    left = {label for part in parts.values() for label in part.rows["label"]} if bad else set()
+def lost_classes(labels: Iterable[str | None], reasons: Iterable[str]) -> dict[str, str]:
+    """Classes of which no photo can be used -> why; `reasons` has "" for those that can."""
+    good: set[str | None] = set()
+    bad: dict[str | None, list[str]] = defaultdict(list)
+    for label, why in zip(labels, reasons, strict=True):
+        if why:
+            bad[label].append(why)
+        else:
+            good.add(label)
     return {
         label: f"none of its {len(own)} photos can be read ({own[0]})"
         for label, own in bad.items()
-        if label not in left
+        if label and label not in good
     }
 
 
 def _list_videos(raw: RawRows) -> list[Skipped]:
     if raw.videos:
         logger.warning("%d videos are left out, such as %s", len(raw.videos), raw.videos[0])
-    return [Skipped(Path(path), "a video, not a photo", photo=False) for path in raw.videos]
+    return [Skipped(Path(path), VIDEO, photo=False) for path in raw.videos]
 
 
 def list_pictures(raw: RawRows, *, exclude: str | Path | None = None) -> dict[str, Part]:
@@ -160,7 +162,7 @@ def list_pictures(raw: RawRows, *, exclude: str | Path | None = None) -> dict[st
         logger.warning("%s: holds %s, so it is no class", folder, what)
     parts = {}
     for split, rows in splits.items():
-        labelled = [i for i, label in enumerate(rows["label"]) if label]
+        labelled = [i for i, label in enumerate(rows["label"][:]) if label]
         if len(labelled) < len(rows):
             logger.warning("%s: %d rows without a label", split, len(rows) - len(labelled))
             rows = rows.select(labelled)
@@ -170,18 +172,19 @@ def list_pictures(raw: RawRows, *, exclude: str | Path | None = None) -> dict[st
 
 def _prepare(raw: RawRows, exclude: str | Path | None) -> dict[str, Dataset]:
     """The rows by split that are meant, each class and each row with one name."""
-    splits = _with_own_names(_with_one_name_a_class(raw.splits))
+    splits = _with_own_names(_with_one_name_a_class(raw))
     return splits if exclude is None else _exclude(splits, Path(exclude))
 
 
-def _with_one_name_a_class(splits: dict[str, Dataset]) -> dict[str, Dataset]:
-    counts = Counter(label for rows in splits.values() for label in rows["label"] if label)
-    unified = unify_names(counts)
+def _with_one_name_a_class(raw: RawRows) -> dict[str, Dataset]:
+    labels = {split: rows["label"][:] for split, rows in raw.splits.items()}
+    counts = {split: Counter(filter(None, own)) for split, own in labels.items()}
+    unified = raw.name_classes(counts)
     if all(name == label for label, name in unified.items()):
-        return splits
+        return raw.splits
     return {
-        split: _with_column(rows, "label", [unified.get(label) for label in rows["label"]])
-        for split, rows in splits.items()
+        split: _with_column(rows, "label", [unified.get(label) for label in labels[split]])
+        for split, rows in raw.splits.items()
     }
 
 
@@ -215,7 +218,7 @@ def _exclude(splits: dict[str, Dataset], file: Path) -> dict[str, Dataset]:
         lines = file.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{file}: can't be read ({error}). Give a list of paths.") from error
-    known = {path for rows in splits.values() for path in rows["path"]}
+    known = {path for rows in splits.values() for path in rows["path"][:]}
     named = {name_in_line(line.split("\t")[0]) for line in lines if line}
     named = {name for name in named if name in known or not name.startswith("#")}  # no comments
     loose = {path_key(name) for name in named - known}  # lists of another Unicode form
@@ -223,7 +226,7 @@ def _exclude(splits: dict[str, Dataset], file: Path) -> dict[str, Dataset]:
         split: rows.select(
             [
                 index
-                for index, path in enumerate(rows["path"])
+                for index, path in enumerate(rows["path"][:])
                 if path not in named and path_key(path) not in loose
             ]
         )
@@ -245,7 +248,7 @@ def _exclude(splits: dict[str, Dataset], file: Path) -> dict[str, Dataset]:
 
 
 def _labels_of(splits: dict[str, Dataset]) -> set[str]:
-    return {label for rows in splits.values() for label in rows["label"] if label}
+    return {label for rows in splits.values() for label in rows["label"][:] if label}
 
 
 def _pictures(rows: Dataset) -> Iterator[Picture]:
@@ -258,6 +261,7 @@ def _pictures(rows: Dataset) -> Iterator[Picture]:
 def _check_bad_files(
     usable: dict[str, int], skipped: list[Skipped], max_bad_fraction: float
 ) -> None:
+    skipped = [bad for bad in skipped if bad.photo]
     total = sum(usable.values()) + len(skipped)
     first = "; ".join(f"{bad.path}: {bad.reason}" for bad in skipped[:3])
     if len(skipped) > max_bad_fraction * total:

@@ -5,6 +5,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,11 @@ from hffruits.core.errors import InputError
 from hffruits.core.names import match_names
 from hffruits.data.arguments import DataArguments
 from hffruits.data.images import list_images
-from hffruits.data.readers.folders import SPLIT_NAMES, SPLITS
+from hffruits.data.readers.folders import SPLIT_NAMES, SPLITS, class_of_folder
 from hffruits.data.sources import open_source
 from hffruits.data.split_protocol import UNKNOWN, MapSplit, Sample, Split
 from hffruits.data.splits import choose_splits
-from hffruits.data.stream_dataset import StreamSplit, load_streams
+from hffruits.data.stream_dataset import StreamSplit, load_streams, name_labels
 from hffruits.data.stream_index import StreamIndex
 from hffruits.data.validation import list_pictures
 from hffruits.evaluation.predictions import Predictions
@@ -89,8 +90,8 @@ def choose_photos(
         parts = choose_splits(dict(parts), {}, lists_dir=lists, only=only)
     chosen = _choose_split(list(parts), None if single else split)
     rows = parts[chosen].rows
-    own_names = match_names(set(rows["label"]), labels)
-    names = [own_names.get(label, label) for label in rows["label"]]
+    own_names = match_names(set(rows["label"][:]), labels)
+    names = [own_names.get(label, label) for label in rows["label"][:]]
     found = [ids.get(label, UNKNOWN) for label in names]
     if set(found) <= {UNKNOWN}:
         raise foreign_classes(data_args, sorted(set(names)), labels)
@@ -124,9 +125,13 @@ def _choose_stream(
     data_args: DataArguments, ids: dict[str, int], split: str | None, seed: int | None
 ) -> Photos:
     if seed is None:
-        streams = open_source(data_args.source).splits
+        raw = open_source(data_args.source)
+        streams = raw.splits
         chosen = _choose_split(list(streams), split)
-        rows = StreamSplit(streams[chosen], UNSPLIT, "train", tuple(ids))
+        stream = streams[chosen]
+        if raw.key_folders:
+            stream = name_labels(stream, partial(class_of_folder, known=tuple(ids)))
+        rows = StreamSplit(stream, UNSPLIT, "train", tuple(ids))
         name = "all" if list(streams) == ["train"] and split is None else chosen
         return Photos(name, rows, None, ids, None)
     held_out = load_streams(

@@ -132,16 +132,17 @@ def leave_out(parts: Mapping[str, Part], repairs: dict[str, dict[int, str]]) -> 
             raise InputError(f"{split}: nothing is left after the repair. Add --resplit.")
         kept[split] = part.take(rows)
     before, after = (
-        {label for part in some.values() for label in part.rows["label"]} for some in (parts, kept)
+        {label for part in some.values() for label in part.rows["label"][:]}
+        for some in (parts, kept)
     )
     if gone := sorted(before - after):
         raise InputError(
             f"{', '.join(gone)}: nothing of it is left after the repair. Check its photos with "
             "`hffruits explore`, and leave it out with --exclude or correct them."
         )
-    known = set(kept["train"].rows["label"])
+    known = set(kept["train"].rows["label"][:])
     for split, part in kept.items():
-        if lost := sorted(set(part.rows["label"]) - known):
+        if lost := sorted(set(part.rows["label"][:]) - known):
             raise InputError(
                 f"{', '.join(lost)}: left in {split}, but not in train, after the repair. Add "
                 "--resplit."
@@ -171,7 +172,7 @@ def write_copy(parts: Mapping[str, Part], coarse: Mapping[str, str], folder: Pat
     """
     check_empty(folder)
     total = sum(len(part.rows) for part in parts.values())
-    classes = _class_folders({label for part in parts.values() for label in part.rows["label"]})
+    classes = _class_folders({label for part in parts.values() for label in part.rows["label"][:]})
     taken: dict[str, int] = {}
     bar = tqdm(total=total, desc="Copying", unit="img", leave=False)
     try:

@@ -124,7 +124,7 @@ def scan_data(data_args: DataArguments, *, keep: int, seed: int) -> tuple[Checke
     source, max_pixels = data_args.source, data_args.max_image_pixels
     raw = open_source(source)
     if source.streaming:
-        return check_stream(raw.splits, keep=keep, max_pixels=max_pixels, seed=seed), raw.coarse
+        return check_stream(raw, keep=keep, max_pixels=max_pixels, seed=seed), raw.coarse
     options = {"exclude": data_args.exclude, "max_pixels": max_pixels}
     return check_pictures(raw, name=source.name, **options), raw.coarse
 

@@ -11,18 +11,18 @@ import numpy as np
 from datasets import Dataset
 
 from hffruits.core.errors import InputError
-from hffruits.core.names import unify_names
 from hffruits.data.duplicates import known_groups
-from hffruits.data.images import MAX_PIXELS, open_small
-from hffruits.data.readers.column_mapping import ROW, Rows
+from hffruits.data.images import MAX_PIXELS, VIDEO, open_small
+from hffruits.data.readers.column_mapping import ROW
 from hffruits.data.scan import Picture, reason_of, scan_pictures
-from hffruits.data.validation import Checked, Part, Skipped
+from hffruits.data.sources import RawRows
+from hffruits.data.validation import Checked, Part, Skipped, lost_classes
 
 KEPT_SIZE = 256  # pixels of a kept image's shorter side
 
 
 def check_stream(
-    splits: dict[str, Rows], *, keep: int, max_pixels: int = MAX_PIXELS, seed: int = 42
+    raw: RawRows, *, keep: int, max_pixels: int = MAX_PIXELS, seed: int = 42
 ) -> Checked:
     """As `check_pictures`, of rows that come once: `keep` images stay, drawn evenly, shrunk.
 
@@ -33,7 +33,7 @@ def check_stream(
     kept = _Drawn(keep, max_pixels, seed)
 
     def images() -> Iterator[Picture]:
-        for split, stream in splits.items():
+        for split, stream in raw.splits.items():
             for row in stream:
                 image = row["image"]
                 source = image["bytes"] or Path(image["path"] or "")
@@ -47,14 +47,21 @@ def check_stream(
         reason_of(record) or ("" if label else "no label")
         for record, (_, label) in zip(records, labels, strict=True)
     ]
-    skipped = [Skipped(Path(n), why) for n, why in zip(names, reasons, strict=True) if why]
+    skipped = [
+        Skipped(Path(n), why, photo=why != VIDEO)
+        for n, why in zip(names, reasons, strict=True)
+        if why
+    ]
     good = np.array([place for place, why in enumerate(reasons) if not why], dtype=int)
     if not len(good):
         raise InputError("no photo of the stream can be used. Check its columns.")
-    unified = unify_names(Counter(labels[place][1] for place in good.tolist()))
+    counts = {split: Counter() for split in raw.splits}
+    for split, label in labels:
+        counts[split].update([label] if label else [])
+    unified = raw.name_classes(counts)
     groups = known_groups(records[good])
     parts = {}
-    for split in splits:
+    for split in raw.splits:
         rows = [i for i, place in enumerate(good.tolist()) if labels[place][0] == split]
         places = good[rows]
         columns: dict[str, Any] = {
@@ -67,7 +74,8 @@ def check_stream(
         if rows:
             table = Dataset.from_dict(columns, features=ROW)
             parts[split] = Part(table, records[places], groups[rows])
-    return Checked(parts, skipped)
+    lost = lost_classes([unified.get(label) for _, label in labels], reasons)
+    return Checked(parts, skipped, lost)
 
 
 class _Drawn:

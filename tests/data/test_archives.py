@@ -127,6 +127,29 @@ def test_folders_in_an_archive_are_passed_over(tmp_path):
         assert unpacked(tmp_path / f"fruits{suffix}") == {"Fig.jpg/0.jpg": b"0"}
 
 
+@zip_and_tar
+def test_only_folders_in_which_nothing_lies_come_out_empty_in_any_order(tmp_path, suffix):
+    files = {"Fig/0.jpg": b"0", "docs/a.txt": b"a", "Fig/": b"", "docs/": b"", "Lime/": b""}
+    if suffix == ".zip":
+        pack(tmp_path / "fruits.zip", files)
+    else:
+        kinds = {name: tarfile.DIRTYPE if name.endswith("/") else tarfile.REGTYPE for name in files}
+        pack_tar(
+            tmp_path / "fruits.tar",
+            [(entry(n, type=kinds[n], size=len(data)), data) for n, data in files.items()],
+        )
+    unpacked(tmp_path / f"fruits{suffix}")
+    assert {p.name for p in (tmp_path / f"fruits{suffix} out").iterdir()} == {"Fig", "Lime"}
+
+
+@zip_and_tar
+def test_of_unwanted_files_the_first_of_each_kind_in_a_folder_comes_out_empty(tmp_path, suffix):
+    names = ("Fig/0.jpg", "C/b.txt", "C/a.txt", "C/y.pdf", "C/x.pdf", "C/z.pdf")
+    archive = pack(tmp_path / f"fruits{suffix}", dict.fromkeys(names, b"0"))
+    found = unpacked(archive, kind=lambda name: name[-3:])
+    assert found == {"Fig/0.jpg": b"0", "C/a.txt": b"", "C/x.pdf": b""}
+
+
 @every_tar
 def test_modes_of_the_archive_are_not_taken_over(tmp_path, suffix):
     entries = [(entry("Apple/0.jpg", mode=0o4777, uid=12345), b"")]

@@ -2,6 +2,7 @@
 
 import io
 import multiprocessing
+import os
 import struct
 import subprocess
 import sys
@@ -271,6 +272,25 @@ def test_the_thumbnail_of_a_camera_raw_is_not_taken_for_the_photo(tmp_path):
         with pytest.raises(OSError, match="camera raw isn't read"):
             open_rgb(source)
     assert open_rgb(content).size == (64, 48)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+@pytest.mark.parametrize("name", ["pipe", "pipe.jpg", "pipe.csv"])
+def test_a_pipe_in_a_folder_of_photos_is_never_waited_for(make_folder, name):
+    root = make_folder({"A": 20, "B": 20})
+    os.mkfifo(root / "A" / name)
+    os.mkfifo(root / name)
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom hffruits.data.images import list_images\n"
+        "from hffruits.data.load import load_fruits\n"
+        "data = load_fruits(sys.argv[1])\nlist_images(Path(sys.argv[1]))\n"
+        "print(sum(map(len, data.values())), [bad.reason for bad in data.skipped])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, root], capture_output=True, text=True, timeout=60, check=True
+    )
+    reasons = ["not a regular file"] if name == "pipe.jpg" else []
+    assert done.stdout.strip() == f"40 {reasons}"
 
 
 def test_files_with_usual_names_are_not_opened_to_be_listed(tmp_path, monkeypatch):

@@ -18,7 +18,6 @@ from hffruits.data.arguments import DataArguments
 from hffruits.data.load import load_fruits
 from hffruits.data.readers.folders import find_photos
 from hffruits.data.source import Source
-from hffruits.data.sources import open_source
 from hffruits.data.stream_dataset import load_streams
 from hffruits.evaluation.dataset import choose_photos
 from hffruits.exploration.run import explore
@@ -132,6 +131,8 @@ def test_videos_beside_photos_are_listed_and_count_for_nothing(make_folder, capl
         (["1.cr2", "2.cr2"], r"C: none of its 2 photos can be read \(camera raw isn't read"),
         (["1.mov"], r"C: 1 video\(s\) and no photo"),
         (["1.jpg"], r"C: none of its 1 photos can be read \(not an image"),
+        (["Thumbs.db", "a.pdf", "b.dat", "c.txt"], "C: no photo, but other files such as Thumbs"),
+        ([f"{n}.mpg" for n in range(8)], r"C: 8 video\(s\) and no photo"),
     ],
 )
 def test_a_class_folder_without_a_usable_photo_is_an_error(make_folder, form, files, reason):
@@ -142,6 +143,20 @@ def test_a_class_folder_without_a_usable_photo_is_an_error(make_folder, form, fi
     with pytest.raises(InputError, match=reason) as caught:
         load_fruits(zip_of(root) if form == "zip" else root, max_bad_fraction=0.5)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("form", ["folder", "zip"])
+def test_a_class_folder_that_is_empty_in_one_split_only_is_warned_of(make_folder, form, caplog):
+    root = make_folder({"train/A": 8, "train/Fruit/B": 8, "val/A": 2, "test/A": 2})
+    (root / "val" / "Fruit" / "b").mkdir(parents=True)
+    (root / "test" / "B").mkdir()
+    data = load_fruits(zip_of(root) if form == "zip" else root)
+    assert names_of(data) == ["A", "B"]
+    for folder in ("val/Fruit", "test/B"):
+        assert f"{folder}: no file; the class has photos elsewhere" in caplog.text
+    (root / "test" / "C").mkdir()
+    with pytest.raises(InputError, match="test/C: no file"):
+        load_fruits(zip_of(root) if form == "zip" else root)
 
 
 def test_a_class_of_a_table_without_a_usable_photo_is_an_error(tmp_path):
@@ -167,8 +182,9 @@ def test_a_folder_of_notes_is_no_class_and_is_warned_of(make_folder, caplog):
         (root / folder).mkdir()
         (root / folder / "1.txt").write_text("ripe")
     for source in (root, zip_of(root)):
+        caplog.clear()
         assert names_of(load_fruits(source)) == ["A", "B"]
-    assert "docs: holds no photos, and is ignored" in caplog.text
+        assert "docs: holds no photos, and is ignored" in caplog.text
 
 
 def test_a_class_that_is_excluded_as_a_whole_is_warned_of(make_folder, tmp_path, caplog):
@@ -216,25 +232,79 @@ def test_a_hierarchy_with_one_name_in_two_places_is_told_of(make_folder, caplog)
     assert "label_from=leaf" in caplog.text
 
 
+def write_shards(root: Path, shards: list[list[str]]) -> Path:
+    """A shard for each list of keys, with a photo each."""
+    for number, keys in enumerate(shards):
+        members = {}
+        for seed, key in enumerate(keys):
+            members[f"{key}.jpg"] = paint(root / "x.jpg", seed=100 * number + seed).read_bytes()
+            (root / "x.jpg").unlink()
+        pack(root / f"a-{number}.tar", members)
+    return root
+
+
+def pack(shard: Path, members: dict[str, bytes]) -> Path:
+    with tarfile.open(shard, "w") as tar:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return shard
+
+
+def shard_classes(root: Path, label_from: str | None, streaming: bool) -> list[str]:
+    """The classes that training has; those of the rows are the same."""
+    source = Source(root, label_from=label_from, streaming=streaming)
+    if not streaming:
+        return names_of(load_fruits(source=source))
+    streams = load_streams(source)
+    read = {row["label"] for part in streams.values() for row in part.read()}
+    names = streams["train"].names
+    assert read == {*names} and sum(sum(part.label_counts) for part in streams.values())
+    return list(names)
+
+
 @pytest.mark.parametrize("streaming", [False, True])
-def test_keys_of_shards_with_one_name_below_two_folders_are_in_doubt(tmp_path, streaming):
-    photo = paint(tmp_path / "x.jpg").read_bytes()
+def test_keys_with_one_name_below_two_folders_of_other_shards_are_two_classes(tmp_path, streaming):
+    first = [f"train/{name}/{n}" for name in ("Apple/Gala", "Apple/Red") for n in range(12)]
+    folders = ("Lime", "Pepper/Hot", "Pepper/Red")
+    second = [f"val/{name}/{n}" for name in folders for n in range(12)]
+    second += [f"val/Apple/Red/{n}" for n in range(12, 20)]
+    root = write_shards(tmp_path, [first, second])
+    expected = ["Apple/Red", "Gala", "Hot", "Lime", "Pepper/Red"]
+    for label_from in (None, "path"):
+        assert shard_classes(root, label_from, streaming) == expected
+    assert shard_classes(root, "leaf", streaming) == ["Gala", "Hot", "Lime", "Red"]
+    with pytest.raises(InputError, match="label_from=top: must be one of leaf, path"):
+        shard_classes(root, "top", streaming)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_keys_of_shards_that_may_be_groups_are_in_doubt(tmp_path, streaming):
+    root = write_shards(tmp_path, [[f"{shop}/{n}" for n in range(6)] for shop in SHOPS])
+    with pytest.raises(InputError, match=r"label_from=leaf .* one class, Apple, or"):
+        shard_classes(root, None, streaming)
+    assert shard_classes(root, "leaf", streaming) == ["Apple", "Kiwi"]
+
+
+def test_members_of_a_shard_are_photos_by_their_content_and_videos_count_for_nothing(tmp_path):
+    photos = [paint(tmp_path / "x.jpg", seed=n).read_bytes() for n in range(12)]
+    members = {f"{'AB'[n % 2]}/{n}.jpg": photo for n, photo in enumerate(photos)}
+    members["A/12.jpg_large"] = paint(tmp_path / "x.jpg", seed=12).read_bytes()
+    members["A/13"] = paint(tmp_path / "x.jpg", seed=13).read_bytes()
+    members |= {"A/README": b"ripe", "B/20.mov": b"anything", "B/21.cr2": b"anything"}
     (tmp_path / "x.jpg").unlink()
-    for shard in range(2):  # a single tar of photos is an archive of class folders
-        with tarfile.open(tmp_path / f"train-{shard}.tar", "w") as tar:
-            for folder in ("Apple/Red", "Pepper/Red", "Lime"):
-                member = tarfile.TarInfo(f"{folder}/{shard}.jpg")
-                member.size = len(photo)
-                tar.addfile(member, io.BytesIO(photo))
-
-    def labels(label_from: str | None) -> set[str]:
-        source = Source(tmp_path, label_from=label_from, streaming=streaming)
-        return {row["label"] for row in open_source(source).splits["train"]}
-
-    with pytest.raises(InputError, match=r"Apple/Red, Pepper/Red: one class, Red, or two\? Set"):
-        labels(None)
-    assert labels("leaf") == {"Red", "Lime"}
-    assert labels("path") == {"Apple/Red", "Pepper/Red", "Lime"}
+    shard = pack(tmp_path / "train-0.tar", members)
+    pack(tmp_path / "train-1.tar", {"A/30.jpg": photos[0]})
+    data = load_fruits(tmp_path, max_bad_fraction=0.07)
+    assert len(paths_of(data)) == 15
+    assert reasons_of(data) == {
+        "train-0/B/20.mov": "a video, not a photo",
+        "train-0/B/21.cr2": "camera raw isn't read: export it as JPEG",
+    }
+    pack(shard, {"A/0.jpg": photos[0], "A/0.JPG": photos[1]})
+    with pytest.raises(InputError, match=r"A/0\.JPG: its key has a \.jpg already"):
+        load_fruits(tmp_path)
 
 
 def test_an_unknown_reading_lists_the_known_ones(make_folder):

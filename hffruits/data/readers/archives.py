@@ -48,6 +48,7 @@ def unpack(
     wanted: Callable[[str], bool],
     file: BinaryIO | None = None,
     named: Callable[[str], bool] = lambda name: False,
+    kind: Callable[[str], object] | None = None,
     max_bytes: int = 50 * 2**30,
     max_files: int = 5_000_000,
     max_ratio: float = 200.0,
@@ -55,7 +56,8 @@ def unpack(
     """Write the files whose name (last part) is `wanted` below the empty `folder`, as they lie.
 
     `file` is a zip that the caller has opened. Of those whose name is `named`, empty files are
-    written; empty folders stay empty folders. Raises `InputError` for hostile names, links,
+    written, and of all others the first one of each `kind` in a folder; empty folders stay empty
+    folders. Raises `InputError` for hostile names, links,
     duplicates, encryption, damage, more than `max_bytes` written or `max_files` members,
     `max_ratio` times the archive's size, a full disk, and when nothing is wanted. What is written
     by then stays: removing it is the caller's.
@@ -63,7 +65,9 @@ def unpack(
     limits = _Limits(archive, max_bytes, max_files, max_ratio, file)
     read = _tar_members if _tar_opener(archive) else _zip_members
     written = 0
-    empty: set[PurePosixPath] = set()  # folders in which nothing lies
+    folders: set[PurePosixPath] = set()  # those with an entry of their own
+    others: dict[tuple[PurePosixPath, object], PurePosixPath] = {}  # the first of each kind
+    filled: set[PurePosixPath] = set()  # those in which something lies, in any order of entries
     with (
         tqdm(desc=f"Unpacking {printable(archive.name)}", unit="img", leave=False) as bar,
         closing(read(archive, limits)) as members,
@@ -73,16 +77,21 @@ def unpack(
             if fault := _name_fault(member.name) or member.fault:
                 raise _refusal(archive, member.name, fault)
             path = PurePosixPath(member.name)  # without "." and doubled slashes
-            empty.difference_update(path.parents)
+            filled.update(path.parents)
             if member.chunks is None:
-                empty.add(path)
+                folders.add(path)
             elif wanted(path.name):
                 _write(archive, member, folder / path, limits)
                 written += 1
                 bar.update()
             elif named(path.name):
                 _write(archive, member._replace(chunks=()), folder / path, limits)
-    for path in sorted(empty):
+            elif kind is not None:
+                place = path.parent, kind(path.name)
+                others[place] = min(path, others.get(place, path))
+    for path in sorted(others.values()):
+        _write(archive, _Member(str(path), None, ()), folder / path, limits)
+    for path in sorted(folders - filled):
         with _write_errors_told(archive, str(path), folder):
             (folder / path).mkdir(parents=True, exist_ok=True)
     if not written:

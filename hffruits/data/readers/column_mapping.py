@@ -27,8 +27,15 @@ from tqdm.auto import tqdm
 
 from hffruits.core.errors import InputError
 from hffruits.core.names import clean_name
-from hffruits.data.images import has_image_suffix, is_image_name
+from hffruits.data.images import (
+    has_image_suffix,
+    is_image_head,
+    is_image_name,
+    is_video_name,
+    may_be_image,
+)
 from hffruits.data.readers.error_translation import quiet, translate_dataset_errors
+from hffruits.data.readers.folders import SPLITS
 
 Rows = Dataset | IterableDataset
 Row = dict[str, Any]
@@ -76,7 +83,7 @@ class Columns:
     name: str | None = None
     classes: tuple[str, ...] | None = None  # of numbered labels
     below: str = ""  # a folder that the names start from
-    label_from: str | None = None  # of `folders.LABEL_FROM`, for labels that are folders of keys
+    key_folders: bool = False  # whether labels are all folders of the key, to be named later
 
     @property
     def texts(self) -> list[str]:
@@ -90,9 +97,10 @@ class Columns:
             name = f"{place}/{name or f'{index:08d}'}"
         else:
             name = os.path.join(self.below, str(name))  # noqa: PTH118, quicker
-        label = _label_of(row[self.label], self.label, self.classes)
-        if self.label == "__key__" and self.label_from == "path":
-            label = "/".join(map(clean_name, PurePosixPath(row["__key__"]).parts[:-1])) or None
+        if self.key_folders:
+            label = _folder_of(row["__key__"])
+        else:
+            label = _label_of(row[self.label], self.label, self.classes)
         text = {"label": label, "path": name}
         group = row[self.group] if self.group else None  # one without stands alone
         known = None if group in (None, "") else str(group)
@@ -284,6 +292,12 @@ def _label_of(value: Any, column: str, classes: tuple[str, ...] | None = None) -
     return None if value is None else clean_name(str(value)) or None
 
 
+def _folder_of(key: str) -> str | None:
+    """`train/Apple/Red/1` -> `Apple/Red`."""
+    parts = PurePosixPath(key).parts[:-1]
+    return "/".join([part for part in parts if part.lower() not in SPLITS] or parts[-1:]) or None
+
+
 def _stream_rows(
     shards: list[int],
     stream: IterableDataset,
@@ -306,7 +320,12 @@ def _stream_rows(
 
 
 def pictures_in(sample: Row) -> list[str]:
-    """Its photos; those in formats that are not read where it has no other."""
-    names = [f"_.{name}" for name, value in sample.items() if isinstance(value, bytes)]
-    found = list(filter(has_image_suffix, names)) or list(filter(is_image_name, names))
+    """Its photos; where it has none that is read by its name, others, and last its videos."""
+    members = {f"_.{name}": value for name, value in sample.items() if isinstance(value, bytes)}
+    by_content = (n for n, value in members.items() if may_be_image(n) and is_image_head(value))
+    kinds = (
+        *(filter(has_image_suffix, members), filter(is_image_name, members), by_content),
+        filter(is_video_name, members),
+    )
+    found = next(filter(None, map(list, kinds)), [])
     return [name.removeprefix("_.") for name in found]

@@ -5,13 +5,19 @@ Files with the usual suffixes are not opened here; of others, the first bytes ar
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path, PurePath, PurePosixPath
 
 from hffruits.core.errors import InputError
-from hffruits.core.names import unify_names
-from hffruits.data.images import is_hidden, is_image_file, is_video_name, walk_folders
+from hffruits.core.names import match_names, name_key, unify_names
+from hffruits.data.images import (
+    is_hidden,
+    is_image_file,
+    is_note_name,
+    is_video_name,
+    walk_folders,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +58,8 @@ class _Listed:
     folder: Path  # of the split
     photos: list[Path]
     videos: list[Path]
-    others: dict[Path, int]  # every folder -> how many of its files are neither
+    others: list[Path]  # of files that are neither, the first note and the first other in a folder
+    folders: set[Path]
 
 
 def find_photos(root: Path, *, label_from: str | None = None) -> FoundPhotos:
@@ -62,8 +69,6 @@ def find_photos(root: Path, *, label_from: str | None = None) -> FoundPhotos:
     the folder that holds the photo, whatever lies above it; `path` to tell folders of one name
     apart by those above them; None for `path` where that is not in doubt.
     """
-    if label_from not in (None, *LABEL_FROM):
-        raise InputError(f"label_from={label_from}: must be one of {', '.join(LABEL_FROM)}.")
     if not root.exists():
         raise InputError(f"{root}: no such folder. Check the path given as data_dir.")
     if not root.is_dir():
@@ -86,7 +91,7 @@ def find_photos(root: Path, *, label_from: str | None = None) -> FoundPhotos:
     return FoundPhotos(
         _label_photos(root, filled, label_from),
         [path for below in listed.values() for path in below.videos],
-        {path: what for below in filled.values() for path, what in _find_empty(root, below)},
+        _find_empty(root, filled),
     )
 
 
@@ -126,12 +131,14 @@ def _folders_in(folder: Path) -> list[Path]:
 
 
 def _list_below(root: Path, folder: Path) -> _Listed:
-    listed = _Listed(folder, [], [], {})
+    listed = _Listed(folder, [], [], [], set())
     for parent, names in walk_folders(folder):
         below = parent.relative_to(root)
         photos = [below / name for name in names if is_image_file(parent / name)]
         videos = [below / name for name in names if is_video_name(name)]
-        listed.others[below] = len(names) - len(photos) - len(videos)
+        rest = sorted({below / name for name in names}.difference(photos, videos))
+        listed.others += {is_note_name(path.name): path for path in reversed(rest)}.values()
+        listed.folders.add(below)
         listed.photos += photos
         listed.videos += videos
     listed.photos.sort()
@@ -163,23 +170,67 @@ def _warn_of_mixed_folders(root: Path, listed: dict[str, _Listed]) -> None:
         logger.warning("%s: holds photos and class folders; both become classes", root / folder)
 
 
-def _find_empty(root: Path, below: _Listed) -> Iterable[tuple[Path, str]]:
+def _find_empty(root: Path, listed: dict[str, _Listed]) -> dict[Path, str]:
+    """Class folders without a photo in any split -> what they hold instead.
+
+    Those of which another split has photos, and those with notes only, are warned of.
+    """
+    keys = {
+        split: {_key(root, below, parent) for path in below.photos for parent in path.parents}
+        for split, below in listed.items()
+    }
+    empty = {}
+    for split, below in listed.items():
+        for folder, what in _find_empty_in(root, below):
+            if _has_photos(_key(root, below, folder), split, keys):
+                logger.warning("%s: %s; the class has photos elsewhere", root / folder, what)
+            else:
+                empty[folder] = what
+    return empty
+
+
+def _key(root: Path, below: _Listed, folder: Path) -> tuple[str, ...]:
+    """A folder below the split's, as it is compared with others."""
+    path = root / folder
+    inside = path.relative_to(below.folder) if path.is_relative_to(below.folder) else Path()
+    return tuple(map(name_key, inside.parts))
+
+
+def _has_photos(own: tuple[str, ...], split: str, keys: dict[str, set[tuple[str, ...]]]) -> bool:
+    """Whether a folder is, in any split, among those that hold photos.
+
+    In another split it may lie at a different depth.
+    """
+    return any(own in known for known in keys.values()) or any(
+        other[-1:] == own[-1:] and (_is_within(own, other) or _is_within(other, own))
+        for name, known in keys.items()
+        if name != split
+        for other in known
+    )
+
+
+def _find_empty_in(root: Path, below: _Listed) -> Iterable[tuple[Path, str]]:
     """Folders beside class folders that hold no photo, and what they hold; the topmost of each.
 
-    Those with notes and the like are none of them, and warned of.
+    Beside folders of class folders, those with files that are neither photos nor videos are none of
+    them; nor are those with notes anywhere.
     """
+    classes = {path.parent for path in below.photos}
     filled = {parent for path in below.photos for parent in path.parents}
     beside = {folder.parent for folder in filled if folder.name}
     videos = Counter(parent for path in below.videos for parent in path.parents)
-    others: Counter[Path] = Counter()
-    for folder, count in below.others.items():
-        for parent in (folder, *folder.parents):
-            others[parent] += count
-    for folder in sorted(below.others.keys() - filled):
+    others: dict[Path, list[Path]] = defaultdict(list)  # the first of each folder below
+    for path in below.others:
+        for parent in path.parents:
+            others[parent].append(path)
+    for folder in sorted(below.folders - filled):
         if folder.parent not in beside:
             continue
+        strange = sorted(path for path in others[folder] if not is_note_name(path.name))
         if videos[folder]:
             yield folder, f"{videos[folder]} video(s) and no photo"
+        elif strange and folder.parent in {leaf.parent for leaf in classes}:
+            yield folder, f"no photo, but other files such as {strange[0].name}"
         elif others[folder]:
             logger.warning("%s: holds no photos, and is ignored", root / folder)
         else:
@@ -197,10 +248,8 @@ def _label_photos(
         split: Counter((root / path).parent.relative_to(below.folder) for path in below.photos)
         for split, below in listed.items()
     }
-    leaves = _unify_leaves(sum(counts.values(), Counter()))
-    labels = _name_leaves(
-        {split: {leaves[folder] for folder in own} for split, own in counts.items()}, label_from
-    )
+    leaves = _unify_leaves(counts)
+    labels = _label_leaves(leaves, counts, label_from)
     photos = {}
     for split, below in listed.items():
         own = [leaves[(root / path).parent.relative_to(below.folder)] for path in below.photos]
@@ -210,14 +259,46 @@ def _label_photos(
     return photos
 
 
-def _unify_leaves(counts: Counter[PurePath]) -> dict[PurePath, PurePath]:
+def name_folders(counts: Mapping[str, Mapping[str, int]], label_from: str | None) -> dict[str, str]:
+    """Class folder (`Apple/Red`) -> label, from the photos of each folder in each split.
+
+    The rule is that of `find_photos`, and so are its warnings and errors.
+    """
+    by_path = {
+        split: Counter({PurePosixPath(folder): count for folder, count in own.items()})
+        for split, own in counts.items()
+    }
+    leaves = _unify_leaves(by_path)
+    labels = _label_leaves(leaves, by_path, label_from)
+    return {str(folder): labels[leaf] for folder, leaf in leaves.items()}
+
+
+def class_of_folder(folder: str, known: Iterable[str]) -> str:
+    """Which of the known classes a class folder is, by as many of its last parts as fit."""
+    parts = PurePosixPath(folder).parts
+    names = ["/".join(parts[start:]) for start in range(len(parts))]
+    found = match_names(names, known)
+    return next((found[name] for name in names if name in found), names[-1])
+
+
+def _unify_leaves(counts: Mapping[str, Counter[PurePath]]) -> dict[PurePath, PurePath]:
     """Class folder -> the same, where names that a reader takes for one are written alike."""
+    totals = sum(counts.values(), Counter())
     parts: Counter[str] = Counter()
-    for folder, count in counts.items():
+    for folder, count in totals.items():
         for part in set(folder.parts):
             parts[part] += count
     unified = unify_names(parts)
-    return {folder: PurePath(*(unified[part] for part in folder.parts)) for folder in counts}
+    return {folder: type(folder)(*(unified[part] for part in folder.parts)) for folder in totals}
+
+
+def _label_leaves(
+    leaves: dict[PurePath, PurePath],
+    counts: Mapping[str, Counter[PurePath]],
+    label_from: str | None,
+) -> dict[PurePath, str]:
+    own = {split: {leaves[folder] for folder in some} for split, some in counts.items()}
+    return _name_leaves(own, label_from)
 
 
 def _name_leaves(leaves: dict[str, set[PurePath]], label_from: str | None) -> dict[PurePath, str]:

@@ -15,7 +15,7 @@ import fsspec
 from datasets import Dataset, IterableDataset
 
 from hffruits.core.errors import InputError
-from hffruits.data.images import is_hidden
+from hffruits.data.images import VIDEO, is_hidden, is_image_head, unread_format
 from hffruits.data.readers.column_mapping import (
     AskedColumns,
     Columns,
@@ -26,10 +26,17 @@ from hffruits.data.readers.column_mapping import (
     row_features,
 )
 from hffruits.data.readers.error_translation import quiet, translate_dataset_errors
-from hffruits.data.readers.folders import SPLITS
 
 MAX_BYTES = 2**28  # of a member: what is larger is no picture
-VERSION = 2  # of how shards become rows: raise it when that changes
+VERSION = 3  # of how shards become rows: raise it when that changes
+
+
+class Shards(dict[str, Rows]):
+    """Rows by split. `key_folders`: their labels are the folders of keys, not named yet."""
+
+    def __init__(self, key_folders: bool):
+        super().__init__()
+        self.key_folders = key_folders
 
 
 def load_webdataset(
@@ -38,14 +45,12 @@ def load_webdataset(
     image_column: str | None = None,
     label_column: str | None = None,
     group_column: str | None = None,
-    label_from: str | None = None,
     streaming: bool = False,
-) -> dict[str, Rows]:
+) -> Shards:
     """The rows of WebDataset shards by split (paths or URLs of .tar files).
 
     The label is the `cls` or `txt` member of a sample, a field of its `json`, or the folder of its
-    key: the last one, or with `label_from` `path` all. Reading raises `InputError` where one name
-    comes below several folders, unless `label_from` says what that means.
+    key: all of it, for `folders.name_folders` needs all rows to tell which class that is.
     """
     asked = AskedColumns(image_column, label_column, group_column)
     first = next(iter(shards.values()))[0]
@@ -53,9 +58,10 @@ def load_webdataset(
         sample = next(_samples(first), None)
     if sample is None:
         raise InputError(f"{first}: no samples in it. Give shards that hold pictures and labels.")
-    columns = replace(asked.of_sample(sample, first), label_from=label_from)
+    columns = asked.of_sample(sample, first)
+    columns = replace(columns, key_folders=columns.label == "__key__")
     places = _places([shard for some in shards.values() for shard in some])
-    found = {}
+    found = Shards(columns.key_folders)
     for split, some in shards.items():
         options = {
             "features": row_features(columns.group),
@@ -89,7 +95,6 @@ def _shard_rows(
     shards: list[tuple[str, str]], columns: Columns, version: object = None
 ) -> Iterator[Row]:
     """Standard rows of some shards; `version` tells apart what `datasets` keeps of them."""
-    folders: dict[str, str] = {}  # last folder of a key -> all of them
     for shard, place in shards:
         with translate_dataset_errors(shard):
             for sample in _samples(shard):
@@ -99,22 +104,13 @@ def _shard_rows(
                         f"{shard}: {sample['__key__']} has the pictures {', '.join(found)}. Name "
                         "the one that counts as image_column_name."
                     )
-                if columns.label == "__key__" and columns.label_from is None:
-                    _check_folder(shard, sample["__key__"], folders)
                 content = sample.get(found[0]) if found else None
                 padded = {columns.label: None, columns.group: None} | sample
-                yield {"image": picture_of(content, None)} | columns.text_of(padded, place)
-
-
-def _check_folder(shard: str, key: str, folders: dict[str, str]) -> None:
-    """Raise `InputError` for a class folder whose name has come below others."""
-    folder = "/".join(name for name in key.split("/")[:-1] if name.lower() not in SPLITS)
-    name = folder.rpartition("/")[2]
-    if (first := folders.setdefault(name, folder)) != folder:
-        raise InputError(
-            f"{shard}: {first}, {folder}: one class, {name}, or two? Set label_from=leaf for one, "
-            "or label_from=path for two."
-        )
+                text = columns.text_of(padded, place)
+                if found and (why := unread_format(f"_.{found[0]}")):  # shown by no content, maybe
+                    text["path"] += f".{found[0]}"
+                    content = content[:1024] if why == VIDEO and content else content
+                yield {"image": picture_of(content, None)} | text
 
 
 def _samples(shard: str) -> Iterator[Row]:
@@ -126,17 +122,22 @@ def _samples(shard: str) -> Iterator[Row]:
         members = ((*_key_of(info.name), info) for info in _members(tar))
         shown = ((key, name, info) for key, name, info in members if key)
         for key, group in groupby(shown, key=lambda member: member[0]):
-            sample: Row = {"__key__": key}
+            contents: dict[str, bytes] = {}
             for _, name, info in group:
                 if info.size > MAX_BYTES:
                     raise InputError(f"{shard}: {info.name} has {info.size:,} bytes. Remove it.")
+                if name in contents:
+                    raise InputError(
+                        f"{shard}: {info.name}: its key has a .{name} already. Pack each photo "
+                        "under a key of its own."
+                    )
                 content = tar.extractfile(info).read()
-                if name == "json":
-                    fields = json.loads(content)
-                    sample = (fields if isinstance(fields, dict) else {"json": fields}) | sample
-                else:
-                    sample[name] = content
-            yield sample
+                if name or is_image_head(content):  # else a note such as README
+                    contents[name] = content
+            if contents:
+                fields = json.loads(contents.pop("json", b"{}"))
+                fields = fields if isinstance(fields, dict) else {"json": fields}
+                yield fields | {"__key__": key} | contents
 
 
 def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
@@ -164,7 +165,7 @@ def _key_of(name: str) -> tuple[str | None, str]:
     """`Apple/001.seg.png` -> `Apple/001`, `seg.png`. See github.com/webdataset/webdataset."""
     path = PurePosixPath(name)
     stem, _, extension = path.name.partition(".")
-    if not stem or not extension or any(is_hidden(part) for part in path.parts):
+    if not stem or any(is_hidden(part) for part in path.parts):
         return None, ""
     return path.with_name(stem).as_posix(), extension.lower()
 
