@@ -237,10 +237,10 @@ def test_nothing_is_written_over(taught, fruits, tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("apple", "apple: the model knows Apple already"),
-        (" Banana ", "Banana: the model knows Banana already"),
+        ("apple", "apple: the model has Apple already"),
+        (" Banana ", "Banana: the model has Banana already"),
         ("Ba\u200bnana", "can't be shown"),
-        ("BANANA", "BANANA: the model knows Banana already"),
+        ("BANANA", "BANANA: the model has Banana already"),
         ("", "no name"),
         ("  ", "no name"),
         ("x" * (LONGEST_NAME + 1), "61 characters"),
