@@ -84,7 +84,7 @@ def format_export(record: dict[str, Any]) -> str:
         else ""
     )
     lines = [
-        f"Checked   {check['images']:,} {check['pictures']}: {check['agreement']:.1%} the same "
+        f"Checked   {check['images']:,} {check['data']}: {check['agreement']:.1%} the same "
         f"answer, scores differ by up to {check['largest_difference']:.2g}{accuracy}",
         f"Written   {folder} ({record['megabytes']:.1f} MB)",
     ]
