@@ -186,7 +186,10 @@ def _files_in(folder: Path) -> list[Path]:
                     ignored[0],
                 )
             return []
-    found = sorted(path for path, own in files if own not in classes)
+    outside = sorted(path for path, own in files if own not in classes)
+    found = outside or sorted(path for path, _ in files)  # of the only folder with photos
+    if ignored := [path for path, _ in files if path not in found]:
+        logger.warning("%s: in a folder of photos and so ignored", min(ignored))
     if found and classes:
         logger.info("%s: read as the table of the photos beside it", found[0])
     return found
