@@ -4,6 +4,7 @@ Knows nothing of labels, splits or tensors.
 """
 
 import io
+import logging
 import os
 import re
 import stat
@@ -19,9 +20,11 @@ from PIL import Image, ImageOps
 
 from hffruits.core.errors import InputError
 
+logger = logging.getLogger(__name__)
 SUFFIXES = {
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff",
-    ".avif", ".avifs", ".heic", ".heics", ".heif", ".heifs", ".hif", ".ppm", ".pgm", ".jp2",
+    ".avif", ".avifs", ".heic", ".heics", ".heif", ".heifs", ".hif", ".ppm", ".pgm",
+    ".pbm", ".pnm", ".jp2",
 }  # fmt: skip
 # HEIF after AVIF: libheif also opens AVIF, but can't decode it.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "HEIF", "PPM", "JPEG2000")
@@ -165,6 +168,7 @@ def walk_folders(folder: Path) -> Iterator[tuple[Path, list[str]]]:
         folders[:] = sorted(name for name in folders if not is_hidden(name))
         real = os.path.realpath(parent)
         if real in seen:
+            logger.warning("%s: a link to a folder that is read already, so ignored", parent)
             folders.clear()
             continue
         seen.add(real)

@@ -291,6 +291,14 @@ def test_pipes_in_a_folder_of_photos_are_never_waited_for(make_folder):
     assert done.stdout.strip() == "40 ['not a regular file']"
 
 
+@pytest.mark.parametrize("suffix", [".pbm", ".pnm", ".PPM"])
+def test_every_kind_of_portable_map_is_listed_and_read(tmp_path, suffix):
+    mode = "1" if suffix == ".pbm" else "RGB"
+    Image.new(mode, (8, 6)).save(tmp_path / f"a{suffix}", "PPM")
+    (path,) = list_images(tmp_path)
+    assert open_rgb(path).size == (8, 6)
+
+
 def test_files_with_usual_names_are_not_opened_to_be_listed(tmp_path, monkeypatch):
     names = ("a.jpg", "b.HEIC", "c.cr2", "d.txt", "e.mov", "f.json")
     paths = [tmp_path / name for name in names]

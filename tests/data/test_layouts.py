@@ -18,6 +18,7 @@ from hffruits.data.arguments import DataArguments
 from hffruits.data.load import load_fruits
 from hffruits.data.readers.folders import find_photos
 from hffruits.data.source import Source
+from hffruits.data.sources import open_source
 from hffruits.data.stream_dataset import load_streams
 from hffruits.evaluation.dataset import choose_photos
 from hffruits.exploration.run import explore
@@ -330,6 +331,26 @@ def test_a_camera_raw_beside_its_photo_is_listed_and_counts_for_nothing(make_fol
     (root / "A" / "other.CR2").write_bytes(b"anything")
     with pytest.raises(InputError, match="1 of 13 images can't be read"):
         load_fruits(root)
+
+
+def test_label_from_is_refused_where_a_column_names_the_classes(tmp_path):
+    table = write_table(tmp_path / "all.csv", [("0.jpg", "A"), ("1.jpg", "B")])
+    for source in (Source(table, label_from="leaf"), Source(dataset_name="a/b", label_from="path")):
+        with pytest.raises(InputError, match="is for folders, and"):
+            open_source(source)
+
+
+def test_a_second_link_to_a_class_folder_is_warned_of(make_folder, caplog):
+    root = make_folder({"A": 6, "B": 6})
+    (root / "C").symlink_to(root / "B")
+    assert len(find_photos(root)["train"]) == 12
+    assert "C: a link to a folder that is read already" in caplog.text
+
+
+def test_merged_leaves_without_coarse_labels_are_warned_of(make_folder, caplog):
+    root = make_folder({"Apple/Red": 6, "Pepper/Red": 6, "Pepper/Hot": 6})
+    assert not open_source(Source(root, label_from="leaf")).coarse
+    assert "so folders give no coarse labels" in caplog.text
 
 
 def test_an_unknown_reading_lists_the_known_ones(make_folder):
