@@ -95,7 +95,9 @@ def run_split(argv: list[str]) -> None:
     _say(f"Written   {args.output_dir}")
     folder = args.output_dir / "photos"
     if args.repair == "copy":
-        _say(f"Train     {shlex.join(['hffruits', 'train', str(folder)])}")
+        words = ["hffruits", "train", str(folder)]
+        words += ["--label_from", "path"] if data.label_from == "path" else []
+        _say(f"Train     {shlex.join(words)}")
     else:
         fold = args.output_dir / "fold-1" if args.folds else args.output_dir
         words = ["hffruits", "train", *data.words, "--split_lists", str(fold)]

@@ -4,6 +4,7 @@ Knows nothing of labels, splits or tensors.
 """
 
 import io
+import logging
 import os
 import re
 import stat
@@ -19,9 +20,11 @@ from PIL import Image, ImageOps
 
 from hffruits.core.errors import InputError
 
+logger = logging.getLogger(__name__)
 SUFFIXES = {
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff",
-    ".avif", ".avifs", ".heic", ".heics", ".heif", ".heifs", ".hif", ".ppm", ".pgm", ".jp2",
+    ".avif", ".avifs", ".heic", ".heics", ".heif", ".heifs", ".hif", ".ppm", ".pgm",
+    ".pbm", ".pnm", ".jp2",
 }  # fmt: skip
 # HEIF after AVIF: libheif also opens AVIF, but can't decode it.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "HEIF", "PPM", "JPEG2000")
@@ -30,7 +33,7 @@ MAX_PIXELS = 89_478_485  # where Pillow begins to warn of decompression bombs; 2
 ImageSource = str | Path | bytes | Image.Image
 
 # Photos in formats that are not read: the reason, by suffix and by the first bytes.
-_RAW = "camera raw isn't read: export it as JPEG"
+RAW = "camera raw isn't read: export it as JPEG"
 _JPEG_XL = "JPEG XL isn't read: export it as JPEG"
 _EDITOR = "an editor's file isn't read: export it as JPEG or PNG"
 _VECTOR = "a vector graphic isn't read: export it as PNG"
@@ -42,7 +45,7 @@ UNREAD_SUFFIXES = {
             ".rw2", ".rwl", ".pef", ".srw", ".3fr", ".iiq", ".erf", ".kdc", ".dcr", ".mrw", ".x3f",
             ".raw",
         ),
-        _RAW,
+        RAW,
     ),
     ".jxl": _JPEG_XL,
     **dict.fromkeys((".psd", ".psb", ".xcf", ".kra"), _EDITOR),
@@ -76,7 +79,7 @@ _READ_HEAD = re.compile(
     re.DOTALL,
 )
 _UNREAD_HEADS = {
-    _RAW: rb"II\*\0.{4}CR|FUJIFILMCCD-RAW|II(?:RO|RS|U\0)|MMOR|FOVb|.{4}ftypcrx ",
+    RAW: rb"II\*\0.{4}CR|FUJIFILMCCD-RAW|II(?:RO|RS|U\0)|MMOR|FOVb|.{4}ftypcrx ",
     _JPEG_XL: rb"\xff\x0a|\0{3}\x0cJXL ",
     _EDITOR: rb"8BPS\0|gimp xcf",
     VIDEO: rb".{4}ftyp(?:qt  |mp4|isom|iso[2-9]|M4V|3gp|avc1)|\x1aE\xdf\xa3|RIFF.{4}AVI ",
@@ -168,6 +171,7 @@ def walk_folders(folder: Path) -> Iterator[tuple[Path, list[str]]]:
         folders[:] = sorted(name for name in folders if not is_hidden(name))
         real = os.path.realpath(parent)
         if real in seen:
+            logger.warning("%s: a link to a folder that is read already, so ignored", parent)
             folders.clear()
             continue
         seen.add(real)
@@ -267,7 +271,7 @@ def _open(
     if width * height > max_pixels:
         fault = f"{width} x {height} pixels, over the limit of {max_pixels:,}"
     elif image.format == "TIFF" and _is_raw(image, name, _head(source)):
-        fault = _RAW  # of which Pillow would take the thumbnail
+        fault = RAW  # of which Pillow would take the thumbnail
     if fault:
         image.close()
         raise OSError(fault)
@@ -284,7 +288,7 @@ def _head(source: str | Path | bytes) -> bytes:
 def _is_raw(image: Image.Image, name: str, head: bytes) -> bool:
     """Whether a TIFF holds a camera's raw data: by name or head, or by its DNG or thumbnail tag."""
     tags = image.tag_v2
-    return unread_format(name, head) == _RAW or 50706 in tags or tags.get(254) == 1
+    return unread_format(name, head) == RAW or 50706 in tags or tags.get(254) == 1
 
 
 @cache

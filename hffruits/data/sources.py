@@ -72,6 +72,8 @@ def open_source(source: Source, *, pictures: bool = True) -> RawRows:
         raise InputError(
             f"data_dir={source.data_dir}, dataset_name={source.dataset_name}: give one of them."
         )
+    if source.dataset_name:
+        _check_no_folders(source)
     columns = {
         "image_column": source.image_column,
         "label_column": source.label_column,
@@ -96,6 +98,7 @@ def open_source(source: Source, *, pictures: bool = True) -> RawRows:
     path = Path(source.data_dir or samples_dir()).expanduser()
     files = _files_of(path)
     if files and files[0].suffix.lower() in TABLES:
+        _check_no_folders(source)
         return RawRows(load_tables(_by_split(path, files), pictures=pictures, **columns))
     if len(files) > 1 and files[0].suffix.lower() == ".zip":
         raise InputError(f"{path}: holds {len(files)} zips. Unpack them, and give the folder.")
@@ -114,6 +117,14 @@ def open_source(source: Source, *, pictures: bool = True) -> RawRows:
         return _open_folder(folder, source.label_from)
     except InputError as error:  # the user knows the archive
         raise InputError(str(error).replace(str(folder), str(files[0]))) from error
+
+
+def _check_no_folders(source: Source) -> None:
+    if source.label_from:
+        raise InputError(
+            f"label_from={source.label_from}: is for folders, and {source.name} names its classes "
+            "in a column. Leave it out, or name the column as label_column_name."
+        )
 
 
 def _shard_rows(
@@ -186,7 +197,10 @@ def _files_in(folder: Path) -> list[Path]:
                     ignored[0],
                 )
             return []
-    found = sorted(path for path, own in files if own not in classes)
+    outside = sorted(path for path, own in files if own not in classes)
+    found = outside or sorted(path for path, _ in files)  # of the only folder with photos
+    if ignored := [path for path, _ in files if path not in found]:
+        logger.warning("%s: in a folder of photos and so ignored", min(ignored))
     if found and classes:
         logger.info("%s: read as the table of the photos beside it", found[0])
     return found
@@ -255,4 +269,7 @@ def _coarse_labels(photos: list[Photo]) -> dict[str, str]:
     """By the folders that hold the classes, where each has one."""
     leaves = {(photo.label, photo.leaf) for photo in photos}
     by_label = dict(leaves)
-    return coarse_from_folders(by_label) if len(by_label) == len(leaves) else {}
+    if len(by_label) < len(leaves):
+        logger.warning("a class lies in several folders, so folders give no coarse labels")
+        return {}
+    return coarse_from_folders(by_label)

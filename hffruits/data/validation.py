@@ -6,7 +6,7 @@ What is left comes with what the scan saw, and with the groups of near-duplicate
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path, PurePosixPath
 
@@ -17,7 +17,7 @@ from hffruits.core.errors import InputError
 from hffruits.core.escaping import name_in_line
 from hffruits.core.names import path_key
 from hffruits.data.duplicates import known_groups
-from hffruits.data.images import MAX_PIXELS, VIDEO
+from hffruits.data.images import MAX_PIXELS, RAW, VIDEO
 from hffruits.data.scan import Picture, reason_of, scan_pictures
 from hffruits.data.sources import RawRows
 
@@ -52,7 +52,7 @@ class Skipped:
 
     path: Path
     reason: str
-    photo: bool = True  # False for the videos beside photos, which count for nothing
+    photo: bool = True  # False for videos and raws beside photos: they count for nothing
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,7 @@ def check_pictures(
         skipped += [Skipped(Path(path), why, photo=why != VIDEO) for path, why in bad]
         good = [i for i, why in enumerate(reasons) if not why]
         usable[split] = (rows.select(good) if bad else rows, own[good])
+    skipped = _without_twins(skipped, [rows for rows, _ in usable.values()])
     for picture in skipped:
         logger.warning("left out %s: %s", picture.path, picture.reason)
     _check_bad_files(
@@ -128,6 +129,18 @@ def check_pictures(
     labels = chain.from_iterable(rows["label"][:] for rows in splits.values())
     lost = raw.empty | lost_classes(labels, all_reasons)
     return Checked(parts, skipped + _list_videos(raw), lost)
+
+
+def _without_twins(skipped: list[Skipped], usable: list[Dataset]) -> list[Skipped]:
+    """The same, where camera raws beside a photo of their name count for nothing."""
+    if all(bad.reason != RAW for bad in skipped):
+        return skipped
+    paths = chain.from_iterable(rows["path"][:] for rows in usable)
+    read = {Path(path).with_suffix("") for path in paths}
+    return [
+        replace(bad, photo=False) if bad.reason == RAW and bad.path.with_suffix("") in read else bad
+        for bad in skipped
+    ]
 
 
 def lost_classes(labels: Iterable[str | None], reasons: Iterable[str]) -> dict[str, str]:

@@ -18,6 +18,7 @@ from hffruits.data.arguments import DataArguments
 from hffruits.data.load import load_fruits
 from hffruits.data.readers.folders import find_photos
 from hffruits.data.source import Source
+from hffruits.data.sources import open_source
 from hffruits.data.stream_dataset import load_streams
 from hffruits.evaluation.dataset import choose_photos
 from hffruits.exploration.run import explore
@@ -217,7 +218,7 @@ SHOPS = {f"shop_{shop}/{name}": 6 for shop in (1, 2, 3) for name in ("Apple", "K
 def test_groups_of_class_folders_are_in_doubt_and_both_readings_can_be_had(make_folder):
     root = make_folder(SHOPS)
     for source in (root, zip_of(root)):
-        with pytest.raises(InputError, match=r"label_from=leaf .* one class, Apple, or label_from"):
+        with pytest.raises(InputError, match=r"--label_from leaf .* one class, Apple, or --label"):
             load_fruits(source)
     data = load_fruits(source=Source(root, label_from="leaf"), group_by=r"shop_\d")
     assert names_of(data) == ["Apple", "Kiwi"] and not data.coarse
@@ -229,7 +230,7 @@ def test_a_hierarchy_with_one_name_in_two_places_is_told_of(make_folder, caplog)
     root = make_folder({"Apple/Red": 6, "Pepper/Red": 6, "Apple/Gala": 6, "Lime": 6})
     assert names_of(load_fruits(root)) == ["Apple/Red", "Gala", "Lime", "Pepper/Red"]
     assert "Apple/Red and Pepper/Red are two classes" in caplog.text
-    assert "label_from=leaf" in caplog.text
+    assert "--label_from leaf" in caplog.text
 
 
 def write_shards(root: Path, shards: list[list[str]]) -> Path:
@@ -282,7 +283,7 @@ def test_keys_with_one_name_below_two_folders_of_other_shards_are_two_classes(tm
 @pytest.mark.parametrize("streaming", [False, True])
 def test_keys_of_shards_that_may_be_groups_are_in_doubt(tmp_path, streaming):
     root = write_shards(tmp_path, [[f"{shop}/{n}" for n in range(6)] for shop in SHOPS])
-    with pytest.raises(InputError, match=r"label_from=leaf .* one class, Apple, or"):
+    with pytest.raises(InputError, match=r"--label_from leaf .* one class, Apple, or"):
         shard_classes(root, None, streaming)
     assert shard_classes(root, "leaf", streaming) == ["Apple", "Kiwi"]
 
@@ -305,6 +306,51 @@ def test_members_of_a_shard_are_photos_by_their_content_and_videos_count_for_not
     pack(shard, {"A/0.jpg": photos[0], "A/0.JPG": photos[1]})
     with pytest.raises(InputError, match=r"A/0\.JPG: its key has a \.jpg already"):
         load_fruits(tmp_path)
+
+
+def test_split_folders_below_class_folders_are_refused_with_advice_that_helps(make_folder):
+    root = make_folder({"Apple/train": 6, "Apple/val": 2, "Kiwi/train": 6})
+    with pytest.raises(InputError, match="Swap the levels: train/Apple, train/Kiwi"):
+        load_fruits(root)
+
+
+@pytest.mark.parametrize("above", [".", "top"])
+def test_photos_beside_split_folders_are_counted_as_loose(make_folder, caplog, above):
+    folders = {f"{above}/{split}/{name}": 3 for split in ("train", "val") for name in "AB"}
+    root = make_folder(folders | {".": 2} | ({} if above == "." else {above: 1}))
+    find_photos(root)
+    assert f"{2 if above == '.' else 3} images lie outside any class folder" in caplog.text
+
+
+def test_a_camera_raw_beside_its_photo_is_listed_and_counts_for_nothing(make_folder):
+    root = make_folder({"A": 6, "B": 6})
+    for photo in sorted(root.rglob("*.jpg")):
+        photo.with_suffix(".CR2").write_bytes(b"anything")
+    data = load_fruits(root)
+    assert len(paths_of(data)) == len(reasons_of(data)) == 12
+    (root / "A" / "other.CR2").write_bytes(b"anything")
+    with pytest.raises(InputError, match="1 of 13 images can't be read"):
+        load_fruits(root)
+
+
+def test_label_from_is_refused_where_a_column_names_the_classes(tmp_path):
+    table = write_table(tmp_path / "all.csv", [("0.jpg", "A"), ("1.jpg", "B")])
+    for source in (Source(table, label_from="leaf"), Source(dataset_name="a/b", label_from="path")):
+        with pytest.raises(InputError, match="is for folders, and"):
+            open_source(source)
+
+
+def test_a_second_link_to_a_class_folder_is_warned_of(make_folder, caplog):
+    root = make_folder({"A": 6, "B": 6})
+    (root / "C").symlink_to(root / "B")
+    assert len(find_photos(root)["train"]) == 12
+    assert "C: a link to a folder that is read already" in caplog.text
+
+
+def test_merged_leaves_without_coarse_labels_are_warned_of(make_folder, caplog):
+    root = make_folder({"Apple/Red": 6, "Pepper/Red": 6, "Pepper/Hot": 6})
+    assert not open_source(Source(root, label_from="leaf")).coarse
+    assert "so folders give no coarse labels" in caplog.text
 
 
 def test_an_unknown_reading_lists_the_known_ones(make_folder):
@@ -425,3 +471,12 @@ def test_a_table_beside_one_folder_of_photos_is_read_and_says_so(tmp_path, caplo
     with caplog.at_level(logging.INFO):
         assert names_of(load_fruits(tmp_path)) == ["A", "B"]
     assert "all.csv: read as the table of the photos beside it" in caplog.text
+
+
+def test_a_table_in_the_only_folder_of_photos_is_read_whatever_lies_beside(tmp_path):
+    rows = [(f"{number}.jpg", "AB"[number % 2]) for number in range(12)]
+    (tmp_path / "photos").mkdir()
+    write_table(tmp_path / "photos" / "labels.csv", rows)
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "readme.txt").write_text("ripe")
+    assert names_of(load_fruits(tmp_path)) == ["A", "B"]

@@ -153,7 +153,7 @@ def _list_below(root: Path, folder: Path) -> _Listed:
 
 def _take_out_loose(root: Path, listed: dict[str, _Listed]) -> None:
     """Photos that lie in a split's folder itself have no class."""
-    count = 0
+    count = 0 if listed["train"].folder == root else _count_photos_above_splits(root)
     for below in listed.values():
         top = below.folder.relative_to(root)
         classed = [path for path in below.photos if path.parent != top]
@@ -161,6 +161,16 @@ def _take_out_loose(root: Path, listed: dict[str, _Listed]) -> None:
         below.photos = classed
     if count:
         logger.warning("%d images lie outside any class folder and are ignored", count)
+
+
+def _count_photos_above_splits(root: Path) -> int:
+    top = lone_folder(root)
+    folders = [folder for folder in (top, *top.parents) if folder.is_relative_to(root)]
+    return sum(is_image_file(path) for folder in folders for path in _files_in(folder))
+
+
+def _files_in(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.is_file()]
 
 
 def _warn_of_mixed_folders(root: Path, listed: dict[str, _Listed]) -> None:
@@ -344,14 +354,20 @@ def _check_reading(by_name: dict[str, set[PurePath]], several: set[str]) -> None
     """Raise `InputError` where most names lie below several folders: those may be groups."""
     if not several:
         return
-    name = min(several)
+    name = min(several, key=lambda name: (name.lower() not in SPLITS, name))
     first, second = sorted(by_name[name])[:2]
+    if name.lower() in SPLITS:
+        raise InputError(
+            f"{first}, {second}: split folders below class folders. Swap the levels: "
+            f"{name}/{first.parent.name}, {name}/{second.parent.name}."
+        )
     if len(several) > len(by_name) / 2 and len(by_name) > 1:
         raise InputError(
             f"{first}, {second}: most folders' names come below several others. Set "
-            f"label_from=leaf if those are one class, {name}, or label_from=path if they are two."
+            f"--label_from leaf if those are one class, {name}, or --label_from path if they are "
+            "two."
         )
     logger.warning(
-        "%s and %s are two classes, named with their folders. Set label_from=leaf if they are one",
+        "%s and %s are two classes, named with their folders. Set --label_from leaf for one",
         *(first, second),
     )
