@@ -14,6 +14,7 @@ import datasets
 import huggingface_hub
 from filelock import FileLock
 from support.hub_server import TOKEN, Hub, serve_hub
+from support.pages import browser, open_page  # noqa: F401, fixtures
 from support.runs import UNTRAINED_LABELS, paint, quick_arguments, save_untrained
 
 from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
