@@ -40,9 +40,18 @@ def temporary_folder() -> Path:
             f"{place}: uploads can't be kept there ({error.strerror}). Set GRADIO_TEMP_DIR to "
             "another folder."
         ) from error
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(_remove, Path(folder))
     os.environ["GRADIO_TEMP_DIR"] = folder
     return Path(folder)
+
+
+def _remove(folder: Path) -> None:
+    """At the end of the process, while threads may still be unpacking a zip into it."""
+    for _ in range(50):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(0.1)
 
 
 class UploadFolder:

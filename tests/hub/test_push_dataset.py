@@ -65,7 +65,7 @@ def test_what_is_pushed_is_read_again_photo_by_photo(local_hub, fruits, tmp_path
 
 
 def test_a_models_folder_is_no_data(local_hub, trained):
-    with pytest.raises(InputError, match=r"a model, no photos\. Run hffruits push"):
+    with pytest.raises(InputError, match=r"a model, not photos\. Run hffruits push"):
         push(trained)
 
 
