@@ -370,7 +370,7 @@ def lost_host(runs: Runs, times: int) -> Row:
         metrics = json.loads((run / "metrics.json").read_text())
         alone = json.loads((runs.folder / "run-1" / "metrics.json").read_text())
         same = all(metrics[s]["accuracy"] == alone[s]["accuracy"] for s in ("validation", "test"))
-        right += main.returncode == other.returncode == 0 and same and "going on from" in said
+        right += main.returncode == other.returncode == 0 and same and "resuming from" in said
     return Row("one of two hosts lost, and started again", "the other saw it at once, waited, and "
                "both went on from the last checkpoint, to one host's accuracy", right, times,
                f"the steps since the last checkpoint (here {EVERY})")  # fmt: skip

@@ -43,7 +43,7 @@ def test_a_lost_machine_comes_back_and_the_run_ends_as_on_one(drawn_fruits, tmp_
         told = main.output(timeout=180)
         other.wait(timeout=60)
     assert (main.returncode, other.returncode) == (0, 0), told
-    assert "another process of this run has ended" in told and "going on from" in told
+    assert "another process of this run has ended" in told and "resuming from" in told
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["training"]["processes"] == 2
 
