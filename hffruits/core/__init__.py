@@ -4,8 +4,8 @@ errors              how a command ends: `InputError` and its kin, optional outpu
 names, escaping     names compared as a reader sees them; user text made safe for what shows it
 cache               folders made once and kept
 distributed         processes of one run: gather, wait, start
-hardware, malloc    what the machine can do; memory that is not given back
-memory_limit        how much memory this process may take
+hardware            devices that compute in bfloat16; memory that this process may take
+malloc              freed memory kept for the next step
 dataloader_workers  DataLoader workers that outlive signals, and end with their process
 hub_client          models fetched from the Hub, and its errors
 environment         versions and the git commit that a run was made with

@@ -40,15 +40,15 @@ _ROW = np.dtype(
 
 
 @dataclass(frozen=True)
-class Picture:
+class NamedImage:
     """One picture to look at: the name it goes by, and its file or its bytes."""
 
     name: str
     source: Path | bytes
 
 
-def scan_pictures(
-    pictures: Iterable[Picture],
+def scan_images(
+    pictures: Iterable[NamedImage],
     *,
     total: int | None = None,
     max_pixels: int = MAX_PIXELS,
@@ -95,7 +95,7 @@ def reason_of(record: np.void) -> str:
     return record["reason"].decode(errors="replace")
 
 
-def _blocks(pictures: Iterable[Picture], size: int) -> Iterator[list[Picture]]:
+def _blocks(pictures: Iterable[NamedImage], size: int) -> Iterator[list[NamedImage]]:
     """Some at a time, for they can be bytes of many megabytes."""
     pictures = iter(pictures)
     while block := list(islice(pictures, size)):
@@ -105,7 +105,7 @@ def _blocks(pictures: Iterable[Picture], size: int) -> Iterator[list[Picture]]:
 # ---- one picture ----
 
 
-def _examine(picture: Picture, max_pixels: int) -> np.void:
+def _examine(picture: NamedImage, max_pixels: int) -> np.void:
     row = np.zeros(1, _ROW)[0]
     try:
         source = picture.source
@@ -133,7 +133,7 @@ def _laplacian(grey: np.ndarray) -> np.ndarray:
 # ---- what is kept ----
 
 
-def _key(picture: Picture, max_pixels: int) -> bytes:
+def _key(picture: NamedImage, max_pixels: int) -> bytes:
     if isinstance(picture.source, bytes):
         state = _digest(picture.source).decode()
     else:

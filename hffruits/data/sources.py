@@ -10,14 +10,14 @@ from datasets import Dataset
 
 from hffruits.core.cache import cache_root, make_once
 from hffruits.core.errors import InputError
+from hffruits.data.arguments import DataArguments
 from hffruits.data.class_hierarchy import coarse_from_folders
 from hffruits.data.images import is_image_file, is_video_name, may_be_image, walk_files
 from hffruits.data.readers.archives import is_archive, looks_like_webdataset, unpack
-from hffruits.data.readers.column_mapping import ROW, Rows
+from hffruits.data.readers.column_mapping import ROW, AskedColumns, Rows
 from hffruits.data.readers.folders import SPLITS, Photo, find_photos, lone_folder
 from hffruits.data.readers.tables import TABLES, load_hub, load_tables
 from hffruits.data.readers.webdataset import load_webdataset
-from hffruits.data.source import Source
 from hffruits.data.synthetic.samples import samples_dir
 
 logger = logging.getLogger(__name__)
@@ -35,55 +35,46 @@ class RawRows:
     empty: dict[str, str] = field(default_factory=dict)  # folder without photos -> what it holds
 
 
-def open_source(source: Source, *, pictures: bool = True) -> RawRows:
-    """Find the rows of any usual form of data; no picture is decoded.
+def open_source(data: DataArguments, *, with_images: bool = True) -> RawRows:
+    """Find the rows of any usual form of data; no image is decoded.
 
-    Without `pictures`, for streams alone, the images are empty where that spares reading them.
-    Raises `InputError` for what is not there or can't be understood.
+    Not `with_images`, for streams only, they are empty where that spares reading them. Raises
+    `InputError` for what is not there or can't be understood.
     """
-    if source.data_dir and source.dataset_name:
+    if data.data_dir and data.dataset_name:
         raise InputError(
-            f"data_dir={source.data_dir}, dataset_name={source.dataset_name}: give one of them."
+            f"data_dir={data.data_dir}, dataset_name={data.dataset_name}: give one of them."
         )
-    columns = {
-        "image_column": source.image_column,
-        "label_column": source.label_column,
-        "group_column": source.group_by,
-        "streaming": source.streaming,
-    }
-    if source.dataset_name:
-        return RawRows(
-            load_hub(
-                source.dataset_name,
-                config=source.config_name,
-                split_names=source.split_names,
-                pictures=pictures,
-                **columns,
-            )
-        )
-    if source.data_dir is None and not source.streaming:
+    asked = AskedColumns(data.image_column_name, data.label_column_name, data.group_by)
+    options = {"streaming": data.streaming}
+    if data.dataset_name:
+        options |= {"config": data.dataset_config_name, "split_names": data.split_names}
+        return RawRows(load_hub(data.dataset_name, asked, with_images=with_images, **options))
+    if data.data_dir is None and not data.streaming:
         return _open_folder(samples_dir(), None)
-    if "://" in str(source.data_dir):
-        return RawRows(load_webdataset({"train": _shard_urls(str(source.data_dir))}, **columns))
-    path = Path(source.data_dir or samples_dir()).expanduser()
+    if "://" in str(data.data_dir):
+        urls = _shard_urls(str(data.data_dir))
+        return RawRows(load_webdataset({"train": urls}, asked, **options))
+    path = Path(data.data_dir or samples_dir()).expanduser()
     files = _files_of(path)
     if files and files[0].suffix.lower() in TABLES:
-        return RawRows(load_tables(_by_split(path, files), pictures=pictures, **columns))
+        tables = _by_split(path, files)
+        return RawRows(load_tables(tables, asked, with_images=with_images, **options))
     if len(files) > 1 and files[0].suffix.lower() == ".zip":
         raise InputError(f"{path}: holds {len(files)} zips. Unpack them, and give the folder.")
-    if _are_shards(files, source.streaming):
+    if _are_shards(files, data.streaming):
         shards = {split: list(map(str, some)) for split, some in _by_split(path, files).items()}
-        return RawRows(load_webdataset(shards, **columns))
-    if source.streaming:
+        return RawRows(load_webdataset(shards, asked, **options))
+    if data.streaming:
         raise InputError(
             f"{path}: streaming is for shards, tables and the Hub. Leave it out: photos in folders "
             "are read one by one anyway."
         )
     if not files:
-        return _open_folder(path, source.label_from)
+        return _open_folder(path, data.label_from)
     folder = _unpacked(files[0])
     try:
-        return _open_folder(folder, source.label_from)
+        return _open_folder(folder, data.label_from)
     except InputError as error:  # the user knows the archive
         raise InputError(str(error).replace(str(folder), str(files[0]))) from error
 

@@ -82,7 +82,7 @@ def evaluate(
     known, others = split_unknown(predictions)
     if not len(known):
         raise InputError(
-            f"{data_args.source.name}: no photo of a class that the model has can be read. Check "
+            f"{data_args.source_name}: no photo of a class that the model has can be read. Check "
             "the photos and the names of their classes."
         )
     unknown = {"other classes": others} if len(others) else {}
@@ -139,7 +139,7 @@ def evaluate(
 
 def check_output_dir(data_args: DataArguments, output_dir: Path) -> None:
     """Make it. Raises `InputError` where that can't be, and for one in the data or of a model."""
-    data_args.source.check_outside(output_dir)
+    data_args.check_outside(output_dir)
     if (output_dir / "config.json").exists():
         raise InputError(
             f"{output_dir}: holds a model, whose files these are. Name another folder."
@@ -336,7 +336,7 @@ def _head(model: str | Path, data_args: DataArguments, split: str, command: str)
     """What was measured, and how to do it again."""
     return {
         "model": str(model),
-        "data": data_args.source.name,
+        "data": data_args.source_name,
         "split": split,
         "command": command,
         "created": datetime.now().strftime("%Y-%m-%d %H:%M"),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from hffruits.data.arguments import DataArguments
 from hffruits.data.sources import open_source
 from hffruits.data.splits import choose_splits
-from hffruits.data.validation import Part, check_pictures, join_parts
+from hffruits.data.validation import Part, check_images, join_parts
 from hffruits.exploration.repair import choose_repairs, paths_of, without
 
 
@@ -38,11 +38,9 @@ def clean(data_args: DataArguments, *, anew: bool = False, seed: int = 42) -> Cl
 
 def load_usable(data_args: DataArguments, *, anew: bool = False) -> Cleaned:
     """The pictures that can be read, by the data's own splits, or all in one with `anew`."""
-    source = replace(data_args.source, streaming=False)
-    raw = open_source(source)
-    checked = check_pictures(
-        raw, name=source.name, exclude=data_args.exclude, max_pixels=data_args.max_image_pixels
-    )
+    data_args = replace(data_args, streaming=False, max_unreadable_fraction=1.0)
+    raw = open_source(data_args)
+    checked = check_images(raw, data_args)
     checked.check_classes()
     parts = checked.parts
     if anew:
@@ -55,14 +53,4 @@ def load_usable(data_args: DataArguments, *, anew: bool = False) -> Cleaned:
 
 def split_parts(parts: Mapping[str, Part], data_args: DataArguments, seed: int) -> dict[str, Part]:
     """With the splits that the data lacks made."""
-    fractions = {
-        "validation": data_args.validation_fraction,
-        "test": data_args.test_fraction,
-    }
-    return choose_splits(
-        dict(parts),
-        fractions,
-        split_by=data_args.split_by,
-        group_by=data_args.group_by,
-        seed=seed,
-    )
+    return choose_splits(dict(parts), replace(data_args, split_lists=None), seed=seed)

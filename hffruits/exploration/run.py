@@ -25,7 +25,7 @@ from hffruits.data.arguments import DataArguments
 from hffruits.data.images import open_small
 from hffruits.data.readers.folders import SPLIT_NAMES
 from hffruits.data.sources import open_source
-from hffruits.data.validation import Checked, check_pictures, join_parts
+from hffruits.data.validation import Checked, check_images, join_parts
 from hffruits.exploration.embeddings import embed_pictures
 from hffruits.exploration.findings import LISTED, Audited, Finding, as_record, audit
 from hffruits.exploration.label_errors import (
@@ -66,7 +66,7 @@ def explore(
     the classes; 0 for none. Raises `InputError` for data that can't be used.
     """
     started = time.monotonic()
-    data_args.source.check_outside(output_dir)
+    data_args.check_outside(output_dir)
     made = not output_dir.exists()
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
@@ -114,7 +114,7 @@ def explore(
     findings, passed = audit(data)
 
     head = {
-        "source": data_args.source.name,
+        "source": data_args.source_name,
         "created": datetime.now().strftime("%Y-%m-%d %H:%M"),
         "version": __version__,
         "command": _own_command(words, data_args.streaming, output_dir, max_features),
@@ -157,12 +157,11 @@ def explore(
 
 def look_at(data_args: DataArguments, *, keep: int, seed: int) -> tuple[Checked, dict[str, str]]:
     """Every picture looked at once, and coarse labels; of a stream, `keep` pictures stay."""
-    source, max_pixels = data_args.source, data_args.max_image_pixels
-    raw = open_source(source)
-    if source.streaming:
+    raw = open_source(data_args)
+    if data_args.streaming:
+        max_pixels = data_args.max_image_pixels
         return check_stream(raw.splits, keep=keep, max_pixels=max_pixels, seed=seed), raw.coarse
-    options = {"exclude": data_args.exclude, "max_pixels": max_pixels}
-    return check_pictures(raw, name=source.name, **options), raw.coarse
+    return check_images(raw, replace(data_args, max_unreadable_fraction=1.0)), raw.coarse
 
 
 def judge(

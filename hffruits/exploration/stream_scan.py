@@ -12,10 +12,10 @@ from datasets import Dataset
 
 from hffruits.core.errors import InputError
 from hffruits.core.names import unify_names
-from hffruits.data.duplicates import known_groups
 from hffruits.data.images import MAX_PIXELS, open_small
+from hffruits.data.near_duplicates import find_groups
 from hffruits.data.readers.column_mapping import ROW, Rows
-from hffruits.data.scan import Picture, reason_of, scan_pictures
+from hffruits.data.scan import NamedImage, reason_of, scan_images
 from hffruits.data.validation import Checked, Part, Skipped
 
 KEPT_SIZE = 256  # pixels of a kept picture's shorter side
@@ -24,7 +24,7 @@ KEPT_SIZE = 256  # pixels of a kept picture's shorter side
 def check_stream(
     splits: dict[str, Rows], *, keep: int, max_pixels: int = MAX_PIXELS, seed: int = 42
 ) -> Checked:
-    """As `check_pictures`, of rows that come once: `keep` pictures stay, drawn evenly, shrunk.
+    """As `check_images`, of rows that come once: `keep` pictures stay, drawn evenly, shrunk.
 
     The rows of the others have no bytes. About 1.5 kB a picture are kept, and 15 kB of the drawn.
     """
@@ -32,7 +32,7 @@ def check_stream(
     labels: list[tuple[str, str | None]] = []  # with their splits
     kept = _Drawn(keep, max_pixels, seed)
 
-    def pictures() -> Iterator[Picture]:
+    def pictures() -> Iterator[NamedImage]:
         for split, stream in splits.items():
             for row in stream:
                 image = row["image"]
@@ -40,9 +40,9 @@ def check_stream(
                 names.append(row["path"])
                 labels.append((split, row["label"]))
                 kept.offer(source)
-                yield Picture(row["path"], source)
+                yield NamedImage(row["path"], source)
 
-    records = scan_pictures(pictures(), max_pixels=max_pixels)
+    records = scan_images(pictures(), max_pixels=max_pixels)
     reasons = [
         reason_of(record) or ("" if label else "no label")
         for record, (_, label) in zip(records, labels, strict=True)
@@ -52,7 +52,7 @@ def check_stream(
     if not len(good):
         raise InputError("no picture of the stream can be used. Check its columns.")
     unified = unify_names(Counter(labels[place][1] for place in good.tolist()))
-    groups = known_groups(records[good])
+    groups = find_groups(records[good])
     parts = {}
     for split in splits:
         rows = [i for i, place in enumerate(good.tolist()) if labels[place][0] == split]

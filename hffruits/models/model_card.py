@@ -13,7 +13,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from hffruits.core.escaping import markdown, markdown_block, markdown_code
-from hffruits.data.source import SAMPLE
+from hffruits.data.arguments import SAMPLE
 from hffruits.models.artifact import PICTURE, SHARDS
 from hffruits.models.loading import hub_id
 

@@ -402,7 +402,7 @@ def describe_data(datasets: FruitData, data_args: DataArguments) -> dict[str, An
     """The `data` part of `metrics.json`."""
     label = datasets["train"].features["label"]
     return {
-        "data_dir": data_args.source.name,
+        "data_dir": data_args.source_name,
         "classes": label.num_classes,
         "images": {split: len(rows) for split, rows in datasets.items()},
         "images_per_class": count_per_class(datasets["train"], label.names),

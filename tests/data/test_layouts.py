@@ -17,7 +17,6 @@ from hffruits.core.errors import InputError
 from hffruits.data.arguments import DataArguments
 from hffruits.data.load import load_fruits
 from hffruits.data.readers.folders import find_photos
-from hffruits.data.source import Source
 from hffruits.data.stream_dataset import load_streams
 from hffruits.evaluation.dataset import choose_photos
 from hffruits.exploration.run import explore
@@ -93,7 +92,7 @@ def test_photos_in_unread_formats_are_listed_with_their_reason_and_count(make_fo
     for source in (root, zip_of(root)):
         assert reasons_of(load_fruits(source)) == reasons
         with pytest.raises(InputError, match=r"2 of 42 images can't be read.*camera raw"):
-            load_fruits(source, max_bad_fraction=0.01)
+            load_fruits(source, max_unreadable_fraction=0.01)
     (root / "A" / "y.nef").write_bytes(b"anything")
     (root / "list.txt").write_text("A/x.CR2\nA/y.nef\n")
     assert set(reasons_of(load_fruits(root, exclude=root / "list.txt"))) == {"B/x.jxl"}
@@ -139,7 +138,7 @@ def test_a_class_folder_without_a_usable_photo_is_an_error(make_folder, form, fi
     for name in files:
         (root / "C" / name).write_bytes(b"anything")
     with pytest.raises(InputError, match=reason) as caught:
-        load_fruits(zip_of(root) if form == "zip" else root, max_bad_fraction=0.5)
+        load_fruits(zip_of(root) if form == "zip" else root, max_unreadable_fraction=0.5)
     assert "\n" not in str(caught.value)
 
 
@@ -149,7 +148,7 @@ def test_a_class_of_a_table_without_a_usable_photo_is_an_error(tmp_path):
     for file in tmp_path.glob("C*.jpg"):
         file.write_bytes(b"junk")
     with pytest.raises(InputError, match="C: none of its 8 photos can be read"):
-        load_fruits(table, max_bad_fraction=0.5)
+        load_fruits(table, max_unreadable_fraction=0.5)
 
 
 def test_exploring_tells_of_a_class_without_a_usable_photo(make_folder, tmp_path):
@@ -179,9 +178,9 @@ def test_a_class_that_is_excluded_as_a_whole_is_warned_of(make_folder, tmp_path,
 
 def test_a_class_that_split_lists_lack_is_warned_of(make_folder, tmp_path, caplog):
     root = make_folder({"A": 6, "B": 6})
-    load_fruits(root, write_lists_to=tmp_path / "lists")
+    load_fruits(root).write_lists(tmp_path / "lists")
     make_folder({"C": 3}, root)
-    assert names_of(load_fruits(root, lists_dir=tmp_path / "lists")) == ["A", "B"]
+    assert names_of(load_fruits(root, split_lists=tmp_path / "lists")) == ["A", "B"]
     assert "lists: names no photo of C" in caplog.text
 
 
@@ -202,9 +201,9 @@ def test_groups_of_class_folders_are_in_doubt_and_both_readings_can_be_had(make_
     for source in (root, zip_of(root)):
         with pytest.raises(InputError, match=r"label_from=leaf .* one class, Apple, or label_from"):
             load_fruits(source)
-    data = load_fruits(source=Source(root, label_from="leaf"), group_by=r"shop_\d")
+    data = load_fruits(DataArguments(root, label_from="leaf"), group_by=r"shop_\d")
     assert names_of(data) == ["Apple", "Kiwi"] and not data.coarse
-    names = names_of(load_fruits(source=Source(root, label_from="path")))
+    names = names_of(load_fruits(DataArguments(root, label_from="path")))
     assert names == sorted(SHOPS)
 
 
@@ -217,7 +216,7 @@ def test_a_hierarchy_with_one_name_in_two_places_is_told_of(make_folder, caplog)
 
 def test_an_unknown_reading_lists_the_known_ones(make_folder):
     with pytest.raises(InputError, match="label_from=top: must be one of leaf, path"):
-        load_fruits(source=Source(make_folder(SHOPS), label_from="top"))
+        load_fruits(DataArguments(make_folder(SHOPS), label_from="top"))
 
 
 def test_leaves_of_one_name_under_other_parents_in_another_split_are_two_classes(make_folder):
@@ -270,7 +269,7 @@ def test_class_labels_of_a_dataset_that_look_alike_are_one_class(tmp_path):
     file.parent.mkdir()
     Dataset.from_dict(rows, features).to_parquet(file)
     assert names_of(load_fruits(file)) == ["Fig", "Jalapeño"]
-    streams = load_streams(Source(file, streaming=True))
+    streams = load_streams(DataArguments(file, streaming=True))
     assert streams["train"].names == ("Fig", "Jalapeño")
     read = [row["label"] for part in streams.values() for row in part.read()]
     assert sorted(read) == ["Fig"] * 12 + ["Jalapeño"] * 6
@@ -293,12 +292,13 @@ def test_coarse_labels_are_of_the_classes_whatever_their_case_and_form(make_fold
 
 def test_lists_in_another_unicode_form_mean_the_same_files(make_folder, tmp_path):
     root = make_folder({NFD: 6, "Kiwi": 6})
-    first = load_fruits(root, write_lists_to=tmp_path / "lists")
+    first = load_fruits(root)
+    first.write_lists(tmp_path / "lists")
     for file in (tmp_path / "lists").iterdir():
         assert NFD in file.read_text(encoding="utf-8")  # a file keeps its name
         text = normalize("NFC", file.read_text(encoding="utf-8"))
         file.write_text(text, encoding="utf-8")
-    again = load_fruits(root, lists_dir=tmp_path / "lists")
+    again = load_fruits(root, split_lists=tmp_path / "lists")
     assert [rows["path"][:] for rows in first.values()] == [
         rows["path"][:] for rows in again.values()
     ]

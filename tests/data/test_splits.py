@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
 from hffruits.core.errors import InputError
-from hffruits.data.splitting import Split, fold_by_groups, split_by_groups
+from hffruits.data.splits import GroupSplit, fold_by_groups, split_by_groups
 
 HELD_OUT = {"validation": 0.15, "test": 0.15}
 SPLITS = ("train", "validation", "test")
@@ -42,11 +42,11 @@ def labels_and_groups(draw, *, shared: bool = False, least: int = 1):
     return [label for label, _ in rows], [numbers[group] for _, group in rows]
 
 
-def home_of(split: Split) -> dict[int, str]:
+def home_of(split: GroupSplit) -> dict[int, str]:
     return {index: name for name, part in split.parts.items() for index in part}
 
 
-def paths(split: Split, names: list) -> dict[str, list]:
+def paths(split: GroupSplit, names: list) -> dict[str, list]:
     return {part: [names[index] for index in rows] for part, rows in split.parts.items()}
 
 

@@ -135,7 +135,7 @@ def test_stronger_augmentation_hardly_turns_the_hue(augment):
 
 
 @pytest.mark.parametrize("augment", ["light", "medium", "strong"])
-@pytest.mark.parametrize("suffix", ["jpg", "ppm"])  # as --cache decoded keeps them
+@pytest.mark.parametrize("suffix", ["jpg", "ppm"])  # as --image_cache decoded keeps them
 def test_of_a_large_photo_training_gets_no_more_than_its_smallest_crop_needs(
     tmp_path, suffix, augment
 ):

@@ -178,14 +178,14 @@ def standard_rows(
     *,
     prefix: str,
     folder: Path | None = None,
-    pictures: bool = True,
+    with_images: bool = True,
 ) -> Rows:
     """The rows as `image`, `label`, `path` (and `group`).
 
-    Without `pictures`, for streams alone, the images are empty and their column is not read.
+    Not `with_images`, for streams only, they are empty and their column is not read.
     """
     if isinstance(rows, IterableDataset):
-        used = {*columns.texts, columns.image} if pictures else {*columns.texts}
+        used = {*columns.texts, columns.image} if with_images else {*columns.texts}
         stream = rows.select_columns(sorted(used))
         if columns.image in used and isinstance(features_of(rows)[columns.image], Image):
             stream = stream.cast_column(columns.image, Image(decode=False))
@@ -199,7 +199,7 @@ def standard_rows(
                 "source": str(source),
                 "folder": folder,
                 "prefix": prefix,
-                "pictures": pictures,
+                "with_images": with_images,
             },
         )
     # The pictures stay in the file that they are in, and are not read.
@@ -287,7 +287,7 @@ def _stream_rows(
     source: str,
     folder: Path | None,
     prefix: str,
-    pictures: bool,
+    with_images: bool,
 ) -> Iterator[Row]:
     """Standard rows of some shards, numbered within each, so that names don't depend on readers."""
     with translate_dataset_errors(source):
@@ -297,7 +297,7 @@ def _stream_rows(
             for index, batch in enumerate(view.iter(batch_size=1)):
                 row = {column: values[0] for column, values in batch.items()}
                 text = columns.text_of(row, f"{prefix}/{shard:05d}", index)
-                picture = row[columns.image] if pictures else None
+                picture = row[columns.image] if with_images else None
                 yield {"image": picture_of(picture, folder)} | text
 
 

@@ -32,10 +32,8 @@ VERSION = 2  # of how shards become rows: raise it when that changes
 
 def load_webdataset(
     shards: dict[str, list[str]],
+    asked: AskedColumns,
     *,
-    image_column: str | None = None,
-    label_column: str | None = None,
-    group_column: str | None = None,
     streaming: bool = False,
 ) -> dict[str, Rows]:
     """The rows of WebDataset shards by split (paths or URLs of .tar files).
@@ -43,7 +41,6 @@ def load_webdataset(
     The label is the `cls` or `txt` member of a sample, a field of its `json`, or the folder of its
     key.
     """
-    asked = AskedColumns(image_column, label_column, group_column)
     first = next(iter(shards.values()))[0]
     with translate_dataset_errors(first):
         sample = next(_samples(first), None)
