@@ -27,7 +27,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from tqdm import tqdm
 
 from hffruits.data.near_duplicates import Fingerprints, fingerprint, group_duplicates
-from hffruits.data.readers.folders import find_photos
+from hffruits.data.readers.folders import find_image_files
 from hffruits.data.scan import NamedImage, scan_images
 from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
 
@@ -66,7 +66,7 @@ CHANGES = {
 
 def measure_recall(root: Path) -> None:
     """A row a change, and the pairs among the originals."""
-    paths = [root / photo.path for photo in find_photos(root)["train"]]
+    paths = [root / photo.path for photo in find_image_files(root)["train"]]
     images = [Image.open(path).convert("RGB") for path in tqdm(paths, "Reading", leave=False)]
     prints = [fingerprint(image) for image in images]
     groups = group_all(prints)

@@ -296,7 +296,7 @@ def worker_killed(runs: Runs, times: int) -> Row:
         below = [one for one in started if one.ppid() != process.pid]  # not what forks them
         max(below or started, key=lambda worker: worker.memory_info().rss).kill()
         process.join(60)
-        told = "a process that prepares pictures was killed" in runs.said(run)
+        told = "a DataLoader worker was killed" in runs.said(run)
         saved = saved_step(run) > 0
         right += process.exitcode == 2 and told and saved and runs.ends_alike(run)
     return Row("a data-loader worker killed (as for want of memory)", "one line, exit code 2, the "

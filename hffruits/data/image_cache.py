@@ -1,4 +1,4 @@
-"""Photos decoded and shrunk once, in an Arrow file, for training runs that would do it every epoch.
+"""The image cache: photos decoded or shrunk once, in an Arrow file, instead of in every epoch.
 
 `resized` keeps what training needs of large photos, `decoded` every pixel of all of them.
 """

@@ -1,6 +1,6 @@
-"""Any usual form of labelled fruit photos in, a checked and split `DatasetDict` out.
+"""`load_fruits`: labelled photos in any usual form as a checked, split `DatasetDict`.
 
-Every picture is read once before it is trusted, and near-duplicates are known before anything is
+Every image is read once before it is trusted, and near-duplicates are known before anything is
 split. No tensors, no augmentation.
 """
 
@@ -33,8 +33,8 @@ class FruitDatasets(DatasetDict):
     """A `DatasetDict` that also knows what came to light on the way.
 
     `skipped`: the files left out. `coarse`: class -> coarse label, empty without a hierarchy.
-    `leaks`: for each split held out, how many of its pictures have a near-duplicate in train.
-    `fingerprint`: a digest of all pictures' bytes, labels and splits, wherever they lie.
+    `leaks`: for each split held out, how many of its images have a near-duplicate in train.
+    `fingerprint`: a digest of all images' bytes, labels and splits, wherever they lie.
     """
 
     def __init__(
@@ -131,12 +131,12 @@ def _cached(part: Part, data: DataArguments) -> Dataset:
 
 
 def _fingerprint(parts: dict[str, Part]) -> str:
-    """The same for the same pictures in the same classes and splits, in any order and place."""
+    """The same for the same images in the same classes and splits, in any order and place."""
     digest = hashlib.sha256()
     for split in SPLIT_NAMES:
         if split in parts:
             pairs = zip(parts[split].rows["label"][:], parts[split].records["digest"], strict=True)
-            lines = sorted(f"{split}\0{label}\0{picture.decode()}\n" for label, picture in pairs)
+            lines = sorted(f"{split}\0{label}\0{image.decode()}\n" for label, image in pairs)
             digest.update("".join(lines).encode(errors="surrogateescape"))
     return digest.hexdigest()
 
@@ -147,7 +147,7 @@ def _label_names(labels: dict[str, list[str]]) -> list[str]:
     names = sorted(known)
     if len(names) < 2:
         raise InputError(
-            f"only one class ({', '.join(names)}). Telling fruits apart needs two class folders."
+            f"only one class ({', '.join(names)}). Classification needs two class folders."
         )
     for split, own in labels.items():
         unknown = Counter(label for label in own if label not in known)
@@ -165,7 +165,7 @@ def _label_names(labels: dict[str, list[str]]) -> list[str]:
 
 def _build_dataset(rows: Dataset, names: list[str], max_pixels: int) -> Dataset:
     ids = {name: index for index, name in enumerate(names)}
-    # `image` stays undecoded, so that `open_rgb` alone decides how a file becomes a picture
+    # `image` stays undecoded, so that only `open_rgb` decides how a file becomes an image
     texts = Dataset.from_dict(
         {"label": [ids[label] for label in rows["label"]], "path": rows["path"][:]},
         Features({"label": ClassLabel(names=names), "path": Value("string")}),

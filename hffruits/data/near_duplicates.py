@@ -22,25 +22,25 @@ from hffruits.core.files import optional_cache, write_aside
 VERSION = 2  # of the search: raise it when its results change
 
 GREY_SIZE, COLOUR_SIZE = 32, 8  # pixels a side
-NEIGHBOURS = 6  # candidates a picture, and as many for its mirror image
+NEIGHBOURS = 6  # candidates an image, and as many for its mirror image
 CANDIDATE_COSINE = 0.75  # of the colour thumbnails
 ALIKE = 0.8  # correlation of the detail: 5 % crops reach 0.87, other photos of a shelf 0.69
-ALIKE_ON_PLAIN = 0.9  # for their outlines alone make different fruits on white reach 0.85
-PLAIN = 0.65  # share of a picture that has detail, under which its ground is plain
+ALIKE_ON_PLAIN = 0.9  # for just by their outlines different fruits on white reach 0.85
+PLAIN = 0.65  # share of an image that has detail, under which its ground is plain
 _FLAT = 3.0  # standard deviation in grey levels under which there is nothing to compare
 _FAINT = 4.0  # grey levels of detail that noise and compression make
 
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """What is kept of N pictures: 1.2 kB each."""
+    """Thumbnails of N images: 1.2 kB each."""
 
     grey: np.ndarray  # (N, 32, 32) uint8
     colour: np.ndarray  # (N, 8, 8, 3) uint8
 
 
 def fingerprint(image: Image.Image) -> tuple[np.ndarray, np.ndarray]:
-    """Grey (32, 32) and colour (8, 8, 3) thumbnails of an RGB picture, as uint8."""
+    """Grey (32, 32) and colour (8, 8, 3) thumbnails of an RGB image, as uint8."""
     small = image.resize((GREY_SIZE, GREY_SIZE), Image.Resampling.BILINEAR, reducing_gap=3.0)
     colour = small.resize((COLOUR_SIZE, COLOUR_SIZE), Image.Resampling.BOX)
     return np.asarray(small.convert("L")), np.asarray(colour)
@@ -77,12 +77,12 @@ def group_duplicates(
     seen: dict[bytes, int] = {}  # of equal thumbnails
     for i, (grey, colour) in enumerate(zip(prints.grey, prints.colour, strict=True)):
         if grey.std() > _FLAT:
-            look = hashlib.blake2b(grey.tobytes() + colour.tobytes(), digest_size=16).digest()
-            pairs.append((i, seen.setdefault(look, i)))
+            digest = hashlib.blake2b(grey.tobytes() + colour.tobytes(), digest_size=16).digest()
+            pairs.append((i, seen.setdefault(digest, i)))
     groups = _join(np.arange(len(digests)), np.array(pairs, dtype=int).reshape(-1, 2))
     # one of each, for the index degrades on equal vectors; and in the order of their hashes, for it
     # misses one in ten where the frames of a turntable follow one another
-    chosen = np.array([seen[look] for look in sorted(seen)], dtype=int)
+    chosen = np.array([seen[digest] for digest in sorted(seen)], dtype=int)
     if len(chosen) > 1:
         few = Fingerprints(prints.grey[chosen], prints.colour[chosen])
         groups = _join_alike(few, chosen, groups, progress)
@@ -134,9 +134,9 @@ def _find_candidates(prints: Fingerprints, progress: bool) -> tuple[np.ndarray, 
     index = Index(Space.InnerProduct, dimensions, M=12, ef_construction=64, max_elements=count)
     for block in _blocks(count, 2048, "Indexing", "img", progress):
         index.add_items(_vectors(prints.colour[block]), num_threads=1)  # else it is never the same
-    neighbours = min(NEIGHBOURS + 1, count)  # a picture is its own neighbour
+    neighbours = min(NEIGHBOURS + 1, count)  # an image is its own neighbour
     found = []
-    for block in _blocks(count, 2048, "Looking for duplicates", "img", progress):
+    for block in _blocks(count, 2048, "Finding duplicates", "img", progress):
         for flip, colour in enumerate((prints.colour[block], prints.colour[block, :, ::-1])):
             ids, distances = index.query(_vectors(colour), k=neighbours, query_ef=64)
             a = np.repeat(np.arange(block.start, block.stop), neighbours)
@@ -199,8 +199,8 @@ def _detail(grey: np.ndarray) -> torch.Tensor:
     Local contrast is divided out, or the outline of a fruit on white would count for more than all
     that is inside it.
     """
-    pictures = torch.from_numpy(grey).float()
-    detail = pictures - _TREND @ pictures @ _TREND.T  # of a slope nothing is left, to the edges
+    images = torch.from_numpy(grey).float()
+    detail = images - _TREND @ images @ _TREND.T  # of a slope nothing is left, to the edges
     contrast = _MEAN @ detail**2 @ _MEAN.T
     detail = detail / (contrast + _FAINT**2).sqrt()
     return detail - detail.mean(dim=(1, 2), keepdim=True)

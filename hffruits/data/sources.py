@@ -15,7 +15,7 @@ from hffruits.data.class_hierarchy import coarse_from_folders
 from hffruits.data.images import is_image_file, is_video_name, may_be_image, walk_files
 from hffruits.data.readers.archives import is_archive, looks_like_webdataset, unpack
 from hffruits.data.readers.column_mapping import ROW, AskedColumns, Rows
-from hffruits.data.readers.folders import SPLITS, Photo, find_photos, lone_folder
+from hffruits.data.readers.folders import SPLITS, ImageFile, find_image_files, lone_folder
 from hffruits.data.readers.tables import TABLES, load_hub, load_tables
 from hffruits.data.readers.webdataset import load_webdataset
 from hffruits.data.synthetic.samples import samples_dir
@@ -26,7 +26,7 @@ VERSION = 2  # of what is unpacked of an archive: raise it when that changes
 
 @dataclass(frozen=True)
 class RawRows:
-    """Rows by split, not looked at yet: `image`, `label` (text), `path` and maybe `group`."""
+    """Rows by split, not checked yet: `image`, `label` (text), `path` and maybe `group`."""
 
     splits: dict[str, Rows]
     coarse: dict[str, str] = field(default_factory=dict)  # class -> coarse label, by its folders
@@ -188,7 +188,7 @@ def _unpacked(archive: Path) -> Path:
 
 
 def _open_folder(root: Path, label_from: str | None) -> RawRows:
-    found = find_photos(root, label_from=label_from)
+    found = find_image_files(root, label_from=label_from)
     rows = {}
     for split, photos in found.items():
         columns = {
@@ -202,7 +202,7 @@ def _open_folder(root: Path, label_from: str | None) -> RawRows:
     return RawRows(rows, _coarse_labels(found["train"]), root, videos, empty)
 
 
-def _coarse_labels(photos: list[Photo]) -> dict[str, str]:
+def _coarse_labels(photos: list[ImageFile]) -> dict[str, str]:
     """By the folders that hold the classes, where each has one."""
     leaves = {(photo.label, photo.leaf) for photo in photos}
     by_label = dict(leaves)

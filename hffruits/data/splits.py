@@ -62,7 +62,7 @@ def group_rows(part: Part, data: DataArguments) -> np.ndarray:
 
     `group_by`: the column that the rows carry as `group`, or a pattern; of a pattern, what its
     groups in parentheses find in the path counts, or else all that it finds. A row without either
-    stands alone. Raises `InputError` for a pattern that is none, or that finds nothing.
+    is a group of its own. Raises `InputError` for a pattern that is none, or that finds nothing.
     """
     _check_split_by(data.split_by)
     rows, group_by = part.rows, data.group_by
@@ -84,7 +84,7 @@ def group_rows(part: Part, data: DataArguments) -> np.ndarray:
             )
         if missed := finds.count(None):
             logger.warning(
-                "group_by=%s: %d of %d paths don't have it (such as %s) and stand alone",
+                "group_by=%s: %d of %d paths don't have it (such as %s); each is its own group",
                 *(group_by, missed, len(finds), rows["path"][finds.index(None)]),
             )
         keys = [(m.groups() or m.group()) if m else index for index, m in enumerate(finds)]
@@ -118,7 +118,7 @@ def _read_lists(every: Part, folder: Path, only: str | None = None) -> dict[str,
             ) from error
         names = [name_in_line(line) for line in lines if line]
         if not names:
-            raise InputError(f"{file}: names no picture. Use the lists as they were written.")
+            raise InputError(f"{file}: names no photo. Use the lists as they were written.")
         found = [places.get(name, places.get(path_key(name))) for name in names]
         missing = [name for name, place in zip(names, found, strict=True) if place is None]
         if missing:
@@ -135,7 +135,7 @@ def _read_lists(every: Part, folder: Path, only: str | None = None) -> dict[str,
 
 
 def count_leaks(parts: Mapping[str, Part]) -> dict[str, int]:
-    """For each split held out, how many of its pictures have a near-duplicate in train; warns."""
+    """For each split held out, how many of its images have a near-duplicate in train; warns."""
     leaks = {
         split: int(np.isin(part.groups, parts["train"].groups).sum())
         for split, part in parts.items()
@@ -145,7 +145,7 @@ def count_leaks(parts: Mapping[str, Part]) -> dict[str, int]:
         if count:
             logger.warning(
                 "%d of %d %s photos have a near-duplicate in train: the figures will be too good. "
-                "`hffruits explore` shows them, `hffruits split --repair` mends them",
+                "`hffruits explore` shows them, `hffruits split --repair` fixes them",
                 *(count, len(parts[split].rows), split),
             )
     return leaks
@@ -168,7 +168,7 @@ def write_lists(datasets: Mapping[str, Dataset], folder: Path) -> None:
 
 @dataclass(frozen=True)
 class GroupSplit:
-    """Indices of the pictures of each split, and what couldn't be kept."""
+    """Indices of the images of each split, and what couldn't be kept."""
 
     parts: dict[str, list[int]]
     cut: tuple[str, ...] = ()  # classes whose groups had to be cut: their figures are too good
@@ -184,13 +184,13 @@ def split_by_groups(
 ) -> GroupSplit:
     """Take a share of every class for each split in `fractions`, the rest is `train`.
 
-    A group lies in one split as a whole, also where it has pictures of several classes, as those of
-    one shop; each class gives at least one picture to each split. A class that has too few groups
+    A group lies in one split as a whole, also where it has images of several classes, as those of
+    one shop; each class gives at least one image to each split. A class that has too few groups
     for that, or (with `cut_large`) so large ones that it would lose more than twice the share, is
     cut in the order given, so that only the neighbours at the cut are alike.
 
     Raises `InputError` for fractions that leave nothing to train on, and for a class with too few
-    pictures.
+    images.
     """
     _check_fractions(fractions)
     by_class: dict[str, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
@@ -230,8 +230,8 @@ def fold_by_groups(
     least, label = min((count, label) for label, count in counts.items())
     if least < folds:
         raise InputError(
-            f"{label}: {least} group(s) of pictures, fewer than folds={folds}. Use fewer folds, or "
-            "add pictures."
+            f"{label}: {least} group(s) of photos, fewer than folds={folds}. Use fewer folds, or "
+            "add photos."
         )
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     return [test.tolist() for _, test in splitter.split(labels, labels, groups)]
@@ -278,7 +278,7 @@ def _place(
 
 
 def _cut_in_order(label: str, indices: list[int], fractions: dict[str, float]) -> dict[int, str]:
-    """The last pictures for the splits held out, the first ones for train."""
+    """The last images for the splits held out, the first ones for train."""
     if len(indices) <= len(fractions):
         raise InputError(
             f"{label}: {len(indices)} image(s); splitting into train, {', '.join(fractions)} needs "
@@ -286,7 +286,7 @@ def _cut_in_order(label: str, indices: list[int], fractions: dict[str, float]) -
         )
     home, end = {}, len(indices)
     for place, (split, fraction) in enumerate(fractions.items()):
-        later = len(fractions) - place  # one picture each for the splits after this one, and train
+        later = len(fractions) - place  # one image each for the splits after this one, and train
         count = min(max(1, round(fraction * len(indices))), end - later)
         home |= dict.fromkeys(indices[end - count : end], split)
         end -= count

@@ -1,4 +1,4 @@
-"""Data larger than the disk, as `data` but read on the fly: what is known is counted in one pass.
+"""Streamed splits: data larger than the disk, read on the fly after one pass that counts labels.
 
 No near-duplicates, no scan, no lists: rows are held out by a hash of their names.
 """
@@ -36,7 +36,7 @@ READ_BY = (
     "validation_split_name", "test_split_name", "image_column_name", "label_column_name",
     "group_by",
 )  # fmt: skip
-SEARCHED = 20_000  # rows in which some of each class are looked for
+SEARCHED = 20_000  # rows in which some of each class are searched
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class FruitStreams(dict[str, StreamSplit]):
 def load_streams(data: DataArguments, *, seed: int = 42) -> FruitStreams:
     """Count the rows of shards, tables or a Hub dataset, and split off what is missing.
 
-    The count is kept on disk, for files that stay as they are and for a Hub dataset's commit.
+    The count is cached on disk, for files that stay as they are and for a Hub dataset's commit.
     Raises `InputError` for anything wrong with the data.
     """
     streams = open_source(data).splits

@@ -1,6 +1,6 @@
-"""Every picture of a source looked at once: what can't be used is left out and told.
+"""Checked rows: every image is read once, and those that can't be used are left out and listed.
 
-What is left comes with what the scan saw, and with the groups of near-duplicates.
+The others come with the records of the scan, and with their groups of near-duplicates.
 """
 
 import logging
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Part:
-    """Some pictures, one a row in all three."""
+    """Some images, one a row in all three."""
 
     rows: Dataset  # image (undecoded), label (text), path, maybe group
     records: np.ndarray  # (N,) of `scan_images`
@@ -57,7 +57,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Checked:
-    """The usable pictures of a source by split, and those left out."""
+    """The usable images of a source by split, and those left out."""
 
     parts: dict[str, Part]
     skipped: list[Skipped]
@@ -88,7 +88,7 @@ def check_images(raw: RawRows, data: DataArguments, *, num_workers: int | None =
     splits = _prepare(raw, data.exclude)
     place = raw.root or Path(name)
     records = scan_images(
-        (picture for rows in splits.values() for picture in _pictures(rows)),
+        (named for rows in splits.values() for named in _named_images(rows)),
         total=sum(map(len, splits.values())),
         max_pixels=max_pixels,
         kept_as=str(place.resolve()) if place.exists() else name,
@@ -106,8 +106,8 @@ def check_images(raw: RawRows, data: DataArguments, *, num_workers: int | None =
         skipped += [Skipped(Path(path), why) for path, why in bad]
         good = [i for i, why in enumerate(reasons) if not why]
         usable[split] = (rows.select(good) if bad else rows, own[good])
-    for picture in skipped:
-        logger.warning("left out %s: %s", picture.path, picture.reason)
+    for bad in skipped:
+        logger.warning("left out %s: %s", bad.path, bad.reason)
     counts = {split: len(own) for split, (_, own) in usable.items()}
     _check_unreadable(counts, skipped, data.max_unreadable_fraction)
     groups = find_groups(np.concatenate([own for _, own in usable.values()]))
@@ -241,7 +241,7 @@ def _labels_of(splits: dict[str, Dataset]) -> set[str]:
     return {label for rows in splits.values() for label in rows["label"] if label}
 
 
-def _pictures(rows: Dataset) -> Iterator[NamedImage]:
+def _named_images(rows: Dataset) -> Iterator[NamedImage]:
     for batch in rows.select_columns(["image", "path"]).iter(64):
         for image, path in zip(batch["image"], batch["path"], strict=True):
             missing = image["bytes"] is None and image["path"]

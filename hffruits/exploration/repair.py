@@ -131,7 +131,7 @@ def count_by_reason(reasons: Mapping[str, str]) -> dict[str, int]:
 
 
 def _class_folders(labels: set[str]) -> dict[str, str]:
-    """A folder for each class, which `find_photos` will give the same name; never one outside.
+    """A folder for each class, which `find_image_files` will give the same name; never one outside.
 
     A label with a slash is a nested folder only where another class ends alike (`Apple/Red`,
     `Pepper/Red`), for there the parent is part of the name. No two classes share a folder, also

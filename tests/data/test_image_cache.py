@@ -128,7 +128,7 @@ def test_the_other_columns_and_the_order_stay(photos):
         assert found[column][:] == rows.select(order)[column][:]
 
 
-# ---- made once, and anew when something changed ----
+# ---- made once, and again when something changed ----
 
 
 def test_photos_are_read_once(photos, own_cache):
@@ -156,7 +156,7 @@ def test_a_new_version_makes_another_file(photos, own_cache, monkeypatch):
     assert len(files_in(own_cache)) == 2
 
 
-def test_a_photo_that_goes_away_meanwhile_is_told_and_leaves_nothing(photos, own_cache):
+def test_a_photo_that_goes_away_meanwhile_is_reported_and_leaves_nothing(photos, own_cache):
     rows = as_rows(photos)
     photos[-1].unlink()
     with pytest.raises(InputError, match=r"small\.jpg: can't be read any more \(No such file") as e:
@@ -178,7 +178,7 @@ def test_an_interrupted_run_leaves_nothing(photos, own_cache, monkeypatch):
     assert len(cached(photos, "decoded")) == len(photos)
 
 
-def test_a_full_disk_is_told(photos, monkeypatch):
+def test_a_full_disk_is_reported(photos, monkeypatch):
     def refuse(*_, **__):
         raise OSError(28, "No space left on device")
 
@@ -253,7 +253,7 @@ def test_a_decoded_cache_changes_no_pixel_of_any_split(folder):
         assert found[split]["label"][:] == rows["label"][:]
 
 
-def test_a_resized_cache_is_for_the_training_photos_alone(folder, own_cache):
+def test_a_resized_cache_is_for_the_training_photos_only(folder, own_cache):
     plain = load_fruits(folder)
     found = load_fruits(folder, image_cache="resized", image_cache_size=SIDE)
     assert {row["image"].size for row in found["train"]} == {(85, SIDE)}
@@ -262,7 +262,7 @@ def test_a_resized_cache_is_for_the_training_photos_alone(folder, own_cache):
     assert [path.name for path in files_in(own_cache / "photos-v1")] == ["photos.arrow"]
 
 
-def test_a_photo_that_changed_is_cached_anew(folder):
+def test_a_photo_that_changed_is_cached_again(folder):
     first = load_fruits(folder, image_cache="decoded")
     changed = first["train"]["path"][0]
     paint(folder / changed, "blue", size=(160, 120), seed=77)

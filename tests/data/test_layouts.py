@@ -16,7 +16,7 @@ from support.runs import paint
 from hffruits.core.errors import InputError
 from hffruits.data.arguments import DataArguments
 from hffruits.data.load import load_fruits
-from hffruits.data.readers.folders import find_photos
+from hffruits.data.readers.folders import find_image_files
 from hffruits.data.stream_dataset import load_streams
 from hffruits.evaluation.dataset import choose_photos
 from hffruits.exploration.run import explore
@@ -151,7 +151,7 @@ def test_a_class_of_a_table_without_a_usable_photo_is_an_error(tmp_path):
         load_fruits(table, max_unreadable_fraction=0.5)
 
 
-def test_exploring_tells_of_a_class_without_a_usable_photo(make_folder, tmp_path):
+def test_exploring_reports_a_class_without_a_usable_photo(make_folder, tmp_path):
     root = make_folder({"A": 8, "B": 8})
     (root / "C").mkdir()
     record = explore(DataArguments(str(root)), output_dir=tmp_path / "out", max_features=0)
@@ -187,7 +187,7 @@ def test_a_class_that_split_lists_lack_is_warned_of(make_folder, tmp_path, caplo
 def test_a_split_folder_without_photos_is_warned_of(make_folder, caplog):
     root = make_folder({"train/A": 8, "train/B": 8})
     (root / "val" / "A").mkdir(parents=True)
-    find_photos(root)
+    find_image_files(root)
     assert "val: holds no photos, so there is no validation split" in caplog.text
 
 
@@ -207,7 +207,7 @@ def test_groups_of_class_folders_are_in_doubt_and_both_readings_can_be_had(make_
     assert names == sorted(SHOPS)
 
 
-def test_a_hierarchy_with_one_name_in_two_places_is_told_of(make_folder, caplog):
+def test_a_hierarchy_with_one_name_in_two_places_is_warned_of(make_folder, caplog):
     root = make_folder({"Apple/Red": 6, "Pepper/Red": 6, "Apple/Gala": 6, "Lime": 6})
     assert names_of(load_fruits(root)) == ["Apple/Red", "Gala", "Lime", "Pepper/Red"]
     assert "Apple/Red and Pepper/Red are two classes" in caplog.text

@@ -10,7 +10,7 @@ from support.runs import paint
 
 from hffruits.core.errors import InputError
 from hffruits.data.load import load_fruits
-from hffruits.data.readers.folders import find_photos
+from hffruits.data.readers.folders import find_image_files
 from hffruits.data.splits import write_lists
 from hffruits.training.run import count_per_class
 
@@ -124,16 +124,16 @@ def test_a_split_can_be_repeated_from_the_lists_that_were_written(make_folder, t
 def test_a_folder_linked_into_itself_is_walked_once(make_folder):
     root = make_folder({"A": 4, "B": 4})
     (root / "A" / "loop").symlink_to(root, target_is_directory=True)
-    assert len(find_photos(root)["train"]) == 8
+    assert len(find_image_files(root)["train"]) == 8
 
 
 # ---- files that can't be used ----
 
 
-def test_bad_files_are_left_out_with_their_reasons(make_folder, caplog):
+def test_unreadable_files_are_left_out_with_their_reasons(make_folder, caplog):
     root = make_folder({"A": 30, "B": 30})
     (root / "A" / "empty.jpg").touch()
-    (root / "A" / "text.png").write_text("no picture")
+    (root / "A" / "text.png").write_text("no image")
     cut = paint(root / "B" / "cut.jpg", size=(300, 200))
     cut.write_bytes(cut.read_bytes()[:3000])
     Image.new("1", (2000, 2000)).save(root / "B" / "bomb.png")
@@ -148,7 +148,7 @@ def test_bad_files_are_left_out_with_their_reasons(make_folder, caplog):
     assert all(path in caplog.text for path in reasons)
 
 
-def test_too_many_bad_files_stop_the_run(make_folder):
+def test_too_many_unreadable_files_stop_the_run(make_folder):
     root = make_folder({"A": 9, "B": 9})
     for index in range(2):
         (root / "A" / f"empty{index}.jpg").touch()
@@ -171,7 +171,7 @@ def test_macos_leftovers_and_other_files_are_no_images(make_folder):
     root = make_folder({"A": 3, "B": 3, "__MACOSX/A": 3, ".thumbs": 2})
     (root / "A" / "._0.jpg").write_bytes(b"junk")
     (root / "A" / "notes.txt").write_text("ripe")
-    assert len(find_photos(root)["train"]) == 6
+    assert len(find_image_files(root)["train"]) == 6
 
 
 # ---- folders that can't be used: value, reason, remedy in one line ----
@@ -213,7 +213,7 @@ def test_impossible_fractions_are_refused(make_folder, fraction):
 
 def test_images_beside_the_class_folders_are_ignored_with_a_warning(make_folder, caplog):
     root = make_folder({"A": 3, "B": 3, ".": 2})
-    assert len(find_photos(root)["train"]) == 6
+    assert len(find_image_files(root)["train"]) == 6
     assert "2 images lie outside any class folder" in caplog.text
 
 

@@ -17,7 +17,7 @@ from hffruits.core.names import file_key, file_name
 from hffruits.data.arguments import DataArguments
 from hffruits.data.images import readable_formats
 from hffruits.data.load import load_fruits
-from hffruits.data.readers.folders import find_photos
+from hffruits.data.readers.folders import find_image_files
 from hffruits.data.sources import RawRows
 from hffruits.data.synthetic.drawing import draw_fruit
 from hffruits.data.validation import check_images
@@ -393,7 +393,7 @@ def test_hostile_names_stay_inside_the_copy_and_load_again(tmp_path):
     assert write_copy(parts, {}, folder) == len(rows)
     assert [path.name for path in tmp_path.iterdir()] == ["deep"]
     assert len(tree(tmp_path)) == len(tree(folder)) == len(rows)
-    photos = find_photos(folder)["train"]
+    photos = find_image_files(folder)["train"]
     assert len(photos) == len(rows)
     assert {photo.label for photo in photos} == {
         "_.._.._up", "_abs", "__", "_.hidden", "N_A", "Plum",

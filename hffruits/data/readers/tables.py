@@ -1,4 +1,4 @@
-"""Labelled pictures in tables: CSV, JSONL and Parquet files, and datasets of the Hub.
+"""Labelled images in tables: CSV, JSONL and Parquet files, and datasets of the Hub.
 
 Nothing is downloaded but what is named.
 """
@@ -45,7 +45,7 @@ def load_tables(
 ) -> dict[str, Rows]:
     """The rows of CSV, TSV, JSONL, JSON or Parquet files by split, all of one kind.
 
-    Pictures are bytes, or paths, where relative ones start at the folder of their file. Where no
+    Images are bytes, or paths, where relative ones start at the folder of their file. Where no
     file is of a split, a `split` column splits the rows. Not `with_images`, for streams only,
     they are empty, and those in Parquet are not read.
     """
@@ -176,7 +176,7 @@ def _without_magic(file: Path) -> str:
 
 
 def _choose_splits(source: str, found: list[str], wanted: dict[str, str]) -> dict[str, str]:
-    """Our split names -> theirs: as told, else by their usual names."""
+    """Our split names -> theirs: as asked for, else by their usual names."""
     for theirs in wanted.values():
         if theirs not in found:
             raise InputError(f"{source}: has no split {theirs!r}. It has {', '.join(found)}.")

@@ -1,6 +1,7 @@
-"""WebDataset shards as standard rows. Not by the builder of `datasets`, which takes a `cls` for a
-number, goes by the members of the first samples, and drops pictures where a file of their name is
-in the working folder.
+"""WebDataset shards as standard rows.
+
+Not by the builder of `datasets`, which takes a `cls` for a number, goes by the members of the first
+samples, and drops images where a file of their name is in the working folder.
 """
 
 import json
@@ -20,13 +21,13 @@ from hffruits.data.readers.column_mapping import (
     Columns,
     Row,
     Rows,
-    picture_of,
-    pictures_in,
+    image_of,
+    images_in,
     row_features,
 )
 from hffruits.data.readers.error_translation import quiet, translate_dataset_errors
 
-MAX_BYTES = 2**28  # of a member: what is larger is no picture
+MAX_BYTES = 2**28  # of a member: what is larger is not an image
 VERSION = 2  # of how shards become rows: raise it when that changes
 
 
@@ -45,7 +46,7 @@ def load_webdataset(
     with translate_dataset_errors(first):
         sample = next(_samples(first), None)
     if sample is None:
-        raise InputError(f"{first}: no samples in it. Give shards that hold pictures and labels.")
+        raise InputError(f"{first}: no samples in it. Give shards that hold images and labels.")
     columns = asked.of_sample(sample, first)
     places = _places([shard for some in shards.values() for shard in some])
     found = {}
@@ -81,19 +82,19 @@ def _places(shards: list[str]) -> dict[str, str]:
 def _shard_rows(
     shards: list[tuple[str, str]], columns: Columns, version: object = None
 ) -> Iterator[Row]:
-    """Standard rows of some shards; `version` tells apart what `datasets` keeps of them."""
+    """Standard rows of some shards; `version` keeps apart what `datasets` caches of them."""
     for shard, place in shards:
         with translate_dataset_errors(shard):
             for sample in _samples(shard):
-                found = [columns.image] if columns.image else pictures_in(sample)
+                found = [columns.image] if columns.image else images_in(sample)
                 if len(found) > 1:
                     raise InputError(
-                        f"{shard}: {sample['__key__']} has the pictures {', '.join(found)}. Name "
+                        f"{shard}: {sample['__key__']} has the images {', '.join(found)}. Name "
                         "the one that counts as image_column_name."
                     )
                 content = sample.get(found[0]) if found else None
                 padded = {columns.label: None, columns.group: None} | sample
-                yield {"image": picture_of(content, None)} | columns.text_of(padded, place)
+                yield {"image": image_of(content, None)} | columns.text_of(padded, place)
 
 
 def _samples(shard: str) -> Iterator[Row]:
@@ -127,7 +128,7 @@ def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
 
 
 class _TarHeader(tarfile.TarInfo):
-    """A header that tells of damage; tarfile would take that for the end of the shard."""
+    """A header that raises for damage; tarfile would take that for the end of the shard."""
 
     @classmethod
     def frombuf(cls, buf: bytes, encoding: str, errors: str) -> tarfile.TarInfo:
