@@ -27,8 +27,8 @@ from PIL import Image, ImageEnhance, ImageOps
 from tqdm import tqdm
 
 from hffruits.data.near_duplicates import Fingerprints, fingerprint, group_duplicates
-from hffruits.data.readers.folders import find_photos
-from hffruits.data.scan import Picture, scan_pictures
+from hffruits.data.readers.folders import find_image_files
+from hffruits.data.scan import NamedImage, scan_images
 from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
 
 COPIES = 300  # of each kind
@@ -66,7 +66,7 @@ CHANGES = {
 
 def measure_recall(root: Path) -> None:
     """A row a change, and the pairs among the originals."""
-    paths = [root / photo.path for photo in find_photos(root)["train"]]
+    paths = [root / photo.path for photo in find_image_files(root)["train"]]
     images = [Image.open(path).convert("RGB") for path in tqdm(paths, "Reading", leave=False)]
     prints = [fingerprint(image) for image in images]
     groups = group_all(prints)
@@ -141,16 +141,16 @@ def time_one(folder: Path, count: int) -> None:
     paths = sorted(folder.rglob("*.jpg"))[:count]
     memory = Memory()
     started = time.perf_counter()
-    pictures = (Picture(path.name, path) for path in paths)
-    records = scan_pictures(pictures, total=count, kept_as=str(folder))
+    pictures = (NamedImage(path.name, path) for path in paths)
+    records = scan_images(pictures, total=count, kept_as=str(folder))
     scanned = time.perf_counter()
     prints = Fingerprints(records["grey"], records["colour"])
     groups = group_duplicates(prints, records["digest"].tolist())
     ended = time.perf_counter()
     peak = memory.stop()
     started_again = time.perf_counter()
-    pictures = (Picture(path.name, path) for path in paths)
-    scan_pictures(pictures, total=count, kept_as=str(folder))
+    pictures = (NamedImage(path.name, path) for path in paths)
+    scan_images(pictures, total=count, kept_as=str(folder))
     row = {
         "images": count,
         "scan": scanned - started,

@@ -18,7 +18,7 @@ from pathlib import Path
 from PIL import Image
 
 from hffruits.data.arguments import DataArguments
-from hffruits.data.readers.folders import Photo, find_photos
+from hffruits.data.readers.folders import ImageFile, find_image_files
 from hffruits.exploration.run import explore
 
 LEAKS, CONFLICTS, CORRUPT = 30, 30, 20
@@ -30,8 +30,8 @@ class Copy:
 
     def __init__(self, root: Path, folder: Path):
         self.folder = folder
-        self.photos: dict[str, list[Photo]] = {}
-        for split, photos in find_photos(root).items():
+        self.photos: dict[str, list[ImageFile]] = {}
+        for split, photos in find_image_files(root).items():
             if split != "test":
                 self.photos[split] = photos
                 for photo in photos:

@@ -296,7 +296,7 @@ def worker_killed(runs: Runs, times: int) -> Row:
         below = [one for one in started if one.ppid() != process.pid]  # not what forks them
         max(below or started, key=lambda worker: worker.memory_info().rss).kill()
         process.join(60)
-        told = "a process that prepares pictures was killed" in runs.said(run)
+        told = "a DataLoader worker was killed" in runs.said(run)
         saved = saved_step(run) > 0
         right += process.exitcode == 2 and told and saved and runs.ends_alike(run)
     return Row("a data-loader worker killed (as for want of memory)", "one line, exit code 2, the "
@@ -340,14 +340,14 @@ def corrupt(runs: Runs, share: float, times: int) -> Row:
             os.truncate(file, random.randrange(file.stat().st_size * 9 // 10))
         process = runs.start(run, photos=photos)
         process.join(120)
-        refused = process.exitcode == 2 and "max_bad_fraction" in runs.said(run)
-        weights = runs.finish(runs.new(), "--max_bad_fraction", "0.3", photos=photos)
+        refused = process.exitcode == 2 and "max_unreadable_fraction" in runs.said(run)
+        weights = runs.finish(runs.new(), "--max_unreadable_fraction", "0.3", photos=photos)
         metrics = json.loads((runs.folder / f"run-{runs.number}" / "metrics.json").read_text())
         listed = {skipped["path"] for skipped in metrics["data"]["skipped"]}
         told = listed == {str(path.relative_to(photos)) for path in chosen}
         expected = refused if len(chosen) > 0.05 * len(files) else process.exitcode == 0
         right += expected and weights is not None and told
-    action = "refused in one line (over 5 %); with `--max_bad_fraction 0.3` trained" if (
+    action = "refused in one line (over 5 %); with `--max_unreadable_fraction 0.3` trained" if (
         share > 0.05) else "trained"  # fmt: skip
     return Row(f"{share:.0%} of the photos cut short", f"{action}, each of them listed with its "
                "reason", right, times, "those photos")  # fmt: skip

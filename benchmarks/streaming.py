@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from hffruits.data.readers.folders import find_photos
+from hffruits.data.readers.folders import find_image_files
 from hffruits.training.arguments import parse_train_arguments
 from hffruits.training.run import train
 
@@ -24,7 +24,7 @@ ROWS_A_SHARD = 200
 
 def pack(root: Path, folder: Path) -> None:
     """Write the photos of train and validation as shuffled shards of jpg and txt members."""
-    for split, photos in find_photos(root).items():
+    for split, photos in find_image_files(root).items():
         if split == "test":
             continue
         random.Random(0).shuffle(photos)
@@ -44,7 +44,7 @@ def pack(root: Path, folder: Path) -> None:
 
 def link_without_test(root: Path, folder: Path) -> None:
     """A folder with the same train and validation photos, so that nothing looks at the test."""
-    for split, photos in find_photos(root).items():
+    for split, photos in find_image_files(root).items():
         if split != "test":
             top = photos[0].path.parts[0]
             (folder / top).symlink_to((root / top).resolve(), target_is_directory=True)

@@ -20,7 +20,7 @@ import torch
 from torch.nn.functional import normalize
 from tqdm import tqdm
 
-from hffruits.data.readers.folders import Photo, find_photos
+from hffruits.data.readers.folders import ImageFile, find_image_files
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.inference.few_shot import fit_row, teach
 from hffruits.models.heads import last_layers
@@ -35,7 +35,7 @@ def hold_out(names: list[str], count: int) -> list[str]:
     return [names[(2 * i + 1) * len(names) // (2 * count)] for i in range(count)]
 
 
-def train_without(root: Path, photos: list[Photo], held_out: list[str], run: Path) -> None:
+def train_without(root: Path, photos: list[ImageFile], held_out: list[str], run: Path) -> None:
     """The `fast` recipe on the photos of the other classes."""
     with tempfile.TemporaryDirectory() as folder:
         for photo in photos:
@@ -151,7 +151,8 @@ def main() -> None:
     parser.add_argument("--shots", type=int, nargs="+", default=[3, 5, 10], help="photos of each")
     parser.add_argument("--seeds", type=int, default=3)
     args = parser.parse_args()
-    found = {split: some for split, some in find_photos(args.data_dir).items() if split != "test"}
+    found = dict(find_image_files(args.data_dir))
+    found.pop("test", None)
     photos = [photo for some in found.values() for photo in some]
     held_out = hold_out(sorted({photo.label for photo in found["train"]}), args.held_out)
     if not (args.output_dir / "config.json").is_file():

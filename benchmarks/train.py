@@ -188,10 +188,9 @@ def _start(data: Path):
     from datasets import Image
 
     from hffruits.data.load import load_fruits
-    from hffruits.data.source import Source
     from hffruits.models.loading import build_model
 
-    rows = load_fruits(source=Source(data_dir=str(data)))
+    rows = load_fruits(data)
     model, processor = build_model(labels=rows["train"].features["label"].names)
     plain_rows = {  # decoded by `datasets`, as in the guide
         split: part.with_format(None).cast_column("image", Image()) for split, part in rows.items()

@@ -21,7 +21,7 @@ from sklearn.covariance import LedoitWolf
 from tqdm import tqdm
 
 from hffruits.data.images import list_images
-from hffruits.data.readers.folders import find_photos
+from hffruits.data.readers.folders import find_image_files
 from hffruits.evaluation.metrics import auroc, false_positive_rate
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.inference.ood import IMAGES_PER_CLASS, find_prototypes
@@ -31,7 +31,7 @@ from hffruits.training.run import train
 
 def link_classes(root: Path, folder: Path, fold: int) -> tuple[list[Path], list[Path], list[str]]:
     """A folder of the known classes; the known validation photos, all unknown ones, the classes."""
-    photos = {split: some for split, some in find_photos(root).items() if split != "test"}
+    photos = {split: some for split, some in find_image_files(root).items() if split != "test"}
     names = sorted({photo.label for photo in photos["train"]})
     unknown = names[fold::5]
     near, known = [], []

@@ -238,10 +238,12 @@ def run_evaluate(argv: list[str]) -> None:
         _say_page(args.output_dir / REPORT)
 
 
+_OF_TRAINING = ("augment", "image_cache", "image_cache_size", "coarse_labels", "split_by")
+
+
 def _refuse_training_flags(data: Any) -> None:
     for option in fields(data):
-        known = option.name in ("augment", "cache", "cache_size", "coarse_labels", "split_by")
-        if known and getattr(data, option.name) != option.default:
+        if option.name in _OF_TRAINING and getattr(data, option.name) != option.default:
             raise InputError(f"{option.name}: acts in training alone. Leave it out.")
 
 

@@ -1,13 +1,14 @@
 """What every package uses, and what knows nothing of fruit.
 
-errors              how a command ends: `InputError` and its kin, optional outputs
+errors              how a command ends: `InputError` and its kin; optional outputs
+files               files written safely: aside, flushed, renamed
 names, escaping     names compared as a reader sees them; user text made safe for what shows it
-cache               folders made once and kept
+cache               the cache folder, and folders in it made once
 distributed         processes of one run: gather, wait, start
 durations           `1h30m` <-> seconds
-hardware, malloc    what the machine can do; memory that is not given back
-memory_limit        how much memory this process may take
 dataloader_workers  DataLoader workers that outlive signals, and end with their process
+hardware            devices that compute in bfloat16; memory that this process may take
+malloc              freed memory that stays for the next step
 hub_client          requests to the Hub tried again, and its errors
 environment         versions and the git commit that a run was made with
 plots, html         figures as PNG files; pages in one HTML file

@@ -1,4 +1,4 @@
-"""Folders made once and kept: the drawn samples, the bundled backbones as checkpoints."""
+"""The cache folder, and folders in it made once: drawn samples, bundled backbones."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Data-loader workers: signals are left to the process they work for, and killed ones are told."""
+"""DataLoader workers: they leave signals to their process, and killed ones raise a clear error."""
 
 import multiprocessing
 import os
@@ -12,12 +12,12 @@ from hffruits.core.errors import InputError
 
 
 class WorkersLostError(InputError):
-    """A data-loader worker was killed."""
+    """A DataLoader worker was killed."""
 
 
 @contextmanager
 def translate_worker_errors(remedy: str) -> Iterator[None]:
-    """Within it, a worker that was killed is told with a remedy, and its own `InputError` as such.
+    """Within it, a killed worker is an error with this remedy; a worker's `InputError` is raised.
 
     PyTorch puts a traceback into the latter's text.
     """
@@ -34,8 +34,7 @@ def translate_worker_errors(remedy: str) -> Iterator[None]:
         if "DataLoader worker" not in str(error) and not fetching:
             raise
         raise WorkersLostError(
-            "a process that prepares pictures was killed, as systems do when memory runs out. "
-            + remedy
+            f"a DataLoader worker was killed, probably out of memory. {remedy}"
         ) from error
 
 

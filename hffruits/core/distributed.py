@@ -1,4 +1,4 @@
-"""What a process is among the others of a run: doing something once, and its share of cores."""
+"""Processes of one run: gathering values, doing something once, sharing the cores."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -35,7 +35,7 @@ def translate_peer_errors() -> Iterator[None]:
         raise PeersLostError(
             f"process {os.environ.get('RANK', 0)}: another process of this run has ended, or its "
             f"machine has not answered within ddp_timeout ({reason}). The same command with "
-            "--resume_from_checkpoint goes on."
+            "--resume_from_checkpoint resumes it."
         ) from error
 
 
@@ -50,7 +50,7 @@ def join_processes(timeout: float | None = None, *, cpu: bool = False) -> Partia
 
 
 def may_use_gpu() -> bool:
-    """Whether there is a GPU that `accelerate launch` has not been told to leave alone."""
+    """Whether there is a GPU, and `accelerate launch` was not given `--cpu`."""
     forced = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
     return torch.accelerator.is_available() and not forced
 

@@ -1,4 +1,4 @@
-"""What a run was made with: versions, machine, git state. To do it again, or see what differs."""
+"""The environment of a run, for its records: package versions, machine, git commit."""
 
 import os
 import platform

@@ -1,7 +1,4 @@
-"""How a command can end but well: each error is one line on the command line, with an exit code.
-
-And what must not end it: the outputs that are optional.
-"""
+"""Errors that end a command, each with one line and an exit code; optional outputs, which don't."""
 
 import errno
 import logging
@@ -33,14 +30,14 @@ class RunInterruptedError(Exception):
         self.code, self.checkpoint = 128 + number, checkpoint
         saved = f": {checkpoint} is saved" if checkpoint else ""
         again = "the same command" + (" with --resume_from_checkpoint" if checkpoint else "")
-        super().__init__(f"ended by {signal.Signals(number).name}{saved}; {again} goes on.")
+        super().__init__(f"ended by {signal.Signals(number).name}{saved}; {again} resumes it.")
 
 
 @contextmanager
 def optional_output(output: str | Path, *, remedy: str) -> Iterator[None]:
     """Within it, whatever fails costs only this output: one warning says what, why and the remedy.
 
-    For pages, pictures and cards, after the records have been written. The only place where
+    For pages, plots and cards, after the records have been written. The only place where
     every `Exception` ends (`added_to_errors` passes them on): large libraries make these of other
     people's text and files, so nobody can list what may fail, and all that was computed before is
     worth more. A file that is `output`

@@ -54,7 +54,7 @@ def _longest_ticks(text: str) -> int:
 def spreadsheet_cell(text: str) -> str:
     """A cell that a spreadsheet would compute, led by an apostrophe.
 
-    For tables that are made to be looked at; those that programs read again keep what is true.
+    For tables that people read; those that programs read again keep the text as it is.
     """
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
 

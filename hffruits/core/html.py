@@ -1,6 +1,6 @@
-"""One HTML file out of a template and plain values, and pictures as text for it.
+"""Self-contained HTML pages: a template filled with plain values, and images as data URIs.
 
-A page carries its styles, scripts and pictures inside: it opens from disk and asks no network,
+A page carries its styles, scripts and images inside: it opens from disk and asks no network,
 which its content security policy also forbids. What the values say is up to the caller.
 """
 
@@ -59,23 +59,23 @@ def part_of(page: Path, name: str, make: Callable[[], Shown], otherwise: Shown) 
 
 
 def thumbnail_uri(image: Image.Image, size: int) -> str:
-    """The picture as the address of a JPEG whose long side has `size` pixels."""
+    """The image as the address of a JPEG whose long side has `size` pixels."""
     scale = size / max(image.size)
     width, height = (max(1, round(scale * side)) for side in image.size)
     return _jpeg_uri(image.convert("RGB").resize((width, height), reducing_gap=2.0))
 
 
 def sprite_uri(images: list[Image.Image | np.ndarray], size: int, columns: int) -> str:
-    """All pictures, cut to squares of `size` pixels, on one JPEG sheet; row by row.
+    """All images, cut to squares of `size` pixels, on one JPEG sheet; row by row.
 
     Arrays are (H, W, 3) of uint8. A JPEG ends at 65,535 pixels a side.
     """
     rows = max(1, math.ceil(len(images) / columns))
     sheet = Image.new("RGB", (columns * size, rows * size), "white")
     for index, image in enumerate(images):
-        picture = Image.fromarray(image) if isinstance(image, np.ndarray) else image
+        whole = Image.fromarray(image) if isinstance(image, np.ndarray) else image
         row, column = divmod(index, columns)
-        tile = ImageOps.fit(picture.convert("RGB"), (size, size))
+        tile = ImageOps.fit(whole.convert("RGB"), (size, size))
         sheet.paste(tile, (column * size, row * size))
     return _jpeg_uri(sheet)
 

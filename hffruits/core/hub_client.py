@@ -96,7 +96,7 @@ def _reason(error: BaseException, kind: str, revision: str | None, token: str | 
     if status == 403:
         return "this token may not do that. Take one with write access to it."
     if status == 412:
-        return "changed on the Hub in the meantime. Look at what is there, then try again."
+        return "changed on the Hub in the meantime. Check what is there, then try again."
     if isinstance(error, BadRequestError | ValueError):
         return f"refused: {words}"
     if isinstance(error, OfflineModeIsEnabled):
@@ -126,7 +126,7 @@ def without_token(text: str, token: str | None = None) -> str:
 
 
 def _missing(kind: str) -> str:
-    """What a name was looked for as: a model may be a folder as well."""
+    """What was not found: a model may be a folder as well."""
     return f"no such folder, and no such Hub {kind}" if kind == "model" else f"no such Hub {kind}"
 
 

@@ -1,4 +1,4 @@
-"""Pictures of numbers and of pictures, as PNG files. Takes plain values, draws, knows no models.
+"""Plots and grids of images as PNG files. Takes plain values, knows no models.
 
 Every text is drawn as it is: `$` begins no formula, here and in nothing else that uses matplotlib.
 """
@@ -57,14 +57,14 @@ def draw_lr_range(
 
 
 def draw_grid(rows: list[tuple[str, list[np.ndarray]]], columns: list[str], file: Path) -> None:
-    """Rows of pictures (H, W, 3) in [0, 1], each row with its name, each column with its title."""
+    """Rows of images (H, W, 3) in [0, 1], each row with its name, each column with its title."""
     count = len(columns)
     with _figure(1.5 * count + 0.6, 1.55 * len(rows) + 0.5, file) as figure:
         grid = figure.subplots(len(rows), count, squeeze=False)
-        for line, (name, pictures) in zip(grid, rows, strict=True):
+        for line, (name, images) in zip(grid, rows, strict=True):
             line[0].set_ylabel(_label(name), fontsize=9)
-            for axes, picture in zip(line, pictures, strict=True):
-                axes.imshow(picture, interpolation="nearest")
+            for axes, image in zip(line, images, strict=True):
+                axes.imshow(image, interpolation="nearest")
                 axes.set(xticks=[], yticks=[])
                 for side in axes.spines.values():
                     side.set_visible(False)

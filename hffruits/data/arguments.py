@@ -1,11 +1,15 @@
-"""Which photos a command works on, and how they are split and augmented: a flag for each field."""
+"""`DataArguments`: which photos, how they are read, split and augmented; a flag for each field."""
 
+import difflib
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any, Self
 
+from hffruits.core.errors import InputError
 from hffruits.data.images import MAX_PIXELS
-from hffruits.data.source import Source
+
+SAMPLE = "the drawn sample set"  # what no name means
 
 
 def option(default: object, help: str, **argparse_options: object):
@@ -14,7 +18,10 @@ def option(default: object, help: str, **argparse_options: object):
 
 @dataclass
 class DataArguments:
-    """Which photos, and how they are split and augmented."""
+    """Which photos, how they are read, split and augmented. Passed whole to what reads them.
+
+    Neither `data_dir` nor `dataset_name` means the drawn sample set.
+    """
 
     _argument_group_name = "data"
 
@@ -29,7 +36,7 @@ class DataArguments:
     validation_split_name: str | None = option(None, "The same for the validation split.")
     test_split_name: str | None = option(None, "The same for the test split.")
     image_column_name: str | None = option(
-        None, "The column with pictures or their paths. Default: by its type or usual names."
+        None, "The column with images or their paths. Default: by its type or usual names."
     )
     label_column_name: str | None = option(
         None, "The column with the classes. Default: by its type or usual names."
@@ -72,21 +79,43 @@ class DataArguments:
         "CSV or JSON file that says which coarse label a class belongs to. Default: by the folders "
         "that hold the classes.",
     )
-    cache: str = option(
+    image_cache: str = option(
         "none",
         "Decode photos once, not every epoch: none, resized (large training photos, shrunk), or "
         "decoded (all, every pixel; takes much disk).",
     )
-    cache_size: int = option(
-        512, "With cache=resized: the shorter side in pixels; twice the model's input is enough."
+    image_cache_size: int = option(
+        512,
+        "With image_cache=resized: the shorter side in pixels; twice the model's input is enough.",
     )
-    max_bad_fraction: float = option(
+    max_unreadable_fraction: float = option(
         0.05, "Stop when more than this share of the image files can't be read."
     )
     max_image_pixels: int = option(MAX_PIXELS, "Leave out images with more pixels than this.")
     augment: str = option(
-        "light", "What training does to each picture: none, light, medium or strong."
+        "light", "What training does to each photo: none, light, medium or strong."
     )
+
+    @classmethod
+    def of(cls, data: "DataArguments | str | Path | None" = None, **options: Any) -> Self:
+        """`data`, or the folder, archive, table or shards of this path, with these fields set.
+
+        Raises `InputError` for an option that is none, and lists those like it.
+        """
+        known = [option.name for option in fields(cls)]
+        for name in options:
+            if name not in known:
+                near = difflib.get_close_matches(name, known)
+                remedy = f"Is it {' or '.join(near)}?" if near else f"Known: {', '.join(known)}."
+                raise InputError(f"{name}: no option of the data. {remedy}")
+        if isinstance(data, DataArguments):
+            return replace(data, **options)
+        return cls(**({} if data is None else {"data_dir": str(data)}), **options)
+
+    @property
+    def source_name(self) -> str:
+        """What the data is called in messages and records."""
+        return str(self.dataset_name or self.data_dir or SAMPLE)
 
     @property
     def name(self) -> str:
@@ -111,21 +140,20 @@ class DataArguments:
         return words
 
     @property
-    def source(self) -> Source:
-        """Which data is meant, as plain values."""
+    def split_names(self) -> dict[str, str]:
+        """Our names of splits -> those of the Hub dataset, where they are named."""
         names = {
             "train": self.train_split_name,
             "validation": self.validation_split_name,
             "test": self.test_split_name,
         }
-        return Source(
-            self.data_dir,
-            self.dataset_name,
-            config_name=self.dataset_config_name,
-            split_names={split: name for split, name in names.items() if name},
-            image_column=self.image_column_name,
-            label_column=self.label_column_name,
-            group_by=self.group_by,
-            streaming=self.streaming,
-            label_from=self.label_from,
-        )
+        return {split: name for split, name in names.items() if name}
+
+    def check_outside(self, output_dir: Path) -> None:
+        """Raise `InputError` for an output folder within the data."""
+        data = Path(self.data_dir).expanduser() if self.data_dir else None
+        if data and data.is_dir() and output_dir.resolve().is_relative_to(data.resolve()):
+            raise InputError(
+                f"output_dir={output_dir}: lies in the data folder, where it would be taken for "
+                "data. Name one elsewhere."
+            )

@@ -19,7 +19,7 @@ def coarse_from_folders(leaves: Mapping[str, PurePath]) -> dict[str, str]:
     """Class -> coarse label, from each class's folder below the split (`Fruit/Apple/Royal-Gala`).
 
     A folder that holds nothing but class folders names them all (`Apple`); where it holds other
-    folders too (`Fruit`), a class stands for itself. Empty where that tells nothing.
+    folders too (`Fruit`), a class stands for itself. Empty where it would add nothing.
     """
     children: dict[PurePath, set[PurePath]] = defaultdict(set)
     for leaf in leaves.values():
@@ -32,7 +32,7 @@ def coarse_from_folders(leaves: Mapping[str, PurePath]) -> dict[str, str]:
         parent = leaf.parent
         names_all = bool(parent.name) and children[parent] <= classes and parent not in classes
         coarse[label] = parent.name if names_all else label
-    return _if_it_tells(coarse)
+    return _if_useful(coarse)
 
 
 def read_coarse_labels(file: Path, labels: Iterable[str]) -> dict[str, str]:
@@ -67,20 +67,20 @@ def read_coarse_labels(file: Path, labels: Iterable[str]) -> dict[str, str]:
         raise InputError(
             f"{file}: names none of the classes ({', '.join(labels[:3])}, ...). Use their names."
         )
-    # not where the file covers other classes on purpose, but for what looks misspelt
+    # not where the file covers other classes on purpose, but for what may be misspelt
     for name in sorted(set(rows) - set(labels)):
         if near := difflib.get_close_matches(name, set(labels) - set(rows), 1, 0.7):
             logger.warning("%s: %s is no class of the data. Is it %s?", file, name, near[0])
     coarse = {label: rows.get(label, label) for label in labels}
-    if not _if_it_tells(coarse):
+    if not _if_useful(coarse):
         kinds = len(set(coarse.values()))
         raise InputError(
-            f"{file}: makes {kinds} coarse classes of {len(labels)} classes, which tells nothing. "
+            f"{file}: makes {kinds} coarse classes of {len(labels)} classes, which adds nothing. "
             "Map some classes, but not all, to the same name."
         )
     return coarse
 
 
-def _if_it_tells(coarse: dict[str, str]) -> dict[str, str]:
+def _if_useful(coarse: dict[str, str]) -> dict[str, str]:
     """Empty where each class stands for itself, or all for one."""
     return coarse if 1 < len(Counter(coarse.values())) < len(coarse) else {}

@@ -1,4 +1,4 @@
-"""Photos decoded and shrunk once, in an Arrow file, for training runs that would do it every epoch.
+"""The image cache: photos decoded or shrunk once, in an Arrow file, instead of in every epoch.
 
 `resized` keeps what training needs of large photos, `decoded` every pixel of all of them.
 """
@@ -42,7 +42,7 @@ def _decoded(source: str | bytes, size: int, max_pixels: int) -> bytes:
 CACHES = {"none": None, "resized": _shrunk, "decoded": _decoded}
 
 
-def cache_photos(
+def cache_images(
     rows: Dataset, digests: np.ndarray, kind: str, *, size: int, max_pixels: int
 ) -> Dataset:
     """The rows with their `image` (undecoded) from a file that is made at the first call.
@@ -53,9 +53,9 @@ def cache_photos(
     """
     convert = CACHES.get(kind)
     if convert is None:
-        raise InputError(f"cache={kind}: must be one of {', '.join(CACHES)}.")
+        raise InputError(f"image_cache={kind}: must be one of {', '.join(CACHES)}.")
     if size < 1:
-        raise InputError(f"cache_size={size}: must be a number of pixels. Try 512.")
+        raise InputError(f"image_cache_size={size}: must be a number of pixels. Try 512.")
     key = hashlib.blake2b(digests.tobytes(), digest_size=16)
     key.update(f"{kind}/{size if kind == 'resized' else ''}/{max_pixels}".encode())
     folder = cache_root() / f"photos-v{VERSION}" / f"{kind}-{key.hexdigest()}"

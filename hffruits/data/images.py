@@ -105,14 +105,14 @@ def open_rgb(
 
 @contextmanager
 def translate_image_errors(source: str | bytes) -> Iterator[None]:
-    """Within it, a photo that can't be read, but could be when all were checked, is told."""
+    """Within it, a photo that can't be read any more, after all were, is an `InputError`."""
     try:
         yield
     except OSError as error:
         name = source if isinstance(source, str) else "a photo"
         raise InputError(
-            f"{name}: can't be read any more ({_reason(error)}). Put it back and go on, or start "
-            "again without it."
+            f"{name}: can't be read any more ({_reason(error)}). Put it back and resume, or "
+            "start again without it."
         ) from error
 
 
@@ -138,7 +138,7 @@ def open_small(
 
 
 def decode_images(batch: dict[str, list], max_pixels: int = MAX_PIXELS) -> dict[str, list]:
-    """Turn the `image` column of a batch from `{"path", "bytes"}` into upright RGB pictures."""
+    """Turn the `image` column of a batch from `{"path", "bytes"}` into upright RGB images."""
     if "image" not in batch:
         return batch
     sources = [image["bytes"] or image["path"] for image in batch["image"]]
@@ -325,7 +325,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _scale_depth(image: Image.Image) -> Image.Image:
-    """16- and 32-bit greyscale to 8 bits by its nominal range; Pillow alone would clip it."""
+    """16- and 32-bit greyscale to 8 bits by its nominal range; Pillow by itself would clip it."""
     values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0.0, neginf=0.0)
     if image.mode.startswith("I;16"):
         top = 65535.0

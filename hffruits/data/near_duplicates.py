@@ -1,7 +1,8 @@
-"""Near-duplicates: one picture recompressed, resized, relit, mirrored or cropped by some 5 %.
+"""Near-duplicates: one photo recompressed, resized, relit, mirrored or cropped by some 5 %.
 
 Candidates come from an approximate nearest-neighbour index, so the work grows about as fast as the
-number of pictures; each is then compared at its best alignment. Takes arrays, knows no files.
+number of images; each is then compared at its best alignment. Takes thumbnails; groups that were
+found are cached on disk.
 """
 
 import hashlib
@@ -11,72 +12,106 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from PIL import Image
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from tqdm.auto import tqdm
 
+from hffruits.core.cache import cache_root
+from hffruits.core.files import optional_cache, write_aside
+
+VERSION = 2  # of the search: raise it when its results change
+
 GREY_SIZE, COLOUR_SIZE = 32, 8  # pixels a side
-NEIGHBOURS = 6  # candidates a picture, and as many for its mirror image
+NEIGHBOURS = 6  # candidates an image, and as many for its mirror image
 CANDIDATE_COSINE = 0.75  # of the colour thumbnails
 ALIKE = 0.8  # correlation of the detail: 5 % crops reach 0.87, other photos of a shelf 0.69
-ALIKE_ON_PLAIN = 0.9  # for their outlines alone make different fruits on white reach 0.85
-PLAIN = 0.65  # share of a picture that has detail, under which its ground is plain
+ALIKE_ON_PLAIN = 0.9  # for just by their outlines different fruits on white reach 0.85
+PLAIN = 0.65  # share of an image that has detail, under which its ground is plain
 _FLAT = 3.0  # standard deviation in grey levels under which there is nothing to compare
 _FAINT = 4.0  # grey levels of detail that noise and compression make
 
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """What is kept of N pictures: 1.2 kB each."""
+    """Thumbnails of N images: 1.2 kB each."""
 
     grey: np.ndarray  # (N, 32, 32) uint8
     colour: np.ndarray  # (N, 8, 8, 3) uint8
 
 
 def fingerprint(image: Image.Image) -> tuple[np.ndarray, np.ndarray]:
-    """Grey (32, 32) and colour (8, 8, 3) thumbnails of an RGB picture, as uint8."""
+    """Grey (32, 32) and colour (8, 8, 3) thumbnails of an RGB image, as uint8."""
     small = image.resize((GREY_SIZE, GREY_SIZE), Image.Resampling.BILINEAR, reducing_gap=3.0)
     colour = small.resize((COLOUR_SIZE, COLOUR_SIZE), Image.Resampling.BOX)
     return np.asarray(small.convert("L")), np.asarray(colour)
 
 
+def find_groups(records: np.ndarray) -> np.ndarray:
+    """Group numbers (N,) of `scan_images`' records, equal for near-duplicates; cached on disk."""
+    key = hashlib.blake2b(records["digest"].tobytes(), digest_size=16).hexdigest()
+    file = cache_root() / f"duplicates-v{VERSION}" / f"{key}.i8"
+    try:
+        groups = np.fromfile(file, np.int64)
+        if len(groups) == len(records):
+            return groups
+    except OSError:
+        pass  # not searched yet
+    prints = Fingerprints(records["grey"], records["colour"])
+    groups = group_duplicates(prints, records["digest"].tolist())
+    with optional_cache(file), write_aside(file) as aside:
+        groups.tofile(aside)
+    return groups
+
+
 def group_duplicates(
     prints: Fingerprints, digests: list[bytes], *, progress: bool = True
 ) -> np.ndarray:
-    """A number a group, shape (N,): equal for pictures that are copies of one another.
+    """A number a group, shape (N,): equal for images that are near-duplicates of one another.
 
-    `digests` are hashes of the files; equal ones are copies whatever the thumbnails say. Copies of
-    copies belong together, so all frames of a turntable can be one group. The order of the pictures
-    changes the numbers, but not the groups.
+    `digests` are hashes of the files; equal ones are duplicates whatever the thumbnails say.
+    Duplicates of duplicates belong together, so all frames of a turntable can be one group. The
+    order of the images changes the numbers, but not the groups.
     """
-    groups = _Groups(len(digests))
     first: dict[bytes, int] = {}
-    for i, digest in enumerate(digests):
-        groups.join(i, first.setdefault(digest, i))
-    looks: dict[bytes, int] = {}
+    pairs = [(i, first.setdefault(digest, i)) for i, digest in enumerate(digests)]
+    seen: dict[bytes, int] = {}  # of equal thumbnails
     for i, (grey, colour) in enumerate(zip(prints.grey, prints.colour, strict=True)):
         if grey.std() > _FLAT:
-            look = hashlib.blake2b(grey.tobytes() + colour.tobytes(), digest_size=16).digest()
-            groups.join(i, looks.setdefault(look, i))
+            digest = hashlib.blake2b(grey.tobytes() + colour.tobytes(), digest_size=16).digest()
+            pairs.append((i, seen.setdefault(digest, i)))
+    groups = _join(np.arange(len(digests)), np.array(pairs, dtype=int).reshape(-1, 2))
     # one of each, for the index degrades on equal vectors; and in the order of their hashes, for it
     # misses one in ten where the frames of a turntable follow one another
-    chosen = np.array([looks[look] for look in sorted(looks)], dtype=int)
+    chosen = np.array([seen[digest] for digest in sorted(seen)], dtype=int)
     if len(chosen) > 1:
         few = Fingerprints(prints.grey[chosen], prints.colour[chosen])
-        _join_alike(few, chosen, groups, progress)
-    return groups.numbers()
+        groups = _join_alike(few, chosen, groups, progress)
+    return groups
 
 
-def _join_alike(prints: Fingerprints, names: np.ndarray, groups: "_Groups", progress: bool) -> None:
+def _join(groups: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """Group numbers (N,), the least index of each group, with pairs (P, 2) of indices joined."""
+    a, b = np.concatenate([pairs, np.stack([np.arange(len(groups)), groups], axis=1)]).T
+    shape = (len(groups), len(groups))
+    _, found = connected_components(coo_array((np.ones(len(a), bool), (a, b)), shape))
+    least = np.unique(found, return_index=True)[1]
+    return least[found]
+
+
+def _join_alike(
+    prints: Fingerprints, names: np.ndarray, groups: np.ndarray, progress: bool
+) -> np.ndarray:
     pairs, mirrored = _find_candidates(prints, progress)
     bars = np.empty(len(names))  # how alike each must be to another
     for block in _blocks(len(names), 2048, "Measuring", "img", progress):
         share = (_detail(prints.grey[block]).abs() > 0.4).float().mean(dim=(1, 2)).numpy()
         bars[block] = np.where(share < PLAIN, ALIKE_ON_PLAIN, ALIKE)
-    for windows in (_WINDOWS[:1], _WINDOWS):  # whole pictures first: cheap, and enough for most
-        apart = [groups.find(names[a]) != groups.find(names[b]) for a, b in pairs]
+    for windows in (_WINDOWS[:1], _WINDOWS):  # whole images first: cheap, and enough for most
+        apart = np.not_equal(*groups[names[pairs]].T)
         pairs, mirrored = pairs[apart], mirrored[apart]
         scores = compare(prints.grey, pairs, mirrored, windows=windows, progress=progress)
-        for a, b in names[pairs[scores >= bars[pairs].max(axis=1)]]:
-            groups.join(a, b)
+        groups = _join(groups, names[pairs[scores >= bars[pairs].max(axis=1)]])
+    return groups
 
 
 def _blocks(count: int, size: int, desc: str, unit: str, progress: bool) -> Iterator[slice]:
@@ -99,9 +134,9 @@ def _find_candidates(prints: Fingerprints, progress: bool) -> tuple[np.ndarray, 
     index = Index(Space.InnerProduct, dimensions, M=12, ef_construction=64, max_elements=count)
     for block in _blocks(count, 2048, "Indexing", "img", progress):
         index.add_items(_vectors(prints.colour[block]), num_threads=1)  # else it is never the same
-    neighbours = min(NEIGHBOURS + 1, count)  # a picture is its own neighbour
+    neighbours = min(NEIGHBOURS + 1, count)  # an image is its own neighbour
     found = []
-    for block in _blocks(count, 2048, "Looking for duplicates", "img", progress):
+    for block in _blocks(count, 2048, "Finding duplicates", "img", progress):
         for flip, colour in enumerate((prints.colour[block], prints.colour[block, :, ::-1])):
             ids, distances = index.query(_vectors(colour), k=neighbours, query_ef=64)
             a = np.repeat(np.arange(block.start, block.stop), neighbours)
@@ -164,8 +199,8 @@ def _detail(grey: np.ndarray) -> torch.Tensor:
     Local contrast is divided out, or the outline of a fruit on white would count for more than all
     that is inside it.
     """
-    pictures = torch.from_numpy(grey).float()
-    detail = pictures - _TREND @ pictures @ _TREND.T  # of a slope nothing is left, to the edges
+    images = torch.from_numpy(grey).float()
+    detail = images - _TREND @ images @ _TREND.T  # of a slope nothing is left, to the edges
     contrast = _MEAN @ detail**2 @ _MEAN.T
     detail = detail / (contrast + _FAINT**2).sqrt()
     return detail - detail.mean(dim=(1, 2), keepdim=True)
@@ -214,22 +249,3 @@ _NEAR = torch.exp(-(_OFFSETS**2) / (2 * 2.0**2))  # Gaussian
 _MEAN = _NEAR / _NEAR.sum(1, keepdim=True)  # of what is around
 _M0, _M1, _M2 = ((_NEAR * _OFFSETS**k).sum(1, keepdim=True) for k in range(3))
 _TREND = _NEAR * (_M2 - _M1 * _OFFSETS) / (_M0 * _M2 - _M1**2)  # of a local linear fit
-
-
-class _Groups:
-    """Disjoint sets of 0 .. count - 1."""
-
-    def __init__(self, count: int):
-        self.parent = list(range(count))
-
-    def find(self, i: int) -> int:
-        while self.parent[i] != i:
-            self.parent[i] = i = self.parent[self.parent[i]]
-        return i
-
-    def join(self, a: int, b: int) -> None:
-        a, b = self.find(int(a)), self.find(int(b))
-        self.parent[max(a, b)] = min(a, b)
-
-    def numbers(self) -> np.ndarray:
-        return np.array([self.find(i) for i in range(len(self.parent))], dtype=int)

@@ -1,6 +1,6 @@
-"""Which picture comes when, and how it is augmented: both functions of seed, epoch and index alone.
+"""Samplers: order and augmentation of images are functions of nothing but seed, epoch and index.
 
-So a resumed run, another number of workers or of processes sees the same pictures, in the same
+So a resumed run, another number of workers or of processes sees the same images, in the same
 batches.
 """
 

@@ -1,6 +1,6 @@
-"""Every picture looked at once: can it be used, what does it measure, what does it look like.
+"""Every image read once: whether it can be used, its measures, and thumbnails for near-duplicates.
 
-What was seen of a file is kept on disk, so that the next run only asks for sizes and times.
+Records are cached on disk, so that the next run only asks for sizes and times of the files.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from hffruits.data.images import MAX_PIXELS, check_regular, open_small
 from hffruits.data.near_duplicates import COLOUR_SIZE, GREY_SIZE, fingerprint
 
 logger = logging.getLogger(__name__)
-VERSION = 3  # of what is kept: raise it when a measure or `_ROW` changes
+VERSION = 3  # of what is cached: raise it when a measure or `_ROW` changes
 MEASURED_SIZE = 256  # pixels of the long side, for brightness, contrast and sharpness
 
 _ROW = np.dtype(
@@ -40,24 +40,24 @@ _ROW = np.dtype(
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One picture to look at: the name it goes by, and its file or its bytes."""
+class NamedImage:
+    """One image to read: the name it goes by, and its file or its bytes."""
 
     name: str
     source: Path | bytes
 
 
-def scan_pictures(
-    pictures: Iterable[Picture],
+def scan_images(
+    images: Iterable[NamedImage],
     *,
     total: int | None = None,
     max_pixels: int = MAX_PIXELS,
     kept_as: str | None = None,
     num_workers: int | None = None,
 ) -> np.ndarray:
-    """One record a picture, in order: a structured array with the fields of `_ROW`.
+    """One record an image, in order: a structured array with the fields of `_ROW`.
 
-    What was seen is kept under the name `kept_as` (of the data), and taken from there for files of
+    Records are cached under the name `kept_as` (of the data), and taken from there for files of
     unchanged size and time, and for bytes that are the same. Threads suffice: Pillow gives up the
     interpreter lock while it decodes.
     """
@@ -67,11 +67,11 @@ def scan_pictures(
     rows, fresh = [np.empty(0, _ROW)], False
     bar = tqdm(total=total, desc="Checking images", unit="img", leave=False)
     with ThreadPoolExecutor(workers) as pool:
-        for block in _blocks(pictures, 128):
-            keys = [_key(picture, max_pixels) for picture in block]
+        for block in _blocks(images, 128):
+            keys = [_key(named, max_pixels) for named in block]
             new = [p for p, key in zip(block, keys, strict=True) if key not in old]
             bar.update(len(block) - len(new))
-            seen = iter(pool.map(lambda picture: _examine(picture, max_pixels), new))
+            seen = iter(pool.map(lambda named: _examine(named, max_pixels), new))
             table = np.empty(len(block), _ROW)
             for i, key in enumerate(keys):
                 if key in old:
@@ -91,30 +91,30 @@ def scan_pictures(
 
 
 def reason_of(record: np.void) -> str:
-    """Why a picture can't be used; empty if it can."""
+    """Why an image can't be used; empty if it can."""
     return record["reason"].decode(errors="replace")
 
 
-def _blocks(pictures: Iterable[Picture], size: int) -> Iterator[list[Picture]]:
+def _blocks(images: Iterable[NamedImage], size: int) -> Iterator[list[NamedImage]]:
     """Some at a time, for they can be bytes of many megabytes."""
-    pictures = iter(pictures)
-    while block := list(islice(pictures, size)):
+    images = iter(images)
+    while block := list(islice(images, size)):
         yield block
 
 
-# ---- one picture ----
+# ---- one image ----
 
 
-def _examine(picture: Picture, max_pixels: int) -> np.void:
+def _examine(named: NamedImage, max_pixels: int) -> np.void:
     row = np.zeros(1, _ROW)[0]
     try:
-        source = picture.source
+        source = named.source
         if isinstance(source, Path):
             check_regular(source)
         content = source if isinstance(source, bytes) else source.read_bytes()
         row["bytes"], row["digest"] = len(content), _digest(content)
         image, row["format"], (row["width"], row["height"]) = open_small(
-            content, MEASURED_SIZE, max_pixels=max_pixels, name=picture.name
+            content, MEASURED_SIZE, max_pixels=max_pixels, name=named.name
         )
     except OSError as error:
         row["reason"] = (error.strerror or str(error)).encode(errors="replace")[:120]
@@ -132,18 +132,18 @@ def _laplacian(grey: np.ndarray) -> np.ndarray:
     return grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:] - 4 * middle
 
 
-# ---- what is kept ----
+# ---- the cache ----
 
 
-def _key(picture: Picture, max_pixels: int) -> bytes:
-    if isinstance(picture.source, bytes):
-        state = _digest(picture.source).decode()
+def _key(named: NamedImage, max_pixels: int) -> bytes:
+    if isinstance(named.source, bytes):
+        state = _digest(named.source).decode()
     else:
         try:
-            stat = picture.source.stat()
+            stat = named.source.stat()
         except OSError:  # gone since it was listed
             return b""
-        state = f"{picture.name}\0{stat.st_size}\0{stat.st_mtime_ns}"
+        state = f"{named.name}\0{stat.st_size}\0{stat.st_mtime_ns}"
     return _digest(f"{state}\0{max_pixels}".encode(errors="surrogateescape"))
 
 
@@ -160,7 +160,7 @@ def _read(file: Path) -> dict[bytes, np.void]:
     """Key -> row; what is cut off or damaged fits no key."""
     try:
         rows = np.fromfile(file, _ROW)
-    except OSError:  # not looked at yet
+    except OSError:  # not read yet
         return {}
     return {row["key"]: row for row in rows if row["key"]}
 

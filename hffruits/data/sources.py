@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
 
 from datasets import Dataset
 
 from hffruits.core.cache import cache_root, make_once
 from hffruits.core.errors import InputError
 from hffruits.core.names import unify_names
+from hffruits.data.arguments import DataArguments
 from hffruits.data.class_hierarchy import coarse_from_folders
 from hffruits.data.images import (
     is_image_file,
@@ -23,18 +23,17 @@ from hffruits.data.images import (
     walk_files,
 )
 from hffruits.data.readers.archives import is_archive, looks_like_webdataset, unpack
-from hffruits.data.readers.column_mapping import ROW, Rows
+from hffruits.data.readers.column_mapping import ROW, AskedColumns, Rows
 from hffruits.data.readers.folders import (
     LABEL_FROM,
     SPLITS,
-    Photo,
-    find_photos,
+    ImageFile,
+    find_image_files,
     lone_folder,
     name_folders,
 )
 from hffruits.data.readers.tables import TABLES, load_hub, load_tables
 from hffruits.data.readers.webdataset import load_webdataset
-from hffruits.data.source import Source
 from hffruits.data.synthetic.samples import samples_dir
 
 logger = logging.getLogger(__name__)
@@ -43,7 +42,7 @@ VERSION = 3  # of what is unpacked of an archive: raise it when that changes
 
 @dataclass(frozen=True)
 class RawRows:
-    """Rows by split, not looked at yet: `image`, `label` (text), `path` and maybe `group`."""
+    """Rows by split, not checked yet: `image`, `label` (text), `path` and maybe `group`."""
 
     splits: dict[str, Rows]
     coarse: dict[str, str] = field(default_factory=dict)  # class -> coarse label, by its folders
@@ -60,78 +59,65 @@ class RawRows:
         return unify_names(sum(counts.values(), Counter()))
 
 
-def open_source(source: Source, *, pictures: bool = True) -> RawRows:
-    """Find the rows of any usual form of data; no picture is decoded.
+def open_source(data: DataArguments, *, with_images: bool = True) -> RawRows:
+    """Find the rows of any usual form of data; no image is decoded.
 
-    Without `pictures`, for streams alone, the images are empty where that spares reading them.
-    Raises `InputError` for what is not there or can't be understood.
+    Not `with_images`, for streams only, they are empty where that spares reading them. Raises
+    `InputError` for what is not there or can't be understood.
     """
-    if source.label_from not in (None, *LABEL_FROM):
-        raise InputError(f"label_from={source.label_from}: must be one of {', '.join(LABEL_FROM)}.")
-    if source.data_dir and source.dataset_name:
+    if data.label_from not in (None, *LABEL_FROM):
+        raise InputError(f"label_from={data.label_from}: must be one of {', '.join(LABEL_FROM)}.")
+    if data.data_dir and data.dataset_name:
         raise InputError(
-            f"data_dir={source.data_dir}, dataset_name={source.dataset_name}: give one of them."
+            f"data_dir={data.data_dir}, dataset_name={data.dataset_name}: give one of them."
         )
-    if source.dataset_name:
-        _check_no_folders(source)
-    columns = {
-        "image_column": source.image_column,
-        "label_column": source.label_column,
-        "group_column": source.group_by,
-        "streaming": source.streaming,
-    }
-    if source.dataset_name:
-        return RawRows(
-            load_hub(
-                source.dataset_name,
-                config=source.config_name,
-                split_names=source.split_names,
-                pictures=pictures,
-                **columns,
-            )
-        )
-    if source.data_dir is None and not source.streaming:
+    asked = AskedColumns(data.image_column_name, data.label_column_name, data.group_by)
+    options = {"streaming": data.streaming}
+    if data.dataset_name:
+        _check_no_folders(data)
+        options |= {"config": data.dataset_config_name, "split_names": data.split_names}
+        return RawRows(load_hub(data.dataset_name, asked, with_images=with_images, **options))
+    if data.data_dir is None and not data.streaming:
         return _open_folder(samples_dir(), None)
-    if "://" in str(source.data_dir):
-        urls = {"train": _shard_urls(str(source.data_dir))}
-        return _shard_rows(urls, source.label_from, columns)
-    path = Path(source.data_dir or samples_dir()).expanduser()
+    if "://" in str(data.data_dir):
+        urls = {"train": _shard_urls(str(data.data_dir))}
+        return _shard_rows(urls, data, asked)
+    path = Path(data.data_dir or samples_dir()).expanduser()
     files = _files_of(path)
     if files and files[0].suffix.lower() in TABLES:
-        _check_no_folders(source)
-        return RawRows(load_tables(_by_split(path, files), pictures=pictures, **columns))
+        _check_no_folders(data)
+        tables = _by_split(path, files)
+        return RawRows(load_tables(tables, asked, with_images=with_images, **options))
     if len(files) > 1 and files[0].suffix.lower() == ".zip":
         raise InputError(f"{path}: holds {len(files)} zips. Unpack them, and give the folder.")
-    if _are_shards(files, source.streaming):
+    if _are_shards(files, data.streaming):
         shards = {split: list(map(str, some)) for split, some in _by_split(path, files).items()}
-        return _shard_rows(shards, source.label_from, columns)
-    if source.streaming:
+        return _shard_rows(shards, data, asked)
+    if data.streaming:
         raise InputError(
             f"{path}: streaming is for shards, tables and the Hub. Leave it out: photos in folders "
             "are read one by one anyway."
         )
     if not files:
-        return _open_folder(path, source.label_from)
+        return _open_folder(path, data.label_from)
     folder = _unpacked(files[0])
     try:
-        return _open_folder(folder, source.label_from)
+        return _open_folder(folder, data.label_from)
     except InputError as error:  # the user knows the archive
         raise InputError(str(error).replace(str(folder), str(files[0]))) from error
 
 
-def _check_no_folders(source: Source) -> None:
-    if source.label_from:
+def _check_no_folders(data: DataArguments) -> None:
+    if data.label_from:
         raise InputError(
-            f"label_from={source.label_from}: is for folders, and {source.name} names its classes "
-            "in a column. Leave it out, or name the column as label_column_name."
+            f"label_from={data.label_from}: is for folders, and {data.source_name} names its "
+            "classes in a column. Leave it out, or name the column as label_column_name."
         )
 
 
-def _shard_rows(
-    shards: dict[str, list[str]], label_from: str | None, columns: dict[str, Any]
-) -> RawRows:
-    found = load_webdataset(shards, **columns)
-    return RawRows(found, key_folders=found.key_folders, label_from=label_from)
+def _shard_rows(shards: dict[str, list[str]], data: DataArguments, asked: AskedColumns) -> RawRows:
+    found = load_webdataset(shards, asked, streaming=data.streaming)
+    return RawRows(found, key_folders=found.key_folders, label_from=data.label_from)
 
 
 def _are_shards(files: list[Path], streaming: bool) -> bool:
@@ -251,7 +237,7 @@ def _unpacked(archive: Path) -> Path:
 
 
 def _open_folder(root: Path, label_from: str | None) -> RawRows:
-    found = find_photos(root, label_from=label_from)
+    found = find_image_files(root, label_from=label_from)
     rows = {}
     for split, photos in found.items():
         columns = {
@@ -265,7 +251,7 @@ def _open_folder(root: Path, label_from: str | None) -> RawRows:
     return RawRows(rows, _coarse_labels(found["train"]), root, videos, empty)
 
 
-def _coarse_labels(photos: list[Photo]) -> dict[str, str]:
+def _coarse_labels(photos: list[ImageFile]) -> dict[str, str]:
     """By the folders that hold the classes, where each has one."""
     leaves = {(photo.label, photo.leaf) for photo in photos}
     by_label = dict(leaves)

@@ -1,4 +1,4 @@
-"""Data larger than the disk, as `data` but read on the fly: what is known is counted in one pass.
+"""Streamed splits: data larger than the disk, read on the fly after one pass that counts labels.
 
 No near-duplicates, no scan, no lists: rows are held out by a hash of their names.
 """
@@ -22,8 +22,8 @@ from hffruits.core.cache import cache_root
 from hffruits.core.errors import InputError
 from hffruits.core.files import optional_cache, write_text
 from hffruits.core.names import match_names
+from hffruits.data.arguments import DataArguments
 from hffruits.data.class_hierarchy import read_coarse_labels
-from hffruits.data.source import Source
 from hffruits.data.sources import RawRows, open_source
 from hffruits.data.split_protocol import UNKNOWN, Sample, Split, source_of
 from hffruits.data.stream_index import StreamIndex, index_stream, read_shard, share_of, split_of
@@ -31,7 +31,13 @@ from hffruits.data.validation import Skipped
 
 logger = logging.getLogger(__name__)
 VERSION = 3  # of what is counted: raise it when that changes
-SEARCHED = 20_000  # rows in which some of each class are looked for
+# Fields of `DataArguments` that say which rows there are, and what their labels are.
+READ_BY = (
+    "data_dir", "dataset_name", "dataset_config_name", "train_split_name",
+    "validation_split_name", "test_split_name", "image_column_name", "label_column_name",
+    "group_by", "label_from",
+)  # fmt: skip
+SEARCHED = 20_000  # rows in which some of each class are searched
 
 
 @dataclass(frozen=True)
@@ -118,35 +124,28 @@ class FruitStreams(dict[str, StreamSplit]):
         return FruitStreams, (dict(self), self.coarse)
 
 
-def load_streams(
-    source: Source,
-    *,
-    validation_fraction: float = 0.15,
-    test_fraction: float = 0.15,
-    seed: int = 42,
-    coarse_labels: str | Path | None = None,
-) -> FruitStreams:
+def load_streams(data: DataArguments, *, seed: int = 42) -> FruitStreams:
     """Count the rows of shards, tables or a Hub dataset, and split off what is missing.
 
-    The count is kept on disk, for files that stay as they are and for a Hub dataset's commit.
+    The count is cached on disk, for files that stay as they are and for a Hub dataset's commit.
     Raises `InputError` for anything wrong with the data.
     """
-    raw = open_source(source)
+    raw = open_source(data)
     streams = raw.splits
-    texts: dict[str, IterableDataset] = {}  # the same without pictures, opened where needed
+    texts: dict[str, IterableDataset] = {}  # the same without images, opened where needed
     held_out: dict[str, float] = {}
     if "validation" not in streams:
-        held_out["validation"] = validation_fraction
+        held_out["validation"] = data.validation_fraction
         if "test" not in streams:
-            held_out["test"] = test_fraction
-    version = _version_of(source)
+            held_out["test"] = data.test_fraction
+    version = _version_of(data)
     counted = {}
     for split in streams:
         holdout = held_out if split == "train" else {}
         file = version and _count_file(json.dumps([version, split, holdout, seed]))
         index = file and _read_count(file)
         if not index:
-            texts = texts or open_source(source, pictures=False).splits
+            texts = texts or open_source(data, with_images=False).splits
             name = f"Counting {split}"
             index = index_stream(texts[split], holdout=holdout, seed=seed, description=name)
             if file:
@@ -157,7 +156,8 @@ def load_streams(
         streams = {split: name_labels(rows, named.__getitem__) for split, rows in streams.items()}
     names = tuple(sorted(counted["train"].counts["train"]))
     if len(names) < 2:
-        raise InputError(f"{source.name}: only one class ({', '.join(names)}). Two are needed.")
+        found = ", ".join(names)
+        raise InputError(f"{data.source_name}: only one class ({found}). Two are needed.")
     splits = {
         split: StreamSplit(stream, counted[split], "train", names)
         for split, stream in streams.items()
@@ -174,7 +174,8 @@ def load_streams(
             )
         if not len(rows):
             raise InputError(f"{split}: no rows. Hold out more, or add some.")
-    coarse = read_coarse_labels(Path(coarse_labels), names) if coarse_labels else {}
+    file = data.coarse_labels
+    coarse = read_coarse_labels(Path(file), names) if file else {}
     return FruitStreams(splits, coarse)
 
 
@@ -218,16 +219,16 @@ def _write_count(index: StreamIndex, file: Path) -> None:
         write_text(file, index.to_json())
 
 
-def _version_of(source: Source) -> str | None:
-    """What changes when the data does; None where that can't be known."""
-    described = repr(source)
-    if source.dataset_name:
+def _version_of(data: DataArguments) -> str | None:
+    """What changes when the rows do; None where that can't be known."""
+    described = repr([getattr(data, name) for name in READ_BY])
+    if data.dataset_name:
         try:
-            return f"{described} {HfApi().dataset_info(source.dataset_name).sha}"
+            return f"{described} {HfApi().dataset_info(data.dataset_name).sha}"
         except (HfHubHTTPError, HTTPError, OfflineModeIsEnabled):
             return None
-    path = Path(str(source.data_dir)).expanduser()
-    if "://" in str(source.data_dir):
+    path = Path(str(data.data_dir)).expanduser()
+    if "://" in str(data.data_dir):
         return None
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file())

@@ -1,41 +1,24 @@
-"""Training rows from a `datasets.IterableDataset`: data larger than disk, each row once an epoch.
+"""The index of a stream: how many rows each shard, split and label has, counted in one pass.
 
-Over any number of shards, processes and data-loader workers: every row of a split comes exactly
-once an epoch, all processes make the same steps with batches of the same size (fewer than
-`world_size` rows come again for that, at the end), and how a row is augmented depends on seed,
-epoch and row alone. Needs one pass over the labels first. No caching, no balanced drawing.
+Rows are held out by a hash of their paths, the same on every machine. Nothing is decoded.
 """
 
 import hashlib
-import heapq
 import json
 import logging
-import math
-import random
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain, islice, repeat
-from typing import Any, NamedTuple
+from typing import Any
 
 import datasets
-import torch
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from tqdm.auto import tqdm
 
-from hffruits.core.dataloader_workers import leave_signals
-from hffruits.core.distributed import keep_undivided
 from hffruits.core.errors import InputError
-from hffruits.core.names import name_key
 
 logger = logging.getLogger(__name__)
 
-OPEN_SHARDS = 8  # read in turns before the shuffle buffer, for shards are often sorted by class
-
 Row = dict[str, Any]
-
-
-# ---- counting ----
 
 
 @dataclass(frozen=True)
@@ -72,7 +55,7 @@ def split_of(path: str, holdout: dict[str, float], seed: int) -> str:
 
 def share_of(path: str, seed: int | str) -> float:
     """A number in [0, 1) that is a row's own, evenly spread over rows."""
-    return _hash(seed, path) / 2**64
+    return stable_hash(seed, path) / 2**64
 
 
 def index_stream(
@@ -105,7 +88,7 @@ def index_stream(
                 if not label:
                     unlabelled += 1
                     continue
-                key = _hash(path)
+                key = stable_hash(path)
                 if key in keys:
                     raise InputError(
                         f"{path}: twice in the stream, again in shard {shard}. Paths are keys; "
@@ -121,7 +104,7 @@ def index_stream(
     return StreamIndex(seed=seed, holdout=dict(holdout), shards=shards, counts=counts)
 
 
-def _hash(*parts: int | str) -> int:
+def stable_hash(*parts: int | str) -> int:
     """64 bits, the same on every machine and in every process."""
     text = "/".join(map(str, parts)).encode(errors="surrogateescape")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest())
@@ -130,258 +113,6 @@ def _hash(*parts: int | str) -> int:
 def read_shard(stream: datasets.IterableDataset, shard: int) -> Iterator[Row]:
     """The rows of one shard, whoever asks."""
     view = stream.shard(num_shards=stream.num_shards, index=shard)
-    # not `iter(view)`, which in a data-loader worker would split the shard over the workers again
+    # not `iter(view)`, which in a DataLoader worker would split the shard over the workers again
     for batch in view.iter(batch_size=1):
         yield {column: values[0] for column, values in batch.items()}
-
-
-# ---- who reads what ----
-
-
-class Piece(NamedTuple):
-    """Rows `start` to `stop` of the split's rows in one shard."""
-
-    shard: int
-    start: int
-    stop: int
-
-
-def deal_shards(
-    sizes: Sequence[int], quotas: Sequence[int], order: Iterable[int]
-) -> list[list[Piece]]:
-    """Deal shards out in `order`, so that everyone gets exactly its quota of rows.
-
-    Each goes to whom lacks the most, whole if it fits. Of a shard that is cut, the shorter pieces
-    come first: who reads a piece has to read what lies before it, too.
-    """
-    assert sum(sizes) == sum(quotas)
-    lacking = [(-quota, unit) for unit, quota in enumerate(quotas)]
-    heapq.heapify(lacking)
-    pieces: list[list[Piece]] = [[] for _ in quotas]
-    for shard in order:
-        left, shares = sizes[shard], []
-        while left:
-            need, unit = lacking[0]
-            share = min(left, -need)
-            heapq.heapreplace(lacking, (need + share, unit))
-            shares.append((share, unit))
-            left -= share
-        start = 0
-        for share, unit in sorted(shares):
-            pieces[unit].append(Piece(shard, start, start + share))
-            start += share
-    return pieces
-
-
-def _quotas(total: int, batch_size: int, world_size: int, workers: int) -> list[list[int]]:
-    """How many rows each worker of each process reads; all rows once, none twice.
-
-    Only the last step may lack rows, and there the last processes. A data loader takes batches
-    from its workers in turns: batch b is worker (b % workers)'s.
-    """
-    length = math.ceil(total / world_size)
-    batches = math.ceil(length / batch_size)
-    before_last = (batches - 1) * batch_size
-    last = length - before_last  # rows of the last batch, on each process
-    left = total - before_last * world_size  # rows of the last step, on all
-    quotas = []
-    for rank in range(world_size):
-        own = [batch_size * len(range(worker, batches, workers)) for worker in range(workers)]
-        own[(batches - 1) % workers] -= batch_size - min(max(left - rank * last, 0), last)
-        quotas.append(own)
-    return quotas
-
-
-# ---- rows ----
-
-
-class StreamRows(IterableDataset):
-    """One process's rows of a split, for a `DataLoader` with this batch size and these workers.
-
-    `convert` makes a row {"image": {"path", "bytes"}, "label": number in `labels`, "path"} into
-    {"pixel_values", "labels"}. Where it raises `OSError`, the worker's next good row (at the end,
-    its first) comes in the bad one's place too, a warning says so, and `skipped` counts it.
-    `shuffle_buffer` is in rows, a worker; 0 gives them in order. The length is in rows, too.
-    """
-
-    def __init__(
-        self,
-        stream: datasets.IterableDataset,
-        index: StreamIndex,
-        *,
-        split: str,
-        labels: Sequence[str],
-        convert: Callable[[Row], Row],
-        seed: int,
-        batch_size: int,
-        shuffle_buffer: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
-        num_workers: int = 0,
-    ):
-        if split not in index.shards or not index.rows(split):
-            filled = ", ".join(name for name in index.shards if index.rows(name))
-            raise InputError(f"{split}: no rows in the stream. Splits with rows: {filled}.")
-        if stream.num_shards != len(index.shards[split]):
-            raise InputError(
-                f"{stream.num_shards} shards, but {len(index.shards[split])} were counted. Count "
-                "the stream anew."
-            )
-        self.ids = {name_key(label): number for number, label in enumerate(labels)}
-        unknown = sorted(name for name in index.counts[split] if name_key(name) not in self.ids)
-        if unknown:
-            raise InputError(
-                f"{split} has classes that training lacks: {', '.join(unknown)}. Filter them out, "
-                "or hold out a smaller share."
-            )
-        self.stream, self.index, self.split = stream, index, split
-        self.convert, self.seed, self.shuffle_buffer = convert, seed, shuffle_buffer
-        self.batch_size, self.num_workers = batch_size, num_workers
-        self.rank, self.world_size = rank, world_size
-        self.total_dataset_length = index.rows(split)  # of all processes; accelerate's name
-
-        self.length = math.ceil(self.total_dataset_length / world_size)
-        self.workers = max(1, num_workers)
-        quotas = _quotas(self.total_dataset_length, batch_size, world_size, self.workers)
-        self.quotas = list(chain.from_iterable(quotas))
-        self.repeats = self.length - sum(quotas[rank])
-        self.last_worker = (math.ceil(self.length / batch_size) - 1) % self.workers
-
-        # In shared memory, for persistent workers keep the copy of this object they started with.
-        self._epoch = torch.tensor(0).share_memory_()
-        self._start = torch.tensor([0, 0]).share_memory_()  # epoch, batch
-        self._skipped = torch.zeros(self.workers, dtype=torch.int64).share_memory_()
-
-    def __len__(self) -> int:
-        return self.length
-
-    @property
-    def skipped(self) -> int:
-        """How often a picture of this process could not be read, over all epochs."""
-        return int(self._skipped.sum())
-
-    def set_epoch(self, epoch: int) -> None:
-        self._epoch.fill_(epoch)
-
-    def start_at(self, epoch: int, batch: int) -> None:
-        """Say that the batches before this one will be thrown away, as `skip_first_batches` does.
-
-        They still come in that epoch, but filled with a later picture, so that few are decoded.
-        """
-        self._start.copy_(torch.tensor([epoch, batch]))
-
-    def __iter__(self) -> Iterator[Row]:
-        info = get_worker_info()
-        worker = info.id if info else 0
-        assert (info.num_workers if info else 1) == self.workers, "num_workers is not the loader's"
-        epoch = int(self._epoch)
-        start_epoch, start = self._start.tolist()
-        batches = len(range(worker, start, self.workers)) if start_epoch == epoch else 0
-        unused = batches * self.batch_size  # rows that will be thrown away
-        first, waiting = None, 0  # rows whose place the next good row takes
-        for number, row in enumerate(self._raw_rows(worker, epoch)):
-            waiting += 1
-            if first is not None and number < unused:
-                continue
-            try:
-                made = self._make(row, epoch)
-            except OSError as error:
-                self._skipped[worker] += 1
-                logger.warning("%s: %s. Another picture takes its place.", row["path"], error)
-                continue
-            yield from repeat(made, waiting)
-            first, waiting = first or made, 0
-        if waiting and first is None:
-            raise InputError(
-                f"{row['path']}: can't be read, like all {waiting} pictures of its worker. Mend "
-                "them, filter them out, or use fewer workers."
-            )
-        yield from repeat(first, waiting)
-
-    def _make(self, row: Row, epoch: int) -> Row:
-        if row["image"] is None:
-            raise OSError("no image")
-        with torch.random.fork_rng(devices=[]):
-            # not torch.manual_seed, which would seed the accelerators too
-            torch.default_generator.manual_seed(_hash(self.seed, epoch, row["path"]))
-            return self.convert(row | {"label": self.ids[name_key(row["label"])]})
-
-    def _raw_rows(self, worker: int, epoch: int) -> Iterator[Row]:
-        """A worker's undecoded rows of an epoch, the repeated ones last."""
-        sizes, order = self.index.shards[self.split], list(range(self.stream.num_shards))
-        unit = self.rank * self.workers + worker
-        if self.shuffle_buffer:  # the same order for all units, else rows would come twice
-            random.Random(_hash(self.seed, epoch)).shuffle(order)
-        pieces = deal_shards(sizes, self.quotas, order)[unit]
-        if self.shuffle_buffer:
-            rng = random.Random(_hash(self.seed, epoch, unit))
-            rows = _shuffled(self._in_turns(pieces), self.shuffle_buffer, rng)
-        else:
-            rows = chain.from_iterable(map(self._read, pieces))
-        repeats = self.repeats if worker == self.last_worker else 0
-        pieces = deal_shards(sizes, [repeats, self.total_dataset_length - repeats], order)[0]
-        again = chain.from_iterable(map(self._read, pieces))
-        return chain(rows, again)
-
-    def _read(self, piece: Piece) -> Iterator[Row]:
-        rows = read_shard(self.stream, piece.shard)
-        place = self.index.holdout, self.index.seed
-        rows = (r for r in rows if r["label"] and split_of(r["path"], *place) == self.split)
-        count = piece.start
-        for row in islice(rows, piece.start, piece.stop):
-            count += 1
-            yield row
-        if count < piece.stop:  # then this process would make fewer steps and the others would wait
-            raise InputError(
-                f"shard {piece.shard}: fewer {self.split} rows than the "
-                f"{self.index.shards[self.split][piece.shard]} counted. Count the stream anew."
-            )
-
-    def _in_turns(self, pieces: list[Piece]) -> Iterator[Row]:
-        """A row of each piece in turns, over a few pieces at once."""
-        closed = map(self._read, pieces)
-        readers = deque(islice(closed, OPEN_SHARDS))
-        while readers:
-            try:
-                yield next(readers[0])
-                readers.rotate(-1)
-            except StopIteration:
-                readers.popleft()
-                readers.extend(islice(closed, 1))
-
-
-def _shuffled(rows: Iterator[Row], size: int, rng: random.Random) -> Iterator[Row]:
-    buffer = list(islice(rows, size))
-    for row in rows:
-        place = rng.randrange(size)
-        yield buffer[place]
-        buffer[place] = row
-    rng.shuffle(buffer)
-    yield from buffer
-
-
-def stream_loader(
-    rows: StreamRows,
-    *,
-    collate_fn: Callable[[list[Row]], Any],
-    device: torch.device | None = None,
-    pin_memory: bool = False,
-    persistent_workers: bool = False,
-) -> DataLoader:
-    """A loader for `rows`, for training and evaluation, that accelerate does not split again.
-
-    In evaluation, `gather_for_metrics` leaves out the rows that come again (`shuffle_buffer=0`).
-    """
-    loader = DataLoader(
-        rows,
-        batch_size=rows.batch_size,
-        num_workers=rows.num_workers,
-        worker_init_fn=leave_signals,
-        collate_fn=collate_fn,
-        pin_memory=pin_memory,
-        persistent_workers=persistent_workers and rows.num_workers > 0,
-    )
-    loader = keep_undivided(loader, device=device)
-    # `gather_for_metrics` cuts the last step to total_dataset_length % total_batch_size rows
-    loader.batch_sampler.num_processes = rows.world_size
-    return loader

@@ -1,4 +1,4 @@
-"""From a picture to a model's input: augmented for training, exactly one way for everything else.
+"""From an image to a model's input: augmented for training, exactly one way for everything else.
 
 Size, interpolation and normalisation come from the backbone's image processor. No files, no labels.
 """
@@ -25,14 +25,14 @@ from hffruits.data.images import MAX_PIXELS, open_rgb, open_small
 Transform = Callable[[Image.Image], torch.Tensor]
 _identity = nn.Identity()
 MOST_ASPECT = 20
-_GREY = (124, 116, 104)  # behind a turned picture: ImageNet's mean
+_GREY = (124, 116, 104)  # behind a turned image: ImageNet's mean
 
 
 @dataclass(frozen=True)
 class Preprocessing:
     """What a checkpoint's image processor does, spelled out: resize, cut out the middle, scale."""
 
-    resize: tuple[int, ...]  # (high, wide), or the shorter side's pixels alone
+    resize: tuple[int, ...]  # (high, wide), or only the shorter side's pixels
     crop: tuple[int, int] | None  # (high, wide)
     interpolation: InterpolationMode
     mean: tuple[float, ...]
@@ -75,11 +75,11 @@ def preprocessing_of(processor: BaseImageProcessor) -> Preprocessing:
 
 @dataclass(frozen=True)
 class EvalTransform:
-    """RGB picture -> (3, H, W): the checkpoint's own preprocessing, for validation and prediction.
+    """RGB image -> (3, H, W): the checkpoint's own preprocessing, for validation and prediction.
 
     These are the processor's pixels, so that `transformers.pipeline` sees the same. Where it does
     what `Preprocessing` can spell out, and a try gives equal pixels, that is done more quickly. Of
-    a picture over `MOST_ASPECT` times as long as wide the middle is taken: resized by its shorter
+    an image over `MOST_ASPECT` times as long as wide the middle is taken: resized by its shorter
     side, a line of pixels would fill the memory.
     """
 
@@ -123,7 +123,7 @@ class EvalTransform:
 class QuickTransform:
     """What a `Preprocessing` says, by Pillow and NumPy: the same numbers in two thirds of the time.
 
-    PyTorch's operators would start threads of their own in each thread that reads pictures.
+    PyTorch's operators would start threads of their own in each thread that reads images.
     """
 
     def __init__(self, steps: Preprocessing):
@@ -203,17 +203,17 @@ def scaling_of(processor: BaseImageProcessor, augment: str) -> Scaling | None:
 
 @dataclass(frozen=True)
 class TrainTransform:
-    """RGB picture -> augmented (3, H, W), normalised by the checkpoint's own processor.
+    """RGB image -> augmented (3, H, W), normalised by the checkpoint's own processor.
 
     Not `scaled`: the bytes as they are, for `Scaling`.
     """
 
     processor: BaseImageProcessor
-    augment: Callable[[Image.Image], Image.Image]  # gives a picture of the model's input size
+    augment: Callable[[Image.Image], Image.Image]  # gives an image of the model's input size
     finish: Callable[[torch.Tensor], torch.Tensor] = _identity  # on normalised pixels
     options: dict = field(default_factory=lambda: {"do_resize": False, "do_center_crop": False})
     scaled: bool = True
-    least_side: int | None = None  # pixels of a picture's shorter side, beyond which none are seen
+    least_side: int | None = None  # pixels of an image's shorter side, beyond which none are seen
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
         image = self.augment(image)
@@ -243,7 +243,7 @@ class ColourSafeRandAugment(v2.RandAugment):
 
 @dataclass(frozen=True)
 class Augmentation:
-    """A preset: steps on the picture, given (height, width) and interpolation, then on pixels."""
+    """A preset: steps on the image, given (height, width) and interpolation, then on pixels."""
 
     steps: Callable[[tuple[int, int], InterpolationMode], list]
     finish: Callable[[torch.Tensor], torch.Tensor] = _identity
@@ -276,16 +276,16 @@ def train_transform(
 def open_for(
     transform: Transform, source: str | bytes, *, max_pixels: int = MAX_PIXELS
 ) -> Image.Image:
-    """The picture that a transform is given. Raises `OSError` as `open_rgb` does.
+    """The image that a transform is given. Raises `OSError` as `open_rgb` does.
 
     For training a large one has no more pixels than its smallest crop needs. A JPEG is decoded at
     a fraction of its size, which takes a fraction of the time; others are made smaller then.
     """
     if not isinstance(transform, TrainTransform) or transform.least_side is None:
         return open_rgb(source, max_pixels=max_pixels)
-    picture, _, _ = open_small(source, transform.least_side, max_pixels=max_pixels)
-    times = min(picture.size) // transform.least_side
-    return picture.reduce(1 << times.bit_length() - 1) if times > 1 else picture
+    image, _, _ = open_small(source, transform.least_side, max_pixels=max_pixels)
+    times = min(image.size) // transform.least_side
+    return image.reduce(1 << times.bit_length() - 1) if times > 1 else image
 
 
 def _least_side(steps: list) -> int | None:
@@ -297,7 +297,7 @@ def _least_side(steps: list) -> int | None:
     return ceil(max(crop.size) / sqrt(crop.scale[0] * crop.ratio[0]))
 
 
-# Colours hardly change: they tell an orange pepper from a yellow one, and ripe from unripe.
+# Colours hardly change: an orange pepper differs from a yellow one in nothing else.
 AUGMENTATIONS: dict[str, Augmentation | None] = {
     "none": None,  # what validation does
     "light": Augmentation(

@@ -1,6 +1,6 @@
-"""Every picture of a source looked at once: what can't be used is left out and told.
+"""Checked rows: every image is read once, and those that can't be used are left out and listed.
 
-What is left comes with what the scan saw, and with the groups of near-duplicates.
+The others come with the records of the scan, and with their groups of near-duplicates.
 """
 
 import logging
@@ -16,9 +16,10 @@ from datasets import Dataset, concatenate_datasets
 from hffruits.core.errors import InputError
 from hffruits.core.escaping import name_in_line
 from hffruits.core.names import path_key
-from hffruits.data.duplicates import known_groups
+from hffruits.data.arguments import DataArguments
 from hffruits.data.images import MAX_PIXELS, RAW, VIDEO
-from hffruits.data.scan import Picture, reason_of, scan_pictures
+from hffruits.data.near_duplicates import find_groups
+from hffruits.data.scan import NamedImage, reason_of, scan_images
 from hffruits.data.sources import RawRows
 
 logger = logging.getLogger(__name__)
@@ -26,10 +27,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Part:
-    """Some pictures, one a row in all three."""
+    """Some images, one a row in all three."""
 
     rows: Dataset  # image (undecoded), label (text), path, maybe group
-    records: np.ndarray  # (N,) of `scan_pictures`
+    records: np.ndarray  # (N,) of `scan_images`
     groups: np.ndarray  # (N,) numbers, equal for near-duplicates, also in other parts
 
     def take(self, indices: Sequence[int]) -> "Part":
@@ -57,7 +58,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Checked:
-    """The usable pictures of a source by split, and those left out."""
+    """The usable images of a source by split, and those left out."""
 
     parts: dict[str, Part]
     skipped: list[Skipped]
@@ -73,29 +74,22 @@ class Checked:
             )
 
 
-def check_pictures(
-    raw: RawRows,
-    *,
-    name: str,
-    exclude: str | Path | None = None,
-    max_bad_fraction: float = 1.0,
-    max_pixels: int = MAX_PIXELS,
-    num_workers: int | None = None,
-) -> Checked:
-    """Look at every picture once, and drop what is excluded, has no label or can't be read.
+def check_images(raw: RawRows, data: DataArguments, *, num_workers: int | None = None) -> Checked:
+    """Read every image once, and drop what is excluded, has no label or can't be read.
 
-    `name` is under what the scan is kept. Raises `InputError` where more than `max_bad_fraction`
-    are bad, and where a split has none left.
+    Raises `InputError` where more than `max_unreadable_fraction` can't, and where a split has none
+    left.
     """
+    max_pixels, name = data.max_image_pixels, data.source_name
     if max_pixels > 2 * MAX_PIXELS:
         raise InputError(
-            f"max_pixels={max_pixels}: Pillow refuses more than {2 * MAX_PIXELS:,}. Shrink the "
-            "pictures first."
+            f"max_image_pixels={max_pixels}: Pillow refuses more than {2 * MAX_PIXELS:,}. Shrink "
+            "the photos first."
         )
-    splits = _prepare(raw, exclude)
+    splits = _prepare(raw, data.exclude)
     place = raw.root or Path(name)
-    records = scan_pictures(
-        (picture for rows in splits.values() for picture in _pictures(rows)),
+    records = scan_images(
+        (named for rows in splits.values() for named in _named_images(rows)),
         total=sum(map(len, splits.values())),
         max_pixels=max_pixels,
         kept_as=str(place.resolve()) if place.exists() else name,
@@ -116,12 +110,11 @@ def check_pictures(
         good = [i for i, why in enumerate(reasons) if not why]
         usable[split] = (rows.select(good) if bad else rows, own[good])
     skipped = _without_twins(skipped, [rows for rows, _ in usable.values()])
-    for picture in skipped:
-        logger.warning("left out %s: %s", picture.path, picture.reason)
-    _check_bad_files(
-        {split: len(own) for split, (_, own) in usable.items()}, skipped, max_bad_fraction
-    )
-    groups = known_groups(np.concatenate([own for _, own in usable.values()]))
+    for bad in skipped:
+        logger.warning("left out %s: %s", bad.path, bad.reason)
+    counts = {split: len(own) for split, (_, own) in usable.items()}
+    _check_unreadable(counts, skipped, data.max_unreadable_fraction)
+    groups = find_groups(np.concatenate([own for _, own in usable.values()]))
     parts, start = {}, 0
     for split, (rows, own) in usable.items():
         parts[split] = Part(rows, own, groups[start : start + len(own)])
@@ -165,12 +158,12 @@ def _list_videos(raw: RawRows) -> list[Skipped]:
     return [Skipped(Path(path), VIDEO, photo=False) for path in raw.videos]
 
 
-def list_pictures(raw: RawRows, *, exclude: str | Path | None = None) -> dict[str, Part]:
-    """The rows with a label, none looked at: for what reads each picture itself.
+def labelled_rows(raw: RawRows, data: DataArguments) -> dict[str, Part]:
+    """The rows with a label, no image read: for what reads each image itself.
 
-    Every row stands alone, and its record is empty.
+    Every row is a group of its own, and its record is empty.
     """
-    splits = _prepare(raw, exclude)
+    splits = _prepare(raw, data.exclude)
     for folder, what in raw.empty.items():
         logger.warning("%s: holds %s, so it is no class", folder, what)
     parts = {}
@@ -183,7 +176,7 @@ def list_pictures(raw: RawRows, *, exclude: str | Path | None = None) -> dict[st
     return parts
 
 
-def _prepare(raw: RawRows, exclude: str | Path | None) -> dict[str, Dataset]:
+def _prepare(raw: RawRows, exclude: str | None) -> dict[str, Dataset]:
     """The rows by split that are meant, each class and each row with one name."""
     splits = _with_own_names(_with_one_name_a_class(raw))
     return splits if exclude is None else _exclude(splits, Path(exclude))
@@ -264,23 +257,21 @@ def _labels_of(splits: dict[str, Dataset]) -> set[str]:
     return {label for rows in splits.values() for label in rows["label"][:] if label}
 
 
-def _pictures(rows: Dataset) -> Iterator[Picture]:
+def _named_images(rows: Dataset) -> Iterator[NamedImage]:
     for batch in rows.select_columns(["image", "path"]).iter(64):
         for image, path in zip(batch["image"], batch["path"], strict=True):
             missing = image["bytes"] is None and image["path"]
-            yield Picture(path, Path(image["path"]) if missing else image["bytes"] or b"")
+            yield NamedImage(path, Path(image["path"]) if missing else image["bytes"] or b"")
 
 
-def _check_bad_files(
-    usable: dict[str, int], skipped: list[Skipped], max_bad_fraction: float
-) -> None:
+def _check_unreadable(usable: dict[str, int], skipped: list[Skipped], most: float) -> None:
     skipped = [bad for bad in skipped if bad.photo]
     total = sum(usable.values()) + len(skipped)
     first = "; ".join(f"{bad.path}: {bad.reason}" for bad in skipped[:3])
-    if len(skipped) > max_bad_fraction * total:
+    if len(skipped) > most * total:
         raise InputError(
-            f"{len(skipped)} of {total} images can't be read, over max_bad_fraction="
-            f"{max_bad_fraction:g} ({first}). Mend or remove them, or raise max_bad_fraction."
+            f"{len(skipped)} of {total} images can't be read, over max_unreadable_fraction="
+            f"{most:g} ({first}). Fix or remove them, or raise max_unreadable_fraction."
         )
     for split, count in usable.items():
         if not count:

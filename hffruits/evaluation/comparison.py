@@ -104,9 +104,9 @@ def compare(
         answers.append(_in_order(split_unknown(predictions)[0], fruits.labels, labels))
     a, b = answers
     if a.paths != b.paths:
-        raise InputError(f"{data_args.source.name}: changed while it was read. Compare again.")
+        raise InputError(f"{data_args.source_name}: changed while it was read. Compare again.")
     if not len(a):
-        raise InputError(f"{data_args.source.name}: none of its photos can be read. Check them.")
+        raise InputError(f"{data_args.source_name}: none of its photos can be read. Check them.")
     words = [str(model_a), str(model_b), *data_args.words, "--output_dir", str(output_dir)]
     words += ["--streaming"] if data_args.streaming else []
     words += ["--split", split] if split else []
@@ -114,7 +114,7 @@ def compare(
     record = {
         "a": str(model_a),
         "b": str(model_b),
-        "data": data_args.source.name,
+        "data": data_args.source_name,
         "split": photos.split,
         "images": len(a),
         "trained_on": {

@@ -21,7 +21,7 @@ from hffruits.data.split_protocol import UNKNOWN, MapSplit, Sample, Split
 from hffruits.data.splits import choose_splits
 from hffruits.data.stream_dataset import StreamSplit, load_streams, name_labels
 from hffruits.data.stream_index import StreamIndex
-from hffruits.data.validation import list_pictures
+from hffruits.data.validation import labelled_rows
 from hffruits.evaluation.predictions import Predictions
 from hffruits.evaluation.report import Opener
 
@@ -81,13 +81,13 @@ def choose_photos(
     if data_args.streaming:
         return _choose_stream(data_args, ids, split, held_out_by)
     single = _single_split(data_args, split)
-    source = replace(data_args.source, data_dir=single[1]) if single else data_args.source
-    parts = list_pictures(open_source(source), exclude=data_args.exclude)
+    data = replace(data_args, data_dir=str(single[1])) if single else data_args
+    parts = labelled_rows(open_source(data), data)
     if data_args.split_lists:
         lists = Path(data_args.split_lists)
         listed = [name for name in SPLIT_NAMES if (lists / f"{name}.txt").is_file()]
         only = _choose_split(listed, split) if listed else None
-        parts = choose_splits(dict(parts), {}, lists_dir=lists, only=only)
+        parts = choose_splits(dict(parts), data, only=only)
     chosen = _choose_split(list(parts), None if single else split)
     rows = parts[chosen].rows
     own_names = match_names(set(rows["label"][:]), labels)
@@ -125,7 +125,7 @@ def _choose_stream(
     data_args: DataArguments, ids: dict[str, int], split: str | None, seed: int | None
 ) -> Photos:
     if seed is None:
-        raw = open_source(data_args.source)
+        raw = open_source(data_args)
         streams = raw.splits
         chosen = _choose_split(list(streams), split)
         stream = streams[chosen]
@@ -134,12 +134,7 @@ def _choose_stream(
         rows = StreamSplit(stream, UNSPLIT, "train", tuple(ids))
         name = "all" if list(streams) == ["train"] and split is None else chosen
         return Photos(name, rows, None, ids, None)
-    held_out = load_streams(
-        data_args.source,
-        validation_fraction=data_args.validation_fraction,
-        test_fraction=data_args.test_fraction,
-        seed=seed,
-    )
+    held_out = load_streams(replace(data_args, coarse_labels=None), seed=seed)
     chosen = _choose_split(list(held_out), split)
     rows = replace(held_out[chosen], names=tuple(ids))
     return Photos(chosen, rows, None, ids, len(rows))
@@ -148,7 +143,7 @@ def _choose_stream(
 def foreign_classes(data_args: DataArguments, names: list[str], labels: list[str]) -> InputError:
     found = ", ".join(names[:3])
     return InputError(
-        f"{data_args.source.name}: the model has none of its classes ({found}, ...). "
+        f"{data_args.source_name}: the model has none of its classes ({found}, ...). "
         f"It has {', '.join(labels[:3])}, ... Name the folders so."
     )
 

@@ -81,7 +81,7 @@ def evaluate(
     known, others = split_unknown(predictions)
     if not len(known):
         raise InputError(
-            f"{data_args.source.name}: no photo of a class that the model has can be read. Check "
+            f"{data_args.source_name}: no photo of a class that the model has can be read. Check "
             "the photos and the names of their classes."
         )
     unknown = answer_unknown(fruits, others, unknown_photos, unknown_dir, **options)
@@ -170,7 +170,7 @@ def _own_command(
 
 def check_output_dir(data_args: DataArguments, output_dir: Path) -> None:
     """Make it. Raises `InputError` where that can't be, and for one in the data or of a model."""
-    data_args.source.check_outside(output_dir)
+    data_args.check_outside(output_dir)
     if (output_dir / CONFIG).exists():
         raise InputError(
             f"{output_dir}: holds a model, whose files these are. Name another folder."
@@ -279,7 +279,7 @@ def _head(model: str | Path, data_args: DataArguments, split: str, command: str)
     """What was measured, and how to do it again."""
     return {
         "model": str(model),
-        "data": data_args.source.name,
+        "data": data_args.source_name,
         "split": split,
         "command": command,
         "created": datetime.now().strftime("%Y-%m-%d %H:%M"),

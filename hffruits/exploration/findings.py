@@ -440,7 +440,7 @@ def find_large_photos(data: ScannedData) -> Finding | None:
         f"Half of the photos have {np.median(pixels) / 1e6:.0f} megapixels or more",
         "Each epoch decodes them again, which takes longer than training.",
         "Have them decoded and shrunk once.",
-        _command("train", data, "--cache resized"),
+        _command("train", data, "--image_cache resized"),
     )
 
 

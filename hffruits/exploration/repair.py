@@ -20,7 +20,7 @@ from hffruits.data.arguments import DataArguments
 from hffruits.data.images import has_image_suffix
 from hffruits.data.sources import open_source
 from hffruits.data.splits import choose_splits
-from hffruits.data.validation import Part, check_pictures, join_parts
+from hffruits.data.validation import Part, check_images, join_parts
 
 logger = logging.getLogger(__name__)
 KEPT_FIRST = ("test", "validation", "train")  # of near-duplicates, the side that stays
@@ -54,11 +54,9 @@ def clean(data_args: DataArguments, *, resplit: bool = False, seed: int = 42) ->
 
 def load_usable(data_args: DataArguments, *, resplit: bool = False) -> Cleaned:
     """The images that can be read, by the data's own splits, or all in one with `resplit`."""
-    source = replace(data_args.source, streaming=False)
-    raw = open_source(source)
-    checked = check_pictures(
-        raw, name=source.name, exclude=data_args.exclude, max_pixels=data_args.max_image_pixels
-    )
+    data_args = replace(data_args, streaming=False, max_unreadable_fraction=1.0)
+    raw = open_source(data_args)
+    checked = check_images(raw, data_args)
     checked.check_classes()
     parts = checked.parts
     if resplit:
@@ -71,17 +69,7 @@ def load_usable(data_args: DataArguments, *, resplit: bool = False) -> Cleaned:
 
 def split_parts(parts: Mapping[str, Part], data_args: DataArguments, seed: int) -> dict[str, Part]:
     """With the splits that the data lacks made."""
-    fractions = {
-        "validation": data_args.validation_fraction,
-        "test": data_args.test_fraction,
-    }
-    return choose_splits(
-        dict(parts),
-        fractions,
-        split_by=data_args.split_by,
-        group_by=data_args.group_by,
-        seed=seed,
-    )
+    return choose_splits(dict(parts), replace(data_args, split_lists=None), seed=seed)
 
 
 # ---- what is left out ----
@@ -204,7 +192,7 @@ def count_by_reason(reasons: Mapping[str, str]) -> dict[str, int]:
 
 
 def _class_folders(labels: set[str]) -> dict[str, str]:
-    """A folder for each class, which `find_photos` will give the same name; never one outside.
+    """A folder for each class, which `find_image_files` will give the same name; never one outside.
 
     A label with a slash is a nested folder only where another class ends alike (`Apple/Red`,
     `Pepper/Red`), for there the parent is part of the name. No two classes share a folder, also

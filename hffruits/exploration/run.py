@@ -20,7 +20,7 @@ from hffruits.core.files import translate_write_errors, write_json, write_text
 from hffruits.data.arguments import DataArguments
 from hffruits.data.readers.folders import SPLIT_NAMES
 from hffruits.data.sources import open_source
-from hffruits.data.validation import Checked, check_pictures, join_parts
+from hffruits.data.validation import Checked, check_images, join_parts
 from hffruits.exploration.embeddings import embed_images
 from hffruits.exploration.findings import LISTED, Finding, ScannedData, as_record, run_checks
 from hffruits.exploration.label_errors import LabelErrors, find_label_errors, find_outliers
@@ -72,7 +72,7 @@ def explore(
 
     paths = part.rows["path"][:]
     record = {
-        "source": data_args.source.name,
+        "source": data_args.source_name,
         "created": datetime.now().strftime("%Y-%m-%d %H:%M"),
         "version": __version__,
         "command": _own_command(data.source, data_args.streaming, output_dir, max_images),
@@ -105,7 +105,7 @@ def _scan_for(
     output_dir: Path, data_args: DataArguments, max_images: int, seed: int
 ) -> tuple[Checked, dict[str, str]]:
     """`scan_data`, with the output's folder made before; it goes again where there is no data."""
-    data_args.source.check_outside(output_dir)
+    data_args.check_outside(output_dir)
     made = not output_dir.exists()
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
@@ -121,12 +121,11 @@ def _scan_for(
 
 def scan_data(data_args: DataArguments, *, keep: int, seed: int) -> tuple[Checked, dict[str, str]]:
     """Every image read once, and coarse labels; of a stream, `keep` images stay."""
-    source, max_pixels = data_args.source, data_args.max_image_pixels
-    raw = open_source(source)
-    if source.streaming:
+    raw = open_source(data_args)
+    if data_args.streaming:
+        max_pixels = data_args.max_image_pixels
         return check_stream(raw, keep=keep, max_pixels=max_pixels, seed=seed), raw.coarse
-    options = {"exclude": data_args.exclude, "max_pixels": max_pixels}
-    return check_pictures(raw, name=source.name, **options), raw.coarse
+    return check_images(raw, replace(data_args, max_unreadable_fraction=1.0)), raw.coarse
 
 
 def check_features(data: ScannedData, features: np.ndarray, rows: np.ndarray) -> ScannedData:

@@ -10,8 +10,7 @@ from hffruits.core.errors import InputError
 from hffruits.core.files import translate_write_errors
 from hffruits.data.arguments import DataArguments
 from hffruits.data.readers.folders import SPLIT_NAMES
-from hffruits.data.splits import count_leaks, group_rows, write_lists
-from hffruits.data.splitting import fold_by_groups
+from hffruits.data.splits import count_leaks, fold_by_groups, group_rows, write_lists
 from hffruits.data.validation import Part, join_parts
 from hffruits.exploration.repair import (
     check_empty,
@@ -81,7 +80,7 @@ def split(
 
 def _check_output_dir(data_args: DataArguments, output_dir: Path, repair: str) -> None:
     """Refuse early what would be refused after a long scan, or would do harm."""
-    data_args.source.check_outside(output_dir)
+    data_args.check_outside(output_dir)
     if repair == "copy":
         check_empty(output_dir / "photos")
     exclude = data_args.exclude and Path(data_args.exclude).resolve()
@@ -94,8 +93,7 @@ def fold_splits(
 ) -> list[dict[str, Part]]:
     """One split a fold, with near-duplicates (or `group_by`) on one side in each."""
     pool = join_parts([part for split, part in parts.items() if split != "test"])
-    options = {"split_by": data_args.split_by, "group_by": data_args.group_by}
-    together = group_rows(pool, **options).tolist()
+    together = group_rows(pool, data_args).tolist()
     labels = pool.rows["label"][:]
     made = []
     for held_out in fold_by_groups(labels, together, folds, seed=seed):

@@ -11,10 +11,10 @@ import numpy as np
 from datasets import Dataset
 
 from hffruits.core.errors import InputError
-from hffruits.data.duplicates import known_groups
 from hffruits.data.images import MAX_PIXELS, VIDEO, open_small
+from hffruits.data.near_duplicates import find_groups
 from hffruits.data.readers.column_mapping import ROW
-from hffruits.data.scan import Picture, reason_of, scan_pictures
+from hffruits.data.scan import NamedImage, reason_of, scan_images
 from hffruits.data.sources import RawRows
 from hffruits.data.validation import Checked, Part, Skipped, lost_classes
 
@@ -24,7 +24,7 @@ KEPT_SIZE = 256  # pixels of a kept image's shorter side
 def check_stream(
     raw: RawRows, *, keep: int, max_pixels: int = MAX_PIXELS, seed: int = 42
 ) -> Checked:
-    """As `check_pictures`, of rows that come once: `keep` images stay, drawn evenly, shrunk.
+    """As `check_images`, of rows that come once: `keep` images stay, drawn evenly, shrunk.
 
     The rows of the others have no bytes. About 1.5 kB an image are kept, and 15 kB of the drawn.
     """
@@ -32,7 +32,7 @@ def check_stream(
     labels: list[tuple[str, str | None]] = []  # with their splits
     kept = _Drawn(keep, max_pixels, seed)
 
-    def images() -> Iterator[Picture]:
+    def images() -> Iterator[NamedImage]:
         for split, stream in raw.splits.items():
             for row in stream:
                 image = row["image"]
@@ -40,9 +40,9 @@ def check_stream(
                 names.append(row["path"])
                 labels.append((split, row["label"]))
                 kept.offer(source)
-                yield Picture(row["path"], source)
+                yield NamedImage(row["path"], source)
 
-    records = scan_pictures(images(), max_pixels=max_pixels)
+    records = scan_images(images(), max_pixels=max_pixels)
     reasons = [
         reason_of(record) or ("" if label else "no label")
         for record, (_, label) in zip(records, labels, strict=True)
@@ -59,7 +59,7 @@ def check_stream(
     for split, label in labels:
         counts[split].update([label] if label else [])
     unified = raw.name_classes(counts)
-    groups = known_groups(records[good])
+    groups = find_groups(records[good])
     parts = {}
     for split in raw.splits:
         rows = [i for i, place in enumerate(good.tolist()) if labels[place][0] == split]

@@ -148,7 +148,7 @@ def choose_images(
         after = min(CALIBRATION_PHOTOS, training.total // 2)
         calibration = list(training.draw(after).samples())
     if check is None:
-        raise InputError(f"{data_args.source.name}: has neither validation nor training photos.")
+        raise InputError(f"{data_args.source_name}: has neither validation nor training photos.")
     if check.labels is None:  # a stream
         return Images(f"{check.split} photos", list(islice(check.samples(), CHECKED)), [])
     drawn = check.draw(CHECKED, after=0 if held_out else after)

@@ -110,7 +110,7 @@ def push_data(
         kind="dataset",
         owned=OWNED,
         private=private,
-        message=f"Push {Path(data_args.source.name).name} with hffruits",
+        message=f"Push {Path(data_args.source_name).name} with hffruits",
         token=token,
     )
     images = {split: sum(counts.values()) for split, counts in written.counts.items()}

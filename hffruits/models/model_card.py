@@ -14,7 +14,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from hffruits.core.escaping import markdown, markdown_block, markdown_code
 from hffruits.core.files import write_text
-from hffruits.data.source import SAMPLE
+from hffruits.data.arguments import SAMPLE
 from hffruits.models.artifact import (
     CARD,
     CONFIG,

@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 _CHOICES: dict[str, tuple[str, ...]] = {
     "augment": tuple(AUGMENTATIONS),
     "split_by": SPLIT_BY,
-    "cache": tuple(CACHES),
+    "image_cache": tuple(CACHES),
     "lr_scheduler_type": SCHEDULE_NAMES,
     "clip_mode": tuple(CLIP_MODES),
     "scale_learning_rate": tuple(LEARNING_RATE_SCALES),
@@ -51,7 +51,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 
 # field -> what its value must be, and the test
 _RANGES: dict[str, tuple[str, Callable[[float], bool]]] = {
-    "cache_size": ("32 or more", lambda value: value >= 32),
+    "image_cache_size": ("32 or more", lambda value: value >= 32),
     "shuffle_buffer": ("1 or more", lambda value: value >= 1),
     "num_train_epochs": ("more than 0", lambda value: value > 0),
     "per_device_train_batch_size": ("more than 0", lambda value: value > 0),
@@ -116,10 +116,10 @@ _CONFLICTS: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
     (
         lambda data, model, args: (
             data.streaming
-            and (data.split_lists or data.exclude or data.group_by or data.cache != "none")
+            and (data.split_lists or data.exclude or data.group_by or data.image_cache != "none")
         ),
-        "streaming: split_lists, exclude, group_by and cache need all photos at hand. Leave them "
-        "out, or don't stream.",
+        "streaming: split_lists, exclude, group_by and image_cache need all photos at hand. Leave "
+        "them out, or don't stream.",
     ),
     (
         lambda data, model, args: (
@@ -149,10 +149,10 @@ _CONFLICTS: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
     ),
     (
         lambda data, model, args: (
-            data.cache != "none" and int(os.environ.get("GROUP_WORLD_SIZE", 1)) > 1
+            data.image_cache != "none" and int(os.environ.get("GROUP_WORLD_SIZE", 1)) > 1
         ),
-        "cache: the photos are kept on the first machine's disk, where the others can't read them. "
-        "Leave it out on several machines.",
+        "image_cache: the photos are kept on the first machine's disk, where the others can't read "
+        "them. Leave it out on several machines.",
     ),
     (
         lambda data, model, args: args.time_budget and args.full_determinism,
@@ -288,7 +288,7 @@ def check_arguments(
         names = ", ".join(sorted(missing))
         raise InputError(f"report_to={names}: not installed. Run pip install {names}, or use none.")
     if args.output_dir:
-        data_args.source.check_outside(Path(args.output_dir))
+        data_args.check_outside(Path(args.output_dir))
     for name in ("exclude", "coarse_labels", "split_lists"):  # all photos are checked first
         file = getattr(data_args, name)
         if file and not Path(file).exists():
@@ -386,7 +386,7 @@ def takes_layer_decay(model_args: ModelArguments, plan: str, args: FruitTraining
 
 # What may differ when a run is resumed: where it writes, what it prints, how it is spread.
 _FREE = {
-    "output_dir", "overwrite_output_dir", "resume_from_checkpoint", "max_bad_fraction",
+    "output_dir", "overwrite_output_dir", "resume_from_checkpoint", "max_unreadable_fraction",
     "per_device_eval_batch_size", "save_strategy", "save_total_limit", "logging_steps", "bf16",
     "dataloader_num_workers", "report_to", "split_lists", "validation_fraction", "test_fraction",
     "remove_unused_columns", "time_budget", "logging_nan_inf_filter", "max_skipped_steps",

@@ -10,7 +10,7 @@ from datasets import Dataset, Features, Image
 
 from hffruits.data.images import MAX_PIXELS, translate_image_errors
 from hffruits.data.stream_dataset import StreamSplit
-from hffruits.data.stream_index import StreamRows
+from hffruits.data.stream_rows import StreamRows
 from hffruits.data.transforms import Transform, open_for
 from hffruits.training.arguments import FruitTrainingArguments
 

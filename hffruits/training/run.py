@@ -34,7 +34,7 @@ from hffruits.data.arguments import DataArguments
 from hffruits.data.load import FruitDatasets
 from hffruits.data.splits import write_lists
 from hffruits.data.stream_dataset import StreamSplit
-from hffruits.data.stream_index import stream_loader
+from hffruits.data.stream_rows import stream_loader
 from hffruits.data.transforms import EvalTransform
 from hffruits.evaluation.run import (
     EvaluatedArtifact,

@@ -74,7 +74,7 @@ def describe_data(run: TrainingRun) -> dict[str, Any]:
     """The `data` part of `metrics.json`."""
     datasets, names = run.datasets, run.labels
     return {
-        "data_dir": run.data_args.source.name,
+        "data_dir": run.data_args.source_name,
         "classes": len(names),
         "images": {split: len(rows) for split, rows in datasets.items()},
         "images_per_class": count_per_class(datasets["train"], names),

@@ -10,7 +10,6 @@ from hffruits.core.distributed import on_main_process, use_own_cores
 from hffruits.core.errors import InputError
 from hffruits.data.arguments import DataArguments
 from hffruits.data.load import load_fruits
-from hffruits.data.stream_dataset import load_streams
 from hffruits.data.transforms import EvalTransform, Scaling, input_size, scaling_of
 from hffruits.models.batch_norm import batch_norms, hold_statistics, set_policy
 from hffruits.models.cpu_convolutions import speed_up_convolutions
@@ -35,31 +34,10 @@ logger = logging.getLogger(__name__)
 
 def load_datasets(data_args: DataArguments, run: RunDir | None, seed: int) -> FruitData:
     """Check and split the photos; a resumed run keeps the split that it began with."""
-    if data_args.streaming:
-        return load_streams(
-            data_args.source,
-            validation_fraction=data_args.validation_fraction,
-            test_fraction=data_args.test_fraction,
-            seed=seed,
-            coarse_labels=data_args.coarse_labels,
-        )
     if not (data_args.data_dir or data_args.dataset_name):
         logger.info("no data named: this is the drawn sample set")
-    return load_fruits(
-        source=data_args.source,
-        split_by=data_args.split_by,
-        group_by=data_args.group_by,
-        exclude=data_args.exclude,
-        coarse_labels=data_args.coarse_labels,
-        cache=data_args.cache,
-        cache_size=data_args.cache_size,
-        validation_fraction=data_args.validation_fraction,
-        test_fraction=data_args.test_fraction,
-        seed=seed,
-        lists_dir=data_args.split_lists or (run and run.lists_to_repeat),
-        max_bad_fraction=data_args.max_bad_fraction,
-        max_pixels=data_args.max_image_pixels,
-    )
+    lists = data_args.split_lists or (run and run.lists_to_repeat)
+    return load_fruits(data_args, split_lists=lists and str(lists), seed=seed)
 
 
 def prepare_model(

@@ -23,7 +23,7 @@ from hffruits.core.distributed import keep_undivided
 from hffruits.core.errors import InputError
 from hffruits.core.files import write_json
 from hffruits.data.samplers import EpochSampler, SeededRows, SharedBatches, balanced_weights
-from hffruits.data.stream_index import StreamRows, stream_loader
+from hffruits.data.stream_rows import StreamRows, stream_loader
 from hffruits.data.transforms import Scaling
 from hffruits.evaluation.metrics import classification_metrics, rank_classes
 from hffruits.models.artifact import DIVERGED

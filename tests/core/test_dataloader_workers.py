@@ -61,8 +61,8 @@ def test_a_process_ends_in_silence_though_its_workers_live():
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_worker_that_was_killed_before_its_tensors_were_fetched_is_told(tmp_path):
-    said = r"a process that prepares pictures was killed, .* runs out\. Use fewer\."
+def test_a_worker_that_was_killed_before_its_tensors_were_fetched_is_reported(tmp_path):
+    said = r"a DataLoader worker was killed, probably out of memory\. Use fewer\."
     with pytest.raises(WorkersLostError, match=said), translate_worker_errors("Use fewer."):
         resource_sharer._resource_sharer.get_connection((str(tmp_path / "nobody"), 1))
 
@@ -74,7 +74,7 @@ def test_other_errors_stay_what_they_are(tmp_path):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_photo_that_is_gone_is_told_in_one_line(make_folder, tmp_path, workers):
+def test_a_photo_that_is_gone_is_reported_in_one_line(make_folder, tmp_path, workers):
     photos = make_folder({"train/Apple": 4, "train/Lime": 4, "val/Apple": 2, "val/Lime": 2})
     datasets = load_fruits(photos)
     (photos / "train" / "Lime" / "2.jpg").unlink()

@@ -15,7 +15,7 @@ from hffruits.core.errors import InputError
 from hffruits.training.run import train
 
 
-def test_a_fingerprint_is_of_pictures_labels_and_splits_alone(drawn_fruits, tmp_path):
+def test_a_fingerprint_is_of_images_labels_and_splits_only(drawn_fruits, tmp_path):
     wanted = load_fruits(drawn_fruits).fingerprint
     moved = shutil.copytree(drawn_fruits, tmp_path / "moved")
     for number, file in enumerate(sorted(moved.rglob("*.png"), reverse=True)):
@@ -94,7 +94,7 @@ def test_full_determinism_refuses_what_depends_on_the_moment(drawn_fruits, tmp_p
         train(*arguments)
 
 
-def test_a_run_that_goes_on_with_other_photos_says_so(drawn_fruits, tmp_path, caplog):
+def test_a_run_resumed_with_other_photos_says_so(drawn_fruits, tmp_path, caplog):
     photos = shutil.copytree(drawn_fruits, tmp_path / "photos")
     folder = tmp_path / "run"
     options = {"num_train_epochs": 1, "save_strategy": "epoch"}
@@ -110,7 +110,7 @@ def test_a_run_that_goes_on_with_other_photos_says_so(drawn_fruits, tmp_path, ca
     assert "the photos have changed since this run began" in caplog.text
 
 
-def test_a_run_goes_on_where_its_photos_were_moved(drawn_fruits, tmp_path, caplog):
+def test_a_run_is_resumed_where_its_photos_were_moved(drawn_fruits, tmp_path, caplog):
     photos, folder = shutil.copytree(drawn_fruits, tmp_path / "photos"), tmp_path / "run"
     options = {"num_train_epochs": 1, "save_strategy": "epoch"}
     first = train(*tiny_arguments(photos, folder, **options))

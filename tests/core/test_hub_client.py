@@ -142,7 +142,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_a_hub_model_that_cannot_be_had_is_told_in_one_line(local_hub, untrained, case):
+def test_a_hub_model_that_cannot_be_fetched_is_explained_in_one_line(local_hub, untrained, case):
     push(untrained, REPO_ID)
     config = json.loads((untrained / "config.json").read_text())
     own = {"AutoConfig": "own.Config", "AutoModelForImageClassification": "own.Model"}
@@ -163,10 +163,10 @@ def test_a_hub_model_that_cannot_be_had_is_told_in_one_line(local_hub, untrained
         ),
     }
     name, options, message = REFUSED[case]
-    with pytest.raises(InputError) as told:
+    with pytest.raises(InputError) as raised:
         FruitClassifier.from_pretrained(name, **options)
-    assert str(told.value).startswith(f"{name}: ") and message in str(told.value)
-    assert "\n" not in str(told.value)
+    assert str(raised.value).startswith(f"{name}: ") and message in str(raised.value)
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -197,12 +197,12 @@ def test_an_adapter_is_not_followed_to_its_base(local_hub, untrained, tmp_path):
     assert not local_hub.count("GET", "other/pickled")
 
 
-def test_a_wrong_token_is_told(local_hub, untrained, monkeypatch):
+def test_a_wrong_token_is_reported(local_hub, untrained, monkeypatch):
     push(untrained, REPO_ID, private=True)
     monkeypatch.setenv("HF_TOKEN", "hf_nobody_knows_this_one")
-    with pytest.raises(InputError, match="the Hub doesn't know this token") as told:
+    with pytest.raises(InputError, match="the Hub doesn't know this token") as raised:
         FruitClassifier.from_pretrained(REPO_ID)
-    assert "hf_nobody" not in str(told.value)
+    assert "hf_nobody" not in str(raised.value)
 
 
 # ---- tokens ----
@@ -262,7 +262,7 @@ def test_a_token_in_an_error_is_masked(monkeypatch):
 
 
 @pytest.mark.parametrize("words", [["--hub_token", "ab$c d'ef"], ["--hub-token=ab$c d'ef"]])
-def test_a_command_is_told_without_its_token_whatever_that_holds(words):
-    told = _command(["train", "fruits", *words, "--seed", "1"])
-    assert "ab" not in told and shlex.split(told)[:3] == ["hffruits", "train", "fruits"]
-    assert shlex.split(told)[-2:] == ["--seed", "1"]
+def test_a_command_is_recorded_without_its_token_whatever_that_holds(words):
+    shown = _command(["train", "fruits", *words, "--seed", "1"])
+    assert "ab" not in shown and shlex.split(shown)[:3] == ["hffruits", "train", "fruits"]
+    assert shlex.split(shown)[-2:] == ["--seed", "1"]

@@ -159,7 +159,7 @@ def test_modes_of_the_archive_are_not_taken_over(tmp_path, suffix):
     assert photo.stat().st_mode == (tmp_path / "new").stat().st_mode
 
 
-def test_an_archive_is_told_by_its_name_and_has_to_be_a_file(tmp_path):
+def test_an_archive_is_known_by_its_name_and_has_to_be_a_file(tmp_path):
     for suffix in SUFFIXES:
         (tmp_path / f"Fruits{suffix.upper()}").write_bytes(b"")
         assert is_archive(tmp_path / f"Fruits{suffix.upper()}")
@@ -202,7 +202,7 @@ def test_a_nul_in_a_name_is_refused(tmp_path):
         assert "control character" in refusal(archive)
 
 
-def test_a_name_that_is_not_utf_8_is_told_clearly(tmp_path):
+def test_a_name_that_is_not_utf_8_is_explained(tmp_path):
     archive = pack(tmp_path / "a.zip", {"ZZpfel/0.jpg": b"a"})
     archive.write_bytes(archive.read_bytes().replace(b"ZZ", b"\xe4\xff"))
     latin = {"format": tarfile.GNU_FORMAT, "encoding": "latin-1"}
@@ -394,7 +394,7 @@ def test_an_archive_without_images_is_refused(tmp_path, suffix):
 
 
 @zip_and_tar
-def test_a_full_disk_is_told_with_a_remedy(tmp_path, suffix, monkeypatch):
+def test_a_full_disk_is_reported_with_a_remedy(tmp_path, suffix, monkeypatch):
     archive = pack(tmp_path / f"a{suffix}", {"Apple/0.jpg": b"a"})
     (tmp_path / "out").mkdir()
 
@@ -428,7 +428,7 @@ WEBDATASETS = {
 
 @every_tar
 @pytest.mark.parametrize(("names", "expected"), WEBDATASETS.items(), ids=range(len(WEBDATASETS)))
-def test_a_webdataset_is_told_by_its_first_members(tmp_path, suffix, names, expected):
+def test_a_webdataset_is_known_by_its_first_members(tmp_path, suffix, names, expected):
     archive = pack(tmp_path / f"a{suffix}", dict.fromkeys(names, b"1"))
     assert looks_like_webdataset(archive) == expected
 

@@ -49,7 +49,7 @@ def test_a_class_folder_that_holds_others_is_no_coarse_label():
         (),
     ],
 )
-def test_folders_that_tell_nothing_give_nothing(leaves):
+def test_folders_that_add_nothing_give_nothing(leaves):
     assert coarse(*leaves) == {}
 
 
@@ -103,7 +103,7 @@ def test_names_with_commas_and_line_breaks_are_read_as_csv_has_them(tmp_path):
         ("a.json", b'{"Gala": null}', "must map"),
         ("a.json", b'{"Gala": " "}', "must map"),
         ("a.json", b"9" * 5000, "not a mapping"),
-        ("a.json", b'{"Gala": "Gala"}', "makes 3 coarse classes of 3 classes, which tells nothing"),
+        ("a.json", b'{"Gala": "Gala"}', "makes 3 coarse classes of 3 classes, which adds nothing"),
         ("a.csv", b"Gala,A\nFuji,A\nAnjou,A\n", "makes 1 coarse classes of 3"),
         ("a.json", b'{"Durian": "Other"}', r"names none of the classes \(Anjou, Fuji, Gala, ...\)"),
     ],
@@ -120,7 +120,7 @@ def test_a_file_that_cannot_be_used_is_explained_in_one_line(tmp_path, name, con
     assert str(file) in str(caught.value)
 
 
-def test_a_name_that_looks_misspelt_is_told(tmp_path, caplog):
+def test_a_name_that_may_be_misspelt_is_warned_of(tmp_path, caplog):
     (tmp_path / "a.csv").write_text("Gala,Apple\nFugi,Apple\nAnjou,Apple\nDurian,Other\n")
     read = read_coarse_labels(tmp_path / "a.csv", CLASSES)
     assert read == {"Anjou": "Apple", "Fuji": "Fuji", "Gala": "Apple"}

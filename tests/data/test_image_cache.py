@@ -16,8 +16,8 @@ from support.runs import paint
 
 from hffruits.core.cache import cache_root
 from hffruits.core.errors import InputError
-from hffruits.data import image_cache as photo_cache
-from hffruits.data.image_cache import cache_photos
+from hffruits.data import image_cache
+from hffruits.data.image_cache import cache_images
 from hffruits.data.images import MAX_PIXELS, open_rgb
 from hffruits.data.load import load_fruits
 from hffruits.data.readers.column_mapping import ROW
@@ -74,7 +74,7 @@ def digests_of(photos: list[Path]) -> np.ndarray:
 
 def cached(photos: list[Path], kind: str, *, size: int = SIDE, in_memory: bool = False) -> Dataset:
     rows = as_rows(photos, in_memory=in_memory)
-    return cache_photos(rows, digests_of(photos), kind, size=size, max_pixels=MAX_PIXELS)
+    return cache_images(rows, digests_of(photos), kind, size=size, max_pixels=MAX_PIXELS)
 
 
 def contents(rows: Dataset) -> dict[str, bytes]:
@@ -122,13 +122,13 @@ def test_the_other_columns_and_the_order_stay(photos):
     rows = as_rows(photos).add_column("group", [str(i) for i in range(len(photos))])
     order = [3, 1, 4, 0]
     digests = digests_of(photos)[order]
-    found = cache_photos(rows.select(order), digests, "decoded", size=1, max_pixels=MAX_PIXELS)
+    found = cache_images(rows.select(order), digests, "decoded", size=1, max_pixels=MAX_PIXELS)
     assert {**found.features} == {**rows.features}
     for column in ("label", "path", "group"):
         assert found[column][:] == rows.select(order)[column][:]
 
 
-# ---- made once, and anew when something changed ----
+# ---- made once, and again when something changed ----
 
 
 def test_photos_are_read_once(photos, own_cache):
@@ -151,19 +151,19 @@ def test_other_photos_and_settings_make_another_file(photos, own_cache):
 
 def test_a_new_version_makes_another_file(photos, own_cache, monkeypatch):
     cached(photos, "decoded")
-    monkeypatch.setattr(photo_cache, "VERSION", 99)
+    monkeypatch.setattr(image_cache, "VERSION", 99)
     cached(photos, "decoded")
     assert len(files_in(own_cache)) == 2
 
 
-def test_a_photo_that_goes_away_meanwhile_is_told_and_leaves_nothing(photos, own_cache):
+def test_a_photo_that_goes_away_meanwhile_is_reported_and_leaves_nothing(photos, own_cache):
     rows = as_rows(photos)
     photos[-1].unlink()
     with pytest.raises(InputError, match=r"small\.jpg: can't be read any more \(No such file") as e:
-        cache_photos(rows, digests_of(photos), "resized", size=SIDE, max_pixels=MAX_PIXELS)
+        cache_images(rows, digests_of(photos), "resized", size=SIDE, max_pixels=MAX_PIXELS)
     assert "\n" not in str(e.value)
     assert not files_in(own_cache)
-    assert not list((own_cache / f"photos-v{photo_cache.VERSION}").iterdir())
+    assert not list((own_cache / f"photos-v{image_cache.VERSION}").iterdir())
 
 
 def test_an_interrupted_run_leaves_nothing(photos, own_cache, monkeypatch):
@@ -171,14 +171,14 @@ def test_an_interrupted_run_leaves_nothing(photos, own_cache, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setitem(photo_cache.CACHES, "decoded", interrupt)
+        patch.setitem(image_cache.CACHES, "decoded", interrupt)
         with pytest.raises(KeyboardInterrupt):
             cached(photos, "decoded")
     assert not files_in(own_cache)
     assert len(cached(photos, "decoded")) == len(photos)
 
 
-def test_a_full_disk_is_told(photos, monkeypatch):
+def test_a_full_disk_is_reported(photos, monkeypatch):
     def refuse(*_, **__):
         raise OSError(28, "No space left on device")
 
@@ -188,7 +188,8 @@ def test_a_full_disk_is_told(photos, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("kind", "size", "message"), [("shrunk", 1, "must be one of"), ("resized", 0, "cache_size=0")]
+    ("kind", "size", "message"),
+    [("shrunk", 1, "must be one of"), ("resized", 0, "image_cache_size=0")],
 )
 def test_impossible_settings_are_refused(photos, kind, size, message):
     with pytest.raises(InputError, match=message):
@@ -200,16 +201,16 @@ def test_impossible_settings_are_refused(photos, kind, size, message):
 
 def test_only_some_photos_are_in_memory_at_once(tmp_path, monkeypatch):
     counts = []
-    plain = photo_cache.ThreadPoolExecutor.map
+    plain = image_cache.ThreadPoolExecutor.map
 
     def count(self, function, sources):
         counts.append(len(sources))
         return plain(self, function, sources)
 
-    monkeypatch.setattr(photo_cache.ThreadPoolExecutor, "map", count)
+    monkeypatch.setattr(image_cache.ThreadPoolExecutor, "map", count)
     photos = [paint(tmp_path / f"{seed}.jpg", seed=seed) for seed in range(20)]
     rows = cached(photos, "decoded")
-    assert sum(counts) == 20 and max(counts) <= photo_cache.BATCH
+    assert sum(counts) == 20 and max(counts) <= image_cache.BATCH
     assert len(rows.cache_files) == 1  # mapped
 
 
@@ -245,27 +246,27 @@ def folder(tmp_path) -> Path:
 
 def test_a_decoded_cache_changes_no_pixel_of_any_split(folder):
     plain = load_fruits(folder)
-    found = load_fruits(folder, cache="decoded")
+    found = load_fruits(folder, image_cache="decoded")
     assert found["train"].features == plain["train"].features
     for split, rows in plain.items():
         assert pixels(found[split]) == pixels(rows)
         assert found[split]["label"][:] == rows["label"][:]
 
 
-def test_a_resized_cache_is_for_the_training_photos_alone(folder, own_cache):
+def test_a_resized_cache_is_for_the_training_photos_only(folder, own_cache):
     plain = load_fruits(folder)
-    found = load_fruits(folder, cache="resized", cache_size=SIDE)
+    found = load_fruits(folder, image_cache="resized", image_cache_size=SIDE)
     assert {row["image"].size for row in found["train"]} == {(85, SIDE)}
     for split in ("validation", "test"):
         assert pixels(found[split]) == pixels(plain[split])
     assert [path.name for path in files_in(own_cache / "photos-v1")] == ["photos.arrow"]
 
 
-def test_a_photo_that_changed_is_cached_anew(folder):
-    first = load_fruits(folder, cache="decoded")
+def test_a_photo_that_changed_is_cached_again(folder):
+    first = load_fruits(folder, image_cache="decoded")
     changed = first["train"]["path"][0]
     paint(folder / changed, "blue", size=(160, 120), seed=77)
-    again = load_fruits(folder, cache="decoded", split_by="class")
+    again = load_fruits(folder, image_cache="decoded", split_by="class")
     now = {path: made for rows in again.values() for path, made in pixels(rows).items()}
     assert now[changed] == open_rgb(folder / changed).tobytes()
 
@@ -275,7 +276,7 @@ def test_rows_of_bytes_are_cached_too(folder):
     names = [file.parent.name for file in files]
     rows = {"image": [file.read_bytes() for file in files], "label": names}
     Dataset.from_dict(rows).to_parquet(folder.parent / "a.parquet")
-    found = load_fruits(folder.parent / "a.parquet", cache="decoded")
+    found = load_fruits(folder.parent / "a.parquet", image_cache="decoded")
     made = {content for rows in found.values() for content in pixels(rows).values()}
     assert made == {open_rgb(file).tobytes() for file in files}
     assert cache_root() == folder.parent / "cache"
@@ -287,5 +288,5 @@ def test_ppm_is_read_back_as_it_was_written():
         image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (*size, 3), np.uint8))
         file = io.BytesIO()
         image.save(file, "PNG")
-        decoded = photo_cache.CACHES["decoded"](file.getvalue(), size=9, max_pixels=MAX_PIXELS)
+        decoded = image_cache.CACHES["decoded"](file.getvalue(), size=9, max_pixels=MAX_PIXELS)
         assert open_rgb(decoded).tobytes() == image.tobytes()

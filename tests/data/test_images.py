@@ -59,7 +59,7 @@ def test_a_palette_with_transparency_becomes_white_there_too():
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_turns_the_picture_upright(orientation):
+def test_exif_orientation_turns_the_image_upright(orientation):
     upright = Image.new("RGB", (16, 32), "black")
     upright.paste("white", (0, 0, 16, 16))  # the upper half is white
     undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # Image.Transpose that a camera would store
@@ -174,7 +174,7 @@ def difference(a: Image.Image, b: Image.Image) -> float:
     return float(np.abs(np.asarray(a, float) - np.asarray(b, float)).mean())
 
 
-def test_a_heic_photo_is_the_picture_that_was_encoded():
+def test_a_heic_photo_is_the_image_that_was_encoded():
     for image in (noise(), noise().convert("L"), noise(63, 47)):
         assert difference(open_rgb(heic(image)), image.convert("RGB")) < 8
 

@@ -16,8 +16,7 @@ from support.runs import paint
 from hffruits.core.errors import InputError
 from hffruits.data.arguments import DataArguments
 from hffruits.data.load import load_fruits
-from hffruits.data.readers.folders import find_photos
-from hffruits.data.source import Source
+from hffruits.data.readers.folders import find_image_files
 from hffruits.data.sources import open_source
 from hffruits.data.stream_dataset import load_streams
 from hffruits.evaluation.dataset import choose_photos
@@ -94,7 +93,7 @@ def test_photos_in_unread_formats_are_listed_with_their_reason_and_count(make_fo
     for source in (root, zip_of(root)):
         assert reasons_of(load_fruits(source)) == reasons
         with pytest.raises(InputError, match=r"2 of 42 images can't be read.*camera raw"):
-            load_fruits(source, max_bad_fraction=0.01)
+            load_fruits(source, max_unreadable_fraction=0.01)
     (root / "A" / "y.nef").write_bytes(b"anything")
     (root / "list.txt").write_text("A/x.CR2\nA/y.nef\n")
     assert set(reasons_of(load_fruits(root, exclude=root / "list.txt"))) == {"B/x.jxl"}
@@ -142,7 +141,7 @@ def test_a_class_folder_without_a_usable_photo_is_an_error(make_folder, form, fi
     for name in files:
         (root / "C" / name).write_bytes(b"anything")
     with pytest.raises(InputError, match=reason) as caught:
-        load_fruits(zip_of(root) if form == "zip" else root, max_bad_fraction=0.5)
+        load_fruits(zip_of(root) if form == "zip" else root, max_unreadable_fraction=0.5)
     assert "\n" not in str(caught.value)
 
 
@@ -166,10 +165,10 @@ def test_a_class_of_a_table_without_a_usable_photo_is_an_error(tmp_path):
     for file in tmp_path.glob("C*.jpg"):
         file.write_bytes(b"junk")
     with pytest.raises(InputError, match="C: none of its 8 photos can be read"):
-        load_fruits(table, max_bad_fraction=0.5)
+        load_fruits(table, max_unreadable_fraction=0.5)
 
 
-def test_exploring_tells_of_a_class_without_a_usable_photo(make_folder, tmp_path):
+def test_exploring_reports_a_class_without_a_usable_photo(make_folder, tmp_path):
     root = make_folder({"A": 8, "B": 8})
     (root / "C").mkdir()
     record = explore(DataArguments(str(root)), output_dir=tmp_path / "out", max_images=0)
@@ -197,16 +196,16 @@ def test_a_class_that_is_excluded_as_a_whole_is_warned_of(make_folder, tmp_path,
 
 def test_a_class_that_split_lists_lack_is_warned_of(make_folder, tmp_path, caplog):
     root = make_folder({"A": 6, "B": 6})
-    load_fruits(root, write_lists_to=tmp_path / "lists")
+    load_fruits(root).write_lists(tmp_path / "lists")
     make_folder({"C": 3}, root)
-    assert names_of(load_fruits(root, lists_dir=tmp_path / "lists")) == ["A", "B"]
+    assert names_of(load_fruits(root, split_lists=tmp_path / "lists")) == ["A", "B"]
     assert "lists: names no photo of C" in caplog.text
 
 
 def test_a_split_folder_without_photos_is_warned_of(make_folder, caplog):
     root = make_folder({"train/A": 8, "train/B": 8})
     (root / "val" / "A").mkdir(parents=True)
-    find_photos(root)
+    find_image_files(root)
     assert "val: holds no photos, so there is no validation split" in caplog.text
 
 
@@ -220,13 +219,13 @@ def test_groups_of_class_folders_are_in_doubt_and_both_readings_can_be_had(make_
     for source in (root, zip_of(root)):
         with pytest.raises(InputError, match=r"--label_from leaf .* one class, Apple, or --label"):
             load_fruits(source)
-    data = load_fruits(source=Source(root, label_from="leaf"), group_by=r"shop_\d")
+    data = load_fruits(DataArguments(root, label_from="leaf"), group_by=r"shop_\d")
     assert names_of(data) == ["Apple", "Kiwi"] and not data.coarse
-    names = names_of(load_fruits(source=Source(root, label_from="path")))
+    names = names_of(load_fruits(DataArguments(root, label_from="path")))
     assert names == sorted(SHOPS)
 
 
-def test_a_hierarchy_with_one_name_in_two_places_is_told_of(make_folder, caplog):
+def test_a_hierarchy_with_one_name_in_two_places_is_warned_of(make_folder, caplog):
     root = make_folder({"Apple/Red": 6, "Pepper/Red": 6, "Apple/Gala": 6, "Lime": 6})
     assert names_of(load_fruits(root)) == ["Apple/Red", "Gala", "Lime", "Pepper/Red"]
     assert "Apple/Red and Pepper/Red are two classes" in caplog.text
@@ -255,9 +254,9 @@ def pack(shard: Path, members: dict[str, bytes]) -> Path:
 
 def shard_classes(root: Path, label_from: str | None, streaming: bool) -> list[str]:
     """The classes that training has; those of the rows are the same."""
-    source = Source(root, label_from=label_from, streaming=streaming)
+    source = DataArguments(str(root), label_from=label_from, streaming=streaming)
     if not streaming:
-        return names_of(load_fruits(source=source))
+        return names_of(load_fruits(source))
     streams = load_streams(source)
     read = {row["label"] for part in streams.values() for row in part.read()}
     names = streams["train"].names
@@ -297,7 +296,7 @@ def test_members_of_a_shard_are_photos_by_their_content_and_videos_count_for_not
     (tmp_path / "x.jpg").unlink()
     shard = pack(tmp_path / "train-0.tar", members)
     pack(tmp_path / "train-1.tar", {"A/30.jpg": photos[0]})
-    data = load_fruits(tmp_path, max_bad_fraction=0.07)
+    data = load_fruits(tmp_path, max_unreadable_fraction=0.07)
     assert len(paths_of(data)) == 15
     assert reasons_of(data) == {
         "train-0/B/20.mov": "a video, not a photo",
@@ -318,7 +317,7 @@ def test_split_folders_below_class_folders_are_refused_with_advice_that_helps(ma
 def test_photos_beside_split_folders_are_counted_as_loose(make_folder, caplog, above):
     folders = {f"{above}/{split}/{name}": 3 for split in ("train", "val") for name in "AB"}
     root = make_folder(folders | {".": 2} | ({} if above == "." else {above: 1}))
-    find_photos(root)
+    find_image_files(root)
     assert f"{2 if above == '.' else 3} images lie outside any class folder" in caplog.text
 
 
@@ -335,7 +334,10 @@ def test_a_camera_raw_beside_its_photo_is_listed_and_counts_for_nothing(make_fol
 
 def test_label_from_is_refused_where_a_column_names_the_classes(tmp_path):
     table = write_table(tmp_path / "all.csv", [("0.jpg", "A"), ("1.jpg", "B")])
-    for source in (Source(table, label_from="leaf"), Source(dataset_name="a/b", label_from="path")):
+    for source in (
+        DataArguments(str(table), label_from="leaf"),
+        DataArguments(dataset_name="a/b", label_from="path"),
+    ):
         with pytest.raises(InputError, match="is for folders, and"):
             open_source(source)
 
@@ -343,19 +345,19 @@ def test_label_from_is_refused_where_a_column_names_the_classes(tmp_path):
 def test_a_second_link_to_a_class_folder_is_warned_of(make_folder, caplog):
     root = make_folder({"A": 6, "B": 6})
     (root / "C").symlink_to(root / "B")
-    assert len(find_photos(root)["train"]) == 12
+    assert len(find_image_files(root)["train"]) == 12
     assert "C: a link to a folder that is read already" in caplog.text
 
 
 def test_merged_leaves_without_coarse_labels_are_warned_of(make_folder, caplog):
     root = make_folder({"Apple/Red": 6, "Pepper/Red": 6, "Pepper/Hot": 6})
-    assert not open_source(Source(root, label_from="leaf")).coarse
+    assert not open_source(DataArguments(str(root), label_from="leaf")).coarse
     assert "so folders give no coarse labels" in caplog.text
 
 
 def test_an_unknown_reading_lists_the_known_ones(make_folder):
     with pytest.raises(InputError, match="label_from=top: must be one of leaf, path"):
-        load_fruits(source=Source(make_folder(SHOPS), label_from="top"))
+        load_fruits(DataArguments(make_folder(SHOPS), label_from="top"))
 
 
 def test_leaves_of_one_name_under_other_parents_in_another_split_are_two_classes(make_folder):
@@ -408,7 +410,7 @@ def test_class_labels_of_a_dataset_that_look_alike_are_one_class(tmp_path):
     file.parent.mkdir()
     Dataset.from_dict(rows, features).to_parquet(file)
     assert names_of(load_fruits(file)) == ["Fig", "Jalapeño"]
-    streams = load_streams(Source(file, streaming=True))
+    streams = load_streams(DataArguments(file, streaming=True))
     assert streams["train"].names == ("Fig", "Jalapeño")
     read = [row["label"] for part in streams.values() for row in part.read()]
     assert sorted(read) == ["Fig"] * 12 + ["Jalapeño"] * 6
@@ -431,12 +433,13 @@ def test_coarse_labels_are_of_the_classes_whatever_their_case_and_form(make_fold
 
 def test_lists_in_another_unicode_form_mean_the_same_files(make_folder, tmp_path):
     root = make_folder({NFD: 6, "Kiwi": 6})
-    first = load_fruits(root, write_lists_to=tmp_path / "lists")
+    first = load_fruits(root)
+    first.write_lists(tmp_path / "lists")
     for file in (tmp_path / "lists").iterdir():
         assert NFD in file.read_text(encoding="utf-8")  # a file keeps its name
         text = normalize("NFC", file.read_text(encoding="utf-8"))
         file.write_text(text, encoding="utf-8")
-    again = load_fruits(root, lists_dir=tmp_path / "lists")
+    again = load_fruits(root, split_lists=tmp_path / "lists")
     assert [rows["path"][:] for rows in first.values()] == [
         rows["path"][:] for rows in again.values()
     ]

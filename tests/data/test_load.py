@@ -10,7 +10,7 @@ from support.runs import paint
 
 from hffruits.core.errors import InputError
 from hffruits.data.load import load_fruits
-from hffruits.data.readers.folders import find_photos
+from hffruits.data.readers.folders import find_image_files
 from hffruits.data.splits import write_lists
 from hffruits.training.run_records import count_per_class
 
@@ -111,33 +111,34 @@ def test_a_folder_split_is_stratified_seeded_and_complete(make_folder):
 
 def test_a_split_can_be_repeated_from_the_lists_that_were_written(make_folder, tmp_path):
     root = make_folder({"A": 9, "B": 9})
-    first = load_fruits(root, seed=5, write_lists_to=tmp_path / "lists")
-    again = load_fruits(root, seed=6, lists_dir=tmp_path / "lists")
+    first = load_fruits(root, seed=5)
+    first.write_lists(tmp_path / "lists")
+    again = load_fruits(root, seed=6, split_lists=tmp_path / "lists")
     for split in ("train", "validation", "test"):
         assert first[split]["path"][:] == again[split]["path"][:]
     (root / "A" / "0.jpg").unlink()
     with pytest.raises(InputError, match=r"1 of \d+ photos are not in the data folder"):
-        load_fruits(root, lists_dir=tmp_path / "lists")
+        load_fruits(root, split_lists=tmp_path / "lists")
 
 
 def test_a_folder_linked_into_itself_is_walked_once(make_folder):
     root = make_folder({"A": 4, "B": 4})
     (root / "A" / "loop").symlink_to(root, target_is_directory=True)
-    assert len(find_photos(root)["train"]) == 8
+    assert len(find_image_files(root)["train"]) == 8
 
 
 # ---- files that can't be used ----
 
 
-def test_bad_files_are_left_out_with_their_reasons(make_folder, caplog):
+def test_unreadable_files_are_left_out_with_their_reasons(make_folder, caplog):
     root = make_folder({"A": 30, "B": 30})
     (root / "A" / "empty.jpg").touch()
-    (root / "A" / "text.png").write_text("no picture")
+    (root / "A" / "text.png").write_text("no image")
     cut = paint(root / "B" / "cut.jpg", size=(300, 200))
     cut.write_bytes(cut.read_bytes()[:3000])
     Image.new("1", (2000, 2000)).save(root / "B" / "bomb.png")
     with caplog.at_level(logging.WARNING):
-        data = load_fruits(root, max_bad_fraction=0.1, max_pixels=1_000_000)
+        data = load_fruits(root, max_unreadable_fraction=0.1, max_image_pixels=1_000_000)
     reasons = {str(skipped.path): skipped.reason for skipped in data.skipped}
     assert set(reasons) == {"A/empty.jpg", "A/text.png", "B/cut.jpg", "B/bomb.png"}
     assert "0 bytes" in reasons["A/empty.jpg"]
@@ -147,13 +148,13 @@ def test_bad_files_are_left_out_with_their_reasons(make_folder, caplog):
     assert all(path in caplog.text for path in reasons)
 
 
-def test_too_many_bad_files_stop_the_run(make_folder):
+def test_too_many_unreadable_files_stop_the_run(make_folder):
     root = make_folder({"A": 9, "B": 9})
     for index in range(2):
         (root / "A" / f"empty{index}.jpg").touch()
-    with pytest.raises(InputError, match=r"2 of 20 images can't be read, over max_bad_fraction"):
+    with pytest.raises(InputError, match="2 of 20 images can't be read, over max_unreadable"):
         load_fruits(root)
-    assert len(load_fruits(root, max_bad_fraction=0.1).skipped) == 2
+    assert len(load_fruits(root, max_unreadable_fraction=0.1).skipped) == 2
 
 
 def test_a_sideways_photo_is_loaded_upright(make_folder):
@@ -170,7 +171,7 @@ def test_macos_leftovers_and_other_files_are_no_images(make_folder):
     root = make_folder({"A": 3, "B": 3, "__MACOSX/A": 3, ".thumbs": 2})
     (root / "A" / "._0.jpg").write_bytes(b"junk")
     (root / "A" / "notes.txt").write_text("ripe")
-    assert len(find_photos(root)["train"]) == 6
+    assert len(find_image_files(root)["train"]) == 6
 
 
 # ---- folders that can't be used: value, reason, remedy in one line ----
@@ -212,7 +213,7 @@ def test_impossible_fractions_are_refused(make_folder, fraction):
 
 def test_images_beside_the_class_folders_are_ignored_with_a_warning(make_folder, caplog):
     root = make_folder({"A": 3, "B": 3, ".": 2})
-    assert len(find_photos(root)["train"]) == 6
+    assert len(find_image_files(root)["train"]) == 6
     assert "2 images lie outside any class folder" in caplog.text
 
 
@@ -249,11 +250,11 @@ def test_photos_beside_class_folders_make_classes_of_both_with_a_warning(make_fo
 def test_the_pixel_limit_holds_for_decoding_too(make_folder):
     root = make_folder({"A": 3, "B": 3})
     Image.new("1", (9500, 9500)).save(root / "A" / "0.png")  # over the default limit
-    data = load_fruits(root, max_pixels=100_000_000)
+    data = load_fruits(root, max_image_pixels=100_000_000)
     rows = [row for split in data.values() for row in split]
     assert max(row["image"].size for row in rows) == (9500, 9500)
-    with pytest.raises(InputError, match="max_pixels"):
-        load_fruits(root, max_pixels=10**9)
+    with pytest.raises(InputError, match="max_image_pixels"):
+        load_fruits(root, max_image_pixels=10**9)
 
 
 def test_lists_and_counts_decode_no_photo(drawn_fruits, tmp_path, monkeypatch):
@@ -275,6 +276,6 @@ def test_lists_of_a_split_that_is_gone_are_removed(make_folder, tmp_path):
     (tmp_path / "lists").mkdir()
     (tmp_path / "lists" / "test.txt").write_text("of an earlier run\n")
     root = make_folder({"train/A": 3, "train/B": 3, "val/A": 2})
-    load_fruits(root, write_lists_to=tmp_path / "lists")
+    load_fruits(root).write_lists(tmp_path / "lists")
     names = {path.name for path in (tmp_path / "lists").iterdir()}
     assert names == {"train.txt", "validation.txt"}

@@ -66,7 +66,7 @@ def select(prints: Fingerprints, rows: np.ndarray) -> Fingerprints:
 
 @pytest.fixture(scope="module")
 def drawings() -> list[Image.Image]:
-    """Six of each fruit, each another picture."""
+    """Six of each fruit, each another image."""
     return [draw_fruit(name, seed=seed, size=96) for name in FRUITS for seed in range(6)]
 
 
@@ -79,7 +79,7 @@ def drawn(drawings) -> Fingerprints:
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_changed_copy_is_found_among_other_pictures(drawings, drawn, change):
+def test_a_changed_duplicate_is_found_among_other_images(drawings, drawn, change):
     copies = prints_of([CHANGES[change](image) for image in drawings])
     both = Fingerprints(
         np.concatenate([drawn.grey, copies.grey]), np.concatenate([drawn.colour, copies.colour])
@@ -88,7 +88,7 @@ def test_a_changed_copy_is_found_among_other_pictures(drawings, drawn, change):
     count = len(drawings)
     found = np.mean(groups[:count] == groups[count:])
     assert found >= 0.97  # a crop of a fruit on a plain ground can slip through
-    assert len(set(groups)) == count + round((1 - found) * count)  # each with its own copy alone
+    assert len(set(groups)) == count + round((1 - found) * count)  # each only with its duplicate
 
 
 def test_other_drawings_of_a_fruit_are_no_copies(drawn):
@@ -110,7 +110,7 @@ def test_other_fruits_on_white_are_no_copies():
     assert partition(groups) == {frozenset({i, i + 60}) for i in range(60)}
 
 
-def test_pictures_with_nothing_on_them_are_copies_only_by_their_bytes():
+def test_images_with_nothing_on_them_are_duplicates_only_by_their_bytes():
     slopes = [np.tile(np.linspace(a, b, 64), (64, 1)) for a, b in [(90, 140), (60, 200), (99, 120)]]
     noise = np.random.default_rng(0).normal(0, 0.5, (3, 64, 64))
     empty = [
@@ -156,11 +156,11 @@ def test_copies_of_copies_belong_together(drawings):
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
-def test_few_pictures_work(drawn, count):
+def test_few_images_work(drawn, count):
     assert group(select(drawn, np.arange(count))).tolist() == list(range(count))
 
 
-def test_the_groups_do_not_depend_on_the_order_of_the_pictures(drawings, drawn):
+def test_the_groups_do_not_depend_on_the_order_of_the_images(drawings, drawn):
     copies = prints_of([recompress(image) for image in drawings[::2]])
     both = Fingerprints(
         np.concatenate([drawn.grey, copies.grey]), np.concatenate([drawn.colour, copies.colour])
@@ -172,7 +172,7 @@ def test_the_groups_do_not_depend_on_the_order_of_the_pictures(drawings, drawn):
 
 
 def test_the_groups_are_the_same_each_time_also_of_frames_in_order(drawn):
-    """Of 16 turntables: in the order of the files, the index alone would miss one in ten."""
+    """Of 16 turntables: in the order of the files, the index by itself would miss one in ten."""
     rng = np.random.default_rng(0)
     rows = np.repeat(np.arange(0, 96, 6), 25)
     grey = drawn.grey[rows] + rng.normal(0, 1, (len(rows), 32, 32))

@@ -1,4 +1,4 @@
-"""Which picture comes when is a function of seed and epoch; so is how it is augmented."""
+"""Which image comes when is a function of seed and epoch; so is how it is augmented."""
 
 import pytest
 import torch
@@ -36,7 +36,7 @@ class Noise:
         return {"value": torch.rand(()).item()}
 
 
-def test_a_row_depends_on_seed_epoch_and_index_alone():
+def test_a_row_depends_on_seed_epoch_and_index_only():
     rows = SeededRows(Noise(), seed=1)
     keys = [RowKey(epoch, index) for epoch in range(3) for index in range(5)]
     values = {key: rows[key]["value"] for key in keys}
@@ -46,7 +46,7 @@ def test_a_row_depends_on_seed_epoch_and_index_alone():
     assert SeededRows(Noise(), seed=2)[keys[0]]["value"] != values[keys[0]]
 
 
-def test_making_a_row_leaves_the_random_numbers_of_training_alone():
+def test_making_a_row_does_not_change_the_random_numbers_of_training():
     torch.manual_seed(5)
     expected = torch.rand(2)
     torch.manual_seed(5)

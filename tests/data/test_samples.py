@@ -24,10 +24,10 @@ def write_few(folder: Path, *, train: int = 1, test: int = 1) -> Path:
 
 
 @pytest.mark.parametrize("name", FRUITS)
-def test_every_fruit_is_an_rgb_picture_of_the_asked_size(name):
-    picture = draw_fruit(name, seed=1, size=50)
-    assert (picture.mode, picture.size) == ("RGB", (50, 50))
-    assert np.asarray(picture).std() > 10  # not blank
+def test_every_fruit_is_an_rgb_image_of_the_asked_size(name):
+    image = draw_fruit(name, seed=1, size=50)
+    assert (image.mode, image.size) == ("RGB", (50, 50))
+    assert np.asarray(image).std() > 10  # not blank
 
 
 @pytest.mark.parametrize("name", FRUITS)
@@ -52,7 +52,7 @@ def test_an_unknown_fruit_raises_and_lists_the_known_ones():
         draw_fruit("Stone", seed=0)
 
 
-def test_too_small_a_picture_raises():
+def test_too_small_an_image_raises():
     with pytest.raises(ValueError, match="8: too few pixels"):
         draw_fruit("Apple", seed=0, size=8)
 
@@ -67,7 +67,7 @@ def test_each_split_has_its_number_of_every_fruit_at_uneven_depth(tmp_path):
     assert (folder / "train" / "Citrus" / "Orange" / "001.jpg").is_file()
 
 
-def test_no_picture_is_drawn_twice(tmp_path):
+def test_no_image_is_drawn_twice(tmp_path):
     folder = write_few(tmp_path / "set", train=2)
     contents = {path.read_bytes() for path in folder.rglob("*.jpg")}
     assert len(contents) == 3 * len(FRUITS)

@@ -1,4 +1,4 @@
-"""Every picture is looked at once, and what was seen is kept: no unchanged file is opened again."""
+"""Every image is read once, and its record is cached: no unchanged file is opened again."""
 
 import io
 import os
@@ -9,15 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from datasets import Dataset, Features, Image, Value
-from PIL import Image as Pictures
+from PIL import Image as PILImage
 from support.runs import paint
 
 from hffruits.core.cache import cache_root
 from hffruits.core.errors import InputError
-from hffruits.data.duplicates import known_groups
-from hffruits.data.scan import Picture, reason_of, scan_pictures
+from hffruits.data.arguments import DataArguments
+from hffruits.data.near_duplicates import find_groups
+from hffruits.data.scan import NamedImage, reason_of, scan_images
 from hffruits.data.sources import RawRows
-from hffruits.data.validation import check_pictures, join_parts
+from hffruits.data.validation import check_images, join_parts
 
 
 @pytest.fixture
@@ -35,15 +36,15 @@ def own_cache(monkeypatch, tmp_path) -> Path:
     return tmp_path / "cache"
 
 
-def pictures_in(folder: Path) -> list[Picture]:
-    return [Picture(path.name, path) for path in sorted(folder.iterdir())]
+def images_in(folder: Path) -> list[NamedImage]:
+    return [NamedImage(path.name, path) for path in sorted(folder.iterdir())]
 
 
 def encode(colour: str, *, seed: int = 0) -> bytes:
     rng = np.random.default_rng(seed)
     noise = rng.integers(0, 60, (32, 40, 3), dtype=np.uint8)
     file = io.BytesIO()
-    Pictures.fromarray(np.asarray(Pictures.new("RGB", (40, 32), colour)) // 2 + noise).save(
+    PILImage.fromarray(np.asarray(PILImage.new("RGB", (40, 32), colour)) // 2 + noise).save(
         file, "JPEG"
     )
     return file.getvalue()
@@ -52,11 +53,11 @@ def encode(colour: str, *, seed: int = 0) -> bytes:
 # ---- what is measured ----
 
 
-def test_a_record_holds_what_a_picture_measures(tmp_path):
-    exif = Pictures.Exif()
+def test_a_record_holds_what_an_image_measures(tmp_path):
+    exif = PILImage.Exif()
     exif[0x0112] = 6  # lies on its side
-    Pictures.new("RGB", (30, 20), (100, 100, 100)).save(tmp_path / "grey.png", exif=exif)
-    (record,) = scan_pictures(pictures_in(tmp_path))
+    PILImage.new("RGB", (30, 20), (100, 100, 100)).save(tmp_path / "grey.png", exif=exif)
+    (record,) = scan_images(images_in(tmp_path))
     assert (record["width"], record["height"], record["format"]) == (20, 30, b"PNG")
     assert record["bytes"] == (tmp_path / "grey.png").stat().st_size
     assert (record["brightness"], record["contrast"], record["sharpness"]) == (100, 0, 0)
@@ -65,13 +66,17 @@ def test_a_record_holds_what_a_picture_measures(tmp_path):
     assert (record["colour"] == 100).all()
 
 
-def test_a_picture_that_cannot_be_used_has_a_reason(tmp_path):
+def test_an_image_that_cannot_be_used_has_a_reason(tmp_path):
     (tmp_path / "0.jpg").touch()
-    (tmp_path / "1.png").write_text("no picture")
-    Pictures.new("1", (2000, 2000)).save(tmp_path / "2.png")
+    (tmp_path / "1.png").write_text("no image")
+    PILImage.new("1", (2000, 2000)).save(tmp_path / "2.png")
     paint(tmp_path / "3.jpg")
-    records = scan_pictures(
-        [*pictures_in(tmp_path), Picture("gone", tmp_path / "gone.jpg"), Picture("none", b"")],
+    records = scan_images(
+        [
+            *images_in(tmp_path),
+            NamedImage("gone", tmp_path / "gone.jpg"),
+            NamedImage("none", b""),
+        ],
         max_pixels=1_000_000,
     )
     reasons = [reason_of(record) for record in records]
@@ -82,15 +87,15 @@ def test_a_picture_that_cannot_be_used_has_a_reason(tmp_path):
     assert "No such file" in reasons[4]
 
 
-def test_records_come_in_the_order_of_the_pictures(tmp_path):
+def test_records_come_in_the_order_of_the_images(tmp_path):
     for index in range(300):  # several blocks
-        Pictures.new("L", (8, 8), index % 256).save(tmp_path / f"{index:03}.png")
-    records = scan_pictures(pictures_in(tmp_path), num_workers=4)
+        PILImage.new("L", (8, 8), index % 256).save(tmp_path / f"{index:03}.png")
+    records = scan_images(images_in(tmp_path), num_workers=4)
     assert records["brightness"].astype(int).tolist() == [index % 256 for index in range(300)]
 
 
 def test_nothing_to_scan_gives_no_records():
-    assert len(scan_pictures([], kept_as="nothing")) == 0
+    assert len(scan_images([], kept_as="nothing")) == 0
 
 
 # ---- what is kept ----
@@ -98,25 +103,25 @@ def test_nothing_to_scan_gives_no_records():
 
 def test_unchanged_files_are_not_opened_again(make_folder, opened, own_cache):
     folder = make_folder({"A": 5}) / "A"
-    first = scan_pictures(pictures_in(folder), kept_as="a")
+    first = scan_images(images_in(folder), kept_as="a")
     assert len(opened) == 5
     opened.clear()
-    again = scan_pictures(pictures_in(folder), kept_as="a")
+    again = scan_images(images_in(folder), kept_as="a")
     assert opened == []
     assert (first == again).all()
 
 
-def test_a_changed_file_is_looked_at_again_and_so_is_one_of_the_same_size(
+def test_a_changed_file_is_read_again_and_so_is_one_of_the_same_size(
     make_folder, opened, own_cache
 ):
     folder = make_folder({"A": 5}) / "A"
-    scan_pictures(pictures_in(folder), kept_as="a")
+    scan_images(images_in(folder), kept_as="a")
     opened.clear()
     paint(folder / "1.jpg", "lime", size=(64, 64))
     later = (folder / "2.jpg").stat().st_mtime_ns + 1
     os.utime(folder / "2.jpg", ns=(later, later))
     paint(folder / "5.jpg", "plum")
-    records = scan_pictures(pictures_in(folder), kept_as="a")
+    records = scan_images(images_in(folder), kept_as="a")
     assert sorted(path.name for path in opened) == ["1.jpg", "2.jpg", "5.jpg"]
     assert records["width"].tolist() == [40, 64, 40, 40, 40, 40]
 
@@ -129,32 +134,32 @@ def test_a_file_that_could_not_be_opened_is_tried_again(make_folder, own_cache, 
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "read_bytes", refuse)
-        records = scan_pictures(pictures_in(folder), kept_as="a")
+        records = scan_images(images_in(folder), kept_as="a")
     assert [reason_of(record) for record in records] == ["denied", "denied"]
-    records = scan_pictures(pictures_in(folder), kept_as="a")
+    records = scan_images(images_in(folder), kept_as="a")
     assert [reason_of(record) for record in records] == ["", ""]
 
 
 def test_another_pixel_limit_looks_again(tmp_path, own_cache):
-    Pictures.new("1", (200, 200)).save(tmp_path / "a.png")
-    pictures = [Picture("a.png", tmp_path / "a.png")]
+    PILImage.new("1", (200, 200)).save(tmp_path / "a.png")
+    images = [NamedImage("a.png", tmp_path / "a.png")]
     for limit, usable in ((10_000, False), (100_000, True), (10_000, False)):
-        (record,) = scan_pictures(pictures, kept_as="a", max_pixels=limit)
+        (record,) = scan_images(images, kept_as="a", max_pixels=limit)
         assert (reason_of(record) == "") is usable
 
 
 def test_bytes_are_known_by_what_they_are(opened, own_cache, monkeypatch):
     red, lime = encode("red"), encode("lime")
-    first = scan_pictures([Picture("a", red), Picture("b", lime)], kept_as="a")
+    first = scan_images([NamedImage("a", red), NamedImage("b", lime)], kept_as="a")
     monkeypatch.setattr("hffruits.data.scan.open_small", None)  # fails if anything is opened
-    again = scan_pictures([Picture("c", lime), Picture("d", red)], kept_as="a")
+    again = scan_images([NamedImage("c", lime), NamedImage("d", red)], kept_as="a")
     assert (again == first[::-1]).all()
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "text", "folder"])
-def test_a_damaged_cache_is_made_anew(make_folder, opened, own_cache, damage, caplog):
+def test_a_damaged_cache_is_made_again(make_folder, opened, own_cache, damage, caplog):
     folder = make_folder({"A": 5}) / "A"
-    first = scan_pictures(pictures_in(folder), kept_as="a")
+    first = scan_images(images_in(folder), kept_as="a")
     (file,) = own_cache.rglob("*.rows")
     content = file.read_bytes()
     opened.clear()
@@ -163,7 +168,7 @@ def test_a_damaged_cache_is_made_anew(make_folder, opened, own_cache, damage, ca
         file.mkdir()
     else:
         file.write_bytes({"empty": b"", "cut": content[:-100], "text": b"text" * 9999}[damage])
-    again = scan_pictures(pictures_in(folder), kept_as="a")
+    again = scan_images(images_in(folder), kept_as="a")
     assert (first == again).all()
     assert len(opened) == (1 if damage == "cut" else 5)
     if damage == "folder":
@@ -185,8 +190,8 @@ def test_a_cache_that_cannot_be_written_only_warns(
         if os.access(place, os.W_OK):
             pytest.skip("root may write anywhere")
     monkeypatch.setenv("HFFRUITS_CACHE", str(place))
-    records = scan_pictures(pictures_in(folder), kept_as="a")
-    groups = known_groups(records)
+    records = scan_images(images_in(folder), kept_as="a")
+    groups = find_groups(records)
     assert len(records) == len(groups) == 3
     assert caplog.text.count("can't be written") == 2
 
@@ -196,33 +201,33 @@ def test_two_processes_at_once_leave_one_whole_cache(make_folder, own_cache, ope
     folder = make_folder({"A": 40}) / "A"
     code = (
         "import sys; from pathlib import Path; from hffruits.data.scan import *\n"
-        "pictures = [Picture(p.name, p) for p in sorted(Path(sys.argv[1]).iterdir())]\n"
-        "for _ in range(5): scan_pictures(pictures, kept_as=f'a')\n"
+        "images = [NamedImage(p.name, p) for p in sorted(Path(sys.argv[1]).iterdir())]\n"
+        "for _ in range(5): scan_images(images, kept_as=f'a')\n"
     )
     command = [sys.executable, "-c", code, folder]
     running = [subprocess.Popen(command, stderr=subprocess.DEVNULL) for _ in range(2)]
     assert [process.wait() for process in running] == [0, 0]
-    scan_pictures(pictures_in(folder), kept_as="a")
+    scan_images(images_in(folder), kept_as="a")
     assert opened == []
     assert len(list(cache_root().rglob("*.*"))) == 1  # nothing is left aside
 
 
-def test_groups_are_looked_for_once(make_folder, own_cache, monkeypatch):
+def test_groups_are_searched_once(make_folder, own_cache, monkeypatch):
     folder = make_folder({"A": 4}) / "A"
     (folder / "9.jpg").write_bytes((folder / "0.jpg").read_bytes())
-    records = scan_pictures(pictures_in(folder))
-    first = known_groups(records)
+    records = scan_images(images_in(folder))
+    first = find_groups(records)
     assert first.tolist() == [0, 1, 2, 3, 0]
-    monkeypatch.setattr("hffruits.data.duplicates.group_duplicates", None)
-    assert known_groups(records).tolist() == first.tolist()
+    monkeypatch.setattr("hffruits.data.near_duplicates.group_duplicates", None)
+    assert find_groups(records).tolist() == first.tolist()
     monkeypatch.undo()
     monkeypatch.setenv("HFFRUITS_CACHE", str(own_cache))
     (file,) = own_cache.rglob("*.i8")
     file.write_bytes(b"cut")
-    assert known_groups(records).tolist() == first.tolist()
+    assert find_groups(records).tolist() == first.tolist()
 
 
-# ---- check_pictures: what is left out, and why ----
+# ---- check_images: what is left out, and why ----
 
 
 def table(rows: list[tuple[bytes, str | None, str]]) -> Dataset:
@@ -238,13 +243,14 @@ def table(rows: list[tuple[bytes, str | None, str]]) -> Dataset:
 
 
 def drawn_rows(names: str, **changes: tuple[bytes, str | None, str]) -> Dataset:
-    """A picture a letter, another one each."""
+    """An image a letter, another one each."""
     rows = {name: (encode("red", seed=ord(name)), "Apple", f"{name}.jpg") for name in names}
     return table(list((rows | changes).values()))
 
 
 def check(splits: dict[str, Dataset], **options):
-    return check_pictures(RawRows(splits), name="rows in a test", **options)
+    data = DataArguments("rows in a test", **{"max_unreadable_fraction": 1.0} | options)
+    return check_images(RawRows(splits), data)
 
 
 def test_what_has_no_label_or_cannot_be_read_is_left_out_and_the_order_stays(caplog):
@@ -284,17 +290,17 @@ def test_groups_reach_over_splits():
     assert len({*groups["train"], *groups["test"]}) == 3
 
 
-def test_a_split_of_bad_pictures_alone_is_an_error():
+def test_a_split_of_unreadable_images_only_is_an_error():
     with pytest.raises(InputError, match=r"test: none of its images can be read \(x.jpg: empty"):
         check({"train": drawn_rows("ab"), "test": drawn_rows("x", x=(b"", "Apple", "x.jpg"))})
 
 
-def test_too_many_bad_pictures_are_an_error():
+def test_too_many_unreadable_images_are_an_error():
     bad = drawn_rows("abc", a=(b"", "Apple", "a.jpg"), b=(b"", "Apple", "b.jpg"))
     with pytest.raises(
-        InputError, match=r"2 of 3 images can't be read, over max_bad_fraction=0\.5"
+        InputError, match=r"2 of 3 images can't be read, over max_unreadable_fraction=0\.5"
     ):
-        check({"train": bad}, max_bad_fraction=0.5)
+        check({"train": bad}, max_unreadable_fraction=0.5)
 
 
 def test_each_row_gets_a_name_of_its_own_over_all_splits():
@@ -338,7 +344,7 @@ def test_a_list_that_cannot_be_used_is_explained_in_one_line(tmp_path, content, 
     assert "\n" not in str(caught.value)
 
 
-def test_a_list_of_comments_alone_leaves_out_nothing(tmp_path):
+def test_a_list_of_only_comments_leaves_out_nothing(tmp_path):
     (tmp_path / "list.txt").write_text("# nothing\n")
     parts = check({"train": drawn_rows("ab")}, exclude=tmp_path / "list.txt").parts
     assert len(parts["train"].rows) == 2

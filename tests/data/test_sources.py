@@ -1,4 +1,4 @@
-"""The same labelled pictures come out of every usual form; what can't be used is told in a line."""
+"""Every usual form gives the same labelled images; what can't be used is explained in a line."""
 
 import csv
 import io
@@ -25,8 +25,8 @@ from pyarrow import parquet
 from support.hub_server import TOKEN, Repo, serve_hub
 
 from hffruits.core.errors import InputError
+from hffruits.data.arguments import DataArguments
 from hffruits.data.load import load_fruits
-from hffruits.data.source import Source
 from hffruits.data.sources import open_source
 from hffruits.data.stream_index import index_stream
 
@@ -35,14 +35,14 @@ COUNT = 12
 
 
 def draw(seed: int, form: str = "JPEG") -> bytes:
-    """A picture that resembles no other."""
+    """An image that resembles no other."""
     file = io.BytesIO()
     noise = np.random.default_rng(seed).integers(0, 255, (12, 16, 3), dtype=np.uint8)
     Image.fromarray(noise).resize((32, 24)).save(file, form)
     return file.getvalue()
 
 
-PICTURES = [draw(seed) for seed in range(COUNT)]
+IMAGES = [draw(seed) for seed in range(COUNT)]
 NAMES = [LABELS[number % 2] for number in range(COUNT)]
 PATHS = [f"photos/{number}.jpg" for number in range(COUNT)]
 IN_CLASSES = [f"{name}/{number}.jpg" for number, name in enumerate(NAMES)]
@@ -61,9 +61,9 @@ def datasets_cache(tmp_path_factory):
 
 
 def write_photos(folder: Path, paths: Iterable[str] = PATHS) -> Path:
-    for path, picture in zip(paths, PICTURES, strict=True):
+    for path, image in zip(paths, IMAGES, strict=True):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_bytes(picture)
+        (folder / path).write_bytes(image)
     return folder
 
 
@@ -103,7 +103,7 @@ def as_dataset(numbers: Iterable[int] = range(COUNT)) -> Dataset:
     """As on the Hub: typed columns, of which `datasets` tells in the files' metadata."""
     features = Features({"image": datasets.Image(), "label": ClassLabel(names=list(LABELS))})
     numbers = list(numbers)
-    images = [{"bytes": PICTURES[i], "path": f"{i}.jpg"} for i in numbers]
+    images = [{"bytes": IMAGES[i], "path": f"{i}.jpg"} for i in numbers]
     return Dataset.from_dict({"image": images, "label": [i % 2 for i in numbers]}, features)
 
 
@@ -140,26 +140,26 @@ def samples(
 ) -> Iterable[tuple[str, bytes]]:
     """The members of WebDataset shards."""
     for number in numbers:
-        yield f"{key(number)}.jpg", PICTURES[number]
+        yield f"{key(number)}.jpg", IMAGES[number]
         yield f"{key(number)}.{suffix}", label(number).encode()
 
 
 def folder_samples(numbers: Iterable[int] = range(COUNT)) -> Iterable[tuple[str, bytes]]:
-    return ((IN_CLASSES[number], PICTURES[number]) for number in numbers)
+    return ((IN_CLASSES[number], IMAGES[number]) for number in numbers)
 
 
 def write_zip(file: Path, names: Iterable[str]) -> Path:
     with zipfile.ZipFile(file, "w") as archive:
-        for name, picture in zip(names, PICTURES, strict=True):
-            archive.writestr(name, picture)
+        for name, image in zip(names, IMAGES, strict=True):
+            archive.writestr(name, image)
     return file
 
 
 def write_metadata(folder: Path) -> Path:
-    """As `datasets` has it for pictures that lie side by side."""
+    """As `datasets` has it for images that lie side by side."""
     (folder / "train").mkdir(parents=True)
-    for number, picture in enumerate(PICTURES):
-        (folder / "train" / f"{number}.jpg").write_bytes(picture)
+    for number, image in enumerate(IMAGES):
+        (folder / "train" / f"{number}.jpg").write_bytes(image)
     rows = [{"file_name": f"{i}.jpg", "label": name} for i, name in enumerate(NAMES)]
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     (folder / "train" / "metadata.jsonl").write_text(lines, encoding="utf-8")
@@ -167,7 +167,7 @@ def write_metadata(folder: Path) -> Path:
 
 
 def write_two_shards(folder: Path) -> Path:
-    """Keys that start anew in each shard, as many tools write them."""
+    """Keys that start again in each shard, as many tools write them."""
     for shard, numbers in enumerate([range(5), range(5, COUNT)]):
         members = samples("cls", NAMES.__getitem__, numbers=numbers)
         first = numbers[0]
@@ -177,9 +177,9 @@ def write_two_shards(folder: Path) -> Path:
 
 
 def write_mixed(file: Path) -> Path:
-    """Pictures of two formats, so that no member is in all samples."""
+    """Images of two formats, so that no member is in all samples."""
     lossless = io.BytesIO()
-    Image.open(io.BytesIO(PICTURES[0])).save(lossless, "PNG")
+    Image.open(io.BytesIO(IMAGES[0])).save(lossless, "PNG")
     first = [("0000.png", lossless.getvalue()), ("0000.cls", NAMES[0].encode())]
     return write_tar(file, [*first, *samples("cls", NAMES.__getitem__, numbers=range(1, COUNT))])
 
@@ -205,9 +205,9 @@ TABLES = {
         at / "a.json", [[{"image": p, "label": n} for p, n in zip(PATHS, NAMES, strict=True)]]
     ),
     "parquet, structs": lambda at: write_parquet(
-        at / "a.parquet", [{"bytes": picture, "path": "0.jpg"} for picture in PICTURES]
+        at / "a.parquet", [{"bytes": image, "path": "0.jpg"} for image in IMAGES]
     ),
-    "parquet, binary": lambda at: write_parquet(at / "a.parquet", PICTURES),
+    "parquet, binary": lambda at: write_parquet(at / "a.parquet", IMAGES),
     "parquet, paths": lambda at: write_parquet(at / "a.parquet", PATHS),
     "parquet, structs of paths": lambda at: write_parquet(
         at / "a.parquet", [{"bytes": None, "path": path} for path in PATHS]
@@ -242,18 +242,18 @@ ARCHIVES = {
 }
 
 
-def test_the_drawn_pictures_differ():
-    assert len(set(map(digest, PICTURES))) == COUNT
+def test_the_drawn_images_differ():
+    assert len(set(map(digest, IMAGES))) == COUNT
 
 
-def digest(picture: bytes | Image.Image) -> str:
-    image = picture if isinstance(picture, Image.Image) else Image.open(io.BytesIO(picture))
+def digest(source: bytes | Image.Image) -> str:
+    image = source if isinstance(source, Image.Image) else Image.open(io.BytesIO(source))
     return blake2b(image.convert("RGB").tobytes(), digest_size=8).hexdigest()
 
 
 def pairs(numbers: Iterable[int] = range(COUNT)) -> set[tuple[str, str]]:
-    """Picture and label, as they should come out."""
-    return {(digest(PICTURES[number]), NAMES[number]) for number in numbers}
+    """Image and label, as they should come out."""
+    return {(digest(IMAGES[number]), NAMES[number]) for number in numbers}
 
 
 def pairs_of(rows: Dataset) -> set[tuple[str, str]]:
@@ -275,20 +275,20 @@ def pairs_of_stream(rows: IterableDataset) -> set[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("form", [*TABLES, *SHARDS, *ARCHIVES])
-def test_a_form_gives_the_labelled_pictures(form, tmp_path, caplog):
+def test_a_form_gives_the_labelled_images(form, tmp_path, caplog):
     where = (TABLES | SHARDS | ARCHIVES)[form](tmp_path)
     data = load_fruits(where)
     assert set().union(*map(pairs_of, data.values())) == pairs()
     assert set(data) == {"train", "validation", "test"}
     paths = [path for rows in data.values() for path in rows["path"]]
     assert len(set(paths)) == COUNT
-    told = [record for record in caplog.records if record.levelno >= logging.WARNING]
-    assert not told or "tar" in form
+    warned = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert not warned or "tar" in form
 
 
 @pytest.mark.parametrize("form", [*TABLES, *SHARDS])
-def test_a_stream_without_pictures_has_the_same_texts(form, tmp_path, monkeypatch):
-    source = Source((TABLES | SHARDS)[form](tmp_path), streaming=True)
+def test_a_stream_without_images_has_the_same_texts(form, tmp_path, monkeypatch):
+    source = DataArguments((TABLES | SHARDS)[form](tmp_path), streaming=True)
     full = list(open_source(source).splits["train"])
     read = []
     of_file = Parquet._generate_tables
@@ -299,7 +299,7 @@ def test_a_stream_without_pictures_has_the_same_texts(form, tmp_path, monkeypatc
             yield key, table
 
     monkeypatch.setattr(Parquet, "_generate_tables", spy)
-    texts = open_source(source, pictures=False).splits["train"]
+    texts = open_source(source, with_images=False).splits["train"]
     read.clear()  # to find the columns, the first row is read whole
     rows = list(texts)
     assert [(r["label"], r["path"]) for r in rows] == [(r["label"], r["path"]) for r in full]
@@ -309,8 +309,8 @@ def test_a_stream_without_pictures_has_the_same_texts(form, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("form", [*TABLES, *SHARDS])
-def test_a_form_streams_the_labelled_pictures(form, tmp_path):
-    splits = open_source(Source((TABLES | SHARDS)[form](tmp_path), streaming=True)).splits
+def test_a_form_streams_the_labelled_images(form, tmp_path):
+    splits = open_source(DataArguments((TABLES | SHARDS)[form](tmp_path), streaming=True)).splits
     assert list(splits) == ["train"]
     stream = splits["train"]
     assert isinstance(stream, IterableDataset)
@@ -381,7 +381,7 @@ def test_the_splits_of_a_form_are_kept(form, tmp_path):
 
 @pytest.mark.parametrize("form", ["csv files in folders", "shards"])
 def test_the_splits_of_a_stream_are_kept(form, tmp_path):
-    splits = open_source(Source(SPLIT[form](tmp_path), streaming=True)).splits
+    splits = open_source(DataArguments(SPLIT[form](tmp_path), streaming=True)).splits
     for split, theirs in {"train": "train", "validation": "val", "test": "test"}.items():
         assert pairs_of_stream(splits[split]) == pairs(of_split(theirs))
 
@@ -390,7 +390,7 @@ def test_tables_of_one_split_in_two_folders_each_name_their_own_photos(tmp_path)
     for number, folder in enumerate(("one", "two")):
         (tmp_path / folder / "img").mkdir(parents=True)
         for i in range(6):
-            (tmp_path / folder / "img" / f"{i}.jpg").write_bytes(PICTURES[6 * number + i])
+            (tmp_path / folder / "img" / f"{i}.jpg").write_bytes(IMAGES[6 * number + i])
         lines = "".join(f"img/{i}.jpg,{NAMES[i]}\n" for i in range(6))
         (tmp_path / folder / "a.csv").write_text(f"file,label\n{lines}", encoding="utf-8")
     where = tmp_path / "*" / "a.csv"
@@ -398,7 +398,7 @@ def test_tables_of_one_split_in_two_folders_each_name_their_own_photos(tmp_path)
     assert set().union(*map(pairs_of, data.values())) == pairs()
     paths = {path for rows in data.values() for path in rows["path"]}
     assert paths == {f"{folder}/img/{i}.jpg" for folder in ("one", "two") for i in range(6)}
-    stream = open_source(Source(where, streaming=True)).splits["train"]
+    stream = open_source(DataArguments(where, streaming=True)).splits["train"]
     assert {row["path"] for row in stream} == paths
     assert pairs_of_stream(stream) == pairs() and stream.num_shards == 2
 
@@ -407,7 +407,7 @@ def test_shards_of_one_name_in_two_folders_give_their_rows_own_names(tmp_path):
     for split, numbers in {"train": range(8), "val": range(8, COUNT)}.items():
         members = samples("cls", NAMES.__getitem__, numbers=numbers, key=lambda i: f"{i % 8}")
         write_tar(tmp_path / split / "000.tar", members)
-    splits = open_source(Source(tmp_path)).splits
+    splits = open_source(DataArguments(tmp_path)).splits
     assert splits["train"]["path"][:2] == ["train/000/0", "train/000/1"]
     assert splits["validation"]["path"][:2] == ["val/000/0", "val/000/1"]
 
@@ -418,7 +418,7 @@ def test_shards_are_read_from_urls(tmp_path):
     with serve_hub({("dataset", "user/shards"): Repo(files)}) as hub:
         url = f"{hub.url}/datasets/user/shards/resolve/main/fruits-{{000..001}}.tar"
         assert set().union(*map(pairs_of, load_fruits(url).values())) == pairs()
-        stream = open_source(Source(url, streaming=True)).splits["train"]
+        stream = open_source(DataArguments(url, streaming=True)).splits["train"]
         assert pairs_of_stream(stream) == pairs() and stream.num_shards == 2
         with pytest.raises(InputError, match=r"fruits-002\.tar: can't be read"):
             load_fruits(url.replace("001", "002"))
@@ -448,9 +448,11 @@ def test_labels_in_a_csv_are_the_text_that_is_there(tmp_path, given, names):
         (["a", "b", "  "], ["a", "b"]),
     ],
 )
-def test_rows_without_a_label_are_left_out_and_told(tmp_path, labels, names):
+def test_rows_without_a_label_are_left_out_with_a_warning(tmp_path, labels, names):
     chosen = [labels[i % 2] for i in range(COUNT - 1)] + [labels[2]]
-    data = load_fruits(write_parquet(tmp_path / "a.parquet", PATHS, chosen), max_bad_fraction=0.1)
+    data = load_fruits(
+        write_parquet(tmp_path / "a.parquet", PATHS, chosen), max_unreadable_fraction=0.1
+    )
     assert data["train"].features["label"].names == names
     assert [(str(bad.path), bad.reason) for bad in data.skipped] == [(PATHS[-1], "no label")]
 
@@ -461,28 +463,28 @@ def test_a_hidden_class_is_no_label(tmp_path):
     parquet.write_table(
         table.replace_schema_metadata(rows.data.schema.metadata), tmp_path / "a.parquet"
     )
-    data = load_fruits(tmp_path / "a.parquet", max_bad_fraction=0.1)
+    data = load_fruits(tmp_path / "a.parquet", max_unreadable_fraction=0.1)
     assert [bad.reason for bad in data.skipped] == ["no label"]
 
 
-def test_files_that_a_table_names_in_vain_are_told_with_the_reason(tmp_path):
+def test_files_that_a_table_names_in_vain_are_listed_with_the_reason(tmp_path):
     paths = ["gone.jpg", "../../etc/passwd", *PATHS[2:]]
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc" / "passwd").write_text("root:x:0:0")
     file = write_csv(tmp_path / "a" / "b" / "a.csv", paths)
-    data = load_fruits(file, max_bad_fraction=0.2)
+    data = load_fruits(file, max_unreadable_fraction=0.2)
     assert {str(bad.path): bad.reason for bad in data.skipped} == {
         "gone.jpg": "No such file or directory",
         "../../etc/passwd": "not an image, or an unknown format",
     }
 
 
-def test_rows_without_a_picture_are_told(tmp_path):
-    for images in ([None, *PICTURES[1:]], [None, *[{"bytes": b} for b in PICTURES[1:]]]):
+def test_rows_without_an_image_are_listed(tmp_path):
+    for images in ([None, *IMAGES[1:]], [None, *[{"bytes": b} for b in IMAGES[1:]]]):
         file = write_parquet(tmp_path / "a.parquet", images)
-        data = load_fruits(file, max_bad_fraction=0.1)
+        data = load_fruits(file, max_unreadable_fraction=0.1)
         assert [bad.reason for bad in data.skipped] == ["empty file (0 bytes)"]
-        rows = list(open_source(Source(file, streaming=True)).splits["train"])
+        rows = list(open_source(DataArguments(file, streaming=True)).splits["train"])
         assert rows[0]["image"] == {"bytes": b"", "path": None}
 
 
@@ -502,27 +504,28 @@ def test_columns_and_members_can_be_named(tmp_path):
         header=("path", "sort", "tree"),
         more=[str(i // 4) for i in range(COUNT)],
     )
-    source = Source(table, image_column="path", label_column="sort", group_by="tree")
+    named = {"label_column_name": "sort", "group_by": "tree"}
+    source = DataArguments(table, image_column_name="path", **named)
     rows = open_source(source).splits["train"]
     assert rows["group"][:] == [str(i // 4) for i in range(COUNT)]
     assert rows["label"][:] == NAMES
     members = samples("json", lambda i: json.dumps({"sort": NAMES[i], "tree": i // 4}))
     masks = [(f"{i:04d}.mask.png", draw(50)) for i in range(COUNT)]
     shard = write_tar(tmp_path / "a.tar", sorted([*members, *masks]))
-    with pytest.raises(InputError, match=r"0000 has the pictures jpg, mask.png\. Name the one"):
-        open_source(Source(shard, label_column="sort"))
-    source = Source(shard, image_column="jpg", label_column="sort", group_by="tree")
+    with pytest.raises(InputError, match=r"0000 has the images jpg, mask.png\. Name the one"):
+        open_source(DataArguments(shard, label_column_name="sort"))
+    source = DataArguments(shard, image_column_name="jpg", **named)
     for streaming in (False, True):
-        shown = Source(**vars(source) | {"streaming": streaming})
+        shown = DataArguments(**vars(source) | {"streaming": streaming})
         rows = list(open_source(shown).splits["train"])
         assert [row["group"] for row in rows] == [str(i // 4) for i in range(COUNT)]
         assert [row["label"] for row in rows] == NAMES
 
 
-# ---- what goes on beside ----
+# ---- caches, logs, files of other names ----
 
 
-def test_a_file_that_is_changed_is_read_anew(tmp_path):
+def test_a_file_that_is_changed_is_read_again(tmp_path):
     for write in (TABLES["csv"], SHARDS["cls"]):
         file = write(tmp_path)
         load_fruits(file)
@@ -533,7 +536,7 @@ def test_a_file_that_is_changed_is_read_anew(tmp_path):
         assert load_fruits(file)["train"].features["label"].names == [LABELS[1], "Peach"]
 
 
-def test_pictures_are_not_exchanged_for_files_of_their_name_here(tmp_path, monkeypatch):
+def test_images_are_not_exchanged_for_files_of_their_name_here(tmp_path, monkeypatch):
     as_dataset().to_parquet(tmp_path / "a.parquet")
     monkeypatch.chdir(tmp_path)
     for number in range(COUNT):  # as the key, and as the path in the Parquet file
@@ -541,14 +544,14 @@ def test_pictures_are_not_exchanged_for_files_of_their_name_here(tmp_path, monke
             Path(name).write_bytes(draw(70))
     for file in (tmp_path / "a.parquet", SHARDS["cls"](tmp_path)):
         for streaming in (False, True):
-            rows = open_source(Source(file, streaming=streaming)).splits["train"]
-            assert [row["image"]["bytes"] for row in rows] == PICTURES
+            rows = open_source(DataArguments(file, streaming=streaming)).splits["train"]
+            assert [row["image"]["bytes"] for row in rows] == IMAGES
 
 
-def test_pictures_in_a_table_stay_in_the_file_of_datasets(tmp_path):
-    rows = open_source(Source(TABLES["parquet with classes"](tmp_path))).splits["train"]
+def test_images_in_a_table_stay_in_the_file_of_datasets(tmp_path):
+    rows = open_source(DataArguments(TABLES["parquet with classes"](tmp_path))).splits["train"]
     assert len(rows.cache_files) == 1
-    assert len(pickle.dumps(rows)) < len(b"".join(PICTURES))
+    assert len(pickle.dumps(rows)) < len(b"".join(IMAGES))
 
 
 def test_datasets_is_quiet_and_then_as_before(tmp_path, capfd):
@@ -563,8 +566,8 @@ def test_datasets_is_quiet_and_then_as_before(tmp_path, capfd):
     finally:
         datasets.utils.logging.set_verbosity_warning()
     assert datasets.utils.is_progress_bar_enabled()
-    told = capfd.readouterr().err
-    assert "Generating" not in told and "Failed to read" not in told
+    shown = capfd.readouterr().err
+    assert "Generating" not in shown and "Failed to read" not in shown
 
 
 # ---- what can't be used ----
@@ -590,15 +593,20 @@ def write_bytes(file: Path, content: bytes) -> Path:
 
 
 UNUSABLE = {
-    "no column": (TABLES["csv"], {"label_column": "sort"}, "no column 'sort'. Name one of path, l"),
-    "no image column": (TABLES["csv"], {"image_column": "x"}, "image_column_name: no column 'x'"),
+    "no column": (
+        TABLES["csv"], {"label_column_name": "sort"}, "no column 'sort'. Name one of path, l",
+    ),
+    "no image column": (
+        TABLES["csv"], {"image_column_name": "x"}, "image_column_name: no column 'x'",
+    ),
     "no label column": (
         lambda at: write_csv(at / "a.csv", header=("path", "x")), {},
-        "label_column_name: can't tell which column it is. Name one of path, x.",
+        "label_column_name: unclear which column it is. Name one of path, x.",
     ),
-    "labels for pictures": (
+    "labels for images": (
         lambda at: write_parquet(at / "a.parquet", PATHS, [1] * COUNT),
-        {"image_column": "label", "label_column": "image"}, "label: neither pictures nor paths",
+        {"image_column_name": "label", "label_column_name": "image"},
+        "label: neither images nor paths",
     ),
     "many labels a row": (
         lambda at: write_parquet(at / "a.parquet", PATHS, [[name] for name in NAMES]), {},
@@ -648,13 +656,13 @@ UNUSABLE = {
 UNUSABLE_SHARDS = {
     "no json field": (
         lambda at: write_tar(at / "a.tar", samples("json", lambda i: '{"w": 1}')), {},
-        "label_column_name: can't tell which column it is. Name one of w, __key__, jpg",
+        "label_column_name: unclear which column it is. Name one of w, __key__, jpg",
     ),
     "cut": (
         lambda at: cut(SHARDS["two shards"](at) / "fruits-001.tar", 6000).parent, {}, "truncated",
     ),
     "damaged": (lambda at: spoil(SHARDS["cls"](at)), {}, "bad checksum"),
-    "no pictures": (
+    "no images": (
         lambda at: write_tar(at / "a.tar", [("a.txt", b"a"), ("a.cls", b"1")]), {}, "no (pi|im)",
     ),
     "empty shard": (lambda at: (SHARDS["two shards"](at), write_tar(at / "a.tar", []))[0], {},
@@ -666,7 +674,7 @@ UNUSABLE_SHARDS = {
 def test_what_cant_be_used_is_explained_in_one_line(case, tmp_path):
     write, options, message = (UNUSABLE | UNUSABLE_SHARDS)[case]
     with pytest.raises(InputError, match=message) as caught:
-        load_fruits(source=Source(write(tmp_path), **options))
+        load_fruits(DataArguments(write(tmp_path), **options))
     assert "\n" not in str(caught.value)
 
 
@@ -674,14 +682,14 @@ def test_what_cant_be_used_is_explained_in_one_line(case, tmp_path):
 def test_what_cant_be_streamed_is_explained_in_one_line(case, tmp_path):
     write, options, message = UNUSABLE_SHARDS[case]
     with pytest.raises(InputError, match=message) as caught:
-        list(open_source(Source(write(tmp_path), streaming=True, **options)).splits["train"])
+        list(open_source(DataArguments(write(tmp_path), streaming=True, **options)).splits["train"])
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("form", ["folder", "zip, one top folder"])
 def test_photos_in_folders_are_not_streamed(form, tmp_path):
     with pytest.raises(InputError, match="streaming is for shards, tables and the Hub"):
-        open_source(Source(ARCHIVES[form](tmp_path), streaming=True))
+        open_source(DataArguments(ARCHIVES[form](tmp_path), streaming=True))
 
 
 def test_an_archive_is_named_in_what_is_said_of_its_folders(tmp_path):
@@ -699,15 +707,16 @@ if os.environ.get("IMPATIENT"):
 from hffruits.data.load import load_fruits
 from hffruits.core.errors import InputError
 from hffruits.data.sources import open_source
-from hffruits.data.source import Source
+from hffruits.data.arguments import DataArguments
 def run(case):
     os.environ["HF_TOKEN"] = case.pop("token", "")
     try:
         if case.get("streaming"):
-            splits = {s: list(rows) for s, rows in open_source(Source(**case)).splits.items()}
+            found = open_source(DataArguments(**case)).splits
+            splits = {split: list(rows) for split, rows in found.items()}
             assert all(row["image"]["bytes"] for rows in splits.values() for row in rows)
             return {s: sorted(row["label"] for row in rows) for s, rows in splits.items()}
-        data = load_fruits(source=Source(**case))
+        data = load_fruits(DataArguments(**case))
         names = data["train"].features["label"].names
         return {s: sorted(names[label] for label in rows["label"]) for s, rows in data.items()}
     except InputError as error:
@@ -768,21 +777,28 @@ REPOS = {
             "green/b.parquet": parquet_bytes(range(8, COUNT)),
         }
     ),
-    "user/photos": Repo(dict(zip([f"train/{path}" for path in IN_CLASSES], PICTURES, strict=True))),
+    "user/photos": Repo(dict(zip([f"train/{path}" for path in IN_CLASSES], IMAGES, strict=True))),
     "user/paths": Repo({"train.csv": b"image,label\n/etc/passwd,Apple\n/etc/hosts,Lime\n"}),
     "user/secret": Repo({"train.parquet": parquet_bytes()}, private=True),
     "user/gated": Repo({"train.parquet": parquet_bytes()}, gated=True),
 }
 WHOLE = {"train": sorted(NAMES[:8]), "validation": sorted(NAMES[8:10]), "test": sorted(NAMES[10:])}
-GREEN = {"config_name": "green", "split_names": {"train": "learn", "validation": "check"}}
+GREEN = {
+    "dataset_config_name": "green", "train_split_name": "learn", "validation_split_name": "check",
+}  # fmt: skip
 ON_HUB = {
     "splits": ({"dataset_name": "user/fruits"}, WHOLE),
     "streamed": ({"dataset_name": "user/fruits", "streaming": True}, WHOLE),
     "columns": (
-        {"dataset_name": "user/fruits", "image_column": "image", "label_column": "label"}, WHOLE,
+        {
+            "dataset_name": "user/fruits",
+            "image_column_name": "image",
+            "label_column_name": "label",
+        },
+        WHOLE,
     ),
     "no column": (
-        {"dataset_name": "user/fruits", "label_column": "sort"},
+        {"dataset_name": "user/fruits", "label_column_name": "sort"},
         "user/fruits: label_column_name: no column 'sort'. Name one of image, label.",
     ),
     "named splits": (
@@ -790,11 +806,11 @@ ON_HUB = {
         {"train": sorted(NAMES[:8]), "validation": sorted(NAMES[8:])},
     ),
     "no split": (
-        {"dataset_name": "user/configs", **GREEN, "split_names": {"train": "x"}},
+        {"dataset_name": "user/configs", **GREEN, "train_split_name": "x"},
         "user/configs: has no split 'x'. It has learn, check.",
     ),
     "unusual splits": (
-        {"dataset_name": "user/configs", "config_name": "green"},
+        {"dataset_name": "user/configs", "dataset_config_name": "green"},
         "user/configs: none of its splits (learn, check) is called train. Name one as "
         "train_split_name.",
     ),
@@ -804,7 +820,7 @@ ON_HUB = {
         "dataset_config_name.",
     ),
     "unknown config": (
-        {"dataset_name": "user/configs", "config_name": "blue"},
+        {"dataset_name": "user/configs", "dataset_config_name": "blue"},
         "user/configs: no configuration 'blue'. Name one of 'red', 'green' as dataset_config_name.",
     ),
     "photos streamed": (
@@ -812,7 +828,7 @@ ON_HUB = {
     ),
     "paths": (
         {"dataset_name": "user/paths"},
-        "user/paths: image: text, not pictures. Download the files, and give the table beside "
+        "user/paths: image: text, not images. Download the files, and give the table beside "
         "them as data_dir.",
     ),
     "private": (
@@ -847,12 +863,12 @@ def answers(tmp_path_factory) -> dict[str, object]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ON_HUB)
-def test_a_hub_dataset_is_read_or_the_reason_told(case, answers):
+def test_a_hub_dataset_is_read_or_the_reason_is_given(case, answers):
     assert answers[case] == ON_HUB[case][1]
 
 
 @pytest.mark.slow
-def test_a_hub_that_is_down_is_told(tmp_path):
+def test_a_hub_that_is_down_is_reported(tmp_path):
     with serve_hub({}) as hub:
         url = hub.url
     (answer,) = ask(url, [{"dataset_name": "user/fruits"}], tmp_path, IMPATIENT="1")
@@ -863,4 +879,4 @@ def test_a_folder_of_the_name_of_a_hub_dataset_is_not_taken_for_it(tmp_path, mon
     monkeypatch.chdir(tmp_path)
     Path("user/fruits").mkdir(parents=True)
     with pytest.raises(InputError, match=r"a folder here, too\. Give it as data_dir"):
-        open_source(Source(dataset_name="user/fruits"))
+        open_source(DataArguments(dataset_name="user/fruits"))

@@ -9,8 +9,8 @@ from PIL import Image
 from pyarrow import parquet
 from support.runs import paint
 
+from hffruits.data.arguments import DataArguments
 from hffruits.data.load import FruitDatasets, load_fruits
-from hffruits.data.source import Source
 from hffruits.data.split_protocol import UNKNOWN, MapSplit
 from hffruits.data.stream_dataset import FruitStreams, load_streams
 
@@ -42,7 +42,7 @@ def table(tmp_path_factory):
 def data(request, table) -> FruitDatasets | FruitStreams:
     if request.param == "map":
         return load_fruits(table)
-    return load_streams(Source(table, streaming=True))
+    return load_streams(DataArguments(table, streaming=True))
 
 
 def bytes_of(source) -> bytes:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
 from hffruits.core.errors import InputError
-from hffruits.data.splitting import Split, fold_by_groups, split_by_groups
+from hffruits.data.splits import GroupSplit, fold_by_groups, split_by_groups
 
 HELD_OUT = {"validation": 0.15, "test": 0.15}
 SPLITS = ("train", "validation", "test")
@@ -22,15 +22,15 @@ fractions = st.fixed_dictionaries({}, optional={"validation": st.floats(0.05, 0.
 
 @st.composite
 def labels_and_groups(draw, *, shared: bool = False, least: int = 1):
-    """Up to five classes of `least` to 12 groups of 1 to 6 pictures, in any order.
+    """Up to five classes of `least` to 12 groups of 1 to 6 images, in any order.
 
-    `shared`: some groups have pictures of two classes.
+    `shared`: some groups have images of two classes.
     """
     rows = []
     for label in "ABCDE"[: draw(st.integers(1, 5))]:
         sizes = draw(st.lists(st.integers(1, 6), min_size=least, max_size=12))
         if sum(sizes) < 3:
-            sizes[0] += 2  # fewer pictures than splits are an error
+            sizes[0] += 2  # fewer images than splits are an error
         rows += [(label, f"{label}{i}") for i, size in enumerate(sizes) for _ in range(size)]
     if shared:
         names = sorted({group for _, group in rows})
@@ -42,11 +42,11 @@ def labels_and_groups(draw, *, shared: bool = False, least: int = 1):
     return [label for label, _ in rows], [numbers[group] for _, group in rows]
 
 
-def home_of(split: Split) -> dict[int, str]:
+def home_of(split: GroupSplit) -> dict[int, str]:
     return {index: name for name, part in split.parts.items() for index in part}
 
 
-def paths(split: Split, names: list) -> dict[str, list]:
+def paths(split: GroupSplit, names: list) -> dict[str, list]:
     return {part: [names[index] for index in rows] for part, rows in split.parts.items()}
 
 
@@ -55,7 +55,7 @@ def paths(split: Split, names: list) -> dict[str, list]:
 
 @quick
 @given(labels_and_groups(shared=True), fractions, st.integers(0, 9))
-def test_every_picture_is_in_one_split_and_no_group_in_two(data, fractions, seed):
+def test_every_image_is_in_one_split_and_no_group_in_two(data, fractions, seed):
     labels, groups = data
     split = split_by_groups(labels, groups, fractions, seed=seed)
     assert list(split.parts) == ["train", *fractions]
@@ -127,7 +127,7 @@ def test_the_same_seed_gives_the_same_split_whatever_the_groups_are_called(data,
 def test_one_class_does_not_change_the_split_of_another(data, others, seed):
     labels, groups = data
     names = [f"{label}/{index}" for index, label in enumerate(labels)]
-    alone = split_by_groups(labels, groups, HELD_OUT, seed=seed)
+    single = split_by_groups(labels, groups, HELD_OUT, seed=seed)
     more = split_by_groups(
         [f"other-{label}" for label in others[0]] + labels,
         [-1 - group for group in others[1]] + groups,
@@ -135,13 +135,13 @@ def test_one_class_does_not_change_the_split_of_another(data, others, seed):
         seed=seed,
     )
     with_others = paths(more, [None] * len(others[0]) + names)
-    assert paths(alone, names) == {
+    assert paths(single, names) == {
         part: [name for name in rows if name] for part, rows in with_others.items()
     }
 
 
 @pytest.mark.parametrize("count", [10, 20, 40, 100])
-def test_with_single_pictures_it_is_plain_stratified_splitting(count):
+def test_with_single_images_it_is_plain_stratified_splitting(count):
     """As many of each class as scikit-learn takes."""
     labels = [label for label in "ABC" for _ in range(count)]
     split = split_by_groups(labels, range(len(labels)), {"test": 0.2}, seed=0)
@@ -217,10 +217,10 @@ def test_a_class_that_is_cut_does_not_move_the_others():
     """A fruit that one shop sells is cut; the shop's other fruits stay together."""
     labels = [f"fruit {number}" for number in range(5) for _ in range(30)]
     shops = [index % 10 for index in range(len(labels))]
-    alone = split_by_groups(labels, shops, HELD_OUT, seed=0)
+    single = split_by_groups(labels, shops, HELD_OUT, seed=0)
     more = split_by_groups([*labels, *["rare"] * 6], [*shops, *[3] * 6], HELD_OUT, seed=0)
     assert more.cut == ("rare",)
-    for part, rows in alone.parts.items():
+    for part, rows in single.parts.items():
         assert [index for index in more.parts[part] if index < len(labels)] == rows
 
 
@@ -234,7 +234,7 @@ def test_impossible_fractions_are_explained(wrong):
         split_by_groups(["A"] * 10, range(10), wrong, seed=0)
 
 
-def test_a_class_of_too_few_pictures_is_named():
+def test_a_class_of_too_few_images_is_named():
     with pytest.raises(InputError, match=r"B: 2 image\(s\); splitting into train, validation, te"):
         split_by_groups(["A"] * 10 + ["B"] * 2, range(12), HELD_OUT, seed=0)
 
@@ -244,7 +244,7 @@ def test_a_class_of_too_few_pictures_is_named():
 
 @quick
 @given(labels_and_groups(least=4), st.integers(2, 4), st.integers(0, 9))
-def test_folds_hold_each_picture_once_each_class_and_no_group_twice(data, folds, seed):
+def test_folds_hold_each_image_once_each_class_and_no_group_twice(data, folds, seed):
     labels, groups = data
     made = fold_by_groups(labels, groups, folds, seed=seed)
     assert len(made) == folds
@@ -269,7 +269,7 @@ def test_groups_of_two_classes_stay_whole_in_folds_too(data, folds, seed):
     assert sum(len({groups[index] for index in fold}) for fold in made) == len(set(groups))
 
 
-def test_folds_of_single_pictures_are_as_even_as_scikit_learns():
+def test_folds_of_single_images_are_as_even_as_scikit_learns():
     labels = np.repeat(list("ABC"), [50, 31, 12])
     made = fold_by_groups(labels.tolist(), list(range(93)), 5, seed=0)
     for label, size in zip("ABC", [50, 31, 12], strict=True):

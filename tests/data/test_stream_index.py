@@ -14,20 +14,14 @@ import pytest
 import torch
 from accelerate import skip_first_batches
 from datasets import Dataset, Features, Image, IterableDataset, Value, load_dataset
-from PIL import Image as Picture
+from PIL import Image as PILImage
 from torch.utils.data import DataLoader
 
 from hffruits.core.errors import InputError
-from hffruits.data import stream_index as streaming
+from hffruits.data import stream_rows
 from hffruits.data.images import open_rgb
-from hffruits.data.stream_index import (
-    StreamIndex,
-    StreamRows,
-    deal_shards,
-    index_stream,
-    split_of,
-    stream_loader,
-)
+from hffruits.data.stream_index import StreamIndex, index_stream, split_of
+from hffruits.data.stream_rows import StreamRows, deal_shards, stream_loader
 
 LABELS = ["Apple", "Banana"]
 HOLDOUT = {"validation": 0.3}
@@ -77,7 +71,7 @@ def paths(batches) -> list[list[str]]:
 def read_worker(rows: StreamRows, worker: int, monkeypatch) -> list[str]:
     """What one worker of a data loader would give, without starting it."""
     info = SimpleNamespace(id=worker, num_workers=rows.workers) if rows.num_workers else None
-    monkeypatch.setattr(streaming, "get_worker_info", lambda: info)
+    monkeypatch.setattr(stream_rows, "get_worker_info", lambda: info)
     return [row["path"] for row in rows]
 
 
@@ -130,7 +124,7 @@ def test_what_can_not_be_counted_is_refused():
     refuse([row], "validation=1.5", {"validation": 1.5})
 
 
-def test_rows_without_a_label_are_left_out_and_told(caplog):
+def test_rows_without_a_label_are_left_out_with_a_warning(caplog):
     rows = [
         {"image": {"bytes": b"0", "path": None}, "label": label, "path": f"{number}.jpg"}
         for number, label in enumerate(["Apple", None, "Lime", ""])
@@ -281,21 +275,21 @@ def test_augmentation_does_not_depend_on_the_layout():
             drawn |= {row["path"]: row["pixel_values"].tolist() for row in rows}
         return drawn
 
-    alone = noise(1)
-    assert len({tuple(values) for values in alone.values()}) == 24
-    assert alone == noise(1, world_size=3)
-    assert alone != noise(0)
+    single = noise(1)
+    assert len({tuple(values) for values in single.values()}) == 24
+    assert single == noise(1, world_size=3)
+    assert single != noise(0)
     loader = stream_loader(make_rows(stream, num_workers=2), collate_fn=collate)
     loader.set_epoch(1)
     batches = list(loader)
-    assert alone == {
+    assert single == {
         path: values.tolist()
         for batch in batches
         for path, values in zip(batch["path"], batch["pixel_values"], strict=True)
     }
 
 
-def test_making_a_row_leaves_the_random_numbers_of_training_alone():
+def test_making_a_row_does_not_change_the_random_numbers_of_training():
     rows = make_rows(stream_of(4, 1), shuffle_buffer=2)
     torch.manual_seed(5)
     expected = torch.rand(2)
@@ -306,7 +300,7 @@ def test_making_a_row_leaves_the_random_numbers_of_training_alone():
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_resumed_epoch_goes_on_with_the_same_batches(workers):
+def test_a_resumed_epoch_has_the_same_batches(workers):
     stream = stream_of(41, 3, broken=frozenset({7, 30}))
     rows = make_rows(stream, shuffle_buffer=8, num_workers=workers)
     loader = stream_loader(rows, collate_fn=collate)
@@ -319,7 +313,7 @@ def test_a_resumed_epoch_goes_on_with_the_same_batches(workers):
         assert paths(resumed) == unbroken[start:]
     rows.start_at(0, 3)
     loader.set_epoch(1)
-    assert paths(loader) == unbroken  # a start is for its epoch alone
+    assert paths(loader) == unbroken  # a start is only for its epoch
 
 
 def test_what_is_thrown_away_is_not_decoded():
@@ -330,14 +324,14 @@ def test_what_is_thrown_away_is_not_decoded():
     assert len(decoded) == 1 + 40 - 8 * 4
 
 
-def test_a_picture_that_can_not_be_read_is_replaced_in_its_place(caplog):
+def test_an_image_that_can_not_be_read_is_replaced_in_its_place(caplog):
     rows = make_rows(stream_of(6, 1, broken=frozenset({2, 5})))
     with caplog.at_level(logging.WARNING):
         read = [row["path"] for row in rows]
     assert read == [f"photos/{number}.jpg" for number in (0, 1, 3, 3, 4, 0)]
     assert rows.skipped == 2
     assert [record.args[0] for record in caplog.records] == ["photos/2.jpg", "photos/5.jpg"]
-    with pytest.raises(InputError, match="like all 3 pictures"):
+    with pytest.raises(InputError, match="like all 3 photos"):
         list(make_rows(stream_of(3, 1, broken=frozenset(range(3)))))
 
 
@@ -362,13 +356,13 @@ def draw(row: dict) -> dict:
 
 @pytest.fixture
 def tars(tmp_path: Path) -> IterableDataset:
-    """Three tars of 4, 7 and 2 pictures, read as WebDataset."""
+    """Three tars of 4, 7 and 2 images, read as WebDataset."""
     for shard, count in enumerate([4, 7, 2]):
         with tarfile.open(tmp_path / f"{shard}.tar", "w") as tar:
             for number in range(count):
                 data = io.BytesIO()
                 colour = ("red", "yellow")[number % 2]
-                Picture.new("RGB", (8, 8), colour).save(data, "JPEG")
+                PILImage.new("RGB", (8, 8), colour).save(data, "JPEG")
                 files = {"jpg": data.getvalue(), "cls": str(number % 2).encode()}
                 for suffix, content in files.items():
                     member = tarfile.TarInfo(f"{shard}-{number}.{suffix}")
@@ -381,7 +375,7 @@ def tars(tmp_path: Path) -> IterableDataset:
 
 
 @pytest.mark.parametrize(("world", "workers"), [(1, 0), (1, 2), (2, 2)])
-def test_pictures_in_tars_come_once_with_their_labels(tars, world, workers):
+def test_images_in_tars_come_once_with_their_labels(tars, world, workers):
     index = index_stream(tars, holdout={}, seed=1)
     assert index.shards == {"train": [4, 7, 2]}
     assert index.counts == {"train": {"Apple": 7, "Banana": 6}}

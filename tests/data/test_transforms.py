@@ -54,9 +54,9 @@ def processor_and_size(request):
 def test_eval_transform_gives_what_plain_transformers_gives(tmp_path):
     model, processor = build_model(labels=["a", "b"])
     save_model(model, processor, tmp_path)
-    picture = draw_fruit("Kiwi", seed=1, size=150)
-    theirs = AutoImageProcessor.from_pretrained(tmp_path)(picture, return_tensors="pt")
-    assert torch.equal(EvalTransform(processor)(picture), theirs["pixel_values"][0])
+    image = draw_fruit("Kiwi", seed=1, size=150)
+    theirs = AutoImageProcessor.from_pretrained(tmp_path)(image, return_tensors="pt")
+    assert torch.equal(EvalTransform(processor)(image), theirs["pixel_values"][0])
 
 
 def test_training_ends_with_the_processors_own_normalisation(processor_and_size):
@@ -78,9 +78,9 @@ def test_train_transforms_keep_the_size_and_can_be_sent_to_workers(processor_and
 
 def test_training_may_see_another_size_than_validation(processor_and_size):
     processor, size = processor_and_size
-    picture = draw_fruit("Kiwi", seed=1, size=100)
-    assert train_transform(processor, "light", size=40)(picture).shape == (3, 40, 40)
-    assert EvalTransform(processor)(picture).shape == (3, *size)
+    image = draw_fruit("Kiwi", seed=1, size=100)
+    assert train_transform(processor, "light", size=40)(image).shape == (3, 40, 40)
+    assert EvalTransform(processor)(image).shape == (3, *size)
 
 
 @pytest.mark.parametrize("augment", AUGMENTATIONS)
@@ -90,10 +90,10 @@ def test_a_device_can_do_the_scaling(processor_and_size, augment):
     if augment in ("none", "medium", "strong"):  # they do nothing, or more, to scaled pixels
         assert scaling is None
     elif scaling is not None:  # not of processors with steps of their own
-        picture, both = draw_fruit("Kiwi", seed=1, size=150), []
+        image, both = draw_fruit("Kiwi", seed=1, size=150), []
         for scaled in (True, False):
             torch.manual_seed(0)
-            both.append(train_transform(processor, augment, scaled=scaled)(picture))
+            both.append(train_transform(processor, augment, scaled=scaled)(image))
         assert both[1].dtype == torch.uint8
         assert torch.allclose(scaling(both[1][None])[0], both[0], atol=1e-5)
 
@@ -106,11 +106,11 @@ def test_the_usual_processors_leave_the_scaling_to_a_device(name):
 
 def test_light_augmentation_varies_and_none_is_the_eval_transform(processor_and_size):
     processor, _ = processor_and_size
-    picture = draw_fruit("Kiwi", seed=1, size=100)
+    image = draw_fruit("Kiwi", seed=1, size=100)
     light = train_transform(processor, "light")
-    assert not torch.equal(light(picture), light(picture))
+    assert not torch.equal(light(image), light(image))
     none = train_transform(processor, "none")
-    assert torch.equal(none(picture), EvalTransform(processor)(picture))
+    assert torch.equal(none(image), EvalTransform(processor)(image))
 
 
 def test_light_augmentation_leaves_colours_as_they_are():
@@ -126,17 +126,17 @@ def test_stronger_augmentation_hardly_turns_the_hue(augment):
     """What tells fruits apart must survive: the mean hue moves by a few degrees of 360."""
     processor = ViTImageProcessor(size={"height": 16, "width": 16})
     noise = np.random.default_rng(0).integers(-20, 20, (48, 48, 3))
-    picture = Image.fromarray((np.array([210, 120, 40]) + noise).astype(np.uint8))
+    image = Image.fromarray((np.array([210, 120, 40]) + noise).astype(np.uint8))
     transform = train_transform(processor, augment)
     for seed in range(40):
         torch.manual_seed(seed)
-        pixels = transform.augment(picture).convert("HSV")
+        pixels = transform.augment(image).convert("HSV")
         hues = np.asarray(pixels)[..., 0][np.asarray(pixels)[..., 1] > 60]  # without the grey
         assert abs(np.median(hues) / 255 * 360 - 28) < 12
 
 
 @pytest.mark.parametrize("augment", ["light", "medium", "strong"])
-@pytest.mark.parametrize("suffix", ["jpg", "ppm"])  # as --cache decoded keeps them
+@pytest.mark.parametrize("suffix", ["jpg", "ppm"])  # as --image_cache decoded keeps them
 def test_of_a_large_photo_training_gets_no_more_than_its_smallest_crop_needs(
     tmp_path, suffix, augment
 ):
@@ -151,7 +151,7 @@ def test_of_a_large_photo_training_gets_no_more_than_its_smallest_crop_needs(
     crop = next(t for t in transform.augment.transforms if isinstance(t, v2.RandomResizedCrop))
     area, ratio = crop.scale[0], crop.ratio[0]
     assert min(part.size) * (area * ratio) ** 0.5 >= 64  # what the smallest crop has
-    seen = [np.asarray(picture.resize((128, 128)), int) for picture in (part, whole)]
+    seen = [np.asarray(image.resize((128, 128)), int) for image in (part, whole)]
     assert np.abs(seen[0] - seen[1]).mean() < 2  # of 255
 
 
@@ -186,7 +186,7 @@ def test_of_a_line_of_pixels_the_processor_is_given_the_middle(monkeypatch):
     line.putpixel((0, 30_000), (0, 0, 255))
     assert EvalTransform(processor)(line).shape == (3, 224, 224)
     assert given[0].size == (1, 20) and (0, 0, 255) in given[0].get_flattened_data()
-    long = Image.effect_noise((400, 20), 80).convert("RGB")  # the longest that is left alone
+    long = Image.effect_noise((400, 20), 80).convert("RGB")  # the longest that is not cropped
     EvalTransform(processor)(long)
     assert given[1] is long
 
@@ -203,16 +203,16 @@ def test_of_a_line_of_pixels_the_processor_is_given_the_middle(monkeypatch):
 def test_the_quick_way_gives_the_processors_pixels_to_the_bit(name, options):
     transform = EvalTransform(build_model(name, labels=["a", "b"], **options)[1])
     assert transform._quick is not None
-    picture = draw_fruit("Apple", seed=3, size=256)
+    image = draw_fruit("Apple", seed=3, size=256)
     for number in range(40):
         width, height = np.random.default_rng(number).integers(40, 700, 2).tolist()
-        resized = picture.resize((width, height))
+        resized = image.resize((width, height))
         assert torch.equal(transform(resized), transform._plainly(resized)), (width, height)
 
 
 def test_a_processor_with_steps_of_its_own_is_asked_itself():
     processor = ConvNextImageProcessor(size={"shortest_edge": 224})
     transform = EvalTransform(processor)
-    picture = draw_fruit("Apple", seed=3, size=100)
+    image = draw_fruit("Apple", seed=3, size=100)
     assert transform._quick is None
-    assert torch.equal(transform(picture), transform._plainly(picture))
+    assert torch.equal(transform(image), transform._plainly(image))

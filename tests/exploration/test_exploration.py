@@ -17,7 +17,7 @@ from hffruits.core.errors import InputError
 from hffruits.data.arguments import DataArguments
 from hffruits.data.sources import open_source
 from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
-from hffruits.data.validation import check_pictures, join_parts
+from hffruits.data.validation import check_images, join_parts
 from hffruits.exploration.label_errors import LabelErrors
 from hffruits.exploration.report import _varied, mean_image, show_histograms
 from hffruits.exploration.run import explore, scan_data
@@ -92,10 +92,10 @@ def test_lists_are_what_exclude_reads(explored: tuple[dict, Path], faulty: Path)
     assert findings_of(record)["light"]["command"] == shlex.join(
         ["hffruits", "train", str(faulty), "--exclude", str(output / "light.txt")]
     )
-    arguments = DataArguments(data_dir=str(faulty), exclude=str(output / "light.txt"))
-    checked = check_pictures(
-        open_source(arguments.source), name=str(faulty), exclude=arguments.exclude
+    arguments = DataArguments(
+        data_dir=str(faulty), exclude=str(output / "light.txt"), max_unreadable_fraction=1.0
     )
+    checked = check_images(open_source(arguments), arguments)
     left = set(join_parts(list(checked.parts.values())).rows["path"])
     assert "train/Banana/dark.jpg" not in left and len(left) == 54
 
@@ -220,9 +220,9 @@ def test_names_that_mean_harm_stay_names(tmp_path: Path):
     ]  # fmt: skip
     lines = Path(words[-1]).read_text("utf-8").rstrip("\n").split("\n")[1:]
     assert len(finding["files"]) == 12 and len(lines) == 12
-    options = {"name": "photos", "exclude": words[-1]}
+    arguments = DataArguments(data_dir=str(root), exclude=words[-1], max_unreadable_fraction=1.0)
     with pytest.raises(InputError, match="leaves nothing of train"):  # it names each
-        check_pictures(open_source(DataArguments(str(root)).source), **options)
+        check_images(open_source(arguments), arguments)
 
 
 def test_many_classes_have_fewer_samples_each(

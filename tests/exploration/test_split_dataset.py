@@ -17,10 +17,10 @@ from hffruits.core.names import file_key, file_name
 from hffruits.data.arguments import DataArguments
 from hffruits.data.images import readable_formats
 from hffruits.data.load import load_fruits
-from hffruits.data.readers.folders import find_photos
+from hffruits.data.readers.folders import find_image_files
 from hffruits.data.sources import RawRows
 from hffruits.data.synthetic.drawing import draw_fruit
-from hffruits.data.validation import check_pictures
+from hffruits.data.validation import check_images
 from hffruits.exploration.repair import choose_repairs, leave_out, write_copy
 from hffruits.exploration.split_dataset import split as write_split
 
@@ -110,7 +110,7 @@ def test_a_folder_is_split_and_training_repeats_it(plain, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "Split     train 18, validation 6, test 6" in printed
     assert f"--split_lists {tmp_path / 'out'}" in printed
-    data = load_fruits(plain, lists_dir=tmp_path / "out")
+    data = load_fruits(plain, split_lists=tmp_path / "out")
     assert {name: rows["path"][:] for name, rows in data.items()} == written
 
 
@@ -130,7 +130,7 @@ def test_near_duplicates_lie_on_one_side(plain, tmp_path):
     for path in home:
         if "again" in path:
             assert home[path] == home[path.replace(" again.jpg", ".png")]
-    assert load_fruits(root, lists_dir=tmp_path / "out").leaks == {"validation": 0, "test": 0}
+    assert load_fruits(root, split_lists=tmp_path / "out").leaks == {"validation": 0, "test": 0}
 
 
 def test_what_shares_a_pattern_lies_on_one_side(plain, tmp_path):
@@ -152,7 +152,7 @@ def test_own_splits_are_kept_and_forgotten_with_resplit(faulty, tmp_path):
     made = lists(tmp_path / "resplit")
     assert {path.split("/")[0] for path in made["train"]} == {"train", "test"}
     assert sorted(chain(*made.values())) == sorted(chain(*kept.values()))
-    data = load_fruits(faulty, lists_dir=tmp_path / "resplit", max_bad_fraction=0.1)
+    data = load_fruits(faulty, split_lists=tmp_path / "resplit", max_unreadable_fraction=0.1)
     assert data.leaks == {"validation": 0, "test": 0}
 
 
@@ -234,12 +234,12 @@ def test_a_list_says_what_is_left_out_and_why(faulty, tmp_path, capsys):
 
 def test_the_list_leaves_out_the_same_in_training(faulty, tmp_path):
     split_folder(faulty, tmp_path / "out", repair="list")
-    data = load_fruits(faulty, exclude=tmp_path / "out" / "exclude.txt", max_bad_fraction=0)
+    data = load_fruits(faulty, exclude=tmp_path / "out" / "exclude.txt", max_unreadable_fraction=0)
     assert data.skipped == []
     assert data.leaks == {"validation": 0, "test": 0}
     paths = {path for rows in data.values() for path in rows["path"]}
     assert paths == set(tree(faulty)) - set(FAULTS)
-    again = load_fruits(faulty, lists_dir=tmp_path / "out", max_bad_fraction=0.1)
+    again = load_fruits(faulty, split_lists=tmp_path / "out", max_unreadable_fraction=0.1)
     assert {path for rows in again.values() for path in rows["path"]} == paths
 
 
@@ -249,7 +249,7 @@ def test_a_copy_is_clean_and_the_originals_stay(faulty, tmp_path, capsys):
     assert main(["split", str(faulty), "--repair", "copy", "--output_dir", str(out)]) == 0
     assert tree(faulty) == before
     assert f"Train     hffruits train {out / 'photos'}\n" in capsys.readouterr().out
-    data = load_fruits(out / "photos", max_bad_fraction=0)
+    data = load_fruits(out / "photos", max_unreadable_fraction=0)
     assert {name: len(rows) for name, rows in data.items()} == {
         name: len(paths) for name, paths in lists(out).items() if name != "exclude"
     }
@@ -262,7 +262,7 @@ def test_a_copy_is_clean_and_the_originals_stay(faulty, tmp_path, capsys):
 
 def test_a_copy_split_anew_keeps_of_each_leak_all_versions_on_one_side(faulty, tmp_path):
     split_folder(faulty, tmp_path / "out", repair="copy", resplit=True)
-    data = load_fruits(tmp_path / "out" / "photos", max_bad_fraction=0)
+    data = load_fruits(tmp_path / "out" / "photos", max_unreadable_fraction=0)
     assert data.leaks == {"validation": 0, "test": 0}
     names = {Path(path).name for rows in data.values() for path in rows["path"]}
     assert {"leak.jpg", "mirrored.png"} <= names  # no leaks any more
@@ -344,7 +344,7 @@ def test_a_copy_into_what_is_there_already_is_refused(plain, tmp_path, what, mon
         photos.parent.mkdir()
         photos.write_text("keep")
     monkeypatch.setattr(
-        "hffruits.exploration.repair.check_pictures", None
+        "hffruits.exploration.repair.check_images", None
     )  # refused before the long scan
     with pytest.raises(InputError, match=r"photos: not empty\. Name another output_dir"):
         split_folder(plain, tmp_path / "out", repair="copy")
@@ -388,12 +388,12 @@ def test_hostile_names_stay_inside_the_copy_and_load_again(tmp_path):
         (".hidden", ".hidden.jpg"), ("N/A", "a/b\\c"), ("Plum", "x.txt"), ("Plum", "y/x.txt"),
         ("Plum", "x.txt-2.jpg"), ("Plum", ""), ("Plum", "z.JPEG"),
     ]  # fmt: skip
-    parts = check_pictures(RawRows({"train": rows_of(rows)}), name="hostile").parts
+    parts = check_images(RawRows({"train": rows_of(rows)}), DataArguments("hostile")).parts
     folder = tmp_path / "deep" / "er" / "photos"
     assert write_copy(parts, {}, folder) == len(rows)
     assert [path.name for path in tmp_path.iterdir()] == ["deep"]
     assert len(tree(tmp_path)) == len(tree(folder)) == len(rows)
-    photos = find_photos(folder)["train"]
+    photos = find_image_files(folder)["train"]
     assert len(photos) == len(rows)
     assert {photo.label for photo in photos} == {
         "_.._.._up", "_abs", "__", "_.hidden", "N_A", "Plum",
@@ -402,7 +402,7 @@ def test_hostile_names_stay_inside_the_copy_and_load_again(tmp_path):
 
 def test_many_photos_of_one_name_each_get_their_own(tmp_path):
     rows = [("Plum", f"{number}/photo.jpg") for number in range(30)]
-    parts = check_pictures(RawRows({"train": rows_of(rows)}), name="one name").parts
+    parts = check_images(RawRows({"train": rows_of(rows)}), DataArguments("one name")).parts
     write_copy(parts, {}, tmp_path / "photos")
     files = sorted((tmp_path / "photos" / "train" / "Plum").iterdir())
     contents = {file.read_bytes() for file in files}
@@ -417,7 +417,7 @@ def test_no_two_photos_of_a_copy_lie_in_one_place_where_file_systems_fold_case(t
         ("Fig_", "1.jpg"), ("Jalapeño", "ñ.jpg"), ("Jalapeño", normalize("NFD", "Ñ.jpg")),
         ("Plum: red", "a:b.jpg"), ("Plum? red", "a?b.jpg"),
     ]  # fmt: skip
-    parts = check_pictures(RawRows({"train": rows_of(rows)}), name="folded").parts
+    parts = check_images(RawRows({"train": rows_of(rows)}), DataArguments("folded")).parts
     assert write_copy(parts, {"Plum: red": "Plum/x"}, tmp_path / "photos") == len(rows)
     files = list(tree(tmp_path / "photos"))
     assert len({file_key(path) for path in files}) == len(files) == len(rows)
@@ -445,8 +445,8 @@ def test_a_repair_that_would_leave_nothing_of_a_class_is_refused(tmp_path):
     [("HEIF", "heic"), ("PNG", "png"), ("WEBP", "webp"), ("TIFF", "tiff"), ("JPEG2000", "jp2")],
 )
 def test_a_photo_without_a_suffix_gets_that_of_its_format(tmp_path, form, suffix):
-    parts = check_pictures(
-        RawRows({"train": rows_of([("Plum", "photo")], form=form)}), name=form
+    parts = check_images(
+        RawRows({"train": rows_of([("Plum", "photo")], form=form)}), DataArguments(form)
     ).parts
     write_copy(parts, {}, tmp_path / "photos")
     assert list(tree(tmp_path / "photos")) == [f"train/Plum/photo.{suffix}"]
@@ -468,7 +468,7 @@ def test_of_near_duplicates_the_test_keeps_its_own_then_validation():
     rows = rows_of([("Lime", name) for name in "abcdef"])
     shared = {"train": [0, 1, 2, 3], "validation": [0, 1, 4], "test": [0, 5]}
     splits = {split: rows.select(some) for split, some in shared.items()}
-    parts = check_pictures(RawRows(splits), name="three splits").parts
+    parts = check_images(RawRows(splits), DataArguments("three splits")).parts
     repairs = choose_repairs(parts)
     assert repairs == {
         "train": {

@@ -280,7 +280,7 @@ def test_an_archive_is_loaded_or_refused(archive, data):
 
 def check_data(source: Path) -> None:
     try:
-        datasets = load_fruits(source, num_workers=1, max_bad_fraction=0.5)
+        datasets = load_fruits(source, num_workers=1, max_unreadable_fraction=0.5)
     except InputError as error:
         assert "\n" not in str(error)
     else:

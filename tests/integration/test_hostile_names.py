@@ -199,7 +199,7 @@ def test_nothing_that_is_printed_steers_the_terminal(run, photos, tmp_path, capf
 
 
 def test_a_run_is_gone_on_with_by_its_lists(run, photos, tmp_path):
-    lists = load_fruits(photos, lists_dir=run / "splits")
+    lists = load_fruits(photos, split_lists=run / "splits")
     assert len(lists["train"]) == 2 * len(NAMES)
 
 
@@ -268,7 +268,7 @@ def test_lists_are_read_back_with_any_name(make_folder, tmp_path):
         shutil.copy(root / split / "A" / "0.jpg", root / split / "A" / 'a\n"b\r\u2028.jpg')
     rows = load_fruits(root)
     write_lists(rows, tmp_path / "lists")
-    again = load_fruits(root, lists_dir=tmp_path / "lists")
+    again = load_fruits(root, split_lists=tmp_path / "lists")
     assert again["train"]["path"] == rows["train"]["path"]
 
 

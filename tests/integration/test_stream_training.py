@@ -56,8 +56,8 @@ def test_a_streamed_run_ends_with_the_same_kind_of_artifact(shards, drawn_fruits
 
 
 def test_evaluation_of_a_stream_equals_that_of_the_folders(shards, drawn_fruits, tmp_path, trained):
+    from hffruits.data.arguments import DataArguments
     from hffruits.data.load import load_fruits
-    from hffruits.data.source import Source
     from hffruits.data.stream_dataset import load_streams
     from hffruits.data.transforms import EvalTransform
     from hffruits.models.loading import load_model
@@ -66,7 +66,7 @@ def test_evaluation_of_a_stream_equals_that_of_the_folders(shards, drawn_fruits,
     model, processor = load_model(trained)
     *_, args = tiny_arguments(drawn_fruits, tmp_path)
     transform = EvalTransform(processor)
-    streams = load_streams(Source(shards, streaming=True))
+    streams = load_streams(DataArguments(shards, streaming=True))
     results = [
         FruitTrainer(model=model, args=args).evaluate(as_tensors(data["test"], transform))
         for data in (streams, load_fruits(drawn_fruits))

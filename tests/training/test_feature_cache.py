@@ -500,7 +500,7 @@ def test_a_worker_that_was_killed_is_an_error(drawn_fruits, small_cut, monkeypat
     activations = torch.zeros((1, 4, *small_cut.shape), dtype=torch.float16)
     target = Unfinished(activations, torch.zeros(4, dtype=torch.int64))
     model = frozen_net("test_efficientnet", "stages:2")
-    with pytest.raises(WorkersLostError, match="a process that prepares pictures was killed"):
+    with pytest.raises(WorkersLostError, match="a DataLoader worker was killed"):
         compute_features(model, small_cut, images, target)
     assert target.missing() == [0, 1, 2, 3]
 

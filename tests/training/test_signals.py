@@ -54,7 +54,7 @@ def test_work_that_is_saved_as_it_comes_ends_at_once(number):
     before = signal.getsignal(number)
     with pytest.raises(RunInterruptedError) as raised, ends_at_once():
         signal.raise_signal(number)
-    assert str(raised.value) == f"ended by {number.name}; the same command goes on."
+    assert str(raised.value) == f"ended by {number.name}; the same command resumes it."
     assert raised.value.code == 128 + number
     assert signal.getsignal(number) == before
 

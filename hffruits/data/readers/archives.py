@@ -29,7 +29,7 @@ _OPENERS = {
     ".tar.xz": lzma.open,
 }  # fmt: skip
 SUFFIXES = (".zip", *_OPENERS)
-RATIO_FROM = 100 * 10**6  # bytes that may come out before the compression ratio is looked at
+RATIO_FROM = 100 * 10**6  # bytes that may come out before the compression ratio is checked
 CHUNK = 2**18  # bytes
 MAX_TAR_HEADER = 2**20  # bytes
 MAX_DEPTH = 50  # folders; pathlib makes them by recursion
@@ -92,7 +92,7 @@ def unpack(
     for path in sorted(others.values()):
         _write(archive, _Member(str(path), None, ()), folder / path, limits)
     for path in sorted(folders - filled):
-        with _write_errors_told(archive, str(path), folder):
+        with _translate_write_errors(archive, str(path), folder):
             (folder / path).mkdir(parents=True, exist_ok=True)
     if not written:
         raise InputError(f"{archive}: no images in it. Pack a folder of class folders with photos.")
@@ -101,7 +101,7 @@ def unpack(
 def looks_like_webdataset(archive: Path) -> bool:
     """True for a tar that starts with images beside a .cls, .json or .txt of the same key.
 
-    Looks at 20 files (see github.com/webdataset/webdataset); False for what can't be read.
+    Reads 20 files' names (see github.com/webdataset/webdataset); False for what can't be read.
     """
     if not _tar_opener(archive):
         return False
@@ -192,7 +192,7 @@ def _refusal(archive: Path, name: str | bytes, fault: str) -> InputError:
 
 
 def _write(archive: Path, member: _Member, path: Path, limits: _Limits) -> None:
-    with _write_errors_told(archive, member.name, path.parent):
+    with _translate_write_errors(archive, member.name, path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("xb") as file:
             for chunk in member.chunks:
@@ -201,7 +201,7 @@ def _write(archive: Path, member: _Member, path: Path, limits: _Limits) -> None:
 
 
 @contextmanager
-def _write_errors_told(archive: Path, name: str, folder: Path) -> Iterator[None]:
+def _translate_write_errors(archive: Path, name: str, folder: Path) -> Iterator[None]:
     try:
         yield
     except (FileExistsError, NotADirectoryError) as error:
@@ -311,14 +311,14 @@ class _TarStream:
         return data
 
 
-_EXTRA = (  # headers that tell of the next one; tarfile reads them as a whole into memory
+_EXTRA = (  # headers that describe the next one; tarfile reads them as a whole into memory
     *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
     *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
 )
 
 
 class _TarHeader(tarfile.TarInfo):
-    """A header that tells of damage, which tarfile takes for the end, and has a bounded size."""
+    """A header of bounded size that raises for damage, which tarfile takes for the end."""
 
     @classmethod
     def frombuf(cls, buf: bytes, encoding: str, errors: str) -> tarfile.TarInfo:

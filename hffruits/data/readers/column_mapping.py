@@ -1,4 +1,4 @@
-"""Rows with any columns as standard rows, by what the user named, types, or usual names.
+"""Which columns hold images, labels, groups: as the user named them, by type or by usual names.
 
 A standard row has `image` (undecoded), `label` (text), `path` (a name of its own) and, where asked
 for, `group`.
@@ -44,7 +44,7 @@ ROW = Features(
     {"image": Image(decode=False), "label": Value("string"), "path": Value("string")}
 )  # and `group`
 
-# Columns by their usual names, the most telling first.
+# Columns by their usual names, the most specific first.
 _IMAGES = (
     "image", "img", "picture", "photo", "file_name", "filename", "image_path", "filepath", "path",
     "file", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes",
@@ -57,14 +57,14 @@ _NAMES = ("path", "file_name", "filename", "image_path", "filepath", "__key__")
 
 
 def no_rows(source: object) -> InputError:
-    return InputError(f"{source}: no rows. Give a table with a picture a row.")
+    return InputError(f"{source}: no rows. Give a table with an image a row.")
 
 
 # ---- rows of any columns as standard rows ----
 
 
 def features_of(rows: Rows) -> Features:
-    if rows.features is None:  # a stream tells its columns with its first row
+    if rows.features is None:  # a stream has its columns with its first row
         rows = rows._resolve_features()
     return rows.features or Features()
 
@@ -75,7 +75,7 @@ def row_features(group: str | None) -> Features:
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns of the rows are what. No `image` is any picture, no `name` is by number."""
+    """Which columns of the rows are what. No `image` is any image, no `name` is by number."""
 
     image: str | None
     label: str
@@ -87,11 +87,11 @@ class Columns:
 
     @property
     def texts(self) -> list[str]:
-        """The columns without the pictures."""
+        """The columns without the images."""
         return sorted({self.label, self.group, self.name} - {None})
 
     def text_of(self, row: Row, place: str, index: int = 0) -> Row:
-        """All of a standard row but the picture; rows without a name are numbered in `place`."""
+        """All of a standard row but the image; rows without a name are numbered in `place`."""
         name = row[self.name] if self.name else None
         if not name or self.name == "__key__":  # which is unique in its shard
             name = f"{place}/{name or f'{index:08d}'}"
@@ -102,7 +102,7 @@ class Columns:
         else:
             label = _label_of(row[self.label], self.label, self.classes)
         text = {"label": label, "path": name}
-        group = row[self.group] if self.group else None  # one without stands alone
+        group = row[self.group] if self.group else None  # one without is a group of its own
         known = None if group in (None, "") else str(group)
         return text | ({"group": known} if self.group else {})
 
@@ -118,25 +118,25 @@ class AskedColumns:
     def of_table(
         self, rows: Rows, source: object, *, folder: Path | None = None, below: str = ""
     ) -> Columns:
-        """Columns as told, or by type or usual names."""
+        """Columns as asked for, or by type or usual names."""
         features = features_of(rows)
         if not features or (isinstance(rows, Dataset) and not len(rows)):
             raise no_rows(source)
         names = list(features)
-        pictures = [name for name in names if isinstance(features[name], Image)]
+        typed = [name for name in names if isinstance(features[name], Image)]
         classes = [name for name in names if isinstance(features[name], ClassLabel)]
-        image = self._find("image_column_name", self.image, names, source, pictures or _IMAGES)
+        image = self._find("image_column_name", self.image, names, source, typed or _IMAGES)
         usual = [name for name in classes if name.lower() in _LABELS] or classes
         usual = [*usual, *(name for name in _LABELS if name != image.lower()), "__key__"]
         label = self._find("label_column_name", self.label, names, source, usual)
-        if not _holds_pictures(features[image]):
+        if not _holds_images(features[image]):
             raise InputError(
-                f"{source}: {image}: neither pictures nor paths. Name the column with them as "
+                f"{source}: {image}: neither images nor paths. Name the column with them as "
                 "image_column_name."
             )
         if _is_text(features[image]) and folder is None:
             raise InputError(
-                f"{source}: {image}: text, not pictures. Download the files, and give the table "
+                f"{source}: {image}: text, not images. Download the files, and give the table "
                 "beside them as data_dir."
             )
         if isinstance(features[label], (List, LargeList)):
@@ -157,13 +157,13 @@ class AskedColumns:
         )
 
     def of_sample(self, sample: Row, source: object) -> Columns:
-        """The same for WebDataset, of which any sample may have a picture of another format."""
+        """The same for WebDataset, of which any sample may have an image of another format."""
         names = list(sample)
         if self.image:
             self._find("image_column_name", self.image, names, source, ())
-        elif not pictures_in(sample):
+        elif not images_in(sample):
             raise InputError(
-                f"{source}: no pictures in its first sample ({', '.join(names)}). Name the member "
+                f"{source}: no images in its first sample ({', '.join(names)}). Name the member "
                 "that is one as image_column_name."
             )
         usual = [*_LABELS, *(["__key__"] if "/" in sample["__key__"] else [])]
@@ -178,7 +178,7 @@ class AskedColumns:
         found = asked or next((lower[n.lower()] for n in usual if n.lower() in lower), None)
         if found in names:
             return found
-        problem = f"no column {asked!r}" if asked else "can't tell which column it is"
+        problem = f"no column {asked!r}" if asked else "unclear which column it is"
         listed = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
         raise InputError(f"{source}: {option}: {problem}. Name one of {listed}.")
 
@@ -190,14 +190,14 @@ def standard_rows(
     *,
     prefix: str,
     folder: Path | None = None,
-    pictures: bool = True,
+    with_images: bool = True,
 ) -> Rows:
     """The rows as `image`, `label`, `path` (and `group`).
 
-    Without `pictures`, for streams alone, the images are empty and their column is not read.
+    Not `with_images`, for streams only, they are empty and their column is not read.
     """
     if isinstance(rows, IterableDataset):
-        used = {*columns.texts, columns.image} if pictures else {*columns.texts}
+        used = {*columns.texts, columns.image} if with_images else {*columns.texts}
         stream = rows.select_columns(sorted(used))
         if columns.image in used and isinstance(features_of(rows)[columns.image], Image):
             stream = stream.cast_column(columns.image, Image(decode=False))
@@ -211,10 +211,10 @@ def standard_rows(
                 "source": str(source),
                 "folder": folder,
                 "prefix": prefix,
-                "pictures": pictures,
+                "with_images": with_images,
             },
         )
-    # The pictures stay in the file that they are in, and are not read.
+    # The images stay in the file that they are in, and are not read.
     images = _image_column(rows, columns.image, folder)
     texts = [
         columns.text_of(row, prefix, index)
@@ -232,7 +232,7 @@ def _is_text(feature: Any) -> bool:
     return isinstance(feature, Value) and feature.dtype in ("string", "large_string")
 
 
-def _holds_pictures(feature: Any) -> bool:
+def _holds_images(feature: Any) -> bool:
     if isinstance(feature, dict):
         return bool({"bytes", "path"} & set(feature))
     binary = isinstance(feature, Value) and feature.dtype in ("binary", "large_binary")
@@ -245,8 +245,8 @@ def _image_column(rows: Dataset, column: str, folder: Path | None) -> Dataset:
     if column != "image":
         images = images.rename_column(column, "image")
     if _is_text(images.features["image"]):
-        pictures = [picture_of(path, folder) for path in images["image"]]
-        return Dataset.from_dict({"image": pictures}, Features({"image": ROW["image"]}))
+        found = [image_of(path, folder) for path in images["image"]]
+        return Dataset.from_dict({"image": found}, Features({"image": ROW["image"]}))
     images = images.cast_column("image", Image(decode=False))
     chunks = images.data.column("image").chunks
     if any(chunk.null_count or chunk.field("bytes").null_count for chunk in chunks):
@@ -256,11 +256,11 @@ def _image_column(rows: Dataset, column: str, folder: Path | None) -> Dataset:
 
 
 def _with_file(row: Row, folder: Path | None) -> Row:
-    return {"image": picture_of(row["image"], folder)}
+    return {"image": image_of(row["image"], folder)}
 
 
-def picture_of(value: str | bytes | Row | None, folder: Path | None) -> Row:
-    """A picture as `datasets` stores it; with bytes alone where there are any.
+def image_of(value: str | bytes | Row | None, folder: Path | None) -> Row:
+    """An image as `datasets` stores it; with only the bytes where there are any.
 
     With a path, too, it would drop the bytes where a file of that name is in the working folder.
     """
@@ -305,21 +305,21 @@ def _stream_rows(
     source: str,
     folder: Path | None,
     prefix: str,
-    pictures: bool,
+    with_images: bool,
 ) -> Iterator[Row]:
     """Standard rows of some shards, numbered within each, so that names don't depend on readers."""
     with translate_dataset_errors(source):
         for shard in shards:
             view = stream.shard(num_shards=stream.num_shards, index=shard)
-            # not `iter(view)`: in a data-loader worker that would split the shard over the workers
+            # not `iter(view)`: in a DataLoader worker that would split the shard over the workers
             for index, batch in enumerate(view.iter(batch_size=1)):
                 row = {column: values[0] for column, values in batch.items()}
                 text = columns.text_of(row, f"{prefix}/{shard:05d}", index)
-                picture = row[columns.image] if pictures else None
-                yield {"image": picture_of(picture, folder)} | text
+                image = row[columns.image] if with_images else None
+                yield {"image": image_of(image, folder)} | text
 
 
-def pictures_in(sample: Row) -> list[str]:
+def images_in(sample: Row) -> list[str]:
     """Its photos; where it has none that is read by its name, others, and last its videos."""
     members = {f"_.{name}": value for name, value in sample.items() if isinstance(value, bytes)}
     by_content = (n for n, value in members.items() if may_be_image(n) and is_image_head(value))

@@ -1,4 +1,4 @@
-"""`datasets` kept quiet, and its troubles told in one line."""
+"""Errors of `datasets` as an `InputError` in one line, and its log lines and bars left out."""
 
 import csv
 import tarfile
@@ -16,7 +16,7 @@ from hffruits.core.errors import InputError
 
 @contextmanager
 def quiet(*, bars: bool = False) -> Iterator[None]:
-    """No log lines of `datasets`, which repeat the error, and no bars, which tell of its files."""
+    """No log lines of `datasets`, which repeat the error, and no bars, which count its files."""
     verbosity, stop_bars = get_verbosity(), not bars and not are_progress_bars_disabled()
     set_verbosity(CRITICAL)
     if stop_bars:
@@ -55,7 +55,7 @@ def translate_dataset_errors(source: object) -> Iterator[None]:
         if isinstance(cause, UnicodeDecodeError):
             raise InputError(f"{source}: not UTF-8 text. Save it as that.") from error
         raise InputError(
-            f"{source}: can't be read as a dataset ({_line(cause)}). Mend or replace it."
+            f"{source}: can't be read as a dataset ({_line(cause)}). Fix or replace it."
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Folders of class folders, nested and split as people have them, as labelled photos.
+"""Folders of class folders, nested and split in any usual way, as labelled image files.
 
 Files with the usual suffixes are not opened here; of others, the first bytes are read.
 """
@@ -31,7 +31,7 @@ LABEL_FROM = ("leaf", "path")
 
 
 @dataclass(frozen=True)
-class Photo:
+class ImageFile:
     """One image file: its path below the data folder, its class, and its class's folder."""
 
     path: Path
@@ -39,14 +39,16 @@ class Photo:
     leaf: PurePath  # below the split's folder, its parts as `unify_names` has them
 
 
-class FoundPhotos(dict[str, list[Photo]]):
-    """Photos by split, with what else was found: see `find_photos`.
+class FoundImages(dict[str, list[ImageFile]]):
+    """Photos by split, with what else was found: see `find_image_files`.
 
     `videos`: paths below the data folder. `empty`: folders that should hold photos, and what they
     hold instead.
     """
 
-    def __init__(self, splits: dict[str, list[Photo]], videos: list[Path], empty: dict[Path, str]):
+    def __init__(
+        self, splits: dict[str, list[ImageFile]], videos: list[Path], empty: dict[Path, str]
+    ):
         super().__init__(splits)
         self.videos, self.empty = videos, empty
 
@@ -62,12 +64,12 @@ class _Listed:
     folders: set[Path]
 
 
-def find_photos(root: Path, *, label_from: str | None = None) -> FoundPhotos:
+def find_image_files(root: Path, *, label_from: str | None = None) -> FoundImages:
     """The image files below `root` by split, with their labels; those in unread formats, too.
 
     A folder without split folders gives one split, `train`. `label_from`: `leaf` for classes by
-    the folder that holds the photo, whatever lies above it; `path` to tell folders of one name
-    apart by those above them; None for `path` where that is not in doubt.
+    the folder that holds the photo, whatever lies above it; `path` to keep folders of one
+    name apart by those above them; None for `path` where that is not in doubt.
     """
     if not root.exists():
         raise InputError(f"{root}: no such folder. Check the path given as data_dir.")
@@ -88,7 +90,7 @@ def find_photos(root: Path, *, label_from: str | None = None) -> FoundPhotos:
         if not below.photos:
             logger.warning("%s: holds no photos, so there is no %s split", below.folder, split)
     filled = {split: below for split, below in listed.items() if below.photos}
-    return FoundPhotos(
+    return FoundImages(
         _label_photos(root, filled, label_from),
         [path for below in listed.values() for path in below.videos],
         _find_empty(root, filled),
@@ -249,7 +251,7 @@ def _find_empty_in(root: Path, below: _Listed) -> Iterable[tuple[Path, str]]:
 
 def _label_photos(
     root: Path, listed: dict[str, _Listed], label_from: str | None
-) -> dict[str, list[Photo]]:
+) -> dict[str, list[ImageFile]]:
     """The leaf folder is the label; leaves that collide take their parents along.
 
     A name that collides in one split is lengthened in all, so that splits agree on it.
@@ -264,7 +266,8 @@ def _label_photos(
     for split, below in listed.items():
         own = [leaves[(root / path).parent.relative_to(below.folder)] for path in below.photos]
         photos[split] = [
-            Photo(path, labels[leaf], leaf) for path, leaf in zip(below.photos, own, strict=True)
+            ImageFile(path, labels[leaf], leaf)
+            for path, leaf in zip(below.photos, own, strict=True)
         ]
     return photos
 
@@ -272,7 +275,7 @@ def _label_photos(
 def name_folders(counts: Mapping[str, Mapping[str, int]], label_from: str | None) -> dict[str, str]:
     """Class folder (`Apple/Red`) -> label, from the photos of each folder in each split.
 
-    The rule is that of `find_photos`, and so are its warnings and errors.
+    The rule is that of `find_image_files`, and so are its warnings and errors.
     """
     by_path = {
         split: Counter({PurePosixPath(folder): count for folder, count in own.items()})

@@ -1,4 +1,4 @@
-"""Labelled pictures in tables: CSV, JSONL and Parquet files, and datasets of the Hub.
+"""Labelled images in tables: CSV, JSONL and Parquet files, and datasets of the Hub.
 
 Nothing is downloaded but what is named.
 """
@@ -38,20 +38,17 @@ TABLES = {".csv": "csv", ".tsv": "csv", ".jsonl": "json", ".json": "json", ".par
 
 def load_tables(
     files: dict[str, list[Path]],
+    asked: AskedColumns,
     *,
-    image_column: str | None = None,
-    label_column: str | None = None,
-    group_column: str | None = None,
     streaming: bool = False,
-    pictures: bool = True,
+    with_images: bool = True,
 ) -> dict[str, Rows]:
     """The rows of CSV, TSV, JSONL, JSON or Parquet files by split, all of one kind.
 
-    Pictures are bytes, or paths, where relative ones start at the folder of their file. Where no
-    file is of a split, a `split` column splits the rows. Without `pictures`, for streams alone, the
-    images are empty, and those in Parquet are not read.
+    Images are bytes, or paths, where relative ones start at the folder of their file. Where no
+    file is of a split, a `split` column splits the rows. Not `with_images`, for streams only,
+    they are empty, and those in Parquet are not read.
     """
-    asked = AskedColumns(image_column, label_column, group_column)
     top = os.path.commonpath([file.parent for some in files.values() for file in some])
     parts: dict[str, list[Rows]] = {}
     for split, some in files.items():
@@ -60,11 +57,11 @@ def load_tables(
             rows = _load_table(table, streaming=streaming)
             below = folder.relative_to(top).as_posix()  # else two folders may have a 0.jpg
             columns = asked.of_table(rows, table[0], folder=folder, below=below)
-            if not pictures:
+            if not with_images:
                 rows = _load_table(table, streaming=streaming, columns=columns.texts)
             prefix = f"{split}-{number}" if number else split
             standard = standard_rows(
-                rows, columns, table[0], prefix=prefix, folder=folder, pictures=pictures
+                rows, columns, table[0], prefix=prefix, folder=folder, with_images=with_images
             )
             if list(files) == ["train"] and "split" in features_of(rows):
                 found = _by_column(rows, standard, table[0])
@@ -83,19 +80,17 @@ def load_tables(
 
 def load_hub(
     name: str,
+    asked: AskedColumns,
     *,
     config: str | None = None,
     split_names: dict[str, str] | None = None,
-    image_column: str | None = None,
-    label_column: str | None = None,
-    group_column: str | None = None,
     streaming: bool = False,
-    pictures: bool = True,
+    with_images: bool = True,
 ) -> dict[str, Rows]:
     """The rows of a Hub dataset by split; `split_names` says what its splits mean.
 
-    Without `pictures`, for streams alone, the images are empty, and where they can be left, they
-    are. It can't run code: `datasets` no longer runs any that comes with the data.
+    Not `with_images`, for streams only, they are empty, and not read where that can be. It can't
+    run code: `datasets` no longer runs any that comes with the data.
     """
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
         raise InputError(f"{name}: no id of a Hub dataset. It is user/name; files are data_dir.")
@@ -111,13 +106,14 @@ def load_hub(
             ) from error
         raise
     chosen = _choose_splits(name, list(found), split_names or {})
-    asked = AskedColumns(image_column, label_column, group_column)
     columns = {split: asked.of_table(found[theirs], name) for split, theirs in chosen.items()}
-    if not pictures:
+    if not with_images:
         needed = {text for some in columns.values() for text in some.texts}
         found = _load_hub(name, config, streaming=streaming, columns=sorted(needed))
     return {
-        split: standard_rows(found[theirs], columns[split], name, prefix=split, pictures=pictures)
+        split: standard_rows(
+            found[theirs], columns[split], name, prefix=split, with_images=with_images
+        )
         for split, theirs in chosen.items()
     }
 
@@ -180,7 +176,7 @@ def _without_magic(file: Path) -> str:
 
 
 def _choose_splits(source: str, found: list[str], wanted: dict[str, str]) -> dict[str, str]:
-    """Our split names -> theirs: as told, else by their usual names."""
+    """Our split names -> theirs: as asked for, else by their usual names."""
     for theirs in wanted.values():
         if theirs not in found:
             raise InputError(f"{source}: has no split {theirs!r}. It has {', '.join(found)}.")

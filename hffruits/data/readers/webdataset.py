@@ -1,6 +1,7 @@
-"""WebDataset shards as standard rows. Not by the builder of `datasets`, which takes a `cls` for a
-number, goes by the members of the first samples, and drops pictures where a file of their name is
-in the working folder.
+"""WebDataset shards as standard rows.
+
+Not by the builder of `datasets`, which takes a `cls` for a number, goes by the members of the first
+samples, and drops images where a file of their name is in the working folder.
 """
 
 import json
@@ -21,13 +22,13 @@ from hffruits.data.readers.column_mapping import (
     Columns,
     Row,
     Rows,
-    picture_of,
-    pictures_in,
+    image_of,
+    images_in,
     row_features,
 )
 from hffruits.data.readers.error_translation import quiet, translate_dataset_errors
 
-MAX_BYTES = 2**28  # of a member: what is larger is no picture
+MAX_BYTES = 2**28  # of a member: what is larger is not an image
 VERSION = 3  # of how shards become rows: raise it when that changes
 
 
@@ -41,10 +42,8 @@ class Shards(dict[str, Rows]):
 
 def load_webdataset(
     shards: dict[str, list[str]],
+    asked: AskedColumns,
     *,
-    image_column: str | None = None,
-    label_column: str | None = None,
-    group_column: str | None = None,
     streaming: bool = False,
 ) -> Shards:
     """The rows of WebDataset shards by split (paths or URLs of .tar files).
@@ -52,12 +51,11 @@ def load_webdataset(
     The label is the `cls` or `txt` member of a sample, a field of its `json`, or the folder of its
     key: all of it, for `folders.name_folders` needs all rows to tell which class that is.
     """
-    asked = AskedColumns(image_column, label_column, group_column)
     first = next(iter(shards.values()))[0]
     with translate_dataset_errors(first):
         sample = next(_samples(first), None)
     if sample is None:
-        raise InputError(f"{first}: no samples in it. Give shards that hold pictures and labels.")
+        raise InputError(f"{first}: no samples in it. Give shards that hold images and labels.")
     columns = asked.of_sample(sample, first)
     columns = replace(columns, key_folders=columns.label == "__key__")
     places = _places([shard for some in shards.values() for shard in some])
@@ -94,14 +92,14 @@ def _places(shards: list[str]) -> dict[str, str]:
 def _shard_rows(
     shards: list[tuple[str, str]], columns: Columns, version: object = None
 ) -> Iterator[Row]:
-    """Standard rows of some shards; `version` tells apart what `datasets` keeps of them."""
+    """Standard rows of some shards; `version` keeps apart what `datasets` caches of them."""
     for shard, place in shards:
         with translate_dataset_errors(shard):
             for sample in _samples(shard):
-                found = [columns.image] if columns.image else pictures_in(sample)
+                found = [columns.image] if columns.image else images_in(sample)
                 if len(found) > 1:
                     raise InputError(
-                        f"{shard}: {sample['__key__']} has the pictures {', '.join(found)}. Name "
+                        f"{shard}: {sample['__key__']} has the images {', '.join(found)}. Name "
                         "the one that counts as image_column_name."
                     )
                 content = sample.get(found[0]) if found else None
@@ -110,7 +108,7 @@ def _shard_rows(
                 if found and (why := unread_format(f"_.{found[0]}")):  # shown by no content, maybe
                     text["path"] += f".{found[0]}"
                     content = content[:1024] if why == VIDEO and content else content
-                yield {"image": picture_of(content, None)} | text
+                yield {"image": image_of(content, None)} | text
 
 
 def _samples(shard: str) -> Iterator[Row]:
@@ -149,7 +147,7 @@ def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
 
 
 class _TarHeader(tarfile.TarInfo):
-    """A header that tells of damage; tarfile would take that for the end of the shard."""
+    """A header that raises for damage; tarfile would take that for the end of the shard."""
 
     @classmethod
     def frombuf(cls, buf: bytes, encoding: str, errors: str) -> tarfile.TarInfo:

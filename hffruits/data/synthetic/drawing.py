@@ -1,4 +1,4 @@
-"""Fruit pictures drawn by code, from numpy and Pillow alone.
+"""Fruit images drawn by code, with only numpy and Pillow.
 
 Sixteen fruits in varied poses, ripeness, light and on varied tables, the same for the same seed.
 No files: `samples.py` makes a data set of them.
@@ -530,7 +530,7 @@ BACKGROUNDS = (lay_wood, lay_cloth, lay_plate, lay_marble, lay_gradient, lay_lea
 
 
 def draw_fruit(name: str, *, seed: int, size: int = 192) -> Image.Image:
-    """Return a picture of one fruit kind (one to three pieces): RGB, `size` x `size` pixels.
+    """Return an image of one fruit kind (one to three pieces): RGB, `size` x `size` pixels.
 
     The same name, seed and size give the same pixels. An unknown name raises ValueError, and so
     does a size below 16 pixels.
@@ -541,20 +541,20 @@ def draw_fruit(name: str, *, seed: int, size: int = 192) -> Image.Image:
         raise ValueError(f"{size}: too few pixels to draw a fruit on. Ask for 16 or more.")
     rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
     light = shine_light(rng)
-    picture = np.zeros((size, size, 4), np.float32)
+    image = np.zeros((size, size, 4), np.float32)
     centre, turn = np.array([size, size]) / 2, rng.uniform(0, 6.28)
     frame = np.array([[np.cos(turn), np.sin(turn)], [np.sin(turn), -np.cos(turn)]]) * size / 2
-    table = Brush(picture, light, rng, centre=centre, frame=frame)
+    table = Brush(image, light, rng, centre=centre, frame=frame)
     BACKGROUNDS[rng.integers(len(BACKGROUNDS))](table)
     for at, scale, angle in choose_poses(rng):
         flip = rng.choice([-1, 1])
         squash = rng.uniform(0.88, 1)
         cos, sin = np.cos(angle) * scale, np.sin(angle) * scale
         frame = np.array([[cos * flip, -sin * squash], [-sin * flip, -cos * squash]]) * size / 2
-        layer = np.zeros_like(picture)
+        layer = np.zeros_like(image)
         FRUITS[name](Brush(layer, light, rng, centre=centre + at * size / 2, frame=frame))
-        put_down(picture, layer, light, height=0.16 * scale * size)
-    return take_photograph(picture[..., :3], rng)
+        put_down(image, layer, light, height=0.16 * scale * size)
+    return take_photograph(image[..., :3], rng)
 
 
 def shine_light(rng: np.random.Generator) -> Light:
@@ -568,7 +568,7 @@ def shine_light(rng: np.random.Generator) -> Light:
 
 
 def choose_poses(rng: np.random.Generator) -> list[tuple[np.ndarray, float, float]]:
-    """Return (place, scale, angle) of each piece, in half widths of the picture."""
+    """Return (place, scale, angle) of each piece, in half widths of the image."""
     count = int(rng.choice([1, 2, 3], p=[0.6, 0.25, 0.15]))
     spread = (0.1, 0.45, 0.52)[count - 1]
     scale = rng.uniform(*((0.6, 0.95), (0.45, 0.6), (0.4, 0.5))[count - 1])
@@ -580,17 +580,17 @@ def choose_poses(rng: np.random.Generator) -> list[tuple[np.ndarray, float, floa
     return poses
 
 
-def put_down(picture: np.ndarray, layer: np.ndarray, light: Light, *, height: float) -> None:
-    """Lay a layer (S, S, 4) on the picture, with its contact shadow and its cast shadow."""
+def put_down(image: np.ndarray, layer: np.ndarray, light: Light, *, height: float) -> None:
+    """Lay a layer (S, S, 4) on the image, with its contact shadow and its cast shadow."""
     mask = Image.fromarray(np.uint8(layer[..., 3] * 255))
     away = -light.towards[:2] / light.towards[2] * height
     for share, reach in ((0.35, 0.3), (0.55, 1.0)):
         moved = mask.rotate(0, translate=tuple((away * reach).tolist()))
         soft = np.asarray(moved.filter(ImageFilter.GaussianBlur(height * 0.35 * reach + 0.5)))
         dark = np.float32(share * (1.1 - light.ambient) / 255) * soft
-        picture *= (1 - dark)[..., None]
-    picture *= 1 - layer[..., 3:]
-    picture += layer
+        image *= (1 - dark)[..., None]
+    image *= 1 - layer[..., 3:]
+    image += layer
 
 
 def take_photograph(scene: np.ndarray, rng: np.random.Generator) -> Image.Image:

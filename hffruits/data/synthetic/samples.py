@@ -1,6 +1,6 @@
 """The embedded sample set: the data of a run that was given none.
 
-Drawn once and then kept on disk. Hard enough to learn something from; says nothing about the
+Drawn once, then read from the cache. Hard enough to learn something from; says nothing about the
 accuracy on photographs.
 """
 
@@ -18,7 +18,7 @@ GROUPS = {"Lemon": "Citrus", "Orange": "Citrus"} | dict.fromkeys(
 
 
 def samples_dir(cache_dir: Path | None = None) -> Path:
-    """Return the folder of sample pictures, drawing it at the first call (15 s on one core).
+    """Return the folder of sample images, drawing it at the first call (15 s on one core).
 
     It lies in `cache_dir`, else in $HFFRUITS_CACHE, else in ~/.cache/hffruits.
     """
@@ -29,7 +29,7 @@ def samples_dir(cache_dir: Path | None = None) -> Path:
 def write_samples(
     folder: Path, *, train: int, validation: int, test: int, size: int, seed: int
 ) -> Path:
-    """Draw so many pictures per fruit and split into `folder`/split/[group/]fruit/number.jpg.
+    """Draw so many images per fruit and split into `folder`/split/[group/]fruit/number.jpg.
 
     The folder appears whole or not at all; one that is there already is kept. Returns `folder`.
     """

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from hffruits.core.cache import cache_root
 from hffruits.core.distributed import gather
 from hffruits.core.errors import DISK_FULL, InputError
-from hffruits.core.memory_limit import total_memory
+from hffruits.core.hardware import total_memory
 
 FILE, RECORD = "activations.bin", "activations.json"
 DAY = 86_400  # seconds

@@ -3,8 +3,8 @@
 import psutil
 import pytest
 
-from hffruits.core import memory_limit
-from hffruits.core.memory_limit import total_memory
+from hffruits.core import hardware
+from hffruits.core.hardware import total_memory
 
 MACHINE = psutil.virtual_memory().total
 OF_VERSION_1 = "9:name=systemd:/\n4:cpu,memory:/job/step\n0::/\n"
@@ -13,8 +13,8 @@ OF_VERSION_1 = "9:name=systemd:/\n4:cpu,memory:/job/step\n0::/\n"
 @pytest.fixture
 def groups(tmp_path, monkeypatch):
     """Write which groups this process is in, and their limits."""
-    monkeypatch.setattr(memory_limit, "CGROUPS", tmp_path)
-    monkeypatch.setattr(memory_limit, "OWN_CGROUPS", tmp_path / "own")
+    monkeypatch.setattr(hardware, "CGROUPS", tmp_path)
+    monkeypatch.setattr(hardware, "OWN_CGROUPS", tmp_path / "own")
 
     def write(own: str, limits: dict[str, str]) -> None:
         (tmp_path / "own").write_text(own)

@@ -1,0 +1,12 @@
+from .arguments import DataArguments as DataArguments
+from .images import open_rgb as open_rgb
+from .load import FruitDatasets as FruitDatasets
+from .load import load_fruits as load_fruits
+from .split_protocol import MapSplit as MapSplit
+from .split_protocol import Sample as Sample
+from .split_protocol import Split as Split
+from .stream_dataset import FruitStreams as FruitStreams
+from .stream_dataset import StreamSplit as StreamSplit
+from .stream_dataset import load_streams as load_streams
+from .transforms import EvalTransform as EvalTransform
+from .transforms import train_transform as train_transform

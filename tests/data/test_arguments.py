@@ -1,0 +1,51 @@
+"""`DataArguments` from a path, from fields as keywords, and as words of a command line."""
+
+from pathlib import Path
+
+import pytest
+
+from hffruits.core.errors import InputError
+from hffruits.data.arguments import DataArguments
+from hffruits.data.load import load_fruits
+from hffruits.data.stream_dataset import FruitStreams, load_streams
+
+
+def test_a_path_and_fields_make_arguments_and_change_ready_ones():
+    first = DataArguments.of(Path("fruits"), validation_fraction=0.2)
+    assert first == DataArguments(data_dir="fruits", validation_fraction=0.2)
+    changed = DataArguments.of(first, image_cache="decoded")
+    assert (changed.data_dir, changed.validation_fraction) == ("fruits", 0.2)
+    assert (first.image_cache, changed.image_cache) == ("none", "decoded")
+    assert DataArguments.of() == DataArguments()
+    assert DataArguments.of(dataset_name="user/fruits").source_name == "user/fruits"
+
+
+@pytest.mark.parametrize("load", [DataArguments.of, load_fruits])
+def test_an_unknown_option_is_refused_with_those_like_it(load, tmp_path):
+    with pytest.raises(InputError, match=r"^validation_fracton: .* validation_fraction") as caught:
+        load(tmp_path, validation_fracton=0.2)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match=r"^cache: no option of the data. Is it image_cache"):
+        load(tmp_path, cache="decoded")
+
+
+def test_options_act_as_the_fields_of_ready_arguments(make_folder):
+    root = make_folder({"A": 10, "B": 10})
+    by_option = load_fruits(root, validation_fraction=0.2, test_fraction=0.3)
+    by_field = load_fruits(DataArguments(str(root), validation_fraction=0.2, test_fraction=0.3))
+    for split, count in {"train": 10, "validation": 4, "test": 6}.items():
+        assert by_option[split]["path"][:] == by_field[split]["path"][:]
+        assert len(by_option[split]) == count
+
+
+def test_streaming_gives_streams(tmp_path, make_folder):
+    root = make_folder({"A": 20, "B": 20})
+    lines = [f"{path.relative_to(root)},{path.parent.name}" for path in sorted(root.rglob("*.jpg"))]
+    table = root / "photos.csv"
+    table.write_text("\n".join(["path,label", *lines]) + "\n")
+    streams = load_fruits(table, streaming=True)
+    assert isinstance(streams, FruitStreams)
+    again = load_streams(DataArguments(str(table), streaming=True))
+    assert {split: len(rows) for split, rows in streams.items()} == {
+        split: len(rows) for split, rows in again.items()
+    }
