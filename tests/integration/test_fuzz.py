@@ -313,7 +313,7 @@ def test_a_time_is_some_seconds_or_refused(text):
     try:
         assert 0 < parse_duration(text) < math.inf
     except InputError as error:
-        assert str(error).startswith("time_budget=")
+        assert str(error).startswith("duration=")
 
 
 words = st.sampled_from(

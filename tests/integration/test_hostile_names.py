@@ -219,7 +219,7 @@ def test_a_search_in_a_folder_of_any_name_is_kept_there(drawn_fruits, tmp_path):
 
 def test_the_demo_says_which_model_it_has(run):
     _, about, _ = open_model(str(run))
-    assert str(run) in text_of(about) and not foreign(about)
+    assert run.name in text_of(about) and not foreign(about)
 
 
 # ---- each interpreter ----

@@ -55,12 +55,13 @@ def test_one_two_and_four_processes_have_the_same_loss_curve(make_folder, tmp_pa
 @pytest.mark.slow
 def test_all_processes_agree_on_weights_averages_and_choices(drawn_fruits, tmp_path):
     launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node=3"]
-    script = [ROOT / "tests" / "support" / "rank_states.py", drawn_fruits, tmp_path / "run"]
+    script = ["-m", "support.rank_states", drawn_fruits, tmp_path / "run"]
     done = subprocess.run(
         [sys.executable, "-m", *launcher, *script],
         capture_output=True,
         text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ
+        | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
     )
     assert done.returncode == 0, done.stderr
     (line,) = (line for line in done.stdout.splitlines() if line.startswith("SEEN"))
