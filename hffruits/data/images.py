@@ -10,7 +10,7 @@ import re
 import stat
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -87,17 +87,23 @@ _UNREAD_HEADS = {
 
 
 def open_rgb(
-    source: ImageSource, *, max_pixels: int = MAX_PIXELS, formats: Sequence[str] = FORMATS
+    source: ImageSource,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    formats: Sequence[str] = FORMATS,
+    check: Callable[[Image.Image], None] = lambda undecoded: None,
 ) -> Image.Image:
     """Decode a file, its bytes or a PIL image into an upright 8-bit RGB image.
 
-    Only decoders of `formats`, some of `FORMATS`, see a file. Raises `OSError` with a short reason
-    for anything that is not a complete, sanely sized image.
+    Only decoders of `formats`, some of `FORMATS`, see a file, and `check` its header before its
+    pixels are decoded. Raises `OSError` with a short reason for anything that is not a complete,
+    sanely sized image.
     """
     try:
         if isinstance(source, Image.Image):
             return _to_rgb(source)
         with _open(source, max_pixels, formats=formats) as image:
+            check(image)
             return _to_rgb(image)
     except _DECODER_ERRORS as error:
         raise OSError(_reason(error)) from error

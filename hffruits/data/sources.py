@@ -23,7 +23,7 @@ from hffruits.data.images import (
     walk_files,
 )
 from hffruits.data.readers.archives import is_archive, looks_like_webdataset, unpack
-from hffruits.data.readers.column_mapping import ROW, AskedColumns, Rows
+from hffruits.data.readers.column_mapping import ROW, AskedColumns, FoundRows, Rows
 from hffruits.data.readers.folders import (
     LABEL_FROM,
     SPLITS,
@@ -74,14 +74,14 @@ def open_source(data: DataArguments, *, with_images: bool = True) -> RawRows:
     asked = AskedColumns(data.image_column_name, data.label_column_name, data.group_by)
     options = {"streaming": data.streaming}
     if data.dataset_name:
-        _check_no_folders(data)
         options |= {"config": data.dataset_config_name, "split_names": data.split_names}
-        return RawRows(load_hub(data.dataset_name, asked, with_images=with_images, **options))
+        found = load_hub(data.dataset_name, asked, with_images=with_images, **options)
+        return _rows_of(found, data)
     if data.data_dir is None and not data.streaming:
         return _open_folder(samples_dir(), None)
     if "://" in str(data.data_dir):
         urls = {"train": _shard_urls(str(data.data_dir))}
-        return _shard_rows(urls, data, asked)
+        return _rows_of(load_webdataset(urls, asked, **options), data)
     path = Path(data.data_dir or samples_dir()).expanduser()
     files = _files_of(path)
     if files and files[0].suffix.lower() in TABLES:
@@ -92,7 +92,7 @@ def open_source(data: DataArguments, *, with_images: bool = True) -> RawRows:
         raise InputError(f"{path}: holds {len(files)} zips. Unpack them, and give the folder.")
     if _are_shards(files, data.streaming):
         shards = {split: list(map(str, some)) for split, some in _by_split(path, files).items()}
-        return _shard_rows(shards, data, asked)
+        return _rows_of(load_webdataset(shards, asked, **options), data)
     if data.streaming:
         raise InputError(
             f"{path}: streaming is for shards, tables and the Hub. Leave it out: photos in folders "
@@ -115,8 +115,10 @@ def _check_no_folders(data: DataArguments) -> None:
         )
 
 
-def _shard_rows(shards: dict[str, list[str]], data: DataArguments, asked: AskedColumns) -> RawRows:
-    found = load_webdataset(shards, asked, streaming=data.streaming)
+def _rows_of(found: FoundRows, data: DataArguments) -> RawRows:
+    """Those of shards or the Hub, whose labels may be folders."""
+    if not found.key_folders:
+        _check_no_folders(data)
     return RawRows(found, key_folders=found.key_folders, label_from=data.label_from)
 
 

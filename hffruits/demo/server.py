@@ -30,7 +30,9 @@ KEPT_SECONDS = 3600  # how long the server keeps a visitor's files, and how ofte
 UPLOAD = f"{API_PREFIX}/upload"  # the one route that takes files
 # What the page and gradio_client send. Gradio has more, of which some run ffmpeg or write files.
 # A stranger's model card or report could ask visitors' browsers for any address.
-PAGE_POLICY = b"img-src 'self' data: blob:; media-src 'self' data: blob:"
+PAGE_POLICY = b"; ".join(
+    kind + b"-src 'self' data: blob:" for kind in (b"img", b"media", b"connect")
+)
 FILE_POLICY = b"sandbox; default-src 'none'; img-src 'self'"
 POSTED = re.compile(rf"/login|{API_PREFIX}/(upload|queue/join|cancel|reset|(run|api|call)/.+)")
 UNNEEDED = ("deep_link", "dev/reload")  # writes what is asked for; is the developer's

@@ -84,7 +84,8 @@ def open_upload(path: str | Path, root: Path) -> Image.Image:
             raise InputError(f"over the limit of {MAX_IMAGE_BYTES / 1e6:.0f} MB")
         if content.startswith(_JPEG_HEAD) and _jpeg_end_and_scans(content)[1] > MAX_SCANS:
             raise InputError(f"a progressive JPEG of more than {MAX_SCANS} scans")
-        image = open_rgb(content, max_pixels=MAX_PIXELS, formats=UPLOAD_FORMATS)
+        options = {"formats": UPLOAD_FORMATS, "check": _check_compression}
+        image = open_rgb(content, max_pixels=MAX_PIXELS, **options)
         if _is_something_else_too(content):  # only images are searched
             raise InputError("it holds a web page, a PDF or a zip besides the photo")
         if max(image.size) > MAX_ASPECT * min(image.size):
@@ -93,6 +94,12 @@ def open_upload(path: str | Path, root: Path) -> Image.Image:
         raise InputError(error.strerror or str(error)) from error
     image.info.clear()  # comments and the like, which Pillow would write into copies
     return image
+
+
+def _check_compression(image: Image.Image) -> None:
+    """Refuse a TIFF whose strips are JPEGs: each may have any number of scans."""
+    if image.format == "TIFF" and "jpeg" in image.info["compression"]:
+        raise InputError("a TIFF that holds JPEGs. Send it as JPEG or PNG")
 
 
 def list_uploads(

@@ -334,12 +334,10 @@ def test_a_camera_raw_beside_its_photo_is_listed_and_counts_for_nothing(make_fol
 
 def test_label_from_is_refused_where_a_column_names_the_classes(tmp_path):
     table = write_table(tmp_path / "all.csv", [("0.jpg", "A"), ("1.jpg", "B")])
-    for source in (
-        DataArguments(str(table), label_from="leaf"),
-        DataArguments(dataset_name="a/b", label_from="path"),
-    ):
+    shard = pack(tmp_path / "a.tar", {"0.jpg": b"any", "0.cls": b"A"})
+    for place in (table, shard):
         with pytest.raises(InputError, match="is for folders, and"):
-            open_source(source)
+            open_source(DataArguments(str(place), label_from="leaf", streaming=place == shard))
 
 
 def test_a_second_link_to_a_class_folder_is_warned_of(make_folder, caplog):

@@ -759,7 +759,24 @@ configs:
   - {split: check, path: green/b.parquet}
 ---
 """
+KEYS = ["Apple/Red/0", "Apple/Red/1", "Pepper/Red/2", "Pepper/Red/3", "Lime/4", "Lime/5"]
+
+
+def tar_bytes(keys: Iterable[str]) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        for key in keys:
+            photo = IMAGES[int(key[-1])]
+            member = tarfile.TarInfo(f"{key}.jpg")
+            member.size = len(photo)
+            tar.addfile(member, io.BytesIO(photo))
+    return file.getvalue()
+
+
 REPOS = {
+    "user/keys": Repo(
+        {"train-0.tar": tar_bytes(KEYS), "validation-0.tar": tar_bytes(["Lime/6", "Apple/Red/7"])}
+    ),
     "user/fruits": Repo(
         {
             "README.md": b"# Fruits",
@@ -830,6 +847,18 @@ ON_HUB = {
         {"dataset_name": "user/paths"},
         "user/paths: image: text, not images. Download the files, and give the table beside "
         "them as data_dir.",
+    ),
+    "keys": (
+        {"dataset_name": "user/keys"},
+        {
+            "train": sorted(2 * ["Apple/Red", "Lime", "Pepper/Red"]),
+            "validation": ["Apple/Red", "Lime"],
+        },
+    ),
+    "folders of columns": (
+        {"dataset_name": "user/fruits", "label_from": "leaf"},
+        "label_from=leaf: is for folders, and user/fruits names its classes in a column. Leave it "
+        "out, or name the column as label_column_name.",
     ),
     "private": (
         {"dataset_name": "user/secret"},

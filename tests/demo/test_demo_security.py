@@ -349,7 +349,8 @@ def test_the_servers_figures_and_its_developers_routes_are_not_there(visitor: Vi
 
 def test_browsers_load_the_images_of_a_strangers_card_from_nowhere_else(visitor: Visitor) -> None:
     policy = visitor.http.get("..").headers["content-security-policy"]
-    assert "img-src 'self' data: blob:" in policy and "http" not in policy
+    for kind in ("img", "media", "connect"):
+        assert f"{kind}-src 'self' data: blob:" in policy and "http" not in policy
 
 
 def test_another_visitor_reaches_an_upload_only_by_its_full_path(visitor: Visitor) -> None:

@@ -284,6 +284,22 @@ def test_a_copy_keeps_the_hierarchy_and_names_that_need_their_parents(tmp_path):
     assert after.coarse == before.coarse
 
 
+@pytest.mark.parametrize("label_from", ["path", "leaf"])
+def test_a_copy_has_the_classes_that_label_from_gave(tmp_path, label_from):
+    root, number = tmp_path / "data", 0
+    for leaf in ("shop_1/Apple", "shop_1/Kiwi", "shop_2/Apple", "shop_2/Kiwi"):
+        (root / leaf).mkdir(parents=True)
+        for _ in range(4):
+            draw("Apple", number).save(root / leaf / f"{number % 4}.png")
+            number += 1
+    split_folder(root, tmp_path / "out", repair="copy", label_from=label_from)
+    before = load_fruits(root, label_from=label_from)
+    kept = {"label_from": "path"} if label_from == "path" else {}  # as the command says
+    after = load_fruits(tmp_path / "out" / "photos", **kept)
+    assert after["train"].features["label"].names == before["train"].features["label"].names
+    assert sum(map(len, after.values())) == sum(map(len, before.values())) == 16
+
+
 def test_a_class_that_only_the_test_would_have_is_explained(tmp_path):
     root = tmp_path / "data"
     for part in ("train", "test"):

@@ -170,6 +170,8 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "pdf-behind.webp": (lambda: lengthened_webp(PDF), "decoder"),
     "far-behind.gif": (lambda: picture("GIF") + zipped({"a.class": b"x"}) + bytes(10**5), "zip"),
     "scans.jpg": (many_scans, "scans"),
+    "strips.tif": (lambda: picture("TIFF", compression="jpeg"), "holds JPEGs"),
+    "strips.jpg": (lambda: picture("TIFF", compression="jpeg"), "holds JPEGs"),
     "slow.jp2": (slow_jpeg_2000, "not an image"),
     "slow.jpg": (slow_jpeg_2000, "not an image"),
     "codestream.j2k": (lambda: picture("JPEG2000", no_jp2=True), "not an image"),

@@ -5,7 +5,7 @@ for, `group`.
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -73,6 +73,14 @@ def row_features(group: str | None) -> Features:
     return Features(ROW | ({"group": Value("string")} if group else {}))
 
 
+class FoundRows(dict[str, Rows]):
+    """Rows by split. `key_folders`: their labels are the folders of keys, not named yet."""
+
+    def __init__(self, rows: Mapping[str, Rows], *, key_folders: bool):
+        super().__init__(rows)
+        self.key_folders = key_folders
+
+
 @dataclass(frozen=True)
 class Columns:
     """Which columns of the rows are what. No `image` is any image, no `name` is by number."""
@@ -83,7 +91,11 @@ class Columns:
     name: str | None = None
     classes: tuple[str, ...] | None = None  # of numbered labels
     below: str = ""  # a folder that the names start from
-    key_folders: bool = False  # whether labels are all folders of the key, to be named later
+
+    @property
+    def key_folders(self) -> bool:
+        """Whether labels are all folders of the key, which need the other rows to be named."""
+        return self.label == "__key__"
 
     @property
     def texts(self) -> list[str]:
@@ -281,8 +293,6 @@ def _label_of(value: Any, column: str, classes: tuple[str, ...] | None = None) -
     """A label as text: a class's name, a JSON object's `label`, a key's folder."""
     if classes is not None and isinstance(value, int):
         value = classes[value] if 0 <= value < len(classes) else None
-    if column == "__key__":
-        value = str(value).rpartition("/")[0].rpartition("/")[2]
     if isinstance(value, dict):
         value = next((value[key] for key in _LABELS if value.get(key) is not None), None)
     if isinstance(value, bytes):

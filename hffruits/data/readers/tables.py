@@ -25,6 +25,7 @@ from pyarrow import parquet
 from hffruits.core.errors import InputError
 from hffruits.data.readers.column_mapping import (
     AskedColumns,
+    FoundRows,
     Rows,
     features_of,
     no_rows,
@@ -86,8 +87,10 @@ def load_hub(
     split_names: dict[str, str] | None = None,
     streaming: bool = False,
     with_images: bool = True,
-) -> dict[str, Rows]:
+) -> FoundRows:
     """The rows of a Hub dataset by split; `split_names` says what its splits mean.
+
+    Where it has no labels but keys (`Apple/Red/1`), labels are their folders, as of shards.
 
     Not `with_images`, for streams only, they are empty, and not read where that can be. It can't
     run code: `datasets` no longer runs any that comes with the data.
@@ -110,12 +113,13 @@ def load_hub(
     if not with_images:
         needed = {text for some in columns.values() for text in some.texts}
         found = _load_hub(name, config, streaming=streaming, columns=sorted(needed))
-    return {
+    rows = {
         split: standard_rows(
             found[theirs], columns[split], name, prefix=split, with_images=with_images
         )
         for split, theirs in chosen.items()
     }
+    return FoundRows(rows, key_folders=columns["train"].key_folders)
 
 
 # ---- what `datasets` loads ----

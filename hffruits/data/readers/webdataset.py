@@ -8,7 +8,6 @@ import json
 import os
 import tarfile
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import groupby
 from pathlib import PurePosixPath
 
@@ -20,8 +19,8 @@ from hffruits.data.images import VIDEO, is_hidden, is_image_head, unread_format
 from hffruits.data.readers.column_mapping import (
     AskedColumns,
     Columns,
+    FoundRows,
     Row,
-    Rows,
     image_of,
     images_in,
     row_features,
@@ -32,20 +31,12 @@ MAX_BYTES = 2**28  # of a member: what is larger is not an image
 VERSION = 3  # of how shards become rows: raise it when that changes
 
 
-class Shards(dict[str, Rows]):
-    """Rows by split. `key_folders`: their labels are the folders of keys, not named yet."""
-
-    def __init__(self, key_folders: bool):
-        super().__init__()
-        self.key_folders = key_folders
-
-
 def load_webdataset(
     shards: dict[str, list[str]],
     asked: AskedColumns,
     *,
     streaming: bool = False,
-) -> Shards:
+) -> FoundRows:
     """The rows of WebDataset shards by split (paths or URLs of .tar files).
 
     The label is the `cls` or `txt` member of a sample, a field of its `json`, or the folder of its
@@ -57,9 +48,8 @@ def load_webdataset(
     if sample is None:
         raise InputError(f"{first}: no samples in it. Give shards that hold images and labels.")
     columns = asked.of_sample(sample, first)
-    columns = replace(columns, key_folders=columns.label == "__key__")
     places = _places([shard for some in shards.values() for shard in some])
-    found = Shards(columns.key_folders)
+    found = FoundRows({}, key_folders=columns.key_folders)
     for split, some in shards.items():
         options = {
             "features": row_features(columns.group),
