@@ -5,6 +5,7 @@ import io
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +20,7 @@ from hffruits.data.arguments import DataArguments
 from hffruits.data.images import readable_formats
 from hffruits.data.synthetic.drawing import draw_fruit
 from hffruits.training.arguments import FruitTrainingArguments, ModelArguments
+from support.warm import run_group
 
 ROOT = Path(__file__).parents[2]
 
@@ -136,9 +138,6 @@ def load_benchmark(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def launch(
     arguments: Iterable[str | Path], *, command: str = "train", processes: int = 2
 ) -> subprocess.CompletedProcess:
-    """Run a command of `hffruits` on CPU processes, as `torchrun` does it."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    start = ["--module", "hffruits", command]
-    start = [ROOT / "scripts" / "train.py"] if command == "train" else start
-    words = [*launcher, f"--nproc_per_node={processes}", *start, *arguments]
-    return subprocess.run(words, capture_output=True, text=True)
+    """Run a command of `hffruits` on CPU processes that see what `torchrun` would show them."""
+    with tempfile.TemporaryDirectory() as folder:
+        return run_group([command, *arguments], processes=processes, folder=Path(folder))
