@@ -194,7 +194,7 @@ def test_folds_of_an_earlier_run_do_not_stay(plain, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"folds": 11}, r"Apple: 10 group\(s\) of pictures, fewer than folds=11"),
+        ({"folds": 11}, r"Apple: 10 group\(s\) of photos, fewer than folds=11"),
         ({"folds": 1}, "folds=1: give 2 or more"),
         ({"folds": 2, "repair": "copy"}, "a copy has one split"),
         ({"repair": "all"}, "repair=all: must be one of none, list, copy"),
