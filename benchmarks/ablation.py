@@ -14,7 +14,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from hffruits.training.arguments import parse_train_arguments
+from hffruits.training.parser import parse_train_arguments
 from hffruits.training.run import train
 
 PLAIN = [

@@ -104,7 +104,7 @@ class Copy:
 
 def find(folder: Path, output: Path) -> dict[str, list]:
     """Finding -> its files, or groups of files."""
-    record = explore(DataArguments(data_dir=str(folder)), output_dir=output)
+    record = explore(DataArguments(data_dir=str(folder)), output_dir=output).record
     return {f["id"]: f.get("groups") or f.get("files") or [] for f in record["findings"]}
 
 

@@ -55,7 +55,7 @@ def start(data: str, output_dir: str) -> None:
     import hffruits.training.setup
     from hffruits.training import run as training
     from hffruits.training import trainer as trainers
-    from hffruits.training.arguments import parse_train_arguments
+    from hffruits.training.parser import parse_train_arguments
 
     began = psutil.Process().create_time()
     found: dict[str, float] = {}

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from hffruits.data.readers.folders import find_image_files
-from hffruits.training.arguments import parse_train_arguments
+from hffruits.training.parser import parse_train_arguments
 from hffruits.training.run import train
 
 ROWS_A_SHARD = 200

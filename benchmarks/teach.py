@@ -24,7 +24,7 @@ from hffruits.data.readers.folders import ImageFile, find_image_files
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.inference.few_shot import fit_row, teach
 from hffruits.models.heads import last_layers
-from hffruits.training.arguments import parse_train_arguments
+from hffruits.training.parser import parse_train_arguments
 from hffruits.training.run import train
 
 Row = tuple[torch.Tensor, torch.Tensor]

@@ -117,7 +117,7 @@ def recipe(name: str):
         from hffruits.core.malloc import keep_freed_memory
         from hffruits.training import setup as preparation
         from hffruits.training import trainer
-        from hffruits.training.arguments import parse_train_arguments
+        from hffruits.training.parser import parse_train_arguments
         from hffruits.training.run import train
 
         keep_freed_memory()  # as the command line does

@@ -25,7 +25,7 @@ from hffruits.data.readers.folders import find_image_files
 from hffruits.evaluation.metrics import auroc, false_positive_rate
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.inference.ood import IMAGES_PER_CLASS, find_prototypes
-from hffruits.training.arguments import parse_train_arguments
+from hffruits.training.parser import parse_train_arguments
 from hffruits.training.run import train
 
 

@@ -1,1 +1,6 @@
-"""The `hffruits` command: a subcommand for each thing the package does."""
+"""The `hffruits` command: a thin layer over the functions of `import hffruits`.
+
+main    a function for each command: parse, call, print
+parser  their flags; the command line as it is recorded
+output  results as text for the terminal
+"""

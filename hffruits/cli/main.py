@@ -3,114 +3,62 @@
 import argparse
 import importlib
 import io
-import json
 import logging
 import os
-import re
 import shlex
 import sys
 from collections.abc import Callable
-from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
-from hffruits import __version__
+import hffruits
+from hffruits.cli import parser as parsers
 from hffruits.core.errors import DISK_FULL, InputError, PeersLostError, RunInterruptedError
 from hffruits.core.escaping import printable
 from hffruits.core.malloc import keep_freed_memory
-from hffruits.models.artifact import REPORT
 
 _LOGGED_EVERY = "20"  # seconds; where a progress bar is written to a file, and from then on
 
 
 def run_train(argv: list[str]) -> None:
     """Fine-tune a model on a folder of fruit photos."""
-    config = importlib.import_module("hffruits.training.arguments")
-    arguments = config.parse_train_arguments(argv, prog="hffruits train")
+    arguments = parsers.parse_train(argv)
     training = importlib.import_module("hffruits.training.run")
-    metrics = training.train(*arguments, command=_command(["train", *argv]))
+    metrics = training.train(*arguments, command=parsers.command_line("train", argv))
     if _is_main_process():
-        _say(importlib.import_module("hffruits.cli.output").format_summary(metrics))
-
-
-def _command(words: list[str]) -> str:
-    """What was asked of us, as it may be told: without the token."""
-    hidden = []
-    for word in words:
-        after = hidden and re.fullmatch("--hub[_-]token", hidden[-1])
-        hidden.append("hf_***" if after else re.sub("^(--hub[_-]token=).*", r"\1hf_***", word))
-    return shlex.join(["hffruits", *hidden])
+        _say(_output().format_summary(metrics))
 
 
 def run_explore(argv: list[str]) -> None:
     """Find what is wrong with the data: one page, with the commands that fix it."""
-    config = importlib.import_module("hffruits.training.arguments")
-    parser = config.data_parser("explore", run_explore.__doc__)
-    parser.add_argument(
-        "--output_dir", type=Path, default=Path("exploration"), help="[%(default)s]"
-    )
-    parser.add_argument(
-        "--max_images",
-        type=int,
-        default=20_000,
-        help="photos to compute features of, for label errors and the map [%(default)s]",
-    )
-    data, args = config.parse_data_arguments(parser, argv)
-    if data.split_lists or (data.streaming and data.exclude):
-        raise InputError("split_lists, exclude: explore reads all photos. Leave them out.")
-    explore = importlib.import_module("hffruits.exploration.run").explore
-    options = {"max_images": args.max_images, "seed": args.seed}
-    record = explore(data, output_dir=args.output_dir, **options)
-    for finding in record["findings"]:
+    data, options = parsers.parse_data(parsers.explore_parser(run_explore.__doc__), argv)
+    command = parsers.command_line("explore", argv)
+    exploration = hffruits.explore(data, **options, command=command)
+    for finding in exploration.findings:
         _say(f"{finding['severity']:8}  {finding['title']}")
-    _say_page(args.output_dir / "explore.html")
+    _say_report(exploration)
 
 
 def run_split(argv: list[str]) -> None:
     """Write leak-free split lists, k-fold too; repair a data set without touching it."""
-    config = importlib.import_module("hffruits.training.arguments")
-    parser = config.data_parser("split", run_split.__doc__)
-    parser.add_argument("--output_dir", type=Path, default=Path("splits"), help="[%(default)s]")
-    parser.add_argument("--folds", type=int, default=0, help="k of a k-fold split")
-    parser.add_argument("--resplit", action="store_true", help="forget the data's own splits")
-    parser.add_argument(
-        "--repair",
-        default="none",
-        metavar="list|copy",
-        help="leave out broken files, photos in two classes, leaks and exact duplicates: as a "
-        "list, or as a clean copy of the photos",
-    )
-    data, args = config.parse_data_arguments(parser, argv)
-    for option, given in {"streaming": data.streaming, "split_lists": data.split_lists}.items():
-        if given:
-            raise InputError(f"{option}: doesn't go with making lists. Leave it out.")
-    split = importlib.import_module("hffruits.exploration.split_dataset").split
-    options = {"repair": args.repair, "folds": args.folds, "resplit": args.resplit}
-    result = split(data, output_dir=args.output_dir, seed=args.seed, **options)
-    for number, images in enumerate(result["images"], 1):
-        name = f"Fold {number}" if args.folds else "Split"
+    data, options = parsers.parse_data(parsers.split_parser(run_split.__doc__), argv)
+    lists = hffruits.split(data, **options)
+    for number, images in enumerate(lists.images, 1):
+        name = f"Fold {number}" if options["folds"] else "Split"
         _say(f"{name:10}{', '.join(f'{split} {count:,}' for split, count in images.items())}")
-    for reason, count in result["left_out"].items():
-        _say(f"Left out  {count:,}: {reason}")
-    _say(f"Written   {args.output_dir}")
-    folder = args.output_dir / "photos"
-    if args.repair == "copy":
-        words = ["hffruits", "train", str(folder)]
+    _say_left_out(lists.left_out)
+    _say(f"Written   {lists.folder}")
+    if lists.photos:
+        words = [str(lists.photos)]
         words += ["--label_from", "path"] if data.label_from == "path" else []
-        _say(f"Train     {shlex.join(words)}")
     else:
-        fold = args.output_dir / "fold-1" if args.folds else args.output_dir
-        words = ["hffruits", "train", *data.words, "--split_lists", str(fold)]
-        _say(f"Train     {shlex.join(words)}")
+        words = [*data.words, "--split_lists", str(lists.lists[0])]
+    _say(f"Train     {shlex.join(['hffruits', 'train', *words])}")
 
 
 def run_preview(argv: list[str]) -> None:
     """Draw what training will see of some photos."""
-    parser = _parser_beside_training("preview", run_preview)
-    parser.add_argument("--output", type=Path, default=Path("preview.png"), help="[%(default)s]")
-    parser.add_argument("--photos", type=int, default=6, help="rows [%(default)s]")
-    parser.add_argument("--views", type=int, default=7, help="augmented columns [%(default)s]")
-    args, arguments = _parse_beside_training(parser, argv)
+    parser = parsers.preview_parser(run_preview.__doc__)
+    args, arguments = parsers.parse_beside_training(parser, argv)
     preview = importlib.import_module("hffruits.training.augmentation_preview").preview
     preview(*arguments, file=args.output, photos=args.photos, views=args.views)
     _say(f"Drawn     {args.output}")
@@ -118,16 +66,7 @@ def run_preview(argv: list[str]) -> None:
 
 def run_plot_lr(argv: list[str]) -> None:
     """Draw learning-rate schedules."""
-    parser = argparse.ArgumentParser(prog="hffruits plot-lr", description=run_plot_lr.__doc__)
-    parser.add_argument("schedules", nargs="*", help="names; default: all that need no validation")
-    parser.add_argument("--output", type=Path, default=Path("lr.png"), help="[%(default)s]")
-    parser.add_argument("--steps", type=int, default=1000, help="of training [%(default)s]")
-    parser.add_argument("--warmup_steps", type=int, default=100, help="of them [%(default)s]")
-    parser.add_argument("--learning_rate", type=float, default=1e-3, help="peak [%(default)s]")
-    parser.add_argument(
-        "--lr_scheduler_kwargs", type=json.loads, default={}, help='JSON, as in {"gamma": 0.5}'
-    )
-    args = parser.parse_args(argv)
+    args = parsers.plot_lr_parser(run_plot_lr.__doc__).parse_args(argv)
     schedules = importlib.import_module("hffruits.training.lr_schedules")
     rates = schedules.compare_schedules(
         args.schedules,
@@ -142,12 +81,8 @@ def run_plot_lr(argv: list[str]) -> None:
 
 def run_find_lr(argv: list[str]) -> None:
     """Test which learning rates train: raise it step by step, and draw the loss."""
-    parser = _parser_beside_training("find-lr", run_find_lr)
-    parser.add_argument("--output", type=Path, default=Path("find_lr.png"), help="[%(default)s]")
-    parser.add_argument("--lowest", type=float, default=1e-6, help="first rate [%(default)s]")
-    parser.add_argument("--highest", type=float, default=1.0, help="last rate [%(default)s]")
-    parser.add_argument("--steps", type=int, default=100, help="of training [%(default)s]")
-    args, arguments = _parse_beside_training(parser, argv)
+    parser = parsers.find_lr_parser(run_find_lr.__doc__)
+    args, arguments = parsers.parse_beside_training(parser, argv)
     options = {"lowest": args.lowest, "highest": args.highest, "steps": args.steps}
     finder = importlib.import_module("hffruits.training.lr_finder")
     result = finder.find_lr(*arguments, file=args.output, **options)
@@ -157,171 +92,51 @@ def run_find_lr(argv: list[str]) -> None:
 
 
 def run_search(argv: list[str]) -> None:
-    """Search hyper-parameters; stop it at any time, and the same command goes on."""
-    parser = _parser_beside_training("search", run_search)
-    parser.add_argument("--trials", type=int, default=20, help="in all [%(default)s]")
-    args, arguments = _parse_beside_training(parser, argv)
+    """Search hyper-parameters; stop it at any time, and the same command resumes."""
+    parser = parsers.search_parser(run_search.__doc__)
+    args, arguments = parsers.parse_beside_training(parser, argv)
     search = importlib.import_module("hffruits.training.hyperparameter_search")
     result = search.search(*arguments, trials=args.trials)
     _say(f"{result.trials} trials; the best has {result.best_accuracy:.1%} on validation")
-    command = search.format_command(result.best, _without(argv, "trials", "output_dir"))
-    program = importlib.import_module("hffruits.cli.output").program_path()
-    _say(f"Train     {shlex.quote(program)} {command}")
-
-
-def _parser_beside_training(name: str, run: Callable[[list[str]], None]) -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(
-        prog=f"hffruits {name}",
-        description=run.__doc__,
-        usage=f"hffruits {name} [DATA_DIR] [--flag value ...]",
-        epilog="Takes the flags of `hffruits train` as well.",
-        allow_abbrev=False,
-    )
-
-
-def _parse_beside_training(
-    parser: argparse.ArgumentParser, argv: list[str]
-) -> tuple[argparse.Namespace, tuple]:
-    """A command's own flags, and those of training."""
-    args, rest = parser.parse_known_args(argv)
-    config = importlib.import_module("hffruits.training.arguments")
-    return args, config.parse_train_arguments(rest, prog=parser.prog)
-
-
-def _without(argv: list[str], *names: str) -> list[str]:
-    """A command line without some of its flags and their values."""
-    flags = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for name in names:
-        flags.add_argument(f"--{name}", f"--{name.replace('_', '-')}")
-    return flags.parse_known_args(argv)[1]
-
-
-_MODEL = "folder that training wrote, or Hub id"
+    command = search.format_command(result.best, parsers.without(argv, "trials", "output_dir"))
+    _say(f"Train     {shlex.quote(_output().program_path())} {command}")
 
 
 def run_evaluate(argv: list[str]) -> None:
     """Measure a trained model: figures with intervals, and a page to look at."""
-    config = importlib.import_module("hffruits.training.arguments")
-    parser = config.data_parser("evaluate", run_evaluate.__doc__, model=_MODEL)
-    parser.add_argument("--output_dir", type=Path, default=Path("evaluation"), help="[%(default)s]")
-    parser.add_argument(
-        "--split", help="train, validation or test [test, else validation, else everything]"
-    )
-    parser.add_argument(
-        "--tta",
-        default="",
-        metavar="VIEWS",
-        help="average views of a photo: flip, zoom, whole, corners",
-    )
-    parser.add_argument(
-        "--unknown_dir", type=Path, help="photos of what it should report as unknown"
-    )
-    parser.add_argument(
-        "--corruptions", action="store_true", help="also on blurred, dark, noisy ... photos; slow"
-    )
-    parser.add_argument("--batch_size", type=int, default=32, help="photos a step [%(default)s]")
-    data, args = config.parse_data_arguments(parser, argv)
-    _refuse_training_flags(data)
-    evaluation = importlib.import_module("hffruits.evaluation.run")
-    record = evaluation.evaluate(
-        args.model,
-        data,
-        output_dir=args.output_dir,
-        split=args.split,
-        tta=tuple(filter(None, (name.strip() for name in args.tta.split(",")))),
-        unknown_dir=args.unknown_dir,
-        corruptions=args.corruptions,
-        batch_size=args.batch_size,
-    )
+    data, options = parsers.parse_data(parsers.evaluate_parser(run_evaluate.__doc__), argv)
+    command = parsers.command_line("evaluate", argv)
+    evaluation = hffruits.evaluate(data=data, **options, command=command)
     if _is_main_process():
-        _say(importlib.import_module("hffruits.cli.output").format_evaluation(record))
-        _say_page(args.output_dir / REPORT)
-
-
-_OF_TRAINING = ("augment", "image_cache", "image_cache_size", "coarse_labels", "split_by")
-
-
-def _refuse_training_flags(data: Any) -> None:
-    for option in fields(data):
-        if option.name in _OF_TRAINING and getattr(data, option.name) != option.default:
-            raise InputError(f"{option.name}: acts in training alone. Leave it out.")
+        _say(_output().format_evaluation(evaluation.metrics))
+        _say_report(evaluation)
 
 
 def run_compare(argv: list[str]) -> None:
     """Compare two trained models on the same photos: is the difference more than chance?"""
-    config = importlib.import_module("hffruits.training.arguments")
-    parser = config.data_parser("compare", run_compare.__doc__, model_a=_MODEL, model_b="another")
-    parser.add_argument("--output_dir", type=Path, default=Path("comparison"), help="[%(default)s]")
-    parser.add_argument("--split", help="train, validation or test [as `hffruits evaluate`]")
-    parser.add_argument("--batch_size", type=int, default=32, help="photos a step [%(default)s]")
-    data, args = config.parse_data_arguments(parser, argv)
-    _refuse_training_flags(data)
-    record = importlib.import_module("hffruits.evaluation.comparison").compare(
-        args.model_a,
-        args.model_b,
-        data,
-        output_dir=args.output_dir,
-        split=args.split,
-        batch_size=args.batch_size,
-    )
+    data, options = parsers.parse_data(parsers.compare_parser(run_compare.__doc__), argv)
+    command = parsers.command_line("compare", argv)
+    comparison = hffruits.compare(data=data, **options, command=command)
     if _is_main_process():
-        for name, row in record["metrics"].items():
+        for name, row in comparison.metrics.items():
             _say(
                 f"{name:18}{row['a']:.1%}  {row['b']:.1%}  {row['difference']:+.1%} "
                 f"({row['low']:+.1%} to {row['high']:+.1%})"
             )
-        _say(record["verdict"])
-        _say_page(args.output_dir / "compare.html")
+        _say(comparison.verdict)
+        _say_report(comparison)
 
 
 def run_export(argv: list[str]) -> None:
     """Write a trained model for another runtime: quicker, smaller, or for a browser."""
-    config = importlib.import_module("hffruits.training.arguments")
-    parser = config.data_parser("export", run_export.__doc__, model=_MODEL)
-    parser.add_argument(
-        "--format", default="openvino", help="onnx, openvino, web, torch [%(default)s]"
-    )
-    parser.add_argument("--precision", default="fp32", help="fp32, fp16, bf16, int8 [%(default)s]")
-    parser.add_argument("--output_dir", type=Path, help="[MODEL-format-precision]")
-    parser.add_argument(
-        "--max_accuracy_drop",
-        type=float,
-        default=0.005,
-        help="accuracy that may be lost [%(default)s]",
-    )
-    parser.add_argument("--force", action="store_true", help="keep it, whatever it loses")
-    data, args = config.parse_data_arguments(parser, argv)
-    _refuse_training_flags(data)
-    record = importlib.import_module("hffruits.exporters.run").export(
-        args.model,
-        data,
-        format=args.format,
-        precision=args.precision,
-        output_dir=args.output_dir,
-        max_accuracy_drop=args.max_accuracy_drop,
-        force=args.force,
-    )
-    _say(importlib.import_module("hffruits.cli.output").format_export(record))
+    data, options = parsers.parse_data(parsers.export_parser(run_export.__doc__), argv)
+    exported = hffruits.export(data=data, **options)
+    _say(_output().format_export(exported.folder, exported.record))
 
 
 def run_predict(argv: list[str]) -> None:
     """Label pictures with a trained model, or millions of them into a table."""
-    parser = argparse.ArgumentParser(prog="hffruits predict", description=run_predict.__doc__)
-    parser.add_argument("model", help=_MODEL)
-    parser.add_argument("images", nargs="+", help="image files, or folders of them")
-    parser.add_argument("--revision", help="which commit, branch or tag of a Hub model")
-    parser.add_argument("--top_k", type=int, default=1, help="labels a picture [%(default)s]")
-    parser.add_argument("--batch_size", type=int, default=32, help="pictures a step [%(default)s]")
-    parser.add_argument(
-        "--precision", default="fp32", help="bf16: quicker where there are units for it [fp32]"
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        help="write a table (.csv, .jsonl, .parquet); the same command goes on if it was stopped, "
-        "and `torchrun --nproc_per_node N -m hffruits predict ...` spreads it over processes",
-    )
-    args = parser.parse_args(argv)
+    args = parsers.predict_parser(run_predict.__doc__).parse_args(argv)
     if not args.output and int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise InputError("--output: several processes need a table to write. Name one.")
     if args.output:
@@ -360,143 +175,66 @@ def _predict_into_table(args: argparse.Namespace) -> None:
 
 def run_push(argv: list[str]) -> None:
     """Put a trained, taught or exported model on the Hub, with its card, in one commit."""
-    parser = argparse.ArgumentParser(prog="hffruits push", description=run_push.__doc__)
-    parser.add_argument("run", type=Path, help="the model's folder")
-    parser.add_argument("repo_id", help="user/name, made if it is new; or a name of yours")
-    _add_push_flags(parser)
-    parser.add_argument(
-        "--dataset",
-        action="append",
-        default=[],
-        metavar="USER/NAME",
-        help="the Hub data set that it learned from, for the card [a run knows its own]",
-    )
-    parser.add_argument("--card", type=Path, metavar="FILE", help="take this for a model card")
-    parser.add_argument(
-        "--no_report", action="store_true", help="keep report.html and its photos here"
-    )
-    args = parser.parse_args(argv)
-    pushed = importlib.import_module("hffruits.hub.push_model").push(
+    args = parsers.push_parser(run_push.__doc__).parse_args(argv)
+    pushed = hffruits.push(
         args.run,
         args.repo_id,
         private=args.private,
         license=args.license,
-        datasets=tuple(args.dataset),
+        datasets=args.dataset,
         card=args.card,
         report=not args.no_report,
     )
-    _tell_push(pushed)
+    _say_push(pushed)
     _say(f'Load      FruitClassifier.from_pretrained("{pushed.repo_id}")')
-    _tell_license(args.license or args.card)
+    _say_license(args.license or args.card)
 
 
 def run_push_data(argv: list[str]) -> None:
-    """Put photos on the Hub as a cleaned data set: no broken files, leaks or copies."""
-    config = importlib.import_module("hffruits.training.arguments")
-    then = {"repo_id": "user/name, made if it is new; or a name of yours"}
-    parser = config.data_parser("push-data", run_push_data.__doc__, then=then)
-    _add_push_flags(parser)
-    parser.add_argument("--resplit", action="store_true", help="forget the data's own splits")
-    parser.add_argument(
-        "--keep_location",
-        action="store_true",
-        help="leave the positions in that phones write into photos",
-    )
-    data, args = config.parse_data_arguments(parser, argv)
-    pushed, written = importlib.import_module("hffruits.hub.push_dataset").push_data(
-        data,
-        args.repo_id,
-        private=args.private,
-        license=args.license,
-        resplit=args.resplit,
-        keep_location=args.keep_location,
-        seed=args.seed,
-    )
+    """Put photos on the Hub as a cleaned data set: no broken files, leaks or duplicates."""
+    data, options = parsers.parse_data(parsers.push_data_parser(run_push_data.__doc__), argv)
+    push_data = importlib.import_module("hffruits.hub.push_dataset").push_data
+    pushed, written = push_data(data, **options)
     _say(f"Photos    {', '.join(f'{split} {n:,}' for split, n in written['images'].items())}")
-    for reason, count in written["left_out"].items():
-        _say(f"Left out  {count:,}: {reason}")
+    _say_left_out(written["left_out"])
     if written["located"]:
         _say(f"Removed   the position from {written['located']:,} photos")
-    _tell_push(pushed)
+    _say_push(pushed)
     _say(f"Train     hffruits train {pushed.repo_id}")
-    _tell_license(args.license)
+    _say_license(options["license"])
 
 
 def run_space(argv: list[str]) -> None:
     """Put the demo of a Hub model online as a Space, tried before it is pushed."""
-    parser = argparse.ArgumentParser(prog="hffruits space", description=run_space.__doc__)
-    parser.add_argument("model", help="user/name of a model on the Hub: see hffruits push")
-    parser.add_argument("repo_id", nargs="?", help="user/name of the Space, made if it is new")
-    parser.add_argument("--revision", help="which commit, branch or tag of the model")
-    parser.add_argument("--output_dir", type=Path, help="write its files here, too")
-    parser.add_argument("--title", default="What fruit is this?", help="[%(default)s]")
-    _add_push_flags(parser)
-    parser.add_argument(
-        "--check",
-        default="full",
-        metavar="full|quick|none",
-        help="start its files first: with its requirements in an environment of their own "
-        "(minutes, some GB), or with the packages that are installed here [%(default)s]",
-    )
-    args = parser.parse_args(argv)
+    args = parsers.space_parser(run_space.__doc__).parse_args(argv)
     made = importlib.import_module("hffruits.hub.space").make_space(**vars(args))
     if args.output_dir:
         _say(f"Written   {args.output_dir}")
     if made.pushed:
-        _tell_push(made.pushed)
+        _say_push(made.pushed)
     if made.private_model:
         _say(f"Private   {args.model} is: the Space needs a secret HF_TOKEN that may read it")
 
 
-def _add_push_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--private", action="store_true", help="a repository that only you see")
-    parser.add_argument("--license", help="the Hub's name of one: apache-2.0, cc-by-4.0, ...")
-
-
-def _tell_license(given: object) -> None:
+def _say_license(given: object) -> None:
     if not given:
         _say("Licence   none given now: without one, others may look and not use it (--license)")
 
 
-def _tell_push(pushed: Any) -> None:
+def _say_push(pushed: Any) -> None:
     commit = f"commit {pushed.commit[:7]}"
     _say(f"Pushed    {pushed.repo_id} ({commit if pushed.changed else f'nothing new: {commit}'})")
     _say(f"Open      {pushed.url}")
 
 
+def _say_left_out(left_out: dict[str, int]) -> None:
+    for reason, count in left_out.items():
+        _say(f"Left out  {count:,}: {reason}")
+
+
 def run_demo(argv: list[str]) -> None:
     """Open a web page that labels pictures, one or many, and learns new fruits."""
-    parser = argparse.ArgumentParser(prog="hffruits demo", description=run_demo.__doc__)
-    model = "folder or Hub id [the newest below runs/, else the bundled ImageNet model]"
-    parser.add_argument("model", nargs="?", help=model)
-    parser.add_argument("--model", dest="named", help="the same")
-    parser.add_argument("--revision", help="which commit, branch or tag of a Hub model")
-    parser.add_argument("--share", action="store_true", help="make a public link, for 3 days")
-    parser.add_argument(
-        "--auth",
-        metavar="USER:PASSWORD",
-        help="ask visitors for these; HFFRUITS_AUTH keeps them out of the list of processes",
-    )
-    parser.add_argument(
-        "--data_dir",
-        type=Path,
-        metavar="DIR",
-        help="what the model was trained on: show visitors a photo of each class [drawn ones]",
-    )
-    parser.add_argument(
-        "--feedback_dir",
-        type=Path,
-        metavar="DIR",
-        help="keep what visitors say of answers here [feedback; off where others than this "
-        "computer reach the page]",
-    )
-    parser.add_argument(
-        "--save_dir",
-        type=Path,
-        metavar="DIR",
-        help="save taught models below this folder [runs; off as above]",
-    )
-    args = parser.parse_args(argv)
+    args = parsers.demo_parser(run_demo.__doc__).parse_args(argv)
     importlib.import_module("hffruits.demo.app").launch_demo(
         args.named or args.model,
         revision=args.revision,
@@ -538,7 +276,7 @@ def main(argv: list[str] | None = None) -> int:
         + "\n".join(f"  {name:11}{run.__doc__}" for name, run in COMMANDS.items())
         + "\n\n`hffruits COMMAND --help` tells more.",
     )
-    parser.add_argument("--version", action="version", version=f"hffruits {__version__}")
+    parser.add_argument("--version", action="version", version=f"hffruits {hffruits.__version__}")
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="see below")
     args = parser.parse_args(argv[:1])
     keep_freed_memory()
@@ -593,9 +331,13 @@ def _say(text: object) -> None:
     print(printable(text, keep="\n\t"), flush=True)
 
 
-def _say_page(page: Path) -> None:
-    if page.is_file():  # else it was warned of
-        _say(f"Open      {page}")
+def _say_report(result: Any) -> None:
+    if result.report:  # else it was warned of
+        _say(f"Open      {result.report}")
+
+
+def _output() -> Any:
+    return importlib.import_module("hffruits.cli.output")
 
 
 class _PlainFormatter(logging.Formatter):

@@ -7,6 +7,7 @@ from typing import Any
 
 from hffruits.core.durations import format_duration
 from hffruits.core.escaping import printable
+from hffruits.evaluation.results import format_accuracy
 
 
 def format_summary(metrics: dict[str, Any]) -> str:
@@ -40,10 +41,9 @@ def format_summary(metrics: dict[str, Any]) -> str:
 
 def format_figures(measured: dict[str, Any]) -> str:
     """The figures of one split on a line."""
-    low, high = measured["intervals"]["accuracy"]
     coarse = f"coarse {measured['coarse_accuracy']:.1%}, " if "coarse_accuracy" in measured else ""
     return (
-        f"accuracy {measured['accuracy']:.1%} ({low:.1%} to {high:.1%}), {coarse}"
+        f"{format_accuracy(measured)}, {coarse}"
         f"top-5 {measured['top5_accuracy']:.1%}, macro-F1 {measured['macro_f1']:.1%} "
         f"({measured['images']:,} images)"
     )
@@ -75,9 +75,9 @@ def format_evaluation(record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def format_export(record: dict[str, Any]) -> str:
+def format_export(folder: Path, record: dict[str, Any]) -> str:
     """What an export answers beside the model it was made from, and how to use it."""
-    check, folder = record["check"], record["output_dir"]
+    check = record["check"]
     accuracy = (
         f"; accuracy {check['accuracy_before']:.1%} before, {check['accuracy']:.1%} now"
         if "accuracy" in check
@@ -89,7 +89,7 @@ def format_export(record: dict[str, Any]) -> str:
         f"Written   {folder} ({record['megabytes']:.1f} MB)",
     ]
     if record["format"] in ("onnx", "openvino"):
-        words = [program_path(), "predict", folder, "FOLDER", "--output", "answers.csv"]
+        words = [program_path(), "predict", str(folder), "FOLDER", "--output", "answers.csv"]
         command = shlex.join(words)
         lines.append(f"Use       {command}")
     return "\n".join(lines)

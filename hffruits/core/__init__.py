@@ -1,6 +1,7 @@
 """What every package uses, and what knows nothing of fruit.
 
 errors              how a command ends: `InputError` and its kin; optional outputs
+results             `Result`: a folder that was written, and what came out
 files               files written safely: aside, flushed, renamed
 names, escaping     names compared as a reader sees them; user text made safe for what shows it
 cache               the cache folder, and folders in it made once

@@ -12,7 +12,15 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT)  # what an OSError says of a full disk,
 
 
 class InputError(ValueError):
-    """Something the user gave cannot be used. The message holds value, reason and remedy."""
+    """Something the user gave cannot be used; the message holds value, reason and remedy.
+
+    A `ValueError` whose text is one line. The command prints it and exits with `code`.
+
+    >>> import hffruits
+    >>> hffruits.train("fruits", epochs=3)
+    Traceback (most recent call last):
+    hffruits.core.errors.InputError: unknown: epochs=3 (did you mean num_train_epochs?)
+    """
 
     code = 2
 

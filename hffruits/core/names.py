@@ -4,6 +4,7 @@ Class names that differ only in the latter are one class everywhere: in folders,
 the Hub's `ClassLabel`, across splits, and between new data and a model.
 """
 
+import difflib
 import logging
 import re
 from collections import Counter, defaultdict
@@ -81,3 +82,15 @@ def file_key(path: str) -> str:
     Windows), and those that store another Unicode form.
     """
     return normalize("NFC", normalize("NFD", path).casefold())
+
+
+def did_you_mean(wrong: str, known: Iterable[str], *, prefix: str = "") -> str:
+    """The known names most like a wrong one, as a hint in brackets; nothing where none is.
+
+    One where it can hardly be another, up to three where several are alike.
+    """
+    known = list(dict.fromkeys(known))
+    for most, cutoff in ((1, 0.9), (3, 0.75), (1, 0.6)):
+        if near := difflib.get_close_matches(wrong, known, most, cutoff):
+            return f" (did you mean {' or '.join(prefix + name for name in near)}?)"
+    return ""

@@ -1,6 +1,7 @@
 """From what the user named to checked, labelled, split images, and their transforms.
 
 arguments           `DataArguments`: which photos, how they are read, split and augmented
+parser              command lines about data: one-line errors, short help
 load                `load_fruits`: all of it, as a `DatasetDict`
 split_protocol      `Sample` and `Split`: what map-style and streamed splits have in common
 sources, readers/   folders, archives, tables, WebDataset shards, Hub datasets as standard rows

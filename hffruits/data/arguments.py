@@ -1,12 +1,14 @@
 """`DataArguments`: which photos, how they are read, split and augmented; a flag for each field."""
 
-import difflib
+import inspect
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
 from hffruits.core.errors import InputError
+from hffruits.core.names import did_you_mean
 from hffruits.data.images import MAX_PIXELS
 
 SAMPLE = "the drawn sample set"  # what no name means
@@ -97,20 +99,38 @@ class DataArguments:
     )
 
     @classmethod
-    def of(cls, data: "DataArguments | str | Path | None" = None, **options: Any) -> Self:
-        """`data`, or the folder, archive, table or shards of this path, with these fields set.
+    def of(
+        cls,
+        data: "DataArguments | str | Path | None" = None,
+        *,
+        function: Callable[..., Any] | None = None,
+        **options: Any,
+    ) -> Self:
+        """`data`, or the folder, archive, table, shards or Hub id named, with these fields set.
 
-        Raises `InputError` for an option that is none, and lists those like it.
+        A text such as `user/fruits` is a Hub id where no such folder is; a `Path` never is one.
+        Raises `InputError` for an option that there isn't, with those like it, of the data and of
+        the `function` whose keywords they are.
         """
         known = [option.name for option in fields(cls)]
         for name in options:
             if name not in known:
-                near = difflib.get_close_matches(name, known)
-                remedy = f"Is it {' or '.join(near)}?" if near else f"Known: {', '.join(known)}."
-                raise InputError(f"{name}: no option of the data. {remedy}")
+                all_names = [*known, *(inspect.signature(function).parameters if function else ())]
+                hint = did_you_mean(name, all_names) or f". Known: {', '.join(all_names)}."
+                raise InputError(f"{name}: unknown{hint}")
         if isinstance(data, DataArguments):
             return replace(data, **options)
-        return cls(**({} if data is None else {"data_dir": str(data)}), **options)
+        if data is None:
+            return cls(**options)
+        if twice := {"data_dir", "dataset_name"} & set(options):
+            raise InputError(f"{data} and {twice.pop()}: give one of them.")
+        return cls(**{"dataset_name" if _is_hub_id(data) else "data_dir": str(data)}, **options)
+
+    def refuse(self, *names: str, why: str) -> None:
+        """Raise `InputError` for a field of these that is set."""
+        for option in fields(self):
+            if option.name in names and getattr(self, option.name) != option.default:
+                raise InputError(f"{option.name}: {why}. Leave it out.")
 
     @property
     def source_name(self) -> str:
@@ -157,3 +177,10 @@ class DataArguments:
                 f"output_dir={output_dir}: lies in the data folder, where it would be taken for "
                 "data. Name one elsewhere."
             )
+
+
+def _is_hub_id(name: str | Path) -> bool:
+    """True for `user/name` where no such folder is, nor one that would hold it."""
+    if isinstance(name, Path) or not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name):
+        return False
+    return not Path(name).parent.exists()

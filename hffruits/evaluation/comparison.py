@@ -1,6 +1,5 @@
 """Two models on the same photos: which is better, by how much, and whether that may be chance."""
 
-import shlex
 import time
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +16,7 @@ from hffruits.core.errors import InputError, optional_output
 from hffruits.core.files import write_json
 from hffruits.core.html import part_of, render_page, thumbnail_uri
 from hffruits.core.names import match_names, name_key
+from hffruits.core.results import Result
 from hffruits.data.arguments import DataArguments
 from hffruits.evaluation.dataset import Photos, choose_photos
 from hffruits.evaluation.metrics import (
@@ -29,12 +29,16 @@ from hffruits.evaluation.metrics import (
 from hffruits.evaluation.predictions import Predictions, answer_samples, split_unknown
 from hffruits.evaluation.report import METRICS, THUMB, Opener
 from hffruits.evaluation.run import check_output_dir
-from hffruits.evaluation.run_data import count_training_images, data_of_run
+from hffruits.evaluation.run_data import (
+    count_training_images,
+    data_of_run,
+    refuse_training_options,
+)
 from hffruits.inference.classifier import FruitClassifier, open_classifier
 from hffruits.models.heads import coarse_ids
 
 TEMPLATE = Path(__file__).with_name("templates") / "compare.html.jinja"
-
+PAGE = "compare.html"
 GALLERY = 18
 
 
@@ -66,21 +70,68 @@ class McNemar:
         return float(binomtest(self.only_b, changed).pvalue) if changed else 1.0
 
 
+class Comparison(Result):
+    """What `compare` has found, and the folder with `compare.json` and `compare.html`."""
+
+    PAGE = PAGE
+
+    @property
+    def metrics(self) -> dict[str, dict[str, float]]:
+        """Figure -> values of both models (`a`, `b`), their `difference`, and its 95 % interval."""
+        return self.record["metrics"]
+
+    @property
+    def verdict(self) -> str:
+        """Which model is better, if any, in a sentence or two."""
+        return self.record["verdict"]
+
+    summary = verdict
+
+
 def compare(
     model_a: str | Path,
     model_b: str | Path,
-    data_args: DataArguments,
+    data: DataArguments | str | Path | None = None,
     *,
-    output_dir: Path,
+    output_dir: str | Path = "comparison",
     split: str | None = None,
     batch_size: int = 32,
-) -> dict[str, Any]:
-    """Compare two models on labelled photos, photo by photo; returns what `compare.json` holds.
+    command: str | None = None,
+    **data_options: Any,
+) -> Comparison:
+    """Compare two trained models photo by photo: is the difference more than chance?
 
-    Writes that and `compare.html` to `output_dir`. Without data, those that model B's run held out
-    are taken. Raises `InputError` for models that don't have the same classes, and for anything
-    wrong with the data.
+    Writes `compare.json` and `compare.html` to `output_dir`. McNemar's exact test on the photos
+    that one model has right and the other wrong (Psychometrika 12, 1947); paired bootstrap
+    intervals for the differences.
+
+    Args:
+        model_a: a folder that training or export wrote, or a Hub id.
+        model_b: another one, with the same classes.
+        data: labelled photos, as for `load_fruits`; None for those that model B's run held out.
+        output_dir: a folder for the results, not a model's own; made if it is new.
+        split: "train", "validation" or "test"; by default as in `evaluate`.
+        batch_size: photos a step.
+        command: the command line that asked for this, for the record.
+        **data_options: fields of `DataArguments`.
+
+    Returns:
+        A `Comparison`: `metrics`, `verdict`, `report`, `folder`. Figures are in [0, 1].
+
+    Raises:
+        InputError: for models that don't have the same classes, and for anything wrong with the
+            data.
+
+    >>> import hffruits
+    >>> comparison = hffruits.compare("runs/fruits", "runs/fruits", "fruits")
+    >>> comparison
+    Comparison(comparison: No difference can be shown: 0.0 points on 20 photos, ...)
+    >>> comparison.metrics["accuracy"]["difference"]
+    0.0
     """
+    data_args = DataArguments.of(data, function=compare, **data_options)
+    refuse_training_options(data_args)
+    output_dir = Path(output_dir)
     own = data_of_run(model_b, data_args)
     data_args = own.data_args
     check_output_dir(data_args, output_dir)
@@ -107,9 +158,6 @@ def compare(
         raise InputError(f"{data_args.source_name}: changed while it was read. Compare again.")
     if not len(a):
         raise InputError(f"{data_args.source_name}: none of its photos can be read. Check them.")
-    words = [str(model_a), str(model_b), *data_args.words, "--output_dir", str(output_dir)]
-    words += ["--streaming"] if data_args.streaming else []
-    words += ["--split", split] if split else []
     test = McNemar.of(a.hits, b.hits)
     record = {
         "a": str(model_a),
@@ -124,7 +172,7 @@ def compare(
         "metrics": compare_figures(a, b, labels, coarse_ids(models[0].config)),
         "mcnemar": {**vars(test), "p_value": test.p_value},
         "classes": compare_classes(a, b, labels),
-        "command": shlex.join(["hffruits", "compare", *words]),
+        "command": command,
         "created": datetime.now().strftime("%Y-%m-%d %H:%M"),
         "version": __version__,
     }
@@ -133,10 +181,10 @@ def compare(
         record["verdict"] += " But they were trained on some of these photos."
     on_main_process(lambda: write_json(output_dir / "compare.json", record))
     if PartialState().is_main_process:
-        page = output_dir / "compare.html"
+        page = output_dir / PAGE
         with optional_output(page, remedy="compare.json beside it has the figures."):
             show(record, models, answers, seconds, photos, page)
-    return record
+    return Comparison(output_dir, record)
 
 
 def _in_order(predictions: Predictions, own: list[str], labels: list[str]) -> Predictions:

@@ -45,6 +45,12 @@ def measure(predictions: Predictions, fruits: FruitClassifier) -> dict[str, Any]
     }
 
 
+def format_accuracy(measured: dict[str, Any]) -> str:
+    """The accuracy of one split and its interval, for a line of text."""
+    low, high = measured["intervals"]["accuracy"]
+    return f"accuracy {measured['accuracy']:.1%} ({low:.1%} to {high:.1%})"
+
+
 def class_figures(predictions: Predictions, fruits: FruitClassifier) -> dict[str, dict[str, Any]]:
     """Precision, recall (with Wilson's interval), F1 and support of each class that occurs.
 

@@ -9,6 +9,7 @@ import json
 import logging
 import shlex
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ from hffruits import __version__
 from hffruits.core.distributed import on_main_process
 from hffruits.core.errors import InputError, optional_output
 from hffruits.core.files import check_writable, write_json
+from hffruits.core.results import Result
 from hffruits.data.arguments import DataArguments
 from hffruits.data.load import FruitDatasets
 from hffruits.data.split_protocol import UNKNOWN, Sample, Split
@@ -35,35 +37,88 @@ from hffruits.evaluation.dataset import (
 )
 from hffruits.evaluation.predictions import Predictions, answer_samples, split_unknown
 from hffruits.evaluation.report import draw_summary, write_report
-from hffruits.evaluation.results import measure, measure_unknown
-from hffruits.evaluation.run_data import count_training_images, data_of_run
+from hffruits.evaluation.results import format_accuracy, measure, measure_unknown
+from hffruits.evaluation.run_data import (
+    count_training_images,
+    data_of_run,
+    refuse_training_options,
+)
 from hffruits.inference.classifier import FruitClassifier, open_classifier
 from hffruits.inference.ood import IMAGES_PER_CLASS, PROTOTYPES_PER_CLASS, save_prototypes
+from hffruits.inference.tta import view_names
 from hffruits.models.artifact import CONFIG, LOG, METRICS, PLOT, REPORT
 from hffruits.models.saving import save_model
 
 logger = logging.getLogger(__name__)
 
 
+class Evaluation(Result):
+    """What `evaluate` has measured, and the folder with `report.html` and `predictions.csv`."""
+
+    PAGE = REPORT
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """What `metrics.json` holds: shares in [0, 1], with 95 % intervals; figures by class."""
+        return self.record
+
+    @property
+    def summary(self) -> str:
+        images = self.record["images"]
+        return f"{self.record['split']} {format_accuracy(self.record)}, {images:,} images"
+
+
 def evaluate(
     model: str | Path,
-    data_args: DataArguments,
+    data: DataArguments | str | Path | None = None,
     *,
-    output_dir: Path,
+    output_dir: str | Path = "evaluation",
     split: str | None = None,
-    tta: tuple[str, ...] = (),
-    unknown_dir: Path | None = None,
+    tta: str | Sequence[str] = (),
+    unknown_dir: str | Path | None = None,
     corruptions: bool = False,
     batch_size: int = 32,
-) -> dict[str, Any]:
-    """Measure a saved model on labelled photos; returns what `metrics.json` holds.
+    command: str | None = None,
+    **data_options: Any,
+) -> Evaluation:
+    """Measure a trained model on labelled photos: figures with intervals, and a page.
 
-    Writes `metrics.json`, `report.html` and `predictions.csv` to `output_dir`. Without data, the
-    photos that the model's run held out are taken. `split`: which part of the data, by default its
-    test split, else its validation split, else everything. Photos of classes that the model doesn't
-    have, and those in `unknown_dir`, count as unknown. `corruptions` measures corrupted photos,
-    too. Raises `InputError` for anything wrong with model, data or names.
+    Writes `metrics.json`, `report.html` and `predictions.csv` to `output_dir`. Photos of classes
+    that the model doesn't have, and those in `unknown_dir`, count as unknown.
+
+    Args:
+        model: a folder that training or export wrote, or a Hub id.
+        data: labelled photos, as for `load_fruits`; None for those that the model's run held out.
+        output_dir: a folder for the results, not the model's own; made if it is new.
+        split: "train", "validation" or "test"; by default the data's test split, else its
+            validation split, else everything.
+        tta: test-time augmentation: names of `VIEWS` (flip, zoom, whole, corners) whose logits are
+            averaged with those of the photo itself.
+        unknown_dir: a folder of photos of what the model should report as unknown.
+        corruptions: measure blurred, dark, noisy, ... photos too (arXiv:1903.12261), which takes
+            many times as long.
+        batch_size: photos a step.
+        command: the command line that asked for this, for the record.
+        **data_options: fields of `DataArguments`: `exclude`, `max_image_pixels`, ...
+
+    Returns:
+        An `Evaluation`: `metrics`, `report`, `folder`. Accuracies and F1 are in [0, 1], with
+        bootstrap intervals; `ece` is the expected calibration error (arXiv:1706.04599).
+
+    Raises:
+        InputError: for anything wrong with the model, the data or the names.
+
+    >>> import hffruits
+    >>> evaluation = hffruits.evaluate("runs/fruits", "fruits", split="test")
+    >>> evaluation
+    Evaluation(evaluation: test accuracy ...% (...% to ...%), 20 images)
+    >>> 0 <= evaluation.metrics["macro_f1"] <= 1
+    True
     """
+    data_args = DataArguments.of(data, function=evaluate, **data_options)
+    refuse_training_options(data_args)
+    output_dir, tta = Path(output_dir), view_names(tta)
+    unknown_dir = Path(unknown_dir) if unknown_dir else None
     own = data_of_run(model, data_args)
     data_args = own.data_args
     check_output_dir(data_args, output_dir)
@@ -86,12 +141,7 @@ def evaluate(
         )
     unknown = answer_unknown(fruits, others, unknown_photos, unknown_dir, **options)
     record = {
-        **_head(
-            model,
-            data_args,
-            photos.split,
-            _own_command(model, data_args, output_dir, split, tta, unknown_dir, corruptions),
-        ),
+        **_head(model, data_args, photos.split, command),
         "tta": list(tta),
         **measure(known, fruits),
         "images_per_second": round(len(predictions) / seconds, 2),
@@ -121,7 +171,7 @@ def evaluate(
                 seconds=seconds,
                 log=log_of(model),
             )
-    return record
+    return Evaluation(output_dir, record)
 
 
 def answer_unknown(
@@ -148,24 +198,6 @@ def answer_unknown(
         logger.warning("unknown photos are not measured: this model rejects nothing as unknown")
         return {}
     return unknown
-
-
-def _own_command(
-    model: str | Path,
-    data_args: DataArguments,
-    output_dir: Path,
-    split: str | None,
-    tta: tuple[str, ...],
-    unknown_dir: Path | None,
-    corruptions: bool,
-) -> str:
-    words = [str(model), *data_args.words, "--output_dir", str(output_dir)]
-    words += ["--streaming"] if data_args.streaming else []
-    words += ["--split", split] if split else []
-    words += ["--tta", ",".join(tta)] if tta else []
-    words += ["--unknown_dir", str(unknown_dir)] if unknown_dir else []
-    words += ["--corruptions"] if corruptions else []
-    return shlex.join(["hffruits", "evaluate", *words])
 
 
 def check_output_dir(data_args: DataArguments, output_dir: Path) -> None:
@@ -275,7 +307,9 @@ def show_artifact(
 # ---- what is written ----
 
 
-def _head(model: str | Path, data_args: DataArguments, split: str, command: str) -> dict[str, Any]:
+def _head(
+    model: str | Path, data_args: DataArguments, split: str, command: str | None
+) -> dict[str, Any]:
     """What was measured, and how to do it again."""
     return {
         "model": str(model),

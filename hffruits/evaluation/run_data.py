@@ -18,6 +18,14 @@ from hffruits.models.loading import find_model
 logger = logging.getLogger(__name__)
 
 
+_OF_TRAINING = ("augment", "image_cache", "image_cache_size", "coarse_labels", "split_by")
+
+
+def refuse_training_options(data_args: DataArguments) -> None:
+    """Raise `InputError` for an option that a measurement would ignore."""
+    data_args.refuse(*_OF_TRAINING, why="acts in training only")
+
+
 @dataclass(frozen=True)
 class RunData:
     """What is to be measured on; `seed` is the one by which a run held out rows of a stream."""

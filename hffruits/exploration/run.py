@@ -17,6 +17,7 @@ from hffruits import __version__
 from hffruits.core.errors import InputError, optional_output
 from hffruits.core.escaping import list_line, printable
 from hffruits.core.files import translate_write_errors, write_json, write_text
+from hffruits.core.results import Result
 from hffruits.data.arguments import DataArguments
 from hffruits.data.readers.folders import SPLIT_NAMES
 from hffruits.data.sources import open_source
@@ -28,19 +29,67 @@ from hffruits.exploration.report import MAP_POINTS, write_report
 from hffruits.exploration.sampling import draw_evenly, sources_of
 from hffruits.exploration.stream_scan import check_stream
 
+PAGE = "explore.html"
 MAX_IMAGES = 20_000  # whose features are computed
 
 
-def explore(
-    data_args: DataArguments, *, output_dir: Path, max_images: int = MAX_IMAGES, seed: int = 42
-) -> dict[str, Any]:
-    """Find what is wrong with the data; returns what `explore.json` holds.
+class Exploration(Result):
+    """What `explore` has found, and the folder with `explore.html` and the lists."""
 
-    Writes that and `explore.html` to `output_dir`, and lists for `--exclude`, one for each finding
-    about single photos. Features (for label errors, outliers, the map) are computed of at most
-    `max_images` photos, drawn evenly from the classes; 0 for none. Raises `InputError` for data
-    that can't be used.
+    PAGE = PAGE
+
+    @property
+    def findings(self) -> list[dict[str, Any]]:
+        """The worst first: `id`, `severity`, `title`, `effect`, `command`, photos or classes."""
+        return self.record["findings"]
+
+    @property
+    def summary(self) -> str:
+        images, count = self.record["summary"]["images"], len(self.findings)
+        return f"{count} {'finding' if count == 1 else 'findings'} in {images:,} images"
+
+
+def explore(
+    data: DataArguments | str | Path | None = None,
+    *,
+    output_dir: str | Path = "exploration",
+    max_images: int = MAX_IMAGES,
+    seed: int = 42,
+    command: str | None = None,
+    **data_options: Any,
+) -> Exploration:
+    """Find what is wrong with a data set: unreadable files, leaks, label errors, small classes, ...
+
+    Writes `explore.json` and `explore.html` to `output_dir`, and lists for `exclude`, one for each
+    finding about single photos. The photos stay as they are.
+
+    Args:
+        data: labelled photos, as for `load_fruits`; None for the drawn sample set.
+        output_dir: a folder for the results, outside the data; made if it is new.
+        max_images: how many photos, drawn evenly from the classes, features are computed of, for
+            label errors (confident learning, arXiv:1911.00068), outliers and the map; 0 for none.
+        seed: of everything drawn.
+        command: the command line that asked for this, for the record.
+        **data_options: fields of `DataArguments`: `streaming`, `exclude`, ...
+
+    Returns:
+        An `Exploration`: `findings`, `report`, `folder`.
+
+    Raises:
+        InputError: for data that can't be used.
+
+    >>> import hffruits
+    >>> exploration = hffruits.explore("fruits", max_images=0)
+    >>> exploration
+    Exploration(exploration: ... in 64 images)
+    >>> [finding["title"] for finding in exploration.findings if finding["severity"] == "high"]
+    [...]
     """
+    data_args = DataArguments.of(data, function=explore, **data_options)
+    data_args.refuse("split_lists", why="explore reads all photos")
+    if data_args.streaming:
+        data_args.refuse("exclude", why="explore reads all photos of a stream")
+    output_dir = Path(output_dir)
     started = time.monotonic()
     checked, coarse = _scan_for(output_dir, data_args, max_images, seed)
     in_order = {split: checked.parts[split] for split in SPLIT_NAMES if split in checked.parts}
@@ -51,7 +100,7 @@ def explore(
     if data_args.streaming:  # the others' pixels are gone
         kept = np.flatnonzero([image["bytes"] != b"" for image in part.rows["image"]])
     chosen = kept[draw_evenly(labels[kept], max_images, seed=seed)]
-    data = ScannedData(
+    scanned = ScannedData(
         part,
         np.repeat(list(checked.parts), [len(p.rows) for p in checked.parts.values()]),
         labels,
@@ -67,38 +116,38 @@ def explore(
         sources = sources_of(part.rows.select(chosen))
         options = {"total": len(chosen), "max_pixels": data_args.max_image_pixels}
         features = embed_images(sources, **options)
-        data = check_features(data, features, chosen)
-    findings, passed = run_checks(data)
+        scanned = check_features(scanned, features, chosen)
+    findings, passed = run_checks(scanned)
 
     paths = part.rows["path"][:]
     record = {
         "source": data_args.source_name,
         "created": datetime.now().strftime("%Y-%m-%d %H:%M"),
         "version": __version__,
-        "command": _own_command(data.source, data_args.streaming, output_dir, max_images),
+        "command": command,
         "summary": {
             "images": len(labels),
-            "classes": len(data.classes),
+            "classes": len(scanned.classes),
             "splits": {split: len(p.rows) for split, p in checked.parts.items()},
             "bytes": int(part.records["bytes"].sum()),
-            "unreadable": len(data.unreadable),
-            "embedded": data.embedded,
+            "unreadable": len(scanned.unreadable),
+            "embedded": scanned.embedded,
             "seconds": round(time.monotonic() - started, 1),
         },
         "findings": [as_record(finding, paths) for finding in findings],
         "passed": passed,
-        "classes": count_classes(data, coarse),
+        "classes": count_classes(scanned, coarse),
         "formats": dict(Counter(f.decode() for f in part.records["format"]).most_common()),
     }
     with translate_write_errors(output_dir):
         write_json(output_dir / "explore.json", record)
         write_lists(findings, paths, output_dir, earlier=data_args.exclude)
-    page = output_dir / "explore.html"
+    page = output_dir / PAGE
     with optional_output(page, remedy="explore.json beside it has the findings."):
         content = record | {"title": data_args.name}
         options = {"kept": kept, "features": features, "embedded": chosen, "seed": seed}
-        write_report(page, content, findings, data, **options)
-    return record
+        write_report(page, content, findings, scanned, **options)
+    return Exploration(output_dir, record)
 
 
 def _scan_for(
@@ -151,13 +200,6 @@ def count_classes(data: ScannedData, coarse: dict[str, str]) -> dict[str, dict[s
         }
         for name in sorted(set(data.labels.tolist()))
     }
-
-
-def _own_command(words: str, streaming: bool, output_dir: Path, max_images: int) -> str:
-    options = ["--streaming"] if streaming else []
-    options += ["--output_dir", shlex.quote(str(output_dir))]
-    options += ["--max_images", str(max_images)] if max_images != MAX_IMAGES else []
-    return " ".join(["hffruits", "explore", *([words] if words else []), *options])
 
 
 def write_lists(

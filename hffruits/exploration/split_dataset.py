@@ -8,6 +8,7 @@ from typing import Any
 
 from hffruits.core.errors import InputError
 from hffruits.core.files import translate_write_errors
+from hffruits.core.results import Result
 from hffruits.data.arguments import DataArguments
 from hffruits.data.readers.folders import SPLIT_NAMES
 from hffruits.data.splits import count_leaks, fold_by_groups, group_rows, write_lists
@@ -25,22 +26,81 @@ logger = logging.getLogger(__name__)
 REPAIRS = ("none", "list", "copy")
 
 
+class SplitLists(Result):
+    """The lists that `split` has written, and how many photos are in each."""
+
+    @property
+    def images(self) -> list[dict[str, int]]:
+        """Split -> number of photos, for each fold; one without folds."""
+        return self.record["images"]
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """Reason -> number of photos that are in no list."""
+        return self.record["left_out"]
+
+    @property
+    def lists(self) -> list[Path]:
+        """The folders to give as `split_lists`, one a fold."""
+        folds = len(self.images)
+        several = [self.folder / f"fold-{number}" for number in range(1, folds + 1)]
+        return several if self.record["folds"] else [self.folder]
+
+    @property
+    def photos(self) -> Path | None:
+        """The clean copy that `repair="copy"` makes; None without."""
+        return self.folder / "photos" if self.record["repair"] == "copy" else None
+
+    @property
+    def summary(self) -> str:
+        first = ", ".join(f"{name} {count:,}" for name, count in self.images[0].items())
+        return f"{len(self.images)} folds, the first: {first}" if self.record["folds"] else first
+
+
 def split(
-    data_args: DataArguments,
+    data: DataArguments | str | Path | None = None,
     *,
-    output_dir: Path,
+    output_dir: str | Path = "splits",
     repair: str = "none",
     folds: int = 0,
     resplit: bool = False,
     seed: int = 42,
-) -> dict[str, Any]:
-    """Write the lists of a split to `output_dir`; returns counts by split, and what was left out.
+    **data_options: Any,
+) -> SplitLists:
+    """Write the lists of a split without leaks, k-fold too; the photos stay as they are.
 
-    `repair`: `list` leaves out what `choose_repairs` says and writes `exclude.txt`; `copy` writes
-    the photos that are left to `output_dir`/photos as well. `folds`: that many splits,
-    `fold-1/train.txt` and so on: each photo is held out once, for the test, or for validation where
-    the data has a test split. `resplit` forgets the data's own splits.
+    Near-duplicates stay on one side, or whatever shares `group_by`; classes are divided evenly.
+
+    Args:
+        data: labelled photos, as for `load_fruits`; None for the drawn sample set.
+        output_dir: a folder for `train.txt`, `validation.txt`, ..., outside the data; with folds,
+            for `fold-1/train.txt` and so on.
+        repair: "none"; "list" leaves out unreadable files, photos in two classes, leaks and exact
+            duplicates, and writes `exclude.txt`; "copy" writes the photos that are left to
+            `output_dir`/photos as well.
+        folds: k of a k-fold split: each photo is held out once, for the test, or for validation
+            where the data has a test split; 0 for one split.
+        resplit: forget the data's own splits.
+        seed: of everything drawn.
+        **data_options: fields of `DataArguments`: `validation_fraction`, `group_by`, ...
+
+    Returns:
+        A `SplitLists`: `images`, `left_out`, `lists` (for `split_lists`), `photos`, `folder`.
+
+    Raises:
+        InputError: for data that can't be used, and for names and numbers that don't fit.
+
+    >>> import hffruits
+    >>> lists = hffruits.split("fruits", resplit=True, test_fraction=0.25)
+    >>> lists
+    SplitLists(splits: train ..., validation ..., test ...)
+    >>> run = hffruits.load_fruits("fruits", split_lists=str(lists.folder))
+    >>> len(run["test"]) == lists.images[0]["test"]
+    True
     """
+    data_args = DataArguments.of(data, function=split, **data_options)
+    data_args.refuse("streaming", "split_lists", why="doesn't go with making lists")
+    output_dir = Path(output_dir)
     if repair not in REPAIRS:
         raise InputError(f"repair={repair}: must be one of {', '.join(REPAIRS)}.")
     if repair == "copy" and folds:
@@ -72,10 +132,8 @@ def split(
     if repair == "copy":
         write_copy(made[""], usable.coarse, output_dir / "photos")
     counts = [{split: len(rows) for split, rows in _rows(some).items()} for some in made.values()]
-    return {
-        "images": counts,
-        "left_out": count_by_reason(left_out),
-    }
+    record = {"images": counts, "left_out": count_by_reason(left_out)}
+    return SplitLists(output_dir, record | {"folds": folds, "repair": repair})
 
 
 def _check_output_dir(data_args: DataArguments, output_dir: Path, repair: str) -> None:

@@ -19,12 +19,13 @@ from hffruits import __version__
 from hffruits.core.cache import make_once
 from hffruits.core.errors import InputError
 from hffruits.core.files import write_json
+from hffruits.core.results import Result
 from hffruits.data.arguments import DataArguments
 from hffruits.data.images import open_rgb
 from hffruits.data.split_protocol import UNKNOWN, Sample
 from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
 from hffruits.evaluation.dataset import MissingSplitError, Photos, choose_photos
-from hffruits.evaluation.run_data import RunData, data_of_run
+from hffruits.evaluation.run_data import RunData, data_of_run, refuse_training_options
 from hffruits.exporters.formats import choose_format
 from hffruits.exporters.parity import BATCH, compare, open_exported, refuse_difference
 from hffruits.hub.redaction import file_below
@@ -39,31 +40,74 @@ CHECKED = 2000  # photos at most
 DRAWN = 64  # images to check on where no photos are at hand
 
 
+class Export(Result):
+    """A model for another runtime, and how its answers differ from the model's own."""
+
+    @property
+    def check(self) -> dict[str, Any]:
+        """`agreement` with the model in [0, 1], `largest_difference` of scores, accuracies."""
+        return self.record["check"]
+
+    @property
+    def classifier(self) -> FruitClassifier:
+        """The export, loaded. Raises `InputError` for "web" and "torch", which run elsewhere."""
+        return FruitClassifier.from_pretrained(self.folder)
+
+    @property
+    def summary(self) -> str:
+        kind, size = f"{self.record['format']} {self.record['precision']}", self.record["megabytes"]
+        return f"{kind}, {size:.1f} MB, {self.check['agreement']:.1%} the same answers"
+
+
 def export(
     model: str | Path,
-    data_args: DataArguments,
+    data: DataArguments | str | Path | None = None,
     *,
-    format: str,
+    format: str = "openvino",
     precision: str = "fp32",
-    output_dir: Path | None = None,
+    output_dir: str | Path | None = None,
     max_accuracy_drop: float = 0.005,
     force: bool = False,
-) -> dict[str, Any]:
-    """Write a trained model for another runtime; returns what `export.json` holds, and the folder.
+    **data_options: Any,
+) -> Export:
+    """Write a trained model for another runtime, and check that it answers the same.
 
-    `data_args` name photos to check on, by default those of the model's own run: their validation
-    split, else some of those to train on. "int8" is calibrated by others of the latter.
-    `max_accuracy_drop` is the accuracy in [0, 1] that the export may lose; where there are no
-    photos at hand, the share of drawn images that it may answer otherwise. Raises `InputError` for
-    names it doesn't know, a folder that is there already, packages that are missing, a model that
-    can't be exported, and, unless `force`, for an export that answers too differently.
+    Args:
+        model: a folder that training wrote, or a Hub id.
+        data: labelled photos to check on, as for `load_fruits`; None for those of the model's own
+            run: its validation split, else some of those to train on. "int8" is calibrated by
+            others of the latter.
+        format: "onnx", "openvino", "web" or "torch".
+        precision: "fp32", "fp16", "bf16" or "int8", as far as the format has it.
+        output_dir: a new folder; by default beside the model, `MODEL-format-precision`.
+        max_accuracy_drop: the accuracy in [0, 1] that may be lost; where there are no photos, the
+            share of drawn images that may be answered otherwise.
+        force: keep the export, whatever it loses.
+        **data_options: fields of `DataArguments`.
+
+    Returns:
+        An `Export`: `check`, `classifier`, `folder`.
+
+    Raises:
+        InputError: for unknown names, a folder that is there already, packages that are missing, a
+            model that can't be exported, and, unless `force`, for an export that answers too
+            differently.
+
+    >>> import hffruits
+    >>> exported = hffruits.export("runs/fruits", "fruits", format="onnx")
+    >>> exported
+    Export(runs/fruits-onnx-fp32: onnx fp32, ... MB, 100.0% the same answers)
+    >>> exported.classifier.labels
+    ['Apple', ...]
     """
+    data_args = DataArguments.of(data, function=export, **data_options)
+    refuse_training_options(data_args)
     if not 0 <= max_accuracy_drop <= 1:
         raise InputError(
             f"max_accuracy_drop={max_accuracy_drop}: is a share. Give 0 to 1 (0.005: half a point)."
         )
     chosen = choose_format(format, precision)
-    output_dir = output_dir or default_dir(model, format, precision)
+    output_dir = Path(output_dir or default_dir(model, format, precision))
     if output_dir.exists():
         raise InputError(f"{output_dir}: exists already. Name another --output_dir, or remove it.")
     fruits = FruitClassifier.from_pretrained(model, device="cpu")
@@ -97,7 +141,7 @@ def export(
     except (RuntimeError, TypeError, ValueError, OSError) as error:  # of torch, ONNX, the disk
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else repr(error)
         raise InputError(f"{model}: can't be exported to {format}: {reason}") from error
-    return record | {"output_dir": str(output_dir)}
+    return Export(output_dir, record)
 
 
 def default_dir(model: str | Path, format: str, precision: str) -> Path:

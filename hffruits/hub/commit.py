@@ -4,7 +4,6 @@
 leaves half of it; `create_commit` makes one. What was sent before an interruption isn't sent again.
 """
 
-import difflib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -28,6 +27,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from hffruits.core.errors import InputError
 from hffruits.core.hub_client import LOG_IN, translate_hub_errors, try_again
+from hffruits.core.names import did_you_mean
 
 KINDS = ("model", "dataset", "space")
 
@@ -170,8 +170,7 @@ def _check_license(license: str, kind: str) -> None:
         RepoCard(f"---\nlicense: {json.dumps(license)}\n---\n").validate(repo_type=kind)
     except ValueError as error:
         known = re.findall(r"[a-z0-9.-]+", str(error).partition("one of")[2])
-        near = difflib.get_close_matches(license.lower(), known, n=1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
+        hint = did_you_mean(license.lower(), known)
         raise InputError(
             f"license={license}: not one that the Hub knows{hint}. See "
             "https://huggingface.co/docs/hub/repositories-licenses for its names."

@@ -69,8 +69,7 @@ def push_data(
     `resplit`, or made. Positions in the photos' metadata go, unless `keep_location`. The same again
     changes nothing. Raises `InputError` for data that can't be used, and for what the Hub refuses.
     """
-    if data_args.streaming or data_args.split_lists:
-        raise InputError("streaming, split_lists: cleaning needs all photos. Leave them out.")
+    data_args.refuse("streaming", "split_lists", why="cleaning needs all photos")
     folder = Path(data_args.data_dir or "")
     if data_args.data_dir and (folder / CONFIG).is_file():
         raise InputError(f"{folder}: a model, not photos. Run hffruits push for it.")

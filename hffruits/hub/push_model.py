@@ -7,6 +7,7 @@ photos' names, or where things lay on this machine.
 import json
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from huggingface_hub import HfApi
@@ -36,23 +37,45 @@ OWNED = (*sorted(ARTIFACT_FILES), *EXPORTS, WEIGHT_INDEX, WEIGHT_PARTS)
 
 
 def push(
-    folder: Path,
+    folder: str | Path,
     repo_id: str,
     *,
     private: bool = False,
     license: str | None = None,
-    datasets: tuple[str, ...] = (),
-    card: Path | None = None,
+    datasets: str | Sequence[str] = (),
+    card: str | Path | None = None,
     report: bool = True,
     token: str | None = None,
 ) -> Pushed:
-    """Push the folder of a trained, taught or exported model to `user/name`, made if it is new.
+    """Push a trained, taught or exported model to the Hub with its card, in one commit.
 
-    `license` and `datasets` are the Hub's names of them, for the card; `card` is a file to take for
-    it instead. Without `report`, the page with its photos stays here. The same again changes
-    nothing. Raises `InputError` for a folder without a model, and for what the Hub refuses.
+    Pushing the same again changes nothing.
+
+    Args:
+        folder: where training, `teach` or `export` has written the model.
+        repo_id: `user/name`, made if it is new; a name alone is one of yours.
+        private: make a repository that only you see.
+        license: the Hub's name of one, such as "apache-2.0", for the card.
+        datasets: Hub data sets that the model learned from, for the card; a run knows its own.
+        card: a Markdown file to take for the card instead.
+        report: publish `report.html`, which shows some of the photos.
+        token: a Hub token that may write; by default that of the login.
+
+    Returns:
+        A `Pushed`: `repo_id`, `url`, `commit`, and whether anything has `changed`.
+
+    Raises:
+        InputError: for a folder without a model, and for what the Hub refuses.
+
+    >>> import hffruits
+    >>> pushed = hffruits.push("runs/fruits", "fruits", private=True, license="apache-2.0")
+    >>> pushed.repo_id, pushed.changed
+    ('user/fruits', True)
+    >>> hffruits.push("runs/fruits", "fruits").changed
+    False
     """
-    folder = Path(folder).expanduser()
+    folder, card = Path(folder).expanduser(), card and Path(card)
+    datasets = (datasets,) if isinstance(datasets, str) else tuple(datasets)
     check_pushable(folder)
     if card and (license or datasets):
         raise InputError(

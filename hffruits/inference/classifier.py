@@ -31,7 +31,7 @@ from hffruits.inference.engines.base import Engine, open_engine
 from hffruits.inference.engines.torch import TorchEngine
 from hffruits.inference.ood import load_prototypes, ood_score
 from hffruits.inference.saliency import heatmaps, overlay, undo_preprocessing
-from hffruits.inference.tta import choose_views
+from hffruits.inference.tta import choose_views, view_names
 from hffruits.models.artifact import PROTOTYPES
 from hffruits.models.loading import find_model
 
@@ -42,13 +42,16 @@ logger = logging.getLogger(__name__)
 class Prediction:
     """What one image shows: the best label, its probability, and the runners-up.
 
-    `label`, `score`: the best of the model's classes and its calibrated probability in [0, 1]: of
-    predictions with a score of 0.8, about eight in ten are right.
-    `top`: (label, score) of the `top_k` best, `label` first; over all classes they add up to 1.
-    `path`: the file, where the image came from one.
-    `known`: False where the image is out-of-distribution, its OOD score above the threshold; then
-    `label` is only the nearest class, and a user should see "unknown".
+    Attributes:
+        label: the best of the model's classes.
+        score: its calibrated probability in [0, 1] (temperature scaling, arXiv:1706.04599): of
+            predictions with a score of 0.8, about eight in ten are right.
+        top: (label, score) of the `top_k` best, `label` first; over all classes they add up to 1.
+        path: the file, where the image came from one.
+        known: False where the image is out-of-distribution, its OOD score above the threshold;
+            then `label` is only the nearest class, and a user should see "unknown".
 
+    >>> from hffruits import Prediction
     >>> prediction = Prediction("Apple", 0.9, top=(("Apple", 0.9), ("Pear", 0.1)))
     >>> prediction.label if prediction.known else "unknown"
     'Apple'
@@ -98,19 +101,31 @@ class UnreadableImageError(InputError):
 
 
 class FruitClassifier:
-    """Predicts with a trained model.
+    """Predicts with a trained model, preprocessing as validation did.
 
-    `labels` are the K classes in the order of the logits, `input_size` the (height, width) in
-    pixels of what the model sees, `device` where it runs. `tta` names `tta.VIEWS` whose logits are
-    averaged with those of the image itself: slower by their number, and a little more often right.
-    `prototypes` (P, D) and `ood_threshold` decide what is reported as unknown; without them nothing
-    is. Threads may share one classifier.
+    Threads may share one classifier.
 
-    >>> from hffruits.models.loading import build_model
-    >>> fruits = FruitClassifier(*build_model(labels=["Apple", "Pear"]))  # or from_pretrained(...)
-    >>> prediction = fruits.predict(Image.new("RGB", (64, 64)))
-    >>> prediction.label in fruits.labels and 0 <= prediction.score <= 1
-    True
+    Attributes:
+        labels: the K classes in the order of the logits.
+        input_size: (height, width) in pixels of what the model sees.
+        device: where it runs.
+        config: the model's own, with its calibration and, after `teach`, what was taught.
+        model: the PyTorch model; an export has none.
+        tta: names of `VIEWS` whose logits are averaged with those of the image itself: slower by
+            their number, and a little more often right.
+        prototypes, ood_threshold: (P, D) and a number that decide what is reported as unknown
+            (cosine k-NN, arXiv:2204.06507); without them nothing is.
+        folder: where it was loaded from; a Hub model's is in the cache.
+
+    >>> from hffruits import FruitClassifier
+    >>> fruits = FruitClassifier.from_pretrained("runs/fruits")
+    >>> fruits
+    FruitClassifier(runs/fruits: 4 classes, 224 x 224 pixels, on cpu)
+    >>> prediction = fruits.predict("photo.jpg", top_k=2)
+    >>> prediction.label, len(prediction.top), prediction.known
+    ('Apple', 2, True)
+    >>> [prediction.path.name for prediction in fruits.predict("folder")]
+    ['1.jpg', '2.jpg']
     """
 
     def __init__(
@@ -127,7 +142,7 @@ class FruitClassifier:
         self.transform = EvalTransform(processor)
         names = self.config.id2label
         self.labels = [names[index] for index in range(len(names))]
-        self.tta = tuple(tta.split(",") if isinstance(tta, str) else tta)
+        self.tta = view_names(tta)
         self._views = choose_views(self.tta)
         self.prototypes = prototypes  # (P, D); without them, everything is taken for known
         above = getattr(self.config, "ood_threshold", None)
@@ -156,13 +171,23 @@ class FruitClassifier:
         tta: Sequence[str] = (),
         precision: str = "fp32",
     ) -> "FruitClassifier":
-        """Load the folder that training or `hffruits export` wrote, or a Hub id.
+        """Load a trained, taught or exported model.
 
-        `revision`: which commit, branch or tag of a Hub model. `device`: as PyTorch names it, by
-        default the accelerator if there is one. `precision` "bf16" is up to twice as fast where the
-        machine has units for it, and moves scores by some hundredths; exports are faster still.
-        Raises `InputError` for a model that can't be loaded, and for unknown names of views or
-        precisions.
+        Args:
+            name_or_path: the folder that training, `teach` or `export` wrote, or a Hub id.
+            revision: which commit, branch or tag of a Hub model.
+            device: as PyTorch names it; by default the accelerator if there is one.
+            tta: names of `VIEWS` to average over, in a list or with commas between them.
+            precision: "fp32"; "bf16" is up to twice as fast where the machine has units for it,
+                and moves scores by some hundredths. Exports are faster still.
+
+        Raises:
+            InputError: for a model that can't be loaded, and for unknown names of views or
+                precisions.
+
+        >>> from hffruits import FruitClassifier
+        >>> FruitClassifier.from_pretrained("runs/fruits", tta="flip,zoom").tta
+        ('flip', 'zoom')
         """
         folder = find_model(str(name_or_path), revision=revision)
         engine, processor = open_engine(
@@ -179,12 +204,19 @@ class FruitClassifier:
         fruits.folder = folder
         return fruits
 
+    def __repr__(self) -> str:
+        name, (height, width) = self.folder or self.config.model_type, self.input_size
+        size = f"{len(self.labels)} classes, {width} x {height} pixels, on {self.device}"
+        return f"{type(self).__name__}({name}: {size})"
+
     @property
     def config(self) -> PretrainedConfig:
+        """The model's own: labels, calibration, OOD threshold, and, after `teach`, what from."""
         return self.engine.config
 
     @property
     def device(self) -> torch.device:
+        """Where it runs."""
         return self.engine.device
 
     @property
@@ -201,11 +233,24 @@ class FruitClassifier:
         top_k: int = 5,
         batch_size: int = 32,
     ) -> Prediction | list[Prediction]:
-        """Label one image (path, bytes or PIL), a list of them, or every image in a folder.
+        """Label one image, a list of them, or every image in a folder.
 
-        One image gives a `Prediction`; a list or a folder gives a list in the same order, a
-        folder's files sorted by path. `top_k`: how many labels each has, at most K. Raises
-        `InputError` for a file that is missing or no complete image.
+        Args:
+            images: a path, bytes or a PIL image; a list of these; or a folder.
+            top_k: how many labels each has, at most K.
+            batch_size: images a step.
+
+        Returns:
+            A `Prediction` for one image; for a list or a folder, a list of them in the same order,
+            a folder's files sorted by path.
+
+        Raises:
+            InputError: for a file that is missing or no complete image.
+
+        >>> from hffruits import FruitClassifier
+        >>> fruits = FruitClassifier.from_pretrained("runs/fruits")
+        >>> fruits.predict("photo.jpg").label
+        'Apple'
         """
         if isinstance(images, str | Path) and Path(images).is_dir():
             images = find_images([images])
@@ -228,8 +273,22 @@ class FruitClassifier:
     ) -> Iterator[Prediction]:
         """Like `predict`, one result at a time: holds two batches, whatever the number.
 
-        `on_unreadable` is called with the error of each image that can't be read, which is then
-        skipped; without it, the error is raised.
+        Args:
+            images: paths, bytes or PIL images, of any number.
+            top_k: how many labels each has, at most K.
+            batch_size: images a step.
+            on_unreadable: called with the error of each image that can't be read, which is then
+                skipped; without it, the error is raised.
+
+        Raises:
+            InputError: for a `top_k` or `batch_size` below 1.
+
+        >>> from hffruits import FruitClassifier
+        >>> fruits = FruitClassifier.from_pretrained("runs/fruits")
+        >>> files = ["photo.jpg", "no such file.jpg"]
+        >>> [prediction.label for prediction in fruits.stream(files, on_unreadable=print)]
+        no such file.jpg: ...
+        ['Apple']
         """
         if top_k < 1:
             raise InputError(f"top_k={top_k}: must be 1 or more.")
@@ -316,11 +375,27 @@ class FruitClassifier:
         return self.ood_score(features) <= self.ood_threshold
 
     def explain(self, image: ImageSource, label: str | None = None) -> Explanation:
-        """A heatmap of what spoke for `label` in an image, by default for its best label.
+        """A heatmap of what spoke for `label` in an image.
 
-        HiResCAM or attention rollout: see `saliency`. Raises `InputError` for an image that can't
-        be read, for a label that the model doesn't have, for nets without feature maps or tokens,
-        and for exports.
+        HiResCAM (arXiv:2011.08891) for convolutional nets, gradient-weighted attention rollout
+        (arXiv:2103.15679) for ViTs.
+
+        Args:
+            image: a path, bytes or a PIL image.
+            label: one of `labels`; by default the best one.
+
+        Returns:
+            An `Explanation`: `label`, `image` as the model sees it, `heat` (H, W) in [0, 1], and
+            `overlay()`, the image with the heat over it.
+
+        Raises:
+            InputError: for an image that can't be read, for a label that the model doesn't have,
+                for nets without feature maps or tokens, and for exports.
+
+        >>> from hffruits import FruitClassifier
+        >>> explanation = FruitClassifier.from_pretrained("runs/fruits").explain("photo.jpg")
+        >>> explanation.label, explanation.heat.shape
+        ('Apple', (224, 224))
         """
         model = self.model
         label = label and match_names([label], self.labels).get(label, label)

@@ -22,7 +22,7 @@ from hffruits.core.errors import InputError, optional_output
 from hffruits.core.files import translate_write_errors
 from hffruits.core.names import clean_name, match_names
 from hffruits.data.images import ImageSource, open_rgb
-from hffruits.inference.classifier import FruitClassifier
+from hffruits.inference.classifier import FruitClassifier, find_images
 from hffruits.inference.engines.torch import TorchEngine
 from hffruits.inference.ood import find_prototypes, save_prototypes
 from hffruits.inference.tta import choose_views
@@ -38,19 +38,51 @@ VIEWS = ("flip", "zoom", "corners")  # beside the photo itself
 WEIGHT_DECAY = 1e-5  # 1e-6 and 3e-5 give the same within a point
 
 
-def teach(fruits: FruitClassifier, name: str, images: Sequence[ImageSource]) -> FruitClassifier:
-    """A new classifier that has the class `name` too; the one given stays as it was.
+def teach(
+    model: FruitClassifier | str | Path,
+    name: str,
+    images: Sequence[ImageSource] | str | Path,
+    *,
+    output_dir: str | Path | None = None,
+) -> FruitClassifier:
+    """Teach a trained model one more class from a few photos, in seconds, without the old ones.
 
-    `images`: paths, bytes or PIL images of the new class. The logits of the old classes are the
-    same, so these lose only what the new one takes from them: less than a point in
-    `benchmarks/README.md`. Unreadable images are left out with a warning. Raises `InputError` for
-    an empty, unprintable, too long or taken name, for fewer than `FEWEST` images, and for models
-    without prototypes or a linear head.
+    The logits of the old classes stay the same, so these lose only what the new one takes from
+    them: less than a point in `benchmarks/README.md`. The model given stays as it was.
 
-    >>> taught = teach(fruits, "Kiwi", ["kiwi-1.jpg", "kiwi-2.jpg"])  # doctest: +SKIP
-    >>> taught.labels[-1]  # doctest: +SKIP
-    'Kiwi'
+    Args:
+        model: a classifier, a folder that training wrote, or a Hub id.
+        name: the new class, up to 60 characters.
+        images: two or more photos of it: paths, bytes or PIL images, or a folder of them.
+            Unreadable ones are left out with a warning.
+        output_dir: a new folder to save the result in, as training saves a model, with a card.
+
+    Returns:
+        A classifier whose last label is `name`; `save_taught` saves it later.
+
+    Raises:
+        InputError: for an empty, unprintable, too long or taken name, for fewer than two readable
+            images, for models without prototypes or a linear head, and for a folder that is there.
+
+    >>> import hffruits
+    >>> taught = hffruits.teach("runs/fruits", "Lychee", ["1.jpg", "2.jpg"], output_dir="runs/more")
+    >>> taught.labels[-1]
+    'Lychee'
+    >>> hffruits.FruitClassifier.from_pretrained("runs/more").predict("1.jpg").label
+    'Lychee'
     """
+    if output_dir is not None:
+        _check_new(Path(output_dir).expanduser())
+    fruits = model if isinstance(model, FruitClassifier) else FruitClassifier.from_pretrained(model)
+    images = find_images([images]) if isinstance(images, str | Path) else images
+    taught = _learn(fruits, name, images)
+    if output_dir is not None:
+        save_taught(taught, output_dir)
+    return taught
+
+
+def _learn(fruits: FruitClassifier, name: str, images: Sequence[ImageSource]) -> FruitClassifier:
+    """A classifier with a row for `name` in its head, which shares all other weights."""
     name = _check_name(name, fruits.labels)
     if fruits.prototypes is None:
         raise InputError(
@@ -74,7 +106,7 @@ def teach(fruits: FruitClassifier, name: str, images: Sequence[ImageSource]) -> 
     return taught
 
 
-def save_taught(fruits: FruitClassifier, folder: Path) -> None:
+def save_taught(fruits: FruitClassifier, folder: str | Path) -> None:
     """Write what `teach` gave as training writes a model, with a card that says what was taught.
 
     The folder appears whole or not at all. Raises `InputError` for one that is there already or
@@ -83,8 +115,7 @@ def save_taught(fruits: FruitClassifier, folder: Path) -> None:
     folder = Path(folder).expanduser()
     if not getattr(fruits.model.config, "taught", None):
         raise InputError(f"{folder}: nothing was taught to this model. Save what teach() returns.")
-    if folder.exists():
-        raise InputError(f"{folder}: exists already. Name another folder.")
+    _check_new(folder)
 
     def fill(aside: Path) -> None:
         save_model(fruits.model, fruits.transform.processor, aside)
@@ -132,6 +163,11 @@ def fit_row(
 
 
 # ---- the parts ----
+
+
+def _check_new(folder: Path) -> None:
+    if folder.exists():
+        raise InputError(f"{folder}: exists already. Name another folder.")
 
 
 def _check_name(name: str, labels: list[str]) -> str:

@@ -34,6 +34,12 @@ VIEWS: dict[str, Views] = {
 }
 
 
+def view_names(tta: str | Sequence[str]) -> tuple[str, ...]:
+    """The names in a list, or in one text with commas between them."""
+    names = tta.split(",") if isinstance(tta, str) else tta
+    return tuple(filter(None, (name.strip() for name in names)))
+
+
 def choose_views(names: Sequence[str]) -> list[Views]:
     """The rows of `VIEWS` by name. Raises `InputError` for one that isn't there."""
     assert not isinstance(names, str), "names are a list"

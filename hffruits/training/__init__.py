@@ -5,7 +5,8 @@ run                    the whole run: prepare, plan, fit, finish
 run_state              the run's state in one object
 run_dir                its folder, and the checkpoint that it resumes from
 run_records            `training_args.json`, `metrics.json`, the summary that is logged
-arguments              flags, their help, their parser
+arguments              flags and their help, as dataclasses
+parser                 command lines, keywords and config files parsed into them; recipes
 argument_checks        values and conflicts, before any data is read
 setup                  photos, model, open arguments, trainer
 datasets               images as tensors

@@ -1,14 +1,14 @@
-from .arguments import RECIPES as RECIPES
 from .arguments import Arguments as Arguments
 from .arguments import FruitTrainingArguments as FruitTrainingArguments
 from .arguments import ModelArguments as ModelArguments
-from .arguments import parse_train_arguments as parse_train_arguments
 from .augmentation_preview import preview as preview
 from .hyperparameter_search import SearchResult as SearchResult
 from .hyperparameter_search import search as search
 from .lr_finder import RangeTest as RangeTest
 from .lr_finder import find_lr as find_lr
 from .lr_schedules import compare_schedules as compare_schedules
+from .parser import RECIPES as RECIPES
+from .parser import parse_train_arguments as parse_train_arguments
 from .python_api import FinishedRun as FinishedRun
 from .python_api import train as train
 from .trainer import FruitTrainer as FruitTrainer

@@ -1,6 +1,5 @@
 """Argument validation: unknown values, ranges and conflicts, before any data is read."""
 
-import difflib
 import logging
 import math
 import os
@@ -14,6 +13,7 @@ from transformers.trainer_utils import IntervalStrategy
 
 from hffruits.core.durations import parse_duration
 from hffruits.core.errors import InputError
+from hffruits.core.names import did_you_mean
 from hffruits.data.arguments import DataArguments
 from hffruits.data.image_cache import CACHES
 from hffruits.data.splits import SPLIT_BY
@@ -270,8 +270,7 @@ def check_arguments(
     for name, known in _CHOICES.items():
         value = _value(groups, name)
         if value is not None and value not in known:
-            near = difflib.get_close_matches(value, known, n=1)
-            hint = f" (did you mean {near[0]}?)" if near else ""
+            hint = did_you_mean(value, known)
             raise InputError(f"{name}={value}: unknown{hint}. Known: {', '.join(known)}.")
     for name, (wanted, holds) in _RANGES.items():
         value = _value(groups, name)

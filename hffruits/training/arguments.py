@@ -1,30 +1,22 @@
-"""Arguments of training: three dataclasses (data, model, training), and their parser.
+"""Arguments of training: `ModelArguments` and `FruitTrainingArguments`, beside `DataArguments`.
 
-Every `TrainingArguments` field is a flag as well. Values are checked where they are used.
+Every `TrainingArguments` field is a flag as well (see `parser`). Values are checked where they are
+used, and in `argument_checks`.
 """
 
-import argparse
 import copy
-import difflib
-import inspect
-import json
 import math
 import os
-import re
 from collections.abc import Callable
-from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from dataclasses import dataclass
+from typing import NamedTuple
 
-import yaml
 from accelerate.state import AcceleratorState
-from transformers import HfArgumentParser, TrainingArguments
+from transformers import TrainingArguments
 from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
 
 from hffruits.core.distributed import cores_per_process, join_processes, may_use_gpu
-from hffruits.core.errors import InputError
-from hffruits.core.escaping import printable
 from hffruits.core.hardware import cpu_has_bf16, gpu_has_bf16
 from hffruits.data.arguments import DataArguments, option
 from hffruits.training.lr_schedules import BY_VALIDATION
@@ -277,8 +269,6 @@ _KNOWN_TO_TRANSFORMERS = {
     "optim": {name.value for name in OptimizerNames},
     "lr_scheduler_type": {name.value for name in SchedulerType},
 }
-
-
 # how people say "the last one", or "no", as a flag's or a file's value
 _RESUME = {"true": "last", "last": "last", "auto": "auto", "false": None, "none": None, "": None}
 
@@ -297,217 +287,3 @@ def with_precision(args: FruitTrainingArguments, precision: str) -> FruitTrainin
     args.bf16, args.fp16, args.mixed_precision = precision == "bf16", precision == "fp16", precision
     AcceleratorState._reset_state()  # accelerate refuses another precision otherwise
     return args
-
-
-# ---- command line ----
-
-_GROUPS = (DataArguments, ModelArguments, FruitTrainingArguments)
-_OWN_FLAGS = {name for group in _GROUPS for name in inspect.get_annotations(group)} | {
-    "seed", "gradient_accumulation_steps", "lr_scheduler_kwargs", "optim_args", "fp16",
-    "torch_compile", "max_steps", "push_to_hub",
-    "hub_model_id", "hub_private_repo", "full_determinism", "activation_checkpointing", "use_cpu",
-}  # fmt: skip
-# name -> a file of flags, each with what it gave on real photos
-RECIPES = {file.stem: file for file in Path(__file__).with_name("recipes").glob("*.yaml")}
-_FIRST_FLAGS = {"recipe", "config", "help", "help_all"}
-_HIDDEN = {"remove_unused_columns", "gradient_checkpointing", "logging_nan_inf_filter"}
-
-
-def arguments_from_keywords(data: str | Path | None = None, **flags: Any) -> Arguments:
-    """The same as flags of `hffruits train`, `recipe` and `config` too; None is as if not given.
-
-    `data` is what the command's first word is. Raises `InputError` for an unknown name, with the
-    one that is meant, and for a value that the flag doesn't take.
-    """
-    words = [] if data is None else [str(data)]
-    for name, value in flags.items():
-        if isinstance(value, list | tuple):
-            words += [f"--{name}", *map(str, value)]
-        elif value is not None:
-            text = json.dumps(value) if isinstance(value, dict | bool) else str(value)
-            words.append(f"--{name}={text}")
-    return parse_train_arguments(words, prog="hffruits.train", parser_class=_KeywordParser)
-
-
-def parse_train_arguments(
-    argv: list[str], *, prog: str | None = None, parser_class: "type[_Parser] | None" = None
-) -> Arguments:
-    """Read flags, and under them a `--config` file. Exits with code 2 and one line if they err."""
-    parser = (parser_class or _Parser)(
-        _GROUPS,
-        prog=prog,
-        usage="%(prog)s [DATA_DIR] [--flag value ...]",
-        description="Fine-tune an image model on folders of fruit photos.",
-        epilog="Every other field of transformers' TrainingArguments works too: see --help_all.",
-        formatter_class=_HelpFormatter,
-        add_help=False,
-        allow_abbrev=False,
-    )
-    parser.add_argument("data", nargs="?", help="the same as --data_dir, or as --dataset_name")
-    _add_first_flags(parser)
-    first = _Brief(prog=parser.prog, add_help=False, allow_abbrev=False)
-    _add_first_flags(first)
-    known, _ = first.parse_known_args(argv)
-    if known.help or known.help_all:
-        _print_help(parser, everything=known.help_all)
-        parser.exit()
-    if known.recipe:
-        parser.set_defaults(**_read_config(parser, _find_recipe(parser, known.recipe)))
-    if known.config:
-        parser.set_defaults(**_read_config(parser, Path(known.config)))
-    try:
-        data, model, training, extra, unknown = parser.parse_args_into_dataclasses(
-            argv, return_remaining_strings=True, look_for_args_file=False
-        )
-    except (ValueError, TypeError, ImportError) as error:  # TrainingArguments' own checks
-        parser.error(" ".join(str(error).split()))
-    if unknown:
-        parser.error(f"unknown: {' '.join(unknown)}{_suggest(parser, unknown[0])}")
-    _name_data(parser, data, extra.data, argv)
-    return Arguments(data, model, training)
-
-
-def data_parser(
-    command: str, description: str, *, then: dict[str, str] | None = None, **words: str
-) -> "_Parser":
-    """The parser of a command about data; `parse_data_arguments` uses it.
-
-    `words` are what comes before the data, with their help, and `then` what comes after them; the
-    data must be named where something does.
-    """
-    first = "".join(f"{word.upper()} " for word in words)
-    last = "".join(f" {word.upper()}" for word in then or ())
-    named = f"DATA_DIR{last}" if then else "[DATA_DIR]"
-    parser = _Parser(
-        (DataArguments,),
-        prog=f"hffruits {command}",
-        usage=f"hffruits {command} {first}{named} [--flag value ...]",
-        description=description,
-        allow_abbrev=False,
-        formatter_class=_HelpFormatter,
-    )
-    for word, help in words.items():
-        parser.add_argument(word, help=help)
-    optional = {} if then else {"nargs": "?"}
-    parser.add_argument("data", **optional, help="the same as --data_dir, or as --dataset_name")
-    for word, help in (then or {}).items():
-        parser.add_argument(word, help=help)
-    parser.add_argument("--seed", type=int, default=42, help="of everything drawn")
-    return parser
-
-
-def parse_data_arguments(
-    parser: "_Parser", argv: list[str]
-) -> tuple[DataArguments, argparse.Namespace]:
-    """The data, and the command's own flags. Exits with code 2 and one line if they err."""
-    data, extra, unknown = parser.parse_args_into_dataclasses(
-        argv, return_remaining_strings=True, look_for_args_file=False
-    )
-    if unknown:
-        parser.error(f"unknown: {' '.join(unknown)}{_suggest(parser, unknown[0])}")
-    _name_data(parser, data, extra.data, argv)
-    return data, extra
-
-
-def _name_data(parser: "_Parser", data: DataArguments, word: str | None, argv: list[str]) -> None:
-    """Take the command's first word for the data that it names, whatever a file names."""
-    if word is None:
-        return
-    if flags := [flag for flag in argv if re.match(r"--(data[_-]dir|dataset[_-]name)\b", flag)]:
-        parser.error(f"{word} and {flags[0]}: give one of them.")
-    hub = _is_hub_id(word)
-    data.data_dir, data.dataset_name = (None, word) if hub else (word, None)
-
-
-def _is_hub_id(text: str) -> bool:
-    """True for `user/name` where no such folder is, nor one that would hold it."""
-    path = Path(text)
-    return bool(re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", text)) and not path.parent.exists()
-
-
-class _Brief(argparse.ArgumentParser):
-    """One line for an error: the usage of 150 flags would hide it."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {printable(' '.join(message.split()))}\n")
-
-
-class _Parser(_Brief, HfArgumentParser):
-    """Of the dataclasses' fields."""
-
-
-class _KeywordParser(_Parser):
-    """For notebooks and scripts, which an exit would end."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(" ".join(message.replace("--", "").split()))
-
-
-def _add_first_flags(parser: argparse.ArgumentParser) -> None:
-    """What must be known before the rest can be parsed."""
-    names = ", ".join(sorted(RECIPES))
-    parser.add_argument("--recipe", help=f"settings that were measured together: {names}")
-    parser.add_argument("--config", help="YAML or JSON file with any of these; flags override it")
-    parser.add_argument("-h", "--help", action="store_true", help="show the usual options and exit")
-    parser.add_argument("--help_all", action="store_true", help="show every option and exit")
-
-
-def _find_recipe(parser: argparse.ArgumentParser, name: str) -> Path:
-    if name not in RECIPES:
-        parser.error(f"--recipe {name}: unknown. Known: {', '.join(sorted(RECIPES))}.")
-    return RECIPES[name]
-
-
-def _read_config(parser: argparse.ArgumentParser, file: Path) -> dict[str, object]:
-    """Values by field name, as text, so that argparse converts and checks them like flags."""
-    try:
-        text = file.read_text(encoding="utf-8")
-        values = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        parser.error(f"--config {file}: {' '.join(str(error).split())}")
-    if not isinstance(values, dict):
-        parser.error(f"--config {file}: holds no `name: value` lines.")
-    several = {action.dest for action in parser._actions if action.nargs == "+"}
-    known = {f.name for group in _GROUPS for f in fields(group)}
-    for name, value in values.items():
-        if name not in known:
-            parser.error(f"--config {file}: unknown {name}{_suggest(parser, str(name))}")
-        if value is False and name.endswith("_strategy"):
-            values[name] = "no"  # YAML reads a bare no as false
-        elif isinstance(value, list) and name not in several:
-            parser.error(f"--config {file}: {name} takes one value, not a list.")
-        elif isinstance(value, bool | int | float):
-            values[name] = str(value)
-    return values
-
-
-def _suggest(parser: argparse.ArgumentParser, wrong: str) -> str:
-    flags = [option for action in parser._actions for option in action.option_strings]
-    near = difflib.get_close_matches("--" + wrong.lstrip("-").split("=")[0], flags, n=1)
-    return f" (did you mean {near[0]}?)" if near else ""
-
-
-class _HelpFormatter(argparse.HelpFormatter):
-    """One line a flag: no `--with-hyphens` twins, no metavar in capitals, the default behind."""
-
-    def __init__(self, prog: str):
-        super().__init__(prog, max_help_position=34, width=100)
-
-    def _format_action_invocation(self, action: argparse.Action) -> str:
-        shown = [o for o in action.option_strings if "-" not in o.lstrip("-")] or [action.dest]
-        return ", ".join(shown)
-
-    def _get_help_string(self, action: argparse.Action) -> str:
-        text = action.help or ""
-        plain = action.default not in (None, "", argparse.SUPPRESS, False)
-        return text + (" [%(default)s]" if plain and action.option_strings else "")
-
-
-def _print_help(parser: argparse.ArgumentParser, *, everything: bool) -> None:
-    for action in parser._actions:
-        if action.dest in _HIDDEN or any(o.startswith("--no_") for o in action.option_strings):
-            action.help = argparse.SUPPRESS
-        own = action.dest in _OWN_FLAGS | _FIRST_FLAGS | {"data"}
-        if not everything and not own:
-            action.help = argparse.SUPPRESS
-    parser.print_help()

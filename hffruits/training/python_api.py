@@ -1,37 +1,40 @@
 """Training from Python: `hffruits.train("fruits", recipe="fast")`, and what it returns."""
 
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from hffruits.core.results import Result
+from hffruits.evaluation.results import format_accuracy
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.models.artifact import REPORT
-from hffruits.training.arguments import arguments_from_keywords
+from hffruits.training.parser import arguments_from_keywords
 from hffruits.training.run import train as run_training
 
 
-@dataclass(frozen=True)
-class FinishedRun:
-    """A trained model's folder and its figures.
+class FinishedRun(Result):
+    """A trained model's folder and its figures; `report` is the evaluation as a page."""
 
-    `metrics` is what `metrics.json` holds: shares in [0, 1], times in seconds, each split's figures
-    under its name, with 95 % intervals.
-    """
-
-    folder: Path
-    metrics: dict[str, Any]
+    PAGE = REPORT
 
     @property
-    def report(self) -> Path | None:
-        """The evaluation as a page, `report.html`; None if it could not be made."""
-        file = self.folder / REPORT
-        return file if file.is_file() else None
+    def metrics(self) -> dict[str, Any]:
+        """What `metrics.json` holds: shares in [0, 1], times in seconds.
+
+        Each split's figures are under its name, with 95 % intervals.
+        """
+        return self.record
 
     @cached_property
     def classifier(self) -> FruitClassifier:
         """The model, calibrated, on the best device at hand."""
         return FruitClassifier.from_pretrained(self.folder)
+
+    @property
+    def summary(self) -> str:
+        split = "test" if "test" in self.record else "validation"
+        figures = self.record[split]
+        return f"{split} {format_accuracy(figures)}, {figures['images']:,} images"
 
 
 def train(data: str | Path | None = None, **flags: Any) -> FinishedRun:
@@ -39,17 +42,27 @@ def train(data: str | Path | None = None, **flags: Any) -> FinishedRun:
 
     Args:
         data: a folder of class folders, an archive, a table, shards, or a Hub id; None for the
-            sample set.
+            drawn sample set.
         **flags: `output_dir`, `recipe`, `config`, `num_train_epochs`, `learning_rate`, ...: see
             `hffruits train --help`, and transformers' `TrainingArguments`.
 
-    Raises:
-        InputError: for an unknown flag, with the one that is meant, and for anything wrong with
-            the values or the data, before training starts.
+    Returns:
+        A `FinishedRun`: `metrics`, `classifier`, `report`, `folder`.
 
-    >>> run = hffruits.train("fruits", output_dir="runs/fruits", recipe="fast")
-    >>> run.metrics["test"]["accuracy"]
-    >>> run.classifier.predict("photo.jpg").label
+    Raises:
+        InputError: for an unknown flag, with those like it, and for anything wrong with the
+            values or the data, before training starts.
+
+    >>> import hffruits
+    >>> run = hffruits.train("fruits", output_dir="runs/new", recipe="fast", num_train_epochs=1)
+    epoch  train loss  val loss  val accuracy  val macro-F1
+        1 ...
+    >>> run
+    FinishedRun(runs/new: test accuracy ...% (...% to ...%), 20 images)
+    >>> 0 <= run.metrics["test"]["macro_f1"] <= 1
+    True
+    >>> run.classifier.predict("photo.jpg").label in run.classifier.labels
+    True
     """
     metrics = run_training(*arguments_from_keywords(data, **flags))
     return FinishedRun(Path(metrics["output_dir"]), metrics)

@@ -16,7 +16,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 from transformers import EarlyStoppingCallback, EvalPrediction, Trainer
-from transformers.trainer_callback import ProgressCallback, TrainerCallback
+from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
+from transformers.trainer_callback import TrainerCallback
 
 from hffruits.core.dataloader_workers import leave_signals
 from hffruits.core.distributed import keep_undivided
@@ -119,7 +120,7 @@ class FruitTrainer(CheckpointingTrainer):
             self.class_weights = self.class_weights.to(self.args.device)
         self.model_accepts_loss_kwargs = False  # our loss is a mean over the batch
         if not self.args.disable_tqdm:
-            self.remove_callback(ProgressCallback)
+            self.remove_callback(DEFAULT_PROGRESS_CALLBACK)  # another one in notebooks
             self.add_callback(EpochTableCallback)
         self.add_callback(LogEachEpochCallback)
 

@@ -12,8 +12,9 @@ from safetensors.torch import load_file, save
 from support.hub_server import TOKEN, Fault, Repo
 from support.runs import REPO_ID, UNTRAINED_LABELS, put
 
-from hffruits import FruitClassifier, InputError, build_model
-from hffruits.cli.main import _command, main
+from hffruits import FruitClassifier, InputError
+from hffruits.cli.main import main
+from hffruits.cli.parser import command_line
 from hffruits.core.hub_client import one_line, without_token
 from hffruits.data.synthetic.drawing import draw_fruit
 from hffruits.demo.app import open_model
@@ -83,7 +84,7 @@ def test_what_was_fetched_is_not_fetched_again_and_works_without_network(
 
 def test_a_model_on_the_hub_is_fine_tuned(local_hub, untrained):
     push(untrained, REPO_ID)
-    model, _ = build_model(REPO_ID, labels=["Fig", "Plum"])
+    model, _ = models.build_model(REPO_ID, labels=["Fig", "Plum"])
     own = load_file(untrained / "model.safetensors")["timm_model.conv_stem.weight"]
     assert torch.equal(model.timm_model.conv_stem.weight, own)
     assert list(model.config.id2label.values()) == ["Fig", "Plum"]
@@ -182,7 +183,7 @@ def test_a_config_that_points_elsewhere_is_refused(local_hub, untrained, change)
     files = {"config.json": json.dumps(config).encode()}
     files["model.safetensors"] = (untrained / "model.safetensors").read_bytes()
     local_hub.repos["model", REPO_ID] = Repo(files)
-    fine_tune = partial(build_model, labels=["a", "b"])
+    fine_tune = partial(models.build_model, labels=["a", "b"])
     for load in (FruitClassifier.from_pretrained, fine_tune):
         with pytest.raises(InputError, match=r"points elsewhere for weights"):
             load(REPO_ID)
@@ -263,6 +264,6 @@ def test_a_token_in_an_error_is_masked(monkeypatch):
 
 @pytest.mark.parametrize("words", [["--hub_token", "ab$c d'ef"], ["--hub-token=ab$c d'ef"]])
 def test_a_command_is_recorded_without_its_token_whatever_that_holds(words):
-    shown = _command(["train", "fruits", *words, "--seed", "1"])
+    shown = command_line("train", ["fruits", *words, "--seed", "1"])
     assert "ab" not in shown and shlex.split(shown)[:3] == ["hffruits", "train", "fruits"]
     assert shlex.split(shown)[-2:] == ["--seed", "1"]

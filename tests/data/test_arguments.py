@@ -22,11 +22,28 @@ def test_a_path_and_fields_make_arguments_and_change_ready_ones():
 
 @pytest.mark.parametrize("load", [DataArguments.of, load_fruits])
 def test_an_unknown_option_is_refused_with_those_like_it(load, tmp_path):
-    with pytest.raises(InputError, match=r"^validation_fracton: .* validation_fraction") as caught:
+    with pytest.raises(
+        InputError, match=r"^validation_fracton: unknown \(did you mean valida"
+    ) as caught:
         load(tmp_path, validation_fracton=0.2)
     assert "\n" not in str(caught.value)
-    with pytest.raises(InputError, match=r"^cache: no option of the data. Is it image_cache"):
+    with pytest.raises(InputError, match=r"^cache: unknown \(did you mean image_cache"):
         load(tmp_path, cache="decoded")
+    with pytest.raises(InputError, match=r"^zebra: unknown\. Known: data_dir, dataset_name, "):
+        load(tmp_path, zebra=1)
+
+
+def test_a_text_names_a_hub_id_where_no_folder_is_meant_and_a_path_never_does(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    assert DataArguments.of("user/fruits") == DataArguments(dataset_name="user/fruits")
+    assert DataArguments.of(Path("user/fruits")) == DataArguments("user/fruits")
+    for folder in ("photos/fruits", "photos", "./user/fruits"):  # the first may be a slip
+        assert DataArguments.of(folder) == DataArguments(folder)
+    with pytest.raises(InputError, match="photos and data_dir: give one of them"):
+        DataArguments.of("photos", data_dir="other")
 
 
 def test_options_act_as_the_fields_of_ready_arguments(make_folder):

@@ -171,7 +171,7 @@ def test_a_class_of_a_table_without_a_usable_photo_is_an_error(tmp_path):
 def test_exploring_reports_a_class_without_a_usable_photo(make_folder, tmp_path):
     root = make_folder({"A": 8, "B": 8})
     (root / "C").mkdir()
-    record = explore(DataArguments(str(root)), output_dir=tmp_path / "out", max_images=0)
+    record = explore(DataArguments(str(root)), output_dir=tmp_path / "out", max_images=0).record
     (found,) = [found for found in record["findings"] if found["id"] == "lost_classes"]
     assert found["severity"] == "high" and found["classes"] == ["C"]
 

@@ -24,7 +24,7 @@ from hffruits.exploration.findings import (
 )
 from hffruits.exploration.label_errors import LabelErrors
 from hffruits.exploration.run import scan_data
-from hffruits.training.arguments import parse_train_arguments
+from hffruits.training.parser import parse_train_arguments
 
 FRUITS = ("Apple", "Banana", "Kiwi")
 

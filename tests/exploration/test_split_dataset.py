@@ -90,7 +90,9 @@ def lists(folder: Path) -> dict[str, list[str]]:
 
 def split_folder(data_dir: Path, output_dir: Path, **options):
     arguments = {k: options.pop(k) for k in list(options) if k in DataArguments.__annotations__}
-    return write_split(DataArguments(str(data_dir), **arguments), output_dir=output_dir, **options)
+    return write_split(
+        DataArguments(str(data_dir), **arguments), output_dir=output_dir, **options
+    ).record
 
 
 def labels_of(paths: list[str]) -> set[str]:
@@ -192,7 +194,7 @@ def test_folds_of_an_earlier_run_do_not_stay(plain, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"folds": 11}, r"Apple: 10 group\(s\) of pictures, fewer than folds=11"),
+        ({"folds": 11}, r"Apple: 10 group\(s\) of photos, fewer than folds=11"),
         ({"folds": 1}, "folds=1: give 2 or more"),
         ({"folds": 2, "repair": "copy"}, "a copy has one split"),
         ({"repair": "all"}, "repair=all: must be one of none, list, copy"),
@@ -532,4 +534,4 @@ def test_a_repair_also_fixes_the_split_that_it_makes(tmp_path: Path):
     write_split(arguments, output_dir=tmp_path / "clean", repair="copy")
     fixed = load_fruits(tmp_path / "clean/photos")
     assert fixed.leaks == {"validation": 0, "test": 0}
-    assert write_split(arguments, output_dir=tmp_path / "lists")["left_out"] == {}
+    assert write_split(arguments, output_dir=tmp_path / "lists").record["left_out"] == {}

@@ -68,7 +68,7 @@ def answers_of(fruits: FruitClassifier, images: list, batch_size: int = 32) -> t
 def test_an_export_answers_as_its_model(small, images, tmp_path, format, precision, tolerance):
     done = export(
         small, DataArguments(), format=format, precision=precision, output_dir=tmp_path / "x"
-    )
+    ).record
     assert json.loads((tmp_path / "x" / "export.json").read_text()).items() <= done.items()
     assert done["check"]["data"] == "validation photos" and done["check"]["images"] == 12
     assert done["check"]["largest_difference"] <= tolerance
@@ -96,7 +96,9 @@ def test_an_export_refuses_what_its_model_refuses(trained, images, tmp_path):
 def test_eight_bits_are_fewer_bytes_and_nearly_the_same_answers(trained, tmp_path):
     whole, small = tmp_path / "whole", tmp_path / "int8"
     export(trained, DataArguments(), format="onnx", output_dir=whole)
-    done = export(trained, DataArguments(), format="onnx", precision="int8", output_dir=small)
+    done = export(
+        trained, DataArguments(), format="onnx", precision="int8", output_dir=small
+    ).record
     assert (small / "model.onnx").stat().st_size < 0.4 * (whole / "model.onnx").stat().st_size
     kinds = {node.op_type for node in onnx.load(small / "model.onnx").graph.node}
     assert "QuantizeLinear" in kinds
@@ -173,7 +175,7 @@ def test_preprocessing_is_spelled_out_as_the_processor_does_it():
 
 
 def test_torch_export_keeps_the_answers(small, images, tmp_path):
-    done = export(small, DataArguments(), format="torch", output_dir=tmp_path / "x")
+    done = export(small, DataArguments(), format="torch", output_dir=tmp_path / "x").record
     assert done["check"]["agreement"] == 1.0 and done["check"]["largest_difference"] < 1e-5
     program = torch.export.load(tmp_path / "x" / "model.pt2").module()
     fruits = FruitClassifier.from_pretrained(small)
@@ -262,7 +264,7 @@ def test_an_export_that_loses_too_much_is_not_kept_unless_forced(small, tmp_path
     ):
         export(small, DataArguments(), **options)
     assert list(tmp_path.iterdir()) == []
-    done = export(small, DataArguments(), **options, force=True)
+    done = export(small, DataArguments(), **options, force=True).record
     assert done["check"]["accuracy"] == pytest.approx(0.75)
     assert (tmp_path / "x" / "model.onnx").is_file()
 
@@ -271,7 +273,7 @@ def test_a_single_image_decides_nothing(small, tmp_path, monkeypatch):
     distort(monkeypatch, wrong_in(1))
     done = export(
         small, DataArguments(), format="onnx", precision="fp16", output_dir=tmp_path / "x"
-    )
+    ).record
     assert done["check"]["accuracy"] == pytest.approx(11 / 12)
 
 
@@ -296,7 +298,9 @@ def test_an_export_that_differs_otherwise_is_not_kept(
 def test_a_checkpoint_in_half_precision_is_exported_in_full(tmp_path, images, format, dtype):
     model, _ = build_model("test_vit", labels=list("abc"), pretrained=False)
     model.to(dtype).save_pretrained(tmp_path / "vit")
-    done = export(tmp_path / "vit", DataArguments(), format=format, output_dir=tmp_path / "x")
+    done = export(
+        tmp_path / "vit", DataArguments(), format=format, output_dir=tmp_path / "x"
+    ).record
     assert done["check"]["largest_difference"] < 0.01
 
 
@@ -316,13 +320,17 @@ def test_named_photos_are_checked_on_and_others_calibrate(small, make_folder, tm
     names = FruitClassifier.from_pretrained(small).labels
     flat = make_folder(dict.fromkeys(names, 10), tmp_path / "flat")
     options = {"format": "onnx", "precision": "int8", "force": True}
-    done = export(small, DataArguments(data_dir=str(flat)), **options, output_dir=tmp_path / "x")
+    done = export(
+        small, DataArguments(data_dir=str(flat)), **options, output_dir=tmp_path / "x"
+    ).record
     assert done["check"]["data"] == "train photos"
     assert done["check"]["images"] == 20  # the other half calibrated
     split = make_folder(
         {f"{part}/{name}": 3 for part in ("train", "val", "test") for name in names}
     )
-    done = export(small, DataArguments(data_dir=str(split)), **options, output_dir=tmp_path / "y")
+    done = export(
+        small, DataArguments(data_dir=str(split)), **options, output_dir=tmp_path / "y"
+    ).record
     assert done["check"]["data"] == "validation photos" and done["check"]["images"] == 12
 
 
@@ -337,7 +345,7 @@ def test_without_photos_drawn_images_are_checked_on(small, tmp_path, caplog):
     lone = tmp_path / "lone"
     model, _ = build_model(str(small), labels=FruitClassifier.from_pretrained(small).labels)
     model.save_pretrained(lone)
-    done = export(lone, DataArguments(), format="onnx", output_dir=tmp_path / "x")
+    done = export(lone, DataArguments(), format="onnx", output_dir=tmp_path / "x").record
     assert done["check"]["data"] == "drawn images" and "accuracy" not in done["check"]
     assert done["check"]["agreement"] == 1.0
     assert "drawn images only" in caplog.text
@@ -404,7 +412,7 @@ def test_the_command_reports_how_the_export_answers(small, tmp_path, capsys):
 
 def test_the_folder_is_named_after_model_format_and_precision(drawn_fruits, small):
     done = export(small, DataArguments(), format="openvino", precision="fp16")
-    assert Path(done["output_dir"]) == small.with_name("small-openvino-fp16")
+    assert done.folder == small.with_name("small-openvino-fp16")
 
 
 def test_a_model_in_bf16_answers_nearly_the_same(trained, images, caplog):

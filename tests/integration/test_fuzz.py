@@ -29,8 +29,8 @@ from hffruits.data.images import MAX_PIXELS, open_rgb, open_small
 from hffruits.data.synthetic.drawing import draw_fruit
 from hffruits.demo.uploads import Upload, list_uploads, open_upload
 from hffruits.inference.classifier import UnreadableImageError
-from hffruits.training.arguments import parse_train_arguments
 from hffruits.training.checkpointing import SUMS, find_fault, newest_whole
+from hffruits.training.parser import parse_train_arguments
 from hffruits.training.run_dir import choose_run_dir
 
 MORE = int(os.environ.get("HFFRUITS_FUZZ", 0))

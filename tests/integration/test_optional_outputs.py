@@ -254,7 +254,7 @@ def test_a_comparison_keeps_its_figures_without_a_page_or_photos(trained, tmp_pa
 def test_an_audit_keeps_its_findings_and_lists(drawn_fruits, tmp_path, breaks, broken, page):
     breaks(broken)
     data = DataArguments(data_dir=str(drawn_fruits))
-    record = explore(data, output_dir=tmp_path, max_images=12)
+    record = explore(data, output_dir=tmp_path, max_images=12).record
     lists = {f"{name}.txt" for name in ("small_photos",)}
     assert {"explore.json"} | lists <= files_of(tmp_path)
     assert json.loads((tmp_path / "explore.json").read_text()) == record

@@ -243,7 +243,8 @@ def test_the_hubs_answers_are_errors_of_one_line_after_one_request():
     server = HTTPServer(("127.0.0.1", 0), _Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     script = (
-        "from hffruits import build_model, InputError\n"
+        "from hffruits import InputError\n"
+        "from hffruits.models import build_model\n"
         f"for name in {list(HUB_ANSWERS)}:\n"
         "    try: build_model(f'someone/{name}', labels=['a', 'b'], revision='v9')\n"
         "    except InputError as error: print(error)"

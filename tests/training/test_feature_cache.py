@@ -27,7 +27,7 @@ from hffruits.models.freezing import freeze_backbone
 from hffruits.models.frozen_trunk import find_trunk
 from hffruits.models.heads import head_names
 from hffruits.models.loading import build_model
-from hffruits.training.arguments import ModelArguments, parse_train_arguments
+from hffruits.training.arguments import ModelArguments
 from hffruits.training.feature_cache import cache as caching
 from hffruits.training.feature_cache.compute import FrozenPart, SeededViews, compute_features
 from hffruits.training.feature_cache.disk import (
@@ -44,6 +44,7 @@ from hffruits.training.feature_cache.store import (
     feature_key,
     open_features,
 )
+from hffruits.training.parser import parse_train_arguments
 from hffruits.training.run import train
 
 CACHED = ModelArguments(image_size=64, feature_cache_views=2)

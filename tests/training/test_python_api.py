@@ -1,12 +1,19 @@
 """`hffruits.train`: flags as keywords, and what comes back."""
 
 import json
+from pathlib import Path
 
 import pytest
+import transformers.trainer
+from transformers.utils.notebook import NotebookProgressCallback
 
 import hffruits
 from hffruits import InputError
-from hffruits.training.arguments import arguments_from_keywords, parse_train_arguments
+from hffruits.models.loading import build_model
+from hffruits.training import trainer
+from hffruits.training.arguments import FruitTrainingArguments
+from hffruits.training.callbacks.progress import EpochTableCallback
+from hffruits.training.parser import arguments_from_keywords, parse_train_arguments
 
 TINY = {
     "model_name_or_path": "test_efficientnet",
@@ -36,6 +43,13 @@ def test_keywords_are_the_flags_of_the_command(tmp_path):
     "flags, message",
     [
         ({"num_epochs": 3}, r"unknown: num_epochs=3 \(did you mean num_train_epochs\?\)"),
+        ({"epochs": 3}, r"epochs=3 \(did you mean num_train_epochs\?\)"),
+        ({"lr": 1e-3}, r"\(did you mean learning_rate\?\)"),
+        ({"batch_size": 8}, r"\(did you mean per_device_train_batch_size\?\)"),
+        ({"model": "resnet18"}, r"\(did you mean model_name_or_path\?\)"),
+        ({"output": "a--b"}, r"^unknown: output=a--b \(did you mean output_dir\?\)"),
+        ({"img_size": 64}, r"\(did you mean image_size\?\)"),
+        ({"zebra": 1}, r"^unknown: zebra=1. See `hffruits train --help`\.$"),
         ({"recipe": "quick"}, "recipe quick: unknown. Known: balanced, best, fast"),
         ({"learning_rate": "high"}, "argument learning_rate"),
     ],
@@ -51,7 +65,26 @@ def test_a_run_comes_back_with_its_figures_folder_report_and_classifier(drawn_fr
     recorded = json.loads((run.folder / "metrics.json").read_text())
     assert run.metrics["test"]["accuracy"] == recorded["test"]["accuracy"]
     assert run.report == run.folder / "report.html"
+    assert repr(run).startswith(f"FinishedRun({run.folder}: test accuracy ")
     photo = next(drawn_fruits.rglob("*.png"))
     assert run.classifier.predict(photo).label in run.classifier.labels
     run.report.unlink()
     assert run.report is None
+
+
+def test_a_path_is_never_a_hub_id_nor_a_flag():
+    assert arguments_from_keywords(Path("user/fruits")).data.data_dir == "user/fruits"
+    assert arguments_from_keywords("user/fruits").data.dataset_name == "user/fruits"
+    assert arguments_from_keywords(Path("--odd")).data.data_dir == "--odd"
+
+
+def test_a_notebook_has_one_progress_bar(tmp_path, monkeypatch):
+    for module in (transformers.trainer, trainer):  # what transformers takes in a notebook
+        monkeypatch.setattr(module, "DEFAULT_PROGRESS_CALLBACK", NotebookProgressCallback)
+    args = FruitTrainingArguments(output_dir=str(tmp_path), eval_strategy="no", save_strategy="no")
+    args.load_best_model_at_end = False
+    model, _ = build_model(labels=["a", "b"])
+    shown = [
+        type(c) for c in trainer.FruitTrainer(model=model, args=args).callback_handler.callbacks
+    ]
+    assert EpochTableCallback in shown and NotebookProgressCallback not in shown

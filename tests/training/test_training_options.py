@@ -13,7 +13,8 @@ from support.runs import launch, tiny_arguments
 from hffruits.core.errors import InputError
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.models.loading import build_model, load_model
-from hffruits.training.arguments import RECIPES, ModelArguments, parse_train_arguments
+from hffruits.training.arguments import ModelArguments
+from hffruits.training.parser import RECIPES, parse_train_arguments
 from hffruits.training.run import train
 
 TINY_CNN = {"pretrained": False, "image_size": 32}

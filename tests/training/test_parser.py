@@ -1,15 +1,11 @@
-"""Flags and files become dataclasses; mistakes end in one line and exit code 2."""
+"""Flags and files of `hffruits train` become dataclasses; mistakes end in one line and code 2."""
 
 import json
 
 import pytest
 
-from hffruits.training.arguments import (
-    FruitTrainingArguments,
-    data_parser,
-    parse_data_arguments,
-    parse_train_arguments,
-)
+from hffruits.training.arguments import FruitTrainingArguments
+from hffruits.training.parser import parse_train_arguments
 
 
 def fails(capsys, argv: list[str]) -> str:
@@ -92,6 +88,8 @@ def test_mistakes_are_told_with_the_remedy(capsys, tmp_path):
     assert "did you mean --learning_rate?" in fails(capsys, ["--learning_rat", "1"])
     assert "invalid float" in fails(capsys, ["--learning_rate", "fast"])
     assert "give one of them" in fails(capsys, ["a", "--data_dir", "b"])
+    line = fails(capsys, ["--feature_cache_views", "2.5"])  # no twin with hyphens
+    assert line == "train.py: error: argument --feature_cache_views: invalid int value: '2.5'"
     file = tmp_path / "run.yaml"
     assert "No such file" in fails(capsys, ["--config", str(file)])
     file.write_text("weigth_decay: 1")
@@ -118,20 +116,3 @@ def test_help_is_grouped_and_short_and_help_all_has_everything(capsys):
         assert group in short
     assert "--weight_decay" in short and "--adam_beta1" not in short and "--adam_beta1" in full
     assert len(short.splitlines()) < 180
-
-
-def test_a_data_command_takes_a_hub_id_where_no_folder_is_meant(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "photos").mkdir()
-    parser = data_parser("explore", "Explore.")
-    for word, folder, hub in (
-        ("user/fruits", None, "user/fruits"),
-        ("photos/fruits", "photos/fruits", None),  # a slip in a path
-        ("photos", "photos", None),
-        ("./user/fruits", "./user/fruits", None),
-    ):
-        data, _ = parse_data_arguments(parser, [word])
-        assert (data.data_dir, data.dataset_name) == (folder, hub)
-    with pytest.raises(SystemExit):
-        parse_data_arguments(parser, ["photos", "--dataset_name", "user/fruits"])
-    assert "give one of them" in capsys.readouterr().err

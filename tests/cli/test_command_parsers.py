@@ -1,0 +1,38 @@
+"""The flags of the commands: what they pass on, and the command as it is recorded."""
+
+import inspect
+
+import pytest
+
+import hffruits
+from hffruits.cli import parser as parsers
+
+PARSERS = {
+    "evaluate": parsers.evaluate_parser,
+    "compare": parsers.compare_parser,
+    "explore": parsers.explore_parser,
+    "split": parsers.split_parser,
+    "export": parsers.export_parser,
+}
+
+
+def test_a_command_about_data_takes_a_hub_id_where_no_folder_is(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    parser = parsers.explore_parser("Explore.")
+    for word, folder, hub in (("user/fruits", None, "user/fruits"), ("photos", "photos", None)):
+        data, _ = parsers.parse_data(parser, [word])
+        assert (data.data_dir, data.dataset_name) == (folder, hub)
+    with pytest.raises(SystemExit):
+        parsers.parse_data(parser, ["photos", "--dataset_name", "user/fruits"])
+    assert "give one of them" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", PARSERS)
+def test_a_command_has_the_options_and_defaults_of_its_function(name):
+    words = {"evaluate": ["runs/a"], "compare": ["runs/a", "runs/b"], "export": ["runs/a"]}
+    _, options = parsers.parse_data(PARSERS[name]("Help."), words.get(name, []))
+    known = inspect.signature(getattr(hffruits, name)).parameters
+    apart = {"data", "command", "data_options"}  # named by the first word, and by the others
+    assert set(options) == set(known) - apart
+    for option in set(options) - {"model", "model_a", "model_b", "tta"}:
+        assert options[option] == known[option].default
