@@ -16,7 +16,7 @@ from torchvision.transforms import v2
 from transformers import EarlyStoppingCallback, EvalPrediction, Trainer
 from transformers.trainer_callback import ProgressCallback, TrainerCallback
 
-from hffruits.core.errors import InputError
+from hffruits.core.errors import InputError, short_reason
 from hffruits.core.files import write_json
 from hffruits.data.transforms import Scaling
 from hffruits.evaluation.metrics import classification_metrics, rank_classes
@@ -243,9 +243,7 @@ class FruitTrainer(CheckpointingTrainer):
         except (TypeError, ValueError, ImportError, RuntimeError) as error:
             asked = f"optim={self.args.optimizer}, optim_args={self.args.optim_args}"
             remedy = "Install it, or use adamw_torch, sgd, or timm:NAME."
-            raise InputError(
-                f"{asked}: can't be made ({' '.join(str(error).split())}). {remedy}"
-            ) from error
+            raise InputError(f"{asked}: can't be made ({short_reason(error)}). {remedy}") from error
         finally:
             self.optimizer = None
         if self.args.schedule not in BY_VALIDATION:
