@@ -41,6 +41,12 @@ class RunInterruptedError(Exception):
         super().__init__(f"ended by {signal.Signals(number).name}{saved}; {again} resumes it.")
 
 
+def short_reason(error: BaseException) -> str:
+    """An error's own words in one line; the system's without its number; never nothing."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split())[:300] or type(error).__name__
+
+
 @contextmanager
 def optional_output(output: str | Path, *, remedy: str) -> Iterator[None]:
     """Within it, whatever fails costs only this output: one warning says what, why and the remedy.

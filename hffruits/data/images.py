@@ -12,13 +12,14 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from enum import Enum
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from hffruits.core.errors import InputError
+from hffruits.core.errors import InputError, short_reason
 
 logger = logging.getLogger(__name__)
 SUFFIXES = {
@@ -32,13 +33,13 @@ MAX_PIXELS = 89_478_485  # where Pillow begins to warn of decompression bombs; 2
 
 ImageSource = str | Path | bytes | Image.Image
 
-# Photos in formats that are not read: the reason, by suffix and by the first bytes.
+# Why a file is not read, by its suffix and by its first bytes.
 RAW = "camera raw isn't read: export it as JPEG"
 _JPEG_XL = "JPEG XL isn't read: export it as JPEG"
 _EDITOR = "an editor's file isn't read: export it as JPEG or PNG"
 _VECTOR = "a vector graphic isn't read: export it as PNG"
 VIDEO = "a video, not a photo"
-UNREAD_SUFFIXES = {
+_UNREAD_SUFFIXES = {
     **dict.fromkeys(
         (
             ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".sr2", ".srf", ".dng", ".raf", ".orf",
@@ -55,7 +56,7 @@ UNREAD_SUFFIXES = {
         "this format isn't read: export it as JPEG or PNG",
     ),
 }  # fmt: skip
-VIDEO_SUFFIXES = {
+_VIDEO_SUFFIXES = {
     ".mov", ".mp4", ".m4v", ".avi", ".mkv", ".webm", ".3gp", ".3g2", ".mts", ".m2ts", ".wmv",
     ".mpg", ".mpeg", ".mpe", ".m2v", ".flv", ".f4v", ".asf", ".vob", ".ogv", ".mjpeg", ".insv",
 }  # fmt: skip
@@ -67,11 +68,33 @@ _NOTE_SUFFIXES = {
 }  # fmt: skip
 _NOTES = {"readme", "license", "licence", "copying", "changelog", "authors", "makefile"}
 # What lies beside photos in numbers, and needn't be opened to know that it is none.
-_OTHER_SUFFIXES = _NOTE_SUFFIXES | {
+_OTHER_SUFFIXES = {
     ".pdf", ".doc", ".docx", ".xls", ".xlsx", ".rtf", ".pt", ".pth", ".onnx", ".safetensors",
     ".tfrecord", ".db", ".sqlite", ".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar",
     ".wav", ".mp3", ".m4a", ".lnk",
 }  # fmt: skip
+
+
+class Kind(Enum):
+    """What a file is, by its name alone."""
+
+    PHOTO = "a photo in a format that is read"
+    UNREAD = "a photo in another format"
+    VIDEO = "a video"
+    NOTE = "a text or a table, such as stand beside photos"
+    OTHER = "something else"
+    UNKNOWN = "a name that doesn't say"
+    HIDDEN = "hidden, or one of macOS' leftovers"
+
+
+PHOTOS = frozenset({Kind.PHOTO, Kind.UNREAD})
+_KINDS = {
+    **dict.fromkeys(SUFFIXES, Kind.PHOTO),
+    **dict.fromkeys(_UNREAD_SUFFIXES, Kind.UNREAD),
+    **dict.fromkeys(_VIDEO_SUFFIXES, Kind.VIDEO),
+    **dict.fromkeys(_NOTE_SUFFIXES, Kind.NOTE),
+    **dict.fromkeys(_OTHER_SUFFIXES, Kind.OTHER),
+}
 _HEAD_BYTES = 32
 _READ_HEAD = re.compile(
     rb"\xff\xd8\xff|\x89PNG\r\n|GIF8[79]a|RIFF.{4}WEBP|BM.{4}\0{4}|II\*\0|MM\0\*"
@@ -106,7 +129,7 @@ def open_rgb(
             check(image)
             return _to_rgb(image)
     except _DECODER_ERRORS as error:
-        raise OSError(_reason(error)) from error
+        raise OSError(short_reason(error)) from error
 
 
 @contextmanager
@@ -117,7 +140,7 @@ def translate_image_errors(source: str | bytes) -> Iterator[None]:
     except OSError as error:
         name = source if isinstance(source, str) else "a photo"
         raise InputError(
-            f"{name}: can't be read any more ({_reason(error)}). Put it back and resume, or "
+            f"{name}: can't be read any more ({short_reason(error)}). Put it back and resume, or "
             "start again without it."
         ) from error
 
@@ -140,7 +163,7 @@ def open_small(
             image.draft("RGB", (size, size))
             return _to_rgb(image), form, (width, height)
     except _DECODER_ERRORS as error:
-        raise OSError(_reason(error)) from error
+        raise OSError(short_reason(error)) from error
 
 
 def decode_images(batch: dict[str, list], max_pixels: int = MAX_PIXELS) -> dict[str, list]:
@@ -189,34 +212,23 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
 
 
-def has_image_suffix(name: str) -> bool:
-    """True for a name that ends as images do which can be read."""
-    return not is_hidden(name) and _suffix(name) in SUFFIXES
-
-
-def is_image_name(name: str) -> bool:
-    """True for the name of a photo, in a format that is read or not."""
-    return not is_hidden(name) and (_suffix(name) in SUFFIXES or _suffix(name) in UNREAD_SUFFIXES)
-
-
-def is_video_name(name: str) -> bool:
-    return not is_hidden(name) and _suffix(name) in VIDEO_SUFFIXES
-
-
-def is_note_name(name: str) -> bool:
-    """True for a text or a table, such as stand beside photos."""
-    return _suffix(name) in _NOTE_SUFFIXES or name.lower() in _NOTES
+def kind_of(name: str) -> Kind:
+    """What a file of this name is, without opening it."""
+    if is_hidden(name):
+        return Kind.HIDDEN
+    by_name = Kind.NOTE if name.lower() in _NOTES else Kind.UNKNOWN
+    return _KINDS.get(_suffix(name), by_name)
 
 
 def may_be_image(name: str) -> bool:
     """True for the name of a photo, and for one that doesn't say what the file is."""
-    other = _suffix(name) in _OTHER_SUFFIXES or _suffix(name) in VIDEO_SUFFIXES
-    return not is_hidden(name) and not other
+    return kind_of(name) in {*PHOTOS, Kind.UNKNOWN}
 
 
 def is_image_file(path: Path) -> bool:
     """True for a photo by its name; where that doesn't say, by its first bytes."""
-    return is_image_name(path.name) or (may_be_image(path.name) and _is_image_head(path))
+    kind = kind_of(path.name)
+    return kind in PHOTOS or (kind is Kind.UNKNOWN and _is_image_head(path))
 
 
 def _suffix(name: str) -> str:
@@ -248,7 +260,8 @@ def check_regular(path: Path) -> os.stat_result:
 def unread_format(name: str = "", head: bytes = b"") -> str:
     """Why a file is in no format that is read, by its first bytes, else its name; "" if unknown."""
     found = (why for why, magic in _UNREAD_HEADS.items() if re.match(magic, head, re.DOTALL))
-    by_name = VIDEO if is_video_name(name) else UNREAD_SUFFIXES.get(_suffix(name), "")
+    suffix = _suffix(name)
+    by_name = VIDEO if suffix in _VIDEO_SUFFIXES else _UNREAD_SUFFIXES.get(suffix, "")
     return next(found, by_name)
 
 
@@ -309,11 +322,6 @@ def readable_formats() -> tuple[str, ...]:
     register_heif_opener(thumbnails=False, depth_images=False, aux_images=False, decode_threads=1)
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)  # some builds lack AVIF
-
-
-def _reason(error: BaseException) -> str:
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(text.split())[:200] or type(error).__name__
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

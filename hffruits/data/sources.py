@@ -15,13 +15,7 @@ from hffruits.core.errors import InputError
 from hffruits.core.names import unify_names
 from hffruits.data.arguments import DataArguments
 from hffruits.data.class_hierarchy import coarse_from_folders
-from hffruits.data.images import (
-    is_image_file,
-    is_note_name,
-    is_video_name,
-    may_be_image,
-    walk_files,
-)
+from hffruits.data.images import Kind, is_image_file, kind_of, may_be_image, walk_files
 from hffruits.data.readers.archives import is_archive, looks_like_webdataset, unpack
 from hffruits.data.readers.column_mapping import ROW, AskedColumns, FoundRows, Rows
 from hffruits.data.readers.folders import (
@@ -37,7 +31,7 @@ from hffruits.data.readers.webdataset import load_webdataset
 from hffruits.data.synthetic.samples import samples_dir
 
 logger = logging.getLogger(__name__)
-VERSION = 3  # of what is unpacked of an archive: raise it when that changes
+VERSION = 4  # of what is unpacked of an archive: raise it when that changes
 
 
 @dataclass(frozen=True)
@@ -232,8 +226,8 @@ def _unpacked(archive: Path) -> Path:
     stat = archive.stat()
     name = f"{archive.stem}-{stat.st_size:x}-{stat.st_mtime_ns:x}"
     folder = cache_root() / f"archives-v{VERSION}" / name
-    wanted = {"wanted": may_be_image, "named": is_video_name, "kind": is_note_name}
-    made = make_once(folder, lambda folder: unpack(archive, folder, **wanted))
+    wanted = {"wanted": may_be_image, "named": lambda name: kind_of(name) is Kind.VIDEO}
+    made = make_once(folder, lambda folder: unpack(archive, folder, kind=kind_of, **wanted))
     logger.info("%s: unpacked in %s", archive, folder)
     return made
 

@@ -47,6 +47,9 @@ class Split(Protocol):
     def draw(self, count: int) -> Iterator[Sample]:
         """About `count` samples, drawn from all of the split; the same ones each time."""
 
+    def draw_known(self, count: int, *, after: int = 0) -> Iterator[Sample]:
+        """Up to `count` samples of known classes, quickly; none of those of `draw_known(after)`."""
+
     def some_of_each_class(self, count: int) -> Iterator[Sample]:
         """Up to `count` samples of each class; the same ones each time."""
 
@@ -77,18 +80,27 @@ class MapSplit:
 
     def draw(self, count: int) -> Iterator[Sample]:
         """`count` samples, or all, in the order of the rows."""
-        drawn = np.random.default_rng(0).permutation(len(self))[:count]
-        return self._samples_at(np.sort(drawn).tolist())
+        return self._samples_at(sorted(self._draw(range(len(self)))[:count]))
+
+    def draw_known(self, count: int, *, after: int = 0) -> Iterator[Sample]:
+        """Drawn as those of `draw`."""
+        known = np.flatnonzero(np.array(self.labels) != UNKNOWN)
+        return self._samples_at(sorted(self._draw(known)[after : after + count]))
 
     def some_of_each_class(self, count: int) -> Iterator[Sample]:
         """Up to `count` samples of each class, drawn, in the order of the rows."""
         taken: Counter[int] = Counter()
         chosen = []
-        for row in np.random.default_rng(0).permutation(len(self)).tolist():
+        for row in self._draw(range(len(self))):
             taken[self.labels[row]] += 1
             if taken[self.labels[row]] <= count:
                 chosen.append(row)
         return self._samples_at(sorted(chosen))
+
+    def shuffled(self, count: int, *, seed: int) -> "MapSplit":
+        """`count` rows, or all, in an order that is drawn."""
+        order = np.random.default_rng(seed).permutation(len(self))
+        return self.select(order[:count].tolist())
 
     def select(self, rows: Sequence[int]) -> "MapSplit":
         """These rows, in this order."""
@@ -106,6 +118,9 @@ class MapSplit:
                 return None
 
         return open_path
+
+    def _draw(self, rows: Sequence[int]) -> list[int]:
+        return np.random.default_rng(0).permutation(rows).tolist()
 
     def _samples_at(self, rows: Sequence[int]) -> Iterator[Sample]:
         raw = self.rows.with_format(None)

@@ -18,6 +18,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from hffruits.core.errors import InputError
 from hffruits.core.escaping import list_line, name_in_line
+from hffruits.core.files import write_text
 from hffruits.core.names import path_key
 from hffruits.data.arguments import DataArguments
 from hffruits.data.readers.folders import SPLIT_NAMES
@@ -153,12 +154,11 @@ def count_leaks(parts: Mapping[str, Part]) -> dict[str, int]:
 
 def write_lists(datasets: Mapping[str, Dataset], folder: Path) -> None:
     """Write `train.txt`, ...: one path a line, so that the same split can be made again."""
-    folder.mkdir(parents=True, exist_ok=True)
     for split in SPLIT_NAMES:
         file = folder / f"{split}.txt"
         if split in datasets:
             paths = datasets[split].with_format(None)["path"][:]  # else each photo is decoded
-            file.write_text("\n".join(map(list_line, paths)) + "\n", encoding="utf-8")
+            write_text(file, "\n".join(map(list_line, paths)) + "\n")
         else:
             file.unlink(missing_ok=True)  # of an earlier run
 

@@ -38,6 +38,7 @@ READ_BY = (
     "group_by", "label_from",
 )  # fmt: skip
 SEARCHED = 20_000  # rows in which some of each class are searched
+SPREAD = 16  # shards, evenly over all, that some known images are of
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class StreamSplit:
     index: StreamIndex
     part: str  # the index's name of the split
     names: tuple[str, ...]  # of the classes
+    shuffle_buffer: int = 1000  # rows among which training draws the next one
 
     def __len__(self) -> int:
         return self.index.rows(self.part)
@@ -87,6 +89,15 @@ class StreamSplit:
         """About `count` samples, by a hash of their paths; all rows are read for it."""
         wanted = count / max(1, len(self))
         return (sample for sample in self.samples() if share_of(sample.path, "drawn") < wanted)
+
+    def draw_known(self, count: int, *, after: int = 0) -> Iterator[Sample]:
+        """The first ones of up to `SPREAD` shards: few are opened, and no rows need be counted."""
+        shards = range(0, self.stream.num_shards, -(-self.stream.num_shards // SPREAD))
+        share, taken = -(-count // len(shards)), -(-after // len(shards))
+        for shard in shards:
+            samples = self.samples(shard, self.stream.num_shards)
+            known = (sample for sample in samples if sample.label != UNKNOWN)
+            yield from islice(known, taken, taken + share)
 
     def some_of_each_class(self, count: int) -> Iterator[Sample]:
         """Up to `count` samples of each class among the first rows of every shard."""
@@ -158,12 +169,10 @@ def load_streams(data: DataArguments, *, seed: int = 42) -> FruitStreams:
     if len(names) < 2:
         found = ", ".join(names)
         raise InputError(f"{data.source_name}: only one class ({found}). Two are needed.")
+    whole = {split: (stream, counted[split], "train") for split, stream in streams.items()}
+    parts = whole | {split: (streams["train"], counted["train"], split) for split in held_out}
     splits = {
-        split: StreamSplit(stream, counted[split], "train", names)
-        for split, stream in streams.items()
-    }
-    splits |= {
-        split: StreamSplit(streams["train"], counted["train"], split, names) for split in held_out
+        split: StreamSplit(*part, names, data.shuffle_buffer) for split, part in parts.items()
     }
     for split, rows in splits.items():
         unknown = sorted(rows.index.counts[rows.part].keys() - set(names))

@@ -13,6 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from hffruits.core.errors import InputError
+from hffruits.core.files import write_aside
 
 LINES = "feedback.jsonl"
 MAX_FILES = 2000
@@ -59,7 +60,8 @@ class FeedbackBox:
         sizes = [path.stat().st_size for path in self.folder.iterdir()]
         if len(sizes) > self.max_files or sum(sizes) + len(content) > self.max_bytes:
             raise InputError("The folder for feedback is full. Thank you all the same.")
-        (self.folder / said["file"]).write_bytes(content)
+        with write_aside(self.folder / said["file"]) as photo:
+            photo.write_bytes(content)
         time = datetime.now(UTC).isoformat(timespec="seconds")
         with lines.open("a", encoding="utf-8") as file:
             file.write(f'{{"time": "{time}", {line[1:]}\n')

@@ -17,11 +17,11 @@ import gradio as gr
 from hffruits.core.escaping import name_in_line
 from hffruits.core.html import thumbnail_uri
 from hffruits.core.names import name_key
-from hffruits.data.images import MAX_PIXELS, is_image_name, open_small
+from hffruits.data.images import MAX_PIXELS, PHOTOS, kind_of, open_small
 from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
-from hffruits.hub.redaction import file_below
+from hffruits.hub.redaction import file_below, redaction_of
 from hffruits.inference.classifier import FruitClassifier
-from hffruits.models.artifact import CARD, METRICS, REPORT, SPLITS, TRAIN_LIST, TRAINING_ARGS
+from hffruits.models.artifact import CARD, METRICS, REPORT, SPLITS, TRAIN_LIST
 
 THUMBNAIL = 120  # pixels
 MAX_SAMPLES = 300  # classes that get an image
@@ -59,7 +59,7 @@ def model_tab(
 
 def model_card(artifact: Path | None) -> str:
     """The card without its metadata and its images, which would come from elsewhere."""
-    text = _without_folders(_read(artifact, CARD), artifact) if artifact else ""
+    text = redaction_of(artifact).in_text(_read(artifact, CARD)) if artifact else ""
     text = re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.DOTALL)
     return re.sub(r"!\[([^\]]*)\]\([^)]*\)", r"\1", text) or "This model has no card."
 
@@ -96,7 +96,7 @@ def sample_photos(
         parts = tuple(map(name_key, label.split("/")))
         names = [path for folder, path in by_folder.items() if folder[-len(parts) :] == parts]
         path = file_below(data_dir, names[0]) if names else None
-        if path and is_image_name(path.name):
+        if path and kind_of(path.name) in PHOTOS:
             found[label] = path
     return found
 
@@ -120,26 +120,9 @@ def _photo_uri(path: Path) -> str | None:
         return None
 
 
-def _data_folder(artifact: Path) -> Path | None:
-    """What the model learned from, as its record says: a name to hide, never a place to read."""
-    try:
-        arguments = json.loads(_read(artifact, TRAINING_ARGS))
-        return Path(arguments["data"]["data_dir"])
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-def _without_folders(text: str, artifact: Path) -> str:
-    """Where the data and the model lie is no visitor's business: their last names stay."""
-    for folder in filter(None, (_data_folder(artifact), artifact.resolve())):
-        if folder.is_absolute() and folder.name:
-            text = text.replace(f"{folder}", folder.name)
-    return text
-
-
 def _framed(artifact: Path) -> str:
     """The report in a frame of its own origin: its scripts can reach nothing of this page."""
-    page = html.escape(_without_folders(_read(artifact, REPORT), artifact))
+    page = html.escape(redaction_of(artifact).in_page(_read(artifact, REPORT)))
     return f'<iframe title="Report" sandbox="allow-scripts" srcdoc="{page}"></iframe>'
 
 

@@ -172,10 +172,11 @@ def _unpacked(path: Path, file: BinaryIO, folder: Path, most: int, max_bytes: in
 
     def wanted(name: str) -> bool:
         nonlocal seen
-        seen += may_be_image(name)
+        is_wanted = may_be_image(name)
+        seen += is_wanted
         if seen > most:
             raise _TooManyError
-        return may_be_image(name)
+        return is_wanted
 
     limits = {"max_bytes": max_bytes, "max_files": MAX_ZIP_MEMBERS}
     try:

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
-import numpy as np
 from accelerate import PartialState
 
 from hffruits.core.errors import InputError
@@ -39,8 +39,6 @@ class Photos:
 
     split: str  # or "all"
     rows: Split
-    labels: list[int] | None  # of the rows; None for a stream
-    ids: dict[str, int]
     total: int | None  # None for a stream that was not counted
     foreign: dict[str, int] = field(default_factory=dict)  # classes that the model lacks: photos
 
@@ -52,17 +50,14 @@ class Photos:
         """Images by the row of their prediction; None for a stream, where they are gone."""
         return image_opener(self.rows, predictions)
 
-    def draw(self, count: int, *, after: int = 0) -> "Photos":
-        """Some of those that the model has the classes of, drawn; not of a stream.
+    def draw(self, count: int, *, after: int = 0) -> list[Sample]:
+        """Of up to `count` photos of classes that the model has, those of this process.
 
         `after` so many, so that two draws have none in common.
         """
-        assert self.labels is not None
-        known = np.flatnonzero(np.array(self.labels) != UNKNOWN)
-        drawn = np.random.default_rng(0).permutation(known)[after : after + count]
-        rows = np.sort(drawn).tolist()
-        chosen = self.rows.select(rows)
-        return replace(self, rows=chosen, labels=chosen.labels, total=len(rows))
+        state = PartialState()
+        drawn = self.rows.draw_known(count, after=after)
+        return list(islice(drawn, state.process_index, None, state.num_processes))
 
 
 def choose_photos(
@@ -105,7 +100,7 @@ def choose_photos(
     name = "all" if list(parts) == ["train"] and split is None else chosen
     name = single[0] if single else name
     rows = MapSplit(rows, found, tuple(labels))
-    return Photos(name, rows, found, ids, len(found), dict(foreign))
+    return Photos(name, rows, len(found), dict(foreign))
 
 
 def _single_split(data_args: DataArguments, asked: str | None) -> tuple[str, Path] | None:
@@ -133,11 +128,11 @@ def _choose_stream(
             stream = name_labels(stream, partial(class_of_folder, known=tuple(ids)))
         rows = StreamSplit(stream, UNSPLIT, "train", tuple(ids))
         name = "all" if list(streams) == ["train"] and split is None else chosen
-        return Photos(name, rows, None, ids, None)
+        return Photos(name, rows, None)
     held_out = load_streams(replace(data_args, coarse_labels=None), seed=seed)
     chosen = _choose_split(list(held_out), split)
     rows = replace(held_out[chosen], names=tuple(ids))
-    return Photos(chosen, rows, None, ids, len(rows))
+    return Photos(chosen, rows, len(rows))
 
 
 def foreign_classes(data_args: DataArguments, names: list[str], labels: list[str]) -> InputError:

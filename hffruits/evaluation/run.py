@@ -156,7 +156,7 @@ def evaluate(
 
     on_main_process(write_records)
     if corruptions:  # takes many times as long
-        some = list(photos.draw(MAX_IMAGES).samples())
+        some = photos.draw(MAX_IMAGES)
         record["corruptions"] = measure_corruptions(fruits, some, **options)
         on_main_process(lambda: write_json(output_dir / METRICS, record))
     if PartialState().is_main_process:

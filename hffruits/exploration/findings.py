@@ -74,6 +74,12 @@ class Finding:
     files: list[tuple[str, str]] = field(default_factory=list)  # path, reason: of no row
     classes: list[str] = field(default_factory=list)  # that it is about
 
+    @property
+    def texts(self) -> dict[str, Any]:
+        """What a record and the report both say of it."""
+        names = ("id", "severity", "title", "effect", "remedy", "command")
+        return {name: getattr(self, name) for name in names}
+
 
 def run_checks(data: ScannedData) -> tuple[list[Finding], list[str]]:
     """The findings, the worst first, and in words the checks that passed."""
@@ -521,14 +527,7 @@ def _without(data: ScannedData, id: str) -> str:
 
 def as_record(finding: Finding, paths: Sequence[str]) -> dict[str, Any]:
     """A finding for `explore.json`: files as lists of paths, groups as one list each."""
-    record: dict[str, Any] = {
-        "id": finding.id,
-        "severity": finding.severity,
-        "title": finding.title,
-        "effect": finding.effect,
-        "remedy": finding.remedy,
-        "command": finding.command,
-    }
+    record = finding.texts
     if finding.classes:
         record["classes"] = finding.classes
     if any(len(group) > 1 for group in finding.groups):

@@ -17,7 +17,7 @@ from hffruits.core.escaping import list_line, printable
 from hffruits.core.files import write_text
 from hffruits.core.names import file_key, file_name
 from hffruits.data.arguments import DataArguments
-from hffruits.data.images import has_image_suffix
+from hffruits.data.images import Kind, kind_of
 from hffruits.data.sources import open_source
 from hffruits.data.splits import choose_splits
 from hffruits.data.validation import Part, check_images, join_parts
@@ -212,7 +212,9 @@ def _class_folders(labels: set[str]) -> dict[str, str]:
 def _file_name(path: str, form: str) -> str:
     """The last part of a row's name, with a suffix that image folders know."""
     name = file_name(path.rpartition("/")[2])
-    return name if has_image_suffix(name) else f"{name}.{_SUFFIXES.get(form, form.lower())}"
+    if kind_of(name) is Kind.PHOTO:
+        return name
+    return f"{name}.{_SUFFIXES.get(form, form.lower())}"
 
 
 _SUFFIXES = {

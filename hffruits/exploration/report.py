@@ -80,12 +80,7 @@ def show_finding(finding: Finding, data: ScannedData) -> dict[str, Any]:
         for path, reason in finding.files[: 3 * EXAMPLES]
     ]
     return {
-        "id": finding.id,
-        "severity": finding.severity,
-        "title": finding.title,
-        "effect": finding.effect,
-        "remedy": finding.remedy,
-        "command": finding.command,
+        **finding.texts,
         "count": len(finding.groups) + len(finding.files),
         "groups": groups,
     }

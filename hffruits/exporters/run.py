@@ -8,7 +8,6 @@ import logging
 import shutil
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -184,19 +183,17 @@ def choose_images(
         drawn = (draw_fruit(names[i % len(names)], seed=60_000 + i, size=320) for i in range(DRAWN))
         samples = [Sample(str(i), image, UNKNOWN) for i, image in enumerate(drawn)]
         return Images("drawn images", samples, [])
-    calibration, check = [], held_out or training
-    after = 0
+    check, after, calibration = held_out or training, 0, []
     if calibrate:
-        if training is None or training.labels is None:
+        if training is None:
             raise InputError("precision=int8: needs photos to calibrate by. Name some: --data_dir.")
-        after = min(CALIBRATION_PHOTOS, training.total // 2)
-        calibration = list(training.draw(after).samples())
-    if check is None:
+        few = CALIBRATION_PHOTOS if training.total is None else training.total // 2
+        after = min(CALIBRATION_PHOTOS, few)
+        calibration = training.draw(after)
+    drawn = check.draw(CHECKED, after=0 if held_out else after) if check else []
+    if not drawn:
         raise InputError(f"{data_args.source_name}: has neither validation nor training photos.")
-    if check.labels is None:  # a stream
-        return Images(f"{check.split} photos", list(islice(check.samples(), CHECKED)), [])
-    drawn = check.draw(CHECKED, after=0 if held_out else after)
-    return Images(f"{check.split} photos", list(drawn.samples()), calibration)
+    return Images(f"{check.split} photos", drawn, calibration)
 
 
 def _choose_photos(own: RunData, fruits: FruitClassifier, split: str) -> Photos | None:

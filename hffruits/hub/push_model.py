@@ -13,6 +13,7 @@ from pathlib import Path
 from huggingface_hub import HfApi
 
 from hffruits.core.errors import InputError, optional_output
+from hffruits.core.files import write_json, write_text
 from hffruits.core.hub_client import one_line, translate_hub_errors
 from hffruits.hub.commit import Files, Pushed, Repository, check_push, push_files
 from hffruits.hub.redaction import file_below, redaction_of
@@ -143,13 +144,11 @@ def gather(folder: Path, public: Path, *, report: bool = True) -> dict[str, Path
         if source is None:
             raise InputError(f"{folder / name}: links to a file elsewhere. Copy that one here.")
         if target.suffix == ".json":
-            record = redaction.in_record(json.loads(source.read_text(encoding="utf-8")))
-            text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-            target.write_text(text, encoding="utf-8")
+            record = json.loads(source.read_text(encoding="utf-8"))
+            write_json(target, redaction.in_record(record))
         elif target.suffix == ".html":
             with optional_output(target, remedy="The model is pushed without it."):
-                text = redaction.in_page(source.read_text(encoding="utf-8"))
-                target.write_text(text, encoding="utf-8")
+                write_text(target, redaction.in_page(source.read_text(encoding="utf-8")))
         else:
             _link(source, target)
     return {file.name: file for file in sorted(public.iterdir())}

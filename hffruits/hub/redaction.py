@@ -17,6 +17,7 @@ _PATH_FIELDS = {
     "model_name_or_path", "name_or_path", "resume_from_checkpoint", "made_from", "taught_from",
     "logging_dir", "deepspeed", "fsdp_config",
 }  # fmt: skip
+MAX_RECORD = 5_000_000  # characters
 _DATA_URI = re.compile(r"(data:[\w/+.-]+;base64,[A-Za-z0-9+/=]+)")
 
 
@@ -32,7 +33,7 @@ class Redaction:
             for form in {str(place), str(escape(place)), place.as_posix()}:
                 start = r"(?<![\w.])" + re.escape(form)
                 text = re.sub(start + r"[/\\](?=[^\s\"'<>])", "", text)
-                text = place.name.join(re.split(start + r"(?![\w.-])", text))
+                text = place.name.join(re.split(start + r"(?![\w-]|\.[\w.-])", text))
         return text
 
     def in_page(self, page: str) -> str:
@@ -72,14 +73,26 @@ def file_below(folder: Path, name: str | Path) -> Path | None:
 
 def redaction_of(folder: Path) -> Redaction:
     """What to redact of a run's folder: where it, its data, this process and its user are."""
-    file = folder / TRAINING_ARGS
-    record = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    named = [record.get("data_path"), record.get("data", {}).get("data_dir")]
-    named += [record.get("training", {}).get("output_dir"), folder.absolute(), folder.resolve()]
+    named = [*_recorded_places(folder), folder.absolute(), folder.resolve()]
     named += [Path.cwd(), Path.home(), tempfile.gettempdir()]
-    places = {Path(name) for name in named if name and Path(name).is_absolute()}
+    places = {Path(name) for name in named if Path(name).is_absolute()}
     places = {place for place in places if place.name}  # not the root
     return Redaction(tuple(sorted(places, key=lambda place: (-len(str(place)), place))))
+
+
+def _recorded_places(folder: Path) -> list[str]:
+    """Where a run's data and output were; none of a record that this package has not written."""
+    file = file_below(folder, TRAINING_ARGS)
+    if file is None:
+        return []
+    try:
+        with file.open(encoding="utf-8") as text:
+            record = json.loads(text.read(MAX_RECORD))
+        named = [record.get("data_path"), record.get("data", {}).get("data_dir")]
+        named.append(record.get("training", {}).get("output_dir"))
+    except (ValueError, AttributeError):
+        return []
+    return [name for name in named if isinstance(name, str)]
 
 
 def _last_name(value: str) -> str:

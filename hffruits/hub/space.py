@@ -8,6 +8,7 @@ import platform
 import re
 import shutil
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,8 +18,10 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from hffruits.core.cache import make_once
 from hffruits.core.errors import InputError
 from hffruits.core.escaping import markdown
+from hffruits.core.files import translate_write_errors
 from hffruits.core.hub_client import translate_hub_errors
 from hffruits.hub.commit import Pushed, check_push, push_files
 from hffruits.hub.space_check import WAYS, check_space
@@ -79,17 +82,16 @@ def make_space(
         if check != "none":
             fruits = FruitClassifier.from_pretrained(folder)
             check_space(files, place, fruits, way=check, token=token)
+        found = (file for file in files.rglob("*") if file.is_file())
+        content = {file.relative_to(files).as_posix(): file for file in found}
         if output_dir is not None:
-            shutil.copytree(files, output_dir)
+            with translate_write_errors(output_dir, "Name another --output_dir."):
+                make_once(output_dir, partial(_copy, content))
         if repo_id is None:
             return SpaceMade(None, bool(info.private))
         pushed = push_files(
             repo_id,
-            {
-                file.relative_to(files).as_posix(): file
-                for file in files.rglob("*")
-                if file.is_file()
-            },
+            content,
             kind="space",
             owned=OWNED,
             private=private,
@@ -98,6 +100,12 @@ def make_space(
             token=token,
         )
     return SpaceMade(pushed, bool(info.private))
+
+
+def _copy(content: dict[str, Path], folder: Path) -> None:
+    for name, file in content.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, folder / name)
 
 
 def write_space(

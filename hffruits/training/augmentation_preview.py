@@ -35,16 +35,14 @@ def preview(
     """
     check_preview(data_args, photos=photos, views=views)
     check_arguments(data_args, model_args, args)
-    datasets = load_datasets(data_args, None, args.seed)
-    rows = datasets["train"].shuffle(seed=args.seed)
-    rows = rows.select(range(min(photos, len(rows))))
-    feature = rows.features["label"]
-    processor = prepare_model(model_args, args, feature.names).processor
+    train = load_datasets(data_args, None, args.seed).split("train")
+    processor = prepare_model(model_args, args, list(train.names)).processor
+    rows = train.shuffled(photos, seed=args.seed)
     size, max_pixels = model_args.train_image_size, data_args.max_image_pixels
     plain = as_tensors(rows, EvalTransform(processor), max_pixels=max_pixels)
     transform = train_transform(processor, data_args.augment, size=size)
     augmented = SeededRows(as_tensors(rows, transform, max_pixels=max_pixels), seed=args.seed)
-    mix = make_mix(args.mixup_alpha, args.cutmix_alpha, feature.num_classes)
+    mix = make_mix(args.mixup_alpha, args.cutmix_alpha, len(rows.names))
     torch.manual_seed(args.seed)
     columns = [_pixels(collate([plain[i] for i in range(len(rows))]))]
     for view in range(views):
@@ -57,7 +55,7 @@ def preview(
         EvalTransform(processor)(Image.new("RGB", (64, 64), colour))[:, 0, 0].numpy()
         for colour in ("black", "white")
     )
-    names = [feature.int2str(label) for label in rows.with_format(None)["label"]]
+    names = [rows.names[label] for label in rows.labels]
     grid = [
         (name, [np.clip((column[row] - low) / (high - low), 0, 1) for column in columns])
         for row, name in enumerate(names)

@@ -20,8 +20,7 @@ import torch
 from hffruits.core.distributed import on_main_process, use_own_cores
 from hffruits.core.durations import format_duration, parse_duration
 from hffruits.core.errors import InputError
-from hffruits.data.load import FruitDatasets
-from hffruits.data.split_protocol import source_of
+from hffruits.data.load import FruitData
 from hffruits.data.transforms import input_size
 from hffruits.evaluation.calibration import HELD_OUT
 from hffruits.inference.classifier import FruitClassifier
@@ -148,7 +147,7 @@ def candidates(
     return list(found.values())
 
 
-def count_work(datasets: FruitDatasets, *, classes: int, processes: int) -> Work:
+def count_work(datasets: FruitData, *, classes: int, processes: int) -> Work:
     """How many images will be trained on, validated and classified, by each process."""
     train, validation = len(datasets["train"]), len(datasets["validation"])
     measured = validation + len(datasets.get("test", ()))
@@ -178,8 +177,7 @@ def measure_cost(run: TrainingRun, *, photos: int = 16) -> Cost:
     bf16 = is_faster(seconds) if args.try_bf16 else args.bf16
     step = STEP_MORE * seconds[bf16] / batch
 
-    rows = run.datasets["train"].shuffle(seed=args.seed)
-    rows = rows.select(range(min(photos, len(rows))))
+    rows = run.datasets.split("train").shuffled(photos, seed=args.seed)
     options = {"seed": args.seed, "max_pixels": run.data_args.max_image_pixels}
     transform = prepared.train_transform(run.data_args.augment)
     images = SeededViews(rows, transform, views=min(4, prepared.views) or 1, **options)
@@ -197,7 +195,7 @@ def measure_cost(run: TrainingRun, *, photos: int = 16) -> Cost:
 
 def _answering_seconds(prepared: PreparedModel, images: SeededViews) -> float:
     """Of an image, from its file to the prediction of the model as it will be loaded."""
-    sources = [source_of(image) for image in images.rows["image"]]
+    sources = [sample.source for sample in images.split.samples()]
     options = {"batch_size": len(sources), "max_pixels": images.max_pixels}
     model, was_training = without_lora(prepared.model), prepared.model.training
     fruits = FruitClassifier(model, prepared.processor, device=model.device)

@@ -11,7 +11,6 @@ import shlex
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ import torch
 from accelerate import PartialState
 from torch import nn
 from torch.optim import Optimizer
-from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import TrainerCallback, enable_full_determinism, set_seed
 from transformers.trainer_utils import TrainOutput
@@ -31,10 +29,6 @@ from hffruits.core.durations import parse_duration
 from hffruits.core.errors import InputError, added_to_errors, optional_output
 from hffruits.core.files import write_json
 from hffruits.data.arguments import DataArguments
-from hffruits.data.load import FruitDatasets
-from hffruits.data.splits import write_lists
-from hffruits.data.stream_dataset import StreamSplit
-from hffruits.data.stream_rows import stream_loader
 from hffruits.data.transforms import EvalTransform
 from hffruits.evaluation.run import (
     EvaluatedArtifact,
@@ -56,7 +50,7 @@ from hffruits.training.callbacks.signals import StopOnSignalCallback
 from hffruits.training.callbacks.time_budget import TimeBudgetCallback
 from hffruits.training.checkpointing import translate_disk_errors
 from hffruits.training.cost_estimate import describe_plan
-from hffruits.training.datasets import as_tensors, collate
+from hffruits.training.datasets import as_tensors
 from hffruits.training.feature_cache.cache import choose_views, use_cached_features
 from hffruits.training.feature_cache.disk import NoRoomError
 from hffruits.training.optimizers import format_groups
@@ -274,8 +268,7 @@ def start_folder(run: TrainingRun) -> None:
         clear_run(run.folder)
     for name in (METRICS, DIVERGED, CARD, REPORT, PLOT):  # a run that is resumed has not ended
         (run.folder / name).unlink(missing_ok=True)
-    if isinstance(run.datasets, FruitDatasets):  # a stream's split is a hash of its rows' names
-        write_lists(run.datasets, run.run_dir.lists)
+    run.datasets.write_lists(run.run_dir.lists)
     write_json(run.folder / "training_args.json", argument_record(run))
 
 
@@ -334,18 +327,11 @@ def measure(run: TrainingRun, model: nn.Module) -> EvaluatedArtifact:
 
 def clean_batches(run: TrainingRun) -> Iterator[torch.Tensor]:
     """Training images as validation would see them, (B, 3, H, W), at most some thousands."""
-    rows, transform, args = run.datasets["train"], EvalTransform(run.prepared.processor), run.args
-    max_pixels = run.data_args.max_image_pixels
-    if isinstance(rows, StreamSplit):
-        stream = as_tensors(rows, transform, max_pixels=max_pixels).rows(args, shuffle=True)
-        batches = stream_loader(stream, collate_fn=collate)
-        batches = islice(batches, max(1, RECALIBRATION_IMAGES // stream.batch_size))
-    else:
-        rows = rows.shuffle(seed=args.seed).select(range(min(len(rows), RECALIBRATION_IMAGES)))
-        rows = as_tensors(rows, transform, max_pixels=max_pixels)
-        batches = DataLoader(rows, args.per_device_eval_batch_size, collate_fn=collate)
-    for batch in tqdm(batches, desc="Batch norm", disable=args.disable_tqdm, leave=False):
-        yield batch["pixel_values"].to(args.device)
+    train, max_pixels = run.datasets.split("train"), run.data_args.max_image_pixels
+    rows = as_tensors(train, EvalTransform(run.prepared.processor), max_pixels=max_pixels)
+    batches = rows.drawn_batches(RECALIBRATION_IMAGES, run.args)
+    for batch in tqdm(batches, desc="Batch norm", disable=run.args.disable_tqdm, leave=False):
+        yield batch["pixel_values"].to(run.args.device)
 
 
 def push(folder: Path, repo_id: str, args: FruitTrainingArguments) -> None:

@@ -1,18 +1,15 @@
 """A run's records: `training_args.json`, `metrics.json`, and the summary that is logged."""
 
 import time
-from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
-from datasets import Dataset
 from torch import nn
 from transformers.trainer_utils import TrainOutput
 
 from hffruits.core.environment import environment, versions
-from hffruits.data.stream_dataset import StreamSplit
 from hffruits.data.transforms import input_size
 from hffruits.models.loading import hub_id
 from hffruits.training.run_state import TrainingRun
@@ -77,20 +74,12 @@ def describe_data(run: TrainingRun) -> dict[str, Any]:
         "data_dir": run.data_args.source_name,
         "classes": len(names),
         "images": {split: len(rows) for split, rows in datasets.items()},
-        "images_per_class": count_per_class(datasets["train"], names),
+        "images_per_class": dict(zip(names, datasets.split("train").label_counts, strict=True)),
         "near_duplicates_in_train": datasets.leaks,
         "fingerprint": run.fingerprint,
         "coarse_classes": len(set(datasets.coarse.values())) or None,
         "skipped": [{"path": str(s.path), "reason": s.reason} for s in datasets.skipped],
     }
-
-
-def count_per_class(rows: Dataset | StreamSplit, names: list[str]) -> dict[str, int] | None:
-    """Training images of each class; None for a stream, which is not counted."""
-    if isinstance(rows, StreamSplit):
-        return None
-    counts = Counter(rows.with_format(None)["label"][:])  # else each photo is decoded
-    return {name: counts[index] for index, name in enumerate(names)}
 
 
 def count_frozen(model: nn.Module) -> int:

@@ -9,15 +9,12 @@ from transformers import PreTrainedModel, TrainerCallback
 from transformers.image_processing_utils import BaseImageProcessor
 
 from hffruits.data.arguments import DataArguments
-from hffruits.data.load import FruitDatasets
-from hffruits.data.stream_dataset import FruitStreams
+from hffruits.data.load import FruitData
 from hffruits.data.transforms import Transform, input_size, train_transform
 from hffruits.training.arguments import Arguments, FruitTrainingArguments, ModelArguments
 from hffruits.training.cost_estimate import Plan
 from hffruits.training.run_dir import RunDir
 from hffruits.training.trainer import FruitTrainer
-
-FruitData = FruitDatasets | FruitStreams
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ class TrainingRun:
     @property
     def labels(self) -> list[str]:
         """Names of the classes."""
-        return self.datasets["train"].features["label"].names
+        return list(self.datasets.split("train").names)
 
     @property
     def seconds_at_end(self) -> float:
@@ -93,7 +90,7 @@ class TrainingRun:
     @property
     def fingerprint(self) -> str | None:
         """Says whether the photos are the same; None for a stream, which is not read ahead."""
-        return self.datasets.fingerprint if isinstance(self.datasets, FruitDatasets) else None
+        return self.datasets.fingerprint
 
     @property
     def best_epoch(self) -> float | None:

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 from hffruits.core.distributed import on_main_process, use_own_cores
 from hffruits.core.errors import InputError
 from hffruits.data.arguments import DataArguments
-from hffruits.data.load import load_fruits
+from hffruits.data.load import FruitData, load_fruits
 from hffruits.data.transforms import EvalTransform, Scaling, input_size, scaling_of
 from hffruits.models.batch_norm import batch_norms, hold_statistics, set_policy
 from hffruits.models.cpu_convolutions import speed_up_convolutions
@@ -26,7 +26,7 @@ from hffruits.training.lr_schedules import BY_VALIDATION
 from hffruits.training.optimizers import default_learning_rate
 from hffruits.training.precision import Forward, bf16_is_faster
 from hffruits.training.run_dir import RunDir
-from hffruits.training.run_state import FruitData, PreparedModel, TrainingRun
+from hffruits.training.run_state import PreparedModel, TrainingRun
 from hffruits.training.trainer import FruitTrainer
 
 logger = logging.getLogger(__name__)
@@ -190,13 +190,8 @@ def make_trainer(run: TrainingRun, **kwargs: Any) -> FruitTrainer:
         args=run.args,
         head=prepared.head,
         scaling=scaling,
-        train_dataset=as_tensors(
-            run.datasets["train"],
-            augmented,
-            max_pixels=max_pixels,
-            shuffle_buffer=data_args.shuffle_buffer,
-        ),
-        eval_dataset=as_tensors(run.datasets["validation"], plain, max_pixels=max_pixels),
+        train_dataset=as_tensors(run.datasets.split("train"), augmented, max_pixels=max_pixels),
+        eval_dataset=as_tensors(run.datasets.split("validation"), plain, max_pixels=max_pixels),
         callbacks=callbacks,
         **kwargs,
     )

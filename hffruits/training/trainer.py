@@ -7,9 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from datasets import Dataset
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -19,12 +17,8 @@ from transformers import EarlyStoppingCallback, EvalPrediction, Trainer
 from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 from transformers.trainer_callback import TrainerCallback
 
-from hffruits.core.dataloader_workers import leave_signals
-from hffruits.core.distributed import keep_undivided
-from hffruits.core.errors import InputError
+from hffruits.core.errors import InputError, short_reason
 from hffruits.core.files import write_json
-from hffruits.data.samplers import EpochSampler, SeededRows, SharedBatches, balanced_weights
-from hffruits.data.stream_rows import StreamRows, stream_loader
 from hffruits.data.transforms import Scaling
 from hffruits.evaluation.metrics import classification_metrics, rank_classes
 from hffruits.models.artifact import DIVERGED
@@ -37,7 +31,7 @@ from hffruits.training.callbacks.ema import EMACallback
 from hffruits.training.callbacks.gradient_clipping import GradientClippingCallback
 from hffruits.training.callbacks.progress import EpochTableCallback, LogEachEpochCallback
 from hffruits.training.checkpointing import CheckpointingTrainer, checkpoints, step_of
-from hffruits.training.datasets import StreamTensors, collate
+from hffruits.training.datasets import Epochs, Tensors, collate
 from hffruits.training.feature_cache.store import FeatureRows
 from hffruits.training.losses import ClassificationLoss, class_weights
 from hffruits.training.lr_schedules import BY_VALIDATION, learning_rates, make_scheduler
@@ -67,7 +61,7 @@ class FruitTrainer(CheckpointingTrainer):
         head: tuple[str, ...] = (),
         scaling: Scaling | None = None,
         stop_if_diverged: bool = True,
-        train_dataset: Dataset | StreamTensors | None = None,
+        train_dataset: Tensors | None = None,
         callbacks: Iterable[TrainerCallback] = (),
         **kwargs: Any,
     ):
@@ -88,25 +82,17 @@ class FruitTrainer(CheckpointingTrainer):
             callbacks.append(EarlyStoppingCallback(args.early_stopping_patience))
         self.class_weights: torch.Tensor | None = None
         if train_dataset is not None:
-            classes = train_dataset.features["label"].num_classes
+            split = train_dataset.split
+            classes = len(split.names)
             self.mix = make_mix(args.mixup_alpha, args.cutmix_alpha, classes)
             self.divergence = DivergenceCallback(
                 classes=classes, max_skipped=args.max_skipped_steps, scaled=args.fp16
             )
             callbacks.append(self.divergence)
-            self._rows = train_dataset  # to name them
-            if isinstance(train_dataset, StreamTensors):
-                counts = train_dataset.split.label_counts
-                train_dataset = train_dataset.rows(args, shuffle=True)
-                callbacks.append(_StartAtCallback(train_dataset))
-            else:
-                labels = train_dataset.with_format(None)["label"][:]
-                counts = np.bincount(labels, minlength=classes).tolist()
-                weights = balanced_weights(labels, classes) if args.balanced_sampler else None
-                self.sampler = EpochSampler(len(labels), seed=args.seed, weights=weights)
-                callbacks.append(_SetEpochCallback(self.sampler))
-                train_dataset = SeededRows(train_dataset, seed=args.seed)
-            self.class_weights = class_weights(counts, args.class_weights)
+            self.class_weights = class_weights(split.label_counts, args.class_weights)
+            self.epochs = train_dataset.in_epochs(args)
+            callbacks.append(_BeginEpochCallback(self.epochs))
+            train_dataset = self.epochs.rows
         super().__init__(
             args=args,
             train_dataset=train_dataset,
@@ -127,48 +113,11 @@ class FruitTrainer(CheckpointingTrainer):
     # ---- rows ----
 
     def get_train_dataloader(self) -> DataLoader:
-        if isinstance(self.train_dataset, StreamRows):
-            return self._stream_loader(self.train_dataset)
-        loader = DataLoader(
-            self.train_dataset,
-            batch_sampler=self._batches(self.sampler),
-            collate_fn=self.data_collator,
-            num_workers=self.args.dataloader_num_workers,
-            pin_memory=self.args.dataloader_pin_memory,
-            persistent_workers=self.args.dataloader_persistent_workers,
-            prefetch_factor=self.args.dataloader_prefetch_factor,
-            worker_init_fn=leave_signals,
-            multiprocessing_context=self.args.dataloader_multiprocessing_context,
-        )
-        options = {"device": self.args.device, "non_blocking": self.accelerator.non_blocking}
-        return keep_undivided(loader, **options)
-
-    def _batches(self, order: EpochSampler) -> SharedBatches:
-        return SharedBatches(
-            order,
-            batch_size=self._train_batch_size,
-            rank=self.args.process_index,
-            world_size=self.args.world_size,
-            accumulated=self.args.gradient_accumulation_steps,
-            drop_last=self.args.dataloader_drop_last,
-        )
+        return self.epochs.loader(self.train_dataset)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
         rows = self.eval_dataset if eval_dataset is None else eval_dataset
-        if isinstance(rows, StreamTensors):
-            return self._stream_loader(rows.rows(self.args))
-        loader = super().get_eval_dataloader(eval_dataset)
-        loader.base_dataloader.worker_init_fn = leave_signals
-        return loader
-
-    def _stream_loader(self, rows: StreamRows) -> DataLoader:
-        return stream_loader(
-            rows,
-            collate_fn=collate,
-            device=self.args.device,
-            pin_memory=self.args.dataloader_pin_memory,
-            persistent_workers=self.args.dataloader_persistent_workers,
-        )
+        return rows.evaluation_loader(self.args, super().get_eval_dataloader)
 
     # ---- cached features ----
 
@@ -295,9 +244,7 @@ class FruitTrainer(CheckpointingTrainer):
         except (TypeError, ValueError, ImportError, RuntimeError) as error:
             asked = f"optim={self.args.optimizer}, optim_args={self.args.optim_args}"
             remedy = "Install it, or use adamw_torch, sgd, or timm:NAME."
-            raise InputError(
-                f"{asked}: can't be made ({' '.join(str(error).split())}). {remedy}"
-            ) from error
+            raise InputError(f"{asked}: can't be made ({short_reason(error)}). {remedy}") from error
         finally:
             self.optimizer = None
         if self.args.schedule not in BY_VALIDATION:
@@ -327,17 +274,10 @@ class FruitTrainer(CheckpointingTrainer):
         )
 
     def _photos_of(self, step: int) -> list[str]:
-        """The photos of a step's batches, of all processes; none for a stream: it has no names."""
-        if isinstance(self._rows, StreamTensors):
-            return []
-        order = copy.copy(self.sampler)  # which has its own epoch to keep
+        """The photos of a step's batches, of all processes; of a stream, none."""
         parts = self.args.gradient_accumulation_steps
-        batches = self._batches(order)
-        epoch, number = divmod(step - 1, math.ceil(len(batches) / parts))
-        order.set_epoch(epoch)
-        shown = list(batches.whole_batches())[number * parts : (number + 1) * parts]
-        rows = self._rows.with_format(None).select_columns("path")
-        return [rows[index]["path"] for batch in shown for index in batch]
+        epoch, number = divmod(step - 1, math.ceil(len(self.epochs) / parts))
+        return self.epochs.paths(epoch, slice(number * parts, (number + 1) * parts))
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         self._stop_if_diverged(in_a_row=BEFORE_SAVING)
@@ -382,29 +322,16 @@ class FruitTrainer(CheckpointingTrainer):
         return metrics | {"loss": float(losses.mean()), "accuracy_2se": score}
 
 
-class _SetEpochCallback(TrainerCallback):
-    """Sets the sampler's epoch, also where a resumed loader hides it under two wrappers."""
+class _BeginEpochCallback(TrainerCallback):
+    """Says which epoch comes next, and how many batches of it a resumed run has had."""
 
-    def __init__(self, sampler: EpochSampler):
-        self.sampler = sampler
+    def __init__(self, epochs: Epochs):
+        self.epochs = epochs
 
     def on_epoch_begin(self, args, state, control, **kwargs):
-        self.sampler.set_epoch(int(state.epoch or 0))
-
-
-class _StartAtCallback(TrainerCallback):
-    """Has a stream skip the batches of a resumed epoch that were trained on."""
-
-    def __init__(self, rows: StreamRows):
-        self.rows = rows
-
-    def on_epoch_begin(self, args, state, control, train_dataloader=None, **kwargs):
-        batches = math.ceil(len(self.rows) / self.rows.batch_size)
-        epoch, step = divmod(
-            state.global_step, math.ceil(batches / args.gradient_accumulation_steps)
-        )
-        skipped = 0 if args.ignore_data_skip else step * args.gradient_accumulation_steps
-        self.rows.start_at(epoch, skipped)
+        parts = args.gradient_accumulation_steps
+        epoch, step = divmod(state.global_step, math.ceil(len(self.epochs) / parts))
+        self.epochs.begin(epoch, 0 if args.ignore_data_skip else step * parts)
 
 
 def keep_ranks_and_losses(

@@ -78,7 +78,7 @@ def test_a_photo_that_is_gone_is_reported_in_one_line(make_folder, tmp_path, wor
     photos = make_folder({"train/Apple": 4, "train/Lime": 4, "val/Apple": 2, "val/Lime": 2})
     datasets = load_fruits(photos)
     (photos / "train" / "Lime" / "2.jpg").unlink()
-    rows = as_tensors(datasets["train"], lambda image: torch.zeros(3, 8, 8))
+    rows = as_tensors(datasets.split("train"), lambda image: torch.zeros(3, 8, 8))
     loader = DataLoader(rows, collate_fn=collate, num_workers=workers)
     with pytest.raises(InputError) as raised, translate_worker_errors(""):
         list(loader)

@@ -13,7 +13,15 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from support.runs import heic, paint
 
-from hffruits.data.images import is_image_file, list_images, open_rgb, open_small
+from hffruits.data.images import (
+    Kind,
+    is_image_file,
+    kind_of,
+    list_images,
+    may_be_image,
+    open_rgb,
+    open_small,
+)
 
 READ = [".jpg", ".png", ".webp", ".gif", ".bmp", ".tif", ".avif", ".heic", ".hif"]
 
@@ -244,6 +252,19 @@ def test_a_photo_under_any_name_is_listed_and_read(tmp_path, name):
         assert list_images(tmp_path) == [path] and open_rgb(path).size == (64, 48), form
     path.write_bytes(heic(noise()))
     assert list_images(tmp_path) == [path] and open_rgb(path).size == (64, 48)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("a.JPG", Kind.PHOTO), ("a.b.webp", Kind.PHOTO), ("a.CR2", Kind.UNREAD),
+        ("a.mov", Kind.VIDEO), ("a.txt", Kind.NOTE), ("README", Kind.NOTE), ("a.pdf", Kind.OTHER),
+        ("IMG_1", Kind.UNKNOWN), ("a.dat", Kind.UNKNOWN), ("._a.jpg", Kind.HIDDEN),
+    ],
+)  # fmt: skip
+def test_a_name_says_what_a_file_is_and_whether_it_may_be_an_image(name, kind):
+    assert kind_of(name) is kind
+    assert may_be_image(name) == (kind in (Kind.PHOTO, Kind.UNREAD, Kind.UNKNOWN))
 
 
 @pytest.mark.parametrize(

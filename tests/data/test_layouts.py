@@ -132,6 +132,7 @@ def test_videos_beside_photos_are_listed_and_count_for_nothing(make_folder, capl
         (["1.mov"], r"C: 1 video\(s\) and no photo"),
         (["1.jpg"], r"C: none of its 1 photos can be read \(not an image"),
         (["Thumbs.db", "a.pdf", "b.dat", "c.txt"], "C: no photo, but other files such as Thumbs"),
+        ([".DS_Store", "a.pdf"], "C: no photo, but other files such as a.pdf"),
         ([f"{n}.mpg" for n in range(8)], r"C: 8 video\(s\) and no photo"),
     ],
 )
@@ -418,7 +419,8 @@ def test_class_labels_of_a_dataset_that_look_alike_are_one_class(tmp_path):
 def test_new_photos_are_of_the_models_classes_whatever_their_case_and_form(make_folder):
     root = make_folder({"apple": 2, NFD: 2, "Durian": 1})
     photos = choose_photos(DataArguments(str(root)), ["Apple", "Jalapeño"], None)
-    assert sorted(photos.labels) == [-1, 0, 0, 1, 1] and photos.foreign == {"Durian": 1}
+    found = sorted(sample.label for sample in photos.samples())
+    assert found == [-1, 0, 0, 1, 1] and photos.foreign == {"Durian": 1}
 
 
 def test_coarse_labels_are_of_the_classes_whatever_their_case_and_form(make_folder, tmp_path):

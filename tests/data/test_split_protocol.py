@@ -2,17 +2,21 @@
 
 import io
 from collections import Counter
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
+from datasets import IterableDataset
 from PIL import Image
 from pyarrow import parquet
 from support.runs import paint
 
 from hffruits.data.arguments import DataArguments
 from hffruits.data.load import FruitDatasets, load_fruits
+from hffruits.data.readers.column_mapping import ROW
 from hffruits.data.split_protocol import UNKNOWN, MapSplit
-from hffruits.data.stream_dataset import FruitStreams, load_streams
+from hffruits.data.stream_dataset import FruitStreams, StreamSplit, load_streams
+from hffruits.evaluation.dataset import UNSPLIT
 
 NAMES = ("Apple", "Lime", "Plum")
 COUNTS = {"train": [9, 6, 3], "validation": [2, 2, 2]}
@@ -81,6 +85,29 @@ def test_drawn_samples_are_the_same_again_and_all_of_them_where_more_are_asked_f
     assert 0 < len(set(paths)) == len(paths) < 18
     assert [sample.path for sample in rows.draw(8)] == paths
     assert len(list(rows.draw(18))) == 18
+
+
+def test_known_samples_drawn_after_others_are_none_of_them(data):
+    rows = replace(data.split("train"), names=("Apple", "Kiwi", "Plum"))
+    if isinstance(rows, MapSplit):
+        rows = replace(rows, labels=[UNKNOWN if label == 1 else label for label in rows.labels])
+    first, rest = list(rows.draw_known(6)), list(rows.draw_known(100, after=6))
+    assert Counter(sample.label for sample in first + rest) == {0: 9, 2: 3}
+    assert len(first) == 6 and len({sample.path for sample in first + rest}) == 12
+    assert [sample.path for sample in rows.draw_known(6)] == [sample.path for sample in first]
+
+
+def test_known_samples_of_a_stream_are_of_several_shards_whatever_their_number(monkeypatch):
+    def rows(shards):
+        for shard in shards:
+            image = {"path": None, "bytes": b"..."}
+            yield from ({"image": image, "label": "Fig", "path": f"{shard}/{i}"} for i in range(3))
+
+    monkeypatch.setattr("hffruits.data.stream_dataset.SPREAD", 2)
+    shards = {"shards": list(range(5))}
+    stream = IterableDataset.from_generator(rows, gen_kwargs=shards, features=ROW)
+    split = StreamSplit(stream, UNSPLIT, "train", ("Fig",))  # its rows were never counted
+    assert [sample.path for sample in split.draw_known(4)] == ["0/0", "0/1", "3/0", "3/1"]
 
 
 def test_images_are_opened_again_unless_they_were_streamed(data):

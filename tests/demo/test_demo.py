@@ -590,6 +590,17 @@ def test_a_models_link_out_of_its_folder_is_not_shown(
     assert "open-report" not in str(demo.get_config_file()["components"])
 
 
+def test_the_card_names_no_folder_of_this_machine_whatever_the_models_record_is(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "README.md").write_text(f"Trained on /srv/photos/Fig/1.jpg and {tmp_path}.")
+    for record in ("[]", "{", '{"data": [], "training": 3}', '{"data_path": 5}'):
+        (tmp_path / "training_args.json").write_text(record)
+        assert model_card(tmp_path) == f"Trained on /srv/photos/Fig/1.jpg and {tmp_path.name}."
+    (tmp_path / "training_args.json").write_text('{"data_path": "/srv/photos"}')
+    assert model_card(tmp_path) == f"Trained on Fig/1.jpg and {tmp_path.name}."
+
+
 def test_a_snapshot_of_the_hub_whose_files_are_links_is_shown(tmp_path: Path) -> None:
     (tmp_path / "blobs").mkdir()
     (tmp_path / "blobs" / "0a").write_text("# A card")

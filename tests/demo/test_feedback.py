@@ -1,5 +1,6 @@
 """What visitors say of answers is kept small, new, and bounded."""
 
+import errno
 import json
 from pathlib import Path
 
@@ -35,6 +36,16 @@ def test_the_same_feedback_on_the_same_photo_is_kept_once(tmp_path) -> None:
     for right in ("Kiwi", "Kiwi", None):
         box.keep(draw_fruit("Kiwi", seed=1, size=100), **SAID | {"right": right})
     assert [line["right"] for line in read_lines(tmp_path)] == ["Kiwi", None]
+
+
+def test_of_a_photo_that_the_disk_refuses_no_half_stays(tmp_path, monkeypatch) -> None:
+    def refuse(path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("hffruits.core.files.flush", refuse)
+    with pytest.raises(InputError, match="It can't be kept: No space left on device"):
+        FeedbackBox(tmp_path).keep(draw_fruit("Kiwi", seed=1, size=100), **SAID)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("bound", [{"max_files": 2}, {"max_bytes": 9000}])

@@ -9,10 +9,12 @@ from types import SimpleNamespace
 import numpy as np
 import onnx
 import onnxruntime
+import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
-from support.runs import tiny_arguments
+from pyarrow import parquet
+from support.runs import paint, tiny_arguments
 
 from hffruits.cli.main import main
 from hffruits.core.errors import InputError
@@ -21,7 +23,7 @@ from hffruits.data.images import open_rgb
 from hffruits.data.synthetic.drawing import draw_fruit
 from hffruits.data.transforms import preprocessing_of
 from hffruits.exporters import parity
-from hffruits.exporters.run import _copy_beside, export
+from hffruits.exporters.run import _copy_beside, choose_images, export
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.inference.engines.base import open_engine
 from hffruits.models.loading import build_model
@@ -332,6 +334,26 @@ def test_named_photos_are_checked_on_and_others_calibrate(small, make_folder, tm
         small, DataArguments(data_dir=str(split)), **options, output_dir=tmp_path / "y"
     ).record
     assert done["check"]["data"] == "validation photos" and done["check"]["images"] == 12
+
+
+def test_named_photos_of_a_stream_are_checked_on_and_others_calibrate(tmp_path):
+    labels = ["Kiwi", "Lime", "Plum"] * 4
+    images = [{"bytes": paint(tmp_path / "a.png", seed=i).read_bytes()} for i in range(12)]
+    rows = {"image": images, "label": labels, "path": [f"{i}" for i in range(12)]}
+    (tmp_path / "table").mkdir()
+    parquet.write_table(pa.table(rows), tmp_path / "table" / "train.parquet")
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.json").write_text("{}")
+    fruits = SimpleNamespace(labels=["Kiwi", "Plum"])
+    data = DataArguments(str(tmp_path / "table"), streaming=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hffruits.exporters.run.CALIBRATION_PHOTOS", 5)
+        found = choose_images(run, data, fruits, calibrate=True)
+    shown = [{sample.path for sample in some} for some in (found.calibration, found.check)]
+    assert found.name == "train photos" and not shown[0] & shown[1]
+    assert (len(shown[0]), len(shown[1])) == (5, 3)
+    assert {sample.label for sample in found.check} == {0, 1}
 
 
 def test_max_accuracy_drop_is_a_share(small, tmp_path):

@@ -1,8 +1,10 @@
 """A Space from a pushed model: its files, tried before the push, answer as the model does."""
 
+import errno
 import importlib.metadata
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -174,6 +176,20 @@ def test_a_private_model_is_reported(local_hub, trained, tmp_path):
     made = make_space("user/fruits", output_dir=tmp_path / "files", check="none")
     assert made.private_model and made.pushed is None
     assert (tmp_path / "files" / "hffruits" / "core" / "templates" / "page.css").is_file()
+
+
+def test_of_a_space_that_cannot_be_written_no_half_stays(local_hub, trained, tmp_path, monkeypatch):
+    def break_off(source: Path | str, target: Path | str, **options) -> None:
+        if Path(target).name == "app.py" and Path(target).is_relative_to(tmp_path / "out"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        copy(source, target, **options)
+
+    push(trained, "fruits")
+    copy = shutil.copyfile
+    monkeypatch.setattr("hffruits.hub.space.shutil.copyfile", break_off)
+    with pytest.raises(InputError, match=r"files: can't be written \(No space left"):
+        make_space("user/fruits", output_dir=tmp_path / "out" / "files", check="none")
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_the_same_space_again_makes_no_commit_and_old_code_goes(local_hub, trained):

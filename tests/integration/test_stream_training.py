@@ -44,7 +44,8 @@ def streamed(shards: Path, output_dir: Path, **options):
 def test_a_streamed_run_ends_with_the_same_kind_of_artifact(shards, drawn_fruits, tmp_path):
     metrics = train(*streamed(shards, tmp_path / "run", batch_norm="recalibrate"))
     folders = train(*tiny_arguments(drawn_fruits, tmp_path / "folders"))
-    assert metrics["data"]["images"] == folders["data"]["images"]
+    for counts in ("images", "images_per_class"):
+        assert metrics["data"][counts] == folders["data"][counts]
     assert metrics["training"]["steps"] == folders["training"]["steps"] == 8
     assert folders["test"].keys() - metrics["test"].keys() == {"coarse_accuracy"}
     labels = [
@@ -68,7 +69,7 @@ def test_evaluation_of_a_stream_equals_that_of_the_folders(shards, drawn_fruits,
     transform = EvalTransform(processor)
     streams = load_streams(DataArguments(shards, streaming=True))
     results = [
-        FruitTrainer(model=model, args=args).evaluate(as_tensors(data["test"], transform))
+        FruitTrainer(model=model, args=args).evaluate(as_tensors(data.split("test"), transform))
         for data in (streams, load_fruits(drawn_fruits))
     ]
     for name in ("eval_loss", "eval_accuracy", "eval_macro_f1"):

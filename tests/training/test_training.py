@@ -72,15 +72,15 @@ def test_metrics_are_those_of_the_saved_model_on_every_image_once(trained, drawn
 
 def test_predictions_equal_the_trainers(trained, drawn_fruits, tmp_path):
     model, processor = load_model(trained)
-    rows = load_fruits(drawn_fruits)["test"]
+    split = load_fruits(drawn_fruits).split("test")
     args = quick_arguments(drawn_fruits, tmp_path, bf16=False, eval_strategy="no")[2]
     trainer = FruitTrainer(model=model, args=args)
     trainer.compute_metrics = trainer.preprocess_logits_for_metrics = None
-    logits = trainer.predict(as_tensors(rows, EvalTransform(processor))).predictions
+    logits = trainer.predict(as_tensors(split, EvalTransform(processor))).predictions
     scores = torch.tensor(logits).softmax(-1)
     fruits = FruitClassifier.from_pretrained(trained, device="cpu")
-    for row, expected in zip(rows, scores, strict=True):
-        prediction = fruits.predict(drawn_fruits / row["path"], top_k=4)
+    for sample, expected in zip(split.samples(), scores, strict=True):
+        prediction = fruits.predict(sample.source, top_k=4)
         got = torch.tensor([dict(prediction.top)[label] for label in fruits.labels])
         assert torch.allclose(got, expected, atol=1e-5)
 
@@ -152,7 +152,7 @@ def test_training_does_not_change_the_callers_arguments(drawn_fruits, tmp_path):
 
 def test_datasets_can_be_sent_to_spawned_workers(drawn_fruits):
     processor = build_model(labels=["a", "b"])[1]
-    rows = as_tensors(load_fruits(drawn_fruits)["test"], EvalTransform(processor))
+    rows = as_tensors(load_fruits(drawn_fruits).split("test"), EvalTransform(processor))
     copy = pickle.loads(pickle.dumps(rows))
     assert torch.equal(copy[0]["pixel_values"], rows[0]["pixel_values"])
 

@@ -20,9 +20,9 @@ from typing import BinaryIO, NamedTuple
 
 from tqdm.auto import tqdm
 
-from hffruits.core.errors import InputError
+from hffruits.core.errors import InputError, short_reason
 from hffruits.core.escaping import printable
-from hffruits.data.images import is_image_name
+from hffruits.data.images import PHOTOS, kind_of
 
 _OPENERS = {
     ".tar": open, ".tar.gz": gzip.open, ".tgz": gzip.open, ".tar.bz2": bz2.open,
@@ -114,7 +114,7 @@ def looks_like_webdataset(archive: Path) -> bool:
                 key = path.parent / path.name.split(".")[0]
                 if path.suffix in (".cls", ".json", ".txt"):
                     sidecars.add(key)
-                elif is_image_name(path.name):
+                elif kind_of(path.name) in PHOTOS:
                     images.add(key)
     except InputError:
         return False
@@ -350,7 +350,5 @@ def _translate_archive_errors(archive: Path) -> Iterator[None]:
         fault = "isn't named in UTF-8. Rename it and pack the folder again."
         raise _refusal(archive, error.object, fault) from error
     except _DAMAGE as error:
-        text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        reason = " ".join(text.split())[:200] or type(error).__name__
         remedy = "Copy, download or pack it again."
-        raise InputError(f"{archive}: can't be read ({reason}). {remedy}") from error
+        raise InputError(f"{archive}: can't be read ({short_reason(error)}). {remedy}") from error

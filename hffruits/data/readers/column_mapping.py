@@ -5,6 +5,7 @@ for, `group`.
 """
 
 import os
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -27,13 +28,7 @@ from tqdm.auto import tqdm
 
 from hffruits.core.errors import InputError
 from hffruits.core.names import clean_name
-from hffruits.data.images import (
-    has_image_suffix,
-    is_image_head,
-    is_image_name,
-    is_video_name,
-    may_be_image,
-)
+from hffruits.data.images import Kind, is_image_head, kind_of
 from hffruits.data.readers.error_translation import quiet, translate_dataset_errors
 from hffruits.data.readers.folders import SPLITS
 
@@ -331,11 +326,10 @@ def _stream_rows(
 
 def images_in(sample: Row) -> list[str]:
     """Its photos; where it has none that is read by its name, others, and last its videos."""
-    members = {f"_.{name}": value for name, value in sample.items() if isinstance(value, bytes)}
-    by_content = (n for n, value in members.items() if may_be_image(n) and is_image_head(value))
-    kinds = (
-        *(filter(has_image_suffix, members), filter(is_image_name, members), by_content),
-        filter(is_video_name, members),
-    )
-    found = next(filter(None, map(list, kinds)), [])
-    return [name.removeprefix("_.") for name in found]
+    found: dict[Kind, list[str]] = defaultdict(list)
+    for name, value in sample.items():
+        kind = kind_of(f"_.{name}")
+        if isinstance(value, bytes) and (kind is not Kind.UNKNOWN or is_image_head(value)):
+            found[kind].append(name)
+    order = (Kind.PHOTO, Kind.UNREAD, Kind.UNKNOWN, Kind.VIDEO)
+    return next((found[kind] for kind in order if kind in found), [])

@@ -11,7 +11,7 @@ from datasets.utils import are_progress_bars_disabled, disable_progress_bars, en
 from datasets.utils.logging import CRITICAL, get_verbosity, set_verbosity
 from huggingface_hub.errors import HfHubHTTPError, HTTPError
 
-from hffruits.core.errors import InputError
+from hffruits.core.errors import InputError, short_reason
 
 
 @contextmanager
@@ -46,7 +46,7 @@ def translate_dataset_errors(source: object) -> Iterator[None]:
         ) from error
     except (HfHubHTTPError, HTTPError, ConnectionError) as error:
         raise InputError(
-            f"{source}: the Hub can't be reached ({_line(error)}). Try again later."
+            f"{source}: the Hub can't be reached ({short_reason(error)}). Try again later."
         ) from error
     except (DatasetsError, tarfile.TarError, *_DAMAGE) as error:
         cause = error.__cause__ or error
@@ -55,12 +55,8 @@ def translate_dataset_errors(source: object) -> Iterator[None]:
         if isinstance(cause, UnicodeDecodeError):
             raise InputError(f"{source}: not UTF-8 text. Save it as that.") from error
         raise InputError(
-            f"{source}: can't be read as a dataset ({_line(cause)}). Fix or replace it."
+            f"{source}: can't be read as a dataset ({short_reason(cause)}). Fix or replace it."
         ) from error
 
 
 _DAMAGE = (OSError, ValueError, TypeError, RuntimeError, EOFError, zlib.error, csv.Error)
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

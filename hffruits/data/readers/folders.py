@@ -11,13 +11,7 @@ from pathlib import Path, PurePath, PurePosixPath
 
 from hffruits.core.errors import InputError
 from hffruits.core.names import match_names, name_key, unify_names
-from hffruits.data.images import (
-    is_hidden,
-    is_image_file,
-    is_note_name,
-    is_video_name,
-    walk_folders,
-)
+from hffruits.data.images import Kind, is_hidden, is_image_file, kind_of, walk_folders
 
 logger = logging.getLogger(__name__)
 
@@ -137,9 +131,9 @@ def _list_below(root: Path, folder: Path) -> _Listed:
     for parent, names in walk_folders(folder):
         below = parent.relative_to(root)
         photos = [below / name for name in names if is_image_file(parent / name)]
-        videos = [below / name for name in names if is_video_name(name)]
+        videos = [below / name for name in names if kind_of(name) is Kind.VIDEO]
         rest = sorted({below / name for name in names}.difference(photos, videos))
-        listed.others += {is_note_name(path.name): path for path in reversed(rest)}.values()
+        listed.others += {kind_of(path.name) is Kind.NOTE: path for path in reversed(rest)}.values()
         listed.folders.add(below)
         listed.photos += photos
         listed.videos += videos
@@ -238,7 +232,7 @@ def _find_empty_in(root: Path, below: _Listed) -> Iterable[tuple[Path, str]]:
     for folder in sorted(below.folders - filled):
         if folder.parent not in beside:
             continue
-        strange = sorted(path for path in others[folder] if not is_note_name(path.name))
+        strange = sorted(path for path in others[folder] if kind_of(path.name) is not Kind.NOTE)
         if videos[folder]:
             yield folder, f"{videos[folder]} video(s) and no photo"
         elif strange and folder.parent in {leaf.parent for leaf in classes}:

@@ -18,7 +18,7 @@ from datasets import Dataset, Image
 from hffruits.core.distributed import on_main_process
 from hffruits.core.errors import InputError
 from hffruits.data.images import translate_image_errors
-from hffruits.data.load import FruitDatasets
+from hffruits.data.load import FruitData
 from hffruits.data.transforms import EvalTransform, input_size
 from hffruits.models.frozen_trunk import find_trunk
 from hffruits.training.argument_checks import features_can_be_cached
@@ -73,7 +73,7 @@ def choose_views(run: TrainingRun) -> int:
     return views
 
 
-def _as_many_as_fit(wanted: int, datasets: FruitDatasets, size: int) -> int:
+def _as_many_as_fit(wanted: int, datasets: FruitData, size: int) -> int:
     """Of `wanted` views, whose features take `size` bytes each."""
     try:
         room = room_for_features()
@@ -120,14 +120,14 @@ def use_cached_features(run: TrainingRun) -> None:
     }
     sizes = {"train": prepared.train_size, "validation": input_size(prepared.processor)}
     cuts, cached, keys = {}, {}, []
-    for split, transform in transforms.items():
-        rows, views = datasets[split], prepared.views if split == "train" else 1
-        cut = cuts[split] = find_trunk(model, torch.rand(2, 3, *sizes[split], device=args.device))
-        drawn = (data_args.augment, args.seed) if split == "train" else None
-        facts = (images_key(rows), prepared.processor.to_dict(), sizes[split], views, drawn)
+    for name, transform in transforms.items():
+        split, views = datasets.split(name), prepared.views if name == "train" else 1
+        cut = cuts[name] = find_trunk(model, torch.rand(2, 3, *sizes[name], device=args.device))
+        drawn = (data_args.augment, args.seed) if name == "train" else None
+        facts = (images_key(split.rows), prepared.processor.to_dict(), sizes[name], views, drawn)
         key = feature_key(model, cut, (*facts, args.bf16))
         images = SeededViews(
-            rows, transform, views=views, seed=args.seed, max_pixels=data_args.max_image_pixels
+            split, transform, views=views, seed=args.seed, max_pixels=data_args.max_image_pixels
         )
         fill = partial(
             compute_features,
@@ -139,12 +139,12 @@ def use_cached_features(run: TrainingRun) -> None:
             workers=args.dataloader_num_workers,
             bf16=args.bf16,
             quiet=args.disable_tqdm or not state.is_local_main_process,
-            name=split,
+            name=name,
         )
         with ends_at_once():
-            activations = open_features(key, views, len(rows), cut, fill, in_use=keys)
+            activations = open_features(key, views, len(split), cut, fill, in_use=keys)
         keys.append(key)
-        cached[split] = FeatureRows(activations, rows.with_format(None)["label"][:])
+        cached[name] = FeatureRows(activations, split.labels)
     trainer.use_features(cuts["train"], cached["train"], cached["validation"])
 
 

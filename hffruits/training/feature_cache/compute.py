@@ -14,7 +14,7 @@ from typing import Any
 
 import PIL.Image
 import torch
-from datasets import Dataset, Image
+from datasets import Image
 from torch import nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
@@ -23,6 +23,7 @@ from hffruits.core.dataloader_workers import leave_signals, translate_worker_err
 from hffruits.core.distributed import cores_per_process
 from hffruits.data.images import MAX_PIXELS, translate_image_errors
 from hffruits.data.samplers import own_random_numbers
+from hffruits.data.split_protocol import MapSplit
 from hffruits.data.transforms import Transform, open_for
 from hffruits.models.bn_folding import fold_batch_norm
 from hffruits.models.cpu_bfloat16 import speed_up_bfloat16
@@ -43,14 +44,15 @@ class SeededViews:
 
     def __init__(
         self,
-        rows: Dataset,
+        split: MapSplit,
         transform: Transform,
         *,
         views: int,
         seed: int,
         max_pixels: int = MAX_PIXELS,
     ):
-        self.rows = rows.cast_column("image", Image(decode=False)).with_format(None)
+        self.split = split
+        self.rows = split.rows.cast_column("image", Image(decode=False)).with_format(None)
         self.transform, self.views, self.seed, self.max_pixels = transform, views, seed, max_pixels
 
     def __len__(self) -> int:

@@ -26,6 +26,7 @@ from hffruits.core.distributed import any_process, on_each_machine, on_main_proc
 from hffruits.core.files import flush
 from hffruits.data.samplers import RowKey
 from hffruits.models.frozen_trunk import FrozenTrunk
+from hffruits.training.datasets import IndexedRows
 from hffruits.training.feature_cache.disk import (
     FILE,
     RECORD,
@@ -44,7 +45,7 @@ MOST_VIEWS = 1000
 
 
 @dataclass(frozen=True)
-class FeatureRows:
+class FeatureRows(IndexedRows):
     """Rows of activations for training and validation, in place of images."""
 
     activations: torch.Tensor  # (V, N, *shape), mapped
