@@ -80,36 +80,8 @@ def batch_tab(fruits: FruitClassifier, *, stopping: threading.Event) -> None:
                 elem_classes="hint",
             )
         with gr.Column(scale=3, min_width=280, elem_id="results"):
-            summary = gr.Markdown(
-                "Their names appear here, with a table to take along.", elem_id="summary"
-            )
-            table = gr.Dataframe(
-                label="table",
-                headers=HEADERS,
-                datatype=["str", "str", "str", "str"],
-                type="array",
-                interactive=False,
-                show_label=False,
-                column_widths=["30%", "26%", "26%", "18%"],
-                max_height=420,
-                visible="hidden",
-                wrap=True,
-                buttons=[],
-                elem_id="table",
-            )
-            download = gr.DownloadButton("Download as CSV", elem_id="csv", visible="hidden")
-    gallery = gr.Gallery(
-        label="gallery",
-        show_label=False,
-        columns=5,
-        height="auto",
-        object_fit="cover",
-        format="jpeg",
-        interactive=False,
-        buttons=["fullscreen"],
-        visible="hidden",
-        elem_id="gallery",
-    )
+            summary, table, download = _result_table()
+    gallery = _result_gallery()
     start.click(
         batch,
         files,
@@ -124,6 +96,42 @@ def batch_tab(fruits: FruitClassifier, *, stopping: threading.Event) -> None:
         *(None, [table, gallery, download]),
         api_visibility="private",
         queue=False,
+    )
+
+
+def _result_table() -> tuple[gr.Markdown, gr.Dataframe, gr.DownloadButton]:
+    """What says how many there were, and the table, which are shown once there are rows."""
+    summary = gr.Markdown("Their names appear here, with a table to take along.", elem_id="summary")
+    table = gr.Dataframe(
+        label="table",
+        headers=HEADERS,
+        datatype=["str", "str", "str", "str"],
+        type="array",
+        interactive=False,
+        show_label=False,
+        column_widths=["30%", "26%", "26%", "18%"],
+        max_height=420,
+        visible="hidden",
+        wrap=True,
+        buttons=[],
+        elem_id="table",
+    )
+    download = gr.DownloadButton("Download as CSV", elem_id="csv", visible="hidden")
+    return summary, table, download
+
+
+def _result_gallery() -> gr.Gallery:
+    return gr.Gallery(
+        label="gallery",
+        show_label=False,
+        columns=5,
+        height="auto",
+        object_fit="cover",
+        format="jpeg",
+        interactive=False,
+        buttons=["fullscreen"],
+        visible="hidden",
+        elem_id="gallery",
     )
 
 

@@ -85,29 +85,7 @@ def teach_tab(fruits: FruitClassifier, *, top_k: int, folder: Path | None) -> No
     state = gr.State(None, time_to_live=KEPT_SECONDS, delete_callback=lambda taught: None)
     with gr.Row(equal_height=False):
         with gr.Column(min_width=280, elem_id="lesson"):
-            gr.HTML('<h2 class="step"><b>1</b> Show it a new fruit</h2>')
-            name = gr.Textbox(
-                label="Its name", placeholder="Dragon fruit", max_length=60, elem_id="name"
-            )
-            photos = gr.Gallery(
-                label="A few photos, from different sides",
-                sources=["upload", "webcam", "clipboard"],
-                type="filepath",
-                interactive=True,
-                columns=4,
-                height=270,
-                object_fit="cover",
-                buttons=[],
-                elem_id="photos",
-                elem_classes="drop",
-            )
-            teachable = fruits.prototypes is not None
-            learned = gr.Button(
-                "Teach it", variant="primary", interactive=teachable, elem_id="teach"
-            )
-            hint = "Two photos are enough to begin with; five to ten are better."
-            hint = hint if teachable else UNTEACHABLE
-            gr.Markdown(hint, elem_classes="hint")
+            name, photos, learned = _lesson_inputs(teachable=fruits.prototypes is not None)
         with gr.Column(min_width=280, elem_id="trial", elem_classes="answers"):
             gr.HTML('<h2 class="step"><b>2</b> Try it at once</h2>')
             photo = photo_input("trial-photo", height=300)
@@ -138,6 +116,29 @@ def teach_tab(fruits: FruitClassifier, *, top_k: int, folder: Path | None) -> No
     forgotten.click(forget, None, [state, summary, saved], queue=False, **private).success(
         try_it, [state, photo], [answer, verdict], **private
     )
+
+
+def _lesson_inputs(*, teachable: bool) -> tuple[gr.Textbox, gr.Gallery, gr.Button]:
+    """The name, the photos, and the button that teaches them."""
+    gr.HTML('<h2 class="step"><b>1</b> Show it a new fruit</h2>')
+    name = gr.Textbox(label="Its name", placeholder="Dragon fruit", max_length=60, elem_id="name")
+    photos = gr.Gallery(
+        label="A few photos, from different sides",
+        sources=["upload", "webcam", "clipboard"],
+        type="filepath",
+        interactive=True,
+        columns=4,
+        height=270,
+        object_fit="cover",
+        buttons=[],
+        elem_id="photos",
+        elem_classes="drop",
+    )
+    learned = gr.Button("Teach it", variant="primary", interactive=teachable, elem_id="teach")
+    hint = "Two photos are enough to begin with; five to ten are better."
+    hint = hint if teachable else UNTEACHABLE
+    gr.Markdown(hint, elem_classes="hint")
+    return name, photos, learned
 
 
 def save_below(folder: Path, taught: Taught) -> Path:
