@@ -179,9 +179,9 @@ def killed(runs: Runs, times: int) -> Row:
     bar.close()
     alike = runs.ends_alike(run)
     happened = (
-        f"the newest checkpoint was whole, though {saving} hit a run while it saved ({early} more "
-        "came before there was anything to lose); the same command went on, and "
-        f"{ended + alike} of {ended + 1} runs ended with an unbroken one's weights"
+        f"the newest checkpoint was complete, although {saving} hit a run during a save ({early} more "
+        f"came before the first checkpoint); the same command resumed, and {ended + alike} of "
+        f"{ended + 1} runs ended with the same weights"
     )
     return Row(f"`kill -9` at a random moment of {ended + 1} runs", happened, right, times,
                f"at most the steps since the last checkpoint (here {EVERY})")  # fmt: skip
@@ -197,8 +197,8 @@ def signalled(runs: Runs, times: int, number: signal.Signals) -> Row:
         process.join(60)
         told = f"ended by {number.name}: {newest_whole(run)} is saved" in runs.said(run)
         right += process.exitcode == 128 + number and told and runs.ends_alike(run)
-    return Row(f"{number.name}", f"a checkpoint of that step, exit code {128 + number}, and the "
-               "same weights in the end", right, times, "nothing")  # fmt: skip
+    return Row(f"{number.name}", f"a checkpoint of that step, exit code {128 + number}; the same "
+               "final weights", right, times, "nothing")  # fmt: skip
 
 
 def truncated(runs: Runs, times: int) -> Row:
@@ -215,8 +215,8 @@ def truncated(runs: Runs, times: int) -> Row:
         found = newest_whole(run) == before
         alike = runs.ends_alike(run)
         right += found and alike and "it is skipped" in runs.said(run)
-    return Row("newest checkpoint cut short in a random file", "reported, skipped, and the one "
-               "before it taken; the same weights in the end", right, times,
+    return Row("newest checkpoint truncated in a random file", "reported, skipped, and the "
+               "previous one used; the same final weights", right, times,
                "the steps between the two")  # fmt: skip
 
 
@@ -234,8 +234,8 @@ def full_disk(runs: Runs, times: int) -> Row:
         subprocess.run(["mount", "-o", "remount,size=999m", run], check=True)
         right += told and saved and runs.finish(run, "--save_total_limit", "99") == runs.reference
         subprocess.run(["umount", run], check=True)
-    return Row("disk full", "one line, exit code 2, the last good checkpoint intact; with room the "
-               "same command went on to the same weights", right, times,
+    return Row("disk full", "one line, exit code 2, the last good checkpoint intact; with free "
+               "space the same command resumed to the same weights", right, times,
                f"the steps since that checkpoint (here {EVERY})")  # fmt: skip
 
 
@@ -269,7 +269,7 @@ def not_a_number(runs: Runs, times: int) -> Row:
         named = found["step"] == step and len(found["photos"]) == 8
         intact = saved_step(run) == (step - 1) // EVERY * EVERY
         right += told and named and intact
-    return Row("a NaN loss, at a random step", "stopped at that step with its "
+    return Row("a NaN loss, at a random step", "stopped at that step, reporting its "
                "learning rate, gradient norm and photos; no checkpoint has the bad weights", right,
                times, f"the steps since the last checkpoint (here {EVERY})")  # fmt: skip
 
@@ -280,7 +280,7 @@ def left_out(runs: Runs, times: int) -> Row:
         run, step = runs.new(), random.randint(1, STEPS)
         weights = runs.finish(run, "--max_skipped_steps", "1", hook=Break(step))
         right += weights is not None and f"at step {step} (" in runs.said(run)
-    return Row("the same with `--max_skipped_steps 1`", "reported, skipped, and trained to the end",
+    return Row("the same with `--max_skipped_steps 1`", "reported and skipped; training finished",
                right, times, "that step")  # fmt: skip
 
 
@@ -299,15 +299,15 @@ def worker_killed(runs: Runs, times: int) -> Row:
         told = "a DataLoader worker was killed" in runs.said(run)
         saved = saved_step(run) > 0
         right += process.exitcode == 2 and told and saved and runs.ends_alike(run)
-    return Row("a data-loader worker killed (as for want of memory)", "one line, exit code 2, the "
-               "last checkpoint intact; the same command went on to the same weights", right,
+    return Row("a DataLoader worker killed (as by the OOM killer)", "one line, exit code 2, the "
+               "last checkpoint intact; the same command resumed to the same weights", right,
                times, f"the steps since the last checkpoint (here {EVERY})")  # fmt: skip
 
 
 def filling(runs: Runs, times: int) -> Row:
     """kill -9 or SIGTERM while features are computed, each time from none on."""
     features = Path(os.environ["HFFRUITS_CACHE"], "features")
-    kept, right, went_on = ["--freeze", "stages:2", "--feature_cache_views", "400"], 0, 0
+    kept, right, reused = ["--freeze", "stages:2", "--feature_cache_views", "400"], 0, 0
     reference = runs.finish(runs.new(), *kept)
     for number in tqdm(range(times), "features", leave=False):
         shutil.rmtree(features)
@@ -320,13 +320,13 @@ def filling(runs: Runs, times: int) -> Row:
         process.join(60)
         ended = process.exitcode == (143 if number % 2 else -signal.SIGKILL)
         alike = runs.finish(run, *kept) == reference
-        went_on += bool(
-            re.search(r"features of [1-9]\d* of \d+ pictures are there", runs.said(run))
+        reused += bool(
+            re.search(r"features of [1-9]\d* of \d+ images are cached", runs.said(run))
         )
         right += ended and alike
     return Row("`kill -9`, or SIGTERM, while features are computed", "the same command computed "
-               f"what was missing (of {went_on} some was there), and ended with the same weights",
-               right, times, "the pictures just at work")  # fmt: skip
+               f"the missing ones ({reused} runs found some) and ended with the same weights",
+               right, times, "the images in progress")  # fmt: skip
 
 
 def corrupt(runs: Runs, share: float, times: int) -> Row:
@@ -347,9 +347,9 @@ def corrupt(runs: Runs, share: float, times: int) -> Row:
         told = listed == {str(path.relative_to(photos)) for path in chosen}
         expected = refused if len(chosen) > 0.05 * len(files) else process.exitcode == 0
         right += expected and weights is not None and told
-    action = "refused in one line (over 5 %); with `--max_unreadable_fraction 0.3` trained" if (
+    action = "rejected in one line (over 5 %); with `--max_unreadable_fraction 0.3` trained" if (
         share > 0.05) else "trained"  # fmt: skip
-    return Row(f"{share:.0%} of the photos cut short", f"{action}, each of them listed with its "
+    return Row(f"{share:.0%} of the photos truncated", f"{action}; each of them listed with the "
                "reason", right, times, "those photos")  # fmt: skip
 
 
@@ -371,8 +371,8 @@ def lost_host(runs: Runs, times: int) -> Row:
         alone = json.loads((runs.folder / "run-1" / "metrics.json").read_text())
         same = all(metrics[s]["accuracy"] == alone[s]["accuracy"] for s in ("validation", "test"))
         right += main.returncode == other.returncode == 0 and same and "resuming from" in said
-    return Row("one of two hosts lost, and started again", "the other saw it at once, waited, and "
-               "both went on from the last checkpoint, to one host's accuracy", right, times,
+    return Row("one of two hosts lost and restarted", "the other noticed at once and waited; both "
+               "resumed from the last checkpoint, and reached the accuracy of one host", right, times,
                f"the steps since the last checkpoint (here {EVERY})")  # fmt: skip
 
 
@@ -399,7 +399,7 @@ def cut_link(runs: Runs, times: int) -> Row:
 
 
 def format_table(rows: list[Row]) -> str:
-    lines = ["| fault | what happened | so in | what was lost |", "|---|---|---|---|"]
+    lines = ["| fault | outcome | passed | lost |", "|---|---|---|---|"]
     for row in rows:
         lines.append(f"| {row.fault} | {row.happened} | {row.right} of {row.times} | {row.lost} |")
     return "\n".join(lines)
