@@ -615,23 +615,23 @@ def load(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return load_benchmark("load", monkeypatch)
 
 
-def test_the_load_test_judges_answers(load) -> None:
+def test_the_load_test_judges_responses(load) -> None:
     answer = [{"confidences": [{"label": "Kiwi", "confidence": 0.9}]}, ""]
-    assert load.judge("complete", answer, {"Kiwi": 0.9}) == "right"
+    assert load.judge("complete", answer, {"Kiwi": 0.9}) == "correct"
     assert load.judge("complete", answer, {"Kiwi": 0.8}) == "wrong"
     assert load.judge("complete", answer, {"Pear": 0.9}) == "wrong"
     assert load.judge("complete", answer, None) == "wrong"
-    assert load.judge("error", "This photo can't be read", None) == "refused"
+    assert load.judge("error", "This photo can't be read", None) == "rejected"
     assert load.judge("error", "This photo can't be read", {"Kiwi": 0.9}) == "error"
     assert load.judge("error", "The queue is full", {"Kiwi": 0.9}) == "busy"
 
 
-def test_the_load_test_fails_for_wrong_answers_errors_and_a_dead_server(load) -> None:
+def test_the_load_test_fails_on_wrong_responses_errors_and_a_dead_server(load) -> None:
     tally = load.Tally(0.0)
-    for kind in ("right", "refused", "busy"):
+    for kind in ("correct", "rejected", "busy"):
         tally.add(kind, 0.5)
     assert load.failures(tally, 0) == []
-    assert load.failures(tally, -9) == ["the server ended with -9"]
+    assert load.failures(tally, -9) == ["the server exited with code -9"]
     tally.add("wrong", 1.0)
     tally.add("ReadTimeout", 1.0)
     assert load.failures(tally, 0) == ["1 wrong", "1 ReadTimeout"]
@@ -642,19 +642,19 @@ def test_the_load_test_reports_latency_and_the_memory_of_its_first_and_last_minu
 ) -> None:
     tally = load.Tally(0.0, memory=[(when, 100.0 + when) for when in range(301)])
     for seconds in range(1, 101):
-        tally.add("right", seconds / 100)
+        tally.add("correct", seconds / 100)
     first, second, third = load.summarise(tally, 32, 50.0).splitlines()
-    assert first == "32 clients, 50 s: 100 right"
-    assert "0.51 s (p50), 0.95 s (p95), 0.99 s (p99); 2.0 a second" in second
+    assert first == "32 clients, 50 s: 100 correct"
+    assert "0.51 s (p50), 0.95 s (p95), 0.99 s (p99), 2.0 per second" in second
     assert third == "memory: 130 MB in the first minute, 370 MB in the last, 400 MB at most"
     load.draw(tally, tmp_path / "load.png")
     assert (tmp_path / "load.png").stat().st_size
 
 
-def test_the_load_test_without_an_answer_says_so(load, tmp_path: Path) -> None:
+def test_the_load_test_reports_a_lack_of_correct_responses(load, tmp_path: Path) -> None:
     tally = load.Tally(0.0)
     assert load.summarise(tally, 1, 5.0) == "1 clients, 5 s: no requests"
-    assert load.failures(tally, 0) == ["no right answer"]
+    assert load.failures(tally, 0) == ["no correct response"]
     load.draw(tally, tmp_path / "load.png")
 
 
