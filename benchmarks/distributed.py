@@ -70,7 +70,7 @@ def main() -> None:
     )
     parser.add_argument("--output", type=Path, help="results, as JSON")
     args = parser.parse_args()
-    if "two hosts" in args.on and (reason := two_hosts.cannot()):
+    if "two hosts" in args.on and (reason := two_hosts.missing_requirement()):
         print(f"skipped: two hosts ({reason})")
         args.on.remove("two hosts")
     results = []

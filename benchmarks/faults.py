@@ -438,7 +438,7 @@ def main() -> None:
             "cut_link": lambda: cut_link(runs, args.hosts),
         } | {f"corrupt_{s:.0%}": lambda s=s: corrupt(runs, s, 2) for s in (0.01, 0.05, 0.1, 0.2)}
         skipped = {"full_disk": "mounting one needs root"} if os.geteuid() else {}
-        if reason := two_hosts.cannot():
+        if reason := two_hosts.missing_requirement():
             skipped |= {"lost_host": reason, "cut_link": reason}
         for name, reason in skipped.items():
             print(f"skipped: {name} ({reason})")

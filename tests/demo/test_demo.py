@@ -19,7 +19,7 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from support.hostile_files import ACCEPTED, REFUSED, ZIPS, picture, zipped
+from support.hostile_files import ACCEPTED, REFUSED, ZIPS, image_bytes, zipped
 from support.runs import load_benchmark, save_untrained
 
 gradio_client = pytest.importorskip("gradio_client", reason="the demo needs gradio")
@@ -118,7 +118,7 @@ def test_the_newest_trained_model_is_served_and_named(
     assert classifier.labels == LABELS
 
 
-def test_examples_show_kinds_that_the_model_knows() -> None:
+def test_examples_show_classes_that_the_model_knows() -> None:
     known = [draw_fruit("Dragon-Fruit", seed=70_000 + i, size=384) for i in range(3)]
     assert draw_examples(["Pitaya", "Tropical/dragon fruit"], count=3) == known
     assert len(draw_examples(["Car", "Boat"])) == 8
@@ -189,7 +189,7 @@ def test_a_model_without_heatmaps_says_why(
         raise InputError("An exported model has no heatmaps. Use the one it was made of.")
 
     monkeypatch.setattr(FruitClassifier, "explain", explain)
-    (tmp_path / "pear.jpg").write_bytes(picture())
+    (tmp_path / "pear.jpg").write_bytes(image_bytes())
     with pytest.raises(gradio_client.exceptions.AppError, match="exported model has no heatmaps"):
         client.predict(gradio_client.handle_file(tmp_path / "pear.jpg"), api_name="/explain")
 
@@ -266,10 +266,10 @@ def test_a_batch_answers_for_each_photo_as_predict_does(
     client: gradio_client.Client, trained: Path, tmp_path: Path
 ) -> None:
     files = {
-        "pear.jpg": picture(),
-        "=1+1.jpg": picture("PNG"),
+        "pear.jpg": image_bytes(),
+        "=1+1.jpg": image_bytes("PNG"),
         "broken.jpg": b"no image",
-        "fruits.zip": zipped({"deep/kiwi.png": picture("PNG"), "notes.txt": b"x"}),
+        "fruits.zip": zipped({"deep/kiwi.png": image_bytes("PNG"), "notes.txt": b"x"}),
         "up.zip": ZIPS["up.zip"][0](),
     }
     for name, content in files.items():
@@ -343,7 +343,7 @@ def test_health_answers_while_photos_are_named(
     served: str, client: gradio_client.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "pear.jpg"
-    path.write_bytes(picture())
+    path.write_bytes(image_bytes())
     begun, go_on = threading.Event(), threading.Event()
     predict = FruitClassifier.predict
 
@@ -387,7 +387,7 @@ def test_many_files_at_once_are_bounded(
 def test_visitors_together_cannot_fill_the_disk(
     served: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files = {"files": ("a.jpg", picture(), "image/jpeg")}
+    files = {"files": ("a.jpg", image_bytes(), "image/jpeg")}
     assert httpx.post(f"{served}gradio_api/upload", files=files).status_code == 200
     monkeypatch.setattr("hffruits.demo.upload_folder.MAX_BYTES", 100)
     assert httpx.post(f"{served}gradio_api/upload", files=files).status_code == 503
@@ -465,7 +465,7 @@ def test_with_a_password_only_health_is_open(trained: Path) -> None:
     try:
         assert httpx.get(f"{demo.local_url}health").json()["status"] == "ok"
         assert httpx.get(f"{demo.local_url}gradio_api/info").status_code == 401
-        files = {"files": ("a.jpg", picture(), "image/jpeg")}
+        files = {"files": ("a.jpg", image_bytes(), "image/jpeg")}
         assert httpx.post(f"{demo.local_url}gradio_api/upload", files=files).status_code == 401
         login = {"auth": ("ann", "secret"), "verbose": False, "analytics_enabled": False}
         assert gradio_client.Client(demo.local_url, **login).view_api(return_format="dict")
@@ -691,7 +691,7 @@ def test_a_signal_ends_the_server_quickly_and_leaves_nothing_behind(sign, tmp_pa
         while not _is_up(url):
             assert server.poll() is None and time.monotonic() < deadline
             time.sleep(0.2)
-        many = zipped({f"{number}.jpg": picture() for number in range(200)})
+        many = zipped({f"{number}.jpg": image_bytes() for number in range(200)})
         (tmp_path / "many.zip").write_bytes(many)
         client = gradio_client.Client(url, verbose=False, analytics_enabled=False)
         client.submit([gradio_client.handle_file(tmp_path / "many.zip")], api_name="/batch")

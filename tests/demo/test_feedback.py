@@ -1,4 +1,4 @@
-"""What visitors say of answers is kept small, new, and bounded."""
+"""Visitors' feedback is stored small, re-encoded and bounded."""
 
 import json
 from pathlib import Path
@@ -38,7 +38,7 @@ def test_the_same_feedback_on_the_same_photo_is_kept_once(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("bound", [{"max_files": 2}, {"max_bytes": 9000}])
-def test_a_full_folder_takes_no_more(bound, tmp_path) -> None:
+def test_a_full_folder_accepts_no_more_uploads(bound, tmp_path) -> None:
     box = FeedbackBox(tmp_path, **bound)
     with pytest.raises(InputError, match="full"):
         for seed in range(9):

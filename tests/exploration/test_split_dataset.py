@@ -1,4 +1,4 @@
-"""`hffruits split`: lists, folds and repairs, and originals that stay as they are."""
+"""`hffruits split`: lists, folds and repairs; originals are never changed."""
 
 import hashlib
 import io
@@ -120,7 +120,7 @@ def test_without_options_it_is_the_split_that_training_makes(plain, tmp_path):
     assert {name: rows["path"][:] for name, rows in data.items()} == lists(tmp_path / "out")
 
 
-def test_near_duplicates_lie_on_one_side(plain, tmp_path):
+def test_near_duplicates_stay_in_one_split(plain, tmp_path):
     root = shutil.copytree(plain, tmp_path / "data")
     for name in FRUITS:
         for number in range(0, 10, 2):
@@ -284,7 +284,7 @@ def test_a_copy_keeps_the_hierarchy_and_names_that_need_their_parents(tmp_path):
     assert after.coarse == before.coarse
 
 
-def test_a_class_that_only_the_test_would_have_is_explained(tmp_path):
+def test_a_class_that_only_the_test_split_would_have_is_an_error(tmp_path):
     root = tmp_path / "data"
     for part in ("train", "test"):
         for index, name in enumerate(FRUITS):
