@@ -1,9 +1,9 @@
-"""Each technique added to, or taken from, one plain run: what it does to validation.
+"""Ablation: the effect of each training technique on validation metrics, against a baseline.
 
     python benchmarks/ablation.py DATA_DIR --output_dir runs/ablation [--rows NAME ...]
 
-`DATA_DIR` has train and validation folders; a test folder is not looked at. Rows that are finished
-already are not run again; the table is printed and `ablation.png` drawn from all of them.
+`DATA_DIR` has train and validation folders and no test folder. Finished rows are not run again; the
+table is printed and `ablation.png` plotted from all of them.
 """
 
 import argparse
@@ -17,17 +17,17 @@ from matplotlib.ticker import PercentFormatter
 from hffruits.training.parser import parse_train_arguments
 from hffruits.training.run import train
 
-PLAIN = [
+BASELINE = [
     "--image_size=128", "--num_train_epochs=6", "--load_best_model_at_end=false",
     "--save_strategy=no", "--eval_strategy=no", "--bf16=false", "--logging_steps=25",
     "--batch_norm=train", "--ema_decay=0",
 ]  # fmt: skip
 
-# name -> flags beside PLAIN
+# name -> flags added to BASELINE
 ROWS: dict[str, list[str]] = {
-    "plain": [],
-    "plain, seed 1": ["--seed=1"],
-    "plain, seed 2": ["--seed=2"],
+    "baseline": [],
+    "baseline, seed 1": ["--seed=1"],
+    "baseline, seed 2": ["--seed=2"],
     "no augmentation": ["--augment=none"],
     "augment medium": ["--augment=medium"],
     "augment strong": ["--augment=strong"],
@@ -49,7 +49,7 @@ ROWS: dict[str, list[str]] = {
     "schedule one_cycle": ["--lr_scheduler_type=one_cycle"],
     "weight decay 0": ["--weight_decay=0"],
     "no label smoothing": ["--label_smoothing_factor=0"],
-    "train at 112, see 128, recalibrate": ["--train_image_size=112", "--batch_norm=recalibrate"],
+    "train size 112, recalibrate": ["--train_image_size=112", "--batch_norm=recalibrate"],
     "batch norm freeze, EMA 0.995": ["--batch_norm=freeze", "--ema_decay=0.995"],
     "no clipping": ["--max_grad_norm=0"],
     "clip agc": ["--clip_mode=agc"],
@@ -62,27 +62,29 @@ ROWS: dict[str, list[str]] = {
 
 
 def run_row(name: str, data_dir: str, folder: Path) -> dict:
-    """Train one row, or read what it gave before; its weights are not kept."""
+    """Train one row, or read its earlier results; its weights are deleted."""
     place = folder / name.replace(" ", "_").replace(",", "")
     if not (place / "metrics.json").exists():
         shutil.rmtree(place, ignore_errors=True)
-        train(*parse_train_arguments([data_dir, "--output_dir", str(place), *PLAIN, *ROWS[name]]))
+        train(
+            *parse_train_arguments([data_dir, "--output_dir", str(place), *BASELINE, *ROWS[name]])
+        )
         (place / "model.safetensors").unlink()
     return json.loads((place / "metrics.json").read_text())
 
 
 def draw(results: dict[str, dict], file: Path) -> None:
-    """A dot a row on two scales, over the range of the plain run's seeds."""
-    plain = [name for name in results if name.startswith("plain")]
-    others = [name for name in results if name not in plain][::-1]
+    """Loss and accuracy of each row as dots, over the range of the baseline's seeds."""
+    baseline = [name for name in results if name.startswith("baseline")]
+    others = [name for name in results if name not in baseline][::-1]
     figure = Figure(figsize=(9, 0.27 * len(others) + 1.2), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     for axes, metric, title in zip(
         panels, ("loss", "accuracy"), ("validation loss", "validation top-1"), strict=True
     ):
         values = {name: metrics["validation"][metric] for name, metrics in results.items()}
-        seeds = [values[name] for name in plain]
-        axes.axvspan(min(seeds), max(seeds), color="0.88", label="plain run, its seeds")
+        seeds = [values[name] for name in baseline]
+        axes.axvspan(min(seeds), max(seeds), color="0.88", label="seeds of the baseline")
         axes.scatter([values[name] for name in others], others, zorder=2)
         axes.set_title(title, fontsize=10)
         axes.tick_params(labelsize=8)
@@ -100,7 +102,7 @@ def main() -> None:
     parser.add_argument("--rows", nargs="*", choices=ROWS, default=list(ROWS), metavar="NAME")
     args = parser.parse_args()
     if (Path(args.data_dir) / "test").exists():
-        parser.error(f"{args.data_dir}: has a test folder; name one with train and val alone.")
+        parser.error(f"{args.data_dir}: has a test folder. Give a folder with only train and val.")
     results = {name: run_row(name, args.data_dir, args.output_dir) for name in args.rows}
     print("| run | val top-1 | val macro-F1 | val loss |\n|---|---|---|---|")
     for name, metrics in results.items():

@@ -1,11 +1,11 @@
-"""What `hffruits explore` finds of planted faults, and how often it is right.
+"""Recall and precision of `hffruits explore` on planted faults: label errors, leaks, conflicts.
 
     python benchmarks/exploration.py --data_dir produce
 
 Copies `train` and `val` into a temporary folder, explores the copy, plants faults in another,
-explores that, and prints a table. What the first exploration reported is not counted, for nobody
-knows what is behind it. Wrong labels are planted among all classes once, and once among those of
-one parent folder. `test` is not read.
+explores that, and prints a table. Findings of the first exploration are not counted, because
+their truth is unknown. Label errors are planted once among all classes, and once among those of one
+parent folder. `test` is not read.
 """
 
 import argparse
@@ -21,12 +21,12 @@ from hffruits.data.arguments import DataArguments
 from hffruits.data.readers.folders import ImageFile, find_image_files
 from hffruits.exploration.run import explore
 
-LEAKS, CONFLICTS, CORRUPT = 30, 30, 20
-WRONG_LABELS = 0.05
+LEAKS, CONFLICTS, UNREADABLE = 30, 30, 20
+LABEL_ERRORS = 0.05
 
 
 class Copy:
-    """A copy of the data that faults are planted in; `path` is below it."""
+    """A copy of the data in `folder`, in which faults are planted."""
 
     def __init__(self, root: Path, folder: Path):
         self.folder = folder
@@ -43,7 +43,7 @@ class Copy:
         }
 
     def plant_leaks(self, rng: random.Random) -> list[set[str]]:
-        """Changed copies of training photos in validation; the pairs."""
+        """Add changed copies of training photos to validation; returns the pairs."""
         pairs = []
         both = [p for p in self.photos["train"] if p.label in self.folders["validation"]]
         for number, photo in enumerate(rng.sample(both, LEAKS)):
@@ -60,7 +60,7 @@ class Copy:
         return pairs
 
     def plant_conflicts(self, rng: random.Random) -> list[set[str]]:
-        """Recompressed copies in another class of train; the pairs."""
+        """Add recompressed copies to another class of train; returns the pairs."""
         pairs = []
         for number, photo in enumerate(rng.sample(self.photos["train"], CONFLICTS)):
             others = sorted(set(self.folders["train"]) - {photo.label})
@@ -69,10 +69,10 @@ class Copy:
             pairs.append({photo.path.as_posix(), place.as_posix()})
         return pairs
 
-    def plant_corrupt(self, rng: random.Random) -> set[str]:
-        """Truncated, empty and other files."""
+    def plant_unreadable(self, rng: random.Random) -> set[str]:
+        """Add truncated, empty and non-image files; returns their paths."""
         paths = set()
-        for number, photo in enumerate(rng.sample(self.photos["train"], CORRUPT)):
+        for number, photo in enumerate(rng.sample(self.photos["train"], UNREADABLE)):
             content = (self.folder / photo.path).read_bytes()
             broken = [content[: len(content) // 2], b"", b"no picture"][number % 3]
             place = photo.path.with_name(f"corrupt{number}.jpg")
@@ -80,8 +80,8 @@ class Copy:
             paths.add(place.as_posix())
         return paths
 
-    def plant_wrong_labels(self, rng: random.Random, *, similar: bool) -> set[str]:
-        """Training photos moved into another class, or into another one of the same folder."""
+    def plant_label_errors(self, rng: random.Random, *, similar: bool) -> set[str]:
+        """Move training photos into another class, or into another one of the same folder."""
         folders = self.folders["train"]
         near = defaultdict(list)
         for label, folder in folders.items():
@@ -91,7 +91,7 @@ class Copy:
             for label, folder in folders.items()
         }
         movable = [photo for photo in self.photos["train"] if choices[photo.label]]
-        count = round(WRONG_LABELS * len(self.photos["train"]))
+        count = round(LABEL_ERRORS * len(self.photos["train"]))
         moved = set()
         for number, photo in enumerate(rng.sample(movable, count)):
             place = folders[rng.choice(choices[photo.label])] / f"moved{number}.jpg"
@@ -103,23 +103,24 @@ class Copy:
 
 
 def find(folder: Path, output: Path) -> dict[str, list]:
-    """Finding -> its files, or groups of files."""
+    """The findings of `explore`: id -> files, or groups of files."""
     record = explore(DataArguments(data_dir=str(folder)), output_dir=output).record
     return {f["id"]: f.get("groups") or f.get("files") or [] for f in record["findings"]}
 
 
 def row(name: str, planted: list, reported: list, before: list, neutral: set[str]) -> str:
-    """Pairs are found where both lie in one group; of groups one right pair makes it right.
+    """A table row with recall and precision.
 
-    `neutral` are photos with another fault, for which the report is no false alarm.
+    A pair is found if both are in one group; a group is correct if it holds a planted pair.
+    `neutral` are photos with another fault, which don't count as false positives.
     """
     old = [set(entry) if isinstance(entry, list) else {entry} for entry in before]
     new = [set(entry) if isinstance(entry, list) else {entry} for entry in reported]
     new = [entry for entry in new if entry not in old and not entry <= neutral]
     wanted = [entry if isinstance(entry, set) else {entry} for entry in planted]
     found = sum(any(want <= entry for entry in new) for want in wanted)
-    right = sum(any(want <= entry for want in wanted) for entry in new)
-    precision = f"{right / len(new):.0%}" if new else "-"
+    correct = sum(any(want <= entry for want in wanted) for entry in new)
+    precision = f"{correct / len(new):.0%}" if new else "-"
     return (
         f"| {name} | {len(wanted)} | {found / len(wanted):.0%} | {len(new)} | {precision} "
         f"| {len(old)} |"
@@ -130,7 +131,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data_dir", type=Path, required=True, help="folder with train and val")
     args = parser.parse_args()
-    print("| fault | planted | found | reported | right | reported before |")
+    print("| fault | planted | recall | reported | precision | reported before |")
     print("|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
@@ -139,13 +140,13 @@ def main() -> None:
         for similar in (False, True):
             rng = random.Random(0)
             copy = Copy(args.data_dir, work / f"planted-{similar}")
-            moved = copy.plant_wrong_labels(rng, similar=similar)
+            moved = copy.plant_label_errors(rng, similar=similar)
             planted = {"label_errors": sorted(moved)}
             if not similar:
                 planted |= {
                     "leaks": copy.plant_leaks(rng),
                     "conflicts": copy.plant_conflicts(rng),
-                    "unreadable": sorted(copy.plant_corrupt(rng)),
+                    "unreadable": sorted(copy.plant_unreadable(rng)),
                 }
             found = find(copy.folder, work / f"report-{similar}")
             for id, faults in planted.items():

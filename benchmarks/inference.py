@@ -1,10 +1,10 @@
-"""How quickly photos become labels: `transformers.pipeline` beside `FruitClassifier` and exports.
+"""Inference speed: `transformers.pipeline` against `FruitClassifier` and its exports.
 
     python benchmarks/inference.py runs/fruits --data_dir photos
 
-Every way labels the same photos from their files, in batches and one by one. Each runs in a process
-of its own, which has loaded nothing of the others, in turns; exports are made anew. Ratios are to
-`pipeline`. Cold start is from launching Python to the first label.
+Every engine classifies the same photos from their files, in batches and one by one. Each runs in a
+separate process, alternating; exports are made from scratch. Ratios are to `pipeline`. Cold start
+is from starting Python to the first label.
 """
 
 import argparse
@@ -41,14 +41,14 @@ Label = Callable[[list[str], int], list[str]]  # files, batch size -> labels
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", help="folder that training wrote")
-    parser.add_argument("--data_dir", help="labelled photos, not those of the test")
-    parser.add_argument("--split", help="of these photos, where they have several")
+    parser.add_argument("--data_dir", help="labelled photos, not the test split")
+    parser.add_argument("--split", help="split of the data, if it has several")
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3, help="[%(default)s]")
-    parser.add_argument("--way", help=argparse.SUPPRESS)
+    parser.add_argument("--engine", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.way:
-        print(json.dumps(measure(args.way, args.model, args.batch_size)))
+    if args.engine:
+        print(json.dumps(measure(args.engine, args.model, args.batch_size)))
         return
     with tempfile.TemporaryDirectory() as folder:
         files, truth = list_photos(args)
@@ -72,8 +72,8 @@ def list_photos(args: argparse.Namespace) -> tuple[list[str], list[str]]:
 
 
 def make_models(model: str, folder: Path) -> Iterator[tuple[str, str]]:
-    """The ways, and the model's folder of each."""
-    yield from ((way, model) for way in (PIPELINE, "torch fp32", "torch bf16"))
+    """Engines, and the model folder of each."""
+    yield from ((engine, model) for engine in (PIPELINE, "torch fp32", "torch bf16"))
     for format, precision in EXPORTS:
         made = folder / f"{format}-{precision}"
         flags = ["--format", format, "--precision", precision, "--output_dir", str(made), "--force"]
@@ -85,10 +85,10 @@ def make_models(model: str, folder: Path) -> Iterator[tuple[str, str]]:
 def compare(
     models: dict[str, str], files: list[str], truth: list[str], args: argparse.Namespace
 ) -> None:
-    found: dict[str, list[dict]] = {way: [] for way in models}
+    found: dict[str, list[dict]] = {engine: [] for engine in models}
     for _ in range(args.rounds):
-        for way, model in models.items():
-            command = [sys.executable, __file__, model, "--way", way]
+        for engine, model in models.items():
+            command = [sys.executable, __file__, model, "--engine", engine]
             done = subprocess.run(
                 [*command, "--batch_size", str(args.batch_size)],
                 input=json.dumps(files),
@@ -96,30 +96,30 @@ def compare(
                 capture_output=True,
                 text=True,
             )
-            found[way].append(json.loads(done.stdout.splitlines()[-1]))
+            found[engine].append(json.loads(done.stdout.splitlines()[-1]))
     base = found[PIPELINE]
     base_rate = statistics.median(rate for run in base for rate in run["rates"])
     base_p50 = statistics.median(s for run in base for s in run["seconds"])
-    print("| way | images/s | ratio | one: p50 | p95 | ratio | same label | accuracy |")
+    print("| engine | images/s | ratio | single photo: p50 | p95 | ratio | same label | accuracy |")
     print("|---|---|---|---|---|---|---|---|")
-    for way, runs in found.items():
+    for engine, runs in found.items():
         rate = statistics.median(rate for run in runs for rate in run["rates"])
         seconds = [s for run in runs for s in run["seconds"]]
         p50, p95 = statistics.median(seconds), statistics.quantiles(seconds, n=20)[-1]
         labels = runs[0]["labels"]
         same = statistics.mean(a == b for a, b in zip(labels, base[0]["labels"], strict=True))
-        right = statistics.mean(a == b for a, b in zip(labels, truth, strict=True))
+        accuracy = statistics.mean(a == b for a, b in zip(labels, truth, strict=True))
         print(
-            f"| {way} | {rate:.0f} | {rate / base_rate:.1f} | {1e3 * p50:.1f} ms | "
-            f"{1e3 * p95:.1f} ms | {p50 / base_p50:.2f} | {same:.1%} | {right:.1%} |"
+            f"| {engine} | {rate:.0f} | {rate / base_rate:.1f} | {1e3 * p50:.1f} ms | "
+            f"{1e3 * p95:.1f} ms | {p50 / base_p50:.2f} | {same:.1%} | {accuracy:.1%} |"
         )
 
 
-def measure(way: str, model: str, batch_size: int) -> dict[str, list]:
-    """One way in this process: labels, images/s of two passes, seconds of single photos."""
+def measure(engine: str, model: str, batch_size: int) -> dict[str, list]:
+    """One engine in this process: labels, images/s of two passes, seconds of single photos."""
     files = json.load(sys.stdin)
-    label = by_pipeline(model) if way == PIPELINE else by_classifier(way, model)
-    labels = label(files, batch_size)  # warms up, too
+    label = by_pipeline(model) if engine == PIPELINE else by_classifier(engine, model)
+    labels = label(files, batch_size)  # also warms up
     rates, seconds = [], []
     for _ in range(2):
         started = time.perf_counter()
@@ -145,12 +145,12 @@ def by_pipeline(model: str) -> Label:
     return label
 
 
-def by_classifier(way: str, model: str) -> Label:
+def by_classifier(engine: str, model: str) -> Label:
     from hffruits import FruitClassifier
     from hffruits.core.malloc import keep_freed_memory
 
     keep_freed_memory()  # as `hffruits` itself does
-    precision = way.removeprefix("torch ") if way.startswith("torch") else "fp32"
+    precision = engine.removeprefix("torch ") if engine.startswith("torch") else "fp32"
     fruits = FruitClassifier.from_pretrained(model, precision=precision)
     return lambda files, batch_size: [
         prediction.label for prediction in fruits.stream(files, batch_size=batch_size, top_k=1)
@@ -158,15 +158,15 @@ def by_classifier(way: str, model: str) -> Label:
 
 
 def cold_starts(model: str, exported: str, file: str) -> None:
-    """The best of three."""
-    ways = {
+    """Print the seconds to the first label, the best of three."""
+    programs = {
         PIPELINE: COLD[PIPELINE].format(model=model, file=file),
         "torch": COLD["FruitClassifier"].format(model=model, file=file),
         "openvino": COLD["FruitClassifier"].format(model=exported, file=file),
     }
-    best = {name: float("inf") for name in ways}
+    best = {name: float("inf") for name in programs}
     for _ in range(3):
-        for name, code in ways.items():
+        for name, code in programs.items():
             started = time.perf_counter()
             subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
             best[name] = min(best[name], time.perf_counter() - started)

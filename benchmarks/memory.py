@@ -1,8 +1,8 @@
-"""What keeping freed memory gains on a CPU: steps of training and inference, with and without.
+"""Speed-up from keeping freed memory on a CPU, in training and inference steps.
 
     python benchmarks/memory.py
 
-Two processes in turns, since it can't be undone in one; images/s of the best of some steps each.
+With and without, in alternating processes, because it can't be undone in one; median images/s.
 """
 
 import argparse
@@ -69,7 +69,7 @@ def main() -> None:
                 [*command, "--keep", keep], check=True, capture_output=True, text=True
             )
             rows.append([float(number) for number in done.stdout.split()])
-    print("| | handed back | kept | ratio |")
+    print("| | returned | kept | ratio |")
     print("|---|---|---|---|")
     for place, name in enumerate(("training", "inference")):
         before, after = (statistics.median(row[place] for row in found[k]) for k in ("no", "yes"))

@@ -1,10 +1,10 @@
-"""What a run costs before and in its first steps: by photos, classes and processes.
+"""Scaling: start-up time, speed and memory of training by number of photos, classes, processes.
 
     python benchmarks/scaling.py --output_dir runs/scaling
 
-Folders of small JPEGs (96 x 96 pixels of noise, each another one) are made for it and removed. A
-run is a process of its own, with a cache of its own, made twice: the second finds the photos as
-the first has seen them. Its clock starts with the process. Prints tables and draws `scaling.png`.
+Folders of small JPEGs (96 x 96 pixels of noise, all different) are generated and removed. Each run
+is a separate process with its own cache, and is repeated: the second run finds the scan of the
+first. Times are from the start of the process. Prints tables and plots `scaling.png`.
 """
 
 import argparse
@@ -23,7 +23,7 @@ import psutil
 from PIL import Image
 from tqdm import tqdm
 
-STEPS = 12  # after the first one, which sets things up
+STEPS = 12  # after the first one, which includes set-up
 BATCH = 32
 RUN = [
     *("--image_size", "96", "--feature_cache_views", "0", "--bf16", "false", "--max_steps"),
@@ -33,13 +33,13 @@ RUN = [
 
 
 def make_photos(folder: Path, images: int, classes: int) -> Path:
-    """`images` JPEGs in `classes` folders, and a tenth as many to validate; none like another."""
+    """`images` JPEGs in `classes` folders, and a tenth as many for validation; all different."""
 
     def draw(number: int) -> None:
         split, label = ("train", number) if number < images else ("val", number - images)
         noise = np.random.default_rng(number).integers(0, 256, (6, 6, 3), np.uint8)
-        picture = Image.fromarray(noise).resize((96, 96), Image.Resampling.BICUBIC)
-        picture.save(folder / split / f"class {label % classes:05d}" / f"{number:06d}.jpg")
+        image = Image.fromarray(noise).resize((96, 96), Image.Resampling.BICUBIC)
+        image.save(folder / split / f"class {label % classes:05d}" / f"{number:06d}.jpg")
 
     for split in ("train", "val"):
         for label in range(classes):
@@ -51,7 +51,7 @@ def make_photos(folder: Path, images: int, classes: int) -> Path:
 
 
 def start(data: str, output_dir: str) -> None:
-    """One run up to its last step; prints a line of JSON."""
+    """Run up to the last step; print a line of JSON."""
     import hffruits.training.setup
     from hffruits.training import run as training
     from hffruits.training import trainer as trainers
@@ -78,7 +78,7 @@ def start(data: str, output_dir: str) -> None:
             found["rate"] = STEPS * BATCH / spent
             found["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
             print(json.dumps(found), flush=True)
-            os._exit(0)  # what comes after training isn't asked about
+            os._exit(0)  # what follows training isn't measured
 
     training.load_datasets = timed_load
     hffruits.training.setup.FruitTrainer = Timed
@@ -86,7 +86,7 @@ def start(data: str, output_dir: str) -> None:
 
 
 def measure(data: Path, folder: Path) -> dict[str, float]:
-    """One run in a process of its own."""
+    """One run in a separate process."""
     command = [sys.executable, __file__, "--start", str(data), str(folder / "run")]
     environment = os.environ | {"HFFRUITS_CACHE": str(folder / "cache")}
     environment["HF_DATASETS_CACHE"] = str(folder / "datasets")
@@ -98,10 +98,10 @@ def measure(data: Path, folder: Path) -> dict[str, float]:
 
 
 def by_size(sizes: list[tuple[int, int]], folder: Path) -> list[dict[str, float]]:
-    """The first and the second run on each of some (photos, classes)."""
+    """The first and the second run for each of (photos, classes)."""
     rows = []
     print(
-        "\n| photos | classes | photos checked, first run | second | first step, first run "
+        "\n| photos | classes | photos scanned, first run | second | first step, first run "
         "| second | images/s | peak memory |\n|---|---|---|---|---|---|---|---|"
     )
     for images, classes in sizes:
@@ -121,10 +121,10 @@ def by_size(sizes: list[tuple[int, int]], folder: Path) -> list[dict[str, float]
 
 
 def by_processes(counts: list[int], folder: Path) -> None:
-    """Photos a second of one to several processes on this machine, the global batch growing."""
+    """Images/s by number of processes on this machine; the global batch grows with it."""
     shutil.rmtree(folder / "shared", ignore_errors=True)
     data = make_photos(folder / "shared" / "photos", 2000, 10)
-    print("\n| processes | images/s | against one |\n|---|---|---|")
+    print("\n| processes | images/s | speed-up |\n|---|---|---|")
     rates: list[float] = []
     for count in counts:
         launch = [str(Path(sys.executable).with_name("accelerate")), "launch", "--cpu"]
@@ -146,12 +146,12 @@ def by_processes(counts: list[int], folder: Path) -> None:
 
 
 def draw(rows: list[dict], file: Path) -> None:
-    """Seconds to the first step against the number of photos."""
+    """Plot seconds to the first step against the number of photos."""
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     counts = [row["images"] for row in rows]
-    for run, title in (("first", "first run"), ("second", "second run, photos known")):
+    for run, title in (("first", "first run"), ("second", "second run, cached scan")):
         axes.plot(counts, [row[run]["first"] for row in rows], "o-", label=title)
     axes.set(xscale="log", yscale="log", xlabel="photos", ylabel="seconds to the first step")
     axes.grid(alpha=0.3, which="both")

@@ -1,4 +1,4 @@
-"""Training on streamed WebDataset shards against training on the folders that they hold.
+"""Accuracy of training on streamed WebDataset shards against the same photos in folders.
 
     python benchmarks/streaming.py --data_dir produce --seeds 3
 
@@ -19,7 +19,7 @@ from hffruits.data.readers.folders import find_image_files
 from hffruits.training.parser import parse_train_arguments
 from hffruits.training.run import train
 
-ROWS_A_SHARD = 200
+ROWS_PER_SHARD = 200
 
 
 def pack(root: Path, folder: Path) -> None:
@@ -28,10 +28,10 @@ def pack(root: Path, folder: Path) -> None:
         if split == "test":
             continue
         random.Random(0).shuffle(photos)
-        for start in range(0, len(photos), ROWS_A_SHARD):
-            shard = folder / f"{split}-{start // ROWS_A_SHARD:03d}.tar"
+        for start in range(0, len(photos), ROWS_PER_SHARD):
+            shard = folder / f"{split}-{start // ROWS_PER_SHARD:03d}.tar"
             with tarfile.open(shard, "w") as tar:
-                for number, photo in enumerate(photos[start : start + ROWS_A_SHARD], start):
+                for number, photo in enumerate(photos[start : start + ROWS_PER_SHARD], start):
                     suffix = photo.path.suffix.lower()
                     for ending, content in (
                         (suffix, (root / photo.path).read_bytes()),
@@ -43,7 +43,7 @@ def pack(root: Path, folder: Path) -> None:
 
 
 def link_without_test(root: Path, folder: Path) -> None:
-    """A folder with the same train and validation photos, so that nothing looks at the test."""
+    """A folder with the same train and validation photos, without the test split."""
     for split, photos in find_image_files(root).items():
         if split != "test":
             top = photos[0].path.parts[0]

@@ -1,11 +1,11 @@
-"""What a class taught from a few photos is worth, and what it costs the classes that were there.
+"""Few-shot learning: accuracy on taught classes, and its effect on the old classes.
 
     python benchmarks/teach.py --data_dir produce --output_dir runs/teach
 
 Leaves some classes out of training (the `fast` recipe on the others), then teaches them one after
 the other from a few training photos each; seeds draw the photos and the order. Old classes are
 measured on their validation photos, new ones on all their photos that weren't taught. The test
-split is not read. A model that lies in `output_dir` already is taken as it is.
+split is not read. An existing model in `output_dir` is reused.
 """
 
 import argparse
@@ -47,17 +47,17 @@ def train_without(root: Path, photos: list[ImageFile], held_out: list[str], run:
         train(*parse_train_arguments([*command, "--disable_tqdm=true"]))
 
 
-# ---- other ways to find the new row ----
+# ---- other methods for the new row ----
 
 
 def imprint(features: torch.Tensor, others: torch.Tensor, weight: torch.Tensor, bias) -> Row:
-    """The middle of the features as a row (arXiv:1712.07136), as long as the other rows are."""
+    """The mean of the features as a row (arXiv:1712.07136), scaled to the norm of the others."""
     row = normalize(normalize(features, dim=1).mean(0), dim=0) * weight.norm(dim=1).mean()
     return row, bias.mean()
 
 
 def between(row: torch.Tensor, features, others, weight, bias) -> Row:
-    """The bias halfway from the new photos to those 2 % of the prototypes that are nearest."""
+    """The bias halfway between the new photos and the nearest 2 % of the prototypes."""
     need, kept = ((some @ weight.T + bias).logsumexp(1) - some @ row for some in (features, others))
     return row, (need.mean() + kept.quantile(0.02)) / 2
 
@@ -67,7 +67,7 @@ def imprint_between(*given: torch.Tensor) -> Row:
 
 
 def discriminate(features, others, weight, bias) -> Row:
-    """Linear discriminant by the prototypes' covariance, shrunk by a tenth."""
+    """Linear discriminant with the covariance of the prototypes, shrunk by a tenth."""
     middle = others.mean(0)
     covariance = (others - middle).T @ (others - middle) / len(others)
     covariance += 0.1 * covariance.diagonal().mean() * torch.eye(len(middle))
@@ -77,7 +77,7 @@ def discriminate(features, others, weight, bias) -> Row:
 
 
 def fit_jittered(features, others, weight, bias) -> Row:
-    """The prototypes, and four copies of each moved as the new photos differ from their middle."""
+    """The prototypes, and four copies of each, jittered by deviations of the new photos."""
     draws = torch.Generator().manual_seed(0)
     apart = features - features.mean(0)
     moved = others.repeat(4, 1)
@@ -85,31 +85,33 @@ def fit_jittered(features, others, weight, bias) -> Row:
     return fit_row(features, torch.cat([others, moved]), weight, bias)
 
 
-WAYS: dict[str, Callable[..., Row]] = {
-    "logistic row (used)": fit_row,
-    "logistic row, prototypes jittered": fit_jittered,
+METHODS: dict[str, Callable[..., Row]] = {
+    "logistic regression (used)": fit_row,
+    "logistic regression, jittered prototypes": fit_jittered,
     "linear discriminant": discriminate,
     "imprinted (arXiv:1712.07136), bias halfway": imprint_between,
     "imprinted, mean bias": imprint,
 }
 
 
-# ---- figures ----
+# ---- metrics ----
 
 
 def embed(fruits: FruitClassifier, files: list[Path]) -> torch.Tensor:
-    """Features (N, D), which teaching leaves as they are."""
+    """Features (N, D), which teaching doesn't change."""
     return torch.cat([answers.features for answers in fruits.answer(tqdm(files, leave=False))])
 
 
 def accuracy(fruits: FruitClassifier, features: torch.Tensor, labels: list[str]) -> float:
     with torch.inference_mode():
-        guesses = last_layers(fruits.model)[0](features).argmax(1).tolist()
-    return float(np.mean([fruits.labels[k] == own for k, own in zip(guesses, labels, strict=True)]))
+        predicted = last_layers(fruits.model)[0](features).argmax(1).tolist()
+    return float(
+        np.mean([fruits.labels[k] == own for k, own in zip(predicted, labels, strict=True)])
+    )
 
 
 def unknown(fruits: FruitClassifier, features: torch.Tensor) -> float:
-    """Share of the images that are rejected as unknown."""
+    """Fraction of the images that are rejected as unknown."""
     return float((fruits.ood_score(features) > fruits.ood_threshold).mean())
 
 
@@ -122,7 +124,7 @@ def teach_all(
     shots: int,
     seed: int,
 ) -> tuple[list[float], dict[str, float]]:
-    """Teach every class of `new`, whose photos have their features: a row of the table, recalls.
+    """Teach every class of `new` (file -> features); returns a row of the table, and recalls.
 
     `old`: features (N, D) and labels of photos of old classes. `teachable`: the training photos.
     """
@@ -137,18 +139,18 @@ def teach_all(
         seconds.append(time.monotonic() - started)
         gained.append(100 * (accuracy(taught, *old) - accuracy(fruits, *old)))
     features, counts = torch.cat(list(rest.values())), {name: len(rest[name]) for name in rest}
-    right = {name: accuracy(taught, rows, [name] * len(rows)) for name, rows in rest.items()}
-    whole = sum(right[name] * count for name, count in counts.items()) / len(features)
+    recalls = {name: accuracy(taught, rows, [name] * len(rows)) for name, rows in rest.items()}
+    whole = sum(recalls[name] * count for name, count in counts.items()) / len(features)
     rejected = [unknown(one, some) for some in (features, old[0]) for one in (fruits, taught)]
-    return [gained[0], gained[-1], whole, *rejected, float(np.median(seconds))], right
+    return [gained[0], gained[-1], whole, *rejected, float(np.median(seconds))], recalls
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data_dir", type=Path, required=True, help="folder with train and val")
-    parser.add_argument("--output_dir", type=Path, required=True, help="where the model is kept")
-    parser.add_argument("--held_out", type=int, default=8, help="classes to be taught")
-    parser.add_argument("--shots", type=int, nargs="+", default=[3, 5, 10], help="photos of each")
+    parser.add_argument("--output_dir", type=Path, required=True, help="folder of the model")
+    parser.add_argument("--held_out", type=int, default=8, help="number of classes to teach")
+    parser.add_argument("--shots", type=int, nargs="+", default=[3, 5, 10], help="photos per class")
     parser.add_argument("--seeds", type=int, default=3)
     args = parser.parse_args()
     found = dict(find_image_files(args.data_dir))
@@ -158,7 +160,7 @@ def main() -> None:
     if not (args.output_dir / "config.json").is_file():
         train_without(args.data_dir, photos, held_out, args.output_dir)
     fruits = FruitClassifier.from_pretrained(args.output_dir)
-    assert not set(held_out) & set(fruits.labels), "a model that has learned those classes"
+    assert not set(held_out) & set(fruits.labels), "the model was trained on those classes"
 
     kept = [photo for photo in found["validation"] if photo.label not in held_out]
     old = (
@@ -171,11 +173,11 @@ def main() -> None:
         new[name] = dict(zip(files, embed(fruits, files), strict=True))
     teachable = {args.data_dir / photo.path for photo in found["train"]}
     print(f"Taught: {', '.join(held_out)}: {sum(map(len, new.values()))} photos.")
-    print(f"Old classes: {len(kept)} photos, {accuracy(fruits, *old):.1%} right before.\n")
-    columns = ("way", "photos of each", "old after one", "after all", "new right", "worst")
-    columns = (*columns, "new rejected", "old rejected", "seconds a class")
+    print(f"Old classes: {len(kept)} photos, {accuracy(fruits, *old):.1%} correct before.\n")
+    columns = ("method", "photos per class", "old after one", "after all", "new accuracy", "worst")
+    columns = (*columns, "new rejected", "old rejected", "seconds per class")
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
-    for way, fit in WAYS.items():
+    for method, fit in METHODS.items():
         for shots in args.shots if fit is fit_row else args.shots[1:2]:
             with patch("hffruits.inference.few_shot.fit_row", fit):
                 rows, recalls = zip(
@@ -185,11 +187,11 @@ def main() -> None:
                     ),
                     strict=True,
                 )
-            one, every, right, *rejected, seconds = np.mean(rows, axis=0)
+            one, every, new_accuracy, *rejected, seconds = np.mean(rows, axis=0)
             worst = {name: float(np.mean([some[name] for some in recalls])) for name in held_out}
             name = min(worst, key=worst.__getitem__)
             print(
-                f"| {way} | {shots} | {one:+.1f} | {every:+.1f} | {right:.1%} | "
+                f"| {method} | {shots} | {one:+.1f} | {every:+.1f} | {new_accuracy:.1%} | "
                 f"{name} {worst[name]:.0%} | {rejected[0]:.0%} to {rejected[1]:.0%} | "
                 f"{rejected[2]:.1%} to {rejected[3]:.1%} | {seconds:.1f} |",
                 flush=True,

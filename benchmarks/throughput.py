@@ -1,11 +1,11 @@
-"""Training speed from JPEG files against ready-made tensors, and against the plain recipe.
+"""Training throughput from JPEG files, against ready-made tensors and the plain recipe.
 
     python benchmarks/throughput.py --data_dir fruits --models convnext_tiny vit_base_patch16_224
 
-Photos a second, on whatever device there is, in steps after a warmup. "Ready-made tensors" is a
-bare loop over one batch that lies on the device already, with the same net, precision, layout and
-optimizer: nothing that reads files can be quicker. The ways take turns, round after round, and the
-best round of each counts. The nets have random weights, which cost the same.
+Images/s on the available device, in steps after a warmup. "Ready-made tensors" is a bare loop over
+one batch that is already on the device, with the same model, precision, memory format and
+optimizer: an upper bound for training from files. The pipelines alternate, round after round, and
+the best round of each counts. Weights are random, which doesn't affect speed.
 """
 
 import argparse
@@ -28,8 +28,8 @@ from hffruits.training.run_state import TrainingRun
 from hffruits.training.setup import make_trainer, prepare_model, resolve_arguments
 
 
-class Clock(TrainerCallback):
-    """Photos a second from the end of one step to the end of another."""
+class ClockCallback(TrainerCallback):
+    """Images/s from the end of the last warmup step to the end of the last step."""
 
     def __init__(self, warmup: int, batch_size: int):
         self.warmup, self.batch_size = warmup, batch_size
@@ -48,7 +48,7 @@ class Clock(TrainerCallback):
 
 
 def ready_made(name: str, datasets: FruitDatasets, args: argparse.Namespace) -> float:
-    """One batch on the device, again and again: forward, backward, fused AdamW."""
+    """Train repeatedly on one batch on the device: forward, backward, fused AdamW."""
     run = training_arguments(args)
     prepared = prepare_model(model_arguments(name), run, labels_of(datasets))
     run = resolve_arguments(run, prepared)
@@ -59,7 +59,7 @@ def ready_made(name: str, datasets: FruitDatasets, args: argparse.Namespace) -> 
     pixels = torch.randn(args.batch_size, 3, *size, device=device)
     labels = torch.zeros(args.batch_size, dtype=torch.long, device=device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
-    clock = Clock(args.warmup, args.batch_size)
+    clock = ClockCallback(args.warmup, args.batch_size)
     for step in range(args.warmup + args.steps):
         with torch.autocast(device.type, torch.bfloat16, enabled=run.bf16):
             logits = forward(pixel_values=pixels).logits
@@ -74,12 +74,12 @@ def ready_made(name: str, datasets: FruitDatasets, args: argparse.Namespace) -> 
 
 
 def ours(name: str, datasets: FruitDatasets, args: argparse.Namespace) -> float:
-    """From the files, as `hffruits train` does it, all weights learning."""
+    """Train from files as `hffruits train` does, with all weights trainable."""
     settings = training_arguments(args, torch_compile=args.compile)
     run = TrainingRun(DataArguments(), model_arguments(name), settings, datasets=datasets)
     run.prepared = prepare_model(run.model_args, run.args, run.labels)
     run.args = resolve_arguments(run.args, run.prepared)
-    clock = Clock(args.warmup, args.batch_size)
+    clock = ClockCallback(args.warmup, args.batch_size)
     make_trainer(run, callbacks=[clock]).train()
     return clock.rate
 
@@ -97,7 +97,7 @@ def plain(name: str, datasets: FruitDatasets, args: argparse.Namespace, workers:
             "labels": batch["label"],
         }
     )
-    clock = Clock(args.warmup, args.batch_size)
+    clock = ClockCallback(args.warmup, args.batch_size)
     with tempfile.TemporaryDirectory() as folder:
         options = TrainingArguments(
             folder,
@@ -114,11 +114,11 @@ def plain(name: str, datasets: FruitDatasets, args: argparse.Namespace, workers:
 
 
 def plain_with_workers(name: str, datasets: FruitDatasets, args: argparse.Namespace) -> float:
-    """The same with as many workers as ours."""
+    """The plain recipe with as many workers as `hffruits train`."""
     return plain(name, datasets, args, training_arguments(args).dataloader_num_workers)
 
 
-WAYS: dict[str, Callable[[str, FruitDatasets, argparse.Namespace], float]] = {
+PIPELINES: dict[str, Callable[[str, FruitDatasets, argparse.Namespace], float]] = {
     "ready-made tensors": ready_made,
     "hffruits": ours,
     "plain recipe": plain,
@@ -152,21 +152,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data_dir", required=True, help="folder of JPEG files")
     parser.add_argument("--models", nargs="+", default=["convnext_tiny", "vit_base_patch16_224"])
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), metavar="WAY")
+    parser.add_argument(
+        "--pipelines", nargs="+", choices=PIPELINES, default=list(PIPELINES), metavar="NAME"
+    )
     parser.add_argument("--batch_size", type=int, default=256)
-    parser.add_argument("--steps", type=int, default=100, help="that are timed")
-    parser.add_argument("--warmup", type=int, default=20, help="steps before them")
+    parser.add_argument("--steps", type=int, default=100, help="timed steps")
+    parser.add_argument("--warmup", type=int, default=20, help="steps before the timed ones")
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--compile", action="store_true", help="torch.compile, but for plain")
+    parser.add_argument(
+        "--compile", action="store_true", help="use torch.compile, except in the plain recipe"
+    )
     args = parser.parse_args()
     datasets = load_fruits(args.data_dir)
-    lines = [f"| net | {' | '.join(args.ways)} |", f"|---|{'---|' * len(args.ways)}"]
+    lines = [f"| model | {' | '.join(args.pipelines)} |", f"|---|{'---|' * len(args.pipelines)}"]
     for name in args.models:
-        best = dict.fromkeys(args.ways, 0.0)
-        for way in tqdm(args.ways * args.rounds, desc=name, leave=False):
-            best[way] = max(best[way], WAYS[way](name, datasets, args))
+        best = dict.fromkeys(args.pipelines, 0.0)
+        for pipeline in tqdm(args.pipelines * args.rounds, desc=name, leave=False):
+            best[pipeline] = max(best[pipeline], PIPELINES[pipeline](name, datasets, args))
         lines.append(f"| {name} | {' | '.join(f'{rate:,.1f}' for rate in best.values())} |")
-    print("\n".join(lines))  # at the end, for the Trainer prints its own
+    print("\n".join(lines))  # at the end, because the Trainer prints its own
 
 
 if __name__ == "__main__":

@@ -2,11 +2,11 @@
 
     python benchmarks/train.py --data_dir produce --output_dir runs/benchmark
 
-The same photos, read and checked by hffruits for all ways, and the bundled backbone with the same
-weights; each run is a process of its own, and the ways take turns, seed after seed. A run's clock
-starts with its process and stops when the last weights are learnt; validation after each epoch is
-inside, the look at the test split is not. Runs that `--output_dir` has already are not made again.
-Prints a table and draws `train.png`.
+The same photos, read and validated by hffruits for all recipes, and the bundled backbone with the
+same weights; each run is a separate process, and the recipes alternate, seed after seed. Times are
+from the start of the process to the last step, including validation after each epoch but not the
+evaluation on the test split. Finished runs in `--output_dir` are not repeated. Prints a table and
+plots `train.png`.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from hffruits.data.images import list_images
 
 STARTED = time.time()
 EPOCHS, BATCH = 10, 32
-LEVELS = (0.75, 0.80, 0.85)  # of validation accuracy, to be reached
+LEVELS = (0.75, 0.80, 0.85)  # of validation accuracy
 
 
 def plain_recipe(data: Path, folder: Path, seed: int) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def plain_recipe(data: Path, folder: Path, seed: int) -> dict[str, Any]:
     rows["validation"].set_transform(lambda batch: _pixels(batch, plain))
     curve: list[tuple[float, float]] = []
 
-    class Clock(TrainerCallback):
+    class ClockCallback(TrainerCallback):
         def on_evaluate(self, args, state, control, metrics, **kwargs):
             curve.append((_seconds(), metrics["eval_accuracy"]))
 
@@ -64,14 +64,14 @@ def plain_recipe(data: Path, folder: Path, seed: int) -> dict[str, Any]:
         compute_metrics=lambda found: {
             "accuracy": float((found.predictions.argmax(-1) == found.label_ids).mean())
         },
-        callbacks=[Clock()],
+        callbacks=[ClockCallback()],
     )
     trainer.train()
     return {"curve": curve} | _test(model, rows, plain)
 
 
 def timm_loop(data: Path, folder: Path, seed: int) -> dict[str, Any]:
-    """With timm's transform, optimizer, schedule and loss, channels last, as its train.py does."""
+    """Like timm's train.py: its transform, optimizer, schedule and loss, channels last."""
     import torch
     from timm.data import create_transform
     from timm.loss import LabelSmoothingCrossEntropy
@@ -110,7 +110,7 @@ def timm_loop(data: Path, folder: Path, seed: int) -> dict[str, Any]:
     return {"curve": curve} | _test(model, rows, plain)
 
 
-def recipe(name: str):
+def hffruits_recipe(name: str):
     """A recipe of hffruits."""
 
     def run(data: Path, folder: Path, seed: int) -> dict[str, Any]:
@@ -148,19 +148,19 @@ def recipe(name: str):
 
 
 PLAIN = "plain Hugging Face recipe"
-WAYS = {
+RECIPES = {
     PLAIN: plain_recipe,
     "timm-style loop": timm_loop,
-    "hffruits fast": recipe("fast"),
-    "hffruits balanced": recipe("balanced"),
+    "hffruits fast": hffruits_recipe("fast"),
+    "hffruits balanced": hffruits_recipe("balanced"),
 }
 
 
-# ---- what the two others share ----
+# ---- shared by the plain recipe and the timm loop ----
 
 
 class _Plain:
-    """Validation's preprocessing of the backbone: the shorter side resized, the middle cut out."""
+    """The backbone's validation preprocessing: resize the shorter side, center crop."""
 
     def __init__(self, processor):
         import torch
@@ -219,12 +219,12 @@ def _accuracy(model, rows) -> float:
     from torch.utils.data import DataLoader
 
     model.eval()
-    right = 0
+    correct = 0
     with torch.inference_mode():
         for batch in DataLoader(rows, BATCH, collate_fn=_collate):
             found = model(pixel_values=batch["pixel_values"]).logits.argmax(-1)
-            right += int((found == batch["labels"]).sum())
-    return right / len(rows)
+            correct += int((found == batch["labels"]).sum())
+    return correct / len(rows)
 
 
 def _test(model, rows, plain) -> dict[str, float]:
@@ -234,7 +234,7 @@ def _test(model, rows, plain) -> dict[str, float]:
 
 
 def _seconds() -> float:
-    """Since the process was started, with its imports."""
+    """Seconds since the process was started, including imports."""
     return time.time() - STARTED
 
 
@@ -244,27 +244,29 @@ def _seconds() -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data_dir", type=Path, required=True, help="with train, val and test")
-    parser.add_argument("--output_dir", type=Path, required=True, help="for the runs")
+    parser.add_argument("--output_dir", type=Path, required=True, help="folder for the runs")
     parser.add_argument("--seeds", type=int, default=3, help="[%(default)s]")
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), metavar="WAY")
-    parser.add_argument("--run", nargs=2, metavar=("WAY", "SEED"), help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--recipes", nargs="+", choices=RECIPES, default=list(RECIPES), metavar="NAME"
+    )
+    parser.add_argument("--run", nargs=2, metavar=("NAME", "SEED"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.run:
-        way, seed = args.run
-        folder = _folder(args.output_dir, way, int(seed))
-        found = WAYS[way](args.data_dir, folder, int(seed))
+        name, seed = args.run
+        folder = _folder(args.output_dir, name, int(seed))
+        found = RECIPES[name](args.data_dir, folder, int(seed))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         (folder / "result.json").write_text(json.dumps(found | {"peak_mb": round(peak)}))
         return
-    results: dict[str, list[dict[str, Any]]] = {way: [] for way in args.ways}
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in args.recipes}
     for seed in range(args.seeds):
-        for way, rows in results.items():
-            folder = _folder(args.output_dir, way, seed)
+        for name, rows in results.items():
+            folder = _folder(args.output_dir, name, seed)
             if not (folder / "result.json").is_file():
                 folder.mkdir(parents=True, exist_ok=True)
-                command = [sys.executable, __file__, "--run", way, str(seed)]
+                command = [sys.executable, __file__, "--run", name, str(seed)]
                 command += ["--data_dir", str(args.data_dir), "--output_dir", str(args.output_dir)]
-                # features that an earlier run kept would make this one quicker
+                # features cached by an earlier run would make this one faster
                 environment = os.environ | {"HFFRUITS_CACHE": str(folder / "cache")}
                 subprocess.run(command, check=True, env=environment)
             rows.append(json.loads((folder / "result.json").read_text()))
@@ -272,29 +274,31 @@ def main() -> None:
     draw(results, args.output_dir / "train.png")
 
 
-def _folder(root: Path, way: str, seed: int) -> Path:
-    return root / f"{way.replace(' ', '-').lower()}-{seed}"
+def _folder(root: Path, name: str, seed: int) -> Path:
+    return root / f"{name.replace(' ', '-').lower()}-{seed}"
 
 
 def table(results: dict[str, list[dict[str, Any]]], *, photos: int) -> str:
-    """Markdown rows; times are means over the seeds, images/s all epochs' photos in all time."""
+    """A Markdown table; times are means over seeds, images/s all epochs' photos by total time."""
     levels = " | ".join(f"to {level:.0%}" for level in LEVELS)
     lines = [
-        f"| way | test top-1 by seed | mean | seconds | ratio | {levels} | images/s | peak MB |",
+        f"| recipe | test top-1 by seed | mean | seconds | ratio | {levels} | images/s | peak MB |",
         "|" + "---|" * (7 + len(LEVELS)),
     ]
-    spent = {way: statistics.mean(run["seconds"] for run in runs) for way, runs in results.items()}
-    for way, runs in results.items():
+    spent = {
+        name: statistics.mean(run["seconds"] for run in runs) for name, runs in results.items()
+    }
+    for name, runs in results.items():
         scores = [run["test_accuracy"] for run in runs]
-        ratio = f"{spent[PLAIN] / spent[way]:.1f}" if PLAIN in spent else ""
+        ratio = f"{spent[PLAIN] / spent[name]:.1f}" if PLAIN in spent else ""
         reached = [
             _mean_time([_first_time(run["curve"], level) for run in runs]) for level in LEVELS
         ]
-        rate = statistics.mean(len(run["curve"]) for run in runs) * photos / spent[way]
+        rate = statistics.mean(len(run["curve"]) for run in runs) * photos / spent[name]
         peak = max(run["peak_mb"] for run in runs)
         lines.append(
-            f"| {way} | {', '.join(f'{100 * score:.1f}' for score in scores)} "
-            f"| {100 * statistics.mean(scores):.1f} % | {spent[way]:.0f} | {ratio} "
+            f"| {name} | {', '.join(f'{100 * score:.1f}' for score in scores)} "
+            f"| {100 * statistics.mean(scores):.1f} % | {spent[name]:.0f} | {ratio} "
             f"| {' | '.join(reached)} | {rate:.0f} | {peak:,} |"
         )
     return "\n".join(lines)
@@ -305,21 +309,21 @@ def _first_time(curve: list[tuple[float, float]], level: float) -> float | None:
 
 
 def _mean_time(times: list[float | None]) -> str:
-    return "not by all" if None in times else f"{statistics.mean(times):.0f} s"
+    return "not in all runs" if None in times else f"{statistics.mean(times):.0f} s"
 
 
 def draw(results: dict[str, list[dict[str, Any]]], file: Path) -> None:
-    """Validation accuracy after each epoch, and the test accuracy at the end, against time."""
+    """Plot validation accuracy after each epoch, and the final test accuracy, against time."""
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
-    for number, (way, runs) in enumerate(results.items()):
+    for number, (name, runs) in enumerate(results.items()):
         colour = f"C{number}"
         for run in runs:
             seconds, scores = zip(*run["curve"], strict=True)
             axes.plot(seconds, [100 * score for score in scores], color=colour, lw=1, alpha=0.5)
             axes.plot(run["seconds"], 100 * run["test_accuracy"], "o", color=colour)
-        axes.plot([], [], "o-", color=colour, label=way)
+        axes.plot([], [], "o-", color=colour, label=name)
     axes.set_xscale("log")
     longest = max(run["seconds"] for runs in results.values() for run in runs)
     ticks = [30 * 2**power for power in range(math.ceil(math.log2(longest / 30)) + 1)]

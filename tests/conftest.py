@@ -1,4 +1,4 @@
-"""Pictures, folders and one small trained model that several test files share."""
+"""Fixtures: images, folders and one small trained model that several test files share."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ COLOURS = {"Apple": "red", "Banana": "yellow", "Lime": "lime", "Plum": "purple"}
 
 @pytest.fixture
 def make_folder(tmp_path: Path) -> Callable[..., Path]:
-    """`make_folder({"train/Apple": 3, ...})` writes that many pictures into each folder."""
+    """`make_folder({"train/Apple": 3, ...})` writes that many images into each folder."""
 
     def make(counts: dict[str, int], root: Path | None = None) -> Path:
         root = root or tmp_path / "fruits"

@@ -2,7 +2,7 @@
 
 Each class has a few prototypes, the means of clusters of its training images' features; the OOD
 score of an image is its distance from the nearest of all. Nearest-neighbour detection (Sun et al.
-2022, arXiv:2204.06507) with some kilobytes in place of the training set. `benchmarks/unknowns.py`
+2022, arXiv:2204.06507) with some kilobytes in place of the training set. `benchmarks/ood.py`
 compares it with scores of logits. Another fruit of the same kind stays hard to detect.
 """
 

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from PIL import Image
-from support.hostile_files import picture, zipped
+from support.hostile_files import image_bytes, zipped
 from support.pages import CHROMIUM, FLAGS
 from support.runs import save_untrained
 
@@ -198,7 +198,7 @@ def _open_tab(page: sync_api.Page, name: str) -> None:
     page.get_by_role("tab", name=name).click()
 
 
-def test_a_wrong_answer_is_corrected_and_kept(
+def test_a_wrong_prediction_is_corrected_and_stored(
     opened: sync_api.Page, folder: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "photo.png"
@@ -217,7 +217,7 @@ def test_a_wrong_answer_is_corrected_and_kept(
         assert kept.format == "JPEG" and kept.size == (320, 320)
 
 
-def test_a_right_answer_is_kept_at_a_click(opened: sync_api.Page, folder: Path) -> None:
+def test_a_confirmed_prediction_is_stored_on_a_click(opened: sync_api.Page, folder: Path) -> None:
     opened.locator("#examples button").nth(opened.viewport_size["width"] % 7).click()
     sync_api.expect(_answer(opened)).to_be_visible()
     opened.locator("#right").click()
@@ -228,9 +228,9 @@ def test_a_right_answer_is_kept_at_a_click(opened: sync_api.Page, folder: Path) 
 
 def test_a_batch_gives_a_table_thumbnails_and_a_csv(opened: sync_api.Page, tmp_path: Path) -> None:
     files = {
-        "pear.jpg": picture(),
+        "pear.jpg": image_bytes(),
         "broken.jpg": b"no image",
-        "fruits.zip": zipped({"banana.png": picture("PNG"), "notes.txt": b"x"}),
+        "fruits.zip": zipped({"banana.png": image_bytes("PNG"), "notes.txt": b"x"}),
     }
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)

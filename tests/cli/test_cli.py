@@ -1,4 +1,4 @@
-"""The command line as users meet it: answers, exit codes, one-line errors."""
+"""The command line: output, exit codes, one-line errors."""
 
 import errno
 import json
@@ -73,7 +73,7 @@ def test_bad_input_is_one_line_and_exit_code_2(argv, capsys, tmp_path, monkeypat
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def test_a_full_disk_is_told_with_what_is_saved_already(capsys, monkeypatch):
+def test_a_full_disk_is_reported_with_what_is_already_saved(capsys, monkeypatch):
     def fail(argv: list[str]) -> None:
         with added_to_errors("The model is saved in runs/a."):
             raise OSError(errno.ENOSPC, "No space left on device", "runs/a/report.html")
@@ -86,7 +86,7 @@ def test_a_full_disk_is_told_with_what_is_saved_already(capsys, monkeypatch):
     )
 
 
-def test_the_training_script_tells_bad_input_without_a_traceback(tmp_path):
+def test_the_training_script_reports_bad_input_without_a_traceback(tmp_path):
     done = subprocess.run(
         [sys.executable, ROOT / "scripts" / "train.py", "--data_dir", tmp_path / "nowhere"],
         capture_output=True,

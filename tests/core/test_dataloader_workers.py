@@ -1,4 +1,4 @@
-"""Data-loader workers outlive a signal to their group, and end when their process does."""
+"""DataLoader workers survive a signal to their process group, and exit with their process."""
 
 import os
 import re
@@ -32,7 +32,7 @@ loader = DataLoader(
 rows = iter(loader)
 next(rows)
 """
-linux = pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="nobody can tell who sent it")
+linux = pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="needs sigwaitinfo")
 
 
 @linux

@@ -1,4 +1,4 @@
-"""Durations as people write and read them."""
+"""Durations are parsed and formatted."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A run says what it was made with, and can be made again to the bit."""
+"""A run records its environment, and can be reproduced to the bit."""
 
 import json
 import shutil
@@ -79,7 +79,7 @@ def test_full_determinism_gives_equal_weights(drawn_fruits, tmp_path, determinis
     for name in ("one", "two"):
         options = {"full_determinism": True, "num_train_epochs": 1, "bf16": None}
         arguments = quick_arguments(drawn_fruits, tmp_path / name, **options)
-        assert not arguments[2].try_bf16  # what is quicker is a matter of chance
+        assert not arguments[2].try_bf16  # which precision is faster is a matter of chance
         train(*arguments)
         files.append((tmp_path / name / "model.safetensors").read_bytes())
     assert torch.are_deterministic_algorithms_enabled()

@@ -1,4 +1,4 @@
-"""Files appear whole or not at all; what the system refuses is one line for the user."""
+"""Files are written atomically; errors of the file system are one line for the user."""
 
 import pytest
 

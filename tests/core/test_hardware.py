@@ -1,4 +1,4 @@
-"""The memory of a container counts, not that of the machine around it."""
+"""The memory limit is the container's, not the machine's."""
 
 import psutil
 import pytest

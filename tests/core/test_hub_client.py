@@ -1,4 +1,4 @@
-"""Models fetched from a hub: whole, of one commit, kept for later; troubles in one line."""
+"""Models fetched from a Hub: complete, from one commit, cached; errors in one line."""
 
 import json
 import logging
@@ -70,7 +70,7 @@ def test_all_files_are_of_one_commit_though_another_comes_meanwhile(
     assert FruitClassifier.from_pretrained(REPO_ID).predict(pear) == here
 
 
-def test_what_was_fetched_is_not_fetched_again_and_works_without_network(
+def test_fetched_models_are_not_fetched_again_and_work_without_network(
     local_hub, untrained, pear, monkeypatch
 ):
     push(untrained, REPO_ID)
@@ -112,7 +112,7 @@ def test_the_demo_serves_a_hub_model_and_shows_its_figures(local_hub, untrained)
     ],
     ids=["cut", "500", "429", "lost", "list", "slow"],
 )
-def test_a_passing_fault_is_passed(local_hub, untrained, pear, fault):
+def test_a_transient_fault_is_retried(local_hub, untrained, pear, fault):
     push(untrained, REPO_ID)
     local_hub.faults.append(fault)
     there = FruitClassifier.from_pretrained(REPO_ID).predict(pear)

@@ -1,4 +1,4 @@
-"""Memory that was freed is used again, without asking the system for it."""
+"""Freed memory is reused without asking the system for it."""
 
 import platform
 import subprocess

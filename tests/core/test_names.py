@@ -1,4 +1,4 @@
-"""Names that look alike are one name, and names of files fit every file system."""
+"""Names that look the same are one name, and file names are valid on every file system."""
 
 import logging
 from unicodedata import normalize
@@ -26,7 +26,7 @@ def test_names_that_differ_to_a_reader_have_two(one, other):
     assert name_key(one) != name_key(other)
 
 
-def test_a_clean_name_is_what_can_be_seen():
+def test_a_clean_name_has_only_visible_characters():
     assert clean_name(normalize("NFD", " Jalape\u200bño\t grün ")) == "Jalapeño grün"
     assert clean_name("\u200b \n") == ""
     joined = "\u0646\u200c\u0647"  # a joiner that Persian needs

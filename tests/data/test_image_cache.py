@@ -1,4 +1,4 @@
-"""Cached photos have the pixels that training would see without, and are made once."""
+"""Cached photos have the pixels of uncached training, and are made once."""
 
 import hashlib
 import io
@@ -110,7 +110,7 @@ def test_resized_photos_are_the_large_ones_shrunk(photos, in_memory):
         assert max(small.size) == round(max(whole.size) * SIDE / min(whole.size))
         direct = whole.resize(small.size, Image.Resampling.BICUBIC)
         off = np.abs(np.asarray(small, float) - np.asarray(direct, float))
-        assert off.mean() < 2.5, photo.name  # of 255: JPEG's loss, and the quick decoding
+        assert off.mean() < 2.5, photo.name  # of 255: JPEG's loss, and the reduced decoding
 
 
 def test_no_photo_is_enlarged(photos):
@@ -244,7 +244,7 @@ def folder(tmp_path) -> Path:
     return tmp_path / "fruits"
 
 
-def test_a_decoded_cache_changes_no_pixel_of_any_split(folder):
+def test_a_cache_of_decoded_photos_changes_no_pixel_of_any_split(folder):
     plain = load_fruits(folder)
     found = load_fruits(folder, image_cache="decoded")
     assert found["train"].features == plain["train"].features

@@ -1,4 +1,4 @@
-"""Any usual image file becomes upright RGB; anything else is refused with a reason."""
+"""Any usual image file becomes upright RGB; anything else is rejected with a reason."""
 
 import io
 import multiprocessing

@@ -1,4 +1,4 @@
-"""No photo and no class goes without a word, and no layout is silently taken for another."""
+"""No photo or class is dropped silently, and no layout is mistaken for another."""
 
 import csv
 import io
@@ -215,7 +215,7 @@ def test_a_split_folder_without_photos_is_warned_of(make_folder, caplog):
 SHOPS = {f"shop_{shop}/{name}": 6 for shop in (1, 2, 3) for name in ("Apple", "Kiwi")}
 
 
-def test_groups_of_class_folders_are_in_doubt_and_both_readings_can_be_had(make_folder):
+def test_groups_of_class_folders_are_ambiguous_and_both_readings_can_be_chosen(make_folder):
     root = make_folder(SHOPS)
     for source in (root, zip_of(root)):
         with pytest.raises(InputError, match=r"--label_from leaf .* one class, Apple, or --label"):
@@ -281,7 +281,7 @@ def test_keys_with_one_name_below_two_folders_of_other_shards_are_two_classes(tm
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-def test_keys_of_shards_that_may_be_groups_are_in_doubt(tmp_path, streaming):
+def test_keys_of_shards_that_may_be_groups_are_ambiguous(tmp_path, streaming):
     root = write_shards(tmp_path, [[f"{shop}/{n}" for n in range(6)] for shop in SHOPS])
     with pytest.raises(InputError, match=r"--label_from leaf .* one class, Apple, or"):
         shard_classes(root, None, streaming)

@@ -1,4 +1,4 @@
-"""From folders to checked, labelled, split datasets."""
+"""From folders to validated, labelled, split datasets."""
 
 import logging
 import os
@@ -77,7 +77,7 @@ def test_split_folders_are_found_inside_the_one_folder_of_a_zip(make_folder, tmp
     assert len(data["test"]) == 1
 
 
-def test_a_missing_validation_split_is_taken_from_train_and_test_stays(make_folder):
+def test_a_missing_validation_split_is_held_out_of_train_and_test_stays(make_folder):
     root = make_folder({"train/A": 10, "train/B": 10, "test/A": 4, "test/B": 4})
     data = load_fruits(root, validation_fraction=0.2)
     assert {split: len(rows) for split, rows in data.items()} == {
@@ -217,7 +217,7 @@ def test_images_beside_the_class_folders_are_ignored_with_a_warning(make_folder,
     assert "2 images lie outside any class folder" in caplog.text
 
 
-def test_a_class_of_which_no_file_can_be_read_is_an_error_that_names_it(make_folder):
+def test_a_class_without_any_readable_file_is_an_error_that_names_it(make_folder):
     root = make_folder({"train/A": 40, "train/B": 40, "val/A": 2})
     shutil.rmtree(root / "train" / "B")
     (root / "train" / "B").mkdir()

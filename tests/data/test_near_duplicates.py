@@ -1,4 +1,4 @@
-"""Copies are found, other photos are not, and the groups are always the same."""
+"""Near-duplicates are found, other photos are not, and the groups are deterministic."""
 
 import io
 from collections import defaultdict
@@ -129,21 +129,21 @@ def test_images_with_nothing_on_them_are_duplicates_only_by_their_bytes():
     }
 
 
-def test_equal_digests_are_copies_whatever_the_thumbnails_say(drawn):
+def test_equal_digests_are_duplicates_whatever_the_thumbnails(drawn):
     few = select(drawn, np.arange(4))
     assert partition(group(few, [b"a", b"b", b"a", b"c"])) == {
         frozenset({0, 2}), frozenset({1}), frozenset({3}),
     }  # fmt: skip
 
 
-def test_equal_thumbnails_are_copies_also_many_of_them(drawn):
+def test_equal_thumbnails_are_duplicates_also_many_of_them(drawn):
     rows = np.repeat(np.arange(3), 500)
     assert partition(group(select(drawn, rows))) == {
         frozenset(np.flatnonzero(rows == row).tolist()) for row in range(3)
     }
 
 
-def test_copies_of_copies_belong_together(drawings):
+def test_near_duplicates_of_near_duplicates_are_in_one_group(drawings):
     """Frames of a pan: the first and the last share too little, but each is like the next."""
     frames = [crop(drawings[0], 0.03 * i, 0, 0.7 + 0.03 * i, 1) for i in range(10)]
     prints = prints_of(frames)

@@ -1,4 +1,4 @@
-"""Which image comes when is a function of seed and epoch; so is how it is augmented."""
+"""The order and augmentation of images depend only on seed, epoch and index."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The drawn sample set: deterministic, complete, and neither trivial nor hopeless to tell apart."""
+"""The drawn sample set: deterministic, complete, and neither trivial nor impossible to learn."""
 
 import hashlib
 import os
@@ -92,7 +92,7 @@ def test_two_writers_at_once_leave_one_whole_set(tmp_path):
     assert len(list(folders[0].rglob("*.jpg"))) == 2 * len(FRUITS)
 
 
-def test_the_slower_of_two_writers_keeps_what_the_quicker_wrote(tmp_path, monkeypatch):
+def test_the_slower_of_two_writers_keeps_what_the_faster_wrote(tmp_path, monkeypatch):
     def overtaken(name: str, **options):
         (tmp_path / "set" / "train").mkdir(parents=True, exist_ok=True)
         return draw_fruit(name, **options)

@@ -1,4 +1,4 @@
-"""Every usual form gives the same labelled images; what can't be used is explained in a line."""
+"""Every input format gives the same labelled images; errors are explained in one line."""
 
 import csv
 import io
@@ -100,7 +100,7 @@ def write_parquet(file: Path, images: list, labels: list = NAMES) -> Path:
 
 
 def as_dataset(numbers: Iterable[int] = range(COUNT)) -> Dataset:
-    """As on the Hub: typed columns, of which `datasets` tells in the files' metadata."""
+    """As on the Hub: typed columns, described by `datasets` in the files' metadata."""
     features = Features({"image": datasets.Image(), "label": ClassLabel(names=list(LABELS))})
     numbers = list(numbers)
     images = [{"bytes": IMAGES[i], "path": f"{i}.jpg"} for i in numbers]

@@ -127,7 +127,7 @@ def test_lists_are_written_of_a_split_that_can_not_be_made_again_by_its_seed(dat
     assert (data.fingerprint is None) == isinstance(data, FruitStreams)
 
 
-def test_unknown_classes_count_for_none_and_an_image_that_is_gone_opens_as_none(tmp_path):
+def test_unknown_classes_have_no_label_and_a_missing_image_opens_as_none(tmp_path):
     rows = load_fruits_of_two(tmp_path)["train"]
     split = MapSplit(rows, [UNKNOWN] * (len(rows) - 1) + [1], ("Kiwi", "Fig"))
     assert split.label_counts == [0, 1]

@@ -1,4 +1,4 @@
-"""What every split keeps, whatever the labels and groups are."""
+"""Invariants of every split, for any labels and groups."""
 
 from collections import Counter, defaultdict
 
@@ -14,7 +14,7 @@ from hffruits.data.splits import GroupSplit, fold_by_groups, split_by_groups
 HELD_OUT = {"validation": 0.15, "test": 0.15}
 SPLITS = ("train", "validation", "test")
 
-quick = settings(max_examples=60, deadline=None)
+few_examples = settings(max_examples=60, deadline=None)
 fractions = st.fixed_dictionaries({}, optional={"validation": st.floats(0.05, 0.4)}).flatmap(
     lambda some: st.just(some | {"test": 0.15} if some else {"validation": 0.2})
 )
@@ -53,7 +53,7 @@ def paths(split: GroupSplit, names: list) -> dict[str, list]:
 # ---- split_by_groups ----
 
 
-@quick
+@few_examples
 @given(labels_and_groups(shared=True), fractions, st.integers(0, 9))
 def test_every_image_is_in_one_split_and_no_group_in_two(data, fractions, seed):
     labels, groups = data
@@ -69,7 +69,7 @@ def test_every_image_is_in_one_split_and_no_group_in_two(data, fractions, seed):
     assert all(len(splits) == 1 for splits in places.values())
 
 
-@quick
+@few_examples
 @given(labels_and_groups(shared=True), fractions, st.integers(0, 9))
 def test_each_class_is_in_each_split(data, fractions, seed):
     labels, groups = data
@@ -78,9 +78,11 @@ def test_each_class_is_in_each_split(data, fractions, seed):
         assert {labels[index] for index in part} == set(labels)
 
 
-@quick
+@few_examples
 @given(labels_and_groups(), fractions, st.integers(0, 9))
-def test_a_class_is_cut_only_where_its_groups_are_too_few_or_too_large(data, fractions, seed):
+def test_a_class_is_split_within_a_group_only_where_its_groups_are_too_few_or_too_large(
+    data, fractions, seed
+):
     labels, groups = data
     split = split_by_groups(labels, groups, fractions, seed=seed)
     sizes = Counter(zip(labels, groups, strict=True))
@@ -95,7 +97,7 @@ def test_a_class_is_cut_only_where_its_groups_are_too_few_or_too_large(data, fra
             assert len(own) > len(fractions)
 
 
-@quick
+@few_examples
 @given(labels_and_groups(least=3), st.integers(0, 9))
 def test_sizes_are_as_near_the_fractions_as_whole_groups_allow(data, seed):
     labels, groups = data
@@ -113,7 +115,7 @@ def test_sizes_are_as_near_the_fractions_as_whole_groups_allow(data, seed):
             assert have + smallest > wanted or len(in_train) == 1
 
 
-@quick
+@few_examples
 @given(labels_and_groups(shared=True), st.integers(0, 9))
 def test_the_same_seed_gives_the_same_split_whatever_the_groups_are_called(data, seed):
     labels, groups = data
@@ -122,7 +124,7 @@ def test_the_same_seed_gives_the_same_split_whatever_the_groups_are_called(data,
     assert one == split_by_groups(labels, renamed, HELD_OUT, seed=seed)
 
 
-@quick
+@few_examples
 @given(labels_and_groups(), labels_and_groups(), st.integers(0, 9))
 def test_one_class_does_not_change_the_split_of_another(data, others, seed):
     labels, groups = data
@@ -173,7 +175,7 @@ def test_a_group_larger_than_the_share_is_held_out_where_there_is_no_smaller_one
     assert split.cut == ()
 
 
-def test_a_class_that_would_lose_more_than_twice_the_share_is_cut():
+def test_a_class_that_would_lose_more_than_twice_the_share_is_split_within_a_group():
     split = split_by_groups(["A"] * 30, [index // 10 for index in range(30)], HELD_OUT, seed=0)
     assert {name: len(rows) for name, rows in split.parts.items()} == {
         "train": 22, "validation": 4, "test": 4,
@@ -182,7 +184,7 @@ def test_a_class_that_would_lose_more_than_twice_the_share_is_cut():
 
 
 @pytest.mark.parametrize("count", [3, 4, 7, 100])
-def test_a_class_of_one_group_is_cut_in_order(count):
+def test_a_class_of_one_group_is_split_in_order(count):
     split = split_by_groups(["A"] * count, [0] * count, HELD_OUT, seed=0)
     assert split.cut == ("A",)
     held_out = max(1, round(0.15 * count))
@@ -191,7 +193,7 @@ def test_a_class_of_one_group_is_cut_in_order(count):
     assert len(split.parts["validation"]) == len(split.parts["test"]) == held_out
 
 
-def test_a_group_of_two_classes_is_on_one_side_and_counts_for_both():
+def test_a_group_of_two_classes_stays_in_one_split_and_counts_for_both():
     labels, groups = list("AAAAABBBBB"), [0, 1, 2, 3, 4, 0, 1, 2, 8, 9]
     for seed in range(20):
         split = split_by_groups(labels, groups, HELD_OUT, seed=seed)
@@ -213,7 +215,7 @@ def test_shops_that_sell_every_fruit_stay_whole():
         assert split.cut == ()
 
 
-def test_a_class_that_is_cut_does_not_move_the_others():
+def test_a_class_that_is_split_within_a_group_does_not_move_the_others():
     """A fruit that one shop sells is cut; the shop's other fruits stay together."""
     labels = [f"fruit {number}" for number in range(5) for _ in range(30)]
     shops = [index % 10 for index in range(len(labels))]
@@ -242,7 +244,7 @@ def test_a_class_of_too_few_images_is_named():
 # ---- fold_by_groups ----
 
 
-@quick
+@few_examples
 @given(labels_and_groups(least=4), st.integers(2, 4), st.integers(0, 9))
 def test_folds_hold_each_image_once_each_class_and_no_group_twice(data, folds, seed):
     labels, groups = data
@@ -258,7 +260,7 @@ def test_folds_hold_each_image_once_each_class_and_no_group_twice(data, folds, s
     assert made == fold_by_groups(labels, groups, folds, seed=seed)
 
 
-@quick
+@few_examples
 @given(labels_and_groups(shared=True, least=4), st.integers(2, 3), st.integers(0, 9))
 def test_groups_of_two_classes_stay_whole_in_folds_too(data, folds, seed):
     labels, groups = data

@@ -1,4 +1,4 @@
-"""Every row of a stream comes exactly once an epoch, whoever reads it; nobody waits in vain."""
+"""Every row of a stream comes exactly once per epoch for any reader, and no process hangs."""
 
 import io
 import logging
@@ -305,15 +305,15 @@ def test_a_resumed_epoch_has_the_same_batches(workers):
     rows = make_rows(stream, shuffle_buffer=8, num_workers=workers)
     loader = stream_loader(rows, collate_fn=collate)
     loader.set_epoch(1)
-    unbroken = paths(loader)
+    uninterrupted = paths(loader)
     for start in (1, 3, 10):
         rows.start_at(1, start)
         resumed = skip_first_batches(loader, start)
         resumed.set_epoch(1)
-        assert paths(resumed) == unbroken[start:]
+        assert paths(resumed) == uninterrupted[start:]
     rows.start_at(0, 3)
     loader.set_epoch(1)
-    assert paths(loader) == unbroken  # a start is only for its epoch
+    assert paths(loader) == uninterrupted  # a start is only for its epoch
 
 
 def test_what_is_thrown_away_is_not_decoded():

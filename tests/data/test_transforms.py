@@ -1,4 +1,4 @@
-"""The evaluation transform is the checkpoint's own; the training one ends in the same way."""
+"""The evaluation transform is the checkpoint's; the training transform ends in the same way."""
 
 import pickle
 
@@ -123,7 +123,7 @@ def test_light_augmentation_leaves_colours_as_they_are():
 
 @pytest.mark.parametrize("augment", ["medium", "strong"])
 def test_stronger_augmentation_hardly_turns_the_hue(augment):
-    """What tells fruits apart must survive: the mean hue moves by a few degrees of 360."""
+    """Colour must survive: the mean hue moves by a few degrees of 360."""
     processor = ViTImageProcessor(size={"height": 16, "width": 16})
     noise = np.random.default_rng(0).integers(-20, 20, (48, 48, 3))
     image = Image.fromarray((np.array([210, 120, 40]) + noise).astype(np.uint8))
@@ -200,7 +200,7 @@ def test_of_a_line_of_pixels_the_processor_is_given_the_middle(monkeypatch):
         ("test_vit", {"pretrained": False}),
     ],
 )
-def test_the_quick_way_gives_the_processors_pixels_to_the_bit(name, options):
+def test_the_fast_preprocessing_gives_the_processors_pixels_to_the_bit(name, options):
     transform = EvalTransform(build_model(name, labels=["a", "b"], **options)[1])
     assert transform._quick is not None
     image = draw_fruit("Apple", seed=3, size=256)

@@ -19,7 +19,7 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from support.hostile_files import ACCEPTED, REFUSED, ZIPS, picture, zipped
+from support.hostile_files import ACCEPTED, REFUSED, ZIPS, image_bytes, zipped
 from support.runs import load_benchmark, save_untrained
 
 gradio_client = pytest.importorskip("gradio_client", reason="the demo needs gradio")
@@ -118,7 +118,7 @@ def test_the_newest_trained_model_is_served_and_named(
     assert classifier.labels == LABELS
 
 
-def test_examples_show_kinds_that_the_model_knows() -> None:
+def test_examples_show_classes_that_the_model_knows() -> None:
     known = [draw_fruit("Dragon-Fruit", seed=70_000 + i, size=384) for i in range(3)]
     assert draw_examples(["Pitaya", "Tropical/dragon fruit"], count=3) == known
     assert len(draw_examples(["Car", "Boat"])) == 8
@@ -189,7 +189,7 @@ def test_a_model_without_heatmaps_says_why(
         raise InputError("An exported model has no heatmaps. Use the one it was made of.")
 
     monkeypatch.setattr(FruitClassifier, "explain", explain)
-    (tmp_path / "pear.jpg").write_bytes(picture())
+    (tmp_path / "pear.jpg").write_bytes(image_bytes())
     with pytest.raises(gradio_client.exceptions.AppError, match="exported model has no heatmaps"):
         client.predict(gradio_client.handle_file(tmp_path / "pear.jpg"), api_name="/explain")
 
@@ -266,10 +266,10 @@ def test_a_batch_answers_for_each_photo_as_predict_does(
     client: gradio_client.Client, trained: Path, tmp_path: Path
 ) -> None:
     files = {
-        "pear.jpg": picture(),
-        "=1+1.jpg": picture("PNG"),
+        "pear.jpg": image_bytes(),
+        "=1+1.jpg": image_bytes("PNG"),
         "broken.jpg": b"no image",
-        "fruits.zip": zipped({"deep/kiwi.png": picture("PNG"), "notes.txt": b"x"}),
+        "fruits.zip": zipped({"deep/kiwi.png": image_bytes("PNG"), "notes.txt": b"x"}),
         "up.zip": ZIPS["up.zip"][0](),
     }
     for name, content in files.items():
@@ -343,7 +343,7 @@ def test_health_answers_while_photos_are_named(
     served: str, client: gradio_client.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "pear.jpg"
-    path.write_bytes(picture())
+    path.write_bytes(image_bytes())
     begun, go_on = threading.Event(), threading.Event()
     predict = FruitClassifier.predict
 
@@ -387,7 +387,7 @@ def test_many_files_at_once_are_bounded(
 def test_visitors_together_cannot_fill_the_disk(
     served: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files = {"files": ("a.jpg", picture(), "image/jpeg")}
+    files = {"files": ("a.jpg", image_bytes(), "image/jpeg")}
     assert httpx.post(f"{served}gradio_api/upload", files=files).status_code == 200
     monkeypatch.setattr("hffruits.demo.upload_folder.MAX_BYTES", 100)
     assert httpx.post(f"{served}gradio_api/upload", files=files).status_code == 503
@@ -465,7 +465,7 @@ def test_with_a_password_only_health_is_open(trained: Path) -> None:
     try:
         assert httpx.get(f"{demo.local_url}health").json()["status"] == "ok"
         assert httpx.get(f"{demo.local_url}gradio_api/info").status_code == 401
-        files = {"files": ("a.jpg", picture(), "image/jpeg")}
+        files = {"files": ("a.jpg", image_bytes(), "image/jpeg")}
         assert httpx.post(f"{demo.local_url}gradio_api/upload", files=files).status_code == 401
         login = {"auth": ("ann", "secret"), "verbose": False, "analytics_enabled": False}
         assert gradio_client.Client(demo.local_url, **login).view_api(return_format="dict")
@@ -626,23 +626,23 @@ def load(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return load_benchmark("load", monkeypatch)
 
 
-def test_the_load_test_judges_answers(load) -> None:
+def test_the_load_test_judges_responses(load) -> None:
     answer = [{"confidences": [{"label": "Kiwi", "confidence": 0.9}]}, ""]
-    assert load.judge("complete", answer, {"Kiwi": 0.9}) == "right"
+    assert load.judge("complete", answer, {"Kiwi": 0.9}) == "correct"
     assert load.judge("complete", answer, {"Kiwi": 0.8}) == "wrong"
     assert load.judge("complete", answer, {"Pear": 0.9}) == "wrong"
     assert load.judge("complete", answer, None) == "wrong"
-    assert load.judge("error", "This photo can't be read", None) == "refused"
+    assert load.judge("error", "This photo can't be read", None) == "rejected"
     assert load.judge("error", "This photo can't be read", {"Kiwi": 0.9}) == "error"
     assert load.judge("error", "The queue is full", {"Kiwi": 0.9}) == "busy"
 
 
-def test_the_load_test_fails_for_wrong_answers_errors_and_a_dead_server(load) -> None:
+def test_the_load_test_fails_on_wrong_responses_errors_and_a_dead_server(load) -> None:
     tally = load.Tally(0.0)
-    for kind in ("right", "refused", "busy"):
+    for kind in ("correct", "rejected", "busy"):
         tally.add(kind, 0.5)
     assert load.failures(tally, 0) == []
-    assert load.failures(tally, -9) == ["the server ended with -9"]
+    assert load.failures(tally, -9) == ["the server exited with code -9"]
     tally.add("wrong", 1.0)
     tally.add("ReadTimeout", 1.0)
     assert load.failures(tally, 0) == ["1 wrong", "1 ReadTimeout"]
@@ -653,19 +653,19 @@ def test_the_load_test_reports_latency_and_the_memory_of_its_first_and_last_minu
 ) -> None:
     tally = load.Tally(0.0, memory=[(when, 100.0 + when) for when in range(301)])
     for seconds in range(1, 101):
-        tally.add("right", seconds / 100)
+        tally.add("correct", seconds / 100)
     first, second, third = load.summarise(tally, 32, 50.0).splitlines()
-    assert first == "32 clients, 50 s: 100 right"
-    assert "0.51 s (p50), 0.95 s (p95), 0.99 s (p99); 2.0 a second" in second
+    assert first == "32 clients, 50 s: 100 correct"
+    assert "0.51 s (p50), 0.95 s (p95), 0.99 s (p99), 2.0 per second" in second
     assert third == "memory: 130 MB in the first minute, 370 MB in the last, 400 MB at most"
     load.draw(tally, tmp_path / "load.png")
     assert (tmp_path / "load.png").stat().st_size
 
 
-def test_the_load_test_without_an_answer_says_so(load, tmp_path: Path) -> None:
+def test_the_load_test_reports_a_lack_of_correct_responses(load, tmp_path: Path) -> None:
     tally = load.Tally(0.0)
     assert load.summarise(tally, 1, 5.0) == "1 clients, 5 s: no requests"
-    assert load.failures(tally, 0) == ["no right answer"]
+    assert load.failures(tally, 0) == ["no correct response"]
     load.draw(tally, tmp_path / "load.png")
 
 
@@ -702,7 +702,7 @@ def test_a_signal_ends_the_server_quickly_and_leaves_nothing_behind(sign, tmp_pa
         while not _is_up(url):
             assert server.poll() is None and time.monotonic() < deadline
             time.sleep(0.2)
-        many = zipped({f"{number}.jpg": picture() for number in range(200)})
+        many = zipped({f"{number}.jpg": image_bytes() for number in range(200)})
         (tmp_path / "many.zip").write_bytes(many)
         client = gradio_client.Client(url, verbose=False, analytics_enabled=False)
         client.submit([gradio_client.handle_file(tmp_path / "many.zip")], api_name="/batch")

@@ -1,4 +1,4 @@
-"""What a hostile client sends the running demo over plain HTTP: it learns nothing of the server."""
+"""Hostile HTTP requests to the running demo: they reveal nothing of the server."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
-from support.hostile_files import picture
+from support.hostile_files import image_bytes
 from support.runs import UNTRAINED_LABELS, save_untrained
 
 pytest.importorskip("gradio", reason="the demo needs it")
@@ -114,21 +114,21 @@ def places(server) -> Iterator[list[str]]:
     """What lies on the server: a private photo, and links and devices where uploads are."""
     root = Path(get_upload_folder())
     private = root.parent / f"private-{os.getpid()}.jpg"
-    private.write_bytes(picture())
+    private.write_bytes(image_bytes())
     (root / "link.jpg").symlink_to(private)
     (root / "loop").symlink_to(root / "loop")
     (root / "folder").symlink_to(root.parent)
     (root / "device").symlink_to("/dev/zero")
     os.mkfifo(root / "fifo")
     (root / "batch" / "0").mkdir(parents=True)
-    (root / "batch" / "0" / "a.jpg").write_bytes(picture())
+    (root / "batch" / "0" / "a.jpg").write_bytes(image_bytes())
     yield [place.replace("{private}", str(private)).replace("{}", str(root)) for place in PLACES]
     private.unlink()
 
 
 @pytest.mark.parametrize("function", TAKES)
 def test_an_uploaded_photo_is_answered(function: str, visitor: Visitor) -> None:
-    path = visitor.upload(picture())
+    path = visitor.upload(image_bytes())
     for file in ({"path": path, "meta": META}, {"path": path, "orig_name": "a.jpg", "meta": META}):
         status, answer = visitor.join(function, TAKES[function](file))
         assert status == 200 and answer["data"], answer
@@ -186,7 +186,7 @@ def _takes_files(block) -> bool:
 
 
 def test_what_was_removed_reads_like_what_never_was(visitor: Visitor) -> None:
-    path = visitor.upload(picture("PNG"), "removed.png")
+    path = visitor.upload(image_bytes("PNG"), "removed.png")
     Path(path).unlink()
     (Path(path).parent / "b.png").symlink_to("/etc/passwd")
     for function in ("predict", "explain", "keep_right", "try_it"):
@@ -199,7 +199,7 @@ def test_an_upload_that_became_a_link_a_device_or_a_fifo_is_not_read(
     function: str, visitor: Visitor, tmp_path: Path
 ) -> None:
     """As if somebody could change the folder: every reader checks for itself."""
-    (tmp_path / "private.jpg").write_bytes(picture())
+    (tmp_path / "private.jpg").write_bytes(image_bytes())
     answers = []
     for number, make in enumerate(BECAME.values()):
         path = Path(visitor.upload(bytes([number]), f"{function}.jpg"))
@@ -219,8 +219,8 @@ def test_examples_are_answered_too(visitor: Visitor) -> None:
 def test_files_are_served_where_the_page_gave_out_their_names(
     visitor: Visitor, places: list[str]
 ) -> None:
-    path = visitor.upload(picture())
-    assert visitor.http.get(f"file={path}").content == picture()
+    path = visitor.upload(image_bytes())
+    assert visitor.http.get(f"file={path}").content == image_bytes()
     _, answer = visitor.join("explain", [{"path": path, "meta": META}])
     assert visitor.http.get(f"file={answer['data'][0]['path']}").status_code == 200
     answers = set()
@@ -250,7 +250,7 @@ def test_what_the_page_does_not_need_is_not_there(route: str, visitor: Visitor) 
 
 
 def test_no_state_is_written_for_a_deep_link(visitor: Visitor) -> None:
-    visitor.join("predict", [{"path": visitor.upload(picture()), "meta": META}])
+    visitor.join("predict", [{"path": visitor.upload(image_bytes()), "meta": META}])
     session = f"session{id(visitor)}-0"
     assert visitor.http.get(f"deep_link?session_hash={session}").status_code == 404
     assert not (Path(get_upload_folder()) / "deep_links").exists()
@@ -279,7 +279,7 @@ def test_odd_bodies_end_in_an_error_without_a_traceback(
 def test_a_payload_of_another_form_is_refused_without_a_traceback(
     function: str, visitor: Visitor, capfd
 ) -> None:
-    path = visitor.upload(picture())
+    path = visitor.upload(image_bytes())
     odd = ["x", 5, True, [], [5], [None], {}, {"image": 5}, {"image": "x"}]
     odd += [{"path": path, "orig_name": 5}, [{"path": path}], [[{"path": path}]]]
     payloads = [TAKES[function](file) for file in odd]
@@ -325,7 +325,7 @@ def test_a_request_for_what_is_not_there_leaves_no_more_than_a_line_in_the_log(
 def test_the_same_lesson_is_saved_once_and_without_telling_where(
     visitor: Visitor, saved: Path
 ) -> None:
-    path = visitor.upload(picture())
+    path = visitor.upload(image_bytes())
     session = "saver"
     lesson = [None, "Plum", [{"image": {"path": path}}] * 2]
     assert visitor.join("learn", lesson, session)[0] == 200
@@ -335,7 +335,7 @@ def test_the_same_lesson_is_saved_once_and_without_telling_where(
 
 
 def test_a_lesson_without_photos_says_so(visitor: Visitor) -> None:
-    path = visitor.upload(b"no picture")
+    path = visitor.upload(b"no image")
     assert visitor.join("learn", [None, "Plum", []])[1] == "Choose a photo first."
     _, said = visitor.join("learn", [None, "Plum", [{"image": {"path": path}}]])
     assert said.startswith("1 could not be read") and "0 of 0" not in said
@@ -355,7 +355,7 @@ def test_browsers_load_the_images_of_a_strangers_card_from_nowhere_else(visitor:
 
 def test_another_visitor_reaches_an_upload_only_by_its_full_path(visitor: Visitor) -> None:
     """Nothing lists it: not its folder, not the page, not what others were answered."""
-    content = picture("PNG")
+    content = image_bytes("PNG")
     path = Path(visitor.upload(content, "mine.png"))
     other = Visitor(str(visitor.http.base_url).removesuffix("gradio_api/"), visitor.functions)
     folder = path.parent
@@ -369,7 +369,7 @@ def test_another_visitor_reaches_an_upload_only_by_its_full_path(visitor: Visito
 
 @pytest.mark.parametrize("name", [5, ["x"], {"path": None}, None, "x" * 10**5])
 def test_an_odd_name_is_refused(name: Any, visitor: Visitor) -> None:
-    file = {"path": visitor.upload(picture()), "meta": META}
+    file = {"path": visitor.upload(image_bytes()), "meta": META}
     status, answer = visitor.join("learn", [None, name, [{"image": file}] * 2])
     assert status == 403 or "name" in answer
 

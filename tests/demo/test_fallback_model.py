@@ -1,4 +1,4 @@
-"""The model that the demo serves while nothing is trained."""
+"""The model that the demo serves before anything is trained."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""What visitors say of answers is kept small, new, and bounded."""
+"""Visitors' feedback is stored small, re-encoded and bounded."""
 
 import errno
 import json
@@ -49,7 +49,7 @@ def test_of_a_photo_that_the_disk_refuses_no_half_stays(tmp_path, monkeypatch) -
 
 
 @pytest.mark.parametrize("bound", [{"max_files": 2}, {"max_bytes": 9000}])
-def test_a_full_folder_takes_no_more(bound, tmp_path) -> None:
+def test_a_full_folder_accepts_no_more_uploads(bound, tmp_path) -> None:
     box = FeedbackBox(tmp_path, **bound)
     with pytest.raises(InputError, match="full"):
         for seed in range(9):

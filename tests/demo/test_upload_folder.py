@@ -1,4 +1,4 @@
-"""The folder of uploads: what lies there is counted, bounded, and removed if it was left behind."""
+"""The upload folder: its files are counted, bounded, and removed if left behind."""
 
 import os
 import subprocess
@@ -32,7 +32,7 @@ def free(monkeypatch: pytest.MonkeyPatch):
     return set_free
 
 
-def test_all_that_lies_there_counts_whoever_wrote_it(tmp_path: Path, free) -> None:
+def test_all_files_in_the_folder_count_whoever_wrote_them(tmp_path: Path, free) -> None:
     folder = UploadFolder(tmp_path)
     write(tmp_path / "sent" / "a.jpg", 50_000)
     write(tmp_path / "batch" / "0" / "a.jpg", 30_000)  # unpacked

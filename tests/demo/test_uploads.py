@@ -1,4 +1,4 @@
-"""Uploads: images are opened, the rest is refused in words that hold no path."""
+"""Uploads: images are opened, other files are rejected with a reason that has no path."""
 
 import os
 from collections.abc import Callable
@@ -12,8 +12,8 @@ from support.hostile_files import (
     ZIPS,
     encoded,
     film,
+    image_bytes,
     last_scan,
-    picture,
     zipped,
 )
 
@@ -80,7 +80,7 @@ def test_only_a_regular_file_below_the_folder_is_opened_and_all_else_is_refused_
 ) -> None:
     root, photo = tmp_path / "root", tmp_path / "photo.jpg"
     root.mkdir()
-    photo.write_bytes(picture())
+    photo.write_bytes(image_bytes())
     PLACES[name](root / name, photo)
     for path in (root / name, str(photo), "/dev/zero", "photo.jpg", "~", "file:///etc/passwd"):
         with pytest.raises(InputError) as caught:
@@ -92,14 +92,14 @@ def test_only_a_regular_file_below_the_folder_is_opened_and_all_else_is_refused_
 
 
 def test_a_link_within_the_folder_is_followed(tmp_path) -> None:
-    (tmp_path / "photo.jpg").write_bytes(picture())
+    (tmp_path / "photo.jpg").write_bytes(image_bytes())
     (tmp_path / "link.jpg").symlink_to("photo.jpg")
     assert open_upload(tmp_path / "link.jpg", tmp_path).size == (160, 160)
 
 
 def test_no_more_is_read_of_a_file_than_a_photo_may_have(sent, monkeypatch) -> None:
     """Whatever its size was when it was opened."""
-    upload = sent("grown.jpg", picture() + bytes(1000))
+    upload = sent("grown.jpg", image_bytes() + bytes(1000))
     monkeypatch.setattr(uploads, "MAX_IMAGE_BYTES", 1000)
     monkeypatch.setattr(uploads.os, "fstat", lambda _: os.stat_result((0o100644, *[0] * 9)))
     with pytest.raises(InputError, match="over the limit"):
@@ -114,7 +114,7 @@ def test_zips_unpack_to_no_more_than_a_quarter_of_the_space(sent, tmp_path, monk
     assert "unpacks to more than 1,000 bytes" in why
 
 
-def test_of_a_film_the_first_frame_counts(sent) -> None:
+def test_the_first_frame_of_an_animation_is_used(sent) -> None:
     opened = open_sent(sent("pages.tiff", film("TIFF", 100)))
     first = open_sent(sent("first.tiff", film("TIFF", 1)))
     assert opened.tobytes() == first.tobytes()
@@ -128,14 +128,14 @@ def test_markup_within_the_pixels_of_an_image_does_no_harm(sent) -> None:
     assert open_sent(sent("stored.png", content)).size == (300, 140)
 
 
-def test_a_file_that_is_no_picture_is_not_searched_for_what_else_it_is(sent, monkeypatch) -> None:
+def test_a_file_that_is_no_image_is_not_searched_for_other_formats(sent, monkeypatch) -> None:
     monkeypatch.setattr(uploads, "_is_something_else_too", None)
     with pytest.raises(InputError, match="not an image"):
         open_sent(sent("junk.jpg", bytes(10**6)))
 
 
 def test_no_hidden_end_or_length_makes_a_jpeg_of_many_scans_look_like_one_of_few(sent) -> None:
-    whole = picture(progressive=True)
+    whole = image_bytes(progressive=True)
     scan = last_scan(whole)
     for hiding in (
         b"\xff\xfe\0\4\xff\xd9",  # an end within a comment
@@ -150,7 +150,7 @@ def test_no_hidden_end_or_length_makes_a_jpeg_of_many_scans_look_like_one_of_few
 
 def test_scans_behind_the_end_and_in_a_thumbnail_do_not_count(sent) -> None:
     """As in a motion photo, whose video holds any bytes."""
-    whole = picture(progressive=True, comment=b"\xff\xda" * 50) + b"\xff\xda" * 50
+    whole = image_bytes(progressive=True, comment=b"\xff\xda" * 50) + b"\xff\xda" * 50
     assert open_sent(sent("motion.jpg", whole)).size == (160, 160)
 
 
@@ -158,7 +158,9 @@ def test_scans_behind_the_end_and_in_a_thumbnail_do_not_count(sent) -> None:
 def test_a_bad_zip_is_refused_as_a_whole_with_a_reason(name, sent, tmp_path) -> None:
     make, reason = ZIPS[name]
     folder = tmp_path / "unpacked"
-    found, refused = list_uploads([sent(name, make()), sent("a.jpg", picture())], folder, tmp_path)
+    found, refused = list_uploads(
+        [sent(name, make()), sent("a.jpg", image_bytes())], folder, tmp_path
+    )
     assert [upload.name for upload in found] == ["a.jpg"]
     ((refused_name, why),) = refused
     assert refused_name == name and reason in why
@@ -167,14 +169,14 @@ def test_a_bad_zip_is_refused_as_a_whole_with_a_reason(name, sent, tmp_path) -> 
 
 
 def test_a_zip_gives_its_images_by_their_names(sent, tmp_path) -> None:
-    packed = zipped({"Apple/2.jpg": picture(), "1.png": picture("PNG"), "notes.txt": b"x"})
+    packed = zipped({"Apple/2.jpg": image_bytes(), "1.png": image_bytes("PNG"), "notes.txt": b"x"})
     found, refused = list_uploads([sent("fruits.ZIP", packed)], tmp_path / "unpacked", tmp_path)
     assert sorted(upload.name for upload in found) == ["1.png", "2.jpg"] and not refused
     assert all(open_sent(upload) for upload in found)
 
 
 def test_what_a_zip_holds_is_opened_by_its_content_or_refused_with_a_reason(sent, tmp_path) -> None:
-    files = {"1.heic": picture("HEIF"), "2": picture(), "3.nef": b"x", "4.txt": b"x"}
+    files = {"1.heic": image_bytes("HEIF"), "2": image_bytes(), "3.nef": b"x", "4.txt": b"x"}
     found, refused = list_uploads([sent("a.zip", zipped(files))], tmp_path / "unpacked", tmp_path)
     assert sorted(upload.name for upload in found) == ["1.heic", "2", "3.nef"] and not refused
     opened = {upload.name: upload.path for upload in found}
@@ -197,7 +199,7 @@ def test_of_a_zip_with_too_many_images_no_more_than_the_most_are_unpacked(sent, 
     files = [
         sent("a.zip", zipped({f"{n}.jpg": b"x" for n in range(150)})),
         sent("b.zip", zipped({f"{n}.jpg": b"x" for n in range(1000)})),
-        sent("c.jpg", picture()),
+        sent("c.jpg", image_bytes()),
     ]
     with pytest.raises(InputError, match="200 photos"):
         list_uploads(files, tmp_path / "unpacked", tmp_path)
@@ -210,8 +212,8 @@ def test_so_many_zips_are_refused_unopened(sent, tmp_path) -> None:
         list_uploads(zips, tmp_path / "unpacked", tmp_path)
 
 
-def test_a_file_that_is_named_twice_counts_once(sent, tmp_path) -> None:
-    packed, single = sent("a.zip", zipped({"b.jpg": picture()})), sent("c.jpg", picture())
+def test_a_file_that_is_given_twice_counts_once(sent, tmp_path) -> None:
+    packed, single = sent("a.zip", zipped({"b.jpg": image_bytes()})), sent("c.jpg", image_bytes())
     found, refused = list_uploads([packed, single] * 100, tmp_path / "unpacked", tmp_path)
     assert [upload.name for upload in found] == ["b.jpg", "c.jpg"] and not refused
 

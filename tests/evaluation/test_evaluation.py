@@ -1,4 +1,4 @@
-"""`hffruits evaluate` and `compare`, end to end, and what training measures of its own model."""
+"""`hffruits evaluate` and `compare`, end to end, and the evaluation at the end of training."""
 
 import csv
 import io

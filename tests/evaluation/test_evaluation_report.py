@@ -1,4 +1,4 @@
-"""The pages of `evaluate` and `compare`: nothing lost, nothing injected, usable everywhere."""
+"""The pages of `evaluate` and `compare`: complete, safe from injection, usable everywhere."""
 
 import base64
 import functools

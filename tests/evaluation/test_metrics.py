@@ -1,4 +1,4 @@
-"""Each metric equals scikit-learn's or its paper's; intervals are those of drawing images again."""
+"""Each metric equals scikit-learn's or its paper's; intervals equal those of resampled images."""
 
 import math
 import warnings
@@ -240,7 +240,7 @@ def test_of_very_many_classes_those_that_are_confused_most_are_shown(monkeypatch
 
 @given(st.integers(1, 300), st.integers(1, 20), st.integers(0, 1000))
 @settings(max_examples=40, deadline=None)
-def test_the_error_is_that_of_the_paper(count: int, bins: int, seed: int):
+def test_the_expected_calibration_error_is_that_of_the_paper(count: int, bins: int, seed: int):
     rng = np.random.default_rng(seed)
     confidence = rng.random(count)
     hits = rng.random(count) < confidence

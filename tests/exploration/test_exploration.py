@@ -174,7 +174,7 @@ def test_one_class_is_explored_too(make_folder, tmp_path: Path):
     assert record["summary"]["embedded"] == 12
 
 
-def test_twelve_times_the_same_photo(make_folder, tmp_path: Path):
+def test_twelve_copies_of_one_photo_are_one_group(make_folder, tmp_path: Path):
     root = make_folder({"Apple": 1, "Banana": 1})
     for index in range(6):
         for name in ("Apple", "Banana"):

@@ -1,4 +1,4 @@
-"""The data report: one file, nothing injected, nothing from the network, usable everywhere."""
+"""The data report: one file, safe from injection, no network, usable everywhere."""
 
 import base64
 import colorsys

@@ -1,4 +1,4 @@
-"""Each check finds what was planted, says nothing of photos without faults, and names a fix."""
+"""Each check finds planted faults, has no false alarms, and names a fix."""
 
 import io
 import shlex
@@ -125,7 +125,7 @@ def test_exact_and_near_duplicates_within_a_class_are_separate_findings(photos: 
     assert set(result) == {"exact_duplicates", "near_duplicates"}
 
 
-SPOILING: dict[str, Callable[[Image.Image], Image.Image]] = {
+CORRUPTIONS: dict[str, Callable[[Image.Image], Image.Image]] = {
     "small_photos": lambda image: image.resize((60, 60)),
     "blurred": lambda image: image.resize((300, 300)).filter(ImageFilter.GaussianBlur(6)),
     "light": lambda image: ImageEnhance.Brightness(image).enhance(0.15),
@@ -133,11 +133,11 @@ SPOILING: dict[str, Callable[[Image.Image], Image.Image]] = {
 }
 
 
-@pytest.mark.parametrize("id", SPOILING)
-def test_a_spoilt_photo_is_found_and_no_other(photos: Path, id: str):
-    SPOILING[id](draw_fruit("Apple", seed=77)).save(photos / "train/Apple/spoilt.jpg")
+@pytest.mark.parametrize("id", CORRUPTIONS)
+def test_a_corrupted_photo_is_found_and_no_other(photos: Path, id: str):
+    CORRUPTIONS[id](draw_fruit("Apple", seed=77)).save(photos / "train/Apple/corrupted.jpg")
     data = scan(photos)
-    assert paths_of(data, found(data)[id]) == [{"train/Apple/spoilt.jpg"}]
+    assert paths_of(data, found(data)[id]) == [{"train/Apple/corrupted.jpg"}]
     assert set(found(data)) == {id}
 
 
@@ -173,7 +173,7 @@ def test_counts_of_classes(photos: Path):
     assert set(result) == {"small_classes", "imbalance", "missing_classes"}
 
 
-def test_what_training_would_refuse_weighs_most(photos: Path):
+def test_findings_that_training_would_refuse_are_the_most_severe(photos: Path):
     shutil.rmtree(photos / "train/Kiwi")
     finding = run_checks(scan(photos))[0][0]
     assert (finding.id, finding.severity, finding.classes) == ("unknown_classes", "high", ["Kiwi"])
@@ -212,7 +212,7 @@ def test_doubtful_labels_say_of_how_many(faultless: Path):
 
 
 def test_commands_are_quoted_and_understood(photos: Path):
-    SPOILING["blurred"](draw_fruit("Apple", seed=77)).save(photos / "train/Apple/soft.jpg")
+    CORRUPTIONS["blurred"](draw_fruit("Apple", seed=77)).save(photos / "train/Apple/soft.jpg")
     data = replace(scan(photos), source="--dataset_name user/fruits", lists=Path("my report"))
     command = found(data)["blurred"].command
     assert command == (
@@ -230,7 +230,7 @@ def test_commands_are_quoted_and_understood(photos: Path):
 def test_records_have_files_groups_or_classes(photos: Path):
     recompress(photos / "train/Apple/3.jpg", photos / "val/Apple/leak.jpg")
     (photos / "train/Apple/empty.jpg").touch()
-    SPOILING["odd_shapes"](draw_fruit("Apple", seed=77)).save(photos / "train/Apple/long.jpg")
+    CORRUPTIONS["odd_shapes"](draw_fruit("Apple", seed=77)).save(photos / "train/Apple/long.jpg")
     for index in range(12):
         (photos / f"train/Kiwi/{index}.jpg").unlink()
     data = scan(photos)
@@ -248,13 +248,13 @@ def test_records_have_files_groups_or_classes(photos: Path):
 
 
 def test_the_worst_comes_first_and_every_check_is_listed(photos: Path):
-    SPOILING["light"](draw_fruit("Apple", seed=77)).save(photos / "train/Apple/dark.jpg")
+    CORRUPTIONS["light"](draw_fruit("Apple", seed=77)).save(photos / "train/Apple/dark.jpg")
     recompress(photos / "train/Apple/3.jpg", photos / "val/Apple/leak.jpg")
     (photos / "train/Apple/empty.jpg").touch()
     findings, _ = run_checks(scan(photos))
     assert [finding.severity for finding in findings] == ["high", "medium", "low"]
     assert len(set(CHECKS)) == len(CHECKS) == 19
-    assert set(SPOILING) < set(LISTED)
+    assert set(CORRUPTIONS) < set(LISTED)
 
 
 def test_a_single_split_says_nothing_of_leaks(photos: Path):

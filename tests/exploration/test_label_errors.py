@@ -1,4 +1,4 @@
-"""Label errors and outliers planted into made-up features are found, and not confused."""
+"""Label errors and outliers planted into synthetic features are found and distinguished."""
 
 import warnings
 
@@ -41,7 +41,7 @@ def no_duplicates(labels: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("count", "size"), [(2, 40), (5, 12), (12, 30), (60, 6)])
-def test_wrong_labels_are_found_with_what_they_look_like(count: int, size: int):
+def test_label_errors_are_found_with_the_likely_class(count: int, size: int):
     features, labels = make_classes(count, size)
     wrong, rows = mislabel(labels, 0.05)
     found = find_label_errors(features, wrong, no_duplicates(labels))
@@ -51,7 +51,7 @@ def test_wrong_labels_are_found_with_what_they_look_like(count: int, size: int):
     np.testing.assert_array_equal(found.guesses, labels[found.indices])
 
 
-def test_right_labels_are_not_doubted():
+def test_correct_labels_are_not_reported():
     features, labels = make_classes(12, 30, noise=1.5)
     assert not len(find_label_errors(features, labels, no_duplicates(labels)).indices)
 
@@ -97,7 +97,7 @@ def test_too_little_to_judge_is_not_doubted(count: int, size: int):
     assert len(found.indices) == len(found.guesses) == 0
 
 
-def test_a_class_of_one_photo_is_not_taken_for_a_wrong_label():
+def test_a_class_of_one_photo_is_not_a_label_error():
     features, labels = make_classes(6, 20)
     labels[0] = 6  # looks like the first class, but who knows
     labels[20:22] = 7
@@ -122,7 +122,7 @@ def test_the_same_seed_gives_the_same_label_errors_without_warnings():
 
 
 @pytest.mark.slow
-def test_a_thousand_classes_of_three():
+def test_a_thousand_classes_with_three_images_each_are_split():
     features, labels = make_classes(1000, 3, noise=0.6, dimensions=256)
     wrong, rows = mislabel(labels, 0.05)
     reported = set(find_label_errors(features, wrong, no_duplicates(labels)).indices.tolist())

@@ -1,4 +1,4 @@
-"""`hffruits split`: lists, folds and repairs, and originals that stay as they are."""
+"""`hffruits split`: lists, folds and repairs; originals are never changed."""
 
 import hashlib
 import io
@@ -122,7 +122,7 @@ def test_without_options_it_is_the_split_that_training_makes(plain, tmp_path):
     assert {name: rows["path"][:] for name, rows in data.items()} == lists(tmp_path / "out")
 
 
-def test_near_duplicates_lie_on_one_side(plain, tmp_path):
+def test_near_duplicates_stay_in_one_split(plain, tmp_path):
     root = shutil.copytree(plain, tmp_path / "data")
     for name in FRUITS:
         for number in range(0, 10, 2):
@@ -302,7 +302,7 @@ def test_a_copy_has_the_classes_that_label_from_gave(tmp_path, label_from):
     assert sum(map(len, after.values())) == sum(map(len, before.values())) == 16
 
 
-def test_a_class_that_only_the_test_would_have_is_explained(tmp_path):
+def test_a_class_that_only_the_test_split_would_have_is_an_error(tmp_path):
     root = tmp_path / "data"
     for part in ("train", "test"):
         for index, name in enumerate(FRUITS):

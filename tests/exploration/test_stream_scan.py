@@ -1,4 +1,4 @@
-"""A stream is scanned in one pass: all records, and the pixels of a few."""
+"""A stream is scanned in one pass: the records of all images, the pixels of a few."""
 
 import io
 

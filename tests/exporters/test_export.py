@@ -1,4 +1,4 @@
-"""Exports answer as the model they were made from, and one that doesn't is not kept."""
+"""Exports predict as their model does, and one that doesn't is not kept."""
 
 import json
 import subprocess
@@ -200,7 +200,7 @@ def test_torch_export_keeps_the_answers(small, images, tmp_path):
         ({"format": "torch", "precision": "int8"}, "precision=int8: not for torch"),
     ],
 )
-def test_what_cannot_be_exported_is_explained(small, tmp_path, options, message):
+def test_a_model_that_cannot_be_exported_is_explained(small, tmp_path, options, message):
     with pytest.raises(InputError, match=message):
         export(small, DataArguments(), output_dir=tmp_path / "x", **options)
     assert list(tmp_path.iterdir()) == []
@@ -222,7 +222,7 @@ def test_an_export_of_a_strangers_model_copies_no_file_that_lies_elsewhere(tmp_p
     assert [path.name for path in folder.rglob("*.txt")] == ["test.txt"]
 
 
-def test_a_folder_that_is_there_is_left_alone(small, tmp_path):
+def test_an_existing_folder_is_not_changed(small, tmp_path):
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match="exists already"):
@@ -271,7 +271,7 @@ def test_an_export_that_loses_too_much_is_not_kept_unless_forced(small, tmp_path
     assert (tmp_path / "x" / "model.onnx").is_file()
 
 
-def test_a_single_image_decides_nothing(small, tmp_path, monkeypatch):
+def test_a_single_image_does_not_decide_about_an_export(small, tmp_path, monkeypatch):
     distort(monkeypatch, wrong_in(1))
     done = export(
         small, DataArguments(), format="onnx", precision="fp16", output_dir=tmp_path / "x"

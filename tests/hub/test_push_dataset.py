@@ -1,4 +1,4 @@
-"""Photos pushed to a hub as a clean data set, and read again by `datasets` and by training."""
+"""Photos pushed to a Hub as a clean dataset, and read again by `datasets` and by training."""
 
 import io
 import shutil
@@ -142,7 +142,7 @@ def test_shards_that_are_no_more_go_away(local_hub, fruits):
     assert len(parquet(local_hub)) == 3 < len(many)
 
 
-def test_an_interrupted_push_leaves_the_set_as_it_was_and_is_gone_on_with(local_hub, fruits):
+def test_an_interrupted_push_leaves_the_dataset_unchanged_and_can_be_resumed(local_hub, fruits):
     push(fruits)
     before = dict(files_of(local_hub))
     for file in sorted((fruits / "train").rglob("0.png")):

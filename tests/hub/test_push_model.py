@@ -1,4 +1,4 @@
-"""Models pushed to a hub: what is published, in one commit or not at all, and loaded again."""
+"""Models pushed to a Hub: what is published, atomically, and loaded again."""
 
 import html
 import json
@@ -214,7 +214,7 @@ def test_a_card_of_a_net_without_timms_record_and_of_odd_classes_is_whole(tmp_pa
     assert "is not recorded" in card.text and card.data.base_model is None
 
 
-def test_what_an_older_version_has_trained_is_pushed_too(local_hub, trained, tmp_path):
+def test_a_model_trained_by_an_older_version_is_pushed_too(local_hub, trained, tmp_path):
     run = shutil.copytree(trained, tmp_path / "old")
     metrics = json.loads((run / "metrics.json").read_text())
     del metrics["versions"], metrics["data"]["images_per_class"], metrics["model"]["hub_id"]
@@ -230,7 +230,7 @@ def test_what_an_older_version_has_trained_is_pushed_too(local_hub, trained, tmp
 
 
 @pytest.mark.parametrize("base", ["vit-base", "~/vit", "/gone/vit"])
-def test_a_base_that_nobody_else_has_is_not_named(trained, tmp_path, base):
+def test_a_base_model_that_is_not_on_the_hub_is_not_named_in_the_card(trained, tmp_path, base):
     run = shutil.copytree(trained, tmp_path / "run")
     metrics = json.loads((run / "metrics.json").read_text())
     metrics["model"] |= {"name_or_path": base, "hub_id": None}
@@ -317,7 +317,7 @@ def test_files_of_an_earlier_model_go_and_a_users_own_stay(local_hub, untrained)
     ],
     ids=["503", "429", "answer lost", "cut", "who", "upload cut", "slow"],
 )
-def test_a_passing_fault_is_passed_and_one_commit_is_made(local_hub, untrained, fault):
+def test_a_transient_fault_is_retried_and_one_commit_is_made(local_hub, untrained, fault):
     push(untrained, REPO_ID)
     weights = (untrained / "config.json").read_bytes()
     try:

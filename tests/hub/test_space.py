@@ -1,4 +1,4 @@
-"""A Space from a pushed model: its files, tried before the push, answer as the model does."""
+"""A Space from a pushed model: its files, tested before the push, predict as the model does."""
 
 import errno
 import importlib.metadata
@@ -136,7 +136,7 @@ def test_a_space_needs_a_model_of_the_hub_and_a_place(local_hub, trained, tmp_pa
 
 def test_a_space_that_does_not_start_is_an_error_and_not_pushed(local_hub, trained, monkeypatch):
     push(trained, "fruits")
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # for its process alone
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # only for its process
     monkeypatch.setattr("hffruits.hub.space_check._PASSED_ON", ("PATH", "HF_HUB_OFFLINE"))
     with pytest.raises(InputError, match=r"the Space doesn't start: .*user/fruits") as raised:
         make_space("user/fruits", "demo", check="quick")

@@ -1,4 +1,4 @@
-"""Millions of files, in small: each labelled once, whatever stops the process."""
+"""Batch prediction: each file labelled once, however the process is interrupted."""
 
 import csv
 import json
@@ -114,7 +114,7 @@ def test_each_image_has_a_row_with_what_the_classifier_says(
     assert not rows[str(photos / "broken.jpg")].get("label")
 
 
-def test_a_stopped_job_goes_on_and_does_nothing_twice(fruits, photos, tmp_path, monkeypatch):
+def test_a_stopped_job_resumes_and_does_nothing_twice(fruits, photos, tmp_path, monkeypatch):
     job = job_of(tmp_path / "answers.jsonl", photos)
     seen = []
     read_one = FruitClassifier._read
@@ -169,7 +169,7 @@ def test_processes_share_the_images_and_each_has_its_own_table(fruits, photos, t
     assert len({path for part in parts for path in part}) == sum(map(len, parts)) == 32
     with pytest.raises(InputError, match="complete already"):
         jobs[0].check()
-    files[1].unlink()  # one process was killed: the others have nothing to do, it goes on
+    files[1].unlink()  # one process was killed: it resumes, the others have nothing to do
     jobs[0].check()
     assert label_files(fruits, jobs[0]) is None
     assert label_files(fruits, jobs[1]).images == len(parts[1])
@@ -287,7 +287,7 @@ def test_a_name_that_is_not_utf8_has_a_row(fruits, tmp_path):
         assert row["path"].endswith("caf\\udce9.png") and row["label"] in LABELS
 
 
-def test_the_command_writes_and_tells(model, photos, tmp_path, capsys):
+def test_the_command_writes_its_files_and_prints_a_summary(model, photos, tmp_path, capsys):
     output = str(tmp_path / "a.csv")
     command = ["predict", str(model), str(photos), "--output", output]
     assert main(command) == 0

@@ -1,4 +1,4 @@
-"""One classifier for an image, a list or a folder, whatever the image comes as."""
+"""`FruitClassifier` on an image, a list or a folder, from any source."""
 
 import pytest
 from PIL import Image

@@ -1,4 +1,4 @@
-"""A class taught from a few images is recognised afterwards, and nothing else has changed."""
+"""Few-shot learning: a taught class is recognised, and nothing else changes."""
 
 import json
 from pathlib import Path
@@ -59,7 +59,7 @@ def taught(fruits: FruitClassifier) -> FruitClassifier:
 # ---- what it knows ----
 
 
-def test_a_fruit_is_recognised_once_it_was_taught(fruits, taught):
+def test_a_taught_fruit_is_recognised(fruits, taught):
     others = draw("Kiwi", 8, seed=2000)
     assert "Kiwi" not in fruits.labels
     assert share_named(taught, "Kiwi", others) >= 0.75

@@ -1,4 +1,4 @@
-"""Heatmaps lie where the class is, follow the weights, and leave the model as it was."""
+"""Heatmaps cover the class, depend on the weights, and don't change the model."""
 
 import copy
 from collections.abc import Callable
@@ -105,7 +105,7 @@ CLASSES = torch.tensor([0, 1, 2])
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
-    """Nets this small run quicker so, most of all on a busy machine."""
+    """One thread: faster for models this small, especially on a busy machine."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -147,7 +147,7 @@ FITTED = {"CNN": hf_resnet, "ViT": timm_vit, "averaged ViT": NETS["timm ViT, ave
 
 @pytest.fixture(scope="module", params=FITTED)
 def fitted(request) -> PreTrainedModel:
-    """A net that tells the colour of the telling cell."""
+    """A model that classifies by the colour of one cell."""
     torch.manual_seed(0)
     return fit(FITTED[request.param]())
 
@@ -179,7 +179,7 @@ def correlation(one: np.ndarray, other: np.ndarray) -> float:
     )
 
 
-# ---- do the maps tell the truth ----
+# ---- faithfulness of the maps ----
 
 
 def test_the_heat_lies_on_the_only_cell_that_tells_the_class(fitted):
@@ -190,7 +190,7 @@ def test_the_heat_lies_on_the_only_cell_that_tells_the_class(fitted):
     assert np.mean([heat[i][mask[i]].max() == 1 for i in range(48)]) > 0.6
 
 
-def test_covering_what_is_hot_costs_more_than_covering_anything(fitted):
+def test_occluding_the_hottest_area_costs_more_than_occluding_others(fitted):
     pixels, colour, _ = telling_cells(48, seed=9)
     hot = drop_when_covered(fitted, pixels, colour, heatmaps(fitted, pixels, colour))
     areas = [random_areas(48, (32, 32), seed) for seed in range(5)]
@@ -213,7 +213,7 @@ def test_another_head_gives_another_map(fitted):
 
 
 @pytest.mark.slow
-def test_covering_what_a_pretrained_cnn_looked_at_costs_most():
+def test_occluding_the_hottest_area_of_a_pretrained_cnn_costs_most():
     model, processor = load_model(pretrained_produce_folder())
     names = ["Banana", "Lemon", "Orange", "Strawberry", "Pineapple", "Apple"]
     images = [draw_fruit(name, seed=seed, size=224) for seed, name in enumerate(names)]
@@ -339,7 +339,7 @@ def test_the_overlay_leaves_cold_places_and_the_size():
     ],
     ids=["timm", "transformers", "not normalised"],
 )
-def test_the_image_seen_is_the_image_given(processor):
+def test_the_image_shown_is_the_image_given(processor):
     processor = processor()
     colours = np.random.default_rng(0).integers(0, 256, (16, 3))
     for colour in colours.tolist():

@@ -1,4 +1,4 @@
-"""Test-time augmentation: what the views show, and that logits are averaged over them."""
+"""Test-time augmentation: what the views show, and that their logits are averaged."""
 
 import numpy as np
 import pytest

@@ -1,6 +1,6 @@
-"""Whatever arrives, it is answered or refused in words: never another error, never without end.
+"""Fuzzing: any input is handled or rejected with an InputError, never another error or a hang.
 
-Run more of it, drawn anew each time: `HFFRUITS_FUZZ=5000 pytest tests/test_fuzz.py`.
+More examples, new ones each time: `HFFRUITS_FUZZ=5000 pytest tests/integration/test_fuzz.py`.
 """
 
 import io
@@ -20,7 +20,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from support.hostile_files import encoded, film, long_gif, picture, png_bomb, unsized_bmp
+from support.hostile_files import encoded, film, image_bytes, long_gif, png_bomb, unsized_bmp
 from support.runs import UNTRAINED_LABELS, save_untrained
 
 from hffruits import FruitClassifier, InputError, load_fruits
@@ -41,13 +41,13 @@ def fuzz(examples: int):
     return settings(
         max_examples=max(examples, MORE),
         derandomize=not MORE,
-        deadline=20_000,  # milliseconds for one: nothing may go on without end
+        deadline=20_000,  # milliseconds for one: nothing may hang
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )
 
 
 SMALL = draw_fruit("Kiwi", seed=1, size=48)
-PICTURES = [
+IMAGES = [
     *(encoded(SMALL, form) for form in ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")),
     encoded(SMALL, "JPEG2000"),
     encoded(SMALL, "JPEG", progressive=True, exif=b"Exif\0\0MM\0*\0\0\0\x08\0\0"),
@@ -55,7 +55,8 @@ PICTURES = [
     encoded(SMALL.convert("L").convert("I"), "TIFF"),
     encoded(SMALL, "TIFF", compression="tiff_lzw"),
     encoded(SMALL.convert("CMYK"), "JPEG"),
-    film("GIF", 3), film("WEBP", 3), picture("AVIF"), picture("HEIF"), png_bomb(), unsized_bmp(),
+    film("GIF", 3), film("WEBP", 3), image_bytes("AVIF"), image_bytes("HEIF"), png_bomb(),
+    unsized_bmp(),
     long_gif(50),
 ]  # fmt: skip
 
@@ -91,15 +92,15 @@ def little_memory():
     resource.setrlimit(resource.RLIMIT_AS, before)
 
 
-pictures = st.one_of(damaged(PICTURES), st.binary(max_size=300))
+images = st.one_of(damaged(IMAGES), st.binary(max_size=300))
 
 
-# ---- pictures ----
+# ---- images ----
 
 
 @fuzz(300)
-@given(content=pictures, small=st.booleans())
-def test_bytes_are_a_picture_or_refused_with_a_reason(content, small):
+@given(content=images, small=st.booleans())
+def test_bytes_are_an_image_or_refused_with_a_reason(content, small):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, of odd metadata
         try:
@@ -112,8 +113,8 @@ def test_bytes_are_a_picture_or_refused_with_a_reason(content, small):
 
 
 @fuzz(150)
-@given(content=pictures)
-def test_an_upload_is_a_picture_or_refused_with_a_reason(content):
+@given(content=images)
+def test_an_upload_is_an_image_or_refused_with_a_reason(content):
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "upload.jpg")
         file.write_bytes(content)
@@ -133,7 +134,7 @@ def zipped(contents: dict[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-ZIPS = [zipped({"a/1.png": PICTURES[1], "b.jpg": PICTURES[0]}), zipped({"../x.png": b"x" * 99})]
+ZIPS = [zipped({"a/1.png": IMAGES[1], "b.jpg": IMAGES[0]}), zipped({"../x.png": b"x" * 99})]
 
 
 @fuzz(150)
@@ -164,7 +165,7 @@ def fruits(model) -> FruitClassifier:
 
 
 @fuzz(60)
-@given(content=pictures)
+@given(content=images)
 def test_a_prediction_is_made_or_refused(fruits, content):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -323,7 +324,7 @@ words = st.sampled_from(
 
 @fuzz(60)
 @given(argv=st.lists(words, max_size=4))
-def test_a_command_line_is_understood_or_ends_with_code_2(argv, capsys):
+def test_a_command_line_is_parsed_or_exits_with_code_2(argv, capsys):
     try:
         _, _, training = parse_train_arguments(argv)
     except SystemExit as stop:

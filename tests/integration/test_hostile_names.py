@@ -1,4 +1,4 @@
-"""Names that mean something to what shows them: plots, cards, pages, tables, terminals, URLs."""
+"""Hostile names of files and classes in plots, cards, pages, tables, terminals and URLs."""
 
 import csv
 import json
@@ -63,7 +63,7 @@ NAMES = [  # of class folders
     "null",
     "9. ninth",
 ]
-LABELS = [clean_name(name) for name in NAMES]  # as classes, without what nobody can see
+LABELS = [clean_name(name) for name in NAMES]  # as classes, without invisible characters
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def cells_of(card: str) -> list[str]:
 
 
 def foreign(card: str) -> list[str]:
-    """What a name has injected: HTML, links, pictures of other places."""
+    """What a name has injected: HTML, links, images of other sites."""
     made = [t for t in shown(card) if t.type in ("html_inline", "html_block", "link_open", "image")]
     return [t.content for t in made if t.attrs.get("src") != "evaluation.png"]
 
@@ -117,7 +117,7 @@ def pushed_card(hub, kind: str) -> str:
 # ---- end to end ----
 
 
-def test_a_run_has_its_records_page_picture_and_card(run):
+def test_a_run_writes_its_records_report_plot_and_card(run):
     assert FruitClassifier.from_pretrained(run).labels == sorted(LABELS)
     files = {path.name for path in run.iterdir()}
     assert {"metrics.json", "report.html", "evaluation.png", "README.md"} <= files
@@ -189,7 +189,7 @@ def test_a_table_of_answers_is_read_back_as_it_is(run, photos, tmp_path, suffix)
 def test_nothing_that_is_printed_steers_the_terminal(run, photos, tmp_path, capfd):
     assert main(["evaluate", str(run), "--output_dir", str(tmp_path / "evaluated")]) == 0
     assert main(["predict", str(run), *map(str, photos.glob("train/*/*0.png"))]) == 0
-    (photos / "train" / NAMES[-4] / "bad\x1b]0;title\x07.png").write_text("no picture")
+    (photos / "train" / NAMES[-4] / "bad\x1b]0;title\x07.png").write_text("no image")
     assert main(["evaluate", str(run), str(photos), "--output_dir", str(tmp_path / "two")]) == 0
     assert main(["predict", str(run), str(tmp_path / "gone\x1b[2J")]) == 2
     out, err = capfd.readouterr()
@@ -198,7 +198,7 @@ def test_nothing_that_is_printed_steers_the_terminal(run, photos, tmp_path, capf
         assert code not in out + err
 
 
-def test_a_run_is_gone_on_with_by_its_lists(run, photos, tmp_path):
+def test_a_run_is_resumed_with_its_split_lists(run, photos, tmp_path):
     lists = load_fruits(photos, split_lists=run / "splits")
     assert len(lists["train"]) == 2 * len(NAMES)
 

@@ -1,4 +1,4 @@
-"""The local Hub against its real clients: what they push is what they load, faults or not."""
+"""The Hub emulator against real clients: what they push is what they load, also with faults."""
 
 import json
 import socket
@@ -286,7 +286,7 @@ def test_a_large_file_goes_in_parts(hub, api, tmp_path):
     assert fetch(api, "model.safetensors", tmp_path) == content
 
 
-def test_bytes_that_are_not_those_told_are_refused(hub, api):
+def test_bytes_that_differ_from_those_announced_are_refused(hub, api):
     addition = add("a.bin", b"a" * 50)
     addition.upload_info.sha256 = b"\0" * 32
     with pytest.raises(RuntimeError, match=r"uploading 'a\.bin'") as error:
@@ -402,7 +402,7 @@ def test_no_token_is_kept_among_the_requests(hub, api):
 # ---- cards ----
 
 
-def test_a_good_card_is_pushed_and_told_by_the_model(hub, api, monkeypatch):
+def test_a_valid_card_is_pushed_and_returned_with_the_model(hub, api, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.url)
     ModelCard(CARD).validate()
     with warnings.catch_warnings():
@@ -517,9 +517,9 @@ config = ResNetConfig(
 model = AutoModelForImageClassification.from_config(config).eval()
 model.push_to_hub("user/tiny")
 again = AutoModelForImageClassification.from_pretrained("user/tiny").eval()
-picture = torch.rand(1, 3, 32, 32)
+pixels = torch.rand(1, 3, 32, 32)
 with torch.no_grad():
-    same = torch.equal(model(picture).logits, again(picture).logits)
+    same = torch.equal(model(pixels).logits, again(pixels).logits)
 print(json.dumps([same, AutoConfig.from_pretrained("user/tiny", revision="main").num_labels]))
 """
 

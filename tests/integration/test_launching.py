@@ -1,4 +1,4 @@
-"""What starts several processes says what is meant: accelerate's files, and the SLURM script."""
+"""Launcher configurations: accelerate's YAML files, and the SLURM script."""
 
 import os
 import signal
@@ -30,7 +30,7 @@ def test_the_configurations_are_these():
 # ---- SLURM ----
 
 STANDINS = {
-    # told to end, it kills what it started, as SLURM's does
+    # on SIGTERM it kills its children, as SLURM's does
     "srun": """shift; export SLURM_PROCID=1; "$@" & echo $! >"$SAID.step"
         trap "kill -9 $!" TERM; wait $!""",
     "scancel": 'echo "scancel $*" >>"$SAID"; kill -s "${1#--signal=}" "$(cat "$SAID.step")"',
@@ -82,5 +82,5 @@ def test_a_slurm_job_that_is_told_to_end_goes_into_the_queue_again(slurm):
     began = time.monotonic()
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == 0
-    assert time.monotonic() - began < 15  # the step was told, too
+    assert time.monotonic() - began < 15  # the step got the signal, too
     assert said.read_text().splitlines()[-3:] == ["scancel --signal=TERM 42", "saved", "requeue 42"]

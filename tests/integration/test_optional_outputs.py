@@ -1,4 +1,4 @@
-"""Records come first; a page, picture or card that fails costs nothing else."""
+"""Records are written first; a report, plot or card that fails costs nothing else."""
 
 import errno
 import json
@@ -74,11 +74,11 @@ def test_a_run_loses_only_the_output_that_fails(
     metrics = train(*tiny_arguments(drawn_fruits, folder))
     assert files_of(folder) == RECORDS | OPTIONAL - {lost}
     assert json.loads((folder / "metrics.json").read_text()) == metrics
-    (told,) = [line for line in warnings_of(caplog) if lost in line]
+    (warning,) = [line for line in warnings_of(caplog) if lost in line]
     reason = (
         "OSError: [Errno 28] No space left on device" if error else "ZeroDivisionError: by nothing"
     )
-    assert f"{folder / lost}: not made ({reason}). `hffruits " in told and "\n" not in told
+    assert f"{folder / lost}: not made ({reason}). `hffruits " in warning and "\n" not in warning
 
 
 def test_a_run_whose_optional_outputs_all_fail_has_finished(
@@ -186,7 +186,9 @@ def test_nothing_of_an_earlier_end_stays_beside_new_figures(drawn_fruits, tmp_pa
     assert files_of(folder) == RECORDS
 
 
-def test_training_goes_on_where_nobody_reads_its_table(drawn_fruits, tmp_path, monkeypatch, caplog):
+def test_training_continues_when_its_output_is_no_longer_read(
+    drawn_fruits, tmp_path, monkeypatch, caplog
+):
     def closed(*_, **__):
         raise BrokenPipeError(errno.EPIPE, "Broken pipe")
 
@@ -251,7 +253,7 @@ def test_a_comparison_keeps_its_figures_without_a_page_or_photos(trained, tmp_pa
         ("hffruits.exploration.report.render_page", False),
     ],
 )
-def test_an_audit_keeps_its_findings_and_lists(drawn_fruits, tmp_path, breaks, broken, page):
+def test_an_exploration_keeps_its_findings_and_lists(drawn_fruits, tmp_path, breaks, broken, page):
     breaks(broken)
     data = DataArguments(data_dir=str(drawn_fruits))
     record = explore(data, output_dir=tmp_path, max_images=12).record
@@ -261,7 +263,7 @@ def test_an_audit_keeps_its_findings_and_lists(drawn_fruits, tmp_path, breaks, b
     assert ("explore.html" in files_of(tmp_path)) == page
 
 
-def test_a_range_test_and_a_search_keep_what_they_found(drawn_fruits, tmp_path, breaks, caplog):
+def test_a_range_test_and_a_search_keep_their_results(drawn_fruits, tmp_path, breaks, caplog):
     breaks("hffruits.training.lr_finder.draw_lr_range")
     data, model, args = tiny_arguments(drawn_fruits, tmp_path / "x", optim="sgd")
     result = find_lr(data, model, args, file=tmp_path / "lr.png", steps=10, lowest=1e-4)

@@ -1,4 +1,4 @@
-"""What is built is what works: the wheel is complete, valid, and trains when installed alone."""
+"""The wheel is complete and valid, and trains when installed on its own."""
 
 import json
 import os

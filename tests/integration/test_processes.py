@@ -1,4 +1,4 @@
-"""Several processes train as one does: the same batches, losses, weights and choices."""
+"""Several processes train as one does: the same batches, losses, weights and decisions."""
 
 import json
 import os
@@ -73,20 +73,20 @@ def test_all_processes_agree_on_weights_averages_and_choices(drawn_fruits, tmp_p
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_with_another_number_of_processes(make_folder, tmp_path):
+def test_a_run_resumes_with_another_number_of_processes(make_folder, tmp_path):
     photos = make_folder(PHOTOS)
-    unbroken, moved = tmp_path / "unbroken", tmp_path / "moved"
+    uninterrupted, moved = tmp_path / "uninterrupted", tmp_path / "moved"
     saving = ["--save_strategy=steps", "--save_steps=6", "--save_total_limit=9"]
-    sizes = ["--per_device_train_batch_size=4", f"--output_dir={unbroken}"]
+    sizes = ["--per_device_train_batch_size=4", f"--output_dir={uninterrupted}"]
     done = launch([photos, *FLAGS, *saving, *sizes], processes=2)
     assert done.returncode == 0, done.stderr
-    shutil.copytree(unbroken, moved)
+    shutil.copytree(uninterrupted, moved)
     (moved / "metrics.json").unlink()  # as if it had ended in mid-epoch, at step 6 of 12
     again = [f"--output_dir={moved}", f"--resume_from_checkpoint={moved / 'checkpoint-6'}"]
     done = launch([photos, *FLAGS, *saving, *again, "--per_device_train_batch_size=8"], processes=1)
     assert done.returncode == 0, done.stderr
-    assert losses(moved) == pytest.approx(losses(unbroken), rel=1e-4)
-    expected, got = (load_file(run / "model.safetensors") for run in (unbroken, moved))
+    assert losses(moved) == pytest.approx(losses(uninterrupted), rel=1e-4)
+    expected, got = (load_file(run / "model.safetensors") for run in (uninterrupted, moved))
     for name, value in expected.items():
         torch.testing.assert_close(got[name], value, rtol=1e-3, atol=1e-4, msg=name)
 
@@ -99,7 +99,7 @@ def test_what_several_processes_validate_is_what_they_save(make_folder, tmp_path
     done = launch([photos, *TINY_FLAGS, *flags, *sizes, f"--output_dir={folder}"], processes=2)
     assert done.returncode == 0, done.stderr
     log = json.loads((folder / "log_history.json").read_text())
-    told = [row["eval_loss"] for row in log if "eval_loss" in row]
+    logged = [row["eval_loss"] for row in log if "eval_loss" in row]
     arguments = tiny_arguments(photos, tmp_path / "again", eval_strategy="epoch")
     datasets, measured = load_fruits(photos), []
     for checkpoint in checkpoints(folder):
@@ -107,10 +107,10 @@ def test_what_several_processes_validate_is_what_they_save(make_folder, tmp_path
         prepared.model.load_state_dict(load_file(checkpoint / AVERAGE_FILE))
         trainer = make_trainer(TrainingRun(*arguments, datasets=datasets, prepared=prepared))
         measured.append(trainer.evaluate()["eval_loss"])
-    assert len(told) == 2 and measured == pytest.approx(told, rel=1e-5)
+    assert len(logged) == 2 and measured == pytest.approx(logged, rel=1e-5)
 
 
-def test_a_run_does_not_go_on_with_another_batch(drawn_fruits, tmp_path):
+def test_a_run_is_not_resumed_with_another_batch_size(drawn_fruits, tmp_path):
     options = {"max_steps": 2, "save_strategy": "epoch", "resume_from_checkpoint": "last"}
     train(
         *tiny_arguments(

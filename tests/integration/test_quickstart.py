@@ -1,4 +1,4 @@
-"""The quickstart notebook, run from its first cell to its last against a hub."""
+"""The quickstart notebook, run from its first cell to its last against a Hub."""
 
 from pathlib import Path
 

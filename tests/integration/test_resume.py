@@ -1,4 +1,4 @@
-"""A run that is killed in mid-epoch and resumed ends as if nothing had happened, to the bit."""
+"""A run killed in mid-epoch and resumed ends, to the bit, like an uninterrupted one."""
 
 import json
 import multiprocessing
@@ -75,21 +75,23 @@ def log_of(folder: Path) -> list[dict]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("schedule", SCHEDULE_NAMES)
-def test_a_killed_and_resumed_run_equals_an_unbroken_one(
+def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(
     processes, drawn_fruits, tmp_path, schedule
 ):
     options = {"lr_scheduler_type": schedule}
-    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
-    assert finish(processes, drawn_fruits, unbroken, options) == 0
+    uninterrupted, broken = tmp_path / "uninterrupted", tmp_path / "broken"
+    assert finish(processes, drawn_fruits, uninterrupted, options) == 0
     assert finish(processes, drawn_fruits, broken, options, kill=True) == -signal.SIGKILL
     assert not (broken / "model.safetensors").exists()
     resume = options | {"resume_from_checkpoint": "last"}
     assert finish(processes, drawn_fruits, broken, resume) == 0
-    expected, got = (load_file(folder / "model.safetensors") for folder in (unbroken, broken))
+    expected, got = (load_file(folder / "model.safetensors") for folder in (uninterrupted, broken))
     for name, value in expected.items():
         assert torch.equal(value, got[name]), name
-    assert log_of(broken) == log_of(unbroken)
-    metrics = [json.loads((folder / "metrics.json").read_text()) for folder in (unbroken, broken)]
+    assert log_of(broken) == log_of(uninterrupted)
+    metrics = [
+        json.loads((folder / "metrics.json").read_text()) for folder in (uninterrupted, broken)
+    ]
     for split in ("validation", "test"):
         for measured in metrics:
             del measured[split]["images_per_second"]
@@ -108,7 +110,7 @@ def test_a_run_is_not_resumed_with_other_options(trained, drawn_fruits):
             train(*quick_arguments(drawn_fruits, trained, **options))
 
 
-def test_a_finished_run_is_left_alone(trained, drawn_fruits):
+def test_a_finished_run_is_not_changed(trained, drawn_fruits):
     before = (trained / "model.safetensors").stat().st_mtime_ns
     with pytest.raises(InputError, match="this run has finished"):
         train(*quick_arguments(drawn_fruits, trained, resume_from_checkpoint="last"))
@@ -122,7 +124,7 @@ def test_a_job_that_is_started_again_when_it_is_done_ends_well(trained, drawn_fr
     assert (trained / "model.safetensors").stat().st_mtime_ns == before
 
 
-def test_a_run_that_stopped_early_is_left_alone_too(drawn_fruits, tmp_path):
+def test_a_run_that_stopped_early_is_not_changed_either(drawn_fruits, tmp_path):
     folder = tmp_path / "run"
     arguments = {"num_train_epochs": 6, "early_stopping_patience": 1, "learning_rate": 1e-9}
     metrics = train(*tiny_arguments(drawn_fruits, folder, **arguments, **BEST))
@@ -133,7 +135,7 @@ def test_a_run_that_stopped_early_is_left_alone_too(drawn_fruits, tmp_path):
     assert (folder / "model.safetensors").stat().st_mtime_ns == before
 
 
-def test_a_run_that_goes_on_from_an_older_checkpoint_has_not_ended(drawn_fruits, tmp_path):
+def test_a_run_that_resumes_from_an_older_checkpoint_has_not_finished(drawn_fruits, tmp_path):
     folder = tmp_path / "run"
     options = {"num_train_epochs": 2, "save_strategy": "epoch", "save_total_limit": 9}
     train(*tiny_arguments(drawn_fruits, folder, **options))
@@ -163,7 +165,7 @@ def test_a_refused_run_leaves_no_folder(drawn_fruits, tmp_path):
     assert not folder.parent.exists()
 
 
-def test_the_precision_of_a_resumed_run_is_not_tried_anew(
+def test_the_precision_of_a_resumed_run_is_not_tried_again(
     trained, drawn_fruits, tmp_path, monkeypatch
 ):
     def fail(*args, **kwargs):

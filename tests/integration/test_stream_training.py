@@ -1,4 +1,4 @@
-"""A run on streamed shards learns, resumes and spreads over processes as one on folders does."""
+"""A run on streamed shards learns, resumes and is distributed like one on folders."""
 
 import io
 import json
@@ -90,7 +90,7 @@ class StopAt(TrainerCallback):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_streamed_run_resumed_in_mid_epoch_equals_an_unbroken_one(
+def test_a_streamed_run_resumed_in_mid_epoch_equals_an_uninterrupted_one(
     shards, tmp_path, monkeypatch, workers
 ):
     options = {

@@ -1,4 +1,4 @@
-"""Two machines train one model; one that is lost comes back, and one that is cut off is told."""
+"""Two machines train one model; a lost one rejoins, and a disconnected one exits with an error."""
 
 import json
 import time
@@ -12,7 +12,7 @@ from hffruits.training.arguments import ModelArguments
 from hffruits.training.checkpointing import newest_whole
 from hffruits.training.run import train
 
-REASON = two_hosts.cannot()
+REASON = two_hosts.missing_requirement()
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(REASON), reason=str(REASON))]
 STEPS, SAVED_AT = 40, 10
 FLAGS = [
@@ -30,7 +30,9 @@ def wait_for(checkpoint: Path, *processes: two_hosts.Started) -> None:
         time.sleep(0.05)
 
 
-def test_a_lost_machine_comes_back_and_the_run_ends_as_on_one(drawn_fruits, tmp_path):
+def test_a_lost_machine_rejoins_and_the_run_ends_with_the_accuracy_of_one_machine(
+    drawn_fruits, tmp_path
+):
     folder = tmp_path / "two"
     words = [drawn_fruits, f"--output_dir={folder}", *FLAGS]
     with two_hosts.two_hosts() as (first, second):
@@ -40,21 +42,21 @@ def test_a_lost_machine_comes_back_and_the_run_ends_as_on_one(drawn_fruits, tmp_
         second.kill()
         other.wait()
         other = two_hosts.launch_on(second, first, 1, words, restarts=3)
-        told = main.output(timeout=180)
+        output = main.output(timeout=180)
         other.wait(timeout=60)
-    assert (main.returncode, other.returncode) == (0, 0), told
-    assert "another process of this run has ended" in told and "resuming from" in told
+    assert (main.returncode, other.returncode) == (0, 0), output
+    assert "another process of this run has ended" in output and "resuming from" in output
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["training"]["processes"] == 2
 
     net = ModelArguments("test_efficientnet", pretrained=False, image_size=32, freeze="none")
     options = {"max_steps": STEPS, "batch_norm": "freeze", "logging_steps": 1}
     options |= {"per_device_train_batch_size": 8, "load_best_model_at_end": False}
-    alone = train(*tiny_arguments(drawn_fruits, tmp_path / "one", model=net, **options))
+    single = train(*tiny_arguments(drawn_fruits, tmp_path / "one", model=net, **options))
     assert len(losses(folder)) == STEPS
     assert losses(folder) == pytest.approx(losses(tmp_path / "one"), rel=1e-3)
     for split in ("validation", "test"):
-        assert metrics[split]["accuracy"] == alone[split]["accuracy"]
+        assert metrics[split]["accuracy"] == single[split]["accuracy"]
 
 
 def test_a_cut_link_is_told_within_the_timeout_and_nothing_hangs(drawn_fruits, tmp_path):
@@ -73,15 +75,15 @@ def test_a_cut_link_is_told_within_the_timeout_and_nothing_hangs(drawn_fruits, t
     assert newest_whole(folder) is not None
 
 
-def test_a_folder_that_only_one_machine_sees_is_told_at_the_start(drawn_fruits, tmp_path):
+def test_a_folder_that_only_one_machine_sees_is_an_error_at_the_start(drawn_fruits, tmp_path):
     folder = tmp_path / "mine" / "run"
     folder.parent.mkdir()
     words = [drawn_fruits, f"--output_dir={folder}", *FLAGS]
     with two_hosts.two_hosts() as (first, second):
         main = two_hosts.launch_on(first, first, 0, words)
         other = two_hosts.launch_on(second, first, 1, words, without=folder.parent)
-        told = main.output(timeout=180)
+        output = main.output(timeout=180)
         other.wait(timeout=60)
     assert main.returncode and other.returncode
-    assert f"{folder}: process 1, on another machine, doesn't see it. Give an output_dir" in told
+    assert f"{folder}: process 1, on another machine, doesn't see it. Give an output_dir" in output
     assert not any(folder.parent.iterdir())

@@ -1,4 +1,4 @@
-"""Each batch-norm policy moves what it says, and nothing else."""
+"""Each batch-norm policy changes what it says, and nothing else."""
 
 import copy
 import json

@@ -1,4 +1,4 @@
-"""Folded batch norm answers as the net it came from, and what can't be folded stays."""
+"""A model with folded batch norm gives the same outputs; what can't be folded stays."""
 
 from types import SimpleNamespace
 
@@ -40,7 +40,7 @@ def test_a_folded_net_answers_the_same_without_batch_norm(name):
         assert torch.equal(tensor, before[key]), key
 
 
-def test_a_change_of_the_head_is_seen_by_the_folded_net():
+def test_a_change_of_the_head_also_changes_the_folded_net():
     model = lively_batch_norms(
         build_model("efficientnet_lite0", labels=list("abc"), pretrained=False)[0]
     )

@@ -1,4 +1,4 @@
-"""bfloat16 handled as integers gives what PyTorch gives, to the bit."""
+"""bfloat16 operations computed on integers equal PyTorch's, to the bit."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Fast convolutions against PyTorch's own: the same answers and gradients, another way."""
+"""Fast convolutions have the outputs and gradients of PyTorch's."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""Frozen stages stay as they were, statistics included, and the rest learns."""
+"""Frozen stages don't change, statistics included, and the rest is trained."""
 
 import pytest
 import torch

@@ -144,7 +144,7 @@ def test_the_bundled_folder_is_made_once(tmp_path):
         ("resnet50.nothing", "unknown weights. Known: .*resnet50.a1_in1k"),
     ],
 )
-def test_a_model_that_cannot_be_had_says_what_to_do(name, message):
+def test_a_model_that_cannot_be_fetched_is_an_error_with_its_remedy(name, message):
     with pytest.raises(InputError, match=message) as caught:
         build_model(name, labels=LABELS)
     assert "\n" not in str(caught.value)
@@ -201,7 +201,7 @@ def test_a_corrupted_folder_is_explained_in_one_line(tmp_path, corrupt):
         assert "\n" not in str(caught.value)
 
 
-def test_a_checkpoint_without_a_head_is_fine_to_train_and_refused_to_predict(tmp_path):
+def test_a_checkpoint_without_a_head_can_be_trained_but_not_used_for_prediction(tmp_path):
     save_tiny_vit(tmp_path)
     ViTModel(ViTConfig.from_pretrained(tmp_path), add_pooling_layer=False).save_pretrained(tmp_path)
     assert build_model(str(tmp_path), labels=LABELS)[0].config.num_labels == 3
@@ -239,7 +239,7 @@ class _Hub(BaseHTTPRequestHandler):
         pass
 
 
-def test_the_hubs_answers_are_errors_of_one_line_after_one_request():
+def test_errors_of_the_hub_are_one_line_after_one_request():
     server = HTTPServer(("127.0.0.1", 0), _Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     script = (

@@ -1,1 +1,1 @@
-"""What tests share: quick runs, a Hub server, hostile files, hosts, drawn images."""
+"""Shared test helpers: short runs, a Hub server, hostile files, hosts, drawn images."""

@@ -1,4 +1,4 @@
-"""Pages in a headless Chromium, and as their tags; names that try to inject something."""
+"""HTML pages in a headless Chromium, or parsed into tags; hostile names for injection tests."""
 
 import shutil
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Trains in each of the launched processes, and prints what each of them ended with, as JSON."""
+"""Script for launched processes: trains, and prints the state of each process as JSON."""
 
 import hashlib
 import json
@@ -16,12 +16,12 @@ from support.runs import tiny_arguments
 
 
 def digest(values: Iterable[torch.Tensor]) -> str:
-    """Of weights, or of weights and buffers."""
+    """SHA-256 of weights, or of weights and buffers."""
     return hashlib.sha256(b"".join(v.detach().numpy().tobytes() for v in values)).hexdigest()
 
 
-class Remember(TrainerCallback):
-    """Notes at each step what the processes must agree on."""
+class RecordStateCallback(TrainerCallback):
+    """Records at each step what the processes must agree on."""
 
     def __init__(self):
         self.trainer: FruitTrainer | None = None
@@ -41,17 +41,17 @@ class Remember(TrainerCallback):
 
 
 def main(data_dir: Path, output_dir: Path) -> None:
-    """One run with all that has a state of its own."""
+    """One run with every option that has state."""
     join_processes()
     torch.set_num_threads(1)
-    remember, start = Remember(), FruitTrainer.__init__
+    recorder, start = RecordStateCallback(), FruitTrainer.__init__
 
     def started(self, *args, callbacks=(), **kwargs):
-        start(self, *args, callbacks=[*callbacks, remember], **kwargs)
-        remember.trainer = self
+        start(self, *args, callbacks=[*callbacks, recorder], **kwargs)
+        recorder.trainer = self
 
     def evaluated(self, *args, **kwargs):  # batch norm's statistics, too
-        remember.seen.append(["evaluated", digest(self.model.state_dict().values())])
+        recorder.seen.append(["evaluated", digest(self.model.state_dict().values())])
         return evaluate(self, *args, **kwargs)
 
     evaluate = FruitTrainer.evaluation_loop
@@ -63,7 +63,7 @@ def main(data_dir: Path, output_dir: Path) -> None:
         "early_stopping_patience": 1, "learning_rate": 0.01,
     }  # fmt: skip
     train(*tiny_arguments(data_dir, output_dir, **options))
-    seen = gather(remember.seen)
+    seen = gather(recorder.seen)
     if join_processes().is_main_process:
         print("SEEN", json.dumps(seen))
 

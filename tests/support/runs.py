@@ -1,4 +1,4 @@
-"""Quick runs, small models and commands that several test files share."""
+"""Helpers: images, short runs, small models and commands that several test files share."""
 
 import importlib.util
 import io
@@ -38,12 +38,12 @@ TINY_FLAGS = (  # as `tiny_arguments`, on a command line
 
 
 def paint(path: Path, colour: str = "red", *, size: tuple[int, int] = (40, 32), seed: int = 0):
-    """Write one noisy, coloured picture; the format follows the suffix."""
+    """Write one noisy, coloured image; the format follows the suffix."""
     rng = np.random.default_rng(seed)
     noise = rng.integers(0, 60, (size[1], size[0], 3), dtype=np.uint8)
-    picture = np.asarray(Image.new("RGB", size, colour)) // 2 + noise
+    pixels = np.asarray(Image.new("RGB", size, colour)) // 2 + noise
     path.parent.mkdir(parents=True, exist_ok=True)
-    image = Image.fromarray(picture.astype(np.uint8))
+    image = Image.fromarray(pixels.astype(np.uint8))
     if path.suffix.lower() in (".heic", ".heif", ".hif"):
         path.write_bytes(heic(image))
     else:
@@ -53,7 +53,7 @@ def paint(path: Path, colour: str = "red", *, size: tuple[int, int] = (40, 32), 
 
 def heic(image: Image.Image, *more: Image.Image, **options) -> bytes:
     """A HEIC file as an iPhone writes it; `more` images behind the first."""
-    readable_formats()  # has Pillow write it, too
+    readable_formats()  # registers the HEIF plugin
     file = io.BytesIO()
     options = {"quality": 90, "enc_params": {"preset": "ultrafast"}} | options
     image.save(file, "HEIF", save_all=bool(more), append_images=more, **options)
@@ -64,9 +64,9 @@ def quick_arguments(
     data_dir: Path, output_dir: Path, *, model: ModelArguments | None = None, **options
 ) -> tuple[DataArguments, ModelArguments, FruitTrainingArguments]:
     """Arguments of a run that takes seconds."""
-    quick = {"num_train_epochs": 2, "per_device_train_batch_size": 8}
-    fixed = {"bf16": False}  # else each run would try which precision is quicker just then
-    options = quick | fixed | options
+    short = {"num_train_epochs": 2, "per_device_train_batch_size": 8}
+    fixed = {"bf16": False}  # otherwise each run would time which precision is faster
+    options = short | fixed | options
     if options.get("eval_strategy") == "no":  # then there is no best epoch to keep
         options = {"save_strategy": "no", "load_best_model_at_end": False} | options
     return (
@@ -79,20 +79,20 @@ def quick_arguments(
 def tiny_arguments(
     data_dir: Path, output_dir: Path, *, model: ModelArguments | None = None, **options
 ) -> tuple[DataArguments, ModelArguments, FruitTrainingArguments]:
-    """Arguments of a run that takes a second: a net of 0.4 M random weights on 32 pixels."""
+    """Arguments of a run that takes a second: a model of 0.4 M random weights on 32 pixels."""
     tiny = {"eval_strategy": "no", "disable_tqdm": True, "per_device_train_batch_size": 8}
     tiny_net = ModelArguments("test_efficientnet", pretrained=False, image_size=32, freeze="none")
     return quick_arguments(data_dir, output_dir, model=model or tiny_net, **tiny | options)
 
 
 def losses(folder: Path) -> list[float]:
-    """Of each report of a run's training."""
+    """The logged training losses of a run."""
     log = json.loads((folder / "log_history.json").read_text())
     return [row["loss"] for row in log if "loss" in row]
 
 
 def trainer_with(*more: TrainerCallback) -> Callable[..., None]:
-    """To be put in the place of `FruitTrainer.__init__`: it adds these callbacks, the last ones."""
+    """A replacement for `FruitTrainer.__init__` that adds these callbacks, as the last ones."""
     from hffruits.training.trainer import FruitTrainer
 
     start = FruitTrainer.__init__
@@ -104,7 +104,7 @@ def trainer_with(*more: TrainerCallback) -> Callable[..., None]:
 
 
 def save_untrained(folder: Path, labels: list[str]) -> Path:
-    """A model with an untrained head, which separates drawn fruit from other things."""
+    """A model with an untrained head, whose OOD score separates drawn fruit from other images."""
     from hffruits.inference.classifier import FruitClassifier
     from hffruits.inference.ood import find_prototypes, save_prototypes
     from hffruits.models.loading import build_model
@@ -120,14 +120,14 @@ def save_untrained(folder: Path, labels: list[str]) -> Path:
 
 
 def put(files: dict[str, bytes], name: str = REPO_ID) -> None:
-    """What another client does to a repository of the Hub."""
+    """Commit files to a Hub repository, as another client."""
     operations = [CommitOperationAdd(path, content) for path, content in files.items()]
     HfApi().create_commit(name, operations, commit_message="Someone else's")
 
 
 def load_benchmark(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """A script of `benchmarks/` as a module, for this test."""
-    monkeypatch.setattr(sys, "path", [*sys.path])  # which it may add to
+    monkeypatch.setattr(sys, "path", [*sys.path])  # the script may add to it
     spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, name, module)

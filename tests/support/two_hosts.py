@@ -1,7 +1,7 @@
-"""Two hosts on one machine: network namespaces of Linux, joined by a cable. Takes root and `ip`.
+"""Two hosts on one machine: Linux network namespaces joined by a virtual link. Needs root and `ip`.
 
-What runs on one can reach the other through the cable alone; both see the same files. Each has
-cores of its own, where there are two.
+They reach each other only through that link, and see the same files. Each has its own cores, if
+there are two.
 """
 
 import os
@@ -20,21 +20,21 @@ PORT = 29_500
 
 
 class Started(subprocess.Popen):
-    """A command on a host. What it says goes to a file: a pipe that nobody reads would stop it."""
+    """A command on a host. Its output goes to a file: an unread pipe would block it."""
 
     def __init__(self, words: list[str], **options):
-        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115, it lives as long as we do
-        super().__init__(words, stdout=self._said, stderr=subprocess.STDOUT, **options)
+        self._output = tempfile.TemporaryFile("w+")  # noqa: SIM115, it lives as long as we do
+        super().__init__(words, stdout=self._output, stderr=subprocess.STDOUT, **options)
 
     def is_alive(self) -> bool:
-        """Whether it runs, as multiprocessing's processes say it."""
+        """Whether it is running; named as in multiprocessing."""
         return self.poll() is None
 
     def output(self, timeout: float | None = None) -> str:
-        """All that it said, once it has ended."""
+        """All of its output, once it has ended."""
         self.wait(timeout)
-        self._said.seek(0)
-        return self._said.read()
+        self._output.seek(0)
+        return self._output.read()
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,12 @@ class Host:
 
     name: str  # of its namespace
     address: str
-    cable: str  # its end of it
+    link: str  # its end of the virtual link
     cores: frozenset[int]  # of this machine, which no other host uses
 
     def start(self, words: Iterable[str | Path]) -> Started:
-        """Start a command there; PyTorch is told the address, for both hosts have one name."""
-        own = {"PET_LOCAL_ADDR": self.address, "GLOO_SOCKET_IFNAME": self.cable}
+        """Start a command there; PyTorch gets the address, as both hosts have the same name."""
+        own = {"PET_LOCAL_ADDR": self.address, "GLOO_SOCKET_IFNAME": self.link}
         started = Started(
             ["ip", "netns", "exec", self.name, *map(str, words)],
             env=os.environ | own | {"OMP_NUM_THREADS": "1"},
@@ -57,28 +57,28 @@ class Host:
         return started
 
     def start_without(self, folder: Path, words: Iterable[str | Path]) -> Started:
-        """Start a command that finds an empty folder there: what others write in it stays away."""
+        """Start a command that sees `folder` as empty, without what others write there."""
         hide = 'mount -t tmpfs none "$0" && exec "$@"'  # `ip netns exec` has mounts of its own
         return self.start(["sh", "-c", hide, folder, *words])
 
     def kill(self) -> None:
-        """End all that runs there, as when the power fails."""
+        """Kill all processes there, as a power failure does."""
         pids = subprocess.run(["ip", "netns", "pids", self.name], capture_output=True, text=True)
         for pid in pids.stdout.split():
             with suppress(ProcessLookupError):
                 os.kill(int(pid), signal.SIGKILL)
 
     def unplug(self) -> None:
-        """Cut the cable: nothing arrives any more, and nobody is told."""
-        _ip("-n", self.name, "link", "set", self.cable, "down")
+        """Cut the link: nothing arrives any more, without an error."""
+        _ip("-n", self.name, "link", "set", self.link, "down")
 
 
-def cannot() -> str | None:
-    """Why this machine can't play two hosts; None where it can."""
+def missing_requirement() -> str | None:
+    """Why this machine can't emulate two hosts; None if it can."""
     if not shutil.which("ip"):
-        return "two hosts take Linux's `ip`"
+        return "two hosts need Linux's `ip`"
     if os.geteuid() != 0:
-        return "two hosts take root"
+        return "two hosts need root"
     name = f"hff-{os.getpid()}"
     if subprocess.run(["ip", "netns", "add", name], capture_output=True).returncode:
         return "network namespaces are not allowed here"
@@ -88,7 +88,7 @@ def cannot() -> str | None:
 
 @contextmanager
 def two_hosts() -> Iterator[tuple[Host, Host]]:
-    """Two hosts, joined; afterwards nothing of them is left."""
+    """Two connected hosts, removed afterwards."""
     number, cores = os.getpid(), sorted(os.sched_getaffinity(0))
     shares = (cores[::2], cores[1::2] or cores)
     first, second = hosts = tuple(
@@ -98,11 +98,11 @@ def two_hosts() -> Iterator[tuple[Host, Host]]:
     try:
         for host in hosts:
             _ip("netns", "add", host.name)
-        _ip("link", "add", first.cable, "type", "veth", "peer", "name", second.cable)
+        _ip("link", "add", first.link, "type", "veth", "peer", "name", second.link)
         for host in hosts:
-            _ip("link", "set", host.cable, "netns", host.name)
-            _ip("-n", host.name, "addr", "add", f"{host.address}/24", "dev", host.cable)
-            for device in ("lo", host.cable):
+            _ip("link", "set", host.link, "netns", host.name)
+            _ip("-n", host.name, "addr", "add", f"{host.address}/24", "dev", host.link)
+            for device in ("lo", host.link):
                 _ip("-n", host.name, "link", "set", device, "up")
         yield hosts
     finally:
@@ -120,7 +120,7 @@ def launch_on(
     restarts: int = 0,
     without: Path | None = None,
 ) -> Started:
-    """`accelerate launch` on one of two hosts, as scripts/accelerate/nodes.yaml says it."""
+    """`accelerate launch` on one of two hosts, configured by scripts/accelerate/nodes.yaml."""
     launcher = [Path(sys.executable).with_name("accelerate"), "launch"]
     config = ["--config_file", ROOT / "scripts" / "accelerate" / "nodes.yaml"]
     sizes = ["--num_machines", "2", "--num_processes", "2", "--machine_rank", str(rank)]

@@ -1,4 +1,4 @@
-"""The time budget: what is planned for it, and what happens when it is over."""
+"""The time budget: what is planned for it, and what happens when it is used up."""
 
 import json
 from dataclasses import replace
@@ -39,7 +39,7 @@ def plan(epochs: float, views: int) -> Plan:
     return Plan(ModelArguments(), epochs, (2, 6), views, cost, Work(10, 2, 5))
 
 
-def test_a_plan_takes_what_its_parts_take():
+def test_the_time_of_a_plan_is_that_of_its_parts():
     # 12 photos decoded, views of 10 and one of 2; epochs of 10 * 0.5 + 2 s; at the end 2 + 5 s
     found = plan(3, 2).parts
     assert found["for features"] == pytest.approx(3.6 + 2.2)
@@ -58,7 +58,7 @@ def test_epochs_that_were_asked_for_stay():
     assert replace(plan(2.5, 2), limits=(2.5, 2.5)).epochs_within(0) == 2.5
 
 
-def test_a_plan_in_words():
+def test_a_plan_is_described_in_one_line():
     words = describe_plan(plan(2.5, 2), "5m")
     assert words.startswith("time_budget=5m: 2.5 epochs, freeze=half; about 6 s for features, 18 s")
 

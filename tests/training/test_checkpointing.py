@@ -1,4 +1,4 @@
-"""A checkpoint is complete or skipped, and a full disk takes nothing that was saved before."""
+"""A checkpoint is complete or skipped, and a full disk destroys nothing saved before."""
 
 import errno
 import json
@@ -41,7 +41,7 @@ def copied(run, tmp_path) -> Path:
     return shutil.copytree(run, tmp_path / "copied")
 
 
-def test_a_checkpoint_carries_the_sums_of_all_its_files(run):
+def test_a_checkpoint_has_the_checksums_of_all_its_files(run):
     assert [folder.name for folder in checkpoints(run)] == ["checkpoint-2", "checkpoint-4"]
     assert not (run / ASIDE).exists()
     for folder in checkpoints(run):
@@ -107,7 +107,7 @@ def test_checksums_that_were_cut_short_are_found(copied):
         assert "is damaged" in find_fault(sums.parent)
 
 
-def test_a_checkpoint_whose_best_one_is_damaged_is_passed_over(copied):
+def test_a_checkpoint_whose_best_one_is_damaged_is_skipped(copied):
     newest = copied / "checkpoint-4"
     state = json.loads((newest / "trainer_state.json").read_text())
     state["best_model_checkpoint"] = "/elsewhere/before/it/moved/checkpoint-2"
@@ -145,7 +145,7 @@ def test_the_oldest_go_and_before_them_what_the_run_did_not_go_on_from(tmp_path)
     delete_old(newest, keep={newest, best}, limit=2)
     assert names() == ["5", "20"]
     make(6, 7, 8)
-    newest = tmp_path / "checkpoint-8"  # the run went on from 6 or so, not from 20
+    newest = tmp_path / "checkpoint-8"  # the run resumed from about step 6, not from 20
     delete_old(newest, keep={newest, best}, limit=3)
     assert names() == ["5", "7", "8"]
     delete_old(newest, keep={newest, best}, limit=1)

@@ -1,4 +1,4 @@
-"""What keeps a GPU busy, tried without one: bytes that it scales itself, steps that never wait."""
+"""What keeps a GPU busy, tested without one: uint8 transfer, steps that never synchronise."""
 
 import json
 import math

@@ -70,9 +70,7 @@ def test_a_validation_loss_that_is_nan_stops_the_run_unsaved(drawn_fruits, tmp_p
     assert not checkpoints(folder)
 
 
-def test_a_short_run_that_diverged_is_no_success_and_nothing_of_it_is_saved(
-    drawn_fruits, tmp_path, monkeypatch
-):
+def test_a_short_run_that_diverged_fails_and_saves_nothing(drawn_fruits, tmp_path, monkeypatch):
     forward = FruitTrainer._forward
 
     def wild(self, model, inputs):

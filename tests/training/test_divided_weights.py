@@ -1,4 +1,4 @@
-"""What can't be trained with divided weights (FSDP, DeepSpeed) is refused before it is tried."""
+"""What can't be trained with sharded weights (FSDP, DeepSpeed) is rejected beforehand."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The commands that draw: what training will see, schedules, the range test, the search."""
+"""The commands that plot: augmentation preview, schedules, LR range test, search."""
 
 import math
 import sqlite3
@@ -56,7 +56,7 @@ def test_preview_and_plot_lr_run_from_the_command_line(drawn_fruits, tmp_path, c
     ]  # fmt: skip
 
 
-def test_wrong_input_to_the_drawing_commands_is_told_in_one_line(tmp_path, capsys):
+def test_wrong_input_to_the_drawing_commands_is_reported_in_one_line(tmp_path, capsys):
     for argv, message in [
         (["plot-lr", "wavy"], "wavy: unknown schedule"),
         (["plot-lr", "step", "--lr_scheduler_kwargs", '{"speed": 1}'], "not for step"),
@@ -140,7 +140,7 @@ def test_white_is_white_in_the_preview_whatever_the_normalisation(tmp_path, monk
     assert all(np.allclose(image, 1.0, atol=1e-3) for image in images)
 
 
-def test_a_search_of_other_data_is_not_gone_on_with(drawn_fruits, tmp_path):
+def test_a_search_of_other_data_is_not_resumed(drawn_fruits, tmp_path):
     options = {"eval_strategy": "epoch", "num_train_epochs": 1}
     search(*tiny_arguments(drawn_fruits, tmp_path, **options), trials=1)
     with pytest.raises(InputError, match="its search has batch_norm=None, not freeze"):

@@ -1,4 +1,4 @@
-"""The average is what is validated and saved; training continues with the weights as they are."""
+"""The averaged weights are validated and saved; training continues with the raw ones."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Training from cached features: the same net and images, the frozen part computed once."""
+"""Training on cached features: the same model and images, the frozen part computed once."""
 
 import json
 import os
@@ -169,7 +169,7 @@ def test_a_net_that_needs_more_than_the_cut_keeps_is_refused():
 
 @pytest.mark.parametrize("bf16", [False, True])
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "test_resnet", "test_vit"])
-def test_the_quick_frozen_part_gives_what_the_net_gives_and_leaves_it_alone(name, bf16):
+def test_the_fast_frozen_part_equals_the_net_and_does_not_change_it(name, bf16):
     model = frozen_net(name, "half", pretrained=name == "efficientnet_lite0")
     size = model.config.pretrained_cfg["input_size"][1:]
     pixels = torch.randn(5, 3, *size)
@@ -186,7 +186,7 @@ def test_the_quick_frozen_part_gives_what_the_net_gives_and_leaves_it_alone(name
 # ---- training ----
 
 
-def test_kept_views_for_every_epoch_train_as_the_pictures_do(drawn_fruits, tmp_path, features):
+def test_cached_views_for_every_epoch_train_like_the_images(drawn_fruits, tmp_path, features):
     """To the rounding of the cached numbers; the saved model is whole."""
     options = {"num_train_epochs": 2, "logging_steps": 1}
     for name, model in (("plain", PLAIN), ("cached", CACHED)):
@@ -212,7 +212,7 @@ def test_features_are_kept_for_the_next_run(drawn_fruits, tmp_path, features):
     assert losses(tmp_path / "a") == losses(tmp_path / "b")
 
 
-def test_changed_photos_are_seen_anew(make_folder, tmp_path, features):
+def test_changed_photos_are_scanned_again(make_folder, tmp_path, features):
     root = make_folder({"train/Apple": 6, "train/Lime": 6, "val/Apple": 3, "val/Lime": 3})
     train(*quick_arguments(root, tmp_path / "a", model=CACHED))
     before = len(list(features.iterdir()))
@@ -332,7 +332,7 @@ def test_the_features_used_longest_ago_make_room_for_new_ones(
     assert {folder.name for folder in (tmp_path / "features").iterdir()} == stay
 
 
-def test_a_disk_without_room_is_told_and_nothing_removed(tmp_path, monkeypatch, small_cut):
+def test_a_full_disk_is_reported_and_nothing_is_removed(tmp_path, monkeypatch, small_cut):
     set_free(monkeypatch, 4 * SIZE)
     open_features("first", 1, 4, small_cut, filled_with(0), cache_dir=tmp_path)
     with pytest.raises(InputError, match=r"cache_views: needs .* GB in .* Cache fewer views"):
@@ -340,7 +340,9 @@ def test_a_disk_without_room_is_told_and_nothing_removed(tmp_path, monkeypatch, 
     assert [folder.name for folder in (tmp_path / "features").iterdir()] == ["first"]
 
 
-def test_a_disk_that_is_full_after_all_is_an_error(tmp_path, monkeypatch, small_cut):
+def test_a_disk_that_fills_up_in_spite_of_the_estimate_is_an_error(
+    tmp_path, monkeypatch, small_cut
+):
     def refuse(*_):
         raise OSError(28, "No space left on device")
 
@@ -361,7 +363,7 @@ def test_of_two_runs_that_fill_the_same_the_first_is_kept(tmp_path, small_cut):
     assert [folder.name for folder in (tmp_path / "features").iterdir()] == ["key"]
 
 
-def test_features_that_were_cut_short_are_made_anew(tmp_path, small_cut):
+def test_truncated_features_are_computed_again(tmp_path, small_cut):
     open_features("key", 1, 4, small_cut, filled_with(1), cache_dir=tmp_path)
     with (tmp_path / "features" / "key" / "activations.bin").open("r+b") as file:
         file.truncate(SIZE - 2)
@@ -432,7 +434,7 @@ def test_the_name_of_features_says_what_they_are_of(small_cut):
 
 
 @pytest.mark.parametrize("change", [{"bf16": True}, {"seed": 7}])
-def test_features_of_another_run_are_taken_for_the_same_settings_alone(
+def test_cached_features_are_reused_only_for_the_same_settings(
     drawn_fruits, tmp_path, features, change
 ):
     train(*quick_arguments(drawn_fruits, tmp_path / "a", model=CACHED))
@@ -442,7 +444,7 @@ def test_features_of_another_run_are_taken_for_the_same_settings_alone(
     assert written(features).items() >= made.items()
 
 
-def test_no_run_is_removed_for_one_that_has_no_room(drawn_fruits, tmp_path, features, monkeypatch):
+def test_no_run_is_removed_for_one_that_has_no_space(drawn_fruits, tmp_path, features, monkeypatch):
     train(*quick_arguments(drawn_fruits, tmp_path / "run", model=PLAIN))
     set_free(monkeypatch, 10)
     with pytest.raises(InputError, match="feature_cache_views: needs"):
@@ -463,7 +465,7 @@ def fill_disk_after_the_choice(monkeypatch) -> None:
     monkeypatch.setattr(caching, "room_for_features", room)
 
 
-def test_a_run_that_was_to_have_room_and_has_none_sees_the_photos(
+def test_a_run_without_space_for_its_features_trains_on_the_photos(
     drawn_fruits, tmp_path, features, monkeypatch, caplog
 ):
     fill_disk_after_the_choice(monkeypatch)
@@ -551,7 +553,9 @@ def test_views_that_are_no_number_are_an_error(text, capsys):
         ({}, {"activation_checkpointing": True}, "can't be run by itself there"),
     ],
 )
-def test_what_cache_do_not_go_with_is_told(drawn_fruits, tmp_path, model, options, message):
+def test_options_that_exclude_the_feature_cache_are_reported(
+    drawn_fruits, tmp_path, model, options, message
+):
     arguments = ModelArguments(feature_cache_views=2, **model)
     with pytest.raises(InputError, match=message):
         train(*quick_arguments(drawn_fruits, tmp_path / "run", model=arguments, **options))

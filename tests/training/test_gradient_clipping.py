@@ -1,4 +1,4 @@
-"""Clipping acts as it says, and a run reports how often it had to."""
+"""Each clipping mode does what it says, and a run reports how often it was active."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""The loss equals PyTorch's where PyTorch has it, for hard and for mixed labels."""
+"""The loss equals PyTorch's where it has one, for hard and for mixed labels."""
 
 import numpy as np
 import pytest

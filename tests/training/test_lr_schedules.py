@@ -1,4 +1,4 @@
-"""Schedules equal PyTorch's where it has them, and every name that is offered works."""
+"""Schedules equal PyTorch's where it has them, and every offered name works."""
 
 import pytest
 import torch
@@ -59,7 +59,7 @@ def test_warmup_rises_linearly_to_the_peak_and_the_schedule_follows(name):
     assert rates[10:] == pytest.approx(learning_rates(name, peak=1.0, total=40))
 
 
-def test_defaults_end_low():
+def test_default_schedules_end_at_a_low_rate():
     ends = {"step": 0.01, "exponential": 0.01, "time_based": 0.05, "one_cycle": 4e-6}
     for name, end in ends.items():
         assert build_schedule(name, 1000)(999) == pytest.approx(end, rel=0.01)
@@ -94,7 +94,7 @@ def test_options_of_another_schedule_are_refused(name):
         learning_rates(name, peak=1.0, total=40, options={"speed": 2})
 
 
-def test_schedules_to_draw_must_be_known_and_depend_on_the_step_alone():
+def test_schedules_to_plot_must_be_known_and_depend_on_only_the_step():
     assert set(compare_schedules([], peak=1.0, total=10)) == set(SCHEDULE_NAMES) - set(
         BY_VALIDATION
     )

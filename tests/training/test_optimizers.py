@@ -1,4 +1,4 @@
-"""Parameter groups: what decays, how fast each layer learns, and with which optimizer."""
+"""Parameter groups: weight decay, learning rate of each layer, and optimizers."""
 
 import copy
 
@@ -116,7 +116,7 @@ def test_nets_whose_stages_timm_does_not_list_have_none(name):
         layer_groups(model, head=head_names(model))
 
 
-def test_the_groups_are_told_as_a_table(tmp_path):
+def test_the_parameter_groups_are_printed_as_a_table(tmp_path):
     model, _ = build_model("test_efficientnet", labels=["a", "b"], pretrained=False)
     table = format_groups(trainer_for(model, tmp_path, weight_decay=0.3).create_optimizer())
     header, *rows = table.splitlines()
@@ -163,7 +163,7 @@ def test_a_beta_of_the_users_reaches_timms_optimizer(tmp_path):
         ({"lr_scheduler_type": "one_cycle", "lr_scheduler_kwargs": {"div_factor": 0}}, "div_"),
     ],
 )
-def test_what_cannot_be_made_stops_before_an_earlier_run_is_removed(
+def test_impossible_outputs_stop_a_run_before_an_earlier_one_is_removed(
     drawn_fruits, tmp_path, options, message
 ):
     folder = tmp_path / "run"

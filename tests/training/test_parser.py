@@ -84,7 +84,7 @@ def test_a_file_may_say_no_true_and_lists_as_yaml_does(tmp_path):
     assert data.data_dir == "fruits"
 
 
-def test_mistakes_are_told_with_the_remedy(capsys, tmp_path):
+def test_mistakes_are_reported_with_the_remedy(capsys, tmp_path):
     assert "did you mean --learning_rate?" in fails(capsys, ["--learning_rat", "1"])
     assert "invalid float" in fails(capsys, ["--learning_rate", "fast"])
     assert "give one of them" in fails(capsys, ["a", "--data_dir", "b"])

@@ -1,4 +1,4 @@
-"""The default precision is what is quicker, and finding out leaves no trace."""
+"""The default precision is the faster one, and timing it leaves no trace."""
 
 import pytest
 import torch
@@ -58,7 +58,7 @@ def test_a_gpu_that_is_not_used_decides_nothing(monkeypatch, launched):
 
 
 @pytest.mark.parametrize("faster", [True, False])
-def test_a_run_uses_what_was_quicker(drawn_fruits, tmp_path, monkeypatch, faster):
+def test_a_run_uses_the_faster_precision(drawn_fruits, tmp_path, monkeypatch, faster):
     monkeypatch.setattr(config, "cpu_has_bf16", lambda: True)
     monkeypatch.setattr(preparation, "bf16_is_faster", lambda *args, **options: faster)
     options = {"max_steps": 1, "eval_strategy": "no", "bf16": None}

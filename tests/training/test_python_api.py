@@ -1,4 +1,4 @@
-"""`hffruits.train`: flags as keywords, and what comes back."""
+"""`hffruits.train`: flags as keywords, and what it returns."""
 
 import json
 from pathlib import Path

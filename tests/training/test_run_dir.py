@@ -1,4 +1,4 @@
-"""A run never takes another run's folder, and resumes where it really stopped."""
+"""A run never overwrites another run's folder, and resumes where it stopped."""
 
 import json
 import os
@@ -52,9 +52,7 @@ def test_resuming_takes_the_newest_checkpoint_that_is_complete(tmp_path):
 @pytest.mark.parametrize(("resume", "step", "ended"), [
     ("auto", 10, True), ("auto", 20, True), ("last", 10, False), ("last", 20, True),
 ])  # fmt: skip
-def test_a_run_that_stopped_early_has_ended_but_may_be_asked_to_go_on(
-    tmp_path, resume, step, ended
-):
+def test_a_run_that_stopped_early_has_finished_but_can_be_extended(tmp_path, resume, step, ended):
     folder = make_run(tmp_path / "run", step)
     state = folder / f"checkpoint-{step}" / "trainer_state.json"
     state.write_text(json.dumps({"global_step": step, "max_steps": 20}))

@@ -1,4 +1,4 @@
-"""A run that is asked to end saves a checkpoint first, and later resumes to the same weights."""
+"""A run stopped by a signal saves a checkpoint first, and resumes to the same weights."""
 
 import json
 import os
@@ -64,8 +64,8 @@ def test_a_signal_saves_the_run_which_resumes_to_the_same_weights(
     drawn_fruits, tmp_path, monkeypatch, number
 ):
     handlers = [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)]
-    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
-    train(*tiny_arguments(drawn_fruits, unbroken, ema_decay=0.9))
+    uninterrupted, broken = tmp_path / "uninterrupted", tmp_path / "broken"
+    train(*tiny_arguments(drawn_fruits, uninterrupted, ema_decay=0.9))
     with monkeypatch.context() as patched, pytest.raises(RunInterruptedError) as raised:
         send_in_training(patched, number)
         train(*tiny_arguments(drawn_fruits, broken, ema_decay=0.9))
@@ -76,7 +76,7 @@ def test_a_signal_saves_the_run_which_resumes_to_the_same_weights(
     assert newest_whole(broken) == saved and not (broken / "model.safetensors").exists()
     again = {"ema_decay": 0.9, "resume_from_checkpoint": "last"}
     train(*tiny_arguments(drawn_fruits, broken, **again))
-    expected, got = (load_file(run / "model.safetensors") for run in (unbroken, broken))
+    expected, got = (load_file(run / "model.safetensors") for run in (uninterrupted, broken))
     assert all(torch.equal(value, got[name]) for name, value in expected.items())
 
 
@@ -122,8 +122,8 @@ def test_the_validation_that_is_due_at_that_step_is_made_first(drawn_fruits, tmp
         "eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": True,
         "metric_for_best_model": "loss", "save_total_limit": None,
     }  # fmt: skip
-    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
-    train(*tiny_arguments(drawn_fruits, unbroken, **options))
+    uninterrupted, broken = tmp_path / "uninterrupted", tmp_path / "broken"
+    train(*tiny_arguments(drawn_fruits, uninterrupted, **options))
     with monkeypatch.context() as patched, pytest.raises(RunInterruptedError) as raised:
         patched.setattr(sys.modules[__name__], "SENT_AT", 4)  # an epoch's last step
         send_in_training(patched, signal.SIGTERM)
@@ -131,10 +131,10 @@ def test_the_validation_that_is_due_at_that_step_is_made_first(drawn_fruits, tmp
     assert raised.value.checkpoint == broken / "checkpoint-4"
     broken = broken.rename(tmp_path / "moved")
     train(*tiny_arguments(drawn_fruits, broken, resume_from_checkpoint="last", **options))
-    logs = [json.loads((run / "log_history.json").read_text()) for run in (unbroken, broken)]
+    logs = [json.loads((run / "log_history.json").read_text()) for run in (uninterrupted, broken)]
     losses = [[row["eval_loss"] for row in log if "eval_loss" in row] for log in logs]
     assert len(losses[0]) >= 2 and losses[0] == losses[1]
-    metrics = [json.loads((run / "metrics.json").read_text()) for run in (unbroken, broken)]
+    metrics = [json.loads((run / "metrics.json").read_text()) for run in (uninterrupted, broken)]
     assert metrics[0]["training"]["best_epoch"] == metrics[1]["training"]["best_epoch"]
     assert metrics[0]["validation"]["loss"] == metrics[1]["validation"]["loss"]
 

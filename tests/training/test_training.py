@@ -1,4 +1,4 @@
-"""One run from folders to an artifact that predicts what the run says it does."""
+"""One run from folders to an artifact that predicts as the run reports."""
 
 import json
 import pickle
@@ -104,13 +104,13 @@ def test_plain_transformers_gives_the_same_labels_without_hffruits(trained, draw
     assert [row["score"] for row in theirs] == pytest.approx(scores, abs=1e-4)
 
 
-def test_a_resumed_run_ends_like_an_unbroken_one(trained, drawn_fruits, tmp_path):
+def test_a_resumed_run_ends_like_an_uninterrupted_one(trained, drawn_fruits, tmp_path):
     first = sorted(trained.glob("checkpoint-*"), key=lambda path: int(path.name[11:]))[0]
     folder = tmp_path / "resumed"
     shutil.copytree(first, folder / first.name)
     train(*quick_arguments(drawn_fruits, folder, resume_from_checkpoint="last"))
-    unbroken, resumed = (load_model(path)[0].state_dict() for path in (trained, folder))
-    for name, weight in unbroken.items():
+    uninterrupted, resumed = (load_model(path)[0].state_dict() for path in (trained, folder))
+    for name, weight in uninterrupted.items():
         assert torch.allclose(weight, resumed[name], atol=1e-6), name
 
 
@@ -132,7 +132,7 @@ def test_overwriting_loses_nothing_when_the_new_run_cannot_start(trained, drawn_
     assert {path.name for path in trained.iterdir()} == {path.name for path in folder.iterdir()}
 
 
-def test_a_model_can_be_trained_on_into_its_own_folder(trained, drawn_fruits, tmp_path):
+def test_training_can_continue_in_the_folder_of_its_own_model(trained, drawn_fruits, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(trained, folder)
     (folder / "notes.txt").write_text("mine")

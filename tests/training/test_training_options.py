@@ -1,4 +1,4 @@
-"""Options of a run that need a whole run to be seen: plans, LoRA, stopping, compiling, recipes."""
+"""Options that need a whole run to test: plans, LoRA, early stopping, compiling, recipes."""
 
 import json
 import shutil
@@ -61,7 +61,7 @@ def test_gradual_unfreezing_goes_from_the_head_to_the_stem(drawn_fruits, tmp_pat
 
 
 @pytest.mark.slow
-def test_two_processes_unfreeze_alike(drawn_fruits, tmp_path):
+def test_two_processes_unfreeze_in_the_same_way(drawn_fruits, tmp_path):
     options = ["--model_name_or_path=test_efficientnet", "--pretrained=false", "--image_size=32",
                "--freeze=lp_ft", "--max_steps=6", "--per_device_train_batch_size=4",
                "--ema_decay=0.9", "--mixup_alpha=0.2", "--eval_strategy=no", "--save_steps=1",

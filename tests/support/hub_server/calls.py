@@ -1,6 +1,6 @@
-"""One request, its answer or refusal, and who may do what to which repository.
+"""One request, its response or error, and access control by repository.
 
-The words of refusals are the Hub's where its clients look at them.
+The texts of errors are the Hub's where its clients read them.
 """
 
 import json
@@ -43,7 +43,7 @@ class Refusal(Exception):
 
 @dataclass(frozen=True)
 class Call:
-    """One request: who asks (None: nobody known), for what, about which repository."""
+    """One request: user (None if anonymous), action and repository."""
 
     hub: "Hub"
     account: Account | None

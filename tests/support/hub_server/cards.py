@@ -1,6 +1,6 @@
-"""Checks the metadata of a card, in the words of the Hub where they are known.
+"""Validation of a card's metadata, with the messages of the Hub where they are known.
 
-Only the fields below are checked, and ids (base_model, datasets) by their form alone.
+Only the fields below are checked, and ids (base_model, datasets) only by their form.
 """
 
 import re

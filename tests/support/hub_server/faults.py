@@ -1,4 +1,4 @@
-"""What may go wrong between a client and the Hub, told in advance and counted down."""
+"""Injected faults of the Hub server: chosen in advance and counted down."""
 
 from dataclasses import dataclass, field
 
@@ -21,7 +21,7 @@ class Fault:
     delay: float = 0  # seconds before the answer is sent; the request is applied at once
 
     def strikes(self, method: str, path: str) -> bool:
-        """Whether this request is spoiled; counts it."""
+        """Whether this request fails; counts it."""
         if self.times <= 0 or self.match not in path or self.method not in (None, method):
             return False
         if self.after > 0:

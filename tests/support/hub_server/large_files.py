@@ -1,4 +1,4 @@
-"""Large files, in one piece or in parts, as their clients send them before they commit.
+"""Git LFS uploads, in one piece or in parts, sent by clients before they commit.
 
 The protocol: https://github.com/git-lfs/git-lfs/blob/main/docs/api/batch.md. The parts are the
 Hub's own addition.
@@ -49,14 +49,14 @@ def verify(call: Call) -> dict:
 def store(call: Call) -> Answer:
     """Takes an object, a part of one, or the word that all parts are sent.
 
-    Like the signed addresses of the Hub's storage, these are open to whoever was told them.
+    Like the signed addresses of the Hub's storage, these are open to whoever has them.
     """
     oid, *number = call.parts
     upload = call.repo.uploads.get(oid)
     if upload is None and oid in call.repo.objects:
         return Answer(200, b"", {"ETag": f'"{oid}"'})  # sent again: the first answer was lost
     if upload is None:
-        raise Refusal(403, "Nobody was told to send this")
+        raise Refusal(403, "This upload was not requested")
     if number:
         upload.parts[int(number[0])] = call.body
         return Answer(200, b"", {"ETag": f'"{hashlib.md5(call.body).hexdigest()}"'})
@@ -69,8 +69,8 @@ def store(call: Call) -> Answer:
 
 
 def _joined(call: Call, upload: Upload) -> bytes:
-    told = {part["partNumber"]: part["etag"].strip('"') for part in call.json["parts"]}
+    announced = {part["partNumber"]: part["etag"].strip('"') for part in call.json["parts"]}
     held = {number: hashlib.md5(part).hexdigest() for number, part in upload.parts.items()}
-    if told != held:
-        raise Refusal(400, f"Parts {sorted(told)} were told, {sorted(held)} came")
+    if announced != held:
+        raise Refusal(400, f"Parts {sorted(announced)} were announced, {sorted(held)} came")
     return b"".join(part for _, part in sorted(upload.parts.items()))

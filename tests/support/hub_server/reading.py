@@ -1,4 +1,4 @@
-"""What the Hub tells of a repository: its state, listings, history and the bytes of its files."""
+"""Read endpoints of a repository: its info, listings, history and file contents."""
 
 import hashlib
 import json

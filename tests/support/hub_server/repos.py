@@ -134,7 +134,7 @@ class Repo:
 
 @dataclass
 class Upload:
-    """An LFS object that a client was told to send: its parts so far, {number: content}."""
+    """An LFS object that a client is to send: its parts so far, {number: content}."""
 
     size: int
     parts: dict[int, bytes]

@@ -1,4 +1,4 @@
-"""Which function answers which address, as huggingface_hub's `HfApi` asks for them."""
+"""Routes of the Hub server: which function handles which path of huggingface_hub's `HfApi`."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The HTTP of the Hub: reads requests, spoils them where a fault says so, sends answers."""
+"""The HTTP server of the Hub: reads requests, injects faults, sends responses."""
 
 import json
 import os

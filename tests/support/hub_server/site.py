@@ -1,4 +1,4 @@
-"""What the Hub answers beside its repositories: who asks, what is made or gone, are cards good."""
+"""Other endpoints of the Hub: whoami, creating, moving and deleting repositories, card checks."""
 
 import json
 from dataclasses import replace

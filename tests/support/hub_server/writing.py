@@ -1,4 +1,4 @@
-"""What changes a repository: commits, branches, tags, settings. No pull requests."""
+"""Write endpoints of a repository: commits, branches, tags, settings. No pull requests."""
 
 import json
 from base64 import b64decode

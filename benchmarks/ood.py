@@ -1,11 +1,11 @@
-"""How well scores tell objects that a model doesn't know from those it does.
+"""Out-of-distribution detection: AUROC and FPR@95 of several scores.
 
-    python benchmarks/unknowns.py --data_dir produce --far_dir photos_of_other_things
+    python benchmarks/ood.py --data_dir produce --far_dir photos_of_other_things
 
-Leaves every fifth class out of training (`--fold` says which ones), trains the `fast` recipe on the
-others, and compares scores on the validation photos of known classes against all photos of the
-classes left out (near) and against what is no produce at all (far): drawn patterns and scenes, and
-any photos of a folder. The test split is not read.
+Leaves every fifth class out of training (chosen by `--fold`), trains the `fast` recipe on the
+others, and compares scores on the validation photos of known classes with those of all photos of
+the classes left out (near OOD) and of anything but produce (far OOD): drawn patterns and scenes,
+and the photos of a folder. The test split is not read.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from hffruits.training.run import train
 
 
 def link_classes(root: Path, folder: Path, fold: int) -> tuple[list[Path], list[Path], list[str]]:
-    """A folder of the known classes; the known validation photos, all unknown ones, the classes."""
+    """Link the known classes; returns known validation photos, unknown photos, unknown classes."""
     photos = {split: some for split, some in find_image_files(root).items() if split != "test"}
     names = sorted({photo.label for photo in photos["train"]})
     unknown = names[fold::5]
@@ -52,23 +52,23 @@ def link_classes(root: Path, folder: Path, fold: int) -> tuple[list[Path], list[
 def draw_far(count: int, seed: int = 0) -> list[Image.Image]:
     """Noise, patterns, pages of lines, landscapes and coloured shapes, (256, 256)."""
     rng = np.random.default_rng(seed)
-    pictures = []
+    images = []
     for number in range(count):
         kind, size = number % 6, 256
         colours = [tuple(rng.integers(0, 256, 3).tolist()) for _ in range(4)]
         if kind == 0:
             grain = int(rng.choice([4, 16, 64, 256]))
             noise = Image.fromarray(rng.integers(0, 256, (grain, grain, 3), dtype=np.uint8))
-            picture = noise.resize((size, size), Image.Resampling.BICUBIC)
+            image = noise.resize((size, size), Image.Resampling.BICUBIC)
         else:
-            picture = Image.new("RGB", (size, size), colours[0])
-            draw = ImageDraw.Draw(picture)
+            image = Image.new("RGB", (size, size), colours[0])
+            draw = ImageDraw.Draw(image)
             if kind == 1:  # stripes
                 step = int(rng.integers(4, 40))
                 for x in range(-size, 2 * size, 2 * step):
                     draw.line([(x, 0), (x + int(rng.integers(-90, 90)), size)], colours[1], step)
             elif kind == 2:  # a page
-                picture.paste((250, 250, 245), (0, 0, size, size))
+                image.paste((250, 250, 245), (0, 0, size, size))
                 for y in range(20, size - 20, 12):
                     draw.rectangle([20, y, int(rng.integers(90, size - 15)), y + 5], (40, 40, 40))
             elif kind == 3:  # a landscape
@@ -81,16 +81,16 @@ def draw_far(count: int, seed: int = 0) -> list[Image.Image]:
                     x, y = rng.integers(0, size, 2).tolist()
                     w, h = rng.integers(10, 120, 2).tolist()
                     draw.rectangle([x, y, x + w, y + h], colours[int(rng.integers(4))], outline=0)
-            else:  # discs, which are the most like fruit
+            else:  # discs, the most similar to fruit
                 for _ in range(5):
                     x, y, r = rng.integers(20, 120, 3).tolist()
                     draw.ellipse([x, y, x + r, y + r], colours[int(rng.integers(4))])
-        pictures.append(picture.filter(ImageFilter.GaussianBlur(float(rng.uniform(0, 1.5)))))
-    return pictures
+        images.append(image.filter(ImageFilter.GaussianBlur(float(rng.uniform(0, 1.5)))))
+    return images
 
 
 def embed(fruits: FruitClassifier, sources: list, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Logits (N, K) and features (N, D) of pictures or files."""
+    """Logits (N, K) and features (N, D) of images or files."""
     answers = list(fruits.answer(tqdm(sources, name, leave=False)))
     logits, features = zip(*((some.logits, some.features) for some in answers), strict=True)
     return torch.cat(logits).numpy(), torch.cat(features).numpy()
@@ -103,7 +103,7 @@ def unit(features: np.ndarray) -> np.ndarray:
 def make_scores(
     features: np.ndarray, labels: np.ndarray
 ) -> dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]:
-    """Scores, higher for what is known, of (logits, features), by training features and labels."""
+    """Functions of (logits, features), higher for known images, fitted to training features."""
     middles = np.stack([features[labels == label].mean(0) for label in np.unique(labels)])
     precision = np.linalg.inv(LedoitWolf().fit(features - middles[labels]).covariance_)
     train = unit(features)
@@ -121,12 +121,12 @@ def make_scores(
         "highest logit (arXiv:1911.11132)": lambda logits, own: logits.max(1),
         "energy (arXiv:2010.03759)": lambda logits, own: logsumexp(logits, 1),
         "entropy": lambda logits, own: (softmax(logits, 1) * log_softmax(logits, 1)).sum(1),
-        "highest logit less the mean": lambda logits, own: logits.max(1) - logits.mean(1),
+        "highest logit minus the mean": lambda logits, own: logits.max(1) - logits.mean(1),
         "Mahalanobis distance (arXiv:1807.03888)": mahalanobis,
-        "nearest training picture (arXiv:2204.06507)": lambda logits, own: (
-            unit(own) @ train.T
-        ).max(1),
-        "nearest of 3 prototypes a class (used)": lambda logits, own: (
+        "nearest training image (arXiv:2204.06507)": lambda logits, own: (unit(own) @ train.T).max(
+            1
+        ),
+        "nearest of 3 prototypes per class (used)": lambda logits, own: (
             unit(own) @ prototypes.T
         ).max(1),
     }
@@ -139,7 +139,7 @@ def report(scores: dict[str, tuple[np.ndarray, dict[str, np.ndarray]]]) -> None:
     for name, (known, others) in scores.items():
         cells = []
         for other in others.values():
-            scored = -known, -other  # OOD scores are higher for what is unknown
+            scored = -known, -other  # OOD scores are higher for unknown images
             cells += [f"{auroc(*scored):.3f}", f"{false_positive_rate(*scored):.2f}"]
         print(f"| {name} | {' | '.join(cells)} |")
 
@@ -158,9 +158,9 @@ def main() -> None:
         command = [str(work / "data"), "--recipe=fast", f"--output_dir={run}", "--bf16=false"]
         train(*parse_train_arguments([*command, "--disable_tqdm=true"]))
         fruits = FruitClassifier.from_pretrained(run)
-        learned = list_images(work / "data" / "train")
-        labels = np.array([fruits.labels.index(path.parent.name) for path in learned])
-        _, features = embed(fruits, learned, "train")
+        train_files = list_images(work / "data" / "train")
+        labels = np.array([fruits.labels.index(path.parent.name) for path in train_files])
+        _, features = embed(fruits, train_files, "train")
         others = {"near": near, "far, drawn": draw_far(180)}
         if args.far_dir:
             others["far, photos"] = list_images(args.far_dir)

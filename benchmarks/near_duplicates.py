@@ -1,10 +1,10 @@
-"""How well and how fast near-duplicates are found.
+"""Near-duplicate detection: recall on changed copies of real photos, time and memory by size.
 
-    python benchmarks/duplicates.py --data_dir produce --plot docs/duplicates.png
+    python benchmarks/near_duplicates.py --data_dir produce --plot docs/duplicates.png
 
-Plants changed copies of real photos and counts which are found (recall), and which pairs of photos
-that nobody planted are joined (a person has to look at those). Then times the scan and the search
-on drawn pictures, in a process of its own for each size. Only `train` of the data is read.
+Plants changed copies of real photos and counts which are found (recall), and lists the groups among
+the original photos (to be checked by a person). Then times the scan and the search on drawn images,
+in a separate process for each size. Only `train` of the data is read.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from hffruits.data.readers.folders import find_image_files
 from hffruits.data.scan import NamedImage, scan_images
 from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
 
-COPIES = 300  # of each kind
+COPIES = 300  # of each change
 
 
 def recompress(image: Image.Image, quality: int = 30) -> Image.Image:
@@ -41,7 +41,7 @@ def recompress(image: Image.Image, quality: int = 30) -> Image.Image:
 
 
 def crop(image: Image.Image, share: float, rng: random.Random) -> Image.Image:
-    """A window at random that lacks this share of the width and of the height."""
+    """A random window without this share of the width and of the height."""
     width, height = (round(side * (1 - share)) for side in image.size)
     left, top = rng.randint(0, image.width - width), rng.randint(0, image.height - height)
     return image.crop((left, top, left + width, top + height))
@@ -65,7 +65,7 @@ CHANGES = {
 
 
 def measure_recall(root: Path) -> None:
-    """A row a change, and the pairs among the originals."""
+    """Print a row for each change, and the groups among the originals."""
     paths = [root / photo.path for photo in find_image_files(root)["train"]]
     images = [Image.open(path).convert("RGB") for path in tqdm(paths, "Reading", leave=False)]
     prints = [fingerprint(image) for image in images]
@@ -74,7 +74,7 @@ def measure_recall(root: Path) -> None:
     for path, group in zip(paths, groups, strict=True):
         members[group].append(path.relative_to(root).as_posix())
     joined = [names for names in members.values() if len(names) > 1]
-    print("| change | planted | found | joined to another photo's group |\n|---|---|---|---|")
+    print("| change | planted | found | in a wrong group |\n|---|---|---|---|")
     rng = random.Random(0)
     for name, change in CHANGES.items():
         chosen = rng.sample(range(len(images)), min(COPIES, len(images)))
@@ -97,60 +97,60 @@ def group_all(prints: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     return group_duplicates(Fingerprints(grey, colour), digests, progress=False)
 
 
-def write_pictures(folder: Path, count: int) -> None:
-    """Different pictures of 128 pixels: two drawn ones blended at random places, and noise."""
+def write_images(folder: Path, count: int) -> None:
+    """Different images of 128 pixels: crops of two drawn fruits blended, and noise."""
     rng = np.random.default_rng(0)
     base = [draw_fruit(name, seed=seed, size=192) for name in FRUITS for seed in range(20)]
     for number in tqdm(range(count), "Drawing", unit="img", leave=False):
         a, b = (base[index] for index in rng.integers(0, len(base), 2))
-        views = []
-        for picture in (a, b):
+        crops = []
+        for drawn in (a, b):
             side = int(rng.integers(90, 180))
             left, top = (int(rng.integers(0, 192 - side)) for _ in range(2))
-            views.append(picture.resize((128, 128), box=(left, top, left + side, top + side)))
+            crops.append(drawn.resize((128, 128), box=(left, top, left + side, top + side)))
         noise = Image.fromarray(rng.integers(0, 255, (9, 9, 3), dtype=np.uint8))
-        picture = Image.blend(*views, float(rng.uniform(0.3, 0.7)))
-        picture = Image.blend(picture, noise.resize((128, 128), Image.Resampling.BICUBIC), 0.25)
+        image = Image.blend(*crops, float(rng.uniform(0.3, 0.7)))
+        image = Image.blend(image, noise.resize((128, 128), Image.Resampling.BICUBIC), 0.25)
         place = folder / f"{number // 1000:03d}"
         place.mkdir(exist_ok=True)
-        picture.save(place / f"{number:06d}.jpg", quality=85)
+        image.save(place / f"{number:06d}.jpg", quality=85)
 
 
 class Memory:
-    """The most bytes that this process took between here and `stop`."""
+    """Peak memory of this process between construction and `stop`, in bytes above the start."""
 
     def __init__(self):
         self.process = psutil.Process()
-        self.before = self.most = self.process.memory_info().rss
+        self.before = self.peak = self.process.memory_info().rss
         self.done = threading.Event()
         self.thread = threading.Thread(target=self._watch)
         self.thread.start()
 
     def _watch(self) -> None:
         while not self.done.wait(0.02):
-            self.most = max(self.most, self.process.memory_info().rss)
+            self.peak = max(self.peak, self.process.memory_info().rss)
 
     def stop(self) -> int:
         self.done.set()
         self.thread.join()
-        return self.most - self.before
+        return self.peak - self.before
 
 
 def time_one(folder: Path, count: int) -> None:
-    """Scan and search once; prints seconds and memory as JSON."""
+    """Scan and search once; print seconds and memory as JSON."""
     paths = sorted(folder.rglob("*.jpg"))[:count]
     memory = Memory()
     started = time.perf_counter()
-    pictures = (NamedImage(path.name, path) for path in paths)
-    records = scan_images(pictures, total=count, kept_as=str(folder))
+    images = (NamedImage(path.name, path) for path in paths)
+    records = scan_images(images, total=count, kept_as=str(folder))
     scanned = time.perf_counter()
     prints = Fingerprints(records["grey"], records["colour"])
     groups = group_duplicates(prints, records["digest"].tolist())
     ended = time.perf_counter()
     peak = memory.stop()
     started_again = time.perf_counter()
-    pictures = (NamedImage(path.name, path) for path in paths)
-    scan_images(pictures, total=count, kept_as=str(folder))
+    images = (NamedImage(path.name, path) for path in paths)
+    scan_images(images, total=count, kept_as=str(folder))
     row = {
         "images": count,
         "scan": scanned - started,
@@ -163,13 +163,13 @@ def time_one(folder: Path, count: int) -> None:
 
 
 def measure_scaling(sizes: list[int], plot: Path | None) -> None:
-    """A row a size."""
+    """Print a row for each size."""
     rows = []
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name) / "pictures"
+        folder = Path(name) / "images"
         folder.mkdir()
-        write_pictures(folder, max(sizes))
-        print("\n| pictures | scan | search | both | second scan | memory | groups |")
+        write_images(folder, max(sizes))
+        print("\n| images | scan | search | both | second scan | memory | groups |")
         print("|---|---|---|---|---|---|---|")
         for size in sizes:
             environment = {**os.environ, "HFFRUITS_CACHE": str(Path(name) / f"cache-{size}")}
@@ -190,16 +190,16 @@ def measure_scaling(sizes: list[int], plot: Path | None) -> None:
 
 
 def draw(rows: list[dict], file: Path) -> None:
-    """Seconds against pictures, both logarithmic, with a line of linear growth."""
+    """Seconds against number of images, both logarithmic, with a line of linear growth."""
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     sizes = [row["images"] for row in rows]
-    for part, label in (("scan", "scan (once a file)"), ("search", "search for duplicates")):
+    for part, label in (("scan", "scan (cached per file)"), ("search", "near-duplicate search")):
         axes.plot(sizes, [row[part] for row in rows], "o-", label=label)
     first = rows[0]["scan"]
     linear = [first * size / sizes[0] for size in sizes]
     axes.plot(sizes, linear, color="0.7", linestyle="--", label="linear")
-    axes.set(xscale="log", yscale="log", xlabel="pictures", ylabel="seconds")
+    axes.set(xscale="log", yscale="log", xlabel="images", ylabel="seconds")
     axes.grid(color="0.93")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)

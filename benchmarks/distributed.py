@@ -1,9 +1,9 @@
-"""One run on one process, on two, and on two hosts: accuracy and time, with the same batches.
+"""Distributed training: one process, two, and two hosts with the same batches; accuracy and time.
 
-    sudo python benchmarks/processes.py --data_dir produce      # root: for the two hosts
+    sudo python benchmarks/distributed.py --data_dir produce      # root: for the two hosts
 
-The two hosts are network namespaces on this machine, joined by a virtual cable, so they share its
-cores: this is about the same result, not about speed.
+The two hosts are network namespaces on this machine, joined by a virtual link, so they share its
+cores: this compares results, not speed.
 """
 
 import argparse
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 BATCH = 32
 
 
-def run_alone(words: list[str]) -> None:
+def run_one(words: list[str]) -> None:
     launch(words, processes=1)
 
 
@@ -32,7 +32,7 @@ def run_two(words: list[str]) -> None:
 
 
 def launch(words: list[str], *, processes: int) -> None:
-    """`torchrun` on this machine."""
+    """Run `torchrun` on this machine."""
     launcher = [Path(sys.executable).with_name("torchrun"), "--standalone"]
     batch = ["--per_device_train_batch_size", str(BATCH // processes)]
     subprocess.run(
@@ -49,12 +49,12 @@ def run_hosts(words: list[str]) -> None:
             two_hosts.launch_on(host, first, rank, [*words, *batch])
             for rank, host in enumerate((first, second))
         ]
-        said = [process.output() for process in started]
-        assert not any(process.returncode for process in started), said
+        outputs = [process.output() for process in started]
+        assert not any(process.returncode for process in started), outputs
 
 
-WAYS: dict[str, Callable[[list[str]], None]] = {
-    "one process": run_alone,
+SETUPS: dict[str, Callable[[list[str]], None]] = {
+    "one process": run_one,
     "two processes": run_two,
     "two hosts": run_hosts,
 }
@@ -65,28 +65,30 @@ def main() -> None:
     parser.add_argument("--data_dir", required=True)
     parser.add_argument("--recipe", default="fast")
     parser.add_argument("--seeds", type=int, nargs="+", default=[42, 43])
-    parser.add_argument("--on", nargs="+", choices=WAYS, default=list(WAYS), help="all by default")
-    parser.add_argument("--output", type=Path, help="figures, as JSON")
+    parser.add_argument(
+        "--on", nargs="+", choices=SETUPS, default=list(SETUPS), help="default: all"
+    )
+    parser.add_argument("--output", type=Path, help="results, as JSON")
     args = parser.parse_args()
-    if "two hosts" in args.on and (reason := two_hosts.cannot()):
-        print(f"left out: two hosts ({reason})")
+    if "two hosts" in args.on and (reason := two_hosts.missing_requirement()):
+        print(f"skipped: two hosts ({reason})")
         args.on.remove("two hosts")
-    figures = []
+    results = []
     print("| on | seed | steps | validation top-1 | test top-1 | 95 % | whole run |")
     print("|---|---|---|---|---|---|---|")
-    for seed, way in product(args.seeds, args.on):
+    for seed, setup in product(args.seeds, args.on):
         words = ["--recipe", args.recipe, "--seed", str(seed)]
         with tempfile.TemporaryDirectory() as folder:
             os.environ["HFFRUITS_CACHE"] = f"{folder}/cache"
-            WAYS[way]([args.data_dir, *words, "--output_dir", f"{folder}/run"])
+            SETUPS[setup]([args.data_dir, *words, "--output_dir", f"{folder}/run"])
             metrics = json.loads(Path(folder, "run", "metrics.json").read_text())
-        figures.append(metrics | {"on": way, "seed": seed})
+        results.append(metrics | {"on": setup, "seed": seed})
         if args.output:
-            args.output.write_text(json.dumps(figures, indent=2))
+            args.output.write_text(json.dumps(results, indent=2))
         training, test = metrics["training"], metrics["test"]
         low, high = test["intervals"]["accuracy"]
         print(
-            f"| {way} | {seed} | {training['steps']} | {metrics['validation']['accuracy']:.1%} | "
+            f"| {setup} | {seed} | {training['steps']} | {metrics['validation']['accuracy']:.1%} | "
             f"{test['accuracy']:.1%} | {low:.1%} to {high:.1%} | {training['seconds']:.0f} s |",
             flush=True,
         )

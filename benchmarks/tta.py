@@ -1,8 +1,8 @@
-"""What test-time augmentation gains and costs.
+"""Test-time augmentation (TTA): accuracy, calibration and speed of several sets of views.
 
-    python benchmarks/views.py runs/balanced --data_dir produce --split test
+    python benchmarks/tta.py runs/balanced --data_dir produce --split test
 
-Measures a trained model with several sets of views, each on the same photos.
+Evaluates a trained model with each set of views on the same photos.
 """
 
 import argparse
@@ -28,9 +28,9 @@ def main() -> None:
     args = parser.parse_args()
     named = DataArguments(data_dir=args.data_dir and str(args.data_dir))
     data = data_of_run(args.model, named).data_args
-    print("| views | looks | accuracy | gain (p) | calibration error | images/s, of the plain |")
+    print("| TTA views | passes | accuracy | gain (p) | calibration error | relative images/s |")
     print("|---|---|---|---|---|---|")
-    plain, plain_seconds = None, 0.0
+    base, base_seconds = None, 0.0
     for names in SETS:
         fruits = FruitClassifier.from_pretrained(
             args.model, tta=list(filter(None, names.split(",")))
@@ -40,13 +40,13 @@ def main() -> None:
         predictions = answer_samples(fruits, photos.samples(), total=photos.total)
         seconds = time.perf_counter() - started
         found = measure(predictions, fruits)
-        plain, plain_seconds = (plain, plain_seconds) if plain else (predictions, seconds)
-        test = McNemar.of(plain.hits, predictions.hits)
+        base, base_seconds = (base, base_seconds) if base else (predictions, seconds)
+        test = McNemar.of(base.hits, predictions.hits)
         gain = (test.only_b - test.only_a) / len(predictions)
-        looks = 1 + sum(4 if name == "corners" else 1 for name in fruits.tta)
+        passes = 1 + sum(4 if name == "corners" else 1 for name in fruits.tta)
         print(
-            f"| {names or 'plain'} | {looks} | {found['accuracy']:.1%} | {gain:+.1%} "
-            f"({test.p_value:.2f}) | {found['ece']:.1%} | {plain_seconds / seconds:.2f} |"
+            f"| {names or 'none'} | {passes} | {found['accuracy']:.1%} | {gain:+.1%} "
+            f"({test.p_value:.2f}) | {found['ece']:.1%} | {base_seconds / seconds:.2f} |"
         )
 
 
