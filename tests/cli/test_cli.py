@@ -2,11 +2,13 @@
 
 import errno
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from markupsafe import escape
 from support.runs import TINY_FLAGS
 
 from hffruits.cli.main import COMMANDS, main
@@ -95,6 +97,15 @@ def test_the_training_script_reports_bad_input_without_a_traceback(tmp_path):
     )
     assert done.returncode == 2
     assert "no such folder" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_record_and_its_page_have_the_command_as_it_was_typed(make_folder, tmp_path):
+    photos, output = make_folder({"Apple": 3, "Plum": 3}), tmp_path / "my output"
+    words = ["explore", str(photos), "--output_dir", str(output), "--max_images=0"]
+    assert main(words) == 0
+    command = shlex.join(["hffruits", *words])
+    assert json.loads((output / "explore.json").read_text())["command"] == command
+    assert str(escape(command)) in (output / "explore.html").read_text("utf-8")
 
 
 @pytest.mark.slow
