@@ -1,4 +1,4 @@
-"""The tab that names many photos at once: files or zips in, a table, thumbnails and a CSV out."""
+"""The Batch tab classifies many photos: files or zips in, a table, thumbnails and a CSV out."""
 
 import csv
 import io
@@ -81,7 +81,7 @@ def batch_tab(fruits: FruitClassifier, *, stopping: threading.Event) -> None:
             )
         with gr.Column(scale=3, min_width=280, elem_id="results"):
             summary = gr.Markdown(
-                "Their names appear here, with a table to take along.", elem_id="summary"
+                "Results appear here, with a table to download.", elem_id="summary"
             )
             table = gr.Dataframe(
                 label="table",

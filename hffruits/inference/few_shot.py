@@ -84,7 +84,7 @@ def save_taught(fruits: FruitClassifier, folder: Path) -> None:
     if not getattr(fruits.model.config, "taught", None):
         raise InputError(f"{folder}: nothing was taught to this model. Save what teach() returns.")
     if folder.exists():
-        raise InputError(f"{folder}: exists already. Name another folder.")
+        raise InputError(f"{folder}: already exists. Choose another folder.")
 
     def fill(aside: Path) -> None:
         save_model(fruits.model, fruits.transform.processor, aside)
@@ -93,7 +93,7 @@ def save_taught(fruits: FruitClassifier, folder: Path) -> None:
             write_model_card(aside, name=folder.name)
 
     with translate_write_errors(folder):
-        make_once(folder, fill, remedy="Name another folder.")
+        make_once(folder, fill, remedy="Choose another folder.")
 
 
 def fit_row(

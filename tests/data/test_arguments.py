@@ -25,7 +25,7 @@ def test_an_unknown_option_is_refused_with_those_like_it(load, tmp_path):
     with pytest.raises(InputError, match=r"^validation_fracton: .* validation_fraction") as caught:
         load(tmp_path, validation_fracton=0.2)
     assert "\n" not in str(caught.value)
-    with pytest.raises(InputError, match=r"^cache: no option of the data. Is it image_cache"):
+    with pytest.raises(InputError, match=r"^cache: not a data option. Is it image_cache"):
         load(tmp_path, cache="decoded")
 
 
