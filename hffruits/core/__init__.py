@@ -1,4 +1,4 @@
-"""What every package uses, and what knows nothing of fruit.
+"""Shared infrastructure: errors, files, caches, hardware, distributed, Hub client, plots, HTML.
 
 errors              how a command ends: `InputError` and its kin; optional outputs
 results             `Result`: a folder that was written, and what came out

@@ -51,7 +51,7 @@ def write_json(file: Path, content: object) -> None:
 
 
 @contextmanager
-def translate_write_errors(place: Path, remedy: str = "Name another place.") -> Iterator[None]:
+def translate_write_errors(place: Path, remedy: str = "Choose another path.") -> Iterator[None]:
     """Within it, what the system refuses to write becomes an `InputError` that names `place`."""
     try:
         yield
@@ -69,7 +69,7 @@ def optional_cache(file: Path) -> Iterator[None]:
         logger.warning("%s: can't be written (%s)", file, error.strerror or error)
 
 
-def check_writable(folder: Path, remedy: str = "Name another folder.") -> None:
+def check_writable(folder: Path, remedy: str = "Choose another folder.") -> None:
     """Make the folder. Raises `InputError` where it, or a file in it, can't be written."""
     probe = folder / f".writable-{secrets.token_hex(4)}"
     with translate_write_errors(folder, remedy):

@@ -47,7 +47,7 @@ def render_page(template: Path, content: dict[str, Any], file: Path) -> None:
         "script_hashes": _script_hashes(folders),
     }
     page = environment.get_template(template.name).render(content)
-    with translate_write_errors(file, "Name another folder."), write_aside(file) as aside:
+    with translate_write_errors(file, "Choose another folder."), write_aside(file) as aside:
         aside.write_bytes(page.encode("utf-8", "replace"))  # file names may hold lone surrogates
 
 

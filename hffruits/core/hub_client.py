@@ -85,26 +85,26 @@ def _reason(error: BaseException, kind: str, revision: str | None, token: str | 
     if isinstance(error, RevisionNotFoundError):
         return f"has no revision {revision}. See its page for them."
     if isinstance(error, HFValidationError):
-        return "not a name that the Hub allows. Give one like user/name."
+        return "not a valid Hub id. Give one like user/name."
     if isinstance(error, LocalTokenNotFoundError):
         return f"needs a login. {LOG_IN}."
     if status == 401 and not isinstance(error, RepositoryNotFoundError):
-        return f"the Hub doesn't know this token. {LOG_IN} to another one."
+        return f"the Hub rejects this token. {LOG_IN} to another one."
     if isinstance(error, RepositoryNotFoundError):
         remedy = f"{LOG_IN}." if get_token() is None else "Or your token may not see it."
         return f"{_missing(kind)}, or a private one. Check the spelling. {remedy}"
     if status == 403:
-        return "this token may not do that. Take one with write access to it."
+        return "this token lacks write access. Use one that has it."
     if status == 412:
         return "changed on the Hub in the meantime. Check what is there, then try again."
     if isinstance(error, BadRequestError | ValueError):
         return f"refused: {words}"
     if isinstance(error, OfflineModeIsEnabled):
         if kind == "repository":
-            return "HF_HUB_OFFLINE forbids to reach the Hub. Unset it."
-        return f"{_missing(kind)} in the cache, and HF_HUB_OFFLINE keeps from fetching. Unset it."
+            return "HF_HUB_OFFLINE forbids access to the Hub. Unset it."
+        return f"{_missing(kind)} in the cache, and HF_HUB_OFFLINE forbids downloads. Unset it."
     if status is not None:
-        return f"the Hub answered {status} ({words}). Try again later."
+        return f"the Hub returned {status} ({words}). Try again later."
     if isinstance(error, _UNREACHABLE):
         where = f"{_missing(kind)} in the cache, and " if kind == "model" else ""
         problem = f"{where}{constants.ENDPOINT} can't be reached ({words})"

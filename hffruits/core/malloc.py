@@ -1,4 +1,4 @@
-"""Keeping freed memory for the next batch, where the C library would hand it back each time.
+"""Keeping freed memory for the next batch, where the C library would return it each time.
 
 A net on a CPU asks for the same large blocks in every step. glibc hands each back to the system and
 gets it again, with a page fault for every 4 KB: a third of the time (`benchmarks/memory.py`).

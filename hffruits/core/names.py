@@ -54,7 +54,7 @@ def unify_names(counts: Mapping[str, int]) -> dict[str, str]:
         chosen[key] = min(own, key=lambda name: (-own[name], name))
         if len(own) > 1:
             listed = ", ".join(f"{name} ({own[name]} photos)" for name in sorted(own))
-            logger.warning("%s: taken for one name, %s", listed, chosen[key])
+            logger.warning("%s: treated as one name, %s", listed, chosen[key])
     return {name: chosen[name_key(name)] or name for name in counts}
 
 

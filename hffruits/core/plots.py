@@ -96,14 +96,12 @@ def draw_evaluation(
     with _figure(height + 5.5, height, file) as figure:
         left, right = figure.subplots(1, 2, width_ratios=(height, 4.5))
         left.imshow(matrix, interpolation="nearest")
-        left.set(xlabel="what it was taken for", ylabel="what it is", title=title)
+        left.set(xlabel="predicted class", ylabel="true class", title=title)
         if len(names) <= 80:
             names = [_label(name) for name in names]
             left.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
             left.set_yticks(range(len(names)), names, fontsize=7)
-        right.plot(
-            [0, 1], [0, 1], color="0.7", linestyle="--", label="scores that mean what they say"
-        )
+        right.plot([0, 1], [0, 1], color="0.7", linestyle="--", label="perfect calibration")
         for name, (confidence, accuracy, counts) in trust.items():
             (line,) = right.plot(confidence, accuracy, label=name)
             size = 10 + 150 * counts / counts.max()  # a bin of few images says little
@@ -111,10 +109,10 @@ def draw_evaluation(
         right.set(
             xlim=(0, 1.02),
             ylim=(0, 1.05),
-            xlabel="score of the answer",
-            ylabel="share that is right",
+            xlabel="confidence",
+            ylabel="accuracy",
         )
-        right.set_title("How far scores can be trusted")
+        right.set_title("Reliability diagram")
         right.set_box_aspect(1)
         right.legend(frameon=False, fontsize=8, loc="lower right")
         right.spines[["top", "right"]].set_visible(False)

@@ -1,4 +1,4 @@
-"""From what the user named to checked, labelled, split images, and their transforms.
+"""Data: from input formats to validated, labelled, split images, and their transforms.
 
 arguments           `DataArguments`: which photos, how they are read, split and augmented
 parser              command lines about data: one-line errors, short help

@@ -32,11 +32,11 @@ class DataArguments:
         "Folder of class folders, nested or split as you like; a zip or tar of one; a CSV, JSONL "
         "or Parquet file; or WebDataset shards. Default: the drawn sample set.",
     )
-    dataset_name: str | None = option(None, "A dataset of the Hub instead, as user/name.")
-    dataset_config_name: str | None = option(None, "Which configuration of the Hub dataset.")
-    train_split_name: str | None = option(None, "What the Hub dataset calls its train split.")
-    validation_split_name: str | None = option(None, "The same for the validation split.")
-    test_split_name: str | None = option(None, "The same for the test split.")
+    dataset_name: str | None = option(None, "A Hub dataset instead, as user/name.")
+    dataset_config_name: str | None = option(None, "Configuration of the Hub dataset.")
+    train_split_name: str | None = option(None, "Name of the Hub dataset's train split.")
+    validation_split_name: str | None = option(None, "Name of its validation split.")
+    test_split_name: str | None = option(None, "Name of its test split.")
     image_column_name: str | None = option(
         None, "The column with images or their paths. Default: by its type or usual names."
     )
@@ -51,9 +51,7 @@ class DataArguments:
     streaming: bool = option(
         False, "Read shards, tables or a Hub dataset on the fly: for data larger than the disk."
     )
-    shuffle_buffer: int = option(
-        1000, "With streaming: rows among which the next one is drawn; more mix better."
-    )
+    shuffle_buffer: int = option(1000, "With streaming: size of the shuffle buffer, in rows.")
     validation_fraction: float = option(
         0.15, "Share of each class held out to choose the best epoch, where the data has no split."
     )

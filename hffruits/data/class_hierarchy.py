@@ -70,7 +70,7 @@ def read_coarse_labels(file: Path, labels: Iterable[str]) -> dict[str, str]:
     # not where the file covers other classes on purpose, but for what may be misspelt
     for name in sorted(set(rows) - set(labels)):
         if near := difflib.get_close_matches(name, set(labels) - set(rows), 1, 0.7):
-            logger.warning("%s: %s is no class of the data. Is it %s?", file, name, near[0])
+            logger.warning("%s: %s is not a class of the data. Is it %s?", file, name, near[0])
     coarse = {label: rows.get(label, label) for label in labels}
     if not _if_useful(coarse):
         kinds = len(set(coarse.values()))

@@ -64,7 +64,7 @@ def cache_images(
         make_once(folder, make)
     except OSError as error:
         raise InputError(
-            f"{folder.parent}: can't be written ({error.strerror or error}). Make room there, or "
+            f"{folder.parent}: can't be written ({error.strerror or error}). Free space there, or "
             "set HFFRUITS_CACHE to another folder."
         ) from error
     images = Dataset.from_file(str(folder / "photos.arrow"))

@@ -1,4 +1,4 @@
-"""Which files are photos, and one image file to one upright RGB image, the same everywhere.
+"""Image files: which files are photos, and decoding to upright RGB, the same everywhere.
 
 Knows nothing of labels, splits or tensors.
 """

@@ -1,4 +1,4 @@
-"""Samplers: order and augmentation of images are functions of nothing but seed, epoch and index.
+"""Samplers: order and augmentation of images are functions of only seed, epoch and index.
 
 So a resumed run, another number of workers or of processes sees the same images, in the same
 batches.

@@ -1,4 +1,4 @@
-"""Every image read once: whether it can be used, its measures, and thumbnails for near-duplicates.
+"""Scan of all images: whether they are readable, statistics, thumbnails for near-duplicates.
 
 Records are cached on disk, so that the next run only asks for sizes and times of the files.
 """

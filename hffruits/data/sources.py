@@ -1,4 +1,4 @@
-"""What the user named, as raw rows by split: folder, archive, table, shards or Hub dataset."""
+"""Detection of the input format, and its raw rows by split: folder, archive, table, shards, Hub."""
 
 import logging
 import re
@@ -175,16 +175,16 @@ def _files_in(folder: Path) -> list[Path]:
             ignored = [path for path, own in files if own not in classes]
             if ignored:
                 logger.warning(
-                    "%s: beside class folders and so ignored. Give it as data_dir to use it",
+                    "%s: ignored, as it is next to class folders. Give it as data_dir to use it",
                     ignored[0],
                 )
             return []
     outside = sorted(path for path, own in files if own not in classes)
     found = outside or sorted(path for path, _ in files)  # of the only folder with photos
     if ignored := [path for path, _ in files if path not in found]:
-        logger.warning("%s: in a folder of photos and so ignored", min(ignored))
+        logger.warning("%s: ignored, as it is in a folder of photos", min(ignored))
     if found and classes:
-        logger.info("%s: read as the table of the photos beside it", found[0])
+        logger.info("%s: read as the table of the photos next to it", found[0])
     return found
 
 

@@ -1,4 +1,4 @@
-"""Train, validation and test splits: as the data has them, as lists say, or made without leaks.
+"""Train, validation and test splits: as in the data, as in lists, or made without leaks.
 
 Groups stay whole: near-duplicates of one photo, or what `group_by` names, never lie on both sides.
 """
@@ -53,7 +53,7 @@ def choose_splits(
         why = f"group_by={data.group_by} gives" if data.group_by else "near-duplicates leave"
         logger.warning(
             "%s: %s too few groups to split, or too large ones, so each is cut in the order of its "
-            "files. Their figures will be too good", ", ".join(split.cut), why,
+            "files. Their metrics will be too optimistic", ", ".join(split.cut), why,
         )  # fmt: skip
     return parts | {name: train.take(indices) for name, indices in split.parts.items()}
 
@@ -145,7 +145,7 @@ def count_leaks(parts: Mapping[str, Part]) -> dict[str, int]:
     for split, count in leaks.items():
         if count:
             logger.warning(
-                "%d of %d %s photos have a near-duplicate in train: the figures will be too good. "
+                "%d of %d %s photos have a near-duplicate in train: its metrics are optimistic. "
                 "`hffruits explore` shows them, `hffruits split --repair` fixes them",
                 *(count, len(parts[split].rows), split),
             )
@@ -171,7 +171,7 @@ class GroupSplit:
     """Indices of the images of each split, and what couldn't be kept."""
 
     parts: dict[str, list[int]]
-    cut: tuple[str, ...] = ()  # classes whose groups had to be cut: their figures are too good
+    cut: tuple[str, ...] = ()  # classes whose groups had to be cut: their metrics are optimistic
 
 
 def split_by_groups(

@@ -1,4 +1,4 @@
-"""From an image to a model's input: augmented for training, exactly one way for everything else.
+"""Transforms from an image to a model's input: augmentation presets, and one eval transform.
 
 Size, interpolation and normalisation come from the backbone's image processor. No files, no labels.
 """

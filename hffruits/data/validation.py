@@ -1,4 +1,4 @@
-"""Checked rows: every image is read once, and those that can't be used are left out and listed.
+"""Validated rows: every image is read once, and unreadable ones are left out and listed.
 
 The others come with the records of the scan, and with their groups of near-duplicates.
 """

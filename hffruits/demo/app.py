@@ -1,4 +1,4 @@
-"""The web page of a trained model: it names the fruit in photos, and learns new fruits.
+"""The demo, a web page of a trained model: it classifies photos, and learns new fruits.
 
 Serves one model to visitors and to `gradio_client`, and needs no network. Each tab is a file:
 `predict_tab`, `batch_tab`, `teach_tab`, `model_tab`. Leaves out training and accounts.

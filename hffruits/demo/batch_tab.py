@@ -1,4 +1,4 @@
-"""The tab that names many photos at once: files or zips in, a table, thumbnails and a CSV out."""
+"""The Batch tab classifies many photos: files or zips in, a table, thumbnails and a CSV out."""
 
 import csv
 import io
@@ -101,7 +101,7 @@ def batch_tab(fruits: FruitClassifier, *, stopping: threading.Event) -> None:
 
 def _result_table() -> tuple[gr.Markdown, gr.Dataframe, gr.DownloadButton]:
     """What says how many there were, and the table, which are shown once there are rows."""
-    summary = gr.Markdown("Their names appear here, with a table to take along.", elem_id="summary")
+    summary = gr.Markdown("Results appear here, with a table to download.", elem_id="summary")
     table = gr.Dataframe(
         label="table",
         headers=HEADERS,

@@ -1,4 +1,4 @@
-"""What the demo serves while nothing is trained: ImageNet's fruits and vegetables."""
+"""The fallback model of the demo before any training: ImageNet's fruits and vegetables."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Visitors' feedback on answers, kept in a folder: the photo as a new JPEG, and a line of JSON.
+"""Visitors' feedback, stored in a folder: the photo as a new JPEG, and a line of JSON.
 
 Nothing of the file that was sent is kept as it was. The folder never outgrows its bounds.
 """
@@ -49,7 +49,7 @@ class FeedbackBox:
             with self._lock:
                 self._write(content, said)
         except OSError as error:
-            raise InputError(f"It can't be kept: {error.strerror}.") from error
+            raise InputError(f"It can't be saved: {error.strerror}.") from error
 
     def _write(self, content: bytes, said: dict) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -59,7 +59,7 @@ class FeedbackBox:
             return
         sizes = [path.stat().st_size for path in self.folder.iterdir()]
         if len(sizes) > self.max_files or sum(sizes) + len(content) > self.max_bytes:
-            raise InputError("The folder for feedback is full. Thank you all the same.")
+            raise InputError("The feedback folder is full. Thank you anyway.")
         with write_aside(self.folder / said["file"]) as photo:
             photo.write_bytes(content)
         time = datetime.now(UTC).isoformat(timespec="seconds")

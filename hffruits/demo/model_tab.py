@@ -1,4 +1,4 @@
-"""The tab that shows what the model is: its figures, its card, its report and its classes.
+"""The Model tab shows the model: its metrics, its card, its report and its classes.
 
 Reads the artifact folder when the tab is first opened: only files that lie in it, and photos only
 below a folder that the user named, since a stranger's model may name any. Photos leave as
@@ -136,7 +136,7 @@ def _figures(artifact: Path | None) -> str:
     measured = {name: splits.get(name) for name in ("test", "validation")}
     name = next((name for name, figures in measured.items() if _is_measured(figures)), None)
     if name is None:
-        return "<p>Nothing is measured of this model yet.</p>"
+        return "<p>This model has not been evaluated yet.</p>"
     tiles = [_tile(title, _percent(measured[name].get(key))) for key, title in _TILES.items()]
     tiles.append(_tile(f"{name} photos", f"{measured[name]['images']:,}"))
     return f'<dl class="tiles">{"".join(tiles)}</dl>'

@@ -1,4 +1,4 @@
-"""The tab that names one photo, shows a heatmap of why, and asks whether the answer was right."""
+"""The Recognise tab classifies one photo, shows a heatmap, and asks for feedback."""
 
 from collections.abc import Sequence
 
@@ -60,7 +60,7 @@ def predict_tab(
                 interactive=False,
                 visible="hidden",
                 height=400,
-                label="What spoke for the answer",
+                label="What the answer is based on",
                 buttons=["fullscreen"],
                 elem_id="heat",
             )
@@ -131,11 +131,11 @@ def _ask(fruits: FruitClassifier, feedback: FeedbackBox, photo: gr.Image) -> Non
 
     def keep_right(sent: dict | None) -> str:
         keep(sent, None)
-        return "Thank you! It is kept."
+        return "Thank you! Your feedback is saved."
 
     def keep_wrong(sent: dict | None, right: str | None) -> tuple[str, dict]:
         keep(sent, right or "")
-        return "Thank you! It is kept.", gr.update(visible=False)
+        return "Thank you! Your feedback is saved.", gr.update(visible=False)
 
     with gr.Column(elem_id="feedback"):
         with gr.Row(elem_id="say"):
@@ -146,7 +146,7 @@ def _ask(fruits: FruitClassifier, feedback: FeedbackBox, photo: gr.Image) -> Non
             choices = [*sorted(fruits.labels), NO_CLASS]
             kind = gr.Dropdown(choices, value=None, label="It is", elem_id="kind", scale=3)
             send = gr.Button("Send", variant="primary", size="sm", elem_id="send", scale=1)
-        gr.Markdown("Your feedback and the photo are kept on this server.", elem_id="where")
+        gr.Markdown("Your feedback and the photo are stored on this server.", elem_id="where")
     private = {"api_visibility": "private", "preprocess": False}
     right.click(keep_right, photo, thanks, **private)
     wrong.click(lambda: gr.update(visible=True), None, correct, queue=False, **private)

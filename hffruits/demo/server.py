@@ -113,8 +113,8 @@ class _RefusedError(Exception):
 
 
 _TOO_MUCH = 413, "Too much at once."
-_FULL = 503, "Too many files are kept here just now. Try again in an hour."
-_NO_ADDRESS = 403, "No addresses are fetched here."
+_FULL = 503, "Too many files are stored here right now. Try again in an hour."
+_NO_ADDRESS = 403, "URLs are not fetched here."
 _NO_FILE = 403, f"This file can't be read: {NOT_SENT}. Send it again."
 _NO_ROUTE = 404, "Not Found"
 _NO_JSON = 400, "No JSON."

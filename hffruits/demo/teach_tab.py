@@ -1,4 +1,4 @@
-"""The tab that adds a fruit: a name and a few photos, and this visitor's model knows it."""
+"""The Teach tab adds a class, from a name and a few photos, to this visitor's model."""
 
 import html
 import re
@@ -22,7 +22,7 @@ MAX_SAVED = 100  # folders below the one that is written to
 MAX_SAVED_BYTES = 2 * 10**9  # of all of them
 LONG_SIDE = 1024  # pixels; all that the model ever sees of a photo is smaller
 KEPT_SECONDS = 3600  # how long a visitor's model is kept without being taught
-NOTHING = "Nothing is taught yet. What you teach is seen only by you, until you save it."
+NOTHING = "Nothing taught yet. What you teach is visible only to you, until you save it."
 
 UNTEACHABLE = (
     "This model can't be taught: it has no prototypes of its classes. Train one of your own first, "
@@ -47,7 +47,7 @@ def teach_tab(fruits: FruitClassifier, *, top_k: int, folder: Path | None) -> No
         name = name.strip() if isinstance(name, str) else ""
         before = taught or Taught(fruits, ())
         if len(before.names) >= MAX_FRUITS:
-            raise visitor_error(f"{MAX_FRUITS} fruits are the most. Save them, or start over.")
+            raise visitor_error(f"The limit is {MAX_FRUITS} fruits. Save them, or start over.")
         images, unread = _open_photos(photos)
         if not images:
             raise visitor_error(unread or "Choose a photo first.")
@@ -171,7 +171,7 @@ def _open_photos(photos: list[dict] | None) -> tuple[list[Image.Image], str]:
     """The photos that can be read, small, and a sentence on the others."""
     sent = [one.get("image") for one in photos or []]  # a video has none
     if len(sent) > MAX_PHOTOS:
-        raise visitor_error(f"{len(sent)} photos: {MAX_PHOTOS} at a time are the most.")
+        raise visitor_error(f"{len(sent)} photos: the limit is {MAX_PHOTOS} at a time.")
     images, reasons = [], []
     for one in sent:
         try:

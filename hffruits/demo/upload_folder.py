@@ -1,4 +1,4 @@
-"""The demo's folder of uploads, and of what is made of them: bounded and swept.
+"""The demo's upload folder, and what is made of uploads: bounded and cleaned up.
 
 The folder may be memory (tmpfs), so the bound is a share of the space that is there.
 """

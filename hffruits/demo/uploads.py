@@ -33,7 +33,7 @@ MAX_ZIP_BYTES = 100 * 10**6
 MAX_UNPACKED_BYTES = 500 * 10**6  # of all zips sent together
 MAX_ZIP_MEMBERS = 2000  # images, folders and what else lies in a zip
 MAX_NAME = 120  # characters shown
-NOT_SENT = "it isn't among the files that were sent, which are kept for an hour"  # for all reasons
+NOT_SENT = "it isn't among the uploaded files, which are kept for an hour"  # for all reasons
 
 _MARKUP = rb"<(?:!doctype|script|svg|html|iframe|\?php)(?=[\s>/])"
 _HEAD = re.compile(_MARKUP, re.IGNORECASE)
@@ -113,7 +113,7 @@ def list_uploads(
     `MAX_IMAGES`, as soon as that is known.
     """
     if len(files) > MAX_IMAGES:
-        raise InputError(f"{len(files)} files: {MAX_IMAGES} at a time are the most. Send fewer.")
+        raise InputError(f"{len(files)} files: the limit is {MAX_IMAGES} at a time. Send fewer.")
     files = list({upload.path: upload for upload in files}.values())
     images_left = MAX_IMAGES - sum(not _is_zip(upload) for upload in files)
     most = min(MAX_UNPACKED_BYTES, shutil.disk_usage(root).free // 4)
@@ -128,7 +128,7 @@ def list_uploads(
             with open_sent_file(upload.path, root) as file:
                 unpacked = _unpacked(upload.path, file, place, images_left, bytes_left)
         except _TooManyError as error:
-            reason = f"More than {MAX_IMAGES} photos, which are the most at a time. Send fewer."
+            reason = f"More than {MAX_IMAGES} photos, the limit for one request. Send fewer."
             raise InputError(reason) from error
         except InputError as error:
             together = f"{most:,} bytes, with the zips before it"

@@ -16,8 +16,8 @@ from hffruits.core.errors import InputError
 from hffruits.demo.uploads import NOT_SENT, Upload, open_upload, shown_name
 from hffruits.inference.classifier import FruitClassifier, Prediction
 
-WRONG_FORM = "This isn't what the page sends. For other clients, see Use via API at its foot."
-UNKNOWN = '<div class="unknown"><h2>Not a fruit I know</h2><p>The nearest that I do:</p></div>'
+WRONG_FORM = "Invalid request. For other clients, see Use via API in the page's footer."
+UNKNOWN = '<div class="unknown"><h2>Not a fruit I know</h2><p>The most similar I know:</p></div>'
 
 
 def visitor_error(message: str) -> gr.Error:

@@ -1,4 +1,4 @@
-"""How good a model is: predictions, metrics, calibration, corruptions, comparisons, reports.
+"""Evaluation: predictions, metrics, calibration, corruptions, comparisons, reports.
 
 run             measuring a model: what `hffruits evaluate` and the end of training do
 run_data        whose data a model is measured on: what its run held out, or another

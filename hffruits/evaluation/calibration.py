@@ -54,7 +54,7 @@ def calibrate(
         )
     temperature = fit_temperature(logits.mul_(before).numpy(), labels)
     if not _divide_logits(fruits, temperature / before):
-        logger.warning("the scores stay uncalibrated: this net's logits are not those of its head")
+        logger.warning("the scores stay uncalibrated: the model's logits are not those of its head")
         temperature = before
     config.calibration = {"temperature": temperature, "images": len(labels)}
     if not reject_rate:
@@ -64,7 +64,7 @@ def calibrate(
     )
     if missing := len(fruits.labels) - len(set(classes.tolist())):
         logger.warning(
-            "nothing is rejected as unknown: %d classes have no photos to find prototypes of",
+            "nothing is rejected as unknown: %d classes have no photos to compute prototypes from",
             missing,
         )
         return

@@ -182,7 +182,7 @@ def compare(
     on_main_process(lambda: write_json(output_dir / "compare.json", record))
     if PartialState().is_main_process:
         page = output_dir / PAGE
-        with optional_output(page, remedy="compare.json beside it has the figures."):
+        with optional_output(page, remedy="compare.json next to it has the metrics."):
             show(record, models, answers, seconds, photos, page)
     return Comparison(output_dir, record)
 

@@ -1,4 +1,4 @@
-"""Accuracy on corrupted images: seven corruptions of cameras and hands, each in five severities.
+"""Accuracy on corrupted images: seven corruptions of cameras, each in five severities.
 
 After Hendrycks & Dietterich 2019, arXiv:1903.12261, with what happens to fruit photos. Opt-in: the
 model sees every image 36 times. Drawn by Pillow: torchvision's transforms of PIL images call the

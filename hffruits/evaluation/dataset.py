@@ -1,4 +1,4 @@
-"""Labelled images as samples: of a run's splits, of any data, of what a model doesn't have."""
+"""Labelled images as samples: of a run's splits, of any data, of classes a model lacks."""
 
 import difflib
 import logging
@@ -139,7 +139,7 @@ def foreign_classes(data_args: DataArguments, names: list[str], labels: list[str
     found = ", ".join(names[:3])
     return InputError(
         f"{data_args.source_name}: the model has none of its classes ({found}, ...). "
-        f"It has {', '.join(labels[:3])}, ... Name the folders so."
+        f"It has {', '.join(labels[:3])}, ... Rename the folders."
     )
 
 

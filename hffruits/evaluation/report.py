@@ -35,9 +35,9 @@ THUMB = 168  # pixels
 MOST_CLASSES = 1000  # that a confusion matrix shows
 FEW = 10  # photos of a class, below which its figures say little
 METRICS = {
-    "accuracy": ("Accuracy", "The best guess is right."),
-    "coarse_accuracy": ("Coarse accuracy", "It is at least of the right coarse class."),
-    "top5_accuracy": ("Top-5", "The right class is among the first five guesses."),
+    "accuracy": ("Accuracy", "The top prediction is correct."),
+    "coarse_accuracy": ("Coarse accuracy", "Its coarse class is correct."),
+    "top5_accuracy": ("Top-5", "The correct class is among the top five predictions."),
     "balanced_accuracy": ("Balanced accuracy", "Mean of the classes' recall."),
     "macro_f1": ("Macro F1", "Mean of the classes' F1: each class counts the same."),
     "weighted_f1": ("Weighted F1", "The same, weighted by the classes' photos."),
@@ -286,11 +286,11 @@ def advice(measured: dict[str, Any], split: str) -> list[str]:
     few = [name for name, own in measured["classes"].items() if 0 < own["support"] < FEW]
     if few:
         count = "1 class has" if len(few) == 1 else f"{len(few)} classes have"
-        notes.append(f"{count} fewer than {FEW} photos here: their figures say little.")
+        notes.append(f"{count} fewer than {FEW} photos here: their metrics are unreliable.")
     if measured.get("trained_on"):
         notes.append(
-            f"The model was trained on {measured['trained_on']} of these photos: its figures are "
-            "too good."
+            f"The model was trained on {measured['trained_on']} of these photos: its metrics are "
+            "too optimistic."
         )
     if other := measured.get("other_classes"):
         listed = ", ".join(f"{name} ({count})" for name, count in list(other.items())[:8])
@@ -302,8 +302,8 @@ def advice(measured: dict[str, Any], split: str) -> list[str]:
         )
     if split == "validation":
         notes.append(
-            "Validation chose the epoch and the temperature, so these figures are a little too "
-            "good. A test split would be fairer."
+            "Validation chose the epoch and the temperature, so these metrics are slightly too "
+            "optimistic. A test split would be fairer."
         )
     low, high = measured["intervals"]["accuracy"]
     if high - low > 0.1:
@@ -387,7 +387,7 @@ class Gallery:
 
     def _explain(self, image: Image.Image, guess: int) -> Explanation | None:
         self.explains = False
-        with optional_output(f"{self.page}, heatmaps", remedy="The photos are there."):
+        with optional_output(f"{self.page}, heatmaps", remedy="The photos are shown."):
             try:
                 seen = self.fruits.explain(image, self.fruits.labels[guess])
             except InputError:  # a net without maps

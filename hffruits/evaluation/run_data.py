@@ -1,4 +1,4 @@
-"""Whose data a model is measured on: its run's own, of which only what was held out, or another.
+"""Which data a model is evaluated on: the held-out part of its run's data, or other data.
 
 Reads what training recorded in the model's folder: `training_args.json` and the split lists.
 """
@@ -46,7 +46,7 @@ def data_of_run(model: str | Path, data_args: DataArguments) -> RunData:
     named = bool(data_args.data_dir or data_args.dataset_name)
     if not recorded:
         if not named:
-            raise InputError(f"{model}: doesn't say what it was trained on. Name a data folder.")
+            raise InputError(f"{model}: doesn't say what it was trained on. Give a data folder.")
         return RunData(data_args)
     own, path, seed = recorded
     if named and not is_same_data(data_args, own, path):
@@ -61,7 +61,7 @@ def data_of_run(model: str | Path, data_args: DataArguments) -> RunData:
         raise InputError(f"{model}: its photos were in {path}, and aren't any more. Name a folder.")
     if merged.streaming != own.streaming:
         flag = "--streaming" if own.streaming else "no --streaming"
-        raise InputError(f"{model}: was trained with {flag}. Measure it so, too.")
+        raise InputError(f"{model}: was trained with {flag}. Evaluate it with that flag, too.")
     if merged.streaming:
         return RunData(merged, seed)
     lists = folder / SPLITS
@@ -83,7 +83,7 @@ def read_record(file: Path) -> tuple[DataArguments, str | None, int] | None:
     except OSError:
         return None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{file}: not as training wrote it. Name the data, or fix it.") from error
+        raise InputError(f"{file}: not as training wrote it. Give the data, or fix it.") from error
 
 
 def is_same_data(named: DataArguments, own: DataArguments, path: str | None) -> bool:
@@ -105,7 +105,7 @@ def count_training_images(
     seen = set(map(name_in_line, lines)) & set(predictions.paths)
     if seen:
         logger.warning(
-            "%s was trained on %d of these %d photos: its figures are too good",
+            "%s was trained on %d of these %d photos: its metrics are too optimistic",
             *(model, len(seen), len(predictions)),
         )
     return len(seen)

@@ -1,4 +1,4 @@
-"""What is in a data set and what is wrong with it; repairs and split lists.
+"""Data exploration: findings and the data report; repairs and split lists.
 
 run             exploring: scan, features, checks; `hffruits explore`
 report          the page: findings, classes, histograms, a map

@@ -171,7 +171,7 @@ def find_leaks(data: ScannedData) -> Finding | str | None:
         "high",
         f"{_count(held_out, 'photo')} held out for validation or test "
         f"{'has' if held_out == 1 else 'have'} a near-duplicate in another split",
-        "The model is tested on what it was trained on, so its figures are too good.",
+        "The model is tested on what it was trained on, so its metrics are too optimistic.",
         "Leave out the near-duplicates in train, or split again with near-duplicates on one side.",
         _command("split", data, "--output_dir clean --repair copy"),
         groups=[rows.tolist() for rows in crossing],

@@ -1,4 +1,4 @@
-"""Repairing a data set: what is better left out, why, and a copy without it, split without leaks.
+"""Data set repair: which photos to leave out and why, and a clean copy, split without leaks.
 
 Originals stay untouched.
 """
@@ -178,7 +178,7 @@ def write_copy(parts: Mapping[str, Part], coarse: Mapping[str, str], folder: Pat
                 bar.update()
     except OSError as error:
         raise InputError(
-            f"{folder}: copying stopped ({error.strerror}). Make room, remove it and try again."
+            f"{folder}: copying stopped ({error.strerror}). Free space, remove it and try again."
         ) from error
     finally:
         bar.close()

@@ -1,4 +1,4 @@
-"""One export, top to bottom: the files of another format, checked on images, then kept.
+"""One export, top to bottom: convert, verify on images, keep.
 
 The folder holds all that `FruitClassifier` needs: labels, preprocessing, calibrated weights,
 prototypes and the rejection threshold. An export that answers too differently is not kept.
@@ -103,12 +103,14 @@ def export(
     refuse_training_options(data_args)
     if not 0 <= max_accuracy_drop <= 1:
         raise InputError(
-            f"max_accuracy_drop={max_accuracy_drop}: is a share. Give 0 to 1 (0.005: half a point)."
+            f"max_accuracy_drop={max_accuracy_drop}: must be between 0 and 1 (0.005: half a point)."
         )
     chosen = choose_format(format, precision)
     output_dir = Path(output_dir or default_dir(model, format, precision))
     if output_dir.exists():
-        raise InputError(f"{output_dir}: exists already. Name another --output_dir, or remove it.")
+        raise InputError(
+            f"{output_dir}: already exists. Choose another --output_dir, or remove it."
+        )
     fruits = FruitClassifier.from_pretrained(model, device="cpu")
     parameters = fruits.model.num_parameters()  # raises for an export, which has no such model
     images = choose_images(model, data_args, fruits, calibrate=precision == "int8")
@@ -134,7 +136,7 @@ def export(
         write_json(folder / EXPORT, record)
 
     try:
-        make_once(output_dir, fill, remedy="Name another --output_dir.")
+        make_once(output_dir, fill, remedy="Choose another --output_dir.")
     except InputError:
         raise
     except (RuntimeError, TypeError, ValueError, OSError) as error:  # of torch, ONNX, the disk
@@ -186,7 +188,7 @@ def choose_images(
     check, after, calibration = held_out or training, 0, []
     if calibrate:
         if training is None:
-            raise InputError("precision=int8: needs photos to calibrate by. Name some: --data_dir.")
+            raise InputError("precision=int8: needs photos for calibration. Give --data_dir.")
         few = CALIBRATION_PHOTOS if training.total is None else training.total // 2
         after = min(CALIBRATION_PHOTOS, few)
         calibration = training.draw(after)

@@ -1,4 +1,4 @@
-"""One commit to a repository of the Hub: all of it or nothing, and none where nothing changed.
+"""One commit to a Hub repository: atomic, and none if nothing changed.
 
 `HfApi.upload_folder` makes several commits of a large folder, so that one that is interrupted
 leaves half of it; `create_commit` makes one. What was sent before an interruption isn't sent again.

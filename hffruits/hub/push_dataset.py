@@ -1,4 +1,4 @@
-"""Photos pushed to the Hub as a cleaned data set: Parquet shards, splits, class names, a card."""
+"""Pushing photos to the Hub as a cleaned dataset: Parquet shards, splits, class names, a card."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""A trained model pushed to the Hub: what is published, with its card, in one commit.
+"""Pushing a trained model to the Hub: what is published, with its card, in one commit.
 
 Published are the files that loading, judging and repeating need; never checkpoints, lists of the
 photos' names, or where things lay on this machine.

@@ -1,4 +1,4 @@
-"""A Space: the demo of a Hub model as files that start anywhere, tried before they go online.
+"""A Space: the demo of a Hub model as files that start anywhere, tested before they go online.
 
 The package's own code comes along, so that the Space is what was tried.
 """
@@ -68,7 +68,9 @@ def make_space(
     if Path(model).expanduser().is_dir() or model.count("/") != 1:
         raise InputError(f"{model}: not a Hub model, which a Space needs. Run hffruits push first.")
     if output_dir is not None and output_dir.exists():
-        raise InputError(f"{output_dir}: exists already. Name another --output_dir, or remove it.")
+        raise InputError(
+            f"{output_dir}: already exists. Choose another --output_dir, or remove it."
+        )
     if repo_id is not None:
         before = {"kind": "space", "private": private, "license": license, "token": token}
         repo_id = check_push(repo_id, **before)
@@ -128,7 +130,7 @@ def write_space(
         models=[model],
         license=license,
         tags=["hffruits", "fruit"],
-        short_description="Names the fruit in a photo, or says that it doesn't know",
+        short_description="Classifies fruit in photos, or says that it is unknown",
     )
     facts = {
         "head": head.to_yaml(),

@@ -1,4 +1,4 @@
-"""The check of a Space: its files, started as they are, must answer as the model does.
+"""The check of a Space: its files are started, and must predict as the model does.
 
 In an environment of their own: nothing of ours but what `requirements.txt` and the files bring.
 """
@@ -51,7 +51,7 @@ def check_space(
     and some GB; `quick` takes the packages that are installed here. Raises `InputError` with the
     last line of what doesn't start.
     """
-    logger.info("Trying the Space's files")
+    logger.info("Testing the Space's files")
     python = Path(sys.executable) if way == "quick" else install(folder, place / "venv")
     home = place / "home"
     home.mkdir()
@@ -85,7 +85,7 @@ def _ask(url: str, image: Path) -> str:
 
 def install(folder: Path, venv: Path) -> Path:
     """A new environment with `requirements.txt`, by uv where it is installed; its Python."""
-    logger.info("Installing what the Space needs, to try it: this takes minutes")
+    logger.info("Installing the Space's requirements to test it: this takes minutes")
     python = venv / ("Scripts" if os.name == "nt" else "bin") / "python"
     requirements = ["install", "--quiet", "--requirement", str(folder / "requirements.txt")]
     if uv := shutil.which("uv"):

@@ -1,4 +1,4 @@
-"""A trained model's answers for images: labels, scores, unknown or not, heatmaps, new classes.
+"""Inference: labels, scores, unknown or not, heatmaps and new classes from a trained model.
 
 classifier      `FruitClassifier`: images in, predictions out; `Prediction`, `Explanation`
 engines         what runs the model: PyTorch, ONNX Runtime, OpenVINO

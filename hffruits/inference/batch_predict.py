@@ -85,7 +85,7 @@ class Job:
         """Make the output's folder.
 
         Raises `InputError` for sources that aren't there, and for an output of an unknown kind,
-        that is there already, or that was begun by another number of processes.
+        that is there already, or that was started with another number of processes.
         """
         if self.top_k < 1:
             raise InputError(f"top_k={self.top_k}: must be 1 or more.")
@@ -106,8 +106,8 @@ class Job:
         own = {self._file_of(rank).name for rank in range(self.processes)}
         if other := sorted(self._begun() - own):
             raise InputError(
-                f"{self.output.with_name(other[0])}: was begun by another number of processes. "
-                "Start as many, or remove it."
+                f"{self.output.with_name(other[0])}: was started with another number of processes. "
+                "Use the same number, or remove it."
             )
 
     def images(self) -> Iterator[Path]:

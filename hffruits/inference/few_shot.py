@@ -124,7 +124,7 @@ def save_taught(fruits: FruitClassifier, folder: str | Path) -> None:
             write_model_card(aside, name=folder.name)
 
     with translate_write_errors(folder):
-        make_once(folder, fill, remedy="Name another folder.")
+        make_once(folder, fill, remedy="Choose another folder.")
 
 
 def fit_row(
@@ -167,7 +167,7 @@ def fit_row(
 
 def _check_new(folder: Path) -> None:
     if folder.exists():
-        raise InputError(f"{folder}: exists already. Name another folder.")
+        raise InputError(f"{folder}: already exists. Choose another folder.")
 
 
 def _check_name(name: str, labels: list[str]) -> str:

@@ -64,7 +64,7 @@ class Journal:
             was = ", ".join(f"{name}={found.get(name)}" for name in other)
             if other == ["weights"]:
                 was = "other weights: the model has changed since"
-            raise InputError(f"{self.file}: was begun with {was}. Repeat that, or remove the file.")
+            raise InputError(f"{self.file}: was started with {was}. Use that, or remove it.")
 
     def _read(self) -> Iterator[Row]:
         try:

@@ -1,4 +1,4 @@
-"""Out-of-distribution (OOD) detection: how far an image's features lie from what was learned.
+"""Out-of-distribution (OOD) detection: how far an image's features are from the training data.
 
 Each class has a few prototypes, the means of clusters of its training images' features; the OOD
 score of an image is its distance from the nearest of all. Nearest-neighbour detection (Sun et al.

@@ -1,4 +1,4 @@
-"""Batch norm folded into the convolutions before it: the same answers in half the time on CPUs.
+"""Batch norm folded into the convolutions before it: the same outputs in half the time on CPUs.
 
 Only for inference: a frozen batch norm is a scale and a shift, which a convolution does for free.
 """

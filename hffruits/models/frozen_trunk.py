@@ -62,7 +62,7 @@ class FrozenTrunk:
                 del module.forward
 
 
-_UNCUT = "feature_cache_views: this backbone can't be cut there. Leave it out."
+_UNCUT = "feature_cache_views: this backbone can't be split there. Leave it out."
 
 
 class _Done(Exception):

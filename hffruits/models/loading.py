@@ -1,4 +1,4 @@
-"""Models built, found and loaded: bundled backbones, timm's, any transformers image classifier.
+"""Loading and building models: bundled backbones, timm's, any transformers image classifier.
 
 Whatever the source, the result is a plain `transformers` model and its image processor. What the
 loaders raise for broken or hostile folders becomes an `InputError`.

@@ -14,7 +14,7 @@ def resize_input(model: PreTrainedModel, size: int) -> BaseImageProcessor:
     Half the size is four times as fast. Raises `InputError` for nets that are built for one size.
     """
     if not is_resizable(model):
-        raise InputError(f"image_size={size}: this net has one size. Leave it out.")
+        raise InputError(f"image_size={size}: this model has a fixed size. Leave it out.")
     model.config.pretrained_cfg["input_size"] = [3, size, size]
     return load_processor_of(model)
 

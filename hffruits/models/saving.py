@@ -1,4 +1,4 @@
-"""Models saved as `transformers` reads them: weights, config, labels and preprocessing."""
+"""Saving models as `transformers` loads them: weights, config, labels and preprocessing."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

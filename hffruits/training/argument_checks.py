@@ -137,7 +137,7 @@ _CONFLICTS: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
     ),
     (
         lambda data, model, args: not args.eval_do_concat_batches,
-        "eval_do_concat_batches=False: figures are of all validation photos. Leave it out.",
+        "eval_do_concat_batches=False: metrics are over all validation photos. Leave it out.",
     ),
     (
         lambda data, model, args: args.save_on_each_node,
@@ -151,7 +151,7 @@ _CONFLICTS: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
         lambda data, model, args: (
             data.image_cache != "none" and int(os.environ.get("GROUP_WORLD_SIZE", 1)) > 1
         ),
-        "image_cache: the photos are kept on the first machine's disk, where the others can't read "
+        "image_cache: the photos are cached on the first machine, where the others can't read "
         "them. Leave it out on several machines.",
     ),
     (
@@ -223,25 +223,25 @@ _CONFLICTS: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
         lambda data, model, args: (
             args.divides_weights and (model.lora_rank or model.freeze in CHANGING)
         ),
-        "lora_rank, freeze=gradual and lp_ft: need whole weights, which FSDP and DeepSpeed divide. "
+        "lora_rank, freeze=gradual and lp_ft: need whole weights, which FSDP and DeepSpeed shard. "
         "Leave them out.",
     ),
     (
         lambda data, model, args: args.ema_decay and args.divides_weights,
-        "ema_decay: averages whole weights, which FSDP and DeepSpeed divide. Set it to 0.",
+        "ema_decay: averages whole weights, which FSDP and DeepSpeed shard. Set it to 0.",
     ),
     (
         lambda data, model, args: args.batch_norm == "recalibrate" and args.divides_weights,
-        "batch_norm=recalibrate: needs whole weights, which FSDP and DeepSpeed divide.",
+        "batch_norm=recalibrate: needs whole weights, which FSDP and DeepSpeed shard.",
     ),
     (
         lambda data, model, args: args.clip_mode != "norm" and args.divides_weights,
-        "clip_mode: value and agc need whole gradients, which FSDP and DeepSpeed divide. Use norm.",
+        "clip_mode: value and agc need whole gradients, which FSDP and DeepSpeed shard. Use norm.",
     ),
     (
         lambda data, model, args: args.max_skipped_steps and (args.fp16 or args.divides_weights),
         "max_skipped_steps: fp16 skips such steps by itself, and it needs whole gradients, which "
-        "FSDP and DeepSpeed divide. Leave it out.",
+        "FSDP and DeepSpeed shard. Leave it out.",
     ),
     (
         lambda data, model, args: args.layer_decay < 1 and _own_groups(args.optimizer),

@@ -89,7 +89,7 @@ def fit_into_time(run: TrainingRun) -> Plan:
         quickest = min(quickest, plan.seconds + spent)
         gc.collect()
     raise InputError(
-        f"time_budget={budget}: even the quickest plan takes about "
+        f"time_budget={budget}: even the fastest plan takes about "
         f"{format_duration(quickest / MARGIN)} here. Give more time, or fewer photos."
     )
 

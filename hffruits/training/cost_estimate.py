@@ -1,4 +1,4 @@
-"""What a run is estimated to take: seconds that an image costs here, times how many there are.
+"""Cost estimate of a run: seconds per image on this machine, times the number of images.
 
 Arithmetic only: `budget_planner.py` measures the seconds and chooses among plans.
 """
@@ -77,7 +77,7 @@ class Plan:
         parts = {
             "for features": self.cost.features(self.work, self.views),
             "for training": self.epochs * self.cost.epoch(self.work),
-            "to measure the model": self.seconds_at_end,
+            "to evaluate the model": self.seconds_at_end,
         }
         return {name: seconds for name, seconds in parts.items() if seconds}
 

@@ -320,7 +320,7 @@ def measure(run: TrainingRun, model: nn.Module) -> EvaluatedArtifact:
         calibrate_artifact(run.folder, run.datasets, reject_rate=run.args.reject_rate, **options)
 
     again = shlex.join(["hffruits", "evaluate", str(run.folder)])
-    with added_to_errors(f"The model is saved in {run.folder}; `{again}` measures it."):
+    with added_to_errors(f"The model is saved in {run.folder}; `{again}` evaluates it."):
         on_main_process(adjust)
         return evaluate_artifact(run.folder, run.datasets, **options)
 

@@ -1,4 +1,4 @@
-"""The folder of a run, and the checkpoint that it resumes from; no earlier run is lost unasked."""
+"""The folder of a run, and the checkpoint that it resumes from; no run is overwritten unasked."""
 
 import json
 import os
@@ -88,7 +88,7 @@ def choose_run_dir(
     occupied = not resumes and _holds_run(folder)
     if occupied and not overwrite:
         raise InputError(
-            f"{folder}: holds a run already. Choose another output_dir, resume it with "
+            f"{folder}: already holds a run. Choose another output_dir, resume it with "
             "--resume_from_checkpoint, or replace it with --overwrite_output_dir."
         )
     new = [path for path in (folder, *folder.parents) if not path.exists()]
@@ -142,11 +142,11 @@ def find_checkpoint(resume: str, output_dir: str | None) -> Path | None:
         if fault:
             raise InputError(
                 f"{resume}: {fault}. Name a checkpoint, like runs/x/checkpoint-50, or none: then "
-                "output_dir's newest that is whole is taken."
+                "output_dir's newest complete one is used."
             )
         return Path(resume)
     if output_dir is None:
-        raise InputError("resume_from_checkpoint: name the run to resume as output_dir.")
+        raise InputError("resume_from_checkpoint: set output_dir to the run to resume.")
     folder = Path(output_dir).expanduser()
     rescue(folder)
     there = checkpoints(folder)
@@ -154,7 +154,7 @@ def find_checkpoint(resume: str, output_dir: str | None) -> Path | None:
         return None
     found = newest_whole(folder)
     if found is None:
-        reason = "no checkpoint is whole" if there else "no checkpoint to resume from"
+        reason = "no checkpoint is complete" if there else "no checkpoint to resume from"
         raise InputError(f"{output_dir}: {reason}. Start without resuming.")
     return found
 

@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 def load_datasets(data_args: DataArguments, run: RunDir | None, seed: int) -> FruitData:
     """Check and split the photos; a resumed run keeps the split that it began with."""
     if not (data_args.data_dir or data_args.dataset_name):
-        logger.info("no data named: this is the drawn sample set")
+        logger.info("no data given: using the drawn sample set")
     lists = data_args.split_lists or (run and run.lists_to_repeat)
     return load_fruits(data_args, split_lists=lists and str(lists), seed=seed)
 
@@ -63,15 +63,15 @@ def prepare_model(
         processor = resize_input(model, model_args.image_size)
     if model_args.train_image_size and not takes_any_size(model):
         size = model_args.train_image_size
-        raise InputError(f"train_image_size={size}: this net has one size. Leave it out.")
+        raise InputError(f"train_image_size={size}: this model has a fixed size. Leave it out.")
     head = head_names(model)
     plan = choose_freezing(model_args, model)
     freeze_backbone(model, plan, head=head)
     if args.batch_norm not in (None, "train") and not batch_norms(model):
-        logger.info("batch_norm=%s: nothing to act on, the net has no batch norm", args.batch_norm)
+        logger.info("batch_norm=%s: no effect, the model has no batch norm", args.batch_norm)
     policy = args.batch_norm or ("freeze" if model_args.pretrained else "train")
     if args.warmup_steps and args.schedule in ("one_cycle", *BY_VALIDATION):
-        logger.info("warmup_steps: nothing to act on, %s has no such warmup", args.schedule)
+        logger.info("warmup_steps: no effect, %s has no such warmup", args.schedule)
     if args.batch_norm == "sync" and args.world_size == 1:
         logger.info("batch_norm=sync: one process has nothing to synchronise")
     model, fixed = set_policy(model, policy)
@@ -95,14 +95,14 @@ def check_divisible(model: PreTrainedModel, name: str) -> None:
     """Raise `InputError` for a net whose weights FSDP, as accelerate does it, can't divide."""
     if batch_norms(model):
         raise InputError(
-            f"{name}: has batch norm, which doesn't go with FSDP. Train it without FSDP: such nets "
+            f"{name}: has batch norm, which doesn't go with FSDP. Train without FSDP: such models "
             "fit on one GPU."
         )
     try:
         model.get_input_embeddings()
     except NotImplementedError as error:
         raise InputError(
-            f"{name}: accelerate can't divide this net's weights. Take one of timm's, as "
+            f"{name}: accelerate can't shard this model's weights. Use one of timm's, as "
             "timm/convnext_base.fb_in22k_ft_in1k."
         ) from error
 

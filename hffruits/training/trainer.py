@@ -135,7 +135,7 @@ class FruitTrainer(CheckpointingTrainer):
         activations = inputs["activations"].to(net.dtype)
         with self.cut.skipped(net, activations):
             outputs = model(pixel_values=activations.new_zeros((1, 3, *self.cut.image_size)))
-        assert len(outputs.logits) == len(activations), "the net bypassed the cut"
+        assert len(outputs.logits) == len(activations), "the model bypassed the frozen trunk"
         return outputs
 
     # ---- one step ----

@@ -209,7 +209,7 @@ def test_a_wrong_prediction_is_corrected_and_stored(
     opened.locator("#kind input").click()
     opened.get_by_role("option", name="Orange", exact=True).click()
     opened.locator("#send").click()
-    sync_api.expect(opened.get_by_text("Thank you! It is kept.")).to_be_visible()
+    sync_api.expect(opened.get_by_text("Thank you! Your feedback is saved.")).to_be_visible()
     lines = (folder / "feedback" / "feedback.jsonl").read_text().splitlines()
     said = json.loads(lines[-1])
     assert said["right"] == "Orange"
@@ -221,7 +221,7 @@ def test_a_confirmed_prediction_is_stored_on_a_click(opened: sync_api.Page, fold
     opened.locator("#examples button").nth(opened.viewport_size["width"] % 7).click()
     sync_api.expect(_answer(opened)).to_be_visible()
     opened.locator("#right").click()
-    sync_api.expect(opened.get_by_text("Thank you! It is kept.")).to_be_visible()
+    sync_api.expect(opened.get_by_text("Thank you! Your feedback is saved.")).to_be_visible()
     said = json.loads((folder / "feedback" / "feedback.jsonl").read_text().splitlines()[-1])
     assert said["right"] == (said["answered"] if said["known"] else None)
 
@@ -326,7 +326,7 @@ def test_a_model_that_cannot_be_taught_says_so_at_once(opened: sync_api.Page) ->
 
 def test_the_model_shows_its_kinds_with_an_image_each(opened: sync_api.Page) -> None:
     _open_tab(opened, "Model")
-    sync_api.expect(opened.get_by_text("Nothing is measured")).to_be_visible()
+    sync_api.expect(opened.get_by_text("not been evaluated")).to_be_visible()
     kinds = FruitClassifier.from_pretrained(pretrained_produce_folder()).labels
     sync_api.expect(opened.locator(".classes figure")).to_have_count(len(kinds))
     sync_api.expect(opened.locator(".classes img").first).to_be_visible()

@@ -135,7 +135,7 @@ REFUSED = {
     "private": ("other/secret", {}, "Or your token may not see it"),
     "gated": ("other/gated", {}, "gated on the Hub. Accept its terms"),
     "revision": (REPO_ID, {"revision": "v9"}, "has no revision v9"),
-    "bad name": ("user/a b", {}, "not a name that the Hub allows"),
+    "bad name": ("user/a b", {}, "not a valid Hub id"),
     "pickled": ("user/pickled", {}, "has no model.safetensors. Other weights"),
     "code": ("user/code", {}, "needs code of its own, which is never run"),
     "empty": ("user/empty", {}, "has no config.json on the Hub"),
@@ -201,7 +201,7 @@ def test_an_adapter_is_not_followed_to_its_base(local_hub, untrained, tmp_path):
 def test_a_wrong_token_is_reported(local_hub, untrained, monkeypatch):
     push(untrained, REPO_ID, private=True)
     monkeypatch.setenv("HF_TOKEN", "hf_nobody_knows_this_one")
-    with pytest.raises(InputError, match="the Hub doesn't know this token") as raised:
+    with pytest.raises(InputError, match="the Hub rejects this token") as raised:
         FruitClassifier.from_pretrained(REPO_ID)
     assert "hf_nobody" not in str(raised.value)
 

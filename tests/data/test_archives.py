@@ -178,7 +178,7 @@ HOSTILE = {
     "Apple\n/0.jpg": "control character", "a\x1b[2J.jpg": "control character",
     "a\x9b2J.jpg": "control character", "a\x7f.jpg": "control character",
     "a" * LONG + ".jpg": "longer than 255 bytes", "ä" * 140 + "/0.jpg": "longer than 255 bytes",
-    "a/" * 60 + "0.jpg": "more than 50 folders deep", "../read me.txt": r"'\.\.'",
+    "a/" * 60 + "0.jpg": "nested more than 50 folders deep", "../read me.txt": r"'\.\.'",
 }  # fmt: skip
 
 
@@ -402,7 +402,7 @@ def test_a_full_disk_is_reported_with_a_remedy(tmp_path, suffix, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "mkdir", fail)
-    with pytest.raises(InputError, match=r"0.jpg' can't be written .*No space left.* Make room"):
+    with pytest.raises(InputError, match=r"0.jpg' can't be written .*No space left.* Free space"):
         unpack(archive, tmp_path / "out", wanted=is_photo)
 
 

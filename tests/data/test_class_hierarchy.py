@@ -124,5 +124,5 @@ def test_a_name_that_may_be_misspelt_is_warned_of(tmp_path, caplog):
     (tmp_path / "a.csv").write_text("Gala,Apple\nFugi,Apple\nAnjou,Apple\nDurian,Other\n")
     read = read_coarse_labels(tmp_path / "a.csv", CLASSES)
     assert read == {"Anjou": "Apple", "Fuji": "Fuji", "Gala": "Apple"}
-    assert "Fugi is no class of the data. Is it Fuji?" in caplog.text
+    assert "Fugi is not a class of the data. Is it Fuji?" in caplog.text
     assert "Durian" not in caplog.text

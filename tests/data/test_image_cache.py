@@ -183,7 +183,7 @@ def test_a_full_disk_is_reported(photos, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Dataset, "map", refuse)
-    with pytest.raises(InputError, match=r"No space left on device\)\. Make room there, or set"):
+    with pytest.raises(InputError, match=r"No space left on device\)\. Free space there, or set"):
         cached(photos, "decoded")
 
 

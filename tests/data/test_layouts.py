@@ -373,7 +373,7 @@ def test_class_folders_that_differ_in_case_are_one_class_with_a_warning(make_fol
     root = make_folder({"Apple": 9, "apple": 3, "Kiwi": 6})
     data = load_fruits(zip_of(root) if form == "zip" else root)
     assert names_of(data) == ["Apple", "Kiwi"] and len(paths_of(data)) == 18
-    assert "Apple (9 photos), apple (3 photos): taken for one name, Apple" in caplog.text
+    assert "Apple (9 photos), apple (3 photos): treated as one name, Apple" in caplog.text
 
 
 def test_folders_above_classes_that_differ_in_case_are_one_coarse_label(make_folder):
@@ -398,7 +398,7 @@ def test_labels_of_a_table_that_look_alike_are_one_class(tmp_path, caplog):
     rows = [(f"{number}.jpg", label) for number, label in enumerate(labels)]
     data = load_fruits(write_table(tmp_path / "all.csv", rows))
     assert names_of(data) == ["Apple", "Jalapeño"]
-    assert "Apple (5 photos), apple (4 photos): taken for one name, Apple" in caplog.text
+    assert "Apple (5 photos), apple (4 photos): treated as one name, Apple" in caplog.text
 
 
 def test_class_labels_of_a_dataset_that_look_alike_are_one_class(tmp_path):
@@ -464,7 +464,7 @@ def test_a_table_beside_class_folders_of_folders_is_ignored_with_a_warning(make_
     root = make_folder({"Apple/images": 6, "Kiwi/images": 6})
     (root / "prices.csv").write_text("label,price\nApple,2\n")
     assert names_of(load_fruits(root)) == ["Apple/images", "Kiwi/images"]
-    assert "prices.csv: beside class folders and so ignored. Give it as data_dir" in caplog.text
+    assert "prices.csv: ignored, as it is next to class folders. Give it as data_dir" in caplog.text
 
 
 def test_a_table_beside_one_folder_of_photos_is_read_and_says_so(tmp_path, caplog):
@@ -473,7 +473,7 @@ def test_a_table_beside_one_folder_of_photos_is_read_and_says_so(tmp_path, caplo
     (tmp_path / "more").mkdir()
     with caplog.at_level(logging.INFO):
         assert names_of(load_fruits(tmp_path)) == ["A", "B"]
-    assert "all.csv: read as the table of the photos beside it" in caplog.text
+    assert "all.csv: read as the table of the photos next to it" in caplog.text
 
 
 def test_a_table_in_the_only_folder_of_photos_is_read_whatever_lies_beside(tmp_path):

@@ -334,7 +334,7 @@ def test_tables_beside_class_folders_are_ignored_with_a_warning(tmp_path, caplog
     (tmp_path / "prices.csv").write_text("label,price\nApple,2\n")
     data = load_fruits(tmp_path)
     assert set().union(*map(pairs_of, data.values())) == pairs()
-    assert "prices.csv: beside class folders and so ignored" in caplog.text
+    assert "prices.csv: ignored, as it is next to class folders" in caplog.text
 
 
 def of_split(split: str) -> list[int]:
@@ -650,7 +650,7 @@ UNUSABLE = {
         "holds 2 zips. Unpack them",
     ),
     "both": (TABLES["csv"], {"dataset_name": "user/fruits"}, "give one of them"),
-    "no id": (lambda at: None, {"dataset_name": "https://x.org/y"}, "no id of a Hub dataset"),
+    "no id": (lambda at: None, {"dataset_name": "https://x.org/y"}, "not a Hub dataset id"),
     "offline": (lambda at: None, {"dataset_name": "user/fruits"}, "the Hub can't be reached"),
 }  # fmt: skip
 UNUSABLE_SHARDS = {
@@ -907,5 +907,5 @@ def test_a_hub_that_is_down_is_reported(tmp_path):
 def test_a_folder_of_the_name_of_a_hub_dataset_is_not_taken_for_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("user/fruits").mkdir(parents=True)
-    with pytest.raises(InputError, match=r"a folder here, too\. Give it as data_dir"):
+    with pytest.raises(InputError, match=r"also a local folder\. Give it as data_dir"):
         open_source(DataArguments(dataset_name="user/fruits"))

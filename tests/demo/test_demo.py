@@ -513,7 +513,7 @@ def test_the_card_is_shown_without_metadata_and_images(tmp_path: Path) -> None:
 )
 def test_a_strangers_malformed_figures_count_as_none(metrics: str, tmp_path: Path) -> None:
     (tmp_path / "metrics.json").write_text(metrics)
-    assert "Nothing is measured" in _figures(tmp_path)
+    assert "not been evaluated" in _figures(tmp_path)
 
 
 @pytest.fixture

@@ -426,7 +426,7 @@ def test_photos_that_a_model_was_trained_on_give_a_warning(trained: Path, tmp_pa
     assert record["trained_on"] == record["images"] == 32
     assert "was trained on 32 of these 32 photos" in caplog.text
     page = (tmp_path / "out/report.html").read_text("utf-8")
-    assert "trained on 32 of these photos: its figures are too good" in page
+    assert "trained on 32 of these photos: its metrics are too optimistic" in page
 
 
 def test_a_model_keeps_its_files(trained: Path):

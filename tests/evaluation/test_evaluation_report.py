@@ -230,7 +230,7 @@ def evaluation(names: list[str]) -> dict[str, Any]:
             ],
         },
         "notes": [
-            "12 classes have fewer than 10 photos here: their figures say little.",
+            "12 classes have fewer than 10 photos here: their metrics are unreliable.",
             f"{names[-1]} was never guessed.",
         ],
     }
@@ -496,7 +496,7 @@ def test_classes_are_sorted_and_found(evaluated, compared, open_page, width, sch
 
     content = comparison(fruits(9))
     page = open_page(compared(content), width, scheme)
-    page.locator("#class-differences").get_by_role("button", name="B less A").dblclick()
+    page.locator("#class-differences").get_by_role("button", name="B minus A").dblclick()
     unclear = [item for item in content["classes"] if item["difference"] is None]
     clear = [item for item in content["classes"] if item["difference"] is not None]
     ordered = unclear + sorted(clear, key=lambda item: item["difference"])

@@ -475,7 +475,7 @@ def test_a_full_disk_is_explained(plain, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(shutil, "copy2", refuse)
-    with pytest.raises(InputError, match=r"stopped \(No space left on device\)\. Make room"):
+    with pytest.raises(InputError, match=r"stopped \(No space left on device\)\. Free space"):
         split_folder(plain, tmp_path / "out", repair="copy")
 
 

@@ -263,7 +263,7 @@ def test_positions_are_not_published_unless_asked(local_hub, fruits, tmp_path):
     _, written = push(fruits)
     assert (
         written["located"] == 1
-        and "held where they were taken" in files_of(local_hub)["README.md"].decode()
+        and "whose GPS position was removed" in files_of(local_hub)["README.md"].decode()
     )
     assert not any(map(has_location, pushed_photos(tmp_path / "without")))
     _, written = push(fruits, keep_location=True)

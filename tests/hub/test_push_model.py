@@ -170,7 +170,7 @@ def test_the_card_passes_the_hubs_own_check_and_holds_the_measured_figures(local
     assert found["validation", "f1"] == round(metrics["validation"]["macro_f1"], 4)
     assert card.data.base_model == "timm/tf_efficientnet_lite0.in1k"
     assert card.data.datasets == ["user/photos"] and card.data.license == "apache-2.0"
-    for part in ("Weaknesses", "What it learned from", "How it was trained", "evaluation.png"):
+    for part in ("Limitations", "Training data", "Training procedure", "evaluation.png"):
         assert part in card.text
     low, high = metrics["test"]["intervals"]["accuracy"]
     assert f"({100 * low:.1f} to {100 * high:.1f})" in card.text
@@ -343,7 +343,7 @@ def test_a_push_that_fails_leaves_the_repository_as_it_was_and_the_next_sends_le
         (untrained / "config.json").write_bytes(config.replace(b'"Kiwi"', b'"Kiwis"'))
         local_hub.repos["model", REPO_ID].objects.clear()
         local_hub.faults.append(Fault("/commit/", status=500, times=3))
-        with pytest.raises(InputError, match="the Hub answered 500") as raised:
+        with pytest.raises(InputError, match="the Hub returned 500") as raised:
             push(untrained, REPO_ID)
         assert "\n" not in str(raised.value)
         assert files_of(local_hub) == before
@@ -409,10 +409,10 @@ def test_what_comes_between_two_tries_is_not_overwritten(local_hub, untrained, m
 
 REFUSED = {
     "no login": ({}, REPO_ID, {}, "pushing needs a login"),
-    "wrong token": ({"HF_TOKEN": "hf_nobody_knows_it"}, REPO_ID, {}, "doesn't know this token"),
+    "wrong token": ({"HF_TOKEN": "hf_nobody_knows_it"}, REPO_ID, {}, "rejects this token"),
     "reads only": ({"HF_TOKEN": READ_TOKEN}, REPO_ID, {}, "may only read"),
     "another's": ({"HF_TOKEN": OTHER_TOKEN}, REPO_ID, {}, "belongs to other, who may not write"),
-    "bad name": ({"HF_TOKEN": TOKEN}, "user/a b", {}, "not a name that the Hub allows"),
+    "bad name": ({"HF_TOKEN": TOKEN}, "user/a b", {}, "not a valid Hub id"),
     "bad licence": (
         {"HF_TOKEN": TOKEN},
         REPO_ID,
@@ -466,7 +466,7 @@ def test_training_pushes_the_model_when_it_is_measured(local_hub, drawn_fruits, 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"hub_model_id": "two words"}, "not a name that the Hub allows"),
+        ({"hub_model_id": "two words"}, "not a valid Hub id"),
         ({"hub_model_id": "user/public", "hub_private_repo": True}, "public on the Hub already"),
         ({"hub_revision": "dev"}, "pushed once, to main"),
         ({"hub_strategy": "checkpoint"}, "pushed once, to main"),

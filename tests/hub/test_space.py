@@ -126,7 +126,7 @@ def test_a_space_needs_a_model_of_the_hub_and_a_place(local_hub, trained, tmp_pa
         ({"model": "user/nothing", "repo_id": "demo"}, "no such Hub model"),
         ({"model": "user/nothing"}, "name the Space"),
         ({"model": "user/nothing", "repo_id": "demo", "check": "half"}, "check=half: unknown"),
-        ({"model": "user/nothing", "output_dir": tmp_path}, "exists already"),
+        ({"model": "user/nothing", "output_dir": tmp_path}, "already exists"),
     ):
         with pytest.raises(InputError, match=message) as raised:
             make_space(**options)

@@ -180,9 +180,9 @@ def test_processes_share_the_images_and_each_has_its_own_table(fruits, photos, t
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        ({"model": "two"}, "was begun with model=m. "),
-        ({"top_k": 3}, "was begun with top_k=1. "),
-        ({"precision": "bf16"}, "was begun with precision=fp32. "),
+        ({"model": "two"}, "was started with model=m. "),
+        ({"top_k": 3}, "was started with top_k=1. "),
+        ({"precision": "bf16"}, "was started with precision=fp32. "),
     ],
 )
 def test_a_journal_of_another_job_is_not_mixed_up(fruits, photos, tmp_path, killed, other, message):
@@ -196,11 +196,11 @@ def test_a_journal_knows_its_sources_folder_and_weights(
 ):
     job = job_of(tmp_path / "a.csv", photos, model=str(model))
     killed(job)
-    with pytest.raises(InputError, match="was begun with sources="):
+    with pytest.raises(InputError, match="was started with sources="):
         label_files(fruits, job_of(tmp_path / "a.csv", photos / "0", model=str(model)))
     with monkeypatch.context() as patch:
         patch.chdir(tmp_path)
-        with pytest.raises(InputError, match="was begun with folder="):
+        with pytest.raises(InputError, match="was started with folder="):
             label_files(fruits, job)
     stamp = (model / "model.safetensors").stat()
     os.utime(model / "model.safetensors", (1, 1))  # trained again

@@ -224,7 +224,7 @@ def test_a_half_written_folder_never_appears(taught, tmp_path, monkeypatch):
 
 
 def test_nothing_is_written_over(taught, fruits, tmp_path):
-    with pytest.raises(InputError, match="exists already"):
+    with pytest.raises(InputError, match="already exists"):
         save_taught(taught, tmp_path)
     with pytest.raises(InputError, match="nothing was taught"):
         save_taught(fruits, tmp_path / "saved")

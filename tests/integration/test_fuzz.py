@@ -304,7 +304,7 @@ def test_any_checkpoint_is_whole_or_has_a_fault(sums, state):
         (checkpoint / "trainer_state.json").write_bytes(content)
         assert find_fault(checkpoint)
         assert newest_whole(Path(folder)) is None
-        with pytest.raises(InputError, match="no checkpoint is whole"):
+        with pytest.raises(InputError, match="no checkpoint is complete"):
             choose_run_dir(folder, name="x", resume="auto")
 
 

@@ -145,7 +145,7 @@ def test_a_model_that_cannot_be_measured_is_saved_and_measured_later(
         with pytest.raises(ZeroDivisionError) as caught:
             train(*tiny_arguments(drawn_fruits, folder, **options))
     (note,) = caught.value.__notes__
-    assert f"saved in {folder}; `hffruits evaluate '{folder}'` measures it" in note
+    assert f"saved in {folder}; `hffruits evaluate '{folder}'` evaluates it" in note
     assert {"model.safetensors", "config.json", "log_history.json"} <= files_of(folder)
     assert "metrics.json" not in files_of(folder)
     assert load_model(folder)[0].config.num_labels == 4

@@ -214,7 +214,7 @@ HUB_ANSWERS = {  # repo -> status, X-Error-Code, what we say
     "private": (401, "RepoNotFound", "no such Hub model"),
     "gated": (403, "GatedRepo", "gated"),
     "old": (404, "RevisionNotFound", "has no revision v9"),
-    "broken": (500, "", "the Hub answered"),
+    "broken": (500, "", "the Hub returned"),
 }
 
 

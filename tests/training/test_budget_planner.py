@@ -44,7 +44,7 @@ def test_the_time_of_a_plan_is_that_of_its_parts():
     found = plan(3, 2).parts
     assert found["for features"] == pytest.approx(3.6 + 2.2)
     assert found["for training"] == 3 * 7
-    assert found["to measure the model"] == OTHER_SECONDS + 7
+    assert found["to evaluate the model"] == OTHER_SECONDS + 7
     assert plan(3, 2).seconds == sum(found.values())
     assert "for features" not in plan(3, 0).parts
 

@@ -99,7 +99,7 @@ def test_bad_steps_may_be_skipped_up_to_a_number(drawn_fruits, tmp_path, monkeyp
             options = {"max_skipped_steps": 2, "logging_steps": 1, "clip_mode": clip_mode}
             metrics = train(*tiny_arguments(drawn_fruits, folder, **options))
         assert metrics["training"]["steps"] == 8
-        assert "at step 2 " in caplog.text and "skipped, and 0 more may be" in caplog.text
+        assert "at step 2 " in caplog.text and "skipped; 0 more may be" in caplog.text
         weights = load_file(folder / "model.safetensors")
         assert all(torch.isfinite(value).all() for value in weights.values())
     break_steps(monkeypatch, 2, BROKEN)

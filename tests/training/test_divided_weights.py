@@ -30,7 +30,7 @@ def arguments(**model: object) -> tuple:
     "option", [{"lora_rank": 4}, {"freeze": "gradual"}, {"freeze": "lp_ft"}], ids=str
 )
 def test_what_needs_whole_weights_is_refused(option):
-    with pytest.raises(InputError, match="need whole weights, which FSDP and DeepSpeed divide"):
+    with pytest.raises(InputError, match="need whole weights, which FSDP and DeepSpeed shard"):
         check_arguments(*arguments(model_name_or_path="test_vit", **option))
 
 
@@ -45,7 +45,7 @@ def test_nets_that_fsdp_cannot_divide_are_refused(tmp_path):
     config = ConvNextConfig(hidden_sizes=[8, 16], depths=[1, 2], num_stages=2, num_labels=2)
     ConvNextForImageClassification(config).save_pretrained(tmp_path)
     ConvNextImageProcessor(size={"shortest_edge": 32}).save_pretrained(tmp_path)
-    with pytest.raises(InputError, match="accelerate can't divide this net's weights"):
+    with pytest.raises(InputError, match="accelerate can't shard this model's weights"):
         prepare_model(*arguments(model_name_or_path=str(tmp_path), image_size=None)[1:], LABELS)
 
 

@@ -98,6 +98,6 @@ def test_a_checkpoint_without_its_average_is_not_taken(
     for file in folder.glob(f"checkpoint-*/{AVERAGE_FILE}"):
         file.unlink()
     options = OPTIONS | {"resume_from_checkpoint": "last"}
-    with pytest.raises(InputError, match="no checkpoint is whole"):
+    with pytest.raises(InputError, match="no checkpoint is complete"):
         train(*tiny_arguments(drawn_fruits, folder, **options))
     assert "ema.safetensors can't be read" in caplog.text

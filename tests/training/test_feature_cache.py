@@ -163,7 +163,7 @@ class Skipping(nn.Module):
 
 
 def test_a_net_that_needs_more_than_the_cut_keeps_is_refused():
-    with pytest.raises(InputError, match="can't be cut there"):
+    with pytest.raises(InputError, match="can't be split there"):
         find_trunk(Skipping(), torch.randn(1, 3, 16, 16))
 
 

@@ -33,7 +33,7 @@ def test_without_output_dir_each_run_gets_a_folder_of_its_own(tmp_path, monkeypa
 
 def test_a_folder_with_a_run_is_refused_unless_it_may_be_overwritten(tmp_path):
     folder = make_run(tmp_path / "run", 5)
-    with pytest.raises(InputError, match="holds a run already"):
+    with pytest.raises(InputError, match="already holds a run"):
         choose_run_dir(str(folder), name="x")
     run = choose_run_dir(str(folder), name="x", overwrite=True)
     assert run.replaces
@@ -77,7 +77,7 @@ def test_a_job_that_is_restarted_resumes_or_begins(tmp_path):
     assert run.checkpoint == folder / "checkpoint-10"
     for checkpoint in folder.glob("checkpoint-*"):
         (checkpoint / "trainer_state.json").write_text("{")
-    with pytest.raises(InputError, match="no checkpoint is whole"):
+    with pytest.raises(InputError, match="no checkpoint is complete"):
         choose_run_dir(str(folder), name="x", resume="auto")
 
 
@@ -88,14 +88,14 @@ def test_resuming_from_a_named_checkpoint_stays_in_its_run_with_its_split(tmp_pa
     elsewhere = choose_run_dir(str(tmp_path / "new"), name="x", resume=str(folder / "checkpoint-9"))
     assert elsewhere.folder == tmp_path / "new" and elsewhere.lists_to_repeat == folder / "splits"
     other = make_run(tmp_path / "other")
-    with pytest.raises(InputError, match="holds a run already"):
+    with pytest.raises(InputError, match="already holds a run"):
         choose_run_dir(str(other), name="x", resume=str(folder / "checkpoint-9"))
 
 
 @pytest.mark.parametrize(
     ("resume", "output_dir", "message"),
     [
-        ("last", None, "name the run"),
+        ("last", None, "set output_dir to the run"),
         ("last", "run", "no checkpoint to resume from"),
         ("nowhere", "run", "no such folder"),
     ],

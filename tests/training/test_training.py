@@ -116,7 +116,7 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one(trained, drawn_fruits, tmp
 
 def test_a_second_run_never_overwrites_the_first_unasked(trained, drawn_fruits):
     before = (trained / "model.safetensors").stat().st_mtime_ns
-    with pytest.raises(InputError, match="holds a run already"):
+    with pytest.raises(InputError, match="already holds a run"):
         train(*quick_arguments(drawn_fruits, trained))
     assert (trained / "model.safetensors").stat().st_mtime_ns == before
 

@@ -167,7 +167,7 @@ def test_another_image_size_is_what_the_artifact_sees(drawn_fruits, tmp_path):
     )  # fmt: skip
     for name in ("image_size", "train_image_size"):
         vit = ModelArguments("test_vit", pretrained=False, **{name: 96})
-        with pytest.raises(InputError, match=f"^{name}=96: this net has one size"):
+        with pytest.raises(InputError, match=f"^{name}=96: this model has a fixed size"):
             train(*tiny_arguments(drawn_fruits, tmp_path / "vit", model=vit))
 
 

@@ -181,7 +181,7 @@ def _name_fault(name: str) -> str | None:
     if not found and max(len(part.encode()) for part in name.split("/")) > 255:
         found = ["has a name longer than 255 bytes"]
     if not found and name.count("/") > MAX_DEPTH:
-        found = [f"lies more than {MAX_DEPTH} folders deep"]
+        found = [f"is nested more than {MAX_DEPTH} folders deep"]
     return f"{found[0]}. Rename it and pack the folder again." if found else None
 
 
@@ -212,7 +212,7 @@ def _translate_write_errors(archive: Path, name: str, folder: Path) -> Iterator[
         raise _refusal(archive, name, fault) from error
     except OSError as error:
         fault = f"can't be written to {folder} ({error.strerror})."
-        remedy = "Make room there, or set HFFRUITS_CACHE to another folder."
+        remedy = "Free space there, or set HFFRUITS_CACHE to another folder."
         raise _refusal(archive, name, f"{fault} {remedy}") from error
 
 

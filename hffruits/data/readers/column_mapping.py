@@ -52,7 +52,7 @@ _NAMES = ("path", "file_name", "filename", "image_path", "filepath", "__key__")
 
 
 def no_rows(source: object) -> InputError:
-    return InputError(f"{source}: no rows. Give a table with an image a row.")
+    return InputError(f"{source}: no rows. Give a table with one image per row.")
 
 
 # ---- rows of any columns as standard rows ----

@@ -110,7 +110,7 @@ def _split_folders(root: Path) -> dict[str, Path]:
         )
     extra = [d.name for d in children if d not in splits.values()]
     if extra:
-        logger.warning("ignored beside the split folders: %s", ", ".join(extra))
+        logger.warning("ignored next to the split folders: %s", ", ".join(extra))
     return splits
 
 

@@ -96,9 +96,9 @@ def load_hub(
     run code: `datasets` no longer runs any that comes with the data.
     """
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
-        raise InputError(f"{name}: no id of a Hub dataset. It is user/name; files are data_dir.")
+        raise InputError(f"{name}: not a Hub dataset id (user/name). Use data_dir for files.")
     if Path(name).is_dir():  # `datasets` would take that
-        raise InputError(f"{name}: a folder here, too. Give it as data_dir, or run elsewhere.")
+        raise InputError(f"{name}: also a local folder. Give it as data_dir, or run elsewhere.")
     try:
         found = _load_hub(name, config, streaming=streaming)
     except InputError as error:

@@ -1,4 +1,4 @@
-"""Fruit images drawn by code, with only numpy and Pillow.
+"""Images of fruit drawn by code, with only numpy and Pillow.
 
 Sixteen fruits in varied poses, ripeness, light and on varied tables, the same for the same seed.
 No files: `samples.py` makes a data set of them.

@@ -1,4 +1,4 @@
-"""The embedded sample set: the data of a run that was given none.
+"""The drawn sample set: the default data of a run.
 
 Drawn once, then read from the cache. Hard enough to learn something from; says nothing about the
 accuracy on photographs.

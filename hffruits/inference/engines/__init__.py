@@ -1,4 +1,4 @@
-"""What runs the model. Nothing is exported here, for each runtime is imported only when used.
+"""Engines that run a model. Nothing is exported here: each runtime is imported only when used.
 
 base                the protocol of an engine, and the opener that picks one by the folder
 torch               PyTorch

@@ -61,7 +61,7 @@ def open_engine(
         model, processor = load_folder(folder, name=name)
         return TorchEngine(model, device=device, precision=precision), processor
     if precision != "fp32":
-        raise InputError(f"precision={precision}: {name} is an export. Export it so.")
+        raise InputError(f"precision={precision}: {name} is an export. Export it like that.")
     record = read_export(folder / EXPORT)
     config, processor = load_config(folder, name=name)
     files = [folder / part for part in record["files"]]
@@ -88,7 +88,7 @@ def read_export(file: Path) -> dict[str, Any]:
         whole = whole and record["precision"] in EXPORT_PRECISIONS
         whole = whole and isinstance(record["parameters"], int)
         if not whole:
-            raise ValueError("a value of another kind")
+            raise ValueError("a value of another type")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{file}: not as exporting wrote it. Export the model again.") from error
     if format not in RUNTIMES:

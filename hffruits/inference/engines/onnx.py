@@ -1,4 +1,4 @@
-"""A model exported to ONNX, run by ONNX Runtime: on an NVIDIA GPU where it can, else the CPU."""
+"""The ONNX Runtime engine: on an NVIDIA GPU where it can, else the CPU."""
 
 from pathlib import Path
 from typing import Any

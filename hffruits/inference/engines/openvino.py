@@ -1,4 +1,4 @@
-"""A model exported to OpenVINO, on the CPU: the fastest engine there, most of all in bfloat16."""
+"""The OpenVINO engine, on the CPU: the fastest there, most of all in bfloat16."""
 
 import logging
 from pathlib import Path
@@ -48,7 +48,7 @@ def open_export(
 ) -> OpenVinoEngine:
     """Raises `InputError` for a file that OpenVINO can't read. It takes no other device."""
     if device is not None and torch.device(device).type != "cpu":
-        logger.info("%s: OpenVINO answers on the CPU", file.parent)
+        logger.info("%s: OpenVINO runs on the CPU", file.parent)
     try:
         return OpenVinoEngine(
             file, config, precision=record["precision"], parameters=record["parameters"]

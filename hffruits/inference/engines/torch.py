@@ -1,4 +1,4 @@
-"""PyTorch runs the model: on any of its devices, in float32 or bfloat16."""
+"""The PyTorch engine: on any of its devices, in float32 or bfloat16."""
 
 import logging
 
@@ -33,7 +33,7 @@ class TorchEngine:
         self.precision = precision
         self.bf16 = precision == "bf16" and has_bf16(self.device)
         if precision == "bf16" and not self.bf16:
-            logger.warning("precision=bf16: this machine has no units for it, so fp32 is used")
+            logger.warning("precision=bf16: this machine doesn't support it, so fp32 is used")
         self.model = use_channels_last(model.eval().to(self.device))
         self.config = model.config
         self.parameters = model.num_parameters()

@@ -88,7 +88,7 @@ class DivergenceCallback(TrainerCallback):
         if self.skips_left and not math.isfinite(step.norm):
             self.skips_left -= 1
             model.zero_grad(set_to_none=True)  # an optimizer skips what has no gradient
-            logger.warning("%s: skipped, and %d more may be", step.read(), self.skips_left)
+            logger.warning("%s: skipped; %d more may be skipped", step.read(), self.skips_left)
         else:
             self._steps.append(step)
 

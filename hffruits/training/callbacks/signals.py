@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT (Ctrl-C): a run that is asked to end saves a checkpoint first."""
+"""SIGTERM and SIGINT (Ctrl-C): a run saves a checkpoint before it exits."""
 
 import logging
 import os
@@ -67,7 +67,7 @@ class StopOnSignalCallback(TrainerCallback):
             return
         if self.received is None:
             self.received, self._at = number, now
-            logger.warning("\n%s: saving before the end", signal.Signals(number).name)
+            logger.warning("\n%s: saving a checkpoint before exit", signal.Signals(number).name)
 
     def on_step_end(self, args, state, control, **kwargs):
         if self.received is None and self._launcher not in (None, os.getppid()):

@@ -1,4 +1,4 @@
-"""The time budget's callback: training ends when the time is over."""
+"""Time budget callback: stops training when the time is used up."""
 
 import logging
 import time

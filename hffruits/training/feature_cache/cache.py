@@ -91,7 +91,7 @@ def _as_many_as_fit(wanted: int, datasets: FruitData, size: int) -> int:
         )
         return 0
     if views < wanted:
-        logger.warning("features are cached of %d views, there is no room for %d", views, wanted)
+        logger.warning("features are cached for %d views; there is no room for %d", views, wanted)
     return views
 
 
