@@ -498,8 +498,8 @@ class Deadly(SeededViews):
 @pytest.mark.skipif(sys.platform != "linux", reason="without workers")
 def test_a_worker_that_was_killed_is_an_error(drawn_fruits, small_cut, monkeypatch):
     monkeypatch.setattr("hffruits.training.feature_cache.compute.cores_per_process", lambda: 2)
-    rows = load_fruits(drawn_fruits)["train"].select(range(4))
-    images = Deadly(rows, lambda image: image, views=1, seed=0)
+    split = load_fruits(drawn_fruits).split("train").select(range(4))
+    images = Deadly(split, lambda image: image, views=1, seed=0)
     activations = torch.zeros((1, 4, *small_cut.shape), dtype=torch.float16)
     target = Unfinished(activations, torch.zeros(4, dtype=torch.int64))
     model = frozen_net("test_efficientnet", "stages:2")
