@@ -1,9 +1,9 @@
 """Convolutions that train fast on CPUs; the outputs are the same, to rounding.
 
 A frozen batch norm becomes part of the convolution before it. Depthwise convolutions get a backward
-pass of their own, for oneDNN has a fast one only for 3 x 3: the gradient of larger kernels is
-estimated from a quarter of the batch. Under autocast this leaves bfloat16 to the others, for which
-new processors have units. Evaluation is as it was.
+pass of their own: the gradient of their input is a convolution, and that of kernels larger than
+3 x 3, which oneDNN has no fast bfloat16 code for, is computed in float32. Gradients are PyTorch's,
+to rounding. Evaluation is as it was.
 """
 
 from typing import ClassVar
@@ -16,7 +16,6 @@ from torch import nn
 
 from hffruits.models.bn_folding import after_norm, foldable, same_answers
 
-SAMPLED = 4  # a kernel larger than 3 x 3 learns from every SAMPLED-th image of a batch
 _gradients = torch.ops.aten.convolution_backward
 
 
@@ -164,14 +163,8 @@ class _Depthwise(torch.autograd.Function):
             else:
                 to_pixels = _of_torch(ctx, gradient, pixels, weight, 0, torch.float32).to(dtype)
         if ctx.needs_input_grad[1]:
-            if size <= 3:
-                to_weight = _of_torch(ctx, gradient, pixels, weight, 1, dtype)
-            else:  # an unbiased estimate, from some of the batch: all of it would take longest
-                step = SAMPLED if len(pixels) >= 2 * SAMPLED else 1
-                some = slice(None, None, step)
-                share = len(pixels[some]) / len(pixels)
-                rows = (gradient[some], pixels[some], weight)
-                to_weight = (_of_torch(ctx, *rows, 1, torch.float32) / share).to(dtype)
+            exact = dtype if size <= 3 else torch.float32
+            to_weight = _of_torch(ctx, gradient, pixels, weight, 1, exact).to(dtype)
         if ctx.needs_input_grad[2]:
             to_bias = gradient.sum((0, 2, 3))
         return to_pixels, to_weight, to_bias, None, None

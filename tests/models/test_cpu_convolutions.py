@@ -8,17 +8,10 @@ import torch.nn.functional as F
 from timm.layers import BatchNormAct2d, Conv2dSame
 from torch import nn
 
-from hffruits.models import cpu_convolutions
 from hffruits.models.batch_norm import hold_statistics, set_policy
 from hffruits.models.bn_folding import fold_batch_norm
-from hffruits.models.cpu_convolutions import speed_up_convolutions
+from hffruits.models.cpu_convolutions import _Depthwise, speed_up_convolutions
 from hffruits.models.loading import build_model
-
-
-@pytest.fixture
-def whole_batches(monkeypatch):
-    """No gradient is an estimate from some of the batch."""
-    monkeypatch.setattr(cpu_convolutions, "SAMPLED", 1)
 
 
 def nets(name: str) -> tuple[nn.Module, nn.Module, torch.Tensor]:
@@ -43,7 +36,7 @@ def nets(name: str) -> tuple[nn.Module, nn.Module, torch.Tensor]:
 
 
 @pytest.mark.parametrize("name", ["test_efficientnet", "test_resnet", "efficientnet_lite0"])
-def test_a_net_gives_the_same_answers_and_gradients(whole_batches, name):
+def test_a_net_gives_the_same_answers_and_gradients(name):
     plain, fast, pixels = nets(name)
     pixels = pixels[:2] if name == "efficientnet_lite0" else pixels
     answers = []
@@ -71,7 +64,7 @@ def test_evaluation_names_and_weights_stay_as_they_were():
     )
 
 
-def test_a_copy_learns_by_itself(whole_batches):
+def test_a_copy_learns_by_itself():
     _, fast, pixels = nets("test_efficientnet")
     other = copy.deepcopy(fast)
     with torch.no_grad():
@@ -85,7 +78,7 @@ def test_a_copy_learns_by_itself(whole_batches):
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("size", [3, 5, 7])
 @pytest.mark.parametrize("same", [False, True], ids=["plain", "TensorFlow's padding"])
-def test_a_depthwise_convolution_has_the_gradients_of_torch(whole_batches, stride, size, same):
+def test_a_depthwise_convolution_has_the_gradients_of_torch(stride, size, same):
     torch.manual_seed(0)
     make = Conv2dSame if same else nn.Conv2d
     conv = make(6, 6, size, stride, 0 if same else size // 2, groups=6)
@@ -117,33 +110,19 @@ class Net(nn.Module):
         return self
 
 
-def test_larger_kernels_learn_from_some_of_the_batch_and_that_is_right_on_average():
+@pytest.mark.parametrize("size", [3, 5, 7])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_gradients_of_depthwise_kernels_are_those_of_pytorch(size, stride):
     torch.manual_seed(0)
-    weight = torch.randn(4, 1, 5, 5)
-    pixels = torch.randn(8, 4, 9, 9)
-    estimates = []
-    for start in range(4):  # each of the four samples that there are
-        own = weight.clone().requires_grad_()
-        turned = pixels.roll(start, 0)
-        cpu_convolutions._Depthwise.apply(turned, own, None, 1, 2).sum().backward()
-        estimates.append(own.grad)
-    own = weight.clone().requires_grad_()
-    F.conv2d(pixels, own, None, 1, 2, groups=4).sum().backward()
-    assert not torch.allclose(estimates[0], own.grad, rtol=1e-2)
-    assert torch.allclose(torch.stack(estimates).mean(0), own.grad, rtol=1e-3, atol=1e-2)
+    weight, pixels = torch.randn(4, 1, size, size), torch.randn(16, 4, 9, 9)
 
+    def gradients(convolve) -> tuple[torch.Tensor, ...]:
+        inputs = pixels.clone().requires_grad_(), weight.clone().requires_grad_()
+        return torch.autograd.grad(convolve(*inputs).square().sum(), inputs)
 
-@pytest.mark.parametrize("part", [8, 16])
-def test_parts_of_a_batch_on_several_processes_learn_from_the_same_images(part):
-    torch.manual_seed(0)
-    weight, pixels = torch.randn(4, 1, 5, 5), torch.randn(32, 4, 9, 9)
-
-    def gradient(some: torch.Tensor) -> torch.Tensor:
-        own = weight.clone().requires_grad_()
-        cpu_convolutions._Depthwise.apply(some, own, None, 1, 2).sum().backward()
-        return own.grad
-
-    assert torch.allclose(gradient(pixels), sum(map(gradient, pixels.split(part))), atol=1e-3)
+    wanted = gradients(lambda x, w: F.conv2d(x, w, None, stride, size // 2, groups=4))
+    found = gradients(lambda x, w: _Depthwise.apply(x, w, None, stride, size // 2))
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-3)
 
 
 def test_a_norm_that_learns_is_not_folded():
