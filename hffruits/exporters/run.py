@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from hffruits import __version__
 from hffruits.core.cache import make_once
-from hffruits.core.errors import InputError
+from hffruits.core.errors import InputError, short_reason
 from hffruits.core.files import write_json
 from hffruits.core.results import Result
 from hffruits.data.arguments import DataArguments
@@ -140,8 +140,9 @@ def export(
     except InputError:
         raise
     except (RuntimeError, TypeError, ValueError, OSError) as error:  # of torch, ONNX, the disk
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else repr(error)
-        raise InputError(f"{model}: can't be exported to {format}: {reason}") from error
+        raise InputError(
+            f"{model}: can't be exported to {format}: {short_reason(error)}"
+        ) from error
     return Export(output_dir, record)
 
 

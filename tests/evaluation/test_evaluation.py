@@ -9,6 +9,7 @@ import tarfile
 import tracemalloc
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 
 import datasets
 import numpy as np
@@ -31,7 +32,7 @@ from hffruits.evaluation.corruptions import CORRUPTIONS, SEVERITIES, measure_cor
 from hffruits.evaluation.metrics import reliability
 from hffruits.evaluation.predictions import answer_samples, temperature_of
 from hffruits.evaluation.results import measure
-from hffruits.evaluation.run import evaluate
+from hffruits.evaluation.run import evaluate, write_predictions
 from hffruits.inference.classifier import Answers, FruitClassifier
 from hffruits.models.heads import scale_logits
 from hffruits.models.loading import load_model
@@ -363,6 +364,16 @@ def test_foreign_classes_and_models_without_data_are_errors(trained, make_folder
     (bare / "training_args.json").unlink()
     with pytest.raises(InputError, match="doesn't say what it was trained on"):
         evaluate(bare, DataArguments(), output_dir=tmp_path / "out")
+
+
+def test_a_table_of_predictions_is_whole_or_not_there(tmp_path: Path):
+    fruits = SimpleNamespace(labels=["Apple"], ood_threshold=1.0)
+    columns = {"labels": [0], "guesses": [0], "confidence": [0.5], "ood_score": [0.0]}
+    with pytest.raises(IndexError):  # after the first row
+        write_predictions(
+            SimpleNamespace(paths=["a", "b"], **columns), fruits, tmp_path / "predictions.csv"
+        )
+    assert not [*tmp_path.iterdir()]
 
 
 def test_the_command_prints_figures(trained: Path, tmp_path: Path, capsys):
