@@ -133,7 +133,7 @@ def compare(
     """
     data_args = DataArguments.of(data, function=compare, **data_options)
     refuse_training_options(data_args)
-    output_dir = Path(output_dir)
+    output_dir = Path(output_dir).expanduser()
     own = data_of_run(model_b, data_args)
     data_args = own.data_args
     check_output_dir(data_args, output_dir)

@@ -116,8 +116,8 @@ def evaluate(
     """
     data_args = DataArguments.of(data, function=evaluate, **data_options)
     refuse_training_options(data_args)
-    output_dir, tta = Path(output_dir), view_names(tta)
-    unknown_dir = Path(unknown_dir) if unknown_dir else None
+    output_dir, tta = Path(output_dir).expanduser(), view_names(tta)
+    unknown_dir = Path(unknown_dir).expanduser() if unknown_dir else None
     own = data_of_run(model, data_args)
     data_args = own.data_args
     check_output_dir(data_args, output_dir)

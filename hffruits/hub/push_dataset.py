@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from hffruits.core.errors import InputError, short_reason
 from hffruits.core.escaping import markdown
-from hffruits.data.arguments import DataArguments
+from hffruits.data.arguments import OF_EPOCHS, DataArguments
 from hffruits.data.readers.error_translation import quiet
 from hffruits.data.readers.folders import SPLIT_NAMES
 from hffruits.data.validation import Part
@@ -69,6 +69,7 @@ def push_data(
     changes nothing. Raises `InputError` for data that can't be used, and for what the Hub refuses.
     """
     data_args.refuse("streaming", "split_lists", why="cleaning needs all photos")
+    data_args.refuse(*OF_EPOCHS, why="acts in training only")
     folder = Path(data_args.data_dir or "")
     if data_args.data_dir and (folder / CONFIG).is_file():
         raise InputError(f"{folder}: a model, not photos. Run hffruits push for it.")

@@ -343,7 +343,10 @@ def test_a_foreign_record_is_an_error(trained: Path, tmp_path: Path):
     [
         ({"split": "holdout"}, "split=holdout: the data has train. Name one of them"),
         ({"tta": ("mirror",)}, "tta=mirror: unknown"),
-        ({"data": DataArguments(streaming=True)}, "was trained with no --streaming"),
+        (
+            {"data": DataArguments(streaming=True)},
+            "without streaming. Evaluate it with streaming=False",
+        ),
         ({"unknown_dir": Path("nowhere")}, "nowhere: no such folder"),
         ({"data": DataArguments(data_dir="nowhere")}, "nowhere: no such"),
         ({"model": "./nomodel"}, "nomodel: no such folder. Check the path of the trained model"),
@@ -354,6 +357,14 @@ def test_bad_input_gives_one_line(trained, mixed, tmp_path, options, message):
     with pytest.raises(InputError, match=message) as caught:
         evaluate(options.pop("model", trained), data, output_dir=tmp_path / "out", **options)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["max_unreadable_fraction", "validation_fraction", "test_fraction"]
+)
+def test_an_option_that_measuring_would_ignore_is_refused(name):
+    with pytest.raises(InputError, match=f"^{name}: acts in training only"):
+        evaluate("nomodel", DataArguments(**{name: 0.4}))
 
 
 def test_foreign_classes_and_models_without_data_are_errors(trained, make_folder, tmp_path):
