@@ -75,7 +75,7 @@ def push(
     >>> hffruits.push("runs/fruits", "fruits").changed
     False
     """
-    folder, card = Path(folder).expanduser(), card and Path(card)
+    folder, card = Path(folder).expanduser(), card and Path(card).expanduser()
     datasets = (datasets,) if isinstance(datasets, str) else tuple(datasets)
     check_pushable(folder)
     if card and (license or datasets):

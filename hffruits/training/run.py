@@ -135,7 +135,8 @@ def finished_metrics(run: TrainingRun) -> dict[str, Any]:
             f"{run.run_dir.checkpoint.parent}: this run has finished. There is nothing to resume."
         )
     logger.info("%s: this run has finished", run.folder)
-    return json.loads((run.folder / METRICS).read_text(encoding="utf-8"))
+    recorded = json.loads((run.folder / METRICS).read_text(encoding="utf-8"))
+    return recorded | {"output_dir": str(run.folder)}  # it may have been moved since
 
 
 def load(run: TrainingRun) -> None:
