@@ -314,7 +314,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         journal = any(word.startswith("--output") for word in argv)
-        hint = _GOES_ON.get(args.command) if journal or args.command == "train" else None
+        hint = _GOES_ON.get(args.command) if journal or args.command != "predict" else None
         print(f"\ninterrupted{hint or ''}", file=sys.stderr)
         return 130
     return 0
@@ -322,6 +322,7 @@ def main(argv: list[str] | None = None) -> int:
 
 _GOES_ON = {
     "train": "; the same command with --resume_from_checkpoint --output_dir RUN goes on",
+    "search": "; the same command resumes",
     "predict": "; the same command goes on",
 }
 

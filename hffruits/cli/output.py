@@ -8,6 +8,7 @@ from typing import Any
 from hffruits.core.durations import format_duration
 from hffruits.core.escaping import printable
 from hffruits.evaluation.results import format_accuracy
+from hffruits.models.artifact import REPORT
 
 
 def format_summary(metrics: dict[str, Any]) -> str:
@@ -34,7 +35,7 @@ def format_summary(metrics: dict[str, Any]) -> str:
             if leaks := data["near_duplicates_in_train"].get(split):
                 lines.append(f"          {leaks} of these images have a near-duplicate in train")
     command = shlex.join([program_path(), "demo", folder])
-    report = Path(folder) / "report.html"
+    report = Path(folder) / REPORT
     page = [f"Report    {report}"] if report.is_file() else []  # else it was warned of
     return "\n".join([*lines, "", f"Saved     {folder}", *page, f"Demo      {command}"])
 

@@ -54,9 +54,8 @@ def optional_output(output: str | Path, *, remedy: str) -> Iterator[None]:
     For pages, plots and cards, after the records have been written. The only place where
     every `Exception` ends (`added_to_errors` passes them on): large libraries make these of other
     people's text and files, so nobody can list what may fail, and all that was computed before is
-    worth more. A file that is `output`
-    and failed is removed, so that neither half of it nor an earlier one is taken for it. Signals,
-    lost processes and Ctrl-C pass.
+    worth more. A file that is `output` and failed is removed, so that neither half of it nor an
+    earlier one is taken for it. Signals, lost processes and Ctrl-C pass.
     """
     try:
         yield
@@ -66,8 +65,8 @@ def optional_output(output: str | Path, *, remedy: str) -> Iterator[None]:
         if isinstance(output, Path):
             with suppress(OSError):
                 output.unlink(missing_ok=True)
-        reason = " ".join(str(error).split())[:300]
-        logger.warning("%s: not made (%s: %s). %s", output, type(error).__name__, reason, remedy)
+        kind, reason = type(error).__name__, short_reason(error)
+        logger.warning("%s: not made (%s: %s). %s", output, kind, reason, remedy)
         logger.debug("%s", output, exc_info=True)
 
 

@@ -1,8 +1,9 @@
 """Files written safely: beside their place, flushed, renamed, so that each is whole or not there.
 
 They raise OSError where that can't be; `translate_write_errors` makes it one line for the user.
-Left out: appending (the journal of a batch prediction), and large arrays that are filled over
-hours (the feature cache).
+Left out: appending (the journal of a batch prediction), large arrays that are filled over hours
+(the feature cache), and what is in a folder that is itself made aside and renamed whole
+(checkpoints, exports, Spaces).
 """
 
 import json
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from hffruits.core.errors import InputError
+from hffruits.core.errors import InputError, short_reason
 
 logger = logging.getLogger(__name__)
 
@@ -56,8 +57,7 @@ def translate_write_errors(place: Path, remedy: str = "Choose another path.") ->
     try:
         yield
     except OSError as error:
-        reason = error.strerror or error
-        raise InputError(f"{place}: can't be written ({reason}). {remedy}") from error
+        raise InputError(f"{place}: can't be written ({short_reason(error)}). {remedy}") from error
 
 
 @contextmanager
@@ -66,7 +66,7 @@ def optional_cache(file: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        logger.warning("%s: can't be written (%s)", file, error.strerror or error)
+        logger.warning("%s: can't be written (%s)", file, short_reason(error))
 
 
 def check_writable(folder: Path, remedy: str = "Choose another folder.") -> None:

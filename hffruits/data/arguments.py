@@ -11,6 +11,7 @@ from hffruits.core.errors import InputError
 from hffruits.core.names import did_you_mean
 from hffruits.data.images import MAX_PIXELS
 
+OF_EPOCHS = ("augment", "image_cache", "image_cache_size", "shuffle_buffer")  # act in training only
 SAMPLE = "the drawn sample set"  # what no name means
 
 
@@ -96,6 +97,17 @@ class DataArguments:
         "light", "What training does to each photo: none, light, medium or strong."
     )
 
+    def __post_init__(self):
+        for name in ("data_dir", "dataset_name"):  # "" would be taken for no name
+            value = getattr(self, name)
+            if value is not None and not str(value).strip():
+                raise InputError(
+                    f"{name}: empty. Name the data, or leave it out for the drawn sample set."
+                )
+        for name in ("split_lists", "exclude", "coarse_labels"):
+            if str(file := getattr(self, name)).startswith("~/"):
+                setattr(self, name, str(Path(file).expanduser()))
+
     @classmethod
     def of(
         cls,
@@ -113,7 +125,7 @@ class DataArguments:
         known = [option.name for option in fields(cls)]
         for name in options:
             if name not in known:
-                all_names = [*known, *(inspect.signature(function).parameters if function else ())]
+                all_names = [*known, *(_keywords(function) if function else ())]
                 hint = did_you_mean(name, all_names) or f". Known: {', '.join(all_names)}."
                 raise InputError(f"{name}: unknown{hint}")
         if isinstance(data, DataArguments):
@@ -126,9 +138,15 @@ class DataArguments:
 
     def refuse(self, *names: str, why: str) -> None:
         """Raise `InputError` for a field of these that is set."""
-        for option in fields(self):
-            if option.name in names and getattr(self, option.name) != option.default:
-                raise InputError(f"{option.name}: {why}. Leave it out.")
+        for name in self.changed:
+            if name in names:
+                raise InputError(f"{name}: {why}. Leave it out.")
+
+    @property
+    def changed(self) -> dict[str, Any]:
+        """The fields that are not as they are by default."""
+        values = ((option, getattr(self, option.name)) for option in fields(self))
+        return {option.name: value for option, value in values if value != option.default}
 
     @property
     def source_name(self) -> str:
@@ -150,10 +168,9 @@ class DataArguments:
         """This as words of a command line; without --streaming, which not all commands take."""
         folder = str(self.data_dir or "")
         words = [f"--data_dir={folder}" if folder.startswith("-") else folder] if folder else []
-        for option in fields(self):
-            value = getattr(self, option.name)
-            if option.name not in ("data_dir", "streaming") and value != option.default:
-                flag, text = f"--{option.name}", str(value)
+        for name, value in self.changed.items():
+            if name not in ("data_dir", "streaming"):
+                flag, text = f"--{name}", str(value)
                 words += [f"{flag}={text}"] if text.startswith("-") else [flag, text]
         return words
 
@@ -175,6 +192,12 @@ class DataArguments:
                 f"output_dir={output_dir}: lies in the data folder, where it would be taken for "
                 "data. Name one elsewhere."
             )
+
+
+def _keywords(function: Callable[..., Any]) -> list[str]:
+    """Names that a function takes, less the one that stands for all others."""
+    parameters = inspect.signature(function).parameters.values()
+    return [own.name for own in parameters if own.kind is not own.VAR_KEYWORD]
 
 
 def _is_hub_id(name: str | Path) -> bool:

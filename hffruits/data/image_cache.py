@@ -17,7 +17,7 @@ from datasets import Dataset, Features, concatenate_datasets
 from PIL import Image
 
 from hffruits.core.cache import cache_root, make_once
-from hffruits.core.errors import InputError
+from hffruits.core.errors import InputError, short_reason
 from hffruits.data.images import open_rgb, open_small, translate_image_errors
 
 VERSION = 1  # of what is written: raise it when that changes
@@ -64,7 +64,7 @@ def cache_images(
         make_once(folder, make)
     except OSError as error:
         raise InputError(
-            f"{folder.parent}: can't be written ({error.strerror or error}). Free space there, or "
+            f"{folder.parent}: can't be written ({short_reason(error)}). Free space there, or "
             "set HFFRUITS_CACHE to another folder."
         ) from error
     images = Dataset.from_file(str(folder / "photos.arrow"))

@@ -87,7 +87,8 @@ def load_fruits(
             Parquet file; WebDataset shards; a Hub id (`user/name`); or a ready `DataArguments`.
             None for the drawn sample set.
         seed: of the splits that are made.
-        num_workers: threads that read the images; by default as many as there are cores.
+        num_workers: threads that read the images; by default as many as there are cores. A stream
+            is read by one.
         **options: fields of `DataArguments`: `validation_fraction`, `exclude`, `streaming`, ...
 
     Returns:
@@ -96,7 +97,8 @@ def load_fruits(
         (`ClassLabel`, names from train) and `path` (below the data's folder, or a name of its own).
 
     Raises:
-        InputError: for anything wrong with the data or the options.
+        InputError: for anything wrong with the data, for unknown options, and for values out of
+            range.
 
     >>> import hffruits
     >>> fruits = hffruits.load_fruits("fruits")

@@ -139,8 +139,10 @@ def load_streams(data: DataArguments, *, seed: int = 42) -> FruitStreams:
     """Count the rows of shards, tables or a Hub dataset, and split off what is missing.
 
     The count is cached on disk, for files that stay as they are and for a Hub dataset's commit.
-    Raises `InputError` for anything wrong with the data.
+    Raises `InputError` for anything wrong with the data, and for options that a stream has no use
+    for.
     """
+    refuse_lists(data)
     raw = open_source(data)
     streams = raw.splits
     texts: dict[str, IterableDataset] = {}  # the same without images, opened where needed
@@ -186,6 +188,12 @@ def load_streams(data: DataArguments, *, seed: int = 42) -> FruitStreams:
     file = data.coarse_labels
     coarse = read_coarse_labels(Path(file), names) if file else {}
     return FruitStreams(splits, coarse)
+
+
+def refuse_lists(data: DataArguments) -> None:
+    """Raise `InputError` for an option that a stream would ignore."""
+    names = ("exclude", "split_lists", "group_by", "image_cache")
+    data.refuse(*names, why="needs all photos at hand, and a stream is read on the fly")
 
 
 def _unify_labels(counted: dict[str, StreamIndex], raw: RawRows) -> dict[str, str]:

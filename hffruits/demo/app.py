@@ -120,7 +120,7 @@ def build_demo(
     what it learned from; without `feedback_dir` nobody is asked whether an answer was right, and
     without `save_dir` nothing that was taught can be saved.
     """
-    feedback = FeedbackBox(feedback_dir) if feedback_dir else None
+    feedback = FeedbackBox(feedback_dir.expanduser()) if feedback_dir else None
     with Page(
         title=title, analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)
     ) as demo:
@@ -132,7 +132,7 @@ def build_demo(
             with gr.Tab("Batch", id="batch"):
                 batch_tab(classifier, stopping=stopping or threading.Event())
             with gr.Tab("Teach", id="teach"):
-                teach_tab(classifier, top_k=top_k, folder=save_dir)
+                teach_tab(classifier, top_k=top_k, folder=save_dir and save_dir.expanduser())
             with gr.Tab("Model", id="model") as tab:
                 model_tab(classifier, tab, artifact=artifact, data_dir=data_dir)
     # one prediction at a time (GRADIO_DEFAULT_CONCURRENCY_LIMIT changes it), and a bounded queue

@@ -28,12 +28,12 @@ MAX_JSON_BYTES = 2**20
 MAX_REQUEST_BYTES = MAX_IMAGES * MAX_IMAGE_BYTES // 4  # of an upload of many files
 KEPT_SECONDS = 3600  # how long the server keeps a visitor's files, and how often it sweeps
 UPLOAD = f"{API_PREFIX}/upload"  # the one route that takes files
-# What the page and gradio_client send. Gradio has more, of which some run ffmpeg or write files.
 # A stranger's model card or report could ask visitors' browsers for any address.
 PAGE_POLICY = b"; ".join(
     kind + b"-src 'self' data: blob:" for kind in (b"img", b"media", b"connect")
 )
 FILE_POLICY = b"sandbox; default-src 'none'; img-src 'self'"
+# What the page and gradio_client send. Gradio has more, of which some run ffmpeg or write files.
 POSTED = re.compile(rf"/login|{API_PREFIX}/(upload|queue/join|cancel|reset|(run|api|call)/.+)")
 UNNEEDED = ("deep_link", "dev/reload")  # writes what is asked for; is the developer's
 LOCAL = ("", "127.0.0.1", "localhost", "::1")

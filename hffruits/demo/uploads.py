@@ -17,7 +17,7 @@ from typing import BinaryIO, NamedTuple
 
 from PIL import Image
 
-from hffruits.core.errors import InputError
+from hffruits.core.errors import InputError, short_reason
 from hffruits.data.images import SUFFIXES, may_be_image, open_rgb
 from hffruits.data.readers.archives import unpack
 
@@ -91,7 +91,7 @@ def open_upload(path: str | Path, root: Path) -> Image.Image:
         if max(image.size) > MAX_ASPECT * min(image.size):
             raise InputError(f"more than {MAX_ASPECT} times as long as wide")
     except OSError as error:
-        raise InputError(error.strerror or str(error)) from error
+        raise InputError(short_reason(error)) from error
     image.info.clear()  # comments and the like, which Pillow would write into copies
     return image
 

@@ -85,7 +85,9 @@ class Comparison(Result):
         """Which model is better, if any, in a sentence or two."""
         return self.record["verdict"]
 
-    summary = verdict
+    @property
+    def summary(self) -> str:
+        return self.verdict
 
 
 def compare(
@@ -131,7 +133,7 @@ def compare(
     """
     data_args = DataArguments.of(data, function=compare, **data_options)
     refuse_training_options(data_args)
-    output_dir = Path(output_dir)
+    output_dir = Path(output_dir).expanduser()
     own = data_of_run(model_b, data_args)
     data_args = own.data_args
     check_output_dir(data_args, output_dir)
@@ -176,7 +178,7 @@ def compare(
         "created": datetime.now().strftime("%Y-%m-%d %H:%M"),
         "version": __version__,
     }
-    record["verdict"] = verdict(record)
+    record["verdict"] = verdict_of(record)
     if any(record["trained_on"].values()):
         record["verdict"] += " But they were trained on some of these photos."
     on_main_process(lambda: write_json(output_dir / "compare.json", record))
@@ -242,7 +244,7 @@ def compare_classes(a: Predictions, b: Predictions, labels: list[str]) -> list[d
     return sorted(rows, key=lambda row: -row["difference"])
 
 
-def verdict(record: dict[str, Any]) -> str:
+def verdict_of(record: dict[str, Any]) -> str:
     """One sentence: which is better, if any."""
     accuracy, p = record["metrics"]["accuracy"], record["mcnemar"]["p_value"]
     better = "b" if accuracy["difference"] > 0 else "a"

@@ -19,7 +19,7 @@ from hffruits.data.readers.folders import SPLIT_NAMES, SPLITS, class_of_folder
 from hffruits.data.sources import open_source
 from hffruits.data.split_protocol import UNKNOWN, MapSplit, Sample, Split
 from hffruits.data.splits import choose_splits
-from hffruits.data.stream_dataset import StreamSplit, load_streams, name_labels
+from hffruits.data.stream_dataset import StreamSplit, load_streams, name_labels, refuse_lists
 from hffruits.data.stream_index import StreamIndex
 from hffruits.data.validation import labelled_rows
 from hffruits.evaluation.predictions import Predictions
@@ -120,6 +120,7 @@ def _choose_stream(
     data_args: DataArguments, ids: dict[str, int], split: str | None, seed: int | None
 ) -> Photos:
     if seed is None:
+        refuse_lists(data_args)
         raw = open_source(data_args)
         streams = raw.splits
         chosen = _choose_split(list(streams), split)

@@ -21,12 +21,11 @@ from accelerate import PartialState
 from hffruits import __version__
 from hffruits.core.distributed import on_main_process
 from hffruits.core.errors import InputError, optional_output
-from hffruits.core.files import check_writable, write_json
+from hffruits.core.files import check_writable, write_aside, write_json
 from hffruits.core.results import Result
 from hffruits.data.arguments import DataArguments
-from hffruits.data.load import FruitDatasets
+from hffruits.data.load import FruitData
 from hffruits.data.split_protocol import UNKNOWN, Sample, Split
-from hffruits.data.stream_dataset import FruitStreams
 from hffruits.evaluation.calibration import HELD_OUT, calibrate
 from hffruits.evaluation.corruptions import MAX_IMAGES, measure_corruptions
 from hffruits.evaluation.dataset import (
@@ -117,8 +116,8 @@ def evaluate(
     """
     data_args = DataArguments.of(data, function=evaluate, **data_options)
     refuse_training_options(data_args)
-    output_dir, tta = Path(output_dir), view_names(tta)
-    unknown_dir = Path(unknown_dir) if unknown_dir else None
+    output_dir, tta = Path(output_dir).expanduser(), view_names(tta)
+    unknown_dir = Path(unknown_dir).expanduser() if unknown_dir else None
     own = data_of_run(model, data_args)
     data_args = own.data_args
     check_output_dir(data_args, output_dir)
@@ -215,7 +214,7 @@ def check_output_dir(data_args: DataArguments, output_dir: Path) -> None:
 
 def calibrate_artifact(
     folder: Path,
-    datasets: FruitDatasets | FruitStreams,
+    datasets: FruitData,
     *,
     device: torch.device,
     reject_rate: float,
@@ -253,7 +252,7 @@ class EvaluatedArtifact:
 
 def evaluate_artifact(
     folder: Path,
-    datasets: FruitDatasets | FruitStreams,
+    datasets: FruitData,
     *,
     device: torch.device,
     batch_size: int,
@@ -323,7 +322,8 @@ def _head(
 
 def write_predictions(predictions: Predictions, fruits: FruitClassifier, file: Path) -> None:
     """A line an image: path, label, best guess, its probability, whether it is taken for known."""
-    with file.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
+    options = {"newline": "", "encoding": "utf-8", "errors": "backslashreplace"}
+    with write_aside(file) as aside, aside.open("w", **options) as stream:
         writer = csv.writer(stream)
         writer.writerow(["path", "label", "predicted", "score", "known"])
         names = fruits.labels

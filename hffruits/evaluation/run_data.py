@@ -18,7 +18,10 @@ from hffruits.models.loading import find_model
 logger = logging.getLogger(__name__)
 
 
-_OF_TRAINING = ("augment", "image_cache", "image_cache_size", "coarse_labels", "split_by")
+_OF_TRAINING = (
+    "augment", "image_cache", "image_cache_size", "coarse_labels", "split_by", "group_by",
+    "validation_fraction", "test_fraction", "shuffle_buffer", "max_unreadable_fraction",
+)  # fmt: skip
 
 
 def refuse_training_options(data_args: DataArguments) -> None:
@@ -51,17 +54,14 @@ def data_of_run(model: str | Path, data_args: DataArguments) -> RunData:
     own, path, seed = recorded
     if named and not is_same_data(data_args, own, path):
         return RunData(data_args)
-    given = {
-        f.name: getattr(data_args, f.name)
-        for f in fields(DataArguments)
-        if getattr(data_args, f.name) != f.default
-    }
-    merged = replace(own, **({"data_dir": path} if path else {}) | given)
+    merged = replace(own, **({"data_dir": path} if path else {}) | data_args.changed)
     if not named and path and not Path(path).exists():
         raise InputError(f"{model}: its photos were in {path}, and aren't any more. Name a folder.")
     if merged.streaming != own.streaming:
-        flag = "--streaming" if own.streaming else "no --streaming"
-        raise InputError(f"{model}: was trained with {flag}. Evaluate it with that flag, too.")
+        how = "on a stream" if own.streaming else "without streaming"
+        raise InputError(
+            f"{model}: was trained {how}. Evaluate it with streaming={own.streaming}, too."
+        )
     if merged.streaming:
         return RunData(merged, seed)
     lists = folder / SPLITS

@@ -6,6 +6,7 @@ The page of it is made by `report`.
 import shlex
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -16,9 +17,9 @@ import numpy as np
 from hffruits import __version__
 from hffruits.core.errors import InputError, optional_output
 from hffruits.core.escaping import list_line, printable
-from hffruits.core.files import translate_write_errors, write_json, write_text
+from hffruits.core.files import check_writable, translate_write_errors, write_json, write_text
 from hffruits.core.results import Result
-from hffruits.data.arguments import DataArguments
+from hffruits.data.arguments import OF_EPOCHS, DataArguments
 from hffruits.data.readers.folders import SPLIT_NAMES
 from hffruits.data.sources import open_source
 from hffruits.data.validation import Checked, check_images, join_parts
@@ -87,9 +88,10 @@ def explore(
     """
     data_args = DataArguments.of(data, function=explore, **data_options)
     data_args.refuse("split_lists", why="explore reads all photos")
+    data_args.refuse(*OF_EPOCHS, why="acts in training only")
     if data_args.streaming:
         data_args.refuse("exclude", why="explore reads all photos of a stream")
-    output_dir = Path(output_dir)
+    output_dir = Path(output_dir).expanduser()
     started = time.monotonic()
     checked, coarse = _scan_for(output_dir, data_args, max_images, seed)
     in_order = {split: checked.parts[split] for split in SPLIT_NAMES if split in checked.parts}
@@ -156,15 +158,13 @@ def _scan_for(
     """`scan_data`, with the output's folder made before; it goes again where there is no data."""
     data_args.check_outside(output_dir)
     made = not output_dir.exists()
-    try:
-        output_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{output_dir}: can't be made ({error.strerror}).") from error
+    check_writable(output_dir)
     try:
         return scan_data(data_args, keep=max(max_images, MAP_POINTS), seed=seed)
     except InputError:
         if made:
-            output_dir.rmdir()
+            with suppress(OSError):  # something else has been put there
+                output_dir.rmdir()
         raise
 
 

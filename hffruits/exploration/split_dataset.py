@@ -9,7 +9,7 @@ from typing import Any
 from hffruits.core.errors import InputError
 from hffruits.core.files import translate_write_errors
 from hffruits.core.results import Result
-from hffruits.data.arguments import DataArguments
+from hffruits.data.arguments import OF_EPOCHS, DataArguments
 from hffruits.data.readers.folders import SPLIT_NAMES
 from hffruits.data.splits import count_leaks, fold_by_groups, group_rows, write_lists
 from hffruits.data.validation import Part, join_parts
@@ -100,7 +100,8 @@ def split(
     """
     data_args = DataArguments.of(data, function=split, **data_options)
     data_args.refuse("streaming", "split_lists", why="doesn't go with making lists")
-    output_dir = Path(output_dir)
+    data_args.refuse(*OF_EPOCHS, why="acts in training only")
+    output_dir = Path(output_dir).expanduser()
     if repair not in REPAIRS:
         raise InputError(f"repair={repair}: must be one of {', '.join(REPAIRS)}.")
     if repair == "copy" and folds:

@@ -30,14 +30,14 @@ class Predicted(NamedTuple):
     known: np.ndarray  # (N,)
 
 
-Predict = Callable[[Sequence[Sample]], Predicted]
+Predict = Callable[[Sequence[Sample], int], Predicted]  # of up to so many pixels
 
 
 def compare(
-    fruits: FruitClassifier, exported: Predict, samples: Sequence[Sample]
+    fruits: FruitClassifier, exported: Predict, samples: Sequence[Sample], max_pixels: int
 ) -> dict[str, float]:
     """How far an export's answers are the model's own, and how often each is right."""
-    own, other = predict_all(fruits, samples), exported(samples)
+    own, other = predict_all(fruits, samples, max_pixels), exported(samples, max_pixels)
     if not own.samples:
         raise InputError(f"none of {len(samples)} images to check on can be read. Name others.")
     assert [sample.path for sample in own.samples] == [sample.path for sample in other.samples]
@@ -109,22 +109,23 @@ class _ProgramEngine:
         return self._module(pixels)
 
 
-def predict_all(fruits: FruitClassifier, samples: Sequence[Sample]) -> Predicted:
+def predict_all(fruits: FruitClassifier, samples: Sequence[Sample], max_pixels: int) -> Predicted:
     """What a classifier says of the samples that can be read."""
     bar = tqdm(samples, "Checking", unit="img", leave=False)
     options = {"source": lambda sample: sample.source, "on_unreadable": lambda _: None}
-    answers = list(fruits.answer(bar, batch_size=BATCH, **options))
+    options |= {"batch_size": BATCH, "max_pixels": max_pixels}
+    answers = list(fruits.answer(bar, **options))
     scores = [some.logits.softmax(1).numpy() for some in answers]
     known = [fruits.is_known(some.features) for some in answers]
     found = [sample for some in answers for sample in some.items]
     return Predicted(found, np.concatenate(scores or [[]]), np.concatenate(known or [[]]))
 
 
-def _predict_by_web(session: Any, samples: Sequence[Sample]) -> Predicted:
+def _predict_by_web(session: Any, samples: Sequence[Sample], max_pixels: int) -> Predicted:
     found, rows, known = [], [], []
     for sample in tqdm(samples, "Checking", unit="img", leave=False):
         try:
-            image = np.asarray(open_rgb(sample.source))
+            image = np.asarray(open_rgb(sample.source, max_pixels=max_pixels))
         except OSError:
             continue
         scores, is_known = session.run(["scores", "known"], {"image": image})

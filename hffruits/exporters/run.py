@@ -8,6 +8,7 @@ import logging
 import shutil
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from tqdm.auto import tqdm
 
 from hffruits import __version__
 from hffruits.core.cache import make_once
-from hffruits.core.errors import InputError
+from hffruits.core.errors import InputError, short_reason
 from hffruits.core.files import write_json
 from hffruits.core.results import Result
 from hffruits.data.arguments import DataArguments
@@ -47,7 +48,7 @@ class Export(Result):
         """`agreement` with the model in [0, 1], `largest_difference` of scores, accuracies."""
         return self.record["check"]
 
-    @property
+    @cached_property
     def classifier(self) -> FruitClassifier:
         """The export, loaded. Raises `InputError` for "web" and "torch", which run elsewhere."""
         return FruitClassifier.from_pretrained(self.folder)
@@ -106,7 +107,7 @@ def export(
             f"max_accuracy_drop={max_accuracy_drop}: must be between 0 and 1 (0.005: half a point)."
         )
     chosen = choose_format(format, precision)
-    output_dir = Path(output_dir or default_dir(model, format, precision))
+    output_dir = Path(output_dir or default_dir(model, format, precision)).expanduser()
     if output_dir.exists():
         raise InputError(
             f"{output_dir}: already exists. Choose another --output_dir, or remove it."
@@ -114,23 +115,26 @@ def export(
     fruits = FruitClassifier.from_pretrained(model, device="cpu")
     parameters = fruits.model.num_parameters()  # raises for an export, which has no such model
     images = choose_images(model, data_args, fruits, calibrate=precision == "int8")
+    source = Path(model).expanduser()
     record = {
         "format": format,
         "precision": precision,
         "parameters": parameters,
-        "made_from": path.absolute().name if (path := Path(model)).is_dir() else str(model),
+        "made_from": source.absolute().name if source.is_dir() else str(model),
         "created": datetime.now().strftime("%Y-%m-%d %H:%M"),
         "version": __version__,
     }
 
     def fill(folder: Path) -> None:
-        files = chosen.write(fruits, folder, precision, _pixels(fruits, images.calibration))
+        pixels = _pixels(fruits, images.calibration, images.max_pixels)
+        files = chosen.write(fruits, folder, precision, pixels)
         record["files"] = files
         record["megabytes"] = round(sum((folder / f).stat().st_size for f in files) / 1e6, 2)
         write_json(folder / EXPORT, record)
-        _copy_beside(Path(model).expanduser(), fruits, folder)
+        _copy_beside(source, fruits, folder)
         exported = open_exported(format, folder, fruits)
-        record["check"] = {"data": images.name, **compare(fruits, exported, images.check)}
+        check = compare(fruits, exported, images.check, images.max_pixels)
+        record["check"] = {"data": images.name, **check}
         if not force:
             refuse_difference(output_dir, record, max_accuracy_drop)
         write_json(folder / EXPORT, record)
@@ -140,8 +144,9 @@ def export(
     except InputError:
         raise
     except (RuntimeError, TypeError, ValueError, OSError) as error:  # of torch, ONNX, the disk
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else repr(error)
-        raise InputError(f"{model}: can't be exported to {format}: {reason}") from error
+        raise InputError(
+            f"{model}: can't be exported to {format}: {short_reason(error)}"
+        ) from error
     return Export(output_dir, record)
 
 
@@ -163,6 +168,7 @@ class Images(NamedTuple):
     name: str  # of those to check on
     check: list[Sample]
     calibration: list[Sample]
+    max_pixels: int
 
 
 def choose_images(
@@ -184,7 +190,7 @@ def choose_images(
         names = list(FRUITS)
         drawn = (draw_fruit(names[i % len(names)], seed=60_000 + i, size=320) for i in range(DRAWN))
         samples = [Sample(str(i), image, UNKNOWN) for i, image in enumerate(drawn)]
-        return Images("drawn images", samples, [])
+        return Images("drawn images", samples, [], data_args.max_image_pixels)
     check, after, calibration = held_out or training, 0, []
     if calibrate:
         if training is None:
@@ -195,7 +201,7 @@ def choose_images(
     drawn = check.draw(CHECKED, after=0 if held_out else after) if check else []
     if not drawn:
         raise InputError(f"{data_args.source_name}: has neither validation nor training photos.")
-    return Images(f"{check.split} photos", drawn, calibration)
+    return Images(f"{check.split} photos", drawn, calibration, own.data_args.max_image_pixels)
 
 
 def _choose_photos(own: RunData, fruits: FruitClassifier, split: str) -> Photos | None:
@@ -205,12 +211,14 @@ def _choose_photos(own: RunData, fruits: FruitClassifier, split: str) -> Photos 
         return None
 
 
-def _pixels(fruits: FruitClassifier, samples: Sequence[Sample]) -> Iterator[np.ndarray]:
+def _pixels(
+    fruits: FruitClassifier, samples: Sequence[Sample], max_pixels: int
+) -> Iterator[np.ndarray]:
     """Batches (B, 3, H, W); what can't be read is left out."""
     rows = []
     for sample in tqdm(samples, "Calibrating", unit="img", leave=False):
         try:
-            rows.append(fruits.transform(open_rgb(sample.source)).numpy())
+            rows.append(fruits.transform(open_rgb(sample.source, max_pixels=max_pixels)).numpy())
         except OSError:
             continue
         if len(rows) == BATCH:

@@ -17,10 +17,9 @@ from datasets.splits import SplitDict, SplitInfo
 from huggingface_hub import CommitOperationAdd, DatasetCard, DatasetCardData
 from tqdm.auto import tqdm
 
-from hffruits.core.errors import InputError
+from hffruits.core.errors import InputError, short_reason
 from hffruits.core.escaping import markdown
-from hffruits.core.hub_client import one_line
-from hffruits.data.arguments import DataArguments
+from hffruits.data.arguments import OF_EPOCHS, DataArguments
 from hffruits.data.readers.error_translation import quiet
 from hffruits.data.readers.folders import SPLIT_NAMES
 from hffruits.data.validation import Part
@@ -70,6 +69,7 @@ def push_data(
     changes nothing. Raises `InputError` for data that can't be used, and for what the Hub refuses.
     """
     data_args.refuse("streaming", "split_lists", why="cleaning needs all photos")
+    data_args.refuse(*OF_EPOCHS, why="acts in training only")
     folder = Path(data_args.data_dir or "")
     if data_args.data_dir and (folder / CONFIG).is_file():
         raise InputError(f"{folder}: a model, not photos. Run hffruits push for it.")
@@ -168,7 +168,7 @@ def _published(row: dict[str, Any], keep_location: bool) -> tuple[bytes, bool]:
         public = content if keep_location else without_location(content)
     except (OSError, ValueError, SyntaxError, KeyError, TypeError, struct.error) as error:
         raise InputError(
-            f"{row['path']}: its position can't be taken out ({one_line(error)}). Leave it "
+            f"{row['path']}: its position can't be taken out ({short_reason(error)}). Leave it "
             "out with --exclude, or use --keep_location."
         ) from error
     return public, public is not content

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from huggingface_hub import HfApi
 
-from hffruits.core.errors import InputError, optional_output
+from hffruits.core.errors import InputError, optional_output, short_reason
 from hffruits.core.files import write_json, write_text
-from hffruits.core.hub_client import one_line, translate_hub_errors
+from hffruits.core.hub_client import translate_hub_errors
 from hffruits.hub.commit import Files, Pushed, Repository, check_push, push_files
 from hffruits.hub.redaction import file_below, redaction_of
 from hffruits.inference.engines.base import read_export
@@ -75,7 +75,7 @@ def push(
     >>> hffruits.push("runs/fruits", "fruits").changed
     False
     """
-    folder, card = Path(folder).expanduser(), card and Path(card)
+    folder, card = Path(folder).expanduser(), card and Path(card).expanduser()
     datasets = (datasets,) if isinstance(datasets, str) else tuple(datasets)
     check_pushable(folder)
     if card and (license or datasets):
@@ -166,5 +166,5 @@ def _own_card(file: Path) -> str:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"card={file}: can't be read ({one_line(error)}). Name a Markdown file."
+            f"card={file}: can't be read ({short_reason(error)}). Name a Markdown file."
         ) from error

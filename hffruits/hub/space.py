@@ -67,6 +67,7 @@ def make_space(
         raise InputError("name the Space to push to (user/space), or an --output_dir to write to.")
     if Path(model).expanduser().is_dir() or model.count("/") != 1:
         raise InputError(f"{model}: not a Hub model, which a Space needs. Run hffruits push first.")
+    output_dir = output_dir and output_dir.expanduser()
     if output_dir is not None and output_dir.exists():
         raise InputError(
             f"{output_dir}: already exists. Choose another --output_dir, or remove it."

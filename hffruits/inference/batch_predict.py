@@ -159,7 +159,7 @@ def label_into_table(
     """
     state = join_processes()
     job = Job(
-        output,
+        Path(output).expanduser(),
         model=str(model),
         sources=tuple(map(Path, sources)),
         top_k=top_k,

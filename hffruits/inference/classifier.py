@@ -22,8 +22,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
 from hffruits.core.distributed import cores_per_process, use_own_cores
-from hffruits.core.errors import InputError
-from hffruits.core.hub_client import one_line
+from hffruits.core.errors import InputError, short_reason
 from hffruits.core.names import match_names
 from hffruits.data.images import MAX_PIXELS, ImageSource, list_images, open_rgb
 from hffruits.data.transforms import EvalTransform, input_size
@@ -155,8 +154,8 @@ class FruitClassifier:
             self.input_size = input_size(processor)  # (height, width) in pixels
         except (ValueError, ZeroDivisionError, TypeError, KeyError, MemoryError) as error:
             raise InputError(
-                f"the model's preprocessing can't be done: {one_line(error)}. Train or export it "
-                "again."
+                f"the model's preprocessing can't be done: {short_reason(error)}. Train or export "
+                "it again."
             ) from error
         self.folder: Path | None = None  # that it was loaded from; a Hub model's in the cache
         self._lock = threading.Lock()  # an engine answers one thread at a time

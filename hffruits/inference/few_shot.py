@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 from torch.nn.functional import softplus
 from transformers import AutoModelForImageClassification, PretrainedConfig, PreTrainedModel
@@ -74,7 +75,10 @@ def teach(
     if output_dir is not None:
         _check_new(Path(output_dir).expanduser())
     fruits = model if isinstance(model, FruitClassifier) else FruitClassifier.from_pretrained(model)
-    images = find_images([images]) if isinstance(images, str | Path) else images
+    if isinstance(images, str | Path):
+        images = find_images([images])
+    elif isinstance(images, bytes | Image.Image):
+        images = [images]
     taught = _learn(fruits, name, images)
     if output_dir is not None:
         save_taught(taught, output_dir)
@@ -125,6 +129,7 @@ def save_taught(fruits: FruitClassifier, folder: str | Path) -> None:
 
     with translate_write_errors(folder):
         make_once(folder, fill, remedy="Choose another folder.")
+    fruits.folder = folder
 
 
 def fit_row(
@@ -172,6 +177,8 @@ def _check_new(folder: Path) -> None:
 
 def _check_name(name: str, labels: list[str]) -> str:
     """The name without spaces to spare."""
+    if not isinstance(name, str):
+        raise InputError(f"name={name!r}: not a text. Give the new class a name.")
     name = name.strip()
     if not name:
         raise InputError("the new class has no name. Give it one.")

@@ -58,6 +58,7 @@ def parse_train_arguments(
     parser.add_argument("data", nargs="?", help="the same as --data_dir, or as --dataset_name")
     _add_first_flags(parser)
     first = OneLineParser(prog=parser.prog, add_help=False, allow_abbrev=False)
+    first.error = parser.error  # which may raise
     _add_first_flags(first)
     known, _ = first.parse_known_args(argv)
     if known.help or known.help_all:
@@ -71,20 +72,36 @@ def parse_train_arguments(
     return Arguments(data, model, training)
 
 
-def arguments_from_keywords(data: str | Path | None = None, **flags: Any) -> Arguments:
+def arguments_from_keywords(
+    data: DataArguments | str | Path | None = None, **flags: Any
+) -> Arguments:
     """The same as flags of `hffruits train`, `recipe` and `config` too; None is as if not given.
 
-    `data` is what the command's first word is. Raises `InputError` for an unknown name, with those
-    like it, and for a value that the flag doesn't take.
+    `data` is as for `load_fruits`, and goes before what a file names. Raises `InputError` for an
+    unknown name, with those like it, and for a value that the flag doesn't take.
     """
-    words = [f"--data_dir={data}"] if isinstance(data, Path) else [data] if data else []
+    given = {name: value for name, value in flags.items() if value is not None}
+    if asked := {"help", "help_all"} & set(given):
+        raise InputError(f"{asked.pop()}: not a keyword. Run `hffruits train --help`.")
+    named = {name: str(given[name]) for name in ("data_dir", "dataset_name") if name in given}
+    meant = DataArguments.of(data, **named)
+    words = _words(meant.changed | given)
+    parsed = parse_train_arguments(words, prog="hffruits train", parser_class=_KeywordParser)
+    if meant.data_dir or meant.dataset_name:  # else a file may name the data
+        parsed.data.data_dir, parsed.data.dataset_name = meant.data_dir, meant.dataset_name
+    return parsed
+
+
+def _words(flags: dict[str, Any]) -> list[str]:
+    """Flags and their values as words of a command line."""
+    words = []
     for name, value in flags.items():
         if isinstance(value, list | tuple):
             words += [f"--{name}", *map(str, value)]
-        elif value is not None:
+        else:
             text = json.dumps(value) if isinstance(value, dict | bool) else str(value)
             words.append(f"--{name}={text}")
-    return parse_train_arguments(words, prog="hffruits train", parser_class=_KeywordParser)
+    return words
 
 
 class TrainParser(DataParser):

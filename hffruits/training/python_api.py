@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from hffruits.core.results import Result
+from hffruits.data.arguments import DataArguments
 from hffruits.evaluation.results import format_accuracy
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.models.artifact import REPORT
@@ -37,12 +38,12 @@ class FinishedRun(Result):
         return f"{split} {format_accuracy(figures)}, {figures['images']:,} images"
 
 
-def train(data: str | Path | None = None, **flags: Any) -> FinishedRun:
+def train(data: DataArguments | str | Path | None = None, **flags: Any) -> FinishedRun:
     """Fine-tune a model on fruit photos; any flag of `hffruits train` is a keyword.
 
     Args:
-        data: a folder of class folders, an archive, a table, shards, or a Hub id; None for the
-            drawn sample set.
+        data: as for `load_fruits`: a folder of class folders, an archive, a table, shards, a Hub
+            id, or a ready `DataArguments`; None for the drawn sample set.
         **flags: `output_dir`, `recipe`, `config`, `num_train_epochs`, `learning_rate`, ...: see
             `hffruits train --help`, and transformers' `TrainingArguments`.
 

@@ -38,7 +38,7 @@ from hffruits.evaluation.run import (
 )
 from hffruits.hub import push_model
 from hffruits.hub.commit import check_push
-from hffruits.models.artifact import CARD, DIVERGED, METRICS, PLOT, REPORT
+from hffruits.models.artifact import CARD, DIVERGED, LOG, METRICS, PLOT, REPORT, TRAINING_ARGS
 from hffruits.models.batch_norm import recalibrate
 from hffruits.models.lora import merge_lora
 from hffruits.models.model_card import write_model_card
@@ -135,7 +135,8 @@ def finished_metrics(run: TrainingRun) -> dict[str, Any]:
             f"{run.run_dir.checkpoint.parent}: this run has finished. There is nothing to resume."
         )
     logger.info("%s: this run has finished", run.folder)
-    return json.loads((run.folder / METRICS).read_text(encoding="utf-8"))
+    recorded = json.loads((run.folder / METRICS).read_text(encoding="utf-8"))
+    return recorded | {"output_dir": str(run.folder)}  # it may have been moved since
 
 
 def load(run: TrainingRun) -> None:
@@ -269,7 +270,7 @@ def start_folder(run: TrainingRun) -> None:
     for name in (METRICS, DIVERGED, CARD, REPORT, PLOT):  # a run that is resumed has not ended
         (run.folder / name).unlink(missing_ok=True)
     run.datasets.write_lists(run.run_dir.lists)
-    write_json(run.folder / "training_args.json", argument_record(run))
+    write_json(run.folder / TRAINING_ARGS, argument_record(run))
 
 
 # ---- finish: save, measure, show, push ----
@@ -302,7 +303,7 @@ def save(run: TrainingRun, model: nn.Module, weights: dict[str, Any] | None = No
     """The model and the log; `weights` are whole where the model's own are divided."""
     with translate_disk_errors(run.folder):
         save_model(model, run.prepared.processor, run.folder, weights=weights)
-        write_json(run.folder / "log_history.json", run.trainer.state.log_history)
+        write_json(run.folder / LOG, run.trainer.state.log_history)
 
 
 def measure(run: TrainingRun, model: nn.Module) -> EvaluatedArtifact:

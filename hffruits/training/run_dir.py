@@ -14,7 +14,14 @@ from accelerate import PartialState
 from hffruits.core.distributed import gather, on_main_process
 from hffruits.core.errors import InputError
 from hffruits.core.files import check_writable
-from hffruits.models.artifact import ARTIFACT_FILES, METRICS
+from hffruits.models.artifact import (
+    ARTIFACT_FILES,
+    CONFIG,
+    METRICS,
+    SPLITS,
+    TRAIN_LIST,
+    TRAINING_ARGS,
+)
 from hffruits.training.checkpointing import (
     ASIDE,
     STATE,
@@ -39,12 +46,12 @@ class RunDir:
     @property
     def lists(self) -> Path:
         """The file lists of this run's split."""
-        return self.folder / "splits"
+        return self.folder / SPLITS
 
     @property
     def recorded_arguments(self) -> dict[str, Any] | None:
         """What the run that is resumed began with: its `training_args.json`."""
-        file = self.checkpoint and self.checkpoint.parent / "training_args.json"
+        file = self.checkpoint and self.checkpoint.parent / TRAINING_ARGS
         return json.loads(file.read_text(encoding="utf-8")) if file and file.is_file() else None
 
     @property
@@ -63,8 +70,8 @@ class RunDir:
     @property
     def lists_to_repeat(self) -> Path | None:
         """The lists of the run that is resumed, so that it never trains on what it is tested on."""
-        lists = self.checkpoint and self.checkpoint.parent / "splits"
-        return lists if lists and (lists / "train.txt").is_file() else None
+        lists = self.checkpoint and self.checkpoint.parent / SPLITS
+        return lists if lists and (lists / TRAIN_LIST).is_file() else None
 
 
 def choose_run_dir(
@@ -161,11 +168,11 @@ def find_checkpoint(resume: str, output_dir: str | None) -> Path | None:
 
 def clear_run(folder: Path) -> None:
     """Delete what a run wrote, and nothing else that may lie in its folder."""
-    for path in [*checkpoints(folder), folder / ASIDE, folder / "splits"]:
+    for path in [*checkpoints(folder), folder / ASIDE, folder / SPLITS]:
         shutil.rmtree(path, ignore_errors=True)
     for name in ARTIFACT_FILES:
         (folder / name).unlink(missing_ok=True)
 
 
 def _holds_run(folder: Path) -> bool:
-    return (folder / "config.json").exists() or bool(checkpoints(folder))
+    return (folder / CONFIG).exists() or bool(checkpoints(folder))

@@ -78,7 +78,7 @@ class TrainingRun:
     @property
     def labels(self) -> list[str]:
         """Names of the classes."""
-        return list(self.datasets.split("train").names)
+        return list(self.datasets["train"].features["label"].names)
 
     @property
     def seconds_at_end(self) -> float:

@@ -88,6 +88,18 @@ def test_a_full_disk_is_reported_with_what_is_already_saved(capsys, monkeypatch)
     )
 
 
+@pytest.mark.parametrize(
+    ("command", "hint"), [("search", "; the same command resumes"), ("explore", "")]
+)
+def test_a_search_that_is_interrupted_says_how_to_resume(command, hint, capsys, monkeypatch):
+    def interrupt(argv: list[str]) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(COMMANDS, command, interrupt)
+    assert main([command]) == 130
+    assert capsys.readouterr().err == f"\ninterrupted{hint}\n"
+
+
 def test_the_training_script_reports_bad_input_without_a_traceback(tmp_path):
     done = subprocess.run(
         [sys.executable, ROOT / "scripts" / "train.py", "--data_dir", tmp_path / "nowhere"],

@@ -29,6 +29,9 @@ def test_an_unknown_option_is_refused_with_those_like_it(load, tmp_path):
     assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match=r"^cache: unknown \(did you mean image_cache"):
         load(tmp_path, cache="decoded")
+    with pytest.raises(InputError) as caught:
+        load_fruits(tmp_path, option=1)
+    assert "did you mean" not in str(caught.value) and "options" not in str(caught.value)
     with pytest.raises(InputError, match=r"^zebra: unknown\. Known: data_dir, dataset_name, "):
         load(tmp_path, zebra=1)
 
@@ -44,6 +47,32 @@ def test_a_text_names_a_hub_id_where_no_folder_is_meant_and_a_path_never_does(
         assert DataArguments.of(folder) == DataArguments(folder)
     with pytest.raises(InputError, match="photos and data_dir: give one of them"):
         DataArguments.of("photos", data_dir="other")
+
+
+@pytest.mark.parametrize("name", ["data_dir", "dataset_name"])
+def test_an_empty_name_is_refused_and_not_taken_for_the_sample_set(name):
+    for blank in ("", " "):
+        with pytest.raises(InputError, match=rf"^{name}: empty\. Name the data"):
+            DataArguments.of(**{name: blank})
+    with pytest.raises(InputError, match=r"^data_dir: empty\."):
+        load_fruits("")
+
+
+def test_a_home_is_expanded_in_the_names_of_lists(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert DataArguments(exclude="~/bad.txt").exclude == "/home/someone/bad.txt"
+    assert DataArguments(split_lists="~odd").split_lists == "~odd"
+
+
+@pytest.mark.parametrize(
+    "option",
+    [{"exclude": "x"}, {"split_lists": "x"}, {"group_by": "x"}, {"image_cache": "decoded"}],
+    ids=str,
+)
+def test_a_stream_refuses_what_it_would_ignore(option, tmp_path):
+    (name,) = option
+    with pytest.raises(InputError, match=f"^{name}: needs all photos at hand"):
+        load_fruits(tmp_path, streaming=True, **option)
 
 
 def test_options_act_as_the_fields_of_ready_arguments(make_folder):

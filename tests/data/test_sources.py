@@ -27,6 +27,7 @@ from support.hub_server import TOKEN, Repo, serve_hub
 from hffruits.core.errors import InputError
 from hffruits.data.arguments import DataArguments
 from hffruits.data.load import load_fruits
+from hffruits.data.readers import tables
 from hffruits.data.sources import open_source
 from hffruits.data.stream_index import index_stream
 
@@ -706,6 +707,7 @@ if os.environ.get("IMPATIENT"):
     time.sleep = lambda seconds: None  # between the client's five tries
 from hffruits.data.load import load_fruits
 from hffruits.core.errors import InputError
+from hffruits.data.readers import tables
 from hffruits.data.sources import open_source
 from hffruits.data.arguments import DataArguments
 def run(case):
@@ -902,6 +904,15 @@ def test_a_hub_that_is_down_is_reported(tmp_path):
         url = hub.url
     (answer,) = ask(url, [{"dataset_name": "user/fruits"}], tmp_path, IMPATIENT="1")
     assert answer.startswith("user/fruits: the Hub can't be reached (") and "\n" not in answer
+
+
+def test_a_hub_dataset_with_labels_in_some_splits_only_is_refused(monkeypatch):
+    labelled = as_dataset(range(4))
+    keyed = labelled.rename_column("label", "__key__")
+    found = {"train": labelled, "validation": keyed}
+    monkeypatch.setattr(tables, "_load_hub", lambda *_, **__: found)
+    with pytest.raises(InputError, match="user/x: some splits have labels, others only folders"):
+        open_source(DataArguments(dataset_name="user/x"))
 
 
 def test_a_folder_of_the_name_of_a_hub_dataset_is_not_taken_for_it(tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ import tarfile
 import tracemalloc
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 
 import datasets
 import numpy as np
@@ -31,7 +32,7 @@ from hffruits.evaluation.corruptions import CORRUPTIONS, SEVERITIES, measure_cor
 from hffruits.evaluation.metrics import reliability
 from hffruits.evaluation.predictions import answer_samples, temperature_of
 from hffruits.evaluation.results import measure
-from hffruits.evaluation.run import evaluate
+from hffruits.evaluation.run import evaluate, write_predictions
 from hffruits.inference.classifier import Answers, FruitClassifier
 from hffruits.models.heads import scale_logits
 from hffruits.models.loading import load_model
@@ -342,7 +343,10 @@ def test_a_foreign_record_is_an_error(trained: Path, tmp_path: Path):
     [
         ({"split": "holdout"}, "split=holdout: the data has train. Name one of them"),
         ({"tta": ("mirror",)}, "tta=mirror: unknown"),
-        ({"data": DataArguments(streaming=True)}, "was trained with no --streaming"),
+        (
+            {"data": DataArguments(streaming=True)},
+            "without streaming. Evaluate it with streaming=False",
+        ),
         ({"unknown_dir": Path("nowhere")}, "nowhere: no such folder"),
         ({"data": DataArguments(data_dir="nowhere")}, "nowhere: no such"),
         ({"model": "./nomodel"}, "nomodel: no such folder. Check the path of the trained model"),
@@ -355,6 +359,14 @@ def test_bad_input_gives_one_line(trained, mixed, tmp_path, options, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "name", ["max_unreadable_fraction", "validation_fraction", "test_fraction"]
+)
+def test_an_option_that_measuring_would_ignore_is_refused(name):
+    with pytest.raises(InputError, match=f"^{name}: acts in training only"):
+        evaluate("nomodel", DataArguments(**{name: 0.4}))
+
+
 def test_foreign_classes_and_models_without_data_are_errors(trained, make_folder, tmp_path):
     cars = make_folder({"Car": 3, "Boat": 3})
     with pytest.raises(InputError, match=r"the model has none of its classes \(Boat, Car"):
@@ -363,6 +375,16 @@ def test_foreign_classes_and_models_without_data_are_errors(trained, make_folder
     (bare / "training_args.json").unlink()
     with pytest.raises(InputError, match="doesn't say what it was trained on"):
         evaluate(bare, DataArguments(), output_dir=tmp_path / "out")
+
+
+def test_a_table_of_predictions_is_whole_or_not_there(tmp_path: Path):
+    fruits = SimpleNamespace(labels=["Apple"], ood_threshold=1.0)
+    columns = {"labels": [0], "guesses": [0], "confidence": [0.5], "ood_score": [0.0]}
+    with pytest.raises(IndexError):  # after the first row
+        write_predictions(
+            SimpleNamespace(paths=["a", "b"], **columns), fruits, tmp_path / "predictions.csv"
+        )
+    assert not [*tmp_path.iterdir()]
 
 
 def test_the_command_prints_figures(trained: Path, tmp_path: Path, capsys):

@@ -22,6 +22,7 @@ from hffruits.exploration.label_errors import LabelErrors
 from hffruits.exploration.report import _varied, mean_image, show_histograms
 from hffruits.exploration.run import explore, scan_data
 from hffruits.exploration.sampling import draw_evenly
+from hffruits.exploration.split_dataset import split as write_split
 
 
 def explore_folder(root: Path | None, output: Path, **options) -> dict:
@@ -236,7 +237,7 @@ def test_many_classes_have_fewer_samples_each(
 
 def test_a_folder_that_cannot_be_made_is_an_error(make_folder, tmp_path: Path):
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="can't be made"):
+    with pytest.raises(InputError, match="can't be written"):
         explore_folder(make_folder({"Apple": 2, "Banana": 2}), tmp_path / "file" / "exploration")
 
 
@@ -303,3 +304,11 @@ def test_groups_show_each_split_and_class_first():
         labels = np.array(["a", "a", "a", "b", "a", "a"])
 
     assert _varied([0, 1, 2, 3, 4, 5], Data) == [0, 3, 5, 1, 2, 4]
+
+
+def test_options_of_training_are_refused():
+    for option in ({"augment": "none"}, {"image_cache": "decoded"}, {"shuffle_buffer": 5}):
+        with pytest.raises(InputError, match="acts in training only"):
+            explore("fruits", **option)
+        with pytest.raises(InputError, match="acts in training only"):
+            write_split("fruits", **option)

@@ -535,3 +535,9 @@ def test_a_repair_also_fixes_the_split_that_it_makes(tmp_path: Path):
     fixed = load_fruits(tmp_path / "clean/photos")
     assert fixed.leaks == {"validation": 0, "test": 0}
     assert write_split(arguments, output_dir=tmp_path / "lists").record["left_out"] == {}
+
+
+def test_a_home_is_expanded_in_the_name_of_the_output(plain, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert write_split(plain, output_dir="~/lists").folder == tmp_path / "lists"
+    assert (tmp_path / "lists/train.txt").is_file()

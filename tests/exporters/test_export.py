@@ -20,10 +20,11 @@ from hffruits.cli.main import main
 from hffruits.core.errors import InputError
 from hffruits.data.arguments import DataArguments
 from hffruits.data.images import open_rgb
+from hffruits.data.split_protocol import Sample
 from hffruits.data.synthetic.drawing import draw_fruit
 from hffruits.data.transforms import preprocessing_of
 from hffruits.exporters import parity
-from hffruits.exporters.run import _copy_beside, choose_images, export
+from hffruits.exporters.run import Export, _copy_beside, choose_images, export
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.inference.engines.base import open_engine
 from hffruits.models.loading import build_model
@@ -234,14 +235,14 @@ def distort(monkeypatch, change) -> None:
     """Have the model be right of every image, and an export differ as `change` does."""
     predict_all = parity.predict_all
 
-    def all_right(fruits, samples):
-        found = predict_all(fruits, samples)
+    def all_right(fruits, samples, max_pixels):
+        found = predict_all(fruits, samples, max_pixels)
         scores = np.full_like(found.scores, 0.01)
         scores[np.arange(len(scores)), [sample.label for sample in found.samples]] = 0.97
         return found._replace(scores=scores)
 
     def open_distorted(*arguments):
-        return lambda samples: change(all_right(arguments[2], samples))
+        return lambda *asked: change(all_right(arguments[2], *asked))
 
     monkeypatch.setattr(parity, "predict_all", all_right)
     monkeypatch.setattr("hffruits.exporters.run.open_exported", open_distorted)
@@ -472,3 +473,16 @@ def test_a_missing_runtime_is_an_error_with_its_remedy(small, tmp_path, monkeypa
         FruitClassifier.from_pretrained(tmp_path / "x")
     with pytest.raises(InputError, match=r"format=openvino: needs openvino. Run pip"):
         export(small, DataArguments(), format="openvino", output_dir=tmp_path / "y")
+
+
+def test_an_export_is_loaded_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(FruitClassifier, "from_pretrained", lambda folder: object())
+    exported = Export(tmp_path, {})
+    assert exported.classifier is exported.classifier
+
+
+def test_images_with_too_many_pixels_are_not_checked_on(small, tmp_path):
+    draw_fruit("Apple", seed=1, size=64).save(tmp_path / "a.png")
+    fruits, samples = FruitClassifier.from_pretrained(small), [Sample("a", tmp_path / "a.png", 0)]
+    assert len(parity.predict_all(fruits, samples, 64 * 64).samples) == 1
+    assert not parity.predict_all(fruits, samples, 64 * 64 - 1).samples

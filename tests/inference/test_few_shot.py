@@ -260,6 +260,15 @@ def test_too_few_images_are_explained(fruits, images, count):
         teach(fruits, "Kiwi", images)
 
 
+def test_one_image_alone_and_a_name_that_is_no_text_are_explained(fruits):
+    with pytest.raises(InputError, match="1 of 1 photos can be read"):
+        teach(fruits, "Kiwi", draw("Kiwi", 1)[0])
+    with pytest.raises(InputError, match="0 of 1 photos can be read"):
+        teach(fruits, "Kiwi", b"junk")
+    with pytest.raises(InputError, match="name=7: not a text"):
+        teach(fruits, 7, draw("Kiwi", 2))
+
+
 def test_models_that_cannot_be_taught_are_explained():
     fruits = random_classifier()
     fruits.prototypes = None

@@ -9,6 +9,7 @@ from transformers.utils.notebook import NotebookProgressCallback
 
 import hffruits
 from hffruits import InputError
+from hffruits.data.arguments import DataArguments
 from hffruits.models.loading import build_model
 from hffruits.training import trainer
 from hffruits.training.arguments import FruitTrainingArguments
@@ -76,6 +77,36 @@ def test_a_path_is_never_a_hub_id_nor_a_flag():
     assert arguments_from_keywords(Path("user/fruits")).data.data_dir == "user/fruits"
     assert arguments_from_keywords("user/fruits").data.dataset_name == "user/fruits"
     assert arguments_from_keywords(Path("--odd")).data.data_dir == "--odd"
+
+
+def test_ready_arguments_are_data_too_and_flags_go_before_them():
+    ready = DataArguments("user/fruits", exclude="bad.txt", streaming=True)
+    data = arguments_from_keywords(ready, exclude="worse.txt").data
+    assert data == DataArguments("user/fruits", exclude="worse.txt", streaming=True)
+    assert arguments_from_keywords(ready, data_dir="other").data.data_dir == "other"
+    assert arguments_from_keywords("-x").data.data_dir == "-x"
+
+
+def test_data_goes_before_what_a_file_names_and_not_beside_a_flag(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("dataset_name: user/other")
+    for named in (Path("fruits"), "fruits"):
+        data = arguments_from_keywords(named, config=file).data
+        assert (data.data_dir, data.dataset_name) == ("fruits", None)
+        with pytest.raises(InputError, match="fruits and data_dir: give one of them"):
+            arguments_from_keywords(named, data_dir="other")
+    assert arguments_from_keywords(config=file).data.dataset_name == "user/other"
+    with pytest.raises(InputError, match="data_dir: empty"):
+        arguments_from_keywords("")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [({"help": True}, "^help: not a keyword"), ({"recipe": []}, "argument recipe: expected one")],
+)
+def test_no_keyword_ends_the_interpreter(flags, message):
+    with pytest.raises(InputError, match=message):
+        arguments_from_keywords("fruits", **flags)
 
 
 def test_a_notebook_has_one_progress_bar(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from support.runs import launch, quick_arguments
 from transformers import EvalPrediction
 
 from hffruits.core.errors import InputError
+from hffruits.core.files import write_json
 from hffruits.data.load import load_fruits
 from hffruits.data.transforms import EvalTransform
 from hffruits.evaluation.run import evaluate_artifact
@@ -21,7 +23,7 @@ from hffruits.inference.classifier import FruitClassifier
 from hffruits.models.loading import build_model, load_model
 from hffruits.training.arguments import FruitTrainingArguments, ModelArguments
 from hffruits.training.datasets import as_tensors
-from hffruits.training.run import train, warn_of_few_steps
+from hffruits.training.run import finished_metrics, train, warn_of_few_steps
 from hffruits.training.trainer import FruitTrainer
 
 
@@ -299,3 +301,9 @@ def test_a_missing_file_is_reported_before_any_photo_is_read(drawn_fruits, tmp_p
     with pytest.raises(InputError, match=f"{name}=.*gone.txt: no such file"):
         train(*arguments)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_finished_run_that_was_moved_is_given_where_it_is_now(tmp_path):
+    write_json(tmp_path / "metrics.json", {"output_dir": "runs/earlier", "seed": 1})
+    run = SimpleNamespace(folder=tmp_path, args=SimpleNamespace(resume_from_checkpoint="auto"))
+    assert finished_metrics(run) == {"output_dir": str(tmp_path), "seed": 1}

@@ -110,6 +110,11 @@ def load_hub(
         raise
     chosen = _choose_splits(name, list(found), split_names or {})
     columns = {split: asked.of_table(found[theirs], name) for split, theirs in chosen.items()}
+    if len({some.key_folders for some in columns.values()}) > 1:
+        raise InputError(
+            f"{name}: some splits have labels, others only folders in their keys. Name the column "
+            "with the labels as label_column_name."
+        )
     if not with_images:
         needed = {text for some in columns.values() for text in some.texts}
         found = _load_hub(name, config, streaming=streaming, columns=sorted(needed))
