@@ -261,7 +261,7 @@ def test_a_fruit_is_taught_tried_and_saved(
     for seed, path in enumerate(paths):
         draw_fruit("Dragon-Fruit", seed=seed, size=240).save(path)
     name = f"Pitaya {lesson.viewport_size['width']}"
-    sync_api.expect(lesson.get_by_text("Nothing is taught yet")).to_be_visible()
+    sync_api.expect(lesson.get_by_text("Nothing taught yet")).to_be_visible()
     sync_api.expect(lesson.locator("#save")).to_be_disabled()
     lesson.locator("#name textarea, #name input").fill(name)
     lesson.locator("#photos input[type=file]").first.set_input_files(paths[:5])
@@ -275,7 +275,7 @@ def test_a_fruit_is_taught_tried_and_saved(
     sync_api.expect(lesson.get_by_text(f"runs/{saved}")).to_be_visible()
     assert name in FruitClassifier.from_pretrained(folder / "runs" / saved).labels
     lesson.locator("#forget").click()
-    sync_api.expect(lesson.get_by_text("Nothing is taught yet")).to_be_visible()
+    sync_api.expect(lesson.get_by_text("Nothing taught yet")).to_be_visible()
 
 
 def test_what_one_visitor_taught_another_does_not_see(

@@ -1,5 +1,6 @@
 """Exports predict as their model does, and one that doesn't is not kept."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from hffruits.data.images import open_rgb
 from hffruits.data.split_protocol import Sample
 from hffruits.data.synthetic.drawing import draw_fruit
 from hffruits.data.transforms import preprocessing_of
+from hffruits.exporters import onnx as onnx_export
 from hffruits.exporters import parity
 from hffruits.exporters.run import Export, _copy_beside, choose_images, export
 from hffruits.inference.classifier import FruitClassifier
@@ -30,6 +32,8 @@ from hffruits.inference.engines.base import open_engine
 from hffruits.models.loading import build_model
 from hffruits.training.arguments import ModelArguments
 from hffruits.training.run import train
+
+GRAPHS: dict[bytes, bytes] = {}  # of models, by weights and input size
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +46,23 @@ def small(drawn_fruits: Path, tmp_path_factory) -> Path:
     net = ModelArguments("test_efficientnet", pretrained=False, image_size=64, freeze="none")
     train(*tiny_arguments(drawn_fruits, folder, model=net, num_train_epochs=4, reject_rate=0))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def traced_once(monkeypatch):
+    """A model's graph is made once and copied, and few images are drawn: both take long."""
+    monkeypatch.setattr("hffruits.exporters.run.DRAWN", 12)
+    trace = onnx_export.to_onnx
+
+    def traced(model, size) -> onnx.ModelProto:
+        weights = hashlib.sha256(repr(size).encode())
+        for name, tensor in model.state_dict().items():
+            weights.update(name.encode() + tensor.float().numpy().tobytes())
+        key = weights.digest()
+        GRAPHS[key] = GRAPHS.get(key) or trace(model, size).SerializeToString()
+        return onnx.ModelProto.FromString(GRAPHS[key])
+
+    monkeypatch.setattr(onnx_export, "to_onnx", traced)
 
 
 @pytest.fixture(scope="module")
@@ -299,8 +320,15 @@ def test_an_export_that_differs_otherwise_is_not_kept(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("format", ["onnx", "openvino", "web", "torch"])
+@pytest.mark.parametrize(
+    ("format", "dtype"),
+    [
+        ("onnx", torch.float16),
+        ("openvino", torch.bfloat16),
+        ("web", torch.bfloat16),
+        ("torch", torch.float16),
+    ],
+)
 def test_a_checkpoint_in_half_precision_is_exported_in_full(tmp_path, images, format, dtype):
     model, _ = build_model("test_vit", labels=list("abc"), pretrained=False)
     model.to(dtype).save_pretrained(tmp_path / "vit")
