@@ -66,7 +66,7 @@ def format_evaluation(record: dict[str, Any]) -> str:
         )
     for pair in record["most_confused"][:3]:
         lines.append(
-            f"Confused  {printable(pair['class'])} taken for {printable(pair['taken_for'])}: "
+            f"Confused  {printable(pair['class'])} predicted as {printable(pair['taken_for'])}: "
             f"{pair['images']} photos ({pair['share']:.0%})"
         )
     if "corruptions" in record:
@@ -76,7 +76,7 @@ def format_evaluation(record: dict[str, Any]) -> str:
 
 
 def format_export(folder: Path, record: dict[str, Any]) -> str:
-    """What an export answers beside the model it was made from, and how to use it."""
+    """What an export predicts beside the model it was made from, and how to use it."""
     check = record["check"]
     accuracy = (
         f"; accuracy {check['accuracy_before']:.1%} before, {check['accuracy']:.1%} now"

@@ -1,4 +1,4 @@
-"""The checks of a data set and their findings: each with its severity, effect and remedy.
+"""The checks of a dataset and their findings: each with its severity, effect and remedy.
 
 Works on what the scan and the features give; opens no file. A check is a row of `CHECKS`.
 """

@@ -28,7 +28,7 @@ KEPT_FIRST = ("test", "validation", "train")  # of near-duplicates, the side tha
 
 @dataclass(frozen=True)
 class Cleaned:
-    """What is left of a data set."""
+    """What is left of a dataset."""
 
     parts: dict[str, Part]
     left_out: dict[str, str]  # path -> reason

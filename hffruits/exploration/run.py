@@ -1,4 +1,4 @@
-"""Exploring a data set: scan, features, checks; what was found, as records and lists.
+"""Exploring a dataset: scan, features, checks; what was found, as records and lists.
 
 The page of it is made by `report`.
 """
@@ -58,7 +58,7 @@ def explore(
     command: str | None = None,
     **data_options: Any,
 ) -> Exploration:
-    """Find what is wrong with a data set: unreadable files, leaks, label errors, small classes, ...
+    """Find what is wrong with a dataset: unreadable files, leaks, label errors, small classes, ...
 
     Writes `explore.json` and `explore.html` to `output_dir`, and lists for `exclude`, one for each
     finding about single photos. The photos stay as they are.

@@ -1,4 +1,4 @@
-"""`hffruits split`: split lists for a data set, k-fold too, and a repaired list or copy of it."""
+"""`hffruits split`: split lists for a dataset, k-fold too, and a repaired list or copy of it."""
 
 import logging
 from collections.abc import Mapping

@@ -63,7 +63,7 @@ def push_data(
     seed: int = 42,
     token: str | None = None,
 ) -> tuple[Pushed, dict[str, Any]]:
-    """Push photos to the data set `user/name`, made if it is new; also what went in and what not.
+    """Push photos to the dataset `user/name`, made if it is new; also what went in and what not.
 
     Left out is what `hffruits split --repair` leaves out; splits are the data's own, unless
     `resplit`, or made. Positions in the photos' metadata go, unless `keep_location`. The same again

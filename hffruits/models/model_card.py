@@ -63,7 +63,7 @@ def model_card(
     """The card of a trained, taught or exported model.
 
     `repo_id` is where it can be had, by default this folder; `license` and `datasets` are the Hub's
-    names of them. A run's own Hub data set is known.
+    names of them. A run's own Hub dataset is known.
     """
     config = _read(folder / CONFIG)
     metrics = _read(folder / METRICS)
