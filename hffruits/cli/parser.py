@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hffruits.training.arguments import Arguments
 
 MODEL = "folder that training wrote, or Hub id"
+REPO_ID = "user/name, made if it is new; or a name under your account"
 
 
 def command_line(command: str, argv: list[str]) -> str:
@@ -142,13 +143,14 @@ def export_parser(description: str | None) -> argparse.ArgumentParser:
         default=0.005,
         help="accuracy that may be lost [%(default)s]",
     )
-    parser.add_argument("--force", action="store_true", help="keep it regardless of the accuracy lost")
+    parser.add_argument(
+        "--force", action="store_true", help="keep it regardless of the accuracy lost"
+    )
     return parser
 
 
 def push_data_parser(description: str | None) -> argparse.ArgumentParser:
-    then = {"repo_id": "user/name, made if it is new; or a name under your account"}
-    parser = data_parser("push-data", description, then=then)
+    parser = data_parser("push-data", description, then={"repo_id": REPO_ID})
     _add_push_flags(parser)
     _add_resplit(parser)
     parser.add_argument(
@@ -198,7 +200,9 @@ def find_lr_parser(description: str | None) -> argparse.ArgumentParser:
 
 def search_parser(description: str | None) -> argparse.ArgumentParser:
     parser = _parser_beside_training("search", description)
-    parser.add_argument("--trials", type=int, default=20, help="total number of trials [%(default)s]")
+    parser.add_argument(
+        "--trials", type=int, default=20, help="total number of trials [%(default)s]"
+    )
     return parser
 
 
@@ -258,7 +262,9 @@ def predict_parser(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--top_k", type=int, default=1, help="labels per photo [%(default)s]")
     parser.add_argument("--batch_size", type=int, default=32, help="photos per step [%(default)s]")
     parser.add_argument(
-        "--precision", default="fp32", help="bf16: faster on CPUs and GPUs with bfloat16 units [fp32]"
+        "--precision",
+        default="fp32",
+        help="bf16: faster on CPUs and GPUs with bfloat16 units [fp32]",
     )
     parser.add_argument(
         "--output",
@@ -272,7 +278,7 @@ def predict_parser(description: str | None) -> argparse.ArgumentParser:
 def push_parser(description: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="hffruits push", description=description)
     parser.add_argument("folder", type=Path, help="the model's folder")
-    parser.add_argument("repo_id", help="user/name, made if it is new; or a name under your account")
+    parser.add_argument("repo_id", help=REPO_ID)
     _add_push_flags(parser)
     parser.add_argument(
         "--datasets",
