@@ -43,7 +43,7 @@ def test_of_a_photo_that_the_disk_refuses_no_half_stays(tmp_path, monkeypatch) -
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("hffruits.core.files.flush", refuse)
-    with pytest.raises(InputError, match="It can't be kept: No space left on device"):
+    with pytest.raises(InputError, match="It can't be saved: No space left on device"):
         FeedbackBox(tmp_path).keep(draw_fruit("Kiwi", seed=1, size=100), **SAID)
     assert list(tmp_path.iterdir()) == []
 
@@ -59,6 +59,6 @@ def test_a_full_folder_accepts_no_more_uploads(bound, tmp_path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_an_error_without_its_path(tmp_path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="can't be kept") as caught:
+    with pytest.raises(InputError, match="can't be saved") as caught:
         FeedbackBox(tmp_path / "file").keep(draw_fruit("Kiwi", seed=1, size=50), **SAID)
     assert str(tmp_path) not in str(caught.value)
