@@ -171,7 +171,7 @@ def class_metrics(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Precision, recall, F1 and support of each class, (..., K); F1 is 0 where undefined.
 
-    Precision is NaN for a class that was never guessed, recall for one that never occurred.
+    Precision is NaN for a class that was never predicted, recall for one that never occurred.
     """
     counts = np.atleast_2d(answers.counts if counts is None else counts)
     right = answers.labels == answers.guesses

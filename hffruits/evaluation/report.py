@@ -292,7 +292,7 @@ def advice(measured: dict[str, Any], split: str) -> list[str]:
             f"The model was trained on {measured['trained_on']} of these photos: its metrics are "
             "too optimistic."
         )
-    if other := measured.get("other_classes"):
+    if other := measured.get("unknown_classes"):
         listed = ", ".join(f"{name} ({count})" for name, count in list(other.items())[:8])
         notes.append(f"The model has no such classes, so they count as unknown: {listed}.")
     absent = [name for name, own in measured["classes"].items() if not own["support"]]
@@ -342,17 +342,17 @@ class Gallery:
         return [self._photo(row) for row in rows]
 
     def pairs(self, confused: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """What is taken for what, beside usual photos of both."""
+        """The classes most often confused, beside usual photos of both."""
         shown, names = [], self.fruits.labels
         labels, guesses = self.predictions.labels, self.predictions.guesses
         for pair in confused[:PAIRS]:
-            truth, guess = names.index(pair["class"]), names.index(pair["taken_for"])
+            truth, guess = names.index(pair["class"]), names.index(pair["predicted"])
             rows = np.flatnonzero((labels == truth) & (guesses == guess))
             rows = rows[np.argsort(-self.predictions.confidence[rows], kind="stable")][:MISTAKEN]
             shown.append(
                 {
                     "truth": pair["class"],
-                    "guess": pair["taken_for"],
+                    "guess": pair["predicted"],
                     "count": pair["images"],
                     "share": pair["share"],
                     "mistaken": [self._photo(row) for row in rows],

@@ -73,12 +73,12 @@ def class_figures(predictions: Predictions, fruits: FruitClassifier) -> dict[str
 
 
 def most_confused(predictions: Predictions, names: list[str]) -> list[dict[str, Any]]:
-    """What is taken for what, most often first: how many, and which share of the class."""
+    """Which class is predicted as which, most often first: how many, and what share of it."""
     pairs = confused_pairs(predictions.answer_counts(len(names), None).confusion)
     return [
         {
             "class": names[label],
-            "taken_for": names[guess],
+            "predicted": names[guess],
             "images": int(count),
             "share": float(share),
         }

@@ -73,11 +73,11 @@ def refuse_difference(output_dir: Path, record: dict[str, Any], max_accuracy_dro
         # the threshold lies at one of the images it was chosen on, so one or two may change sides
         found = f"would change known or unknown for {1 - check['known_agreement']:.0%}"
     elif record["precision"] == "fp32" and check["largest_difference"] > EXACT:
-        found = f"would move a score by {check['largest_difference']:.2g}, in spite of fp32"
+        found = f"would move a score by {check['largest_difference']:.2g}, although it is fp32"
     if found:
         raise InputError(
             f"{output_dir}: not kept, as it {found} of {check['images']} {check['data']}. "
-            "Choose another precision, or --force it."
+            "Choose another precision, or set force."
         )
 
 

@@ -181,7 +181,7 @@ def _refuse_public(repo_id: str, info: ModelInfo | DatasetInfo | SpaceInfo) -> N
     if not info.private:
         raise InputError(
             f"{repo_id}: public on the Hub already. Make it private on its page first, push "
-            "without --private, or name another one."
+            "without private, or name another one."
         )
 
 

@@ -169,7 +169,7 @@ def _published(row: dict[str, Any], keep_location: bool) -> tuple[bytes, bool]:
     except (OSError, ValueError, SyntaxError, KeyError, TypeError, struct.error) as error:
         raise InputError(
             f"{row['path']}: its position can't be taken out ({one_line(error)}). Leave it "
-            "out with --exclude, or use --keep_location."
+            "out with exclude, or set keep_location."
         ) from error
     return public, public is not content
 

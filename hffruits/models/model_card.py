@@ -165,7 +165,7 @@ def _data_facts(
 
 def _confused(final: dict[str, Any]) -> list[dict[str, Any]]:
     return [
-        pair | {key: markdown(pair[key]) for key in ("class", "taken_for")}
+        pair | {key: markdown(pair[key]) for key in ("class", "predicted")}
         for pair in final.get("most_confused", ())[:WEAKEST]
     ]
 

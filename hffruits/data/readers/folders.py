@@ -361,10 +361,9 @@ def _check_reading(by_name: dict[str, set[PurePath]], several: set[str]) -> None
     if len(several) > len(by_name) / 2 and len(by_name) > 1:
         raise InputError(
             f"{first}, {second}: most folders' names come below several others. Set "
-            f"--label_from leaf if those are one class, {name}, or --label_from path if they are "
-            "two."
+            f"label_from=leaf if those are one class, {name}, or label_from=path if they are two."
         )
     logger.warning(
-        "%s and %s are two classes, named with their folders. Set --label_from leaf for one",
+        "%s and %s are two classes, named with their folders. Set label_from=leaf for one",
         *(first, second),
     )
