@@ -34,7 +34,7 @@ GALLERY = 18
 THUMB = 168  # pixels
 MOST_CLASSES = 1000  # that a confusion matrix shows
 FEW = 10  # photos of a class, below which its figures say little
-METRICS = {
+METRIC_TITLES = {
     "accuracy": ("Accuracy", "The top prediction is correct."),
     "coarse_accuracy": ("Coarse accuracy", "Its coarse class is correct."),
     "top5_accuracy": ("Top-5", "The correct class is among the top five predictions."),
@@ -43,7 +43,7 @@ METRICS = {
     "weighted_f1": ("Weighted F1", "The same, weighted by the classes' photos."),
 }
 
-Opener = Callable[[int], Image.Image | None]  # a row of the predictions -> its image
+RowOpener = Callable[[int], Image.Image | None]  # a row of the predictions -> its image
 
 
 def write_report(
@@ -52,7 +52,7 @@ def write_report(
     known: Predictions,
     record: dict[str, Any],
     *,
-    opener: Opener | None,
+    opener: RowOpener | None,
     seconds: float,
     unknown: dict[str, Predictions] | None = None,
     log: list[dict[str, Any]],
@@ -146,7 +146,7 @@ def figures_shown(measured: dict[str, Any]) -> list[dict[str, Any]]:
     return [
         {"name": name, "help": help, "value": measured[key]}
         | dict(zip(("low", "high"), measured["intervals"][key], strict=True))
-        for key, (name, help) in METRICS.items()
+        for key, (name, help) in METRIC_TITLES.items()
         if key in measured
     ]
 
@@ -321,7 +321,7 @@ class Gallery:
         self,
         fruits: FruitClassifier,
         predictions: Predictions,
-        opener: Opener | None,
+        opener: RowOpener | None,
         *,
         page: Path,
     ):

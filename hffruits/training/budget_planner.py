@@ -188,8 +188,8 @@ def measure_cost(run: TrainingRun, *, photos: int = 16) -> Cost:
         # a GPU computes while its workers read
         both = operator.add if on_cpu else max
         return Cost(0.0, 0.0, both(reading, step), both(reading, step / 3), answer)
-    cut = find_trunk(model, torch.rand(2, 3, *size, device=args.device))
-    decode, view = filling_seconds(model, cut, images, workers=workers, bf16=bf16)
+    trunk = find_trunk(model, torch.rand(2, 3, *size, device=args.device))
+    decode, view = filling_seconds(model, trunk, images, workers=workers, bf16=bf16)
     return Cost(decode, view, step, step / 3, answer)
 
 
