@@ -319,7 +319,7 @@ def demo_parser(description: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="hffruits demo", description=description)
     model = "folder or Hub id [the newest below runs/, else the bundled ImageNet model]"
     parser.add_argument("model", nargs="?", help=model)
-    parser.add_argument("--model", dest="named", help="the same as the word MODEL")
+    parser.add_argument("--model", dest="named", help="the same as MODEL above")
     parser.add_argument("--revision", help="which commit, branch or tag of a Hub model")
     parser.add_argument("--share", action="store_true", help="make a public link, for 3 days")
     parser.add_argument(

@@ -127,7 +127,7 @@ def _framed(artifact: Path) -> str:
 
 
 def _figures(artifact: Path | None) -> str:
-    """The best-measured split's figures as tiles."""
+    """The best-measured split's metrics as tiles."""
     try:
         metrics = json.loads(_read(artifact, METRICS) if artifact else "{}")
     except ValueError:

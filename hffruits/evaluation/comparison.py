@@ -201,7 +201,7 @@ def _in_order(predictions: Predictions, own: list[str], labels: list[str]) -> Pr
 def compare_figures(
     a: Predictions, b: Predictions, labels: list[str], coarse: list[int] | None
 ) -> dict[str, dict[str, float]]:
-    """Each figure of both, and their difference with its paired bootstrap interval.
+    """Each metric of both, and their difference with its paired bootstrap interval.
 
     Both answer the same drawn images, so that hard ones don't count as a difference.
     """

@@ -33,7 +33,7 @@ PAIRS, MISTAKEN = 8, 4  # confused classes, and photos of each
 GALLERY = 18
 THUMB = 168  # pixels
 MOST_CLASSES = 1000  # that a confusion matrix shows
-FEW = 10  # photos of a class, below which its figures say little
+FEW = 10  # photos of a class, below which its metrics say little
 METRIC_TITLES = {
     "accuracy": ("Accuracy", "The top prediction is correct."),
     "coarse_accuracy": ("Coarse accuracy", "Its coarse class is correct."),
@@ -142,7 +142,7 @@ def draw_summary(file: Path, known: Predictions, names: Sequence[str], *, split:
 
 
 def figures_shown(measured: dict[str, Any]) -> list[dict[str, Any]]:
-    """The figures with their intervals."""
+    """The metrics with their intervals."""
     return [
         {"name": name, "help": help, "value": measured[key]}
         | dict(zip(("low", "high"), measured["intervals"][key], strict=True))
@@ -152,7 +152,7 @@ def figures_shown(measured: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def classes_shown(measured: dict[str, Any], coarse: dict[str, str] | None) -> list[dict[str, Any]]:
-    """The figures of each class."""
+    """The metrics of each class."""
     rows = []
     for name, own in measured["classes"].items():
         low, high = own["recall_interval"]

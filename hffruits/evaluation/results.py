@@ -25,7 +25,7 @@ def measure(predictions: Predictions, fruits: FruitClassifier) -> dict[str, Any]
     """Figures in [0, 1] of images whose classes the model has, and intervals of 95 %.
 
     `loss` is the mean cross-entropy; `ece` the expected calibration error; `rejected` the share of
-    these known images that the model would reject as unknown; `classes` has the figures of each
+    these known images that the model would reject as unknown; `classes` has the metrics of each
     class.
     """
     answers = predictions.answer_counts(len(fruits.labels), coarse_ids(fruits.config))

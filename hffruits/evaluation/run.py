@@ -240,7 +240,7 @@ def calibrate_artifact(
 
 @dataclass(frozen=True)
 class EvaluatedArtifact:
-    """The figures of a run's model by split, and what the last of these is shown by."""
+    """The metrics of a run's model by split, and what the last of these is shown by."""
 
     figures: dict[str, dict[str, Any]]
     folder: Path

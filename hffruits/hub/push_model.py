@@ -57,7 +57,7 @@ def push(
         repo_id: `user/name`, made if it is new; a name alone is one of yours.
         private: make a repository that only you see.
         license: the Hub's name of one, such as "apache-2.0", for the card.
-        datasets: Hub datasets that the model learned from, for the card; a run knows its own.
+        datasets: Hub datasets that the model was trained on, for the card; a run names its own.
         card: a Markdown file to take for the card instead.
         report: publish `report.html`, which shows some of the photos.
         token: a Hub token that may write; by default that of the login.

@@ -72,7 +72,7 @@ def model_card(
     taught = config.get("taught")
     kind = "export" if export else "taught" if taught else "trained" if metrics else "other"
     measured = {split: metrics[split] for split in ("validation", "test") if split in metrics}
-    measured = measured if kind == "trained" else {}  # else those are figures of another model
+    measured = measured if kind == "trained" else {}  # else those are metrics of another model
     split = "test" if "test" in measured else "validation"
     data = metrics.get("data", {})
     own_data = arguments.get("data", {}).get("dataset_name")
@@ -190,7 +190,7 @@ def _formats(export: dict[str, Any]) -> list[str]:
 def _results(
     measured: dict[str, Any], data: dict[str, Any], own_data: str | None
 ) -> list[EvalResult]:
-    """The figures of each split, as the Hub's `model-index` has them."""
+    """The metrics of each split, as the Hub's `model-index` has them."""
     name = own_data or Path(str(data.get("data_dir"))).name
     return [
         EvalResult(

@@ -390,7 +390,7 @@ def test_an_accented_name_in_two_unicode_forms_is_one_class(make_folder, form, c
     assert names_of(data) == ["Jalapeño", "Kiwi"]
     assert {"label", "path"} <= set(data["validation"].with_format(None)[0])
     assert sorted(data["validation"].with_format(None)["label"]) == [0, 0, 1, 1]
-    assert "taken for one" not in caplog.text
+    assert "treated as one name" not in caplog.text
 
 
 def test_labels_of_a_table_that_look_alike_are_one_class(tmp_path, caplog):

@@ -34,7 +34,7 @@ CPU_BATCH, GPU_BATCH = 8, 256  # views computed together
 ALONGSIDE = 1.3  # a core is slower while the others compute as well
 RESUMABLE = (
     "The features that are computed stay, and the same command resumes; with "
-    "--feature_cache_views 0 there are none to compute."
+    "feature_cache_views=0 there are none to compute."
 )
 LARGEST = torch.finfo(DTYPE).max
 
