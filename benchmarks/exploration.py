@@ -74,7 +74,7 @@ class Copy:
         paths = set()
         for number, photo in enumerate(rng.sample(self.photos["train"], UNREADABLE)):
             content = (self.folder / photo.path).read_bytes()
-            broken = [content[: len(content) // 2], b"", b"no picture"][number % 3]
+            broken = [content[: len(content) // 2], b"", b"no image"][number % 3]
             place = photo.path.with_name(f"corrupt{number}.jpg")
             (self.folder / place).write_bytes(broken)
             paths.add(place.as_posix())

@@ -142,7 +142,7 @@ def time_one(folder: Path, count: int) -> None:
     memory = Memory()
     started = time.perf_counter()
     images = (NamedImage(path.name, path) for path in paths)
-    records = scan_images(images, total=count, kept_as=str(folder))
+    records = scan_images(images, total=count, cache_name=str(folder))
     scanned = time.perf_counter()
     prints = Fingerprints(records["grey"], records["colour"])
     groups = group_duplicates(prints, records["digest"].tolist())
@@ -150,7 +150,7 @@ def time_one(folder: Path, count: int) -> None:
     peak = memory.stop()
     started_again = time.perf_counter()
     images = (NamedImage(path.name, path) for path in paths)
-    scan_images(images, total=count, kept_as=str(folder))
+    scan_images(images, total=count, cache_name=str(folder))
     row = {
         "images": count,
         "scan": scanned - started,

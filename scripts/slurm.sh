@@ -3,7 +3,7 @@
 #
 # Two minutes before the time is up SLURM sends SIGTERM here, and when the job is preempted, if the
 # cluster has PreemptParameters=send_user_signal. The run saves a checkpoint, and the job goes into
-# the queue again: --resume_from_checkpoint auto begins the first time, and goes on the next times.
+# the queue again: --resume_from_checkpoint auto begins the first time, and resumes the next times.
 #SBATCH --job-name=hffruits
 #SBATCH --nodes=4
 #SBATCH --ntasks-per-node=1
@@ -22,8 +22,8 @@ export MAIN_HOST
 
 export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=100 # seconds to save; PyTorch's own default is 30
 
-told=
-trap 'told=yes; scancel --signal=TERM "$SLURM_JOB_ID"' TERM # the step's; srun would kill at once
+signalled=
+trap 'signalled=yes; scancel --signal=TERM "$SLURM_JOB_ID"' TERM # the step's; srun would kill at once
 
 # shellcheck disable=SC2016 # each machine reads its own SLURM_PROCID
 srun --cpus-per-task="$SLURM_CPUS_PER_TASK" bash -c '
@@ -35,7 +35,7 @@ srun --cpus-per-task="$SLURM_CPUS_PER_TASK" bash -c '
 step=$!
 wait "$step"
 code=$?
-if [ -n "$told" ]; then
+if [ -n "$signalled" ]; then
     wait "$step" # the signal ended the first one
     scontrol requeue "$SLURM_JOB_ID"
     exit 0

@@ -4,3 +4,7 @@ main    a function for each command: parse, call, print
 parser  their flags; the command line as it is recorded
 output  results as text for the terminal
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

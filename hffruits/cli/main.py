@@ -25,7 +25,7 @@ def run_train(argv: list[str]) -> None:
     training = importlib.import_module("hffruits.training.run")
     metrics = training.train(*arguments, command=parsers.command_line("train", argv))
     if _is_main_process():
-        _say(_output().format_summary(metrics))
+        _print(_output().format_summary(metrics))
 
 
 def run_explore(argv: list[str]) -> None:
@@ -34,25 +34,25 @@ def run_explore(argv: list[str]) -> None:
     command = parsers.command_line("explore", argv)
     exploration = hffruits.explore(data, **options, command=command)
     for finding in exploration.findings:
-        _say(f"{finding['severity']:8}  {finding['title']}")
-    _say_report(exploration)
+        _print(f"{finding['severity']:8}  {finding['title']}")
+    _print_report(exploration)
 
 
 def run_split(argv: list[str]) -> None:
-    """Write leak-free split lists, k-fold too; repair a data set without touching it."""
+    """Write leak-free split lists, k-fold too; repair a dataset without touching it."""
     data, options = parsers.parse_data(parsers.split_parser(run_split.__doc__), argv)
     lists = hffruits.split(data, **options)
     for number, images in enumerate(lists.images, 1):
         name = f"Fold {number}" if options["folds"] else "Split"
-        _say(f"{name:10}{', '.join(f'{split} {count:,}' for split, count in images.items())}")
-    _say_left_out(lists.left_out)
-    _say(f"Written   {lists.folder}")
+        _print(f"{name:10}{', '.join(f'{split} {count:,}' for split, count in images.items())}")
+    _print_left_out(lists.left_out)
+    _print(f"Written   {lists.folder}")
     if lists.photos:
         words = [str(lists.photos)]
         words += ["--label_from", "path"] if data.label_from == "path" else []
     else:
         words = [*data.words, "--split_lists", str(lists.lists[0])]
-    _say(f"Train     {shlex.join(['hffruits', 'train', *words])}")
+    _print(f"Train     {shlex.join(['hffruits', 'train', *words])}")
 
 
 def run_preview(argv: list[str]) -> None:
@@ -61,7 +61,7 @@ def run_preview(argv: list[str]) -> None:
     args, arguments = parsers.parse_beside_training(parser, argv)
     preview = importlib.import_module("hffruits.training.augmentation_preview").preview
     preview(*arguments, file=args.output, photos=args.photos, views=args.views)
-    _say(f"Drawn     {args.output}")
+    _print(f"Drawn     {args.output}")
 
 
 def run_plot_lr(argv: list[str]) -> None:
@@ -76,7 +76,7 @@ def run_plot_lr(argv: list[str]) -> None:
         options=args.lr_scheduler_kwargs,
     )
     importlib.import_module("hffruits.core.plots").draw_schedules(rates, args.output)
-    _say(f"Drawn     {args.output}")
+    _print(f"Drawn     {args.output}")
 
 
 def run_find_lr(argv: list[str]) -> None:
@@ -87,8 +87,8 @@ def run_find_lr(argv: list[str]) -> None:
     finder = importlib.import_module("hffruits.training.lr_finder")
     result = finder.find_lr(*arguments, file=args.output, **options)
     if args.output.is_file():
-        _say(f"Drawn     {args.output}")
-    _say(f"Suggested --learning_rate {result.suggestion:.1e}")
+        _print(f"Drawn     {args.output}")
+    _print(f"Suggested --learning_rate {result.suggestion:.1e}")
 
 
 def run_search(argv: list[str]) -> None:
@@ -97,19 +97,19 @@ def run_search(argv: list[str]) -> None:
     args, arguments = parsers.parse_beside_training(parser, argv)
     search = importlib.import_module("hffruits.training.hyperparameter_search")
     result = search.search(*arguments, trials=args.trials)
-    _say(f"{result.trials} trials; the best has {result.best_accuracy:.1%} on validation")
+    _print(f"{result.trials} trials; the best has {result.best_accuracy:.1%} on validation")
     command = search.format_command(result.best, parsers.without(argv, "trials", "output_dir"))
-    _say(f"Train     {shlex.quote(_output().program_path())} {command}")
+    _print(f"Train     {shlex.quote(_output().program_path())} {command}")
 
 
 def run_evaluate(argv: list[str]) -> None:
-    """Measure a trained model: figures with intervals, and a page to look at."""
+    """Measure a trained model: metrics with intervals, and an HTML report."""
     data, options = parsers.parse_data(parsers.evaluate_parser(run_evaluate.__doc__), argv)
     command = parsers.command_line("evaluate", argv)
     evaluation = hffruits.evaluate(data=data, **options, command=command)
     if _is_main_process():
-        _say(_output().format_evaluation(evaluation.metrics))
-        _say_report(evaluation)
+        _print(_output().format_evaluation(evaluation.metrics))
+        _print_report(evaluation)
 
 
 def run_compare(argv: list[str]) -> None:
@@ -119,23 +119,23 @@ def run_compare(argv: list[str]) -> None:
     comparison = hffruits.compare(data=data, **options, command=command)
     if _is_main_process():
         for name, row in comparison.metrics.items():
-            _say(
+            _print(
                 f"{name:18}{row['a']:.1%}  {row['b']:.1%}  {row['difference']:+.1%} "
                 f"({row['low']:+.1%} to {row['high']:+.1%})"
             )
-        _say(comparison.verdict)
-        _say_report(comparison)
+        _print(comparison.verdict)
+        _print_report(comparison)
 
 
 def run_export(argv: list[str]) -> None:
-    """Write a trained model for another runtime: quicker, smaller, or for a browser."""
+    """Write a trained model for another runtime: faster, smaller, or for a browser."""
     data, options = parsers.parse_data(parsers.export_parser(run_export.__doc__), argv)
     exported = hffruits.export(data=data, **options)
-    _say(_output().format_export(exported.folder, exported.record))
+    _print(_output().format_export(exported.folder, exported.record))
 
 
 def run_predict(argv: list[str]) -> None:
-    """Label pictures with a trained model, or millions of them into a table."""
+    """Label photos with a trained model, or millions of them into a table."""
     args = parsers.predict_parser(run_predict.__doc__).parse_args(argv)
     if not args.output and int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise InputError("--output: several processes need a table to write. Name one.")
@@ -153,9 +153,9 @@ def run_predict(argv: list[str]) -> None:
     for result in fruits.stream(paths, **options):
         scores = ", ".join(f"{label} {score:.1%}" for label, score in result.top)
         scores = scores if result.known else f"unknown (nearest {scores})"
-        _say(f"{printable(result.path)}\t{printable(scores)}")
+        _print(f"{printable(result.path)}\t{printable(scores)}")
     for error in bad[:-1]:
-        _tell(f"hffruits: error: {error}")
+        _print_error(f"hffruits: error: {error}")
     if bad:
         raise bad[-1]
 
@@ -170,38 +170,30 @@ def _predict_into_table(args: argparse.Namespace) -> None:
         precision=args.precision,
     )
     if _is_main_process():
-        _say(labelled or "Complete before; the other processes go on")
+        _print(labelled or "Already complete; the other processes continue")
 
 
 def run_push(argv: list[str]) -> None:
     """Put a trained, taught or exported model on the Hub, with its card, in one commit."""
     args = parsers.push_parser(run_push.__doc__).parse_args(argv)
-    pushed = hffruits.push(
-        args.run,
-        args.repo_id,
-        private=args.private,
-        license=args.license,
-        datasets=args.dataset,
-        card=args.card,
-        report=not args.no_report,
-    )
-    _say_push(pushed)
-    _say(f'Load      FruitClassifier.from_pretrained("{pushed.repo_id}")')
-    _say_license(args.license or args.card)
+    pushed = hffruits.push(**vars(args))
+    _print_push(pushed)
+    _print(f'Load      FruitClassifier.from_pretrained("{pushed.repo_id}")')
+    _print_license(args.license or args.card)
 
 
 def run_push_data(argv: list[str]) -> None:
-    """Put photos on the Hub as a cleaned data set: no broken files, leaks or duplicates."""
+    """Put photos on the Hub as a cleaned dataset: no broken files, leaks or duplicates."""
     data, options = parsers.parse_data(parsers.push_data_parser(run_push_data.__doc__), argv)
     push_data = importlib.import_module("hffruits.hub.push_dataset").push_data
     pushed, written = push_data(data, **options)
-    _say(f"Photos    {', '.join(f'{split} {n:,}' for split, n in written['images'].items())}")
-    _say_left_out(written["left_out"])
+    _print(f"Photos    {', '.join(f'{split} {n:,}' for split, n in written['images'].items())}")
+    _print_left_out(written["left_out"])
     if written["located"]:
-        _say(f"Removed   the position from {written['located']:,} photos")
-    _say_push(pushed)
-    _say(f"Train     hffruits train {pushed.repo_id}")
-    _say_license(options["license"])
+        _print(f"Removed   the position from {written['located']:,} photos")
+    _print_push(pushed)
+    _print(f"Train     hffruits train {pushed.repo_id}")
+    _print_license(options["license"])
 
 
 def run_space(argv: list[str]) -> None:
@@ -209,31 +201,31 @@ def run_space(argv: list[str]) -> None:
     args = parsers.space_parser(run_space.__doc__).parse_args(argv)
     made = importlib.import_module("hffruits.hub.space").make_space(**vars(args))
     if args.output_dir:
-        _say(f"Written   {args.output_dir}")
+        _print(f"Written   {args.output_dir}")
     if made.pushed:
-        _say_push(made.pushed)
+        _print_push(made.pushed)
     if made.private_model:
-        _say(f"Private   {args.model} is: the Space needs a secret HF_TOKEN that may read it")
+        _print(f"Private   {args.model} is: the Space needs a secret HF_TOKEN that may read it")
 
 
-def _say_license(given: object) -> None:
+def _print_license(given: object) -> None:
     if not given:
-        _say("Licence   none given now: without one, others may look and not use it (--license)")
+        _print("License   none: others may view it but not use it (set --license)")
 
 
-def _say_push(pushed: Any) -> None:
+def _print_push(pushed: Any) -> None:
     commit = f"commit {pushed.commit[:7]}"
-    _say(f"Pushed    {pushed.repo_id} ({commit if pushed.changed else f'nothing new: {commit}'})")
-    _say(f"Open      {pushed.url}")
+    _print(f"Pushed    {pushed.repo_id} ({commit if pushed.changed else f'nothing new: {commit}'})")
+    _print(f"Open      {pushed.url}")
 
 
-def _say_left_out(left_out: dict[str, int]) -> None:
+def _print_left_out(left_out: dict[str, int]) -> None:
     for reason, count in left_out.items():
-        _say(f"Left out  {count:,}: {reason}")
+        _print(f"Left out  {count:,}: {reason}")
 
 
 def run_demo(argv: list[str]) -> None:
-    """Open a web page that labels pictures, one or many, and learns new fruits."""
+    """Open a web page that classifies photos, one or many, and learns new fruits."""
     args = parsers.demo_parser(run_demo.__doc__).parse_args(argv)
     importlib.import_module("hffruits.demo.app").launch_demo(
         args.named or args.model,
@@ -274,7 +266,7 @@ def main(argv: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="commands:\n"
         + "\n".join(f"  {name:11}{run.__doc__}" for name, run in COMMANDS.items())
-        + "\n\n`hffruits COMMAND --help` tells more.",
+        + "\n\nSee `hffruits COMMAND --help`.",
     )
     parser.add_argument("--version", action="version", version=f"hffruits {hffruits.__version__}")
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="see below")
@@ -295,13 +287,13 @@ def main(argv: list[str] | None = None) -> int:
         COMMANDS[args.command](argv[1:])
     except InputError as error:
         if _is_main_process():
-            _tell(f"hffruits: error: {error}")
+            _print_error(f"hffruits: error: {error}")
         return error.code
     except (PeersLostError, RunInterruptedError) as error:
         if (
             isinstance(error, PeersLostError) or _is_main_process()
         ):  # the main one may be what is lost
-            _tell(f"hffruits: {error}")
+            _print_error(f"hffruits: {error}")
         return error.code
     except BrokenPipeError:  # `hffruits predict ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -310,31 +302,31 @@ def main(argv: list[str] | None = None) -> int:
             raise
         where = f"{error.filename}: " if error.filename else ""
         notes = getattr(error, "__notes__", [])  # what is saved already, say
-        _tell(" ".join([f"hffruits: error: {where}the disk is full. Free some.", *notes]))
+        _print_error(" ".join([f"hffruits: error: {where}the disk is full. Free some.", *notes]))
         return 2
     except KeyboardInterrupt:
         journal = any(word.startswith("--output") for word in argv)
-        hint = _GOES_ON.get(args.command) if journal or args.command != "predict" else None
+        hint = _RESUMES.get(args.command) if journal or args.command != "predict" else None
         print(f"\ninterrupted{hint or ''}", file=sys.stderr)
         return 130
     return 0
 
 
-_GOES_ON = {
-    "train": "; the same command with --resume_from_checkpoint --output_dir RUN goes on",
+_RESUMES = {
+    "train": "; the same command with --resume_from_checkpoint --output_dir RUN resumes",
     "search": "; the same command resumes",
-    "predict": "; the same command goes on",
+    "predict": "; the same command resumes",
 }
 
 
-def _say(text: object) -> None:
+def _print(text: object) -> None:
     """On stdout. Names of files and classes can't steer the terminal."""
     print(printable(text, keep="\n\t"), flush=True)
 
 
-def _say_report(result: Any) -> None:
+def _print_report(result: Any) -> None:
     if result.report:  # else it was warned of
-        _say(f"Open      {result.report}")
+        _print(f"Open      {result.report}")
 
 
 def _output() -> Any:
@@ -348,7 +340,7 @@ class _PlainFormatter(logging.Formatter):
         return printable(super().format(record), keep="\n\t")
 
 
-def _tell(text: str) -> None:
+def _print_error(text: str) -> None:
     """On stderr, in a line of its own, where a progress bar may stand."""
     text = printable(text)
     bars = sys.modules.get("tqdm")

@@ -41,7 +41,7 @@ def format_summary(metrics: dict[str, Any]) -> str:
 
 
 def format_figures(measured: dict[str, Any]) -> str:
-    """The figures of one split on a line."""
+    """The metrics of one split on a line."""
     coarse = f"coarse {measured['coarse_accuracy']:.1%}, " if "coarse_accuracy" in measured else ""
     return (
         f"{format_accuracy(measured)}, {coarse}"
@@ -67,7 +67,7 @@ def format_evaluation(record: dict[str, Any]) -> str:
         )
     for pair in record["most_confused"][:3]:
         lines.append(
-            f"Confused  {printable(pair['class'])} taken for {printable(pair['taken_for'])}: "
+            f"Confused  {printable(pair['class'])} predicted as {printable(pair['predicted'])}: "
             f"{pair['images']} photos ({pair['share']:.0%})"
         )
     if "corruptions" in record:
@@ -77,7 +77,7 @@ def format_evaluation(record: dict[str, Any]) -> str:
 
 
 def format_export(folder: Path, record: dict[str, Any]) -> str:
-    """What an export answers beside the model it was made from, and how to use it."""
+    """What an export predicts beside the model it was made from, and how to use it."""
     check = record["check"]
     accuracy = (
         f"; accuracy {check['accuracy_before']:.1%} before, {check['accuracy']:.1%} now"

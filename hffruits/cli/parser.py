@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hffruits.training.arguments import Arguments
 
 MODEL = "folder that training wrote, or Hub id"
+REPO_ID = "user/name, made if it is new; or a name under your account"
 
 
 def command_line(command: str, argv: list[str]) -> str:
@@ -142,19 +143,20 @@ def export_parser(description: str | None) -> argparse.ArgumentParser:
         default=0.005,
         help="accuracy that may be lost [%(default)s]",
     )
-    parser.add_argument("--force", action="store_true", help="keep it, whatever it loses")
+    parser.add_argument(
+        "--force", action="store_true", help="keep it regardless of the accuracy lost"
+    )
     return parser
 
 
 def push_data_parser(description: str | None) -> argparse.ArgumentParser:
-    then = {"repo_id": "user/name, made if it is new; or a name of yours"}
-    parser = data_parser("push-data", description, then=then)
+    parser = data_parser("push-data", description, then={"repo_id": REPO_ID})
     _add_push_flags(parser)
     _add_resplit(parser)
     parser.add_argument(
         "--keep_location",
         action="store_true",
-        help="leave the positions in that phones write into photos",
+        help="keep the GPS positions that phones write into photos",
     )
     _add_seed(parser)
     return parser
@@ -165,15 +167,15 @@ def _add_output_dir(parser: argparse.ArgumentParser, default: str) -> None:
 
 
 def _add_batch_size(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--batch_size", type=int, default=32, help="photos a step [%(default)s]")
+    parser.add_argument("--batch_size", type=int, default=32, help="photos per step [%(default)s]")
 
 
 def _add_resplit(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--resplit", action="store_true", help="forget the data's own splits")
+    parser.add_argument("--resplit", action="store_true", help="ignore the data's own splits")
 
 
 def _add_seed(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--seed", type=int, default=42, help="of everything drawn")
+    parser.add_argument("--seed", type=int, default=42, help="random seed [%(default)s]")
 
 
 # ---- commands that take the flags of training as well ----
@@ -198,7 +200,9 @@ def find_lr_parser(description: str | None) -> argparse.ArgumentParser:
 
 def search_parser(description: str | None) -> argparse.ArgumentParser:
     parser = _parser_beside_training("search", description)
-    parser.add_argument("--trials", type=int, default=20, help="in all [%(default)s]")
+    parser.add_argument(
+        "--trials", type=int, default=20, help="total number of trials [%(default)s]"
+    )
     return parser
 
 
@@ -255,15 +259,17 @@ def predict_parser(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("model", help=MODEL)
     parser.add_argument("images", nargs="+", help="image files, or folders of them")
     parser.add_argument("--revision", help="which commit, branch or tag of a Hub model")
-    parser.add_argument("--top_k", type=int, default=1, help="labels a picture [%(default)s]")
-    parser.add_argument("--batch_size", type=int, default=32, help="pictures a step [%(default)s]")
+    parser.add_argument("--top_k", type=int, default=1, help="labels per photo [%(default)s]")
+    parser.add_argument("--batch_size", type=int, default=32, help="photos per step [%(default)s]")
     parser.add_argument(
-        "--precision", default="fp32", help="bf16: quicker where there are units for it [fp32]"
+        "--precision",
+        default="fp32",
+        help="bf16: faster on CPUs and GPUs with bfloat16 units [fp32]",
     )
     parser.add_argument(
         "--output",
         type=Path,
-        help="write a table (.csv, .jsonl, .parquet); the same command goes on if it was stopped, "
+        help="write a table (.csv, .jsonl, .parquet); the same command resumes if it was stopped, "
         "and `torchrun --nproc_per_node N -m hffruits predict ...` spreads it over processes",
     )
     return parser
@@ -271,19 +277,22 @@ def predict_parser(description: str | None) -> argparse.ArgumentParser:
 
 def push_parser(description: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="hffruits push", description=description)
-    parser.add_argument("run", type=Path, help="the model's folder")
-    parser.add_argument("repo_id", help="user/name, made if it is new; or a name of yours")
+    parser.add_argument("folder", type=Path, help="the model's folder")
+    parser.add_argument("repo_id", help=REPO_ID)
     _add_push_flags(parser)
     parser.add_argument(
-        "--dataset",
-        action="append",
-        default=[],
+        "--datasets",
+        nargs="*",
+        default=(),
         metavar="USER/NAME",
-        help="the Hub data set that it learned from, for the card [a run knows its own]",
+        help="the Hub datasets that it was trained on, for the card [a run names its own]",
     )
-    parser.add_argument("--card", type=Path, metavar="FILE", help="take this for a model card")
+    parser.add_argument("--card", type=Path, metavar="FILE", help="use this model card")
     parser.add_argument(
-        "--no_report", action="store_true", help="keep report.html and its photos here"
+        "--no_report",
+        dest="report",
+        action="store_false",
+        help="don't publish report.html, which shows some of the photos",
     )
     return parser
 
@@ -310,7 +319,7 @@ def demo_parser(description: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="hffruits demo", description=description)
     model = "folder or Hub id [the newest below runs/, else the bundled ImageNet model]"
     parser.add_argument("model", nargs="?", help=model)
-    parser.add_argument("--model", dest="named", help="the same")
+    parser.add_argument("--model", dest="named", help="the same as MODEL above")
     parser.add_argument("--revision", help="which commit, branch or tag of a Hub model")
     parser.add_argument("--share", action="store_true", help="make a public link, for 3 days")
     parser.add_argument(
@@ -328,7 +337,7 @@ def demo_parser(description: str | None) -> argparse.ArgumentParser:
         "--feedback_dir",
         type=Path,
         metavar="DIR",
-        help="keep what visitors say of answers here [feedback; off where others than this "
+        help="save visitors' feedback on predictions here [feedback; off where others than this "
         "computer reach the page]",
     )
     parser.add_argument(

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from hffruits.core.errors import InputError, PeersLostError
 
-Result = TypeVar("Result")
+T = TypeVar("T")
 LOOK_EVERY = 5  # steps, where several processes have to agree on ending
 # in plain RuntimeErrors of CPU processes; NCCL's have a class of their own
 _OF_GLOO = ("gloo/transport", "pair closure", "Timed out waiting", "Connection closed by peer")
@@ -55,7 +55,7 @@ def may_use_gpu() -> bool:
     return torch.accelerator.is_available() and not forced
 
 
-def on_main_process(action: Callable[[], Result]) -> Result:
+def on_main_process(action: Callable[[], T]) -> T:
     """Do it once, on the main process, and give every process its result, or its error.
 
     What a file system raises is shared too: the others would wait for a result that never comes.
@@ -96,7 +96,7 @@ def any_process(holds: bool) -> bool:
     return bool(flag)
 
 
-def gather(value: Result) -> list[Result]:
+def gather(value: T) -> list[T]:
     """The value of each process, by rank; the same list for all of them."""
     return gather_object([value]) if PartialState().num_processes > 1 else [value]
 

@@ -12,7 +12,7 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT)  # what an OSError says of a full disk,
 
 
 class InputError(ValueError):
-    """Something the user gave cannot be used; the message holds value, reason and remedy.
+    """The user's input can't be used; the message holds value, reason and remedy.
 
     A `ValueError` whose text is one line. The command prints it and exits with `code`.
 

@@ -25,7 +25,7 @@ from huggingface_hub.errors import (
 from hffruits.core.errors import InputError
 
 logger = logging.getLogger(__name__)
-Result = TypeVar("Result")
+T = TypeVar("T")
 
 WAITS = (1, 4, 15)  # seconds before another try
 _PASSING = (429, 500, 502, 503, 504)  # answers that may be another one soon
@@ -33,7 +33,7 @@ LOG_IN = "Run `hf auth login`, or set HF_TOKEN"
 _UNREACHABLE = (HTTPError, ConnectionError, LocalEntryNotFoundError)
 
 
-def try_again(action: Callable[[], Result], name: str, *, token: str | None = None) -> Result:
+def try_again(action: Callable[[], T], name: str, *, token: str | None = None) -> T:
     """What the action returns; it is tried again after a fault of the Hub that may be gone soon.
 
     `huggingface_hub` itself tries some requests again, but not commits, nor cut answers. What was

@@ -57,7 +57,7 @@ class DataArguments:
         0.15, "Share of each class held out to choose the best epoch, where the data has no split."
     )
     test_fraction: float = option(
-        0.15, "Share of each class held out for the final figures, where the data has no split."
+        0.15, "Share of each class held out for the final metrics, where the data has no split."
     )
     split_by: str = option(
         "duplicates",
@@ -66,7 +66,7 @@ class DataArguments:
     )
     group_by: str | None = option(
         None,
-        "A column, or a pattern in the path: photos that share it stay on one side instead, as in "
+        "A column, or a pattern in the path: photos that share it stay in one split, as in "
         "'(shop_\\d+)/'.",
     )
     split_lists: str | None = option(

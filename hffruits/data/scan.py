@@ -52,16 +52,16 @@ def scan_images(
     *,
     total: int | None = None,
     max_pixels: int = MAX_PIXELS,
-    kept_as: str | None = None,
+    cache_name: str | None = None,
     num_workers: int | None = None,
 ) -> np.ndarray:
     """One record an image, in order: a structured array with the fields of `_ROW`.
 
-    Records are cached under the name `kept_as` (of the data), and taken from there for files of
+    Records are cached under the name `cache_name` (of the data), and taken from there for files of
     unchanged size and time, and for bytes that are the same. Threads suffice: Pillow gives up the
     interpreter lock while it decodes.
     """
-    file = kept_as and _file_of(kept_as)
+    file = cache_name and _file_of(cache_name)
     old = _read(file) if file else {}
     workers = num_workers or min(32, (os.cpu_count() or 1) + 1)
     rows, fresh = [np.empty(0, _ROW)], False

@@ -20,7 +20,7 @@ from hffruits.data.readers.archives import is_archive, looks_like_webdataset, un
 from hffruits.data.readers.column_mapping import ROW, AskedColumns, FoundRows, Rows
 from hffruits.data.readers.folders import (
     LABEL_FROM,
-    SPLITS,
+    SPLIT_ALIASES,
     ImageFile,
     find_image_files,
     lone_folder,
@@ -165,7 +165,7 @@ def _files_in(folder: Path) -> list[Path]:
     holders: set[str] = set()  # and the names of those that the photos lie in
     for path in walk_files(folder):
         inside = path.relative_to(top).parts[:-1] if path.is_relative_to(top) else ()
-        inside = tuple(name for name in inside if name.lower() not in SPLITS)
+        inside = tuple(name for name in inside if name.lower() not in SPLIT_ALIASES)
         if _is_table_or_archive(path):
             files.append((path, inside[0] if inside else ""))
         elif is_image_file(path) and inside:
@@ -214,7 +214,7 @@ def _by_split(path: Path, files: list[Path]) -> dict[str, list[Path]]:
     parts: dict[str, list[Path]] = {}
     for file in files:
         words = re.split(r"[^a-z]+", str(file.relative_to(top)).lower())
-        split = next((SPLITS[word] for word in words if word in SPLITS), "train")
+        split = next((SPLIT_ALIASES[word] for word in words if word in SPLIT_ALIASES), "train")
         parts.setdefault(split, []).append(file)
     if "train" not in parts:
         raise InputError(f"{path}: has {', '.join(parts)} files, but none to train on.")

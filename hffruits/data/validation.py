@@ -92,7 +92,7 @@ def check_images(raw: RawRows, data: DataArguments, *, num_workers: int | None =
         (named for rows in splits.values() for named in _named_images(rows)),
         total=sum(map(len, splits.values())),
         max_pixels=max_pixels,
-        kept_as=str(place.resolve()) if place.exists() else name,
+        cache_name=str(place.resolve()) if place.exists() else name,
         num_workers=num_workers,
     )
     skipped: list[Skipped] = []
@@ -109,7 +109,7 @@ def check_images(raw: RawRows, data: DataArguments, *, num_workers: int | None =
         skipped += [Skipped(Path(path), why, photo=why != VIDEO) for path, why in bad]
         good = [i for i, why in enumerate(reasons) if not why]
         usable[split] = (rows.select(good) if bad else rows, own[good])
-    skipped = _without_twins(skipped, [rows for rows, _ in usable.values()])
+    skipped = _without_raw_pairs(skipped, [rows for rows, _ in usable.values()])
     for bad in skipped:
         logger.warning("left out %s: %s", bad.path, bad.reason)
     counts = {split: len(own) for split, (_, own) in usable.items()}
@@ -124,7 +124,7 @@ def check_images(raw: RawRows, data: DataArguments, *, num_workers: int | None =
     return Checked(parts, skipped + _list_videos(raw), lost)
 
 
-def _without_twins(skipped: list[Skipped], usable: list[Dataset]) -> list[Skipped]:
+def _without_raw_pairs(skipped: list[Skipped], usable: list[Dataset]) -> list[Skipped]:
     """The same, where camera raws beside a photo of their name count for nothing."""
     if all(bad.reason != RAW for bad in skipped):
         return skipped

@@ -25,7 +25,7 @@ from hffruits.demo.feedback import FeedbackBox
 from hffruits.demo.model_tab import drawn_name, model_tab
 from hffruits.demo.predict_tab import predict_tab
 from hffruits.demo.server import (
-    KEPT_SECONDS,
+    RETENTION_SECONDS,
     Guard,
     bound_statistics,
     health_route,
@@ -71,15 +71,15 @@ def open_model(
     chosen = name or newest_model()
     source = chosen or pretrained_produce_folder()
     classifier = FruitClassifier.from_pretrained(source, revision=revision)
-    kinds = len(classifier.labels)
+    classes = len(classifier.labels)
     if chosen:
         which = "" if name else ", the run that finished last"
         shown = markdown_code(_shown_place(chosen))
-        about = f"Answers come from {shown}{which}. It knows {kinds} kinds."
+        about = f"Predictions come from {shown}{which}. It has {classes} classes."
         return classifier, about, classifier.folder
     about = (
-        "Nothing is trained yet: answers come from the bundled ImageNet model, and it knows only "
-        f"the {kinds} kinds listed under Model. Train your own with `make train`, or with "
+        "Nothing is trained yet: predictions come from the bundled ImageNet model, which has only "
+        f"the {classes} classes listed under Model. Train your own with `make train`, or with "
         "`hffruits train YOUR_FOLDER`."
     )
     return classifier, about, None
@@ -93,7 +93,7 @@ def _shown_place(model: str | Path) -> str:
 
 
 def draw_examples(labels: Sequence[str], count: int = 8) -> list[Image.Image]:
-    """Drawn images of kinds that the model knows, or of any where it knows none of ours."""
+    """Drawn images of the model's classes, or of any fruits where it has none of those."""
     known = {drawn_name(label) for label in labels}
     names = [name for name in FRUITS if name in known] or list(FRUITS)
     return [
@@ -122,7 +122,7 @@ def build_demo(
     """
     feedback = FeedbackBox(feedback_dir.expanduser()) if feedback_dir else None
     with Page(
-        title=title, analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)
+        title=title, analytics_enabled=False, delete_cache=(RETENTION_SECONDS, RETENTION_SECONDS)
     ) as demo:
         gr.HTML(HEADER.format(title=html.escape(title)))
         gr.Markdown(about, latex_delimiters=[], elem_id="about")  # a name is no formula

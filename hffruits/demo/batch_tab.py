@@ -19,7 +19,7 @@ from hffruits.demo.widgets import sent_files, upload_folder, visitor_error
 from hffruits.inference.classifier import FruitClassifier, Prediction
 
 THUMBNAIL = 320  # pixels
-HEADERS = ["File", "Kind", "Confidence", "Known"]
+HEADERS = ["File", "Class", "Confidence", "Known"]
 
 
 class Row(NamedTuple):
@@ -43,9 +43,9 @@ def batch_tab(fruits: FruitClassifier, *, stopping: threading.Event) -> None:
         Parameters:
             files: image files, and zips of them: 200 photos at most, 20 MB each.
         Returns:
-            table: a row for each: File, Kind, Confidence in percent, Known (yes, no, or why not).
-            gallery: a thumbnail for each that could be read, with its kind.
-            csv: the same table as a file, with its confidence in [0, 1].
+            table: a row for each: File, Class, Confidence in percent, Known (yes, no, or why not).
+            gallery: a thumbnail for each that could be read, with its class.
+            csv: a table with the columns of `hffruits predict`: label, score in [0, 1], known.
             summary: how many there were.
         """
         sent = sent_files(files)
@@ -139,13 +139,11 @@ def to_csv(rows: list[Row]) -> str:
     """The table as CSV; a cell that a spreadsheet would compute is led by an apostrophe."""
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(["file", "kind", "confidence", "known", "problem"])
+    writer.writerow(["file", "label", "score", "known", "error"])
     for row in rows:
         found = row.found
-        answer = (
-            (found.label, f"{found.score:.4f}", "yes" if found.known else "no") if found else ()
-        )
-        cells = [row.name, *(answer or ("", "", "")), row.reason]
+        answer = (found.label, f"{found.score:.4f}", found.known) if found else ("", "", "")
+        cells = [row.name, *map(str, answer), row.reason]
         writer.writerow([spreadsheet_cell(cell) for cell in cells])
     return text.getvalue()
 
@@ -186,12 +184,12 @@ def _table_row(row: Row) -> list[str]:
 
 
 def _caption(found: Prediction) -> str:
-    return f"{found.label} · {100 * found.score:.0f} %" if found.known else "Not one I know"
+    return f"{found.label} · {100 * found.score:.0f} %" if found.known else "Unknown"
 
 
 def _summary(rows: list[Row]) -> str:
     found = [row.found for row in rows if row.found]
     unknown = sum(not one.known for one in found)
-    counts = {"named": len(found) - unknown, "not known": unknown}
+    counts = {"named": len(found) - unknown, "unknown": unknown}
     counts["unreadable"] = len(rows) - len(found)
     return ", ".join(f"**{count}** {what}" for what, count in counts.items() if count)

@@ -22,7 +22,7 @@ IMAGENET_PRODUCE = (*range(936, 946), *range(947, 958), 987)
 
 
 def pretrained_produce_folder(*, cache_dir: Path | None = None) -> Path:
-    """The bundled ImageNet classifier cut down to the fruits and vegetables it knows already."""
+    """The bundled ImageNet classifier cut down to its classes of fruits and vegetables."""
     folder = cache_root(cache_dir) / MODELS_VERSION / "imagenet_produce"
     return make_once(folder, _save_pretrained_produce)
 

@@ -29,9 +29,9 @@ class FeedbackBox:
         self._lock = threading.Lock()
 
     def keep(
-        self, image: Image.Image, *, answered: str, score: float, known: bool, right: str | None
+        self, image: Image.Image, *, predicted: str, score: float, known: bool, label: str | None
     ) -> None:
-        """Keep one RGB image: it was `answered`, and is `right`, or no class known where None.
+        """Keep one RGB image: it was `predicted`, and is `label`, or unknown where None.
 
         The same feedback on the same image is kept once. Raises `InputError` for a full folder, and
         for one that can't be written.
@@ -43,8 +43,8 @@ class FeedbackBox:
         small.save(buffer, "JPEG", quality=90)
         content = buffer.getvalue()
         name = hashlib.sha256(content).hexdigest()[:16] + ".jpg"
-        said = {"file": name, "answered": answered, "score": round(score, 4), "known": known}
-        said |= {"right": right}
+        said = {"file": name, "predicted": predicted, "score": round(score, 4), "known": known}
+        said |= {"label": label}
         try:
             with self._lock:
                 self._write(content, said)

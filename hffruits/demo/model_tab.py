@@ -45,7 +45,7 @@ def model_tab(
         shown.click(
             lambda: _framed(artifact), None, frame, api_visibility="private", show_progress="hidden"
         )
-    gr.HTML(f'<h2 class="step">The {len(fruits.labels)} kinds it knows</h2>')
+    gr.HTML(f'<h2 class="step">The {len(fruits.labels)} classes</h2>')
     classes = gr.HTML(elem_id="classes")
     with gr.Accordion("Model card", open=False, elem_id="card"):
         card = gr.Markdown(sanitize_html=True, latex_delimiters=[])
@@ -127,7 +127,7 @@ def _framed(artifact: Path) -> str:
 
 
 def _figures(artifact: Path | None) -> str:
-    """The best-measured split's figures as tiles."""
+    """The best-measured split's metrics as tiles."""
     try:
         metrics = json.loads(_read(artifact, METRICS) if artifact else "{}")
     except ValueError:

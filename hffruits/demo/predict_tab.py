@@ -29,20 +29,20 @@ def predict_tab(
         Parameters:
             image: an image file: JPEG, PNG, WebP, HEIC, AVIF, GIF, TIFF or BMP, up to 20 MB.
         Returns:
-            answer: the likeliest kind, and it and the runners-up, in [0, 1], best first.
-            verdict: empty, or that it is none of the kinds known; then those are the nearest.
+            answer: the predicted class and the runners-up with scores in [0, 1], best first.
+            verdict: empty, or that the fruit is unknown; then those are the most similar classes.
         """
         if image is None:
             return None, ""
         return name_image(fruits, open_sent(image), top_k)[:2]
 
     def explain(image: dict | None) -> Image.Image:
-        """Show which parts of one photo spoke for the answer.
+        """Show which areas of one photo support the prediction.
 
         Parameters:
             image: an image file, as for predict.
         Returns:
-            what the model saw, the parts that spoke for its answer coloured, brightest where most.
+            the photo as the model sees it, with the areas that support the prediction highlighted.
         """
         if image is None:
             raise visitor_error("Choose a photo first.")
@@ -121,10 +121,10 @@ def _ask(fruits: FruitClassifier, feedback: FeedbackBox, photo: gr.Image) -> Non
         try:
             feedback.keep(
                 shown,
-                answered=found.label,
+                predicted=found.label,
                 score=found.score,
                 known=found.known,
-                right=None if said == NO_CLASS else said,
+                label=None if said == NO_CLASS else said,
             )
         except InputError as error:
             raise visitor_error(str(error)) from error

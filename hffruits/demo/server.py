@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 MAX_LOGGED = 300  # characters of an error
 MAX_JSON_BYTES = 2**20
 MAX_REQUEST_BYTES = MAX_IMAGES * MAX_IMAGE_BYTES // 4  # of an upload of many files
-KEPT_SECONDS = 3600  # how long the server keeps a visitor's files, and how often it sweeps
+RETENTION_SECONDS = 3600  # of visitors' files, swept as often, and of their unused taught models
 UPLOAD = f"{API_PREFIX}/upload"  # the one route that takes files
 # A stranger's model card or report could ask visitors' browsers for any address.
 PAGE_POLICY = b"; ".join(
@@ -59,7 +59,7 @@ def read_auth(given: str | None) -> tuple[str, str] | None:
         return None
     user, colon, password = text.partition(":")
     if not (user and colon and password):
-        raise InputError("--auth: not of the form user:password. Give both, with a colon between.")
+        raise InputError("auth: not of the form user:password. Give both, with a colon between.")
     return user, password
 
 

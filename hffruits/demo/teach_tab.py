@@ -12,6 +12,7 @@ from PIL import Image
 
 from hffruits.core.errors import InputError
 from hffruits.demo.predict_tab import answer_label, photo_input
+from hffruits.demo.server import RETENTION_SECONDS
 from hffruits.demo.widgets import name_image, open_image, open_sent, visitor_error
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.inference.few_shot import save_taught, teach
@@ -21,7 +22,6 @@ MAX_FRUITS = 20  # that one visitor adds
 MAX_SAVED = 100  # folders below the one that is written to
 MAX_SAVED_BYTES = 2 * 10**9  # of all of them
 LONG_SIDE = 1024  # pixels; all that the model ever sees of a photo is smaller
-KEPT_SECONDS = 3600  # how long a visitor's model is kept without being taught
 NOTHING = "Nothing taught yet. What you teach is visible only to you, until you save it."
 
 UNTEACHABLE = (
@@ -82,7 +82,7 @@ def teach_tab(fruits: FruitClassifier, *, top_k: int, folder: Path | None) -> No
     def forget() -> tuple[None, str, dict]:
         return None, _describe(None), gr.update(interactive=False)
 
-    state = gr.State(None, time_to_live=KEPT_SECONDS, delete_callback=lambda taught: None)
+    state = gr.State(None, time_to_live=RETENTION_SECONDS, delete_callback=lambda taught: None)
     with gr.Row(equal_height=False):
         with gr.Column(min_width=280, elem_id="lesson"):
             name, photos, learned = _lesson_inputs(teachable=fruits.prototypes is not None)
@@ -191,5 +191,5 @@ def _describe(taught: Taught | None, about: str = "") -> str:
     if taught is None:
         return f"<p>{NOTHING}</p>"
     chips = "".join(f"<li>{html.escape(name)}</li>" for name in taught.names)
-    kinds = f"It knows {len(taught.fruits.labels)} kinds now, these from you:"
-    return f'<p>{about}</p><p>{kinds}</p><ul class="kinds">{chips}</ul>'
+    classes = f"It has {len(taught.fruits.labels)} classes now, these from you:"
+    return f'<p>{about}</p><p>{classes}</p><ul class="kinds">{chips}</ul>'

@@ -17,7 +17,7 @@ from hffruits.demo.uploads import NOT_SENT, Upload, open_upload, shown_name
 from hffruits.inference.classifier import FruitClassifier, Prediction
 
 WRONG_FORM = "Invalid request. For other clients, see Use via API in the page's footer."
-UNKNOWN = '<div class="unknown"><h2>Not a fruit I know</h2><p>The most similar I know:</p></div>'
+UNKNOWN = '<div class="unknown"><h2>Unknown fruit</h2><p>Most similar classes:</p></div>'
 
 
 def visitor_error(message: str) -> gr.Error:

@@ -27,7 +27,7 @@ from hffruits.evaluation.metrics import (
     percentile_interval,
 )
 from hffruits.evaluation.predictions import Predictions, answer_samples, split_unknown
-from hffruits.evaluation.report import METRICS, THUMB, Opener
+from hffruits.evaluation.report import METRIC_TITLES, THUMB, RowOpener
 from hffruits.evaluation.run import check_output_dir
 from hffruits.evaluation.run_data import (
     count_training_images,
@@ -203,7 +203,7 @@ def _in_order(predictions: Predictions, own: list[str], labels: list[str]) -> Pr
 def compare_figures(
     a: Predictions, b: Predictions, labels: list[str], coarse: list[int] | None
 ) -> dict[str, dict[str, float]]:
-    """Each figure of both, and their difference with its paired bootstrap interval.
+    """Each metric of both, and their difference with its paired bootstrap interval.
 
     Both answer the same drawn images, so that hard ones don't count as a difference.
     """
@@ -291,8 +291,8 @@ def show(
         "a": sides[0],
         "b": sides[1],
         "metrics": [
-            {"name": METRICS[key][0], **record["metrics"][key]}
-            for key in METRICS
+            {"name": METRIC_TITLES[key][0], **record["metrics"][key]}
+            for key in METRIC_TITLES
             if key in record["metrics"]
         ],
         "mcnemar": record["mcnemar"],
@@ -310,7 +310,7 @@ def _gallery(
     chosen: np.ndarray,
     order: np.ndarray,
     labels: list[str],
-    opener: Opener | None,
+    opener: RowOpener | None,
 ) -> list[dict[str, Any]]:
     """The images chosen (N,) with the highest `order`."""
     rows = np.flatnonzero(chosen)

@@ -2,7 +2,7 @@
 
 After Hendrycks & Dietterich 2019, arXiv:1903.12261, with what happens to fruit photos. Opt-in: the
 model sees every image 36 times. Drawn by Pillow: torchvision's transforms of PIL images call the
-same methods, one line each; its Gaussian blur and JPEG are of tensors, and would move the figures.
+same methods, one line each; its Gaussian blur and JPEG are of tensors, and would change metrics.
 """
 
 import io

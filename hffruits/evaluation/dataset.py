@@ -15,7 +15,7 @@ from hffruits.core.errors import InputError
 from hffruits.core.names import match_names
 from hffruits.data.arguments import DataArguments
 from hffruits.data.images import list_images
-from hffruits.data.readers.folders import SPLIT_NAMES, SPLITS, class_of_folder
+from hffruits.data.readers.folders import SPLIT_ALIASES, SPLIT_NAMES, class_of_folder
 from hffruits.data.sources import open_source
 from hffruits.data.split_protocol import UNKNOWN, MapSplit, Sample, Split
 from hffruits.data.splits import choose_splits
@@ -23,7 +23,7 @@ from hffruits.data.stream_dataset import StreamSplit, load_streams, name_labels,
 from hffruits.data.stream_index import StreamIndex
 from hffruits.data.validation import labelled_rows
 from hffruits.evaluation.predictions import Predictions
-from hffruits.evaluation.report import Opener
+from hffruits.evaluation.report import RowOpener
 
 logger = logging.getLogger(__name__)
 UNSPLIT = StreamIndex(seed=0, holdout={}, shards={}, counts={})
@@ -46,7 +46,7 @@ class Photos:
         """Those of this process."""
         return samples_of_split(self.rows)
 
-    def opener(self, predictions: Predictions) -> Opener | None:
+    def opener(self, predictions: Predictions) -> RowOpener | None:
         """Images by the row of their prediction; None for a stream, where they are gone."""
         return image_opener(self.rows, predictions)
 
@@ -108,7 +108,7 @@ def _single_split(data_args: DataArguments, asked: str | None) -> tuple[str, Pat
     folder = Path(data_args.data_dir or "").expanduser()
     if data_args.data_dir is None or not folder.is_dir():
         return None
-    children = {SPLITS.get(child.name.lower()): child for child in sorted(folder.iterdir())}
+    children = {SPLIT_ALIASES.get(child.name.lower()): child for child in sorted(folder.iterdir())}
     found = {name: children[name] for name in SPLIT_NAMES if name in children}
     if not found or "train" in found:
         return None
@@ -175,7 +175,7 @@ def unknown_samples(folder: Path) -> list[Sample]:
     return [Sample(str(file), file, UNKNOWN) for file in own]
 
 
-def image_opener(rows: Split, predictions: Predictions) -> Opener | None:
+def image_opener(rows: Split, predictions: Predictions) -> RowOpener | None:
     """Images of a split by the row of their prediction; None for a stream, where they are gone."""
     open_path = rows.opener()
     return open_path and (lambda row: open_path(predictions.paths[row]))

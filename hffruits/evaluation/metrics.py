@@ -1,4 +1,4 @@
-"""Every metric, defined once: accuracy, top-k, F1, figures by class, intervals, ECE, AUROC, FPR@95.
+"""Every metric, defined once: accuracy, top-k, F1, metrics by class, intervals, ECE, AUROC, FPR@95.
 
 Arrays in, numbers out: no images, no models, no plots. Figures of classes and their bootstrap
 intervals need only counts (`AnswerCounts`), so that they take as much time and memory for a million
@@ -79,7 +79,7 @@ class FruitMetrics(evaluate.Metric):
         return {name: float(found[name][0]) for name in names if name in found}
 
 
-# ---- figures of counts ----
+# ---- metrics of counts ----
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class AnswerCounts:
 def compute_metrics(
     answers: AnswerCounts, counts: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
-    """The figures in [0, 1] of answers, or of other `counts` (..., M) of the same cells: (...,).
+    """The metrics in [0, 1] of answers, or of other `counts` (..., M) of the same cells: (...,).
 
     As scikit-learn computes them, F1 to the last bit; it is over the classes that occur as label or
     guess, balanced accuracy over those that occur as label. `coarse_accuracy` only with a
@@ -171,7 +171,7 @@ def class_metrics(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Precision, recall, F1 and support of each class, (..., K); F1 is 0 where undefined.
 
-    Precision is NaN for a class that was never guessed, recall for one that never occurred.
+    Precision is NaN for a class that was never predicted, recall for one that never occurred.
     """
     counts = np.atleast_2d(answers.counts if counts is None else counts)
     right = answers.labels == answers.guesses

@@ -33,8 +33,8 @@ PAIRS, MISTAKEN = 8, 4  # confused classes, and photos of each
 GALLERY = 18
 THUMB = 168  # pixels
 MOST_CLASSES = 1000  # that a confusion matrix shows
-FEW = 10  # photos of a class, below which its figures say little
-METRICS = {
+FEW = 10  # photos of a class, below which its metrics say little
+METRIC_TITLES = {
     "accuracy": ("Accuracy", "The top prediction is correct."),
     "coarse_accuracy": ("Coarse accuracy", "Its coarse class is correct."),
     "top5_accuracy": ("Top-5", "The correct class is among the top five predictions."),
@@ -43,7 +43,7 @@ METRICS = {
     "weighted_f1": ("Weighted F1", "The same, weighted by the classes' photos."),
 }
 
-Opener = Callable[[int], Image.Image | None]  # a row of the predictions -> its image
+RowOpener = Callable[[int], Image.Image | None]  # a row of the predictions -> its image
 
 
 def write_report(
@@ -52,7 +52,7 @@ def write_report(
     known: Predictions,
     record: dict[str, Any],
     *,
-    opener: Opener | None,
+    opener: RowOpener | None,
     seconds: float,
     unknown: dict[str, Predictions] | None = None,
     log: list[dict[str, Any]],
@@ -142,17 +142,17 @@ def draw_summary(file: Path, known: Predictions, names: Sequence[str], *, split:
 
 
 def figures_shown(measured: dict[str, Any]) -> list[dict[str, Any]]:
-    """The figures with their intervals."""
+    """The metrics with their intervals."""
     return [
         {"name": name, "help": help, "value": measured[key]}
         | dict(zip(("low", "high"), measured["intervals"][key], strict=True))
-        for key, (name, help) in METRICS.items()
+        for key, (name, help) in METRIC_TITLES.items()
         if key in measured
     ]
 
 
 def classes_shown(measured: dict[str, Any], coarse: dict[str, str] | None) -> list[dict[str, Any]]:
-    """The figures of each class."""
+    """The metrics of each class."""
     rows = []
     for name, own in measured["classes"].items():
         low, high = own["recall_interval"]
@@ -292,7 +292,7 @@ def advice(measured: dict[str, Any], split: str) -> list[str]:
             f"The model was trained on {measured['trained_on']} of these photos: its metrics are "
             "too optimistic."
         )
-    if other := measured.get("other_classes"):
+    if other := measured.get("unknown_classes"):
         listed = ", ".join(f"{name} ({count})" for name, count in list(other.items())[:8])
         notes.append(f"The model has no such classes, so they count as unknown: {listed}.")
     absent = [name for name, own in measured["classes"].items() if not own["support"]]
@@ -321,7 +321,7 @@ class Gallery:
         self,
         fruits: FruitClassifier,
         predictions: Predictions,
-        opener: Opener | None,
+        opener: RowOpener | None,
         *,
         page: Path,
     ):
@@ -342,17 +342,17 @@ class Gallery:
         return [self._photo(row) for row in rows]
 
     def pairs(self, confused: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """What is taken for what, beside usual photos of both."""
+        """The classes most often confused, beside usual photos of both."""
         shown, names = [], self.fruits.labels
         labels, guesses = self.predictions.labels, self.predictions.guesses
         for pair in confused[:PAIRS]:
-            truth, guess = names.index(pair["class"]), names.index(pair["taken_for"])
+            truth, guess = names.index(pair["class"]), names.index(pair["predicted"])
             rows = np.flatnonzero((labels == truth) & (guesses == guess))
             rows = rows[np.argsort(-self.predictions.confidence[rows], kind="stable")][:MISTAKEN]
             shown.append(
                 {
                     "truth": pair["class"],
-                    "guess": pair["taken_for"],
+                    "guess": pair["predicted"],
                     "count": pair["images"],
                     "share": pair["share"],
                     "mistaken": [self._photo(row) for row in rows],

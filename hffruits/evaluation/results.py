@@ -25,7 +25,7 @@ def measure(predictions: Predictions, fruits: FruitClassifier) -> dict[str, Any]
     """Figures in [0, 1] of images whose classes the model has, and intervals of 95 %.
 
     `loss` is the mean cross-entropy; `ece` the expected calibration error; `rejected` the share of
-    these known images that the model would reject as unknown; `classes` has the figures of each
+    these known images that the model would reject as unknown; `classes` has the metrics of each
     class.
     """
     answers = predictions.answer_counts(len(fruits.labels), coarse_ids(fruits.config))
@@ -73,12 +73,12 @@ def class_figures(predictions: Predictions, fruits: FruitClassifier) -> dict[str
 
 
 def most_confused(predictions: Predictions, names: list[str]) -> list[dict[str, Any]]:
-    """What is taken for what, most often first: how many, and which share of the class."""
+    """Which class is predicted as which, most often first: how many, and what share of it."""
     pairs = confused_pairs(predictions.answer_counts(len(names), None).confusion)
     return [
         {
             "class": names[label],
-            "taken_for": names[guess],
+            "predicted": names[guess],
             "images": int(count),
             "share": float(share),
         }

@@ -58,7 +58,7 @@ class Evaluation(Result):
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """What `metrics.json` holds: shares in [0, 1], with 95 % intervals; figures by class."""
+        """What `metrics.json` holds: shares in [0, 1], with 95 % intervals; metrics by class."""
         return self.record
 
     @property
@@ -80,7 +80,7 @@ def evaluate(
     command: str | None = None,
     **data_options: Any,
 ) -> Evaluation:
-    """Measure a trained model on labelled photos: figures with intervals, and a page.
+    """Measure a trained model on labelled photos: metrics with intervals, and an HTML report.
 
     Writes `metrics.json`, `report.html` and `predictions.csv` to `output_dir`. Photos of classes
     that the model doesn't have, and those in `unknown_dir`, count as unknown.
@@ -144,7 +144,7 @@ def evaluate(
         "tta": list(tta),
         **measure(known, fruits),
         "images_per_second": round(len(predictions) / seconds, 2),
-        "other_classes": photos.foreign,
+        "unknown_classes": photos.foreign,
         "trained_on": count_training_images(model, data_args, known),
         "unknown": {name: measure_unknown(known, some, fruits) for name, some in unknown.items()},
     }
@@ -159,7 +159,7 @@ def evaluate(
         record["corruptions"] = measure_corruptions(fruits, some, **options)
         on_main_process(lambda: write_json(output_dir / METRICS, record))
     if PartialState().is_main_process:
-        with optional_output(output_dir / REPORT, remedy=f"{METRICS} beside it has the figures."):
+        with optional_output(output_dir / REPORT, remedy=f"{METRICS} beside it has the metrics."):
             write_report(
                 output_dir / REPORT,
                 fruits,
@@ -239,7 +239,7 @@ def calibrate_artifact(
 
 @dataclass(frozen=True)
 class EvaluatedArtifact:
-    """The figures of a run's model by split, and what the last of these is shown by."""
+    """The metrics of a run's model by split, and what the last of these is shown by."""
 
     figures: dict[str, dict[str, Any]]
     folder: Path

@@ -1,4 +1,4 @@
-"""The checks of a data set and their findings: each with its severity, effect and remedy.
+"""The checks of a dataset and their findings: each with its severity, effect and remedy.
 
 Works on what the scan and the features give; opens no file. A check is a row of `CHECKS`.
 """
@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from hffruits.core.html import SEVERITIES
 from hffruits.data.validation import Part, Skipped
 from hffruits.exploration.label_errors import LabelErrors
 
 SMALL_SIDE = 96  # pixels: less is enlarged more than twice for a net of 224
 FEW = 20  # training photos of a class
 LARGE = 2_000_000  # pixels: decoding takes longer than training on them
-SEVERITIES = ("high", "medium", "low", "info")
 # findings whose photos are a list for `--exclude`
 LISTED = ("label_errors", "outliers", "small_photos", "blurred", "light", "odd_shapes")
 
@@ -226,7 +226,7 @@ def find_one_scene_classes(data: ScannedData) -> Finding | str:
     )
 
 
-def find_label_errors(data: ScannedData) -> Finding | str | None:
+def find_label_error_photos(data: ScannedData) -> Finding | str | None:
     """Labels that both a classifier and the neighbours disagree with."""
     if data.label_errors is None:
         return None
@@ -344,7 +344,7 @@ def find_near_duplicates(data: ScannedData) -> Finding | None:
     )
 
 
-def find_outliers(data: ScannedData) -> Finding | str | None:
+def find_outlier_photos(data: ScannedData) -> Finding | str | None:
     """Photos unlike those of any class."""
     if data.outliers is None:
         return None
@@ -459,12 +459,12 @@ CHECKS: tuple[Callable[[ScannedData], Finding | str | None], ...] = (
     find_conflicts,
     find_unreadable,
     find_one_scene_classes,
-    find_label_errors,
+    find_label_error_photos,
     find_missing_classes,
     find_small_classes,
     find_imbalance,
     find_exact_duplicates,
-    find_outliers,
+    find_outlier_photos,
     find_small_photos,
     find_blurred_photos,
     find_faint_photos,

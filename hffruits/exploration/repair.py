@@ -28,7 +28,7 @@ KEPT_FIRST = ("test", "validation", "train")  # of near-duplicates, the side tha
 
 @dataclass(frozen=True)
 class Cleaned:
-    """What is left of a data set."""
+    """What is left of a dataset."""
 
     parts: dict[str, Part]
     left_out: dict[str, str]  # path -> reason
@@ -117,7 +117,7 @@ def leave_out(parts: Mapping[str, Part], repairs: dict[str, dict[int, str]]) -> 
     for split, part in parts.items():
         rows = [row for row in range(len(part.rows)) if row not in repairs[split]]
         if not rows:
-            raise InputError(f"{split}: nothing is left after the repair. Add --resplit.")
+            raise InputError(f"{split}: nothing is left after the repair. Set resplit.")
         kept[split] = part.take(rows)
     before, after = (
         {label for part in some.values() for label in part.rows["label"][:]}
@@ -126,14 +126,14 @@ def leave_out(parts: Mapping[str, Part], repairs: dict[str, dict[int, str]]) -> 
     if gone := sorted(before - after):
         raise InputError(
             f"{', '.join(gone)}: nothing of it is left after the repair. Check its photos with "
-            "`hffruits explore`, and leave it out with --exclude or correct them."
+            "`hffruits explore`, and leave it out with exclude or correct them."
         )
     known = set(kept["train"].rows["label"][:])
     for split, part in kept.items():
         if lost := sorted(set(part.rows["label"][:]) - known):
             raise InputError(
-                f"{', '.join(lost)}: left in {split}, but not in train, after the repair. Add "
-                "--resplit."
+                f"{', '.join(lost)}: left in {split}, but not in train, after the repair. Set "
+                "resplit."
             )
     return kept
 

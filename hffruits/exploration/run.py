@@ -1,4 +1,4 @@
-"""Exploring a data set: scan, features, checks; what was found, as records and lists.
+"""Exploring a dataset: scan, features, checks; what was found, as records and lists.
 
 The page of it is made by `report`.
 """
@@ -59,7 +59,7 @@ def explore(
     command: str | None = None,
     **data_options: Any,
 ) -> Exploration:
-    """Find what is wrong with a data set: unreadable files, leaks, label errors, small classes, ...
+    """Find what is wrong with a dataset: unreadable files, leaks, label errors, small classes, ...
 
     Writes `explore.json` and `explore.html` to `output_dir`, and lists for `exclude`, one for each
     finding about single photos. The photos stay as they are.
@@ -69,7 +69,7 @@ def explore(
         output_dir: a folder for the results, outside the data; made if it is new.
         max_images: how many photos, drawn evenly from the classes, features are computed of, for
             label errors (confident learning, arXiv:1911.00068), outliers and the map; 0 for none.
-        seed: of everything drawn.
+        seed: random seed.
         command: the command line that asked for this, for the record.
         **data_options: fields of `DataArguments`: `streaming`, `exclude`, ...
 
@@ -155,7 +155,7 @@ def explore(
 def _scan_for(
     output_dir: Path, data_args: DataArguments, max_images: int, seed: int
 ) -> tuple[Checked, dict[str, str]]:
-    """`scan_data`, with the output's folder made before; it goes again where there is no data."""
+    """`scan_data`, with the output's folder made before, and removed again without data."""
     data_args.check_outside(output_dir)
     made = not output_dir.exists()
     check_writable(output_dir)

@@ -1,4 +1,4 @@
-"""Sampling: which rows of a data set are shown or embedded, and where their images are."""
+"""Sampling: which rows of a dataset are shown or embedded, and where their images are."""
 
 from collections import Counter
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""`hffruits split`: split lists for a data set, k-fold too, and a repaired list or copy of it."""
+"""`hffruits split`: split lists for a dataset, k-fold too, and a repaired list or copy of it."""
 
 import logging
 from collections.abc import Mapping
@@ -80,8 +80,8 @@ def split(
             `output_dir`/photos as well.
         folds: k of a k-fold split: each photo is held out once, for the test, or for validation
             where the data has a test split; 0 for one split.
-        resplit: forget the data's own splits.
-        seed: of everything drawn.
+        resplit: ignore the data's own splits.
+        seed: random seed.
         **data_options: fields of `DataArguments`: `validation_fraction`, `group_by`, ...
 
     Returns:

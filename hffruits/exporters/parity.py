@@ -68,16 +68,16 @@ def refuse_difference(output_dir: Path, record: dict[str, Any], max_accuracy_dro
     if drop > bound + 1e-9:
         what = "accuracy" if measured else "agreement"
         limit = f"{bound:.2%} (max_accuracy_drop={max_accuracy_drop})"
-        found = f"would lose {drop:.2%} of {what}, over {limit}"
+        found = f"it loses {drop:.2%} of {what}, over the limit of {limit}"
     elif 1 - check["known_agreement"] > max(1 - FEWEST_KNOWN, 2 / check["images"]) + 1e-9:
         # the threshold lies at one of the images it was chosen on, so one or two may change sides
-        found = f"would change known or unknown for {1 - check['known_agreement']:.0%}"
+        found = f"known and unknown change for {1 - check['known_agreement']:.0%}"
     elif record["precision"] == "fp32" and check["largest_difference"] > EXACT:
-        found = f"would move a score by {check['largest_difference']:.2g}, in spite of fp32"
+        found = f"a score changes by {check['largest_difference']:.2g}, although it is fp32"
     if found:
         raise InputError(
-            f"{output_dir}: not kept, as it {found} of {check['images']} {check['data']}. "
-            "Choose another precision, or --force it."
+            f"{output_dir}: not kept, as on {check['images']} {check['data']} {found}. "
+            "Choose another precision, or set force."
         )
 
 

@@ -109,9 +109,7 @@ def export(
     chosen = choose_format(format, precision)
     output_dir = Path(output_dir or default_dir(model, format, precision)).expanduser()
     if output_dir.exists():
-        raise InputError(
-            f"{output_dir}: already exists. Choose another --output_dir, or remove it."
-        )
+        raise InputError(f"{output_dir}: already exists. Choose another output_dir, or remove it.")
     fruits = FruitClassifier.from_pretrained(model, device="cpu")
     parameters = fruits.model.num_parameters()  # raises for an export, which has no such model
     images = choose_images(model, data_args, fruits, calibrate=precision == "int8")
@@ -140,7 +138,7 @@ def export(
         write_json(folder / EXPORT, record)
 
     try:
-        make_once(output_dir, fill, remedy="Choose another --output_dir.")
+        make_once(output_dir, fill, remedy="Choose another output_dir.")
     except InputError:
         raise
     except (RuntimeError, TypeError, ValueError, OSError) as error:  # of torch, ONNX, the disk
@@ -194,7 +192,7 @@ def choose_images(
     check, after, calibration = held_out or training, 0, []
     if calibrate:
         if training is None:
-            raise InputError("precision=int8: needs photos for calibration. Give --data_dir.")
+            raise InputError("precision=int8: needs photos for calibration. Give data_dir.")
         few = CALIBRATION_PHOTOS if training.total is None else training.total // 2
         after = min(CALIBRATION_PHOTOS, few)
         calibration = training.draw(after)

@@ -1,6 +1,6 @@
 """The Hub: models, photos and demos pushed, and what is left out of them.
 
-push_model, push_dataset   a model's folder; photos as a cleaned data set
+push_model, push_dataset   a model's folder; photos as a cleaned dataset
 commit                     one commit to a repository: all of it or nothing
 redaction, exif_gps        paths of this machine, and positions in photos, taken out
 space, space_check         the demo as a Space, tried before it goes online

@@ -88,7 +88,7 @@ def check_push(
 ) -> str:
     """The full name of a repository that could be pushed to, as far as can be known.
 
-    To be called before hours of work. Raises `InputError` for a name, token or licence that won't
+    To be called before hours of work. Raises `InputError` for a name, token or license that won't
     do, and for a repository that is public where a private one is wanted.
     """
     with translate_hub_errors(repo_id, kind="repository", token=token):
@@ -165,7 +165,7 @@ class Repository:
 
 
 def _check_license(license: str, kind: str) -> None:
-    """Ask the Hub whether it knows this licence, before a repository is made."""
+    """Ask the Hub whether it knows this license, before a repository is made."""
     try:
         RepoCard(f"---\nlicense: {json.dumps(license)}\n---\n").validate(repo_type=kind)
     except ValueError as error:
@@ -181,7 +181,7 @@ def _refuse_public(repo_id: str, info: ModelInfo | DatasetInfo | SpaceInfo) -> N
     if not info.private:
         raise InputError(
             f"{repo_id}: public on the Hub already. Make it private on its page first, push "
-            "without --private, or name another one."
+            "without private, or name another one."
         )
 
 

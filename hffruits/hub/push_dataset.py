@@ -62,7 +62,7 @@ def push_data(
     seed: int = 42,
     token: str | None = None,
 ) -> tuple[Pushed, dict[str, Any]]:
-    """Push photos to the data set `user/name`, made if it is new; also what went in and what not.
+    """Push photos to the dataset `user/name`, made if it is new; also what went in and what not.
 
     Left out is what `hffruits split --repair` leaves out; splits are the data's own, unless
     `resplit`, or made. Positions in the photos' metadata go, unless `keep_location`. The same again
@@ -169,7 +169,7 @@ def _published(row: dict[str, Any], keep_location: bool) -> tuple[bytes, bool]:
     except (OSError, ValueError, SyntaxError, KeyError, TypeError, struct.error) as error:
         raise InputError(
             f"{row['path']}: its position can't be taken out ({short_reason(error)}). Leave it "
-            "out with --exclude, or use --keep_location."
+            "out with exclude, or set keep_location."
         ) from error
     return public, public is not content
 

@@ -57,7 +57,7 @@ def push(
         repo_id: `user/name`, made if it is new; a name alone is one of yours.
         private: make a repository that only you see.
         license: the Hub's name of one, such as "apache-2.0", for the card.
-        datasets: Hub data sets that the model learned from, for the card; a run knows its own.
+        datasets: Hub datasets that the model was trained on, for the card; a run names its own.
         card: a Markdown file to take for the card instead.
         report: publish `report.html`, which shows some of the photos.
         token: a Hub token that may write; by default that of the login.
@@ -106,7 +106,7 @@ def push(
 
 
 def check_datasets(names: tuple[str, ...], *, token: str | None = None) -> None:
-    """Raise `InputError` for a name that is no data set of the Hub's."""
+    """Raise `InputError` for a name that is no dataset of the Hub's."""
     for name in names:
         with translate_hub_errors(name, kind="dataset", token=token):
             HfApi(token=token).dataset_info(name)

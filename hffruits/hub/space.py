@@ -64,14 +64,12 @@ def make_space(
     if check not in WAYS:
         raise InputError(f"check={check}: unknown. Known: {', '.join(WAYS)}.")
     if repo_id is None and output_dir is None:
-        raise InputError("name the Space to push to (user/space), or an --output_dir to write to.")
+        raise InputError("name the Space to push to (user/space), or an output_dir to write to.")
     if Path(model).expanduser().is_dir() or model.count("/") != 1:
         raise InputError(f"{model}: not a Hub model, which a Space needs. Run hffruits push first.")
     output_dir = output_dir and output_dir.expanduser()
     if output_dir is not None and output_dir.exists():
-        raise InputError(
-            f"{output_dir}: already exists. Choose another --output_dir, or remove it."
-        )
+        raise InputError(f"{output_dir}: already exists. Choose another output_dir, or remove it.")
     if repo_id is not None:
         before = {"kind": "space", "private": private, "license": license, "token": token}
         repo_id = check_push(repo_id, **before)
@@ -88,7 +86,7 @@ def make_space(
         found = (file for file in files.rglob("*") if file.is_file())
         content = {file.relative_to(files).as_posix(): file for file in found}
         if output_dir is not None:
-            with translate_write_errors(output_dir, "Name another --output_dir."):
+            with translate_write_errors(output_dir, "Name another output_dir."):
                 make_once(output_dir, partial(_copy, content))
         if repo_id is None:
             return SpaceMade(None, bool(info.private))

@@ -103,7 +103,7 @@ def install(folder: Path, venv: Path) -> Path:
         if done.returncode:
             raise InputError(
                 f"requirements.txt: can't be installed here ({_last_line(done.stderr)}). Fix "
-                "that, or try with --check quick."
+                "that, or try with check=quick."
             )
     return python
 

@@ -147,7 +147,7 @@ class FruitClassifier:
         above = getattr(self.config, "ood_threshold", None)
         if not isinstance(above, int | float | None):
             raise InputError(
-                f"config.json: ood_threshold={above!r} is no number. Train the model again."
+                f"config.json: ood_threshold={above!r} must be a number. Train the model again."
             )
         self.ood_threshold = math.inf if above is None else float(above)
         try:

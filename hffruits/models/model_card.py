@@ -63,7 +63,7 @@ def model_card(
     """The card of a trained, taught or exported model.
 
     `repo_id` is where it can be had, by default this folder; `license` and `datasets` are the Hub's
-    names of them. A run's own Hub data set is known.
+    names of them. A run's own Hub dataset is known.
     """
     config = _read(folder / CONFIG)
     metrics = _read(folder / METRICS)
@@ -72,7 +72,7 @@ def model_card(
     taught = config.get("taught")
     kind = "export" if export else "taught" if taught else "trained" if metrics else "other"
     measured = {split: metrics[split] for split in ("validation", "test") if split in metrics}
-    measured = measured if kind == "trained" else {}  # else those are figures of another model
+    measured = measured if kind == "trained" else {}  # else those are metrics of another model
     split = "test" if "test" in measured else "validation"
     data = metrics.get("data", {})
     own_data = arguments.get("data", {}).get("dataset_name")
@@ -165,7 +165,7 @@ def _data_facts(
 
 def _confused(final: dict[str, Any]) -> list[dict[str, Any]]:
     return [
-        pair | {key: markdown(pair[key]) for key in ("class", "taken_for")}
+        pair | {key: markdown(pair[key]) for key in ("class", "predicted")}
         for pair in final.get("most_confused", ())[:WEAKEST]
     ]
 
@@ -190,7 +190,7 @@ def _formats(export: dict[str, Any]) -> list[str]:
 def _results(
     measured: dict[str, Any], data: dict[str, Any], own_data: str | None
 ) -> list[EvalResult]:
-    """The figures of each split, as the Hub's `model-index` has them."""
+    """The metrics of each split, as the Hub's `model-index` has them."""
     name = own_data or Path(str(data.get("data_dir"))).name
     return [
         EvalResult(

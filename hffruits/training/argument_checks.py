@@ -156,7 +156,7 @@ _CONFLICTS: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
     ),
     (
         lambda data, model, args: args.time_budget and args.full_determinism,
-        "time_budget and full_determinism: what fits a time depends on how quick the machine is "
+        "time_budget and full_determinism: what fits a time depends on how fast the machine is "
         "just then. Use one of them.",
     ),
     (
@@ -426,7 +426,7 @@ def check_same_run(recorded: dict[str, dict[str, Any]], arguments: Arguments) ->
             chosen_later = now is None  # by the model, as it was when the run began
             if name in recorded[group] and now != then and not chosen_later:
                 raise InputError(
-                    f"{name}={now}: the run began with {then}. Resume with --{name} {then}, or "
+                    f"{name}={now}: the run began with {then}. Resume with {name}={then}, or "
                     "start another run."
                 )
 

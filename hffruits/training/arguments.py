@@ -133,7 +133,7 @@ class FruitTrainingArguments(TrainingArguments):
     balanced_sampler: bool = option(False, "Draw every class equally often.")
     focal_gamma: float = option(0.0, "Focal loss: down-weight what is easy (2 is usual).")
     hub_license: str | None = option(
-        None, "With push_to_hub: the Hub's name of the model's licence, as apache-2.0."
+        None, "With push_to_hub: the Hub's name of the model's license, as apache-2.0."
     )
     hub_report: bool = option(
         True, "With push_to_hub: publish the report as well, which shows some of the photos."

@@ -65,11 +65,11 @@ def fit_into_time(run: TrainingRun) -> Plan:
     """The best plan for the run's time budget, counted from its start.
 
     What is set stays: `PLANNED` that differ from their defaults. Raises `InputError` where even the
-    quickest plan takes longer.
+    fastest plan takes longer.
     """
     budget = run.args.time_budget
     work = count_work(run.datasets, classes=len(run.labels), processes=run.args.world_size)
-    quickest = float("inf")
+    fastest = float("inf")
     for model_args, limits in candidates(run.arguments, run.labels):
         views, cost = _try(replace(run, model_args=model_args), most_epochs=limits[1])
         left = seconds_left(run)
@@ -86,11 +86,11 @@ def fit_into_time(run: TrainingRun) -> Plan:
             plan = Plan(chosen, epochs, limits, cached, cost, work)
             if plan.seconds <= left:
                 return plan
-        quickest = min(quickest, plan.seconds + spent)
+        fastest = min(fastest, plan.seconds + spent)
         gc.collect()
     raise InputError(
         f"time_budget={budget}: even the fastest plan takes about "
-        f"{format_duration(quickest / MARGIN)} here. Give more time, or fewer photos."
+        f"{format_duration(fastest / MARGIN)} here. Give more time, or fewer photos."
     )
 
 
@@ -188,8 +188,8 @@ def measure_cost(run: TrainingRun, *, photos: int = 16) -> Cost:
         # a GPU computes while its workers read
         both = operator.add if on_cpu else max
         return Cost(0.0, 0.0, both(reading, step), both(reading, step / 3), answer)
-    cut = find_trunk(model, torch.rand(2, 3, *size, device=args.device))
-    decode, view = filling_seconds(model, cut, images, workers=workers, bf16=bf16)
+    trunk = find_trunk(model, torch.rand(2, 3, *size, device=args.device))
+    decode, view = filling_seconds(model, trunk, images, workers=workers, bf16=bf16)
     return Cost(decode, view, step, step / 3, answer)
 
 

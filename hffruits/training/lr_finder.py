@@ -22,7 +22,7 @@ from hffruits.training.run_state import TrainingRun
 from hffruits.training.setup import load_datasets, make_trainer, prepare_model, resolve_arguments
 
 SMOOTHING = 0.9  # of the loss, by an exponential mean over the steps
-DIVERGED = 3.0  # stop where the smoothed loss is this many times its minimum
+DIVERGED_FACTOR = 3.0  # stop where the smoothed loss is this many times its minimum
 
 
 @dataclass(frozen=True)
@@ -114,4 +114,4 @@ class _StopWhenDivergedCallback(TrainerCallback):
             return
         curve = smooth(losses)
         broken = not math.isfinite(losses[-1])
-        control.should_training_stop |= broken or curve[-1] > DIVERGED * min(curve)
+        control.should_training_stop |= broken or curve[-1] > DIVERGED_FACTOR * min(curve)

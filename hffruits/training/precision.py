@@ -17,7 +17,7 @@ GAIN = 1.1  # bfloat16 is less exact: it must be this much faster to be worth it
 def bf16_is_faster(
     model: nn.Module, size: tuple[int, int], *, batch_size: int = 16, forward: Forward | None = None
 ) -> bool:
-    """Whether training steps of a model on the CPU are quicker in bfloat16, by `step_seconds`."""
+    """Whether training steps of a model on the CPU are faster in bfloat16, by `step_seconds`."""
     return is_faster(step_seconds(model, size, batch_size=batch_size, forward=forward))
 
 
@@ -47,7 +47,7 @@ def step_seconds(
     pixels = torch.zeros(batch_size, 3, *size, device=device)
     model.train()
     began = time.perf_counter()
-    for _ in range(3):  # in turns; the quickest step counts, the first one warms up
+    for _ in range(3):  # in turns; the fastest step counts, the first one warms up
         if time.perf_counter() - began > LONG:
             break
         for bf16 in seconds:

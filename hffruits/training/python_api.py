@@ -14,7 +14,7 @@ from hffruits.training.run import train as run_training
 
 
 class FinishedRun(Result):
-    """A trained model's folder and its figures; `report` is the evaluation as a page."""
+    """A trained model's folder and its metrics; `report` is the evaluation as a page."""
 
     PAGE = REPORT
 
@@ -22,7 +22,7 @@ class FinishedRun(Result):
     def metrics(self) -> dict[str, Any]:
         """What `metrics.json` holds: shares in [0, 1], times in seconds.
 
-        Each split's figures are under its name, with 95 % intervals.
+        Each split's metrics are under its name, with 95 % intervals.
         """
         return self.record
 

@@ -96,7 +96,7 @@ def choose_run_dir(
     if occupied and not overwrite:
         raise InputError(
             f"{folder}: already holds a run. Choose another output_dir, resume it with "
-            "--resume_from_checkpoint, or replace it with --overwrite_output_dir."
+            "resume_from_checkpoint, or replace it with overwrite_output_dir."
         )
     new = [path for path in (folder, *folder.parents) if not path.exists()]
     check_writable(folder, "Give another output_dir.")

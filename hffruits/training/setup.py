@@ -160,13 +160,13 @@ def trial_forward(prepared: PreparedModel, size: tuple[int, int]) -> Forward:
     """What a training step will do with pixels (B, 3, *size): norms held, features cached."""
     model = prepared.model
     device = next(model.parameters()).device
-    cut = find_trunk(model, torch.rand(2, 3, *size, device=device)) if prepared.views else None
+    trunk = find_trunk(model, torch.rand(2, 3, *size, device=device)) if prepared.views else None
 
     def forward(pixels: torch.Tensor) -> torch.Tensor:
         hold_statistics(model, prepared.batch_norm)
-        if cut is None:
+        if trunk is None:
             return model(pixel_values=pixels).logits
-        with cut.skipped(model, pixels.new_zeros((len(pixels), *cut.shape))):
+        with trunk.skipped(model, pixels.new_zeros((len(pixels), *trunk.shape))):
             return model(pixel_values=pixels[:1]).logits
 
     return forward

@@ -72,7 +72,7 @@ class FruitTrainer(CheckpointingTrainer):
         if args.clip_mode != "norm":
             args.max_grad_norm = 0.0  # the Trainer's own clipping
         self.head, self.scaling, self.stop_if_diverged = head, scaling, stop_if_diverged
-        self.cut: FrozenTrunk | None = None
+        self.trunk: FrozenTrunk | None = None
         self.clipping = GradientClippingCallback(args.clip_mode, limit, head=head)
         self.averaged = EMACallback(args.ema_decay) if args.ema_decay else None
         callbacks = [*callbacks, self.clipping]
@@ -121,9 +121,9 @@ class FruitTrainer(CheckpointingTrainer):
 
     # ---- cached features ----
 
-    def use_features(self, cut: FrozenTrunk, train: FeatureRows, validation: FeatureRows) -> None:
+    def use_features(self, trunk: FrozenTrunk, train: FeatureRows, validation: FeatureRows) -> None:
         """Train and validate on cached activations from now on, in place of the images."""
-        self.cut, self.train_dataset, self.eval_dataset = cut, train, validation
+        self.trunk, self.train_dataset, self.eval_dataset = trunk, train, validation
         self.args.dataloader_num_workers = 0  # there is nothing to prepare, and it can't be pickled
         self.args.dataloader_persistent_workers = False
         self.args.dataloader_prefetch_factor = self.args.dataloader_multiprocessing_context = None
@@ -133,8 +133,8 @@ class FruitTrainer(CheckpointingTrainer):
             return model(pixel_values=inputs["pixel_values"])
         net = self.accelerator.unwrap_model(model)
         activations = inputs["activations"].to(net.dtype)
-        with self.cut.skipped(net, activations):
-            outputs = model(pixel_values=activations.new_zeros((1, 3, *self.cut.image_size)))
+        with self.trunk.skipped(net, activations):
+            outputs = model(pixel_values=activations.new_zeros((1, 3, *self.trunk.image_size)))
         assert len(outputs.logits) == len(activations), "the model bypassed the frozen trunk"
         return outputs
 

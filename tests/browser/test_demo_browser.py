@@ -212,7 +212,7 @@ def test_a_wrong_prediction_is_corrected_and_stored(
     sync_api.expect(opened.get_by_text("Thank you! Your feedback is saved.")).to_be_visible()
     lines = (folder / "feedback" / "feedback.jsonl").read_text().splitlines()
     said = json.loads(lines[-1])
-    assert said["right"] == "Orange"
+    assert said["label"] == "Orange"
     with Image.open(folder / "feedback" / said["file"]) as kept:
         assert kept.format == "JPEG" and kept.size == (320, 320)
 
@@ -223,7 +223,7 @@ def test_a_confirmed_prediction_is_stored_on_a_click(opened: sync_api.Page, fold
     opened.locator("#right").click()
     sync_api.expect(opened.get_by_text("Thank you! Your feedback is saved.")).to_be_visible()
     said = json.loads((folder / "feedback" / "feedback.jsonl").read_text().splitlines()[-1])
-    assert said["right"] == (said["answered"] if said["known"] else None)
+    assert said["label"] == (said["predicted"] if said["known"] else None)
 
 
 def test_a_batch_gives_a_table_thumbnails_and_a_csv(opened: sync_api.Page, tmp_path: Path) -> None:

@@ -27,6 +27,14 @@ def test_a_command_about_data_takes_a_hub_id_where_no_folder_is(tmp_path, monkey
     assert "give one of them" in capsys.readouterr().err
 
 
+def test_push_has_the_options_and_defaults_of_its_function():
+    options = vars(parsers.push_parser("Help.").parse_args(["runs/a", "user/fruits"]))
+    known = inspect.signature(hffruits.push).parameters
+    assert set(options) == set(known) - {"token"}  # that of the login
+    for option in set(options) - {"folder", "repo_id"}:
+        assert options[option] == known[option].default
+
+
 @pytest.mark.parametrize("name", PARSERS)
 def test_a_command_has_the_options_and_defaults_of_its_function(name):
     words = {"evaluate": ["runs/a"], "compare": ["runs/a", "runs/b"], "export": ["runs/a"]}

@@ -218,7 +218,7 @@ SHOPS = {f"shop_{shop}/{name}": 6 for shop in (1, 2, 3) for name in ("Apple", "K
 def test_groups_of_class_folders_are_ambiguous_and_both_readings_can_be_chosen(make_folder):
     root = make_folder(SHOPS)
     for source in (root, zip_of(root)):
-        with pytest.raises(InputError, match=r"--label_from leaf .* one class, Apple, or --label"):
+        with pytest.raises(InputError, match=r"label_from=leaf .* one class, Apple, or label"):
             load_fruits(source)
     data = load_fruits(DataArguments(root, label_from="leaf"), group_by=r"shop_\d")
     assert names_of(data) == ["Apple", "Kiwi"] and not data.coarse
@@ -230,7 +230,7 @@ def test_a_hierarchy_with_one_name_in_two_places_is_warned_of(make_folder, caplo
     root = make_folder({"Apple/Red": 6, "Pepper/Red": 6, "Apple/Gala": 6, "Lime": 6})
     assert names_of(load_fruits(root)) == ["Apple/Red", "Gala", "Lime", "Pepper/Red"]
     assert "Apple/Red and Pepper/Red are two classes" in caplog.text
-    assert "--label_from leaf" in caplog.text
+    assert "label_from=leaf" in caplog.text
 
 
 def write_shards(root: Path, shards: list[list[str]]) -> Path:
@@ -283,7 +283,7 @@ def test_keys_with_one_name_below_two_folders_of_other_shards_are_two_classes(tm
 @pytest.mark.parametrize("streaming", [False, True])
 def test_keys_of_shards_that_may_be_groups_are_ambiguous(tmp_path, streaming):
     root = write_shards(tmp_path, [[f"{shop}/{n}" for n in range(6)] for shop in SHOPS])
-    with pytest.raises(InputError, match=r"--label_from leaf .* one class, Apple, or"):
+    with pytest.raises(InputError, match=r"label_from=leaf .* one class, Apple, or"):
         shard_classes(root, None, streaming)
     assert shard_classes(root, "leaf", streaming) == ["Apple", "Kiwi"]
 

@@ -95,7 +95,7 @@ def test_records_come_in_the_order_of_the_images(tmp_path):
 
 
 def test_nothing_to_scan_gives_no_records():
-    assert len(scan_images([], kept_as="nothing")) == 0
+    assert len(scan_images([], cache_name="nothing")) == 0
 
 
 # ---- what is kept ----
@@ -103,10 +103,10 @@ def test_nothing_to_scan_gives_no_records():
 
 def test_unchanged_files_are_not_opened_again(make_folder, opened, own_cache):
     folder = make_folder({"A": 5}) / "A"
-    first = scan_images(images_in(folder), kept_as="a")
+    first = scan_images(images_in(folder), cache_name="a")
     assert len(opened) == 5
     opened.clear()
-    again = scan_images(images_in(folder), kept_as="a")
+    again = scan_images(images_in(folder), cache_name="a")
     assert opened == []
     assert (first == again).all()
 
@@ -115,13 +115,13 @@ def test_a_changed_file_is_read_again_and_so_is_one_of_the_same_size(
     make_folder, opened, own_cache
 ):
     folder = make_folder({"A": 5}) / "A"
-    scan_images(images_in(folder), kept_as="a")
+    scan_images(images_in(folder), cache_name="a")
     opened.clear()
     paint(folder / "1.jpg", "lime", size=(64, 64))
     later = (folder / "2.jpg").stat().st_mtime_ns + 1
     os.utime(folder / "2.jpg", ns=(later, later))
     paint(folder / "5.jpg", "plum")
-    records = scan_images(images_in(folder), kept_as="a")
+    records = scan_images(images_in(folder), cache_name="a")
     assert sorted(path.name for path in opened) == ["1.jpg", "2.jpg", "5.jpg"]
     assert records["width"].tolist() == [40, 64, 40, 40, 40, 40]
 
@@ -134,9 +134,9 @@ def test_a_file_that_could_not_be_opened_is_tried_again(make_folder, own_cache, 
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "read_bytes", refuse)
-        records = scan_images(images_in(folder), kept_as="a")
+        records = scan_images(images_in(folder), cache_name="a")
     assert [reason_of(record) for record in records] == ["denied", "denied"]
-    records = scan_images(images_in(folder), kept_as="a")
+    records = scan_images(images_in(folder), cache_name="a")
     assert [reason_of(record) for record in records] == ["", ""]
 
 
@@ -144,22 +144,22 @@ def test_another_pixel_limit_looks_again(tmp_path, own_cache):
     PILImage.new("1", (200, 200)).save(tmp_path / "a.png")
     images = [NamedImage("a.png", tmp_path / "a.png")]
     for limit, usable in ((10_000, False), (100_000, True), (10_000, False)):
-        (record,) = scan_images(images, kept_as="a", max_pixels=limit)
+        (record,) = scan_images(images, cache_name="a", max_pixels=limit)
         assert (reason_of(record) == "") is usable
 
 
 def test_bytes_are_known_by_what_they_are(opened, own_cache, monkeypatch):
     red, lime = encode("red"), encode("lime")
-    first = scan_images([NamedImage("a", red), NamedImage("b", lime)], kept_as="a")
+    first = scan_images([NamedImage("a", red), NamedImage("b", lime)], cache_name="a")
     monkeypatch.setattr("hffruits.data.scan.open_small", None)  # fails if anything is opened
-    again = scan_images([NamedImage("c", lime), NamedImage("d", red)], kept_as="a")
+    again = scan_images([NamedImage("c", lime), NamedImage("d", red)], cache_name="a")
     assert (again == first[::-1]).all()
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "text", "folder"])
 def test_a_damaged_cache_is_made_again(make_folder, opened, own_cache, damage, caplog):
     folder = make_folder({"A": 5}) / "A"
-    first = scan_images(images_in(folder), kept_as="a")
+    first = scan_images(images_in(folder), cache_name="a")
     (file,) = own_cache.rglob("*.rows")
     content = file.read_bytes()
     opened.clear()
@@ -168,7 +168,7 @@ def test_a_damaged_cache_is_made_again(make_folder, opened, own_cache, damage, c
         file.mkdir()
     else:
         file.write_bytes({"empty": b"", "cut": content[:-100], "text": b"text" * 9999}[damage])
-    again = scan_images(images_in(folder), kept_as="a")
+    again = scan_images(images_in(folder), cache_name="a")
     assert (first == again).all()
     assert len(opened) == (1 if damage == "cut" else 5)
     if damage == "folder":
@@ -190,7 +190,7 @@ def test_a_cache_that_cannot_be_written_only_warns(
         if os.access(place, os.W_OK):
             pytest.skip("root may write anywhere")
     monkeypatch.setenv("HFFRUITS_CACHE", str(place))
-    records = scan_images(images_in(folder), kept_as="a")
+    records = scan_images(images_in(folder), cache_name="a")
     groups = find_groups(records)
     assert len(records) == len(groups) == 3
     assert caplog.text.count("can't be written") == 2
@@ -202,12 +202,12 @@ def test_two_processes_at_once_leave_one_whole_cache(make_folder, own_cache, ope
     code = (
         "import sys; from pathlib import Path; from hffruits.data.scan import *\n"
         "images = [NamedImage(p.name, p) for p in sorted(Path(sys.argv[1]).iterdir())]\n"
-        "for _ in range(5): scan_images(images, kept_as=f'a')\n"
+        "for _ in range(5): scan_images(images, cache_name=f'a')\n"
     )
     command = [sys.executable, "-c", code, folder]
     running = [subprocess.Popen(command, stderr=subprocess.DEVNULL) for _ in range(2)]
     assert [process.wait() for process in running] == [0, 0]
-    scan_images(images_in(folder), kept_as="a")
+    scan_images(images_in(folder), cache_name="a")
     assert opened == []
     assert len(list(cache_root().rglob("*.*"))) == 1  # nothing is left aside
 

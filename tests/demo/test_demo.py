@@ -95,7 +95,7 @@ def test_without_a_trained_model_the_page_says_so(
     monkeypatch.chdir(tmp_path)
     classifier, about, _ = open_model()
     assert "Nothing is trained yet" in about
-    assert f"only the {len(classifier.labels)} kinds" in about
+    assert f"only the {len(classifier.labels)} classes" in about
     assert "`make train`" in about
     assert "Banana" in classifier.labels
 
@@ -105,7 +105,7 @@ def test_visitors_do_not_learn_where_the_model_lies(
 ) -> None:
     monkeypatch.chdir(trained)
     for name in (str(trained), ".", f"../{trained.name}"):
-        assert f"Answers come from `{trained.name}`." in open_model(name)[1]
+        assert f"Predictions come from `{trained.name}`." in open_model(name)[1]
 
 
 def test_the_newest_trained_model_is_served_and_named(
@@ -114,7 +114,7 @@ def test_the_newest_trained_model_is_served_and_named(
     monkeypatch.chdir(trained.parents[1])
     (trained.parents[1] / "runs").symlink_to(trained.parent)
     classifier, about, _ = open_model()
-    assert "`runs/sample`" in about and "6 kinds" in about
+    assert "`runs/sample`" in about and "6 classes" in about
     assert classifier.labels == LABELS
 
 
@@ -147,7 +147,7 @@ def test_the_endpoint_answers_what_the_classifier_answers(
     scores = {row["label"]: row["confidence"] for row in answer["confidences"]}
     assert list(scores) == [label for label, _ in expected.top]
     assert scores == pytest.approx(dict(expected.top))
-    assert ("Not a fruit I know" in verdict) == (not expected.known)
+    assert ("Unknown fruit" in verdict) == (not expected.known)
 
 
 def test_the_api_is_predict_explain_and_batch_and_described(client: gradio_client.Client) -> None:
@@ -166,7 +166,7 @@ def test_what_is_no_fruit_is_not_called_one(
     Image.effect_noise((200, 200), 90).save(path)
     assert not FruitClassifier.from_pretrained(trained).predict(path).known
     _, verdict = client.predict(gradio_client.handle_file(path), api_name="/predict")
-    assert "Not a fruit I know" in verdict
+    assert "Unknown fruit" in verdict
 
 
 def test_the_heatmap_is_that_of_the_classifier(
@@ -277,7 +277,7 @@ def test_a_batch_answers_for_each_photo_as_predict_does(
     sent = [gradio_client.handle_file(tmp_path / name) for name in files]
     table, gallery, file, summary = client.predict(sent, api_name="/batch")
     expected = FruitClassifier.from_pretrained(trained).predict(tmp_path / "pear.jpg")
-    assert table["headers"] == ["File", "Kind", "Confidence", "Known"]
+    assert table["headers"] == ["File", "Class", "Confidence", "Known"]
     by_name = {row[0]: row[1:] for row in table["data"]}
     assert by_name["pear.jpg"][:2] == [expected.label, f"{100 * expected.score:.0f} %"]
     assert by_name["kiwi.png"][0] and by_name["broken.jpg"][0] == ""
@@ -287,7 +287,7 @@ def test_a_batch_answers_for_each_photo_as_predict_does(
     assert len(gallery) == 3 and "**2** unreadable" in summary
     rows = list(csv.DictReader(Path(file).read_text().splitlines()))
     assert len(rows) == 5
-    assert float(rows[0]["confidence"]) == pytest.approx(expected.score, abs=1e-4)
+    assert float(rows[0]["score"]) == pytest.approx(expected.score, abs=1e-4)
     assert not [row for row in rows if row["file"].startswith("=")]
 
 
@@ -300,8 +300,8 @@ def test_a_batch_of_nothing_is_refused(client: gradio_client.Client) -> None:
 def test_no_cell_of_the_csv_is_a_formula(cell: str) -> None:
     found = Prediction(cell, 0.5, ((cell, 0.5),))
     header, row = csv.reader(to_csv([Row(cell, found)]).splitlines())
-    assert header == ["file", "kind", "confidence", "known", "problem"]
-    assert row == [f"'{cell}", f"'{cell}", "0.5000", "yes", ""]
+    assert header == ["file", "label", "score", "known", "error"]
+    assert row == [f"'{cell}", f"'{cell}", "0.5000", "True", ""]
 
 
 @pytest.mark.parametrize(

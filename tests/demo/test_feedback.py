@@ -11,7 +11,7 @@ from hffruits.core.errors import InputError
 from hffruits.data.synthetic.drawing import draw_fruit
 from hffruits.demo.feedback import LINES, FeedbackBox
 
-SAID = {"answered": "Pear", "score": 0.91234, "known": True, "right": "Kiwi"}
+SAID = {"predicted": "Pear", "score": 0.91234, "known": True, "label": "Kiwi"}
 
 
 def read_lines(folder: Path) -> list[dict]:
@@ -33,9 +33,9 @@ def test_a_photo_is_kept_as_a_new_small_jpeg_with_what_was_said(tmp_path) -> Non
 
 def test_the_same_feedback_on_the_same_photo_is_kept_once(tmp_path) -> None:
     box = FeedbackBox(tmp_path)
-    for right in ("Kiwi", "Kiwi", None):
-        box.keep(draw_fruit("Kiwi", seed=1, size=100), **SAID | {"right": right})
-    assert [line["right"] for line in read_lines(tmp_path)] == ["Kiwi", None]
+    for label in ("Kiwi", "Kiwi", None):
+        box.keep(draw_fruit("Kiwi", seed=1, size=100), **SAID | {"label": label})
+    assert [line["label"] for line in read_lines(tmp_path)] == ["Kiwi", None]
 
 
 def test_of_a_photo_that_the_disk_refuses_no_half_stays(tmp_path, monkeypatch) -> None:
@@ -43,7 +43,7 @@ def test_of_a_photo_that_the_disk_refuses_no_half_stays(tmp_path, monkeypatch) -
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("hffruits.core.files.flush", refuse)
-    with pytest.raises(InputError, match="It can't be kept: No space left on device"):
+    with pytest.raises(InputError, match="It can't be saved: No space left on device"):
         FeedbackBox(tmp_path).keep(draw_fruit("Kiwi", seed=1, size=100), **SAID)
     assert list(tmp_path.iterdir()) == []
 
@@ -59,6 +59,6 @@ def test_a_full_folder_accepts_no_more_uploads(bound, tmp_path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_an_error_without_its_path(tmp_path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="can't be kept") as caught:
+    with pytest.raises(InputError, match="can't be saved") as caught:
         FeedbackBox(tmp_path / "file").keep(draw_fruit("Kiwi", seed=1, size=50), **SAID)
     assert str(tmp_path) not in str(caught.value)

@@ -89,7 +89,7 @@ def test_other_classes_and_other_things_count_as_unknown(evaluated):
     unknown = evaluated[0]["unknown"]
     assert set(unknown) == {"other classes", next(k for k in unknown if k.startswith("noise"))}
     assert unknown["other classes"]["images"] == 6
-    assert evaluated[0]["other_classes"] == {"Tomato": 6}
+    assert evaluated[0]["unknown_classes"] == {"Tomato": 6}
     assert "count as unknown: Tomato (6)" in (evaluated[1] / "report.html").read_text("utf-8")
     noise = next(value for key, value in unknown.items() if key.startswith("noise"))
     assert noise["auroc"] == 1.0 and noise["rejected"] == 1.0

@@ -231,7 +231,7 @@ def evaluation(names: list[str]) -> dict[str, Any]:
         },
         "notes": [
             "12 classes have fewer than 10 photos here: their metrics are unreliable.",
-            f"{names[-1]} was never guessed.",
+            f"{names[-1]} was never predicted.",
         ],
     }
 
@@ -392,7 +392,7 @@ def test_parts_of_an_evaluation_that_are_missing_are_left_out(evaluated: Callabl
         item |= {"coarse": None, "precision": None, "recall": None, "f1": None}
         item |= {"recall_low": None, "recall_high": None}
     file = evaluated(content)
-    assert sections(file) == ["figures", "classes", "confusion", "confidence"]
+    assert sections(file) == ["metrics", "classes", "confusion", "confidence"]
     text = Tags(file.read_text("utf-8")).text
     assert "None" not in text and "Backbone" not in text and "Group" not in text
     assert "Most frequent mistakes" not in text
@@ -425,7 +425,7 @@ def test_one_epoch_and_no_mistake_are_drawn(evaluated: Callable):
 
 def test_parts_of_a_comparison_that_are_missing_are_left_out(compared: Callable):
     file = compared(comparison(fruits(2)) | {"gained": [], "lost": [], "classes": []})
-    assert sections(file) == ["figures", "answers"]
+    assert sections(file) == ["metrics", "predictions"]
     content = comparison(fruits(2)) | {"gained": []}
     content["mcnemar"] = dict.fromkeys(["both_right", "only_a", "only_b", "both_wrong"], 0)
     content["mcnemar"]["p_value"] = 1.0
@@ -485,8 +485,8 @@ def test_the_pages_fit(evaluated, compared, open_page, width, scheme):
 def test_classes_are_sorted_and_found(evaluated, compared, open_page, width, scheme):
     content = evaluation(["Apple", "Pêche", "Plum", "Fig"])
     page = open_page(evaluated(content), width, scheme)
-    rows = page.locator("#class-figures tbody th")
-    recall = page.locator("#class-figures").get_by_role("button", name="Recall")
+    rows = page.locator("#class-metrics tbody th")
+    recall = page.locator("#class-metrics").get_by_role("button", name="Recall")
     for sign in (-1, 1):
         recall.click()
         ordered = sorted(content["classes"], key=lambda item: sign * item["recall"])
@@ -515,7 +515,7 @@ def test_a_spot_of_the_confusion_says_what_it_is(evaluated, open_page, width, sc
 
     def sentence(row: int, column: int) -> str:
         count = sum(cell[2] for cell in cells if cell[:2] == [row, column])
-        what = "recognised" if row == column else f"taken for {order[column]}"
+        what = "recognised" if row == column else f"predicted as {order[column]}"
         return f"{order[row]} {what}: {count} of {sums[row]}"
 
     sheet.scroll_into_view_if_needed()
@@ -534,7 +534,7 @@ def test_a_spot_of_the_confusion_says_what_it_is(evaluated, open_page, width, sc
     page.keyboard.press("ArrowUp")
     assert cell.inner_text() == sentence(row - 1, column - 1)
     page.locator("#confusion-class").select_option(index=1)
-    assert cell.inner_text().startswith(f"{order[1]} taken for")
+    assert cell.inner_text().startswith(f"{order[1]} predicted as")
     wrong = sorted((cell for cell in cells if cell[0] != cell[1]), key=lambda cell: -cell[2])
     page.get_by_role("button", name="Next mistake").click()
     assert cell.inner_text() == sentence(*wrong[1][:2])

@@ -311,7 +311,7 @@ def test_a_class_that_only_the_test_split_would_have_is_an_error(tmp_path):
                 same = name == "Cherry"  # all of it leaks
                 seed = number + (0 if same or part == "train" else 50) + 100 * index
                 draw(name, seed).save(root / part / name / f"{number}.png")
-    with pytest.raises(InputError, match=r"Cherry: left in test, but not in train.*Add --resplit"):
+    with pytest.raises(InputError, match=r"Cherry: left in test, but not in train.*Set resplit"):
         split_folder(root, tmp_path / "out", repair="copy")
     assert not (tmp_path / "out").exists()
     split_folder(root, tmp_path / "out", repair="copy", resplit=True)

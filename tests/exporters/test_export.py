@@ -283,8 +283,8 @@ def test_an_export_that_loses_too_much_is_not_kept_unless_forced(small, tmp_path
     options = {"format": "onnx", "output_dir": tmp_path / "x"}
     with pytest.raises(
         InputError,
-        match=r"lose 25.00% of accuracy, over 8.33% "
-        r"\(max_accuracy_drop=0.005\) of 12 validation photos",
+        match=r"on 12 validation photos it loses 25.00% of accuracy, over the limit of 8.33% "
+        r"\(max_accuracy_drop=0.005\)\. Choose another precision, or set force",
     ):
         export(small, DataArguments(), **options)
     assert list(tmp_path.iterdir()) == []
@@ -306,9 +306,9 @@ def test_a_single_image_does_not_decide_about_an_export(small, tmp_path, monkeyp
     [
         (
             lambda found: found._replace(known=~found.known),
-            "change known or unknown for 100% of 12",
+            "on 12 validation photos known and unknown change for 100%",
         ),
-        (lambda found: found._replace(scores=0.98 * found.scores), "move a score by 0.019"),
+        (lambda found: found._replace(scores=0.98 * found.scores), "a score changes by 0.019"),
     ],
 )
 def test_an_export_that_differs_otherwise_is_not_kept(

@@ -129,14 +129,14 @@ def test_a_card_of_ones_own_is_taken_as_it_is(local_hub, untrained, tmp_path):
     assert files_of(local_hub)["README.md"] == b"---\nlicense: mit\n---\nMine\n"
 
 
-def test_a_card_of_ones_own_has_its_own_licence(local_hub, untrained, tmp_path):
+def test_a_card_of_ones_own_has_its_own_license(local_hub, untrained, tmp_path):
     for more in ({"license": "mit"}, {"datasets": ("user/photos",)}):
         with pytest.raises(InputError, match="license and dataset belong in"):
             push(untrained, REPO_ID, card=tmp_path / "card.md", **more)
     assert not local_hub.repos
 
 
-def test_the_licence_of_an_earlier_push_holds_until_another_is_given(local_hub, untrained):
+def test_the_license_of_an_earlier_push_holds_until_another_is_given(local_hub, untrained):
     push(untrained, REPO_ID, license="mit")
     assert not push(untrained, REPO_ID).changed
     push(untrained, REPO_ID, license="apache-2.0")
@@ -413,7 +413,7 @@ REFUSED = {
     "reads only": ({"HF_TOKEN": READ_TOKEN}, REPO_ID, {}, "may only read"),
     "another's": ({"HF_TOKEN": OTHER_TOKEN}, REPO_ID, {}, "belongs to other, who may not write"),
     "bad name": ({"HF_TOKEN": TOKEN}, "user/a b", {}, "not a valid Hub id"),
-    "bad licence": (
+    "bad license": (
         {"HF_TOKEN": TOKEN},
         REPO_ID,
         {"license": "Apache 2.0"},

@@ -101,7 +101,7 @@ def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(
 def test_a_run_is_not_resumed_with_other_options(trained, drawn_fruits):
     for options, message in [
         ({"weight_decay": 0.2}, r"weight_decay=0.2: the run began with 0.05. Resume with "
-                                r"--weight_decay 0.05"),
+                                r"weight_decay=0.05"),
         ({"lr_scheduler_type": "step"}, "lr_scheduler_type=step: the run began with cosine"),
         ({"ema_decay": 0.9}, "ema_decay=0.9: the run began with 0.995"),
     ]:  # fmt: skip

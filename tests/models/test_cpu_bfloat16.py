@@ -9,7 +9,7 @@ from hffruits.models.cpu_bfloat16 import speed_up_bfloat16
 
 
 def every_number() -> torch.Tensor:
-    """All 65,536 bit patterns of bfloat16 but those that are no numbers."""
+    """All 65,536 bit patterns of bfloat16 but the NaNs."""
     values = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(torch.bfloat16)
     return values[~values.isnan()]
 

@@ -91,7 +91,7 @@ def frozen_net(name: str, plan: str, *, pretrained: bool = False) -> nn.Module:
     return model.eval()
 
 
-# ---- the cut ----
+# ---- the trunk ----
 
 
 @pytest.mark.parametrize(
@@ -109,11 +109,11 @@ def test_the_two_parts_of_a_net_give_what_the_whole_gives(name, plan, last):
     model = frozen_net(name, plan)
     size = model.config.pretrained_cfg["input_size"][1:]
     pixels = torch.randn(5, 3, *size)
-    cut = find_trunk(model, pixels[:2])
-    assert cut.passed[-1].endswith(last)
-    cached = cut.activations(model, pixels)
-    assert cached.shape == (5, *cut.shape)
-    with cut.skipped(model, cached):
+    trunk = find_trunk(model, pixels[:2])
+    assert trunk.passed[-1].endswith(last)
+    cached = trunk.activations(model, pixels)
+    assert cached.shape == (5, *trunk.shape)
+    with trunk.skipped(model, cached):
         parts = model(pixel_values=pixels[:1]).logits
     assert torch.allclose(parts, model(pixel_values=pixels).logits, atol=1e-5)
 
@@ -121,19 +121,19 @@ def test_the_two_parts_of_a_net_give_what_the_whole_gives(name, plan, last):
 def test_the_frozen_part_does_not_run_and_the_rest_gets_the_same_gradients():
     model = frozen_net("test_efficientnet", "stages:2")
     pixels = torch.randn(4, 3, 64, 64)
-    cut = find_trunk(model, pixels)
+    trunk = find_trunk(model, pixels)
     model(pixel_values=pixels).logits.square().sum().backward()
     whole = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
     model.zero_grad()
     ran = []
-    for name in cut.passed:
+    for name in trunk.passed:
         for part in model.get_submodule(name).modules():
             if isinstance(part, nn.Conv2d) and part is not model.get_submodule(name):
                 part.register_forward_hook(lambda *_: ran.append(1))
-    cached = cut.activations(model, pixels).detach()
+    cached = trunk.activations(model, pixels).detach()
     assert ran
     ran.clear()
-    with cut.skipped(model, cached):
+    with trunk.skipped(model, cached):
         model(pixel_values=pixels[:1]).logits.square().sum().backward()
     assert not ran
     found = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
@@ -150,7 +150,7 @@ def test_a_net_without_frozen_first_stages_is_refused():
 
 
 class Skipping(nn.Module):
-    """A net whose end reads its input again, so that no cut leaves the same."""
+    """A net whose end reads its input again, so that no split of it leaves the same."""
 
     def __init__(self):
         super().__init__()
@@ -173,11 +173,11 @@ def test_the_fast_frozen_part_equals_the_net_and_does_not_change_it(name, bf16):
     model = frozen_net(name, "half", pretrained=name == "efficientnet_lite0")
     size = model.config.pretrained_cfg["input_size"][1:]
     pixels = torch.randn(5, 3, *size)
-    cut = find_trunk(model, pixels[:2])
+    trunk = find_trunk(model, pixels[:2])
     before = [type(module) for module in model.modules()]
-    cached = FrozenPart.of(model, cut, bf16=bf16)(pixels)
-    assert cached.dtype == torch.float16 and cached.shape == (5, *cut.shape)
-    expected = cut.activations(model, pixels)
+    cached = FrozenPart.of(model, trunk, bf16=bf16)(pixels)
+    assert cached.dtype == torch.float16 and cached.shape == (5, *trunk.shape)
+    expected = trunk.activations(model, pixels)
     error = (cached - expected).norm() / expected.norm()
     assert error < (0.05 if bf16 else 1e-3)
     assert [type(module) for module in model.modules()] == before
@@ -288,9 +288,9 @@ SIZE = 4 * 24 * 16 * 16 * 2  # bytes of one view of 4 rows in half precision
 
 @pytest.fixture
 def small_cut():
-    cut = find_trunk(frozen_net("test_efficientnet", "stages:2"), torch.randn(1, 3, 64, 64))
-    assert 4 * cut.shape.numel() * 2 == SIZE
-    return cut
+    trunk = find_trunk(frozen_net("test_efficientnet", "stages:2"), torch.randn(1, 3, 64, 64))
+    assert 4 * trunk.shape.numel() * 2 == SIZE
+    return trunk
 
 
 def filled_with(value: float, rows: Sequence[int] | None = None) -> Callable[[Unfinished], None]:

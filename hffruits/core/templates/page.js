@@ -42,7 +42,7 @@ for (const head of all("thead th:has(button)")) {
   const column = head.cellIndex;
   const read = (row) => row.cells[column].dataset.value // where a cell shows it less exactly
     ?? row.cells[column].textContent.replace(/(\d),(?=\d)/g, "$1");
-  const compare = (a, b) => a - b || order.compare(a, b); // NaN where one is no number
+  const compare = (a, b) => a - b || order.compare(a, b); // NaN unless both are numbers
   const button = head.querySelector("button");
   const [usual, other] = "number" in button.dataset
     ? ["descending", "ascending"] : ["ascending", "descending"];

@@ -30,7 +30,7 @@ from hffruits.core.errors import InputError
 from hffruits.core.names import clean_name
 from hffruits.data.images import Kind, is_image_head, kind_of
 from hffruits.data.readers.error_translation import quiet, translate_dataset_errors
-from hffruits.data.readers.folders import SPLITS
+from hffruits.data.readers.folders import SPLIT_ALIASES
 
 Rows = Dataset | IterableDataset
 Row = dict[str, Any]
@@ -300,7 +300,10 @@ def _label_of(value: Any, column: str, classes: tuple[str, ...] | None = None) -
 def _folder_of(key: str) -> str | None:
     """`train/Apple/Red/1` -> `Apple/Red`."""
     parts = PurePosixPath(key).parts[:-1]
-    return "/".join([part for part in parts if part.lower() not in SPLITS] or parts[-1:]) or None
+    return (
+        "/".join([part for part in parts if part.lower() not in SPLIT_ALIASES] or parts[-1:])
+        or None
+    )
 
 
 def _stream_rows(

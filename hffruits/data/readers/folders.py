@@ -16,7 +16,7 @@ from hffruits.data.images import Kind, is_hidden, is_image_file, kind_of, walk_f
 logger = logging.getLogger(__name__)
 
 SPLIT_NAMES = ("train", "validation", "test")
-SPLITS = {  # names of folders, columns' values and Hub splits, in lower case
+SPLIT_ALIASES = {  # names of folders, columns' values and Hub splits, in lower case
     "train": "train", "training": "train",
     "val": "validation", "valid": "validation", "validation": "validation", "dev": "validation",
     "test": "test", "testing": "test",
@@ -94,7 +94,9 @@ def find_image_files(root: Path, *, label_from: str | None = None) -> FoundImage
 def _split_folders(root: Path) -> dict[str, Path]:
     """Split name -> folder; `{"train": root}` where the folder has no split folders."""
     children = _folders_in(lone_folder(root))
-    found = [(SPLITS[d.name.lower()], d) for d in children if d.name.lower() in SPLITS]
+    found = [
+        (SPLIT_ALIASES[d.name.lower()], d) for d in children if d.name.lower() in SPLIT_ALIASES
+    ]
     splits: dict[str, Path] = {}
     for split, folder in found:
         if split in splits:
@@ -117,7 +119,7 @@ def _split_folders(root: Path) -> dict[str, Path]:
 def lone_folder(root: Path) -> Path:
     """The folder that holds everything: a zip often holds one folder, which does."""
     top = root
-    while len(children := _folders_in(top)) == 1 and children[0].name.lower() not in SPLITS:
+    while len(children := _folders_in(top)) == 1 and children[0].name.lower() not in SPLIT_ALIASES:
         top = children[0]
     return top
 
@@ -351,9 +353,9 @@ def _check_reading(by_name: dict[str, set[PurePath]], several: set[str]) -> None
     """Raise `InputError` where most names lie below several folders: those may be groups."""
     if not several:
         return
-    name = min(several, key=lambda name: (name.lower() not in SPLITS, name))
+    name = min(several, key=lambda name: (name.lower() not in SPLIT_ALIASES, name))
     first, second = sorted(by_name[name])[:2]
-    if name.lower() in SPLITS:
+    if name.lower() in SPLIT_ALIASES:
         raise InputError(
             f"{first}, {second}: split folders below class folders. Swap the levels: "
             f"{name}/{first.parent.name}, {name}/{second.parent.name}."
@@ -361,10 +363,9 @@ def _check_reading(by_name: dict[str, set[PurePath]], several: set[str]) -> None
     if len(several) > len(by_name) / 2 and len(by_name) > 1:
         raise InputError(
             f"{first}, {second}: most folders' names come below several others. Set "
-            f"--label_from leaf if those are one class, {name}, or --label_from path if they are "
-            "two."
+            f"label_from=leaf if those are one class, {name}, or label_from=path if they are two."
         )
     logger.warning(
-        "%s and %s are two classes, named with their folders. Set --label_from leaf for one",
+        "%s and %s are two classes, named with their folders. Set label_from=leaf for one",
         *(first, second),
     )

@@ -32,7 +32,7 @@ from hffruits.data.readers.column_mapping import (
     standard_rows,
 )
 from hffruits.data.readers.error_translation import quiet, translate_dataset_errors
-from hffruits.data.readers.folders import SPLITS
+from hffruits.data.readers.folders import SPLIT_ALIASES
 
 TABLES = {".csv": "csv", ".tsv": "csv", ".jsonl": "json", ".json": "json", ".parquet": "parquet"}
 
@@ -192,7 +192,9 @@ def _choose_splits(source: str, found: list[str], wanted: dict[str, str]) -> dic
     if len(set(wanted.values())) < len(wanted):
         raise InputError(f"{source}: the same split is named twice. Name another, or none.")
     rest = [name for name in found if name not in wanted.values()]
-    chosen = {SPLITS[name.lower()]: name for name in rest if name.lower() in SPLITS} | wanted
+    chosen = {
+        SPLIT_ALIASES[name.lower()]: name for name in rest if name.lower() in SPLIT_ALIASES
+    } | wanted
     if "train" not in chosen and len(found) == 1 and not wanted:
         chosen = {"train": found[0]}
     if "train" not in chosen:
@@ -209,7 +211,7 @@ def _by_column(rows: Rows, standard: Rows, source: Path) -> dict[str, Rows]:
         raise InputError(f"{source}: a split column can't be streamed. Give a file for each split.")
     parts: dict[str, list[int]] = {}
     for index, value in enumerate(rows["split"]):
-        split = SPLITS.get(str(value).strip().lower())
+        split = SPLIT_ALIASES.get(str(value).strip().lower())
         if split is None:
             raise InputError(
                 f"{source}: split {value!r} in row {index + 1}. Use train, validation and test."

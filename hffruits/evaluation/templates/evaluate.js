@@ -39,11 +39,11 @@ function show(row, column) {
   sentence.className = row === column ? "right" : "wrong";
   sentence.textContent = row === column
     ? `${names[row]} recognised: ${say(count)} of ${say(own)}`
-    : `${names[row]} taken for ${names[column]}: ${say(count)} of ${say(own)}`;
+    : `${names[row]} predicted as ${names[column]}: ${say(count)} of ${say(own)}`;
   picker.value = row;
-  list(0, `${names[row]} was taken for`, frequent(byRow[row]), 1, own);
-  const guessed = total(byColumn[column]);
-  list(1, `Taken for ${names[column]} were`, frequent(byColumn[column]), 0, guessed);
+  list(0, `${names[row]} was predicted as`, frequent(byRow[row]), 1, own);
+  const predicted = total(byColumn[column]);
+  list(1, `Predicted as ${names[column]} were`, frequent(byColumn[column]), 0, predicted);
 }
 
 function list(index, title, group, side, whole) {

@@ -51,7 +51,7 @@ class _Step:
     norm: torch.Tensor | float
 
     def read(self) -> BadStep:
-        """With its figures as numbers, which waits for the device."""
+        """With its values as numbers, which waits for the device."""
         return BadStep(self.number, self.learning_rate, float(self.loss), float(self.norm))
 
 

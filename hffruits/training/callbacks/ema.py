@@ -20,7 +20,7 @@ AVERAGE_FILE = "ema.safetensors"
 
 
 class EMACallback(TrainerCallback):
-    """timm's `ModelEmaV3` with warmup: the average follows quickly at first, then by `decay`."""
+    """timm's `ModelEmaV3` with warmup: the average follows fast at first, then by `decay`."""
 
     def __init__(self, decay: float):
         self.decay = decay

@@ -57,10 +57,10 @@ def choose_views(run: TrainingRun) -> int:
     if args.device.type != "cpu" or not features_can_be_cached(data_args, as_chosen, args):
         return 0
     try:
-        cut = find_trunk(prepared.model, torch.rand(2, 3, *prepared.train_size))
+        trunk = find_trunk(prepared.model, torch.rand(2, 3, *prepared.train_size))
     except InputError:  # it has no frozen trunk
         return 0
-    size = bytes_of(cut.shape)
+    size = bytes_of(trunk.shape)
     cheap = CHEAP // (size * len(datasets["train"]))
     most = min(max(DEFAULT_VIEWS, cheap), MOST_VIEWS)
     wanted = 1 if data_args.augment == "none" else min(most, epochs)
@@ -119,20 +119,20 @@ def use_cached_features(run: TrainingRun) -> None:
         "validation": EvalTransform(prepared.processor),
     }
     sizes = {"train": prepared.train_size, "validation": input_size(prepared.processor)}
-    cuts, cached, keys = {}, {}, []
+    trunks, cached, keys = {}, {}, []
     for name, transform in transforms.items():
         split, views = datasets.split(name), prepared.views if name == "train" else 1
-        cut = cuts[name] = find_trunk(model, torch.rand(2, 3, *sizes[name], device=args.device))
+        trunk = trunks[name] = find_trunk(model, torch.rand(2, 3, *sizes[name], device=args.device))
         drawn = (data_args.augment, args.seed) if name == "train" else None
         facts = (images_key(split.rows), prepared.processor.to_dict(), sizes[name], views, drawn)
-        key = feature_key(model, cut, (*facts, args.bf16))
+        key = feature_key(model, trunk, (*facts, args.bf16))
         images = SeededViews(
             split, transform, views=views, seed=args.seed, max_pixels=data_args.max_image_pixels
         )
         fill = partial(
             compute_features,
             model,
-            cut,
+            trunk,
             images,
             rank=state.local_process_index,
             world_size=int(os.environ.get("LOCAL_WORLD_SIZE", 1)),
@@ -142,10 +142,10 @@ def use_cached_features(run: TrainingRun) -> None:
             name=name,
         )
         with ends_at_once():
-            activations = open_features(key, views, len(split), cut, fill, in_use=keys)
+            activations = open_features(key, views, len(split), trunk, fill, in_use=keys)
         keys.append(key)
         cached[name] = FeatureRows(activations, split.labels)
-    trainer.use_features(cuts["train"], cached["train"], cached["validation"])
+    trainer.use_features(trunks["train"], cached["train"], cached["validation"])
 
 
 def images_key(rows: Dataset) -> str:

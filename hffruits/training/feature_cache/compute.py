@@ -34,7 +34,7 @@ CPU_BATCH, GPU_BATCH = 8, 256  # views computed together
 ALONGSIDE = 1.3  # a core is slower while the others compute as well
 RESUMABLE = (
     "The features that are computed stay, and the same command resumes; with "
-    "--feature_cache_views 0 there are none to compute."
+    "feature_cache_views=0 there are none to compute."
 )
 LARGEST = torch.finfo(DTYPE).max
 
@@ -80,24 +80,24 @@ class FrozenPart:
     """Pixels (B, 3, H, W) -> what a folded net's frozen part makes of them (B, *shape), rounded."""
 
     folded: nn.Module
-    cut: FrozenTrunk
+    trunk: FrozenTrunk
     bf16: bool
 
     @classmethod
-    def of(cls, model: nn.Module, cut: FrozenTrunk, *, bf16: bool) -> "FrozenPart":
+    def of(cls, model: nn.Module, trunk: FrozenTrunk, *, bf16: bool) -> "FrozenPart":
         """The part of a net that is in evaluation mode."""
         device = next(model.parameters()).device
-        probe = torch.rand(1, 3, *cut.image_size, device=device)
+        probe = torch.rand(1, 3, *trunk.image_size, device=device)
         folded = fold_batch_norm(model, probe)
         if bf16 and device.type == "cpu" and folded is not model:  # a copy, that never learns
             speed_up_bfloat16(folded)
-        return cls(folded, cut, bf16)
+        return cls(folded, trunk, bf16)
 
     @torch.inference_mode()
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
         kind = pixels.device.type
         with torch.autocast(kind, torch.bfloat16) if self.bf16 else nullcontext():
-            found = self.cut.activations(self.folded, pixels)
+            found = self.trunk.activations(self.folded, pixels)
         return found.float().clamp_(-LARGEST, LARGEST).to(DTYPE)
 
 
@@ -117,7 +117,7 @@ class _Features:
 
 def compute_features(
     model: nn.Module,
-    cut: FrozenTrunk,
+    trunk: FrozenTrunk,
     images: SeededViews,
     target: Unfinished,
     *,
@@ -136,7 +136,7 @@ def compute_features(
     device = next(model.parameters()).device
     on_cpu = device.type == "cpu"
     was_training = model.training
-    frozen_part = FrozenPart.of(model.eval(), cut, bf16=bf16)
+    frozen_part = FrozenPart.of(model.eval(), trunk, bf16=bf16)
     order = target.missing(rank, world_size)
     options: dict[str, Any] = {"num_workers": workers}
     if on_cpu:
@@ -171,7 +171,12 @@ def compute_features(
 
 
 def filling_seconds(
-    model: nn.Module, cut: FrozenTrunk, images: SeededViews, *, workers: int = 0, bf16: bool = False
+    model: nn.Module,
+    trunk: FrozenTrunk,
+    images: SeededViews,
+    *,
+    workers: int = 0,
+    bf16: bool = False,
 ) -> tuple[float, float]:
     """Seconds to decode an image, and of each of its views, as `compute_features` will take.
 
@@ -181,7 +186,7 @@ def filling_seconds(
     on_cpu = device.type == "cpu"
     side_by_side = max(1, _cpu_workers() if on_cpu else workers)
     alongside = ALONGSIDE if side_by_side > 1 else 1.0
-    frozen_part = FrozenPart.of(model.eval(), cut, bf16=bf16)
+    frozen_part = FrozenPart.of(model.eval(), trunk, bf16=bf16)
     threads = torch.get_num_threads()
     if on_cpu and side_by_side > 1:
         torch.set_num_threads(1)

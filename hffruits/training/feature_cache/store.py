@@ -61,7 +61,7 @@ class FeatureRows(IndexedRows):
         return {"activations": view, "labels": self.labels[index], "share": share}
 
 
-def feature_key(model: nn.Module, cut: FrozenTrunk, facts: Iterable[object]) -> str:
+def feature_key(model: nn.Module, trunk: FrozenTrunk, facts: Iterable[object]) -> str:
     """A name for the activations of a model's frozen part; `facts` say of which images."""
     digest = hashlib.blake2b(digest_size=16)
     learning = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -70,7 +70,7 @@ def feature_key(model: nn.Module, cut: FrozenTrunk, facts: Iterable[object]) -> 
             digest.update(name.encode())
             flat = tensor.detach().cpu().contiguous().flatten()
             digest.update(flat.view(torch.uint8).numpy().tobytes())
-    for fact in (VERSION, DTYPE, cut.passed, cut.shape, *facts):
+    for fact in (VERSION, DTYPE, trunk.passed, trunk.shape, *facts):
         digest.update(f"\0{fact}".encode())
     return digest.hexdigest()
 
@@ -113,7 +113,7 @@ def open_features(
     key: str,
     views: int,
     rows: int,
-    cut: FrozenTrunk,
+    trunk: FrozenTrunk,
     fill: Callable[[Unfinished], None],
     *,
     in_use: Collection[str] = (),
@@ -125,7 +125,7 @@ def open_features(
     `in_use` stays. Raises `NoRoomError` where the disk hasn't the room.
     """
     root = folder_of_features(cache_dir)
-    folder, shape = root / on_main_process(lambda: key), (views, rows, *cut.shape)
+    folder, shape = root / on_main_process(lambda: key), (views, rows, *trunk.shape)
     if any_process(not _is_complete(folder, shape)):
         # another run may be filling the same: the first to be done wins
         with own_folder(root, folder.name) as aside:
