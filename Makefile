@@ -1,4 +1,4 @@
-# `make train` and `make test` set up .venv by themselves, with uv where it is installed.
+# `make train` and `make test` set up .venv by themselves, with uv if it is installed.
 PYTHON ?= python3
 BIN := .venv/bin
 TRAIN_ARGS ?= --num_train_epochs 3

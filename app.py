@@ -1,4 +1,4 @@
-"""Serve the demo page of a trained model: `python app.py`, or with `--model FOLDER`.
+"""Serve the demo of a trained model: `python app.py`, or with `--model FOLDER`.
 
 The same as `hffruits demo`; platforms that host Gradio apps look for this file.
 """

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Make .venv with the given Python. Debian ships `venv` in a package of its own: get it if we may.
+# Create .venv with the given Python. Debian has `venv` in a separate package: install it as root.
 set -eu
 python=$1
 if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then

@@ -42,7 +42,7 @@ def leave_signals(worker: int) -> None:
     """A `worker_init_fn`: Ctrl-C and SIGTERM, sent to a whole group, don't end this worker.
 
     Else its process couldn't finish the step and save. That process itself can still end it; on
-    macOS and Windows, where nobody can tell who sent it, SIGTERM ends it as ever.
+    macOS and Windows, where the sender is unknown, SIGTERM ends it as ever.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):

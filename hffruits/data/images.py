@@ -232,7 +232,7 @@ def is_image_file(path: Path) -> bool:
 
 
 def _suffix(name: str) -> str:
-    return os.path.splitext(name)[1].lower()  # noqa: PTH122, quicker, for each of many files
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122, faster, for each of many files
 
 
 def _is_image_head(path: Path) -> bool:

@@ -68,7 +68,7 @@ def group_duplicates(
 ) -> np.ndarray:
     """A number a group, shape (N,): equal for images that are near-duplicates of one another.
 
-    `digests` are hashes of the files; equal ones are duplicates whatever the thumbnails say.
+    `digests` are hashes of the files; equal ones are duplicates whatever the thumbnails.
     Duplicates of duplicates belong together, so all frames of a turntable can be one group. The
     order of the images changes the numbers, but not the groups.
     """

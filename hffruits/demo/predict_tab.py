@@ -109,7 +109,7 @@ def answer_label(top_k: int, elem_id: str) -> gr.Label:
 
 
 def _ask(fruits: FruitClassifier, feedback: FeedbackBox, photo: gr.Image) -> None:
-    """Was it right? The photo is named again, so that nobody can make up the model's answer."""
+    """Was it right? The photo is classified again, so that no client can forge the answer."""
 
     def keep(sent: dict | None, right: str | None) -> None:
         shown = open_sent(sent)

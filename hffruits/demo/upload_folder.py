@@ -55,7 +55,7 @@ def _remove(folder: Path) -> None:
 
 
 class UploadFolder:
-    """Counts all that lies below a folder, and removes what nobody else would.
+    """Counts all that lies below a folder, and removes leftovers.
 
     What lies there already stays: the page's own files.
     """

@@ -56,7 +56,7 @@ def open_sent_file(path: str | Path, root: Path) -> Iterator[BinaryIO]:
     """A regular file below the folder `root`, links followed first, opened once.
 
     What is checked is what is read: devices and FIFOs are opened without waiting, and never read.
-    Raises `InputError(NOT_SENT)` for everything else, so that nobody learns what lies where.
+    Raises `InputError(NOT_SENT)` for everything else, so that no path is revealed.
     """
     try:
         real = Path(path).resolve(strict=True)

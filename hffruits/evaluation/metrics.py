@@ -21,7 +21,7 @@ from sklearn.metrics import roc_auc_score
 from hffruits.inference.ood import choose_threshold
 
 METRIC_NAMES = ("accuracy", "top5_accuracy", "macro_f1")  # in training
-RANKED = 5  # guesses that are kept of each image
+RANKED = 5  # predictions kept per image
 DRAWS = 1000  # bootstrap samples
 LEVEL = 0.95  # of intervals
 AT_ONCE = 4_000_000  # numbers in memory while drawing

@@ -50,7 +50,7 @@ class ScannedData:
 
     @property
     def unreadable(self) -> list[Skipped]:
-        """The photos that were left out, without the videos beside them."""
+        """The photos that were left out, without the videos next to them."""
         return [skipped for skipped in self.skipped if skipped.photo]
 
     @property
@@ -82,7 +82,7 @@ class Finding:
 
 
 def run_checks(data: ScannedData) -> tuple[list[Finding], list[str]]:
-    """The findings, the worst first, and in words the checks that passed."""
+    """The findings, the most severe first, and the checks that passed."""
     results = [check(data) for check in CHECKS]
     findings = [result for result in results if isinstance(result, Finding)]
     passed = [result for result in results if isinstance(result, str)]

@@ -79,7 +79,7 @@ def choose_repairs(parts: Mapping[str, Part]) -> dict[str, dict[int, str]]:
     """Split -> row -> why it is better left out.
 
     Of near-duplicates in several classes those outside the class of two thirds go, or else all, for
-    a label is wrong and nobody knows which; of near-duplicates in several splits those in the test
+    it is unclear which label is wrong; of near-duplicates in several splits those in the test
     stay, else those in validation; of exact duplicates in one split the first one stays.
     """
     members: dict[int, list[tuple[str, int]]] = defaultdict(list)

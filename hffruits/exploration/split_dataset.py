@@ -138,7 +138,7 @@ def split(
 
 
 def _check_output_dir(data_args: DataArguments, output_dir: Path, repair: str) -> None:
-    """Refuse early what would be refused after a long scan, or would do harm."""
+    """Reject early what would fail after a long scan, or would do harm."""
     data_args.check_outside(output_dir)
     if repair == "copy":
         check_empty(output_dir / "photos")

@@ -222,7 +222,7 @@ _MOST_PIXELS = 8192  # a side
 
 
 def _check_weights(folder: Path, name: str) -> None:
-    """Refuse what would unpickle, or fetch what nobody has named; transformers and timm would."""
+    """Reject pickles, and configs that fetch other files; transformers and timm would load them."""
     if not any(folder.glob("model*.safetensors")):
         raise InputError(
             f"{name}: has no model.safetensors. Other weights (pytorch_model.bin) are pickles, "

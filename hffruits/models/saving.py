@@ -34,7 +34,7 @@ def save_model(
 
 
 def save_config(config: PretrainedConfig, processor: BaseImageProcessor, folder: Path) -> None:
-    """Write what a model's folder has beside its weights: labels and preprocessing."""
+    """Write the labels and preprocessing of a model's folder, everything but its weights."""
     with quiet_transformers():
         config.save_pretrained(folder)
         processor.save_pretrained(folder)

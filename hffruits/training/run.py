@@ -240,7 +240,7 @@ def cache_features(run: TrainingRun) -> None:
     """Train on cached features; on the photos where there is no room, if that is allowed."""
     try:
         use_cached_features(run)
-    except NoRoomError as error:  # another run was quicker than this one
+    except NoRoomError as error:  # another run was faster than this one
         asked = run.requested.model.feature_cache_views
         if asked or run.recorded or run.args.full_determinism:
             raise

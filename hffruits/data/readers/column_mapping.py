@@ -103,7 +103,7 @@ class Columns:
         if not name or self.name == "__key__":  # which is unique in its shard
             name = f"{place}/{name or f'{index:08d}'}"
         else:
-            name = os.path.join(self.below, str(name))  # noqa: PTH118, quicker
+            name = os.path.join(self.below, str(name))  # noqa: PTH118, faster
         if self.key_folders:
             label = _folder_of(row["__key__"])
         else:
@@ -280,7 +280,7 @@ def image_of(value: str | bytes | Row | None, folder: Path | None) -> Row:
         with fsspec.open(path) as file:
             return {"path": None, "bytes": file.read()}
     if path:
-        return {"path": os.path.join(folder or "", path), "bytes": None}  # noqa: PTH118, quicker
+        return {"path": os.path.join(folder or "", path), "bytes": None}  # noqa: PTH118, faster
     return {"path": None, "bytes": b""}
 
 

@@ -105,7 +105,7 @@ class Brush:
         diffuse = np.maximum(0.15 + 0.85 * facing, 0) + glow * np.maximum(-facing + 0.4, 0)
         ambient = self.light.ambient * (0.55 + 0.45 * nz) + fuzz * (1 - nz) ** 2
         lit = colour * (ambient[..., None] + diffuse[..., None] * self.light.colour)
-        near = shine * (mirror - 1)  # exp(n (x - 1)) stands for x^n near 1 and is quicker
+        near = shine * (mirror - 1)  # exp(n (x - 1)) stands for x^n near 1 and is faster
         lit = lit + gloss * (np.exp(near) + 0.25 * np.exp(near / 5))[..., None]
 
         if halo:

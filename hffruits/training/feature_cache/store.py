@@ -174,14 +174,14 @@ def _begin(aside: Path, shape: tuple[int, ...], in_use: Collection[str]) -> None
 
 
 def _keep(aside: Path, folder: Path, shape: tuple[int, ...]) -> None:
-    """What is filled gets its name, unless another run was quicker."""
+    """What is filled gets its name, unless another run was faster."""
     assert not Unfinished.in_folder(aside, shape).missing(), "rows were left out"
     (aside / RECORD).write_text(json.dumps({"shape": shape}), encoding="utf-8")
     for path in (aside / FILE, aside / RECORD, aside):  # no checksums will show what was lost
         flush(path)
     if not _is_complete(folder, shape):
         remove(folder)
-        with suppress(OSError):  # another run was quicker just now
+        with suppress(OSError):  # another run was faster just now
             aside.rename(folder)
             (folder / SUMS).unlink()
     shutil.rmtree(aside, ignore_errors=True)
