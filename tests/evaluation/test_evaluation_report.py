@@ -408,7 +408,7 @@ def test_parts_of_parts_may_be_missing(evaluated: Callable):
     content["calibration"] |= {"temperature": 1, "images": None}
     page = evaluated(content).read_text("utf-8")
     text = Tags(page).text
-    assert "None" not in text and "Known kept" not in text and "Best:" not in text
+    assert "None" not in text and "ROC curve" not in text and "Best:" not in text
     assert "those of the model as trained" in text and 'id="heat"' not in page
     assert len(re.findall(r"<h3>Loss", page)) == 1 and "<h3>Accuracy" not in page
 

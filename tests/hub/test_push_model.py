@@ -211,7 +211,7 @@ def test_a_card_of_a_net_without_timms_record_and_of_odd_classes_is_whole(tmp_pa
     card = model_card(tmp_path, repo_id=REPO_ID)
     assert r"Classes: Kiwi \| green, Apple \# Red, /m/014j1m." in card.text
     assert "timm" not in card.text and "None" not in card.text
-    assert "is not recorded" in card.text and card.data.base_model is None
+    assert "are not recorded" in card.text and card.data.base_model is None
 
 
 def test_a_model_trained_by_an_older_version_is_pushed_too(local_hub, trained, tmp_path):
@@ -255,7 +255,7 @@ def test_what_was_taught_to_a_hub_model_names_it(local_hub, untrained, tmp_path)
     taught = teach(FruitClassifier.from_pretrained(REPO_ID), "Cherry", images)
     save_taught(taught, tmp_path / "taught")
     card = model_card(tmp_path / "taught")
-    assert f"1 new class to `{REPO_ID}`" in card.text and card.data.base_model == REPO_ID
+    assert f"`{REPO_ID}` with 1 new class" in card.text and card.data.base_model == REPO_ID
 
 
 @pytest.mark.slow
