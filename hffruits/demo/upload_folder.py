@@ -46,11 +46,13 @@ def temporary_folder() -> Path:
 
 
 def _remove(folder: Path) -> None:
-    """At the end of the process, while threads may still be unpacking a zip into it."""
+    """At the end of the process, until it stays away: threads may still write, and make it again."""
+    absent = 0
     for _ in range(50):
-        shutil.rmtree(folder, ignore_errors=True)
-        if not folder.exists():
+        absent = 0 if folder.exists() else absent + 1
+        if absent > 5:
             return
+        shutil.rmtree(folder, ignore_errors=True)
         time.sleep(0.1)
 
 

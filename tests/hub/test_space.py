@@ -74,7 +74,7 @@ def test_the_files_are_a_space_of_one_commit_with_pinned_packages(space, site):
     lines = (space / "requirements.txt").read_text().splitlines()
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines)
     assert dict(line.split("==") for line in lines) == pinned("hffruits")
-    assert (space / "Dockerfile").read_text().startswith("# For people who host it themselves")
+    assert (space / "Dockerfile").read_text().startswith("# For self-hosting")
     assert not list(space.rglob("*.pyc"))
     for file in space.rglob("*"):
         assert file.is_dir() or TOKEN.encode() not in file.read_bytes()
