@@ -66,7 +66,8 @@ def optional_output(output: str | Path, *, remedy: str) -> Iterator[None]:
             with suppress(OSError):
                 output.unlink(missing_ok=True)
         kind, reason = type(error).__name__, short_reason(error)
-        logger.warning("%s: not made (%s: %s). %s", output, kind, reason, remedy)
+        said = kind if reason == kind else f"{kind}: {reason}"
+        logger.warning("%s: not made (%s). %s", output, said, remedy)
         logger.debug("%s", output, exc_info=True)
 
 

@@ -46,7 +46,7 @@ def temporary_folder() -> Path:
 
 
 def _remove(folder: Path) -> None:
-    """At the end of the process, until it stays away: threads may still write, and make it again."""
+    """At the end of the process, until it stays away: threads may still make it again."""
     absent = 0
     for _ in range(50):
         absent = 0 if folder.exists() else absent + 1

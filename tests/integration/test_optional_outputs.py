@@ -308,9 +308,7 @@ def test_half_a_file_is_removed_and_the_traceback_kept_for_debugging(tmp_path, c
         raise MemoryError
     assert not files_of(tmp_path)
     warning, detail = caplog.records
-    assert warning.getMessage().endswith(
-        "page.html: not made (MemoryError: MemoryError). Do it again."
-    )
+    assert warning.getMessage().endswith("page.html: not made (MemoryError). Do it again.")
     assert detail.levelno == logging.DEBUG and detail.exc_info
 
 
