@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -48,6 +49,24 @@ def test_a_package_imports_only_itself_and_earlier_ones():
 def test_no_two_modules_import_each_other():
     graph = {module: imports_of(module) for module in FILES if module != "hffruits"}
     TopologicalSorter(graph).prepare()  # raises CycleError
+
+
+def test_the_table_of_imports_in_the_contributing_guide_is_true():
+    table = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", table, re.MULTILINE))
+    for package in ORDER[:-1]:  # what the commands import stands in words
+        modules = [module for module in FILES if module.startswith(f"hffruits.{package}")]
+        found = {name.split(".")[1] for module in modules for name in imports_of(module)}
+        assert set(re.findall(r"`(\w+)`", rows[package])) == found - {package}, package
+
+
+def test_no_function_is_longer_than_80_lines_besides_its_docstring():
+    for path in FILES.values():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                docstring = (ast.get_docstring(node, clean=False) or "").splitlines()
+                lines = node.end_lineno - node.lineno + 1 - len(docstring)
+                assert lines <= 80, f"{path}: {node.name} has {lines} lines"
 
 
 def test_the_public_names_are_these():
