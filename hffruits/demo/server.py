@@ -19,6 +19,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hffruits.core.errors import InputError
+from hffruits.demo.multipart import FilePartsOnly
 from hffruits.demo.upload_folder import UploadFolder
 from hffruits.demo.uploads import MAX_IMAGE_BYTES, MAX_IMAGES, NOT_SENT
 
@@ -35,7 +36,8 @@ PAGE_POLICY = b"; ".join(
 FILE_POLICY = b"sandbox; default-src 'none'; img-src 'self'"
 # What the page and gradio_client send. Gradio has more, of which some run ffmpeg or write files.
 POSTED = re.compile(rf"/login|{API_PREFIX}/(upload|queue/join|cancel|reset|(run|api|call)/.+)")
-UNNEEDED = ("deep_link", "dev/reload")  # writes what is asked for; is the developer's
+# The first writes what is asked for, the second logs what it is sent, the last is the developer's.
+UNNEEDED = ("deep_link", "custom_component", "dev/reload")
 LOCAL = ("", "127.0.0.1", "localhost", "::1")
 
 
@@ -118,6 +120,7 @@ _NO_ADDRESS = 403, "URLs are not fetched here."
 _NO_FILE = 403, f"This file can't be read: {NOT_SENT}. Send it again."
 _NO_ROUTE = 404, "Not Found"
 _NO_JSON = 400, "No JSON."
+_NO_FILES = 400, "Only files are uploaded here, as multipart/form-data."
 
 
 class Guard:
@@ -159,14 +162,14 @@ class Guard:
             raise _RefusedError(*_NO_ROUTE)
         if route == UPLOAD:
             await run_in_threadpool(self.folder.measure)
-            return self._counted(receive)
+            return self._counted(receive, _parts(scope))
         body = await _read_body(receive, MAX_JSON_BYTES)
         if route != "/login":  # that is a form
             self._check_body(body)
         return _replayed(body, receive)
 
-    def _counted(self, receive: Receive) -> Receive:
-        """Counts what an upload brings, and breaks off one that brings too much."""
+    def _counted(self, receive: Receive, parts: FilePartsOnly) -> Receive:
+        """Counts what an upload brings; breaks off one with too much, or with other than files."""
         received = 0
 
         async def counted() -> Message:
@@ -174,11 +177,15 @@ class Guard:
             if self.folder.is_full():
                 raise _RefusedError(*_FULL)
             message = await receive()
-            size = len(message.get("body", b""))
-            received += size
-            self.folder.add(size)
+            body = message.get("body", b"")
+            received += len(body)
+            self.folder.add(len(body))
             if received > MAX_REQUEST_BYTES:
                 raise _RefusedError(*_TOO_MUCH)
+            try:
+                parts.write(body)
+            except ValueError as error:
+                raise _RefusedError(*_NO_FILES) from error
             return message
 
         return counted
@@ -204,6 +211,14 @@ class Guard:
 def _route(scope: Scope) -> str:
     """The path below the prefix that a proxy may leave on it (GRADIO_ROOT_PATH)."""
     return scope["path"].removeprefix(scope.get("root_path", "")).rstrip("/")
+
+
+def _parts(scope: Scope) -> FilePartsOnly:
+    kinds = (value for name, value in scope["headers"] if name == b"content-type")
+    try:
+        return FilePartsOnly(next(kinds, b""))
+    except ValueError as error:
+        raise _RefusedError(*_NO_FILES) from error
 
 
 async def _read_body(receive: Receive, most: int) -> bytes:

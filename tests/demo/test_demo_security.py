@@ -447,6 +447,29 @@ def test_uploads_that_arrive_together_are_bound_together(visitor: Visitor, monke
     assert statuses.count(503) >= 5 and set(statuses) <= {200, 503}
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        'Content-Disposition: form-data; name="q"',
+        'Content-Disposition: form-data; name="files"; filename="a.jpg"\r\n'
+        'Content-Disposition: form-data; name="q"',
+        "Content-Type: image/jpeg",
+        "",
+    ],
+)
+def test_a_part_that_is_not_a_file_is_refused(visitor: Visitor, headers: str) -> None:
+    content = f"--x\r\n{headers}\r\n\r\n".encode() + bytes(10**6) + b"\r\n--x--\r\n"
+    kind = {"content-type": "multipart/form-data; boundary=x"}
+    answer = visitor.http.post("upload", headers=kind, content=content)
+    assert answer.status_code == 400 and "Only files" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("kind", ["multipart/form-data", "text/plain", ""])
+def test_an_upload_without_parts_is_refused(visitor: Visitor, kind: str) -> None:
+    answer = visitor.http.post("upload", headers={"content-type": kind}, content=b"--x\r\n")
+    assert answer.status_code == 400 and "Only files" in answer.json()["detail"]
+
+
 def test_where_uploads_lie_and_how_much_may_is_said_at_the_start(
     model: Path, caplog, monkeypatch
 ) -> None:

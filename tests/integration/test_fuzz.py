@@ -331,5 +331,7 @@ def test_a_command_line_is_parsed_or_exits_with_code_2(argv, capsys):
         asked = any(word.startswith(("-h", "--help")) for word in argv)
         assert stop.code == (0 if asked and stop.code == 0 else 2)
         assert stop.code == 0 or capsys.readouterr().err.count("\n") == 1
+    except InputError as error:  # which the command prints
+        assert str(error).startswith("data_dir: empty.")
     else:
         assert training.weight_decay >= 0 or "--weight_decay" in argv
