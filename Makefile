@@ -32,11 +32,12 @@ train: setup
 demo: setup
 	$(BIN)/python app.py
 
+# Three processes for two cores: many tests wait for servers, pages and other processes.
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 test-quick: setup
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not browser" \
+	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow and not browser" \
 		--ignore tests/integration --ignore tests/browser
 
 lint: setup
