@@ -80,7 +80,7 @@ def load_fruits(
     `validation` (and `test`, where neither is given) is split off train by class, with
     near-duplicates on one side (`split_by`), or whatever shares `group_by`: a column, or a pattern
     found in the path. The label of a photo in a folder is the leaf folder's name, with its parent
-    where two leaves of one split share it.
+    where two leaves share it.
 
     Args:
         data: a folder of class folders, nested at any depth; a zip or tar of one; a CSV, JSONL or
@@ -161,7 +161,7 @@ def _label_names(labels: dict[str, list[str]]) -> list[str]:
     names = sorted(known)
     if len(names) < 2:
         raise InputError(
-            f"only one class ({', '.join(names)}). Classification needs two class folders."
+            f"train has only one class ({', '.join(names)}). Classification needs two folders."
         )
     for split, own in labels.items():
         unknown = Counter(label for label in own if label not in known)

@@ -244,14 +244,16 @@ def _open_folder(root: Path, label_from: str | None) -> RawRows:
         rows[split] = Dataset.from_dict(columns, features=ROW)
     videos = tuple(path.as_posix() for path in found.videos)
     empty = {folder.as_posix(): what for folder, what in found.empty.items()}
-    return RawRows(rows, _coarse_labels(found["train"]), root, videos, empty)
+    return RawRows(rows, _coarse_labels(found), root, videos, empty)
 
 
-def _coarse_labels(photos: list[ImageFile]) -> dict[str, str]:
-    """By the folders that hold the classes, where each has one."""
-    leaves = {(photo.label, photo.leaf) for photo in photos}
+def _coarse_labels(found: Mapping[str, list[ImageFile]]) -> dict[str, str]:
+    """By the folders that hold the classes, where each has one, the same in all splits."""
+    leaves = {(photo.label, photo.leaf) for photo in found["train"]}
     by_label = dict(leaves)
-    if len(by_label) < len(leaves):
+    parents = {(photo.label, photo.leaf.parent.name) for part in found.values() for photo in part}
+    below = [label for label, parent in parents if parent]
+    if len(by_label) < len(leaves) or len(set(below)) < len(below):
         logger.warning("a class lies in several folders, so folders give no coarse labels")
         return {}
     return coarse_from_folders(by_label)

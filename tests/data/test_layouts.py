@@ -348,6 +348,13 @@ def test_a_second_link_to_a_class_folder_is_warned_of(make_folder, caplog):
     assert "C: a link to a folder that is read already" in caplog.text
 
 
+def test_leaves_below_another_folder_in_another_split_have_no_coarse_labels(make_folder, caplog):
+    train = {"train/Apple/Red": 6, "train/Apple/Green": 6, "train/Pepper/Yellow": 6}
+    root = make_folder(train | {"val/Pepper/Red": 3, "val/Apple/Green": 3})
+    assert not open_source(DataArguments(str(root), label_from="leaf")).coarse
+    assert "so folders give no coarse labels" in caplog.text
+
+
 def test_merged_leaves_without_coarse_labels_are_warned_of(make_folder, caplog):
     root = make_folder({"Apple/Red": 6, "Pepper/Red": 6, "Pepper/Hot": 6})
     assert not open_source(DataArguments(str(root), label_from="leaf")).coarse
