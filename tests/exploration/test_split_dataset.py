@@ -74,6 +74,15 @@ def faulty(tmp_path_factory) -> Path:
     return root
 
 
+def draw_leaves(root: Path, leaves: tuple[str, ...]) -> Path:
+    """Four different images of the same names in each class folder."""
+    for place, leaf in enumerate(leaves):
+        (root / leaf).mkdir(parents=True)
+        for index in range(4):
+            draw("Apple", 4 * place + index).save(root / leaf / f"{index}.png")
+    return root
+
+
 def tree(root: Path) -> dict[str, tuple[str, int]]:
     """Every file's content and time."""
     return {
@@ -272,12 +281,7 @@ def test_a_copy_split_anew_keeps_of_each_leak_all_versions_on_one_side(faulty, t
 
 
 def test_a_copy_keeps_the_hierarchy_and_names_that_need_their_parents(tmp_path):
-    root, number = tmp_path / "data", 0
-    for leaf in ("Apple/Red", "Apple/Green", "Pepper/Red", "Plum"):
-        (root / leaf).mkdir(parents=True)
-        for _ in range(4):
-            draw("Apple", number).save(root / leaf / f"{number % 4}.png")
-            number += 1
+    root = draw_leaves(tmp_path / "data", ("Apple/Red", "Apple/Green", "Pepper/Red", "Plum"))
     split_folder(root, tmp_path / "out", repair="copy")
     before, after = load_fruits(root), load_fruits(tmp_path / "out" / "photos")
     names = before["train"].features["label"].names
@@ -288,12 +292,9 @@ def test_a_copy_keeps_the_hierarchy_and_names_that_need_their_parents(tmp_path):
 
 @pytest.mark.parametrize("label_from", ["path", "leaf"])
 def test_a_copy_has_the_classes_that_label_from_gave(tmp_path, label_from):
-    root, number = tmp_path / "data", 0
-    for leaf in ("shop_1/Apple", "shop_1/Kiwi", "shop_2/Apple", "shop_2/Kiwi"):
-        (root / leaf).mkdir(parents=True)
-        for _ in range(4):
-            draw("Apple", number).save(root / leaf / f"{number % 4}.png")
-            number += 1
+    root = draw_leaves(
+        tmp_path / "data", ("shop_1/Apple", "shop_1/Kiwi", "shop_2/Apple", "shop_2/Kiwi")
+    )
     split_folder(root, tmp_path / "out", repair="copy", label_from=label_from)
     before = load_fruits(root, label_from=label_from)
     kept = {"label_from": "path"} if label_from == "path" else {}  # as the command says
