@@ -41,7 +41,7 @@ def main() -> None:
         seconds = time.perf_counter() - started
         found = measure(predictions, fruits)
         base, base_seconds = (base, base_seconds) if base else (predictions, seconds)
-        test = McNemar.of(base.hits, predictions.hits)
+        test = McNemar.of(base.hits, predictions.hits, base.groups)
         gain = (test.only_b - test.only_a) / len(predictions)
         passes = 1 + sum(4 if name == "corners" else 1 for name in fruits.tta)
         print(

@@ -50,6 +50,11 @@ def format_figures(measured: dict[str, Any]) -> str:
     )
 
 
+def _with_interval(measured: dict[str, Any], name: str) -> str:
+    low, high = measured["intervals"][name]
+    return f"{measured[name]:.1%} ({low:.1%} to {high:.1%})"
+
+
 _TITLES = {"train": "Trained", "validation": "Validated", "test": "Tested"}
 
 
@@ -57,13 +62,16 @@ def format_evaluation(record: dict[str, Any]) -> str:
     """An evaluation on one screen, from what its `metrics.json` holds."""
     lines = [
         f"{_TITLES.get(record['split'], 'Measured'):10}{format_figures(record)}",
-        f"Scores    off by {record['ece']:.1%} on average ({record['ece_uncalibrated']:.1%} before "
-        f"temperature {record['temperature']:.2f}); {record['rejected']:.1%} rejected as unknown",
+        f"Scores    off by {_with_interval(record, 'ece')} on average; "
+        f"{record['ece_uncalibrated']:.1%} before temperature {record['temperature']:.2f}",
+        f"Unknown   {_with_interval(record, 'rejected')} of these rejected",
     ]
     for name, some in record["unknown"].items():
         lines.append(
-            f"Unknown   {printable(name)}: {some['rejected']:.0%} of {some['images']:,} rejected, "
-            f"AUROC {some['auroc']:.3f}, FPR@95 {some['fpr95']:.0%}"
+            f"Unknown   {printable(name)}: {_with_interval(some, 'rejected')} of "
+            f"{some['images']:,} rejected, AUROC {some['auroc']:.3f} "
+            f"({' to '.join(f'{end:.3f}' for end in some['intervals']['auroc'])}), "
+            f"FPR@95 {_with_interval(some, 'fpr95')}"
         )
     for pair in record["most_confused"][:3]:
         lines.append(

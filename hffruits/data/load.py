@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value, concatenate_datasets
 
 from hffruits.core.errors import InputError
@@ -22,9 +23,9 @@ from hffruits.data.readers.error_translation import quiet
 from hffruits.data.readers.folders import SPLIT_NAMES
 from hffruits.data.sources import open_source
 from hffruits.data.split_protocol import MapSplit, Split
-from hffruits.data.splits import choose_splits, count_leaks, write_lists
+from hffruits.data.splits import choose_splits, count_leaks, independent_groups, write_lists
 from hffruits.data.stream_dataset import FruitStreams, load_streams
-from hffruits.data.validation import Part, Skipped, check_images
+from hffruits.data.validation import Part, Skipped, check_images, join_parts
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ class FruitDatasets(DatasetDict):
 
     `skipped`: the files left out. `coarse`: class -> coarse label, empty without a hierarchy.
     `leaks`: for each split held out, how many of its images have a near-duplicate in train.
+    `groups`: numbers of the images of each split, equal for those that are not independent.
     `fingerprint`: a digest of all images' bytes, labels and splits, wherever they lie.
     """
 
@@ -44,23 +46,25 @@ class FruitDatasets(DatasetDict):
         coarse: dict[str, str] | None = None,
         leaks: dict[str, int] | None = None,
         fingerprint: str | None = None,
+        groups: dict[str, np.ndarray] | None = None,
     ):
         super().__init__(splits)
         self.skipped, self.coarse, self.leaks = skipped, coarse or {}, leaks or {}
-        self.fingerprint = fingerprint
+        self.fingerprint, self.groups = fingerprint, groups or {}
 
     def split(self, name: str) -> Split:
         """One of them as a `Split`."""
         rows = self[name]
         labels = rows.with_format(None)["label"][:]  # else each photo is decoded
-        return MapSplit(rows, labels, tuple(rows.features["label"].names))
+        names = tuple(rows.features["label"].names)
+        return MapSplit(rows, labels, names, self.groups.get(name))
 
     def write_lists(self, folder: Path) -> None:
         """Write `train.txt`, ...: one path a line, so that the same split can be made again."""
         write_lists(self, folder)
 
     def __reduce__(self):
-        known = (self.skipped, self.coarse, self.leaks, self.fingerprint)
+        known = (self.skipped, self.coarse, self.leaks, self.fingerprint, self.groups)
         return FruitDatasets, (dict(self), *known)
 
 
@@ -92,7 +96,7 @@ def load_fruits(
         **options: fields of `DataArguments`: `validation_fraction`, `exclude`, `streaming`, ...
 
     Returns:
-        A `DatasetDict` that also has `skipped`, `coarse`, `leaks` and `fingerprint`; with
+        A `DatasetDict` that also has `skipped`, `coarse`, `leaks`, `fingerprint` and `groups`; with
         `streaming`, a `FruitStreams`. Its columns: `image` (PIL, upright RGB), `label`
         (`ClassLabel`, names from train) and `path` (below the data's folder, or a name of its own).
 
@@ -126,7 +130,14 @@ def load_fruits(
             rows = _cached(parts[split], data) if _is_cached(split, data) else parts[split].rows
             datasets[split] = _build_dataset(rows, names, data.max_image_pixels)
     leaks = count_leaks(parts)
-    return FruitDatasets(datasets, checked.skipped, coarse, leaks, _fingerprint(parts))
+    groups = _group_splits(parts, data)
+    return FruitDatasets(datasets, checked.skipped, coarse, leaks, _fingerprint(parts), groups)
+
+
+def _group_splits(parts: dict[str, Part], data: DataArguments) -> dict[str, np.ndarray]:
+    numbers = independent_groups(join_parts(list(parts.values())), data)
+    ends = np.cumsum([len(part.rows) for part in parts.values()])
+    return dict(zip(parts, np.split(numbers, ends[:-1]), strict=True))
 
 
 def _is_cached(split: str, data: DataArguments) -> bool:

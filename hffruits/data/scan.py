@@ -54,12 +54,14 @@ def scan_images(
     max_pixels: int = MAX_PIXELS,
     cache_name: str | None = None,
     num_workers: int | None = None,
+    whole: bool = True,
 ) -> np.ndarray:
     """One record an image, in order: a structured array with the fields of `_ROW`.
 
     Records are cached under the name `cache_name` (of the data), and taken from there for files of
-    unchanged size and time, and for bytes that are the same. Threads suffice: Pillow gives up the
-    interpreter lock while it decodes.
+    unchanged size and time, and for bytes that are the same. Those of other images of the data stay
+    where these are not its `whole`. Threads suffice: Pillow gives up the interpreter lock while it
+    decodes.
     """
     file = cache_name and _file_of(cache_name)
     old = _read(file) if file else {}
@@ -86,7 +88,8 @@ def scan_images(
     bar.close()
     records = np.concatenate(rows)
     if file and fresh:
-        _write(file, records)
+        others = old.keys() - set(records["key"].tolist()) if not whole else ()
+        _write(file, np.concatenate([records, *(old[key][None] for key in others)]))
     return records
 
 

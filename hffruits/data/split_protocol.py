@@ -16,6 +16,7 @@ from PIL import Image
 from hffruits.data.images import ImageSource, open_rgb
 
 UNKNOWN = -1  # label of an image of a class that the model lacks
+ALONE = -1  # group of an image that is like no other, or not known to be
 Opener = Callable[[str], Image.Image | None]  # by path; None for an image that is gone
 
 
@@ -25,6 +26,7 @@ class Sample(NamedTuple):
     path: str
     source: ImageSource
     label: int  # a class, or UNKNOWN
+    group: int = ALONE  # equal for images that are not independent
 
 
 class Split(Protocol):
@@ -64,6 +66,7 @@ class MapSplit:
     rows: Dataset  # with `image` and `path`
     labels: Sequence[int]  # (N,) numbers in `names`, or UNKNOWN
     names: tuple[str, ...]
+    groups: Sequence[int] | None = None  # (N,) numbers, equal for images that are not independent
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -104,7 +107,9 @@ class MapSplit:
 
     def select(self, rows: Sequence[int]) -> "MapSplit":
         """These rows, in this order."""
-        return MapSplit(self.rows.select(rows), [self.labels[row] for row in rows], self.names)
+        groups = None if self.groups is None else [self.groups[row] for row in rows]
+        labels = [self.labels[row] for row in rows]
+        return MapSplit(self.rows.select(rows), labels, self.names, groups)
 
     def opener(self) -> Opener:
         """What opens its images again by their path."""
@@ -126,7 +131,8 @@ class MapSplit:
         raw = self.rows.with_format(None)
         for number in rows:
             row = raw[number]
-            yield Sample(row["path"], source_of(row["image"]), self.labels[number])
+            group = ALONE if self.groups is None else int(self.groups[number])
+            yield Sample(row["path"], source_of(row["image"]), self.labels[number], group)
 
 
 def source_of(image: dict[str, Any] | None) -> Path | bytes:

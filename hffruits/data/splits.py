@@ -58,7 +58,15 @@ def choose_splits(
     return parts | {name: train.take(indices) for name, indices in split.parts.items()}
 
 
-def group_rows(part: Part, data: DataArguments) -> np.ndarray:
+def independent_groups(part: Part, data: DataArguments) -> np.ndarray:
+    """A number for each row, (N,) integers, equal for images that are not independent.
+
+    As `group_by` has them, else near-duplicates. Raises `InputError` as `group_rows`.
+    """
+    return part.groups if data.group_by is None else group_rows(part, data, warn=False)
+
+
+def group_rows(part: Part, data: DataArguments, *, warn: bool = True) -> np.ndarray:
     """A number for each row, (N,) integers: rows with the same one stay together.
 
     `group_by`: the column that the rows carry as `group`, or a pattern; of a pattern, what its
@@ -83,7 +91,7 @@ def group_rows(part: Part, data: DataArguments) -> np.ndarray:
                 f"group_by={group_by}: no column of that name, and found in no path (such as "
                 f"{first}). Name a column, or a pattern that fits the paths."
             )
-        if missed := finds.count(None):
+        if warn and (missed := finds.count(None)):
             logger.warning(
                 "group_by=%s: %d of %d paths don't have it (such as %s); each is its own group",
                 *(group_by, missed, len(finds), rows["path"][finds.index(None)]),

@@ -80,19 +80,18 @@ def check_images(raw: RawRows, data: DataArguments, *, num_workers: int | None =
     Raises `InputError` where more than `max_unreadable_fraction` can't, and where a split has none
     left.
     """
-    max_pixels, name = data.max_image_pixels, data.source_name
+    max_pixels = data.max_image_pixels
     if max_pixels > 2 * MAX_PIXELS:
         raise InputError(
             f"max_image_pixels={max_pixels}: Pillow refuses more than {2 * MAX_PIXELS:,}. Shrink "
             "the photos first."
         )
     splits = _prepare(raw, data.exclude)
-    place = raw.root or Path(name)
     records = scan_images(
         (named for rows in splits.values() for named in _named_images(rows)),
         total=sum(map(len, splits.values())),
         max_pixels=max_pixels,
-        cache_name=str(place.resolve()) if place.exists() else name,
+        cache_name=_cache_name(raw, data),
         num_workers=num_workers,
     )
     skipped: list[Skipped] = []
@@ -174,6 +173,26 @@ def labelled_rows(raw: RawRows, data: DataArguments) -> dict[str, Part]:
             rows = rows.select(labelled)
         parts[split] = Part(rows, np.zeros(len(rows)), np.arange(len(rows)))
     return parts
+
+
+def find_duplicates(part: Part, raw: RawRows, data: DataArguments) -> Part:
+    """Some rows of `labelled_rows` with their near-duplicates, for which each image is read once.
+
+    Where training or `hffruits explore` read it before, its record is cached.
+    """
+    records = scan_images(
+        _named_images(part.rows),
+        total=len(part.rows),
+        max_pixels=data.max_image_pixels,
+        cache_name=_cache_name(raw, data),
+        whole=False,
+    )
+    return Part(part.rows, records, find_groups(records))
+
+
+def _cache_name(raw: RawRows, data: DataArguments) -> str:
+    place = raw.root or Path(data.source_name)
+    return str(place.resolve()) if place.exists() else data.source_name
 
 
 def _prepare(raw: RawRows, exclude: str | None) -> dict[str, Dataset]:

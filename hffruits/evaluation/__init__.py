@@ -4,7 +4,8 @@ run             measuring a model: what `hffruits evaluate` and the end of train
 run_data        whose data a model is measured on: what its run held out, or another
 dataset         labelled images as samples
 predictions     a model's predictions for them, a few numbers each
-metrics         every metric, defined once: accuracy, F1, intervals, ECE, AUROC, FPR@95
+metrics         every metric, defined once: accuracy, F1, ECE, AUROC, FPR@95
+intervals       their 95 % confidence intervals
 results         what `metrics.json` holds
 calibration     temperature scaling and the OOD threshold
 corruptions     accuracy on blurred, noisy, dark ... images

@@ -18,10 +18,10 @@ from hffruits.data.images import list_images
 from hffruits.data.readers.folders import SPLIT_ALIASES, SPLIT_NAMES, class_of_folder
 from hffruits.data.sources import open_source
 from hffruits.data.split_protocol import UNKNOWN, MapSplit, Sample, Split
-from hffruits.data.splits import choose_splits
+from hffruits.data.splits import choose_splits, independent_groups
 from hffruits.data.stream_dataset import StreamSplit, load_streams, name_labels, refuse_lists
 from hffruits.data.stream_index import StreamIndex
-from hffruits.data.validation import labelled_rows
+from hffruits.data.validation import find_duplicates, labelled_rows
 from hffruits.evaluation.predictions import Predictions
 from hffruits.evaluation.report import RowOpener
 
@@ -77,7 +77,8 @@ def choose_photos(
         return _choose_stream(data_args, ids, split, held_out_by)
     single = _single_split(data_args, split)
     data = replace(data_args, data_dir=str(single[1])) if single else data_args
-    parts = labelled_rows(open_source(data), data)
+    raw = open_source(data)
+    parts = labelled_rows(raw, data)
     if data_args.split_lists:
         lists = Path(data_args.split_lists)
         listed = [name for name in SPLIT_NAMES if (lists / f"{name}.txt").is_file()]
@@ -99,7 +100,8 @@ def choose_photos(
         )
     name = "all" if list(parts) == ["train"] and split is None else chosen
     name = single[0] if single else name
-    rows = MapSplit(rows, found, tuple(labels))
+    groups = independent_groups(find_duplicates(parts[chosen], raw, data), data)
+    rows = MapSplit(rows, found, tuple(labels), groups)
     return Photos(name, rows, len(found), dict(foreign))
 
 

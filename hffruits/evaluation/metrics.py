@@ -1,11 +1,11 @@
-"""Every metric, defined once: accuracy, top-k, F1, metrics by class, intervals, ECE, AUROC, FPR@95.
+"""Every metric, defined once: accuracy, top-k, F1, metrics by class, ECE, AUROC, FPR@95.
 
-Arrays in, numbers out: no images, no models, no plots. Figures of classes and their bootstrap
-intervals need only counts (`AnswerCounts`), so that they take as much time and memory for a million
-images as for a thousand. Where a metric has a name in scikit-learn, it is that one.
+Arrays in, numbers out: no images, no models, no plots. Metrics of classes need only counts
+(`PredictionCounts`), so that they take as much time and memory for a million images as for a
+thousand. Where a metric has a name in scikit-learn, it is that one.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,20 +15,14 @@ import numpy as np
 import torch
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.sparse import csr_array
-from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
 from hffruits.inference.ood import choose_threshold
 
 METRIC_NAMES = ("accuracy", "top5_accuracy", "macro_f1")  # in training
 RANKED = 5  # predictions kept per image
-DRAWS = 1000  # bootstrap samples
-LEVEL = 0.95  # of intervals
-AT_ONCE = 4_000_000  # numbers in memory while drawing
 BINS = 15  # of confidence
 COVERAGES = (0.5, 0.7, 0.8, 0.9, 0.95, 1.0)
-
-Interval = tuple[float, float]
 
 
 # ---- in training ----
@@ -74,7 +68,7 @@ class FruitMetrics(evaluate.Metric):
     ) -> dict[str, float]:
         ranked, labels = np.asarray(predictions), np.asarray(references)
         classes = 1 + int(max(labels.max(), ranked[:, 0].max()))
-        found = compute_metrics(AnswerCounts.of(labels, ranked, classes=classes, coarse=coarse))
+        found = compute_metrics(PredictionCounts.of(labels, ranked, classes=classes, coarse=coarse))
         names = (*METRIC_NAMES, "coarse_accuracy")
         return {name: float(found[name][0]) for name in names if name in found}
 
@@ -83,7 +77,7 @@ class FruitMetrics(evaluate.Metric):
 
 
 @dataclass(frozen=True)
-class AnswerCounts:
+class PredictionCounts:
     """How often each (class, best guess, class among the first five) occurs, (M,) each.
 
     `coarse`: the coarse class of each class, (K,), where there is a hierarchy.
@@ -95,38 +89,61 @@ class AnswerCounts:
     counts: np.ndarray
     classes: int
     coarse: Sequence[int] | None = None
+    grouped: csr_array | None = None  # (B, M) counts, of each group of more than one image
 
     @classmethod
     def of(
-        cls, labels: np.ndarray, ranked: np.ndarray, *, classes: int, coarse: Sequence[int] | None
-    ) -> "AnswerCounts":
-        """Of labels (N,) and guesses (N, R), best first; R may be less than 5 or more."""
-        (counted,) = cls.of_many(labels, [ranked], classes=classes, coarse=coarse)
+        cls,
+        labels: np.ndarray,
+        ranked: np.ndarray,
+        *,
+        classes: int,
+        coarse: Sequence[int] | None,
+        groups: np.ndarray | None = None,
+    ) -> "PredictionCounts":
+        """Of labels (N,) and guesses (N, R), best first; R may be less than 5 or more.
+
+        `groups` (N,) are numbers, equal for images that are not independent.
+        """
+        options = {"classes": classes, "coarse": coarse, "groups": groups}
+        (counted,) = cls.of_many(labels, [ranked], **options)
         return counted
 
     @classmethod
     def of_many(
         cls,
         labels: np.ndarray,
-        answers: Sequence[np.ndarray],
+        predictions: Sequence[np.ndarray],
         *,
         classes: int,
         coarse: Sequence[int] | None,
-    ) -> list["AnswerCounts"]:
+        groups: np.ndarray | None = None,
+    ) -> list["PredictionCounts"]:
         """One of each model's guesses (N, R) for the same images, all over the same cells."""
         columns = [labels]
-        for ranked in answers:
+        for ranked in predictions:
             columns += [ranked[:, 0], (ranked[:, :5] == labels[:, None]).any(axis=1)]
-        cells, counts = np.unique(np.stack(columns, axis=1), axis=0, return_counts=True)
-        pairs = cells[:, 1:].reshape(len(cells), len(answers), 2)  # (M, models, guess and five)
+        cells, places, counts = np.unique(
+            np.stack(columns, axis=1), axis=0, return_inverse=True, return_counts=True
+        )
+        grouped = None if groups is None else _count_by_group(groups, places, len(cells))
+        # (M, models, guess and five)
+        pairs = cells[:, 1:].reshape(len(cells), len(predictions), 2)
         return [
-            cls(cells[:, 0], *(pairs[:, i, 0], pairs[:, i, 1] > 0), counts, classes, coarse)
-            for i in range(len(answers))
+            cls(cells[:, 0], guesses, among > 0, counts, classes, coarse, grouped)
+            for guesses, among in pairs.transpose(1, 2, 0)
         ]
 
     @property
     def total(self) -> int:
         return int(self.counts.sum())
+
+    @property
+    def groups(self) -> int:
+        """How many groups of images there are; one that is like no other is a group."""
+        if self.grouped is None:
+            return self.total
+        return self.total - int(self.grouped.sum()) + self.grouped.shape[0]
 
     @cached_property
     def confusion(self) -> csr_array:
@@ -135,49 +152,58 @@ class AnswerCounts:
         return csr_array((self.counts, places), shape=(self.classes, self.classes))
 
 
+def _count_by_group(groups: np.ndarray, cells: np.ndarray, count: int) -> csr_array:
+    """(B, M): how often each cell occurs in each group of more than one image."""
+    _, own, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    several = sizes[own] > 1
+    rows = np.unique(own[several], return_inverse=True)[1]
+    shape = (int((sizes > 1).sum()), count)
+    return csr_array((np.ones(len(rows), int), (rows, cells[several])), shape=shape)
+
+
 def compute_metrics(
-    answers: AnswerCounts, counts: np.ndarray | None = None
+    counted: PredictionCounts, counts: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
-    """The metrics in [0, 1] of answers, or of other `counts` (..., M) of the same cells: (...,).
+    """The metrics in [0, 1] of counts, or of others (..., M) of the same cells: (...,).
 
     As scikit-learn computes them, F1 to the last bit; it is over the classes that occur as label or
     guess, balanced accuracy over those that occur as label. `coarse_accuracy` only with a
     hierarchy.
     """
-    counts = np.atleast_2d(answers.counts if counts is None else counts)  # (D, M)
+    counts = np.atleast_2d(counted.counts if counts is None else counts)  # (D, M)
     total = counts.sum(-1)
-    right = answers.labels == answers.guesses
-    occurring = np.union1d(answers.labels, answers.guesses)  # zeros between them would round else
-    columns = (values[:, occurring] for values in class_metrics(answers, counts))
+    right = counted.labels == counted.guesses
+    occurring = np.union1d(counted.labels, counted.guesses)  # zeros between them would round else
+    columns = (values[:, occurring] for values in class_metrics(counted, counts))
     precision, recall, f1, support = columns  # (D, C) each
     present = support > 0
     occurs = present | ~np.isnan(precision)
     results = {
         "accuracy": counts @ right / total,
-        "top5_accuracy": counts @ answers.among_five / total,
+        "top5_accuracy": counts @ counted.among_five / total,
         "balanced_accuracy": np.where(present, recall, 0).sum(-1) / present.sum(-1),
         "macro_f1": np.where(occurs, f1, 0).sum(-1) / occurs.sum(-1),
         "weighted_f1": (f1 * support).sum(-1) / total,
     }
-    if answers.coarse is not None:
-        coarse = np.asarray(answers.coarse)
-        hits = coarse[answers.labels] == coarse[answers.guesses]
+    if counted.coarse is not None:
+        coarse = np.asarray(counted.coarse)
+        hits = coarse[counted.labels] == coarse[counted.guesses]
         results["coarse_accuracy"] = counts @ hits / total
     return results
 
 
 def class_metrics(
-    answers: AnswerCounts, counts: np.ndarray | None = None
+    counted: PredictionCounts, counts: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Precision, recall, F1 and support of each class, (..., K); F1 is 0 where undefined.
 
     Precision is NaN for a class that was never predicted, recall for one that never occurred.
     """
-    counts = np.atleast_2d(answers.counts if counts is None else counts)
-    right = answers.labels == answers.guesses
-    hits = counts @ _one_hot(answers.labels, right, answers.classes)
-    support = counts @ _one_hot(answers.labels, None, answers.classes)
-    guessed = counts @ _one_hot(answers.guesses, None, answers.classes)
+    counts = np.atleast_2d(counted.counts if counts is None else counts)
+    right = counted.labels == counted.guesses
+    hits = counts @ _one_hot(counted.labels, right, counted.classes)
+    support = counts @ _one_hot(counted.labels, None, counted.classes)
+    guessed = counts @ _one_hot(counted.guesses, None, counted.classes)
     with np.errstate(invalid="ignore"):
         precision, recall = hits / guessed, hits / support
         f1 = np.nan_to_num(2 * hits / (support + guessed))
@@ -216,63 +242,6 @@ def cluster_order(confusion: np.ndarray) -> np.ndarray:
     return leaves_list(linkage(1 - alike[places], "average", optimal_ordering=few))
 
 
-# ---- intervals ----
-
-
-def draw_counts(
-    answers: AnswerCounts, *, draws: int = DRAWS, seed: int = 0
-) -> Iterator[np.ndarray]:
-    """Bootstrap samples of the cells' counts, (D, M) at a time, `draws` in all.
-
-    Drawing N images with replacement is drawing counts from the multinomial of these (Efron &
-    Tibshirani 1993, chapter 13), so that time and memory depend on the cells, not on N. Images of
-    one scene are taken for independent ones; then intervals are too narrow.
-    """
-    rng = np.random.default_rng(seed)
-    shares, total = answers.counts / answers.total, answers.total
-    chunk = max(1, AT_ONCE // max(len(shares), 4 * answers.classes))
-    for start in range(0, draws, chunk):
-        yield rng.multinomial(total, shares, size=min(chunk, draws - start))
-
-
-def percentile_interval(values: list[np.ndarray], value: float) -> Interval:
-    """The interval of `LEVEL` of drawn values, in chunks, less their bias against the true one.
-
-    Draws repeat images and miss others, so with few a class their macro averages are too low.
-    """
-    drawn, tails = np.concatenate(values), (1 - LEVEL) / 2
-    low, high = np.quantile(drawn, [tails, 1 - tails]) - (drawn.mean() - value)
-    return float(low), float(high)
-
-
-def bootstrap_intervals(answers: AnswerCounts) -> dict[str, Interval]:
-    """The bootstrap interval of each of `compute_metrics`, in [0, 1].
-
-    With fewer than ten images a class, those of F1 hold the truth less often than `LEVEL` says. A
-    share that is 0 or 1 has Wilson's interval instead, for all its draws are the same.
-    """
-    drawn: dict[str, list[np.ndarray]] = {}
-    for counts in draw_counts(answers):
-        for name, values in compute_metrics(answers, counts).items():
-            drawn.setdefault(name, []).append(values)
-    found = {}
-    for name, (value,) in compute_metrics(answers).items():
-        low, high = percentile_interval(drawn[name], value)
-        certain = low == high and value in (0, 1)
-        if certain:
-            low, high = wilson_interval(round(value * answers.total), answers.total)
-        found[name] = max(0.0, low), min(1.0, high)
-    return found
-
-
-def wilson_interval(hits: int, total: int) -> Interval:
-    """Wilson's interval of a share, `LEVEL`; (0, 1) of nothing."""
-    if not total:
-        return 0.0, 1.0
-    interval = binomtest(int(hits), int(total)).proportion_ci(LEVEL, method="wilson")
-    return float(interval.low), float(interval.high)
-
-
 # ---- confidence ----
 
 
@@ -295,7 +264,7 @@ class Reliability:
 
 
 def reliability(confidence: np.ndarray, hits: np.ndarray, *, bins: int = BINS) -> Reliability:
-    """Confidences (N,) in [0, 1] and whether each answer was right (N,), by bins."""
+    """Confidences (N,) in [0, 1] and whether each prediction was right (N,), by bins."""
     # a value on an edge belongs to the bin below, as in the paper
     places = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     counts = np.bincount(places, minlength=bins)

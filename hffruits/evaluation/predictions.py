@@ -16,8 +16,8 @@ from tqdm.auto import tqdm
 
 from hffruits.core.errors import InputError
 from hffruits.data.images import MAX_PIXELS, ImageSource
-from hffruits.data.split_protocol import UNKNOWN, Sample
-from hffruits.evaluation.metrics import RANKED, AnswerCounts, Reliability, reliability
+from hffruits.data.split_protocol import ALONE, UNKNOWN, Sample
+from hffruits.evaluation.metrics import RANKED, PredictionCounts, Reliability, reliability
 from hffruits.inference.classifier import Answers, FruitClassifier
 
 logger = logging.getLogger(__name__)
@@ -34,6 +34,7 @@ class Predictions:
     losses: np.ndarray  # -log of the right class's probability; NaN for unknown classes
     uncalibrated: np.ndarray  # the best guess's probability before temperature scaling
     ood_score: np.ndarray  # the higher, the more out-of-distribution
+    groups: np.ndarray  # equal for images that are not independent, such as near-duplicates
     skipped: tuple[str, ...] = ()  # images that could not be read, and why
 
     def __len__(self) -> int:
@@ -58,8 +59,9 @@ class Predictions:
         columns = {f.name: getattr(self, f.name)[rows] for f in _ARRAYS}
         return Predictions([self.paths[row] for row in rows], **columns, skipped=self.skipped)
 
-    def answer_counts(self, classes: int, coarse: list[int] | None) -> AnswerCounts:
-        return AnswerCounts.of(self.labels, self.ranked, classes=classes, coarse=coarse)
+    def count(self, classes: int, coarse: list[int] | None = None) -> PredictionCounts:
+        options = {"classes": classes, "coarse": coarse, "groups": self.groups}
+        return PredictionCounts.of(self.labels, self.ranked, **options)
 
     def reliability(self, *, calibrated: bool = True) -> Reliability:
         return reliability(self.confidence if calibrated else self.uncalibrated, self.hits)
@@ -103,7 +105,15 @@ def answer_samples(
     options = {"batch_size": batch_size, "on_unreadable": on_unreadable, "max_pixels": max_pixels}
     for answers in fruits.answer(bar, source=_source_of, **options):
         parts.append(_predictions(fruits, answers, temperature))
-    return _gather(_join(parts, skipped, len(fruits.labels)))
+    return _number_alone(_gather(_join(parts, skipped, len(fruits.labels))))
+
+
+def _number_alone(predictions: Predictions) -> Predictions:
+    """The same, each image that is `ALONE` in a group of its own."""
+    alone = predictions.groups == ALONE
+    first = 1 + predictions.groups.max(initial=0)
+    predictions.groups[alone] = first + np.arange(alone.sum())
+    return predictions
 
 
 def temperature_of(fruits: FruitClassifier) -> float:
@@ -133,6 +143,7 @@ def _predictions(
         losses=np.where(labels == UNKNOWN, np.nan, -right.numpy()),
         uncalibrated=raw.numpy(),
         ood_score=fruits.ood_score(answers.features),
+        groups=np.array([sample.group for sample in samples]),
     )
 
 
@@ -141,7 +152,7 @@ def _join(parts: list[Predictions], skipped: list[str], classes: int) -> Predict
         width = min(RANKED, classes)
         empty = {f.name: np.zeros((0,), np.float32) for f in _ARRAYS}
         empty |= {"labels": np.zeros(0, np.int32), "ranked": np.zeros((0, width), np.int32)}
-        empty["scores"] = np.zeros((0, width), np.float32)
+        empty |= {"scores": np.zeros((0, width), np.float32), "groups": np.zeros(0, int)}
         return Predictions([], **empty, skipped=tuple(skipped))
     columns = {f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in _ARRAYS}
     paths = [path for part in parts for path in part.paths]

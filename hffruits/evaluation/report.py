@@ -82,6 +82,7 @@ def write_report(
         },
         "summary": {
             "images": len(known),
+            "groups": record["groups"],
             "skipped": len(record["skipped"]),
             "seconds": seconds,
             "images_per_second": record["images_per_second"],
@@ -103,6 +104,8 @@ def write_report(
             "images": calibration.get("images"),
             "ece_before": record["ece_uncalibrated"],
             "ece_after": record["ece"],
+            "interval_before": record["intervals"]["ece_uncalibrated"],
+            "interval_after": record["intervals"]["ece"],
             "before": reliability_shown(known.reliability(calibrated=False)),
             "after": reliability_shown(known.reliability()),
         },
@@ -111,7 +114,7 @@ def write_report(
             fruits,
             known,
             {name: (some, record["unknown"][name]) for name, some in (unknown or {}).items()},
-            record["rejected"],
+            record,
             calibration.get("reject_rate", 0.0),
         ),
         "corruptions": record.get("corruptions"),
@@ -181,7 +184,7 @@ def _clustered(predictions: Predictions, names: Sequence[str]) -> tuple[np.ndarr
 
     Of very many classes, those that are confused most have their counts.
     """
-    matrix = predictions.answer_counts(len(names), None).confusion
+    matrix = predictions.count(len(names)).confusion
     seen = matrix.sum(0) + matrix.sum(1)
     mistaken = seen - 2 * matrix.diagonal()
     occur = np.flatnonzero(seen)
@@ -231,8 +234,8 @@ def coverage_shown(predictions: Predictions, points: int = 200) -> list[list[flo
 def unknowns_shown(
     fruits: FruitClassifier,
     known: Predictions,
-    unknown: dict[str, tuple[Predictions, dict[str, float]]],
-    rejected: float,
+    unknown: dict[str, tuple[Predictions, dict[str, Any]]],
+    measured: dict[str, Any],
     rate: float,
 ) -> dict[str, Any] | None:
     """OOD scores of known and unknown photos; None for a model that rejects nothing as unknown."""
@@ -248,7 +251,8 @@ def unknowns_shown(
     return {
         "rate": rate,
         "threshold": fruits.ood_threshold,
-        "rejected": rejected,
+        "rejected": measured["rejected"],
+        "rejected_interval": measured["intervals"]["rejected"],
         "edges": edges.tolist(),
         "known_hist": histogram(known.ood_score),
         "sets": [

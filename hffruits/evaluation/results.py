@@ -4,15 +4,20 @@ from typing import Any
 
 import numpy as np
 
+from hffruits.evaluation.intervals import (
+    Interval,
+    bootstrap_intervals,
+    image_intervals,
+    wilson_interval,
+)
 from hffruits.evaluation.metrics import (
     accuracy_at_coverage,
     auroc,
-    bootstrap_intervals,
     class_metrics,
     compute_metrics,
     confused_pairs,
     false_positive_rate,
-    wilson_interval,
+    reliability,
 )
 from hffruits.evaluation.predictions import Predictions, temperature_of
 from hffruits.inference.classifier import FruitClassifier
@@ -22,23 +27,39 @@ PAIRS = 20  # of confused classes that are listed
 
 
 def measure(predictions: Predictions, fruits: FruitClassifier) -> dict[str, Any]:
-    """Figures in [0, 1] of images whose classes the model has, and intervals of 95 %.
+    """Metrics in [0, 1] of images whose classes the model has, and intervals of 95 %.
 
     `loss` is the mean cross-entropy; `ece` the expected calibration error; `rejected` the share of
     these known images that the model would reject as unknown; `classes` has the metrics of each
     class.
     """
-    answers = predictions.answer_counts(len(fruits.labels), coarse_ids(fruits.config))
+    counted = predictions.count(len(fruits.labels), coarse_ids(fruits.config))
+    rejected = predictions.ood_score > fruits.ood_threshold
+    confidence, hits = predictions.confidence, predictions.hits
+
+    def of_images(rows: np.ndarray) -> dict[str, float]:
+        return {
+            "ece": reliability(confidence[rows], hits[rows]).ece,
+            "ece_uncalibrated": reliability(predictions.uncalibrated[rows], hits[rows]).ece,
+            "rejected": float(rejected[rows].mean()),
+        }
+
+    def at_coverage(rows: np.ndarray) -> dict[str, float]:
+        return accuracy_at_coverage(confidence[rows], hits[rows])
+
+    intervals = bootstrap_intervals(counted) | image_intervals(of_images, predictions.groups)
     return {
         "images": len(predictions),
-        **{name: float(value) for name, (value,) in compute_metrics(answers).items()},
-        "intervals": {name: list(ends) for name, ends in bootstrap_intervals(answers).items()},
+        "groups": counted.groups,
+        **{name: float(value) for name, (value,) in compute_metrics(counted).items()},
+        **of_images(np.arange(len(predictions))),
+        "intervals": _as_lists(intervals),
         "loss": float(predictions.losses.mean()),
-        "ece": predictions.reliability().ece,
-        "ece_uncalibrated": predictions.reliability(calibrated=False).ece,
         "temperature": temperature_of(fruits),
-        "rejected": _rejected(predictions, fruits),
-        "accuracy_at_coverage": accuracy_at_coverage(predictions.confidence, predictions.hits),
+        "accuracy_at_coverage": accuracy_at_coverage(confidence, hits),
+        "accuracy_at_coverage_intervals": _as_lists(
+            image_intervals(at_coverage, predictions.groups)
+        ),
         "classes": class_figures(predictions, fruits),
         "most_confused": most_confused(predictions, fruits.labels),
         "skipped": list(predictions.skipped),
@@ -56,16 +77,17 @@ def class_figures(predictions: Predictions, fruits: FruitClassifier) -> dict[str
 
     Precision is None for a class that is never predicted, recall for one that is only predicted.
     """
-    answers = predictions.answer_counts(len(fruits.labels), None)
-    precision, recall, f1, support = (values[0] for values in class_metrics(answers))
-    hits = answers.confusion.diagonal()
+    counted = predictions.count(len(fruits.labels))
+    precision, recall, f1, support = (values[0] for values in class_metrics(counted))
+    own_groups = np.unique(np.stack([predictions.labels, predictions.groups]), axis=1)[0]
+    groups = np.bincount(own_groups, minlength=len(fruits.labels))
     found = {}
     for index, name in enumerate(fruits.labels):
         if support[index] or not np.isnan(precision[index]):
             found[name] = {
                 "precision": _number(precision[index]),
                 "recall": _number(recall[index]),
-                "recall_interval": list(wilson_interval(hits[index], support[index])),
+                "recall_interval": list(wilson_interval(recall[index], groups[index])),
                 "f1": float(f1[index]),
                 "support": int(support[index]),
             }
@@ -74,7 +96,7 @@ def class_figures(predictions: Predictions, fruits: FruitClassifier) -> dict[str
 
 def most_confused(predictions: Predictions, names: list[str]) -> list[dict[str, Any]]:
     """Which class is predicted as which, most often first: how many, and what share of it."""
-    pairs = confused_pairs(predictions.answer_counts(len(names), None).confusion)
+    pairs = confused_pairs(predictions.count(len(names)).confusion)
     return [
         {
             "class": names[label],
@@ -88,18 +110,27 @@ def most_confused(predictions: Predictions, names: list[str]) -> list[dict[str, 
 
 def measure_unknown(
     known: Predictions, unknown: Predictions, fruits: FruitClassifier
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """How well the OOD score separates images of what the model doesn't have from known ones."""
+    rejected = unknown.ood_score > fruits.ood_threshold
+
+    def of_images(rows: np.ndarray, others: np.ndarray) -> dict[str, float]:
+        scores = known.ood_score[rows], unknown.ood_score[others]
+        return {
+            "auroc": auroc(*scores),
+            "fpr95": false_positive_rate(*scores),
+            "rejected": float(rejected[others].mean()),
+        }
+
     return {
         "images": len(unknown),
-        "auroc": auroc(known.ood_score, unknown.ood_score),
-        "fpr95": false_positive_rate(known.ood_score, unknown.ood_score),
-        "rejected": _rejected(unknown, fruits),
+        **of_images(np.arange(len(known)), np.arange(len(unknown))),
+        "intervals": _as_lists(image_intervals(of_images, known.groups, unknown.groups)),
     }
 
 
-def _rejected(predictions: Predictions, fruits: FruitClassifier) -> float:
-    return float((predictions.ood_score > fruits.ood_threshold).mean())
+def _as_lists(intervals: dict[str, Interval]) -> dict[str, list[float]]:
+    return {name: list(ends) for name, ends in intervals.items()}
 
 
 def _number(value: float) -> float | None:
