@@ -6,7 +6,8 @@ load                `load_fruits`: all of it, as a `DatasetDict`
 split_protocol      `Sample` and `Split`: what map-style and streamed splits have in common
 sources, readers/   folders, archives, tables, WebDataset shards, Hub datasets as standard rows
 images              which files are images; one file as an upright RGB image
-scan, validation    every image read once and measured; what can't be used is left out
+scan                every image read once and measured; the measurements are cached
+validation          rows with a label and a readable image; what is left out is listed
 near_duplicates     groups of near-duplicates
 splits              splits made without leaks, or repeated from lists
 class_hierarchy     coarse labels, from folders or a file

@@ -1,4 +1,4 @@
-"""Scan of all images: whether they are readable, statistics, thumbnails for near-duplicates.
+"""Measurements of each image file: readable or not, size, brightness, thumbnails; cached on disk.
 
 Records are cached on disk, so that the next run only asks for sizes and times of the files.
 """

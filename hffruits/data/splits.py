@@ -1,6 +1,8 @@
-"""Train, validation and test splits: as in the data, as in lists, or made without leaks.
+"""Train, validation and test splits: as in the data, as in lists, or made here.
 
-Groups stay whole: near-duplicates of one photo, or what `group_by` names, never lie on both sides.
+In those made here groups stay whole: near-duplicates of one photo, or what `group_by` names, lie
+on one side, unless a class has too few groups (then it is warned of). Splits that the data has, or
+that lists give, stay as they are, and their leaks are counted.
 """
 
 import logging

@@ -1,6 +1,6 @@
-"""Validated rows: every image is read once, and unreadable ones are left out and listed.
+"""Which rows are used: those that `exclude` leaves, with a label, and readable; the rest is listed.
 
-The others come with the records of the scan, and with their groups of near-duplicates.
+They come with the measurements of `scan`, and with their groups of near-duplicates.
 """
 
 import logging

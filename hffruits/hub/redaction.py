@@ -1,4 +1,4 @@
-"""Redaction of what is published: only files in the folder, without paths of this machine."""
+"""Redaction: paths of this machine are removed from what is published, in copies of the files."""
 
 import json
 import re

@@ -1,4 +1,6 @@
-"""Out-of-distribution (OOD) detection: how far an image's features are from the training data.
+"""Out-of-distribution (OOD) score, its threshold, and the file of prototypes that it compares with.
+
+Calibration chooses the threshold (`evaluation/calibration.py`), `FruitClassifier` applies it.
 
 Each class has a few prototypes, the means of clusters of its training images' features; the OOD
 score of an image is its distance from the nearest of all. Nearest-neighbour detection (Sun et al.
