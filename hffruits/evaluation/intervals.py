@@ -89,8 +89,8 @@ def bootstrap_intervals(counted: PredictionCounts) -> dict[str, Interval]:
 
 
 def _share_interval(drawn: np.ndarray, value: float, total: int) -> Interval:
-    if value in (0, 1) and (drawn == value).all():
-        return wilson_interval(value, total)
+    if np.allclose(drawn, round(value), atol=1e-9):  # all draws are the same
+        return wilson_interval(round(value), total)
     low, high = percentile_interval(drawn, value)
     return max(0.0, low), min(1.0, high)
 

@@ -27,7 +27,7 @@ from hffruits.data.arguments import DataArguments
 from hffruits.data.split_protocol import UNKNOWN, Sample
 from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
 from hffruits.evaluation.calibration import calibrate
-from hffruits.evaluation.comparison import McNemar, compare
+from hffruits.evaluation.comparison import McNemar, compare, compare_classes
 from hffruits.evaluation.corruptions import CORRUPTIONS, SEVERITIES, measure_corruptions
 from hffruits.evaluation.metrics import reliability
 from hffruits.evaluation.predictions import answer_samples, temperature_of
@@ -416,7 +416,8 @@ def test_the_better_model_is_named(trained: Path, worse: Path, tmp_path: Path):
     record = compare(worse, trained, DataArguments(), output_dir=tmp_path / "out").record
     assert json.loads((tmp_path / "out/compare.json").read_text()) == record
     assert record["mcnemar"] == {
-        "both_right": 10, "only_a": 0, "only_b": 10, "both_wrong": 0, "p_value": 2 * 0.5**10,
+        "both_right": 10, "only_a": 0, "only_b": 10, "both_wrong": 0,
+        "groups_a": 0, "groups_b": 10, "p_value": 2 * 0.5**10,
     }  # fmt: skip
     accuracy = record["metrics"]["accuracy"]
     assert (accuracy["a"], accuracy["b"], accuracy["difference"]) == (0.5, 1.0, 0.5)
@@ -462,9 +463,45 @@ def test_a_model_keeps_its_files(trained: Path):
 def test_mcnemar_is_the_exact_binomial_test():
     hits = np.array([1] * 6 + [0] * 10, bool)
     others = np.array([1] * 5 + [0] + [1] * 5 + [0] * 5, bool)
-    test = McNemar.of(hits, others)
+    test = McNemar.of(hits, others, np.arange(16))
     assert (test.both_right, test.only_a, test.only_b, test.both_wrong) == (5, 1, 5, 5)
     assert test.p_value == pytest.approx(2 * (1 + 6) / 2**6)  # P(X <= 1), X ~ Bin(6, 1/2), twice
+
+
+def test_photos_of_one_group_count_once_in_mcnemars_test():
+    hits, others = np.zeros(16, bool), np.array([1] * 9 + [0] * 7, bool)
+    films = np.array([0] * 7 + [1, 2] + [3] * 7)  # the nine gained are frames of three films
+    test = McNemar.of(hits, others, films)
+    assert (test.only_b, test.groups_b, test.groups_a) == (9, 3, 0)
+    assert test.p_value == pytest.approx(2 * 0.5**3)
+
+
+def test_p_values_of_classes_allow_for_their_number():
+    labels = np.repeat(np.arange(10), 12)
+    worse, better = labels.copy(), labels.copy()
+    worse[:6] = 1  # half of the first class wrong
+    a, b = (
+        SimpleNamespace(labels=labels, hits=some == labels, groups=np.arange(120))
+        for some in (worse, better)
+    )
+    first = compare_classes(a, b, [str(k) for k in range(10)])[0]
+    assert first["name"] == "0" and first["recall_a"] == 0.5
+    assert first["p_value"] == pytest.approx(10 * 2 * 0.5**6)  # of the least of ten
+
+
+def test_near_duplicates_widen_the_intervals_of_an_evaluation(trained, drawn_fruits, tmp_path):
+    data = tmp_path / "data"
+    for file in sorted(drawn_fruits.glob("test/**/*.png")):
+        for copy in range(6):
+            place = data / file.parent.name / f"{file.stem}-{copy}.png"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, place)
+    found = evaluate(trained, data, output_dir=tmp_path / "out").metrics
+    once = evaluate(trained, drawn_fruits, split="test", output_dir=tmp_path / "once").metrics
+    assert (found["images"], found["groups"]) == (120, 20)
+    assert found["intervals"]["accuracy"] == pytest.approx(once["intervals"]["accuracy"])
+    shops = evaluate(trained, data, group_by="^(.)", output_dir=tmp_path / "shops").metrics
+    assert shops["groups"] < 5 and shops["accuracy"] == found["accuracy"]
 
 
 def test_models_of_other_classes_are_not_compared(trained, tmp_path):
