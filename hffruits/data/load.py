@@ -33,6 +33,7 @@ class FruitDatasets(DatasetDict):
     """A `DatasetDict` that also knows what came to light on the way.
 
     `skipped`: the files left out. `coarse`: class -> coarse label, empty without a hierarchy.
+    `dropped`: class that `rare_classes` left out -> number of its photos.
     `leaks`: for each split held out, how many of its images have a near-duplicate in train.
     `fingerprint`: a digest of all images' bytes, labels and splits, wherever they lie.
     """
@@ -44,10 +45,11 @@ class FruitDatasets(DatasetDict):
         coarse: dict[str, str] | None = None,
         leaks: dict[str, int] | None = None,
         fingerprint: str | None = None,
+        dropped: dict[str, int] | None = None,
     ):
         super().__init__(splits)
         self.skipped, self.coarse, self.leaks = skipped, coarse or {}, leaks or {}
-        self.fingerprint = fingerprint
+        self.fingerprint, self.dropped = fingerprint, dropped or {}
 
     def split(self, name: str) -> Split:
         """One of them as a `Split`."""
@@ -60,7 +62,7 @@ class FruitDatasets(DatasetDict):
         write_lists(self, folder)
 
     def __reduce__(self):
-        known = (self.skipped, self.coarse, self.leaks, self.fingerprint)
+        known = (self.skipped, self.coarse, self.leaks, self.fingerprint, self.dropped)
         return FruitDatasets, (dict(self), *known)
 
 
@@ -92,8 +94,8 @@ def load_fruits(
         **options: fields of `DataArguments`: `validation_fraction`, `exclude`, `streaming`, ...
 
     Returns:
-        A `DatasetDict` that also has `skipped`, `coarse`, `leaks` and `fingerprint`; with
-        `streaming`, a `FruitStreams`. Its columns: `image` (PIL, upright RGB), `label`
+        A `DatasetDict` that also has `skipped`, `dropped`, `coarse`, `leaks` and `fingerprint`;
+        with `streaming`, a `FruitStreams`. Its columns: `image` (PIL, upright RGB), `label`
         (`ClassLabel`, names from train) and `path` (below the data's folder, or a name of its own).
 
     Raises:
@@ -125,8 +127,9 @@ def load_fruits(
         if split in parts:
             rows = _cached(parts[split], data) if _is_cached(split, data) else parts[split].rows
             datasets[split] = _build_dataset(rows, names, data.max_image_pixels)
-    leaks = count_leaks(parts)
-    return FruitDatasets(datasets, checked.skipped, coarse, leaks, _fingerprint(parts))
+    rare = [Skipped(Path(path), why) for path, why in parts.left_out.items()]
+    skipped, leaks = checked.skipped + rare, count_leaks(parts)
+    return FruitDatasets(datasets, skipped, coarse, leaks, _fingerprint(parts), parts.dropped)
 
 
 def _is_cached(split: str, data: DataArguments) -> bool:
