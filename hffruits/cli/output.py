@@ -7,6 +7,7 @@ from typing import Any
 
 from hffruits.core.durations import format_duration
 from hffruits.core.escaping import printable
+from hffruits.core.names import list_counts
 from hffruits.evaluation.results import format_accuracy
 from hffruits.models.artifact import REPORT
 
@@ -24,6 +25,7 @@ def format_summary(metrics: dict[str, Any]) -> str:
         "",
         f"Data      {printable(data['data_dir'])}: {data['classes']} classes; {sizes} images; "
         f"{len(data['skipped'])} left out",
+        *_rare_lines(data),
         f"Model     {metrics['model']['name_or_path']}, "
         f"{metrics['model']['parameters'] / 1e6:.1f} M parameters",
         f"Training  {training['epochs']:.4g} epochs{best}, {training['images_per_second']:.1f} "
@@ -38,6 +40,18 @@ def format_summary(metrics: dict[str, Any]) -> str:
     report = Path(folder) / REPORT
     page = [f"Report    {report}"] if report.is_file() else []  # else it was warned of
     return "\n".join([*lines, "", f"Saved     {folder}", *page, f"Demo      {command}"])
+
+
+def _rare_lines(data: dict[str, Any]) -> list[str]:
+    """The classes that no held-out photo shows, and those that were left out, with their photos."""
+    kinds = {"only trained on, measured nowhere": data["not_measured"]}
+    kinds["left out as too rare"] = data["dropped_classes"]
+    return [
+        f"          {len(some)} {'class' if len(some) == 1 else 'classes'} {what}: "
+        f"{printable(list_counts(some))}"
+        for what, some in kinds.items()
+        if some
+    ]
 
 
 def format_figures(measured: dict[str, Any]) -> str:

@@ -66,6 +66,18 @@ def match_names(names: Iterable[str], known: Iterable[str]) -> dict[str, str]:
     return {name: match for name, match in found.items() if match is not None}
 
 
+def list_names(names: Iterable[object], most: int = 5) -> str:
+    """The names with commas; where there are more than `most`, the first ones and how many more."""
+    some = [str(name) for name in names]
+    more = f" and {len(some) - most} more" if len(some) > most else ""
+    return ", ".join(some[:most]) + more
+
+
+def list_counts(counts: Mapping[str, int], most: int = 20) -> str:
+    """`Kiwi (2), Lime (1)`; where there are more than `most`, the first ones and how many more."""
+    return list_names((f"{name} ({count:,})" for name, count in counts.items()), most)
+
+
 def file_name(name: str) -> str:
     """One part of a path from any text, fit for all file systems: no separators, nothing reserved.
 

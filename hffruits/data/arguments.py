@@ -57,7 +57,14 @@ class DataArguments:
         0.15, "Share of each class held out to choose the best epoch, where the data has no split."
     )
     test_fraction: float = option(
-        0.15, "Share of each class held out for the final metrics, where the data has no split."
+        0.15,
+        "Share of each class held out for the final metrics, where the data has no split; 0 for no "
+        "test split.",
+    )
+    rare_classes: str = option(
+        "error",
+        "What to do with a class of too few photos for the splits that are made: error; train_only "
+        "trains on it and measures it nowhere; drop leaves it out.",
     )
     split_by: str = option(
         "duplicates",

@@ -34,6 +34,7 @@ class FruitDatasets(DatasetDict):
     """A `DatasetDict` that also knows what came to light on the way.
 
     `skipped`: the files left out. `coarse`: class -> coarse label, empty without a hierarchy.
+    `dropped`: class that `rare_classes` left out -> number of its photos.
     `leaks`: for each split held out, how many of its images have a near-duplicate in train.
     `groups`: numbers of the images of each split, equal for those that are not independent.
     `fingerprint`: a digest of all images' bytes, labels and splits, wherever they lie.
@@ -46,11 +47,12 @@ class FruitDatasets(DatasetDict):
         coarse: dict[str, str] | None = None,
         leaks: dict[str, int] | None = None,
         fingerprint: str | None = None,
+        dropped: dict[str, int] | None = None,
         groups: dict[str, np.ndarray] | None = None,
     ):
         super().__init__(splits)
         self.skipped, self.coarse, self.leaks = skipped, coarse or {}, leaks or {}
-        self.fingerprint, self.groups = fingerprint, groups or {}
+        self.fingerprint, self.dropped, self.groups = fingerprint, dropped or {}, groups or {}
 
     def split(self, name: str) -> Split:
         """One of them as a `Split`."""
@@ -64,7 +66,7 @@ class FruitDatasets(DatasetDict):
         write_lists(self, folder)
 
     def __reduce__(self):
-        known = (self.skipped, self.coarse, self.leaks, self.fingerprint, self.groups)
+        known = (self.skipped, self.coarse, self.leaks, self.fingerprint, self.dropped, self.groups)
         return FruitDatasets, (dict(self), *known)
 
 
@@ -96,8 +98,8 @@ def load_fruits(
         **options: fields of `DataArguments`: `validation_fraction`, `exclude`, `streaming`, ...
 
     Returns:
-        A `DatasetDict` that also has `skipped`, `coarse`, `leaks`, `fingerprint` and `groups`; with
-        `streaming`, a `FruitStreams`. Its columns: `image` (PIL, upright RGB), `label`
+        A `DatasetDict` that also has `skipped`, `dropped`, `coarse`, `leaks`, `fingerprint` and
+        `groups`; with `streaming`, a `FruitStreams`. Its columns: `image` (PIL, upright RGB), `label`
         (`ClassLabel`, names from train) and `path` (below the data's folder, or a name of its own).
 
     Raises:
@@ -129,9 +131,16 @@ def load_fruits(
         if split in parts:
             rows = _cached(parts[split], data) if _is_cached(split, data) else parts[split].rows
             datasets[split] = _build_dataset(rows, names, data.max_image_pixels)
-    leaks = count_leaks(parts)
-    groups = _group_splits(parts, data)
-    return FruitDatasets(datasets, checked.skipped, coarse, leaks, _fingerprint(parts), groups)
+    rare = [Skipped(Path(path), why) for path, why in parts.left_out.items()]
+    return FruitDatasets(
+        datasets,
+        checked.skipped + rare,
+        coarse,
+        count_leaks(parts),
+        _fingerprint(parts),
+        parts.dropped,
+        _group_splits(parts, data),
+    )
 
 
 def _group_splits(parts: dict[str, Part], data: DataArguments) -> dict[str, np.ndarray]:

@@ -4,34 +4,44 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import takewhile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from datasets import Dataset
 
 from hffruits.core.cache import cache_root, make_once
-from hffruits.core.errors import InputError
-from hffruits.core.names import unify_names
+from hffruits.core.errors import InputError, added_to_errors
+from hffruits.core.names import list_names, unify_names
 from hffruits.data.arguments import DataArguments
 from hffruits.data.class_hierarchy import coarse_from_folders
-from hffruits.data.images import Kind, is_image_file, kind_of, may_be_image, walk_files
+from hffruits.data.images import (
+    Kind,
+    is_hidden,
+    is_image_file,
+    kind_of,
+    may_be_image,
+    walk_files,
+)
 from hffruits.data.readers.archives import is_archive, looks_like_webdataset, unpack
 from hffruits.data.readers.column_mapping import ROW, AskedColumns, FoundRows, Rows
 from hffruits.data.readers.folders import (
     LABEL_FROM,
-    SPLIT_ALIASES,
     ImageFile,
     find_image_files,
-    lone_folder,
+    is_wrapper,
     name_folders,
+    split_in,
+    split_named,
 )
 from hffruits.data.readers.tables import TABLES, load_hub, load_tables
 from hffruits.data.readers.webdataset import load_webdataset
 from hffruits.data.synthetic.samples import samples_dir
 
 logger = logging.getLogger(__name__)
-VERSION = 4  # of what is unpacked of an archive: raise it when that changes
+VERSION = 5  # of what is unpacked of an archive: raise it when that changes
 
 
 @dataclass(frozen=True)
@@ -53,11 +63,12 @@ class RawRows:
         return unify_names(sum(counts.values(), Counter()))
 
 
-def open_source(data: DataArguments, *, with_images: bool = True) -> RawRows:
+def open_source(data: DataArguments, *, with_images: bool = True, to_train: bool = True) -> RawRows:
     """Find the rows of any usual form of data; no image is decoded.
 
-    Not `with_images`, for streams only, they are empty where that spares reading them. Raises
-    `InputError` for what is not there or can't be understood.
+    Not `with_images`, for streams only, they are empty where that spares reading them. Not
+    `to_train`, folders need no train split. Raises `InputError` for what is not there or can't be
+    understood.
     """
     if data.label_from not in (None, *LABEL_FROM):
         raise InputError(f"label_from={data.label_from}: must be one of {', '.join(LABEL_FROM)}.")
@@ -72,7 +83,7 @@ def open_source(data: DataArguments, *, with_images: bool = True) -> RawRows:
         found = load_hub(data.dataset_name, asked, with_images=with_images, **options)
         return _rows_of(found, data)
     if data.data_dir is None and not data.streaming:
-        return _open_folder(samples_dir(), None)
+        return _open_folder(samples_dir())
     if "://" in str(data.data_dir):
         urls = {"train": _shard_urls(str(data.data_dir))}
         return _rows_of(load_webdataset(urls, asked, **options), data)
@@ -81,7 +92,9 @@ def open_source(data: DataArguments, *, with_images: bool = True) -> RawRows:
     if files and files[0].suffix.lower() in TABLES:
         _check_no_folders(data)
         tables = _by_split(path, files)
-        return RawRows(load_tables(tables, asked, with_images=with_images, **options))
+        one = f"To read only one of the tables, give it as data_dir, as {tables['train'][0]}."
+        with added_to_errors(one) if len(files) > 1 else nullcontext():
+            return RawRows(load_tables(tables, asked, with_images=with_images, **options))
     if len(files) > 1 and files[0].suffix.lower() == ".zip":
         raise InputError(f"{path}: holds {len(files)} zips. Unpack them, and give the folder.")
     if _are_shards(files, data.streaming):
@@ -92,11 +105,17 @@ def open_source(data: DataArguments, *, with_images: bool = True) -> RawRows:
             f"{path}: streaming is for shards, tables and the Hub. Leave it out: photos in folders "
             "are read one by one anyway."
         )
+    reading = {"label_from": data.label_from, "to_train": to_train}
     if not files:
-        return _open_folder(path, data.label_from)
+        return _open_folder(path, **reading)
     folder = _unpacked(files[0])
     try:
-        return _open_folder(folder, data.label_from)
+        if tables := _files_in(folder):
+            raise InputError(
+                f"{folder}: holds no class folders, but {list_names(p.name for p in tables)}. "
+                "Unpack it, and give that as data_dir."
+            )
+        return _open_folder(folder, **reading)
     except InputError as error:  # the user knows the archive
         raise InputError(str(error).replace(str(folder), str(files[0]))) from error
 
@@ -113,7 +132,21 @@ def _rows_of(found: FoundRows, data: DataArguments) -> RawRows:
     """Those of shards or the Hub, whose labels may be folders."""
     if not found.key_folders:
         _check_no_folders(data)
+    elif list(found) == ["train"] and isinstance(found["train"], Dataset):
+        _warn_of_splits_in_keys(found["train"], data)
     return RawRows(found, key_folders=found.key_folders, label_from=data.label_from)
+
+
+def _warn_of_splits_in_keys(rows: Dataset, data: DataArguments) -> None:
+    """Keys such as `val/Kiwi/1` say what a row is of, but only names of shards make splits."""
+    folders = {PurePosixPath(path).parent for path in rows["path"][:]}
+    named = {split_named(part) for folder in folders for part in folder.parts} - {None}
+    if len(named) > 1:
+        logger.warning(
+            "%s: its keys name splits (%s), which are not kept. Name the shards after them, as "
+            "train-000.tar, or give split_lists",
+            *(data.source_name, ", ".join(sorted(named))),
+        )
 
 
 def _are_shards(files: list[Path], streaming: bool) -> bool:
@@ -159,33 +192,67 @@ def _files_in(folder: Path) -> list[Path]:
 
     One that lies in a class folder is a note about those photos, and no table of the data.
     """
-    top = lone_folder(folder)
+    top = _lone_folder(folder)
     files: list[tuple[Path, str]] = []
     classes: set[str] = set()  # the topmost folders that hold photos, but for those of splits
     holders: set[str] = set()  # and the names of those that the photos lie in
+    photos = False
     for path in walk_files(folder):
-        inside = path.relative_to(top).parts[:-1] if path.is_relative_to(top) else ()
-        inside = tuple(name for name in inside if name.lower() not in SPLIT_ALIASES)
+        are_classes = len(classes) > 1 or len(holders) > 1
         if _is_table_or_archive(path):
-            files.append((path, inside[0] if inside else ""))
-        elif is_image_file(path) and inside:
-            classes.add(inside[0])
-            holders.add(inside[-1])
-        if len(classes) > 1 or len(holders) > 1:
-            ignored = [path for path, own in files if own not in classes]
-            if ignored:
-                logger.warning(
-                    "%s: ignored, as it is next to class folders. Give it as data_dir to use it",
-                    ignored[0],
-                )
-            return []
+            files.append((path, (_class_parts(path, top) or ("",))[0]))
+        elif not are_classes and is_image_file(path):
+            photos = True
+            inside = _class_parts(path, top)
+            classes.update(inside[:1])
+            holders.update(inside[-1:])
     outside = sorted(path for path, own in files if own not in classes)
+    if len(classes) > 1 or len(holders) > 1:
+        _warn_of_tables(folder, outside, "next to class folders")
+        return []
     found = outside or sorted(path for path, _ in files)  # of the only folder with photos
-    if ignored := [path for path, _ in files if path not in found]:
-        logger.warning("%s: ignored, as it is in a folder of photos", min(ignored))
-    if found and classes:
+    _warn_of_tables(folder, [path for path, _ in files if path not in found], "among photos")
+    found = _without_submissions(folder, found)
+    if found and photos:
         logger.info("%s: read as the table of the photos next to it", found[0])
     return found
+
+
+def _class_parts(path: Path, top: Path) -> tuple[str, ...]:
+    """The folders of a file below `top` that may be classes: not those of splits, nor `images`."""
+    folders = path.relative_to(top).parts[:-1] if path.is_relative_to(top) else ()
+    inside = tuple(name for name in folders if not split_named(name))
+    return () if all(map(is_wrapper, inside)) else inside
+
+
+def _lone_folder(root: Path) -> Path:
+    """The folder that holds everything: a zip often holds one folder, which does."""
+    top = root
+    while True:
+        folders = [d for d in top.iterdir() if d.is_dir() and not is_hidden(d.name)]
+        if len(folders) != 1 or split_named(folders[0].name):
+            return top
+        top = folders[0]
+
+
+def _warn_of_tables(folder: Path, ignored: list[Path], where: str) -> None:
+    if ignored:
+        names = list_names(path.relative_to(folder) for path in sorted(ignored))
+        logger.warning("%s: ignored %s. Give one as data_dir to use it", names, where)
+
+
+def _without_submissions(folder: Path, files: list[Path]) -> list[Path]:
+    """The tables less a competition's sample submission, whose labels are made up.
+
+    Beside one, tables of the test split have no labels either.
+    """
+    made_up = [path for path in files if _SUBMISSION.search(path.stem)]
+    if not made_up or len(made_up) == len(files):
+        return files
+    kept = [path for path in files if path not in made_up and split_in(path.stem) != "test"]
+    ignored = [path for path in files if path not in kept]
+    _warn_of_tables(folder, ignored, "as those of a competition, without labels of their own")
+    return kept
 
 
 def _is_table_or_archive(path: Path) -> bool:
@@ -196,6 +263,7 @@ def _is_table_or_archive(path: Path) -> bool:
 # What `datasets` writes beside its files.
 _NO_TABLES = ("dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json")
 _MAGIC = re.compile(r"[*?\[]")
+_SUBMISSION = re.compile(r"(?:^|[\W_])submissions?(?:$|[\W_])", re.IGNORECASE)
 
 
 def _of_one_kind(path: Path, files: list[Path]) -> list[Path]:
@@ -213,8 +281,7 @@ def _by_split(path: Path, files: list[Path]) -> dict[str, list[Path]]:
     top = path if path.is_dir() else Path(*fixed)
     parts: dict[str, list[Path]] = {}
     for file in files:
-        words = re.split(r"[^a-z]+", str(file.relative_to(top)).lower())
-        split = next((SPLIT_ALIASES[word] for word in words if word in SPLIT_ALIASES), "train")
+        split = split_in(str(file.relative_to(top))) or "train"
         parts.setdefault(split, []).append(file)
     if "train" not in parts:
         raise InputError(f"{path}: has {', '.join(parts)} files, but none to train on.")
@@ -227,13 +294,19 @@ def _unpacked(archive: Path) -> Path:
     name = f"{archive.stem}-{stat.st_size:x}-{stat.st_mtime_ns:x}"
     folder = cache_root() / f"archives-v{VERSION}" / name
     wanted = {"wanted": may_be_image, "named": lambda name: kind_of(name) is Kind.VIDEO}
-    made = make_once(folder, lambda folder: unpack(archive, folder, kind=kind_of, **wanted))
+    made = make_once(folder, lambda folder: unpack(archive, folder, kind=_noted, **wanted))
     logger.info("%s: unpacked in %s", archive, folder)
     return made
 
 
-def _open_folder(root: Path, label_from: str | None) -> RawRows:
-    found = find_image_files(root, label_from=label_from)
+def _noted(name: str) -> object:
+    """Of which files in a folder of an archive the first is enough; each table but JSON counts."""
+    table = kind_of(name) is Kind.NOTE and Path(name).suffix.lower() in TABLES
+    return name if table and not name.lower().endswith(".json") else kind_of(name)
+
+
+def _open_folder(root: Path, **reading: Any) -> RawRows:
+    found = find_image_files(root, **reading)
     rows = {}
     for split, photos in found.items():
         columns = {
@@ -249,7 +322,7 @@ def _open_folder(root: Path, label_from: str | None) -> RawRows:
 
 def _coarse_labels(found: Mapping[str, list[ImageFile]]) -> dict[str, str]:
     """By the folders that hold the classes, where each has one, the same in all splits."""
-    leaves = {(photo.label, photo.leaf) for photo in found["train"]}
+    leaves = {(photo.label, photo.leaf) for photo in found.get("train", ())}
     by_label = dict(leaves)
     parents = {(photo.label, photo.leaf.parent.name) for part in found.values() for photo in part}
     below = [label for label, parent in parents if parent]

@@ -9,7 +9,7 @@ import logging
 import random
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -21,43 +21,122 @@ from sklearn.model_selection import StratifiedGroupKFold
 from hffruits.core.errors import InputError
 from hffruits.core.escaping import list_line, name_in_line
 from hffruits.core.files import write_text
-from hffruits.core.names import path_key
+from hffruits.core.names import list_counts, list_names, path_key
 from hffruits.data.arguments import DataArguments
 from hffruits.data.readers.folders import SPLIT_NAMES
 from hffruits.data.validation import Part, join_parts
 
 logger = logging.getLogger(__name__)
 SPLIT_BY = ("duplicates", "class")
+RARE_CLASSES = ("error", "train_only", "drop")
+
+
+class ChosenSplits(dict[str, Part]):
+    """The images of each split, and the classes of too few photos that were dropped.
+
+    `dropped`: class -> number of its photos. `left_out`: path of each of these -> reason.
+    """
+
+    def __init__(
+        self,
+        parts: Mapping[str, Part],
+        dropped: dict[str, int] | None = None,
+        left_out: dict[str, str] | None = None,
+    ):
+        super().__init__(parts)
+        self.dropped, self.left_out = dropped or {}, left_out or {}
 
 
 def choose_splits(
     parts: dict[str, Part], data: DataArguments, *, seed: int = 42, only: str | None = None
-) -> dict[str, Part]:
+) -> ChosenSplits:
     """The images of each split: as `split_lists` say, else as the data has them, else made.
 
     A missing `validation`, and `test` where neither is given, is taken from train. Of lists, the
-    one of the split `only` is enough for a model that is trained already.
+    one of the split `only` is enough for a model that is trained already. Raises `InputError` for
+    classes of too few photos, where `rare_classes` doesn't say what to do with them.
     """
-    _check_split_by(data.split_by)
+    _check_choice("split_by", data.split_by, SPLIT_BY)
+    _check_choice("rare_classes", data.rare_classes, RARE_CLASSES)
     if data.split_lists is not None:
-        return _read_lists(join_parts(list(parts.values())), Path(data.split_lists), only)
-    if "validation" in parts:
-        return parts
-    fractions = {"validation": data.validation_fraction}
-    if "test" not in parts:
-        fractions["test"] = data.test_fraction
-    train = parts["train"]
+        listed = _read_lists(join_parts(list(parts.values())), Path(data.split_lists), only)
+        if only or data.rare_classes != "drop":
+            return ChosenSplits(listed)
+        gone = drop_classes(parts, _labels_of(parts) - _labels_of(listed))  # by an earlier run
+        return ChosenSplits(listed, gone.dropped, gone.left_out)
+    if not (fractions := shares_to_hold_out(data, parts)):
+        return ChosenSplits(parts)
+    _check_fractions(fractions)
+    rare = find_rare(parts["train"].rows["label"][:], 1 + len(fractions))
+    kept = drop_classes(parts, rare if data.rare_classes == "drop" else ())
+    train = kept["train"]
     together = group_rows(train, data).tolist()
     # groups that the user knows stay whole, whatever their size
     options = {"seed": seed, "cut_large": data.group_by is None}
+    options["train_only"] = data.rare_classes == "train_only"
     split = split_by_groups(train.rows["label"][:], together, fractions, **options)
+    _warn_of_split(split, data)
+    made = {name: train.take(indices) for name, indices in split.parts.items()}
+    return ChosenSplits(kept | made, kept.dropped, kept.left_out)
+
+
+def shares_to_hold_out(data: DataArguments, present: Container[str]) -> dict[str, float]:
+    """Split -> the share of train that it takes, of those that are missing; {} where none is."""
+    if "validation" in present:
+        return {}
+    if data.validation_fraction == 0:
+        raise InputError(
+            "validation_fraction=0: validation photos choose the best epoch and calibrate the "
+            "scores, so some are needed. Give a small share, as 0.05, and test_fraction=0."
+        )
+    shares = {"validation": data.validation_fraction}
+    without_test = "test" in present or data.test_fraction == 0
+    return shares if without_test else shares | {"test": data.test_fraction}
+
+
+def find_rare(labels: Iterable[str], needed: int) -> dict[str, int]:
+    """The classes with fewer images than are needed, and how many they have; the fewest first."""
+    counts = sorted(Counter(labels).items(), key=lambda item: (item[1], item[0]))
+    return {label: count for label, count in counts if count < needed}
+
+
+def drop_classes(parts: Mapping[str, Part], dropped: Container[str]) -> ChosenSplits:
+    """The parts without these classes, with a warning; without a part that had nothing else."""
+    if not dropped:
+        return ChosenSplits(parts)
+    kept, counts, left_out = {}, Counter(), {}
+    for split, part in parts.items():
+        labels, paths = part.rows["label"][:], part.rows["path"][:]
+        rows = [row for row, label in enumerate(labels) if label not in dropped]
+        if rows:
+            kept[split] = part.take(rows)
+        gone = [row for row, label in enumerate(labels) if label in dropped]
+        counts.update(labels[row] for row in gone)
+        left_out |= {paths[row]: f"rare class: {labels[row]}" for row in gone}
+    if "train" not in kept:
+        raise InputError(
+            "rare_classes=drop: leaves no class, for all have too few photos. Add photos."
+        )
+    logger.warning("rare_classes=drop: left out %s", list_counts(counts))
+    return ChosenSplits(kept, dict(counts), left_out)
+
+
+def _labels_of(parts: Mapping[str, Part]) -> set[str]:
+    return {label for part in parts.values() for label in part.rows["label"][:]}
+
+
+def _warn_of_split(split: "GroupSplit", data: DataArguments) -> None:
+    if split.train_only:
+        listed = list_names(split.train_only, 20)
+        logger.warning("rare_classes=train_only: trained on, not held out: %s", listed)
     if split.cut:
+        train_only = data.rare_classes == "train_only"
         why = f"group_by={data.group_by} gives" if data.group_by else "near-duplicates leave"
         logger.warning(
             "%s: %s too few groups to split, or too large ones, so each is cut in the order of its "
-            "files. Their metrics will be too optimistic", ", ".join(split.cut), why,
+            "files. Their metrics will be too optimistic%s", list_names(split.cut, 20), why,
+            "" if train_only else "; rare_classes=train_only leaves the former to train",
         )  # fmt: skip
-    return parts | {name: train.take(indices) for name, indices in split.parts.items()}
 
 
 def independent_groups(part: Part, data: DataArguments) -> np.ndarray:
@@ -75,7 +154,7 @@ def group_rows(part: Part, data: DataArguments, *, warn: bool = True) -> np.ndar
     groups in parentheses find in the path counts, or else all that it finds. A row without either
     is a group of its own. Raises `InputError` for a pattern that is none, or that finds nothing.
     """
-    _check_split_by(data.split_by)
+    _check_choice("split_by", data.split_by, SPLIT_BY)
     rows, group_by = part.rows, data.group_by
     if group_by is None:
         return part.groups if data.split_by == "duplicates" else np.arange(len(rows))
@@ -103,9 +182,9 @@ def group_rows(part: Part, data: DataArguments, *, warn: bool = True) -> np.ndar
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys])
 
 
-def _check_split_by(split_by: str) -> None:
-    if split_by not in SPLIT_BY:
-        raise InputError(f"split_by={split_by}: must be one of {', '.join(SPLIT_BY)}.")
+def _check_choice(name: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise InputError(f"{name}={value}: must be one of {', '.join(known)}.")
 
 
 def _read_lists(every: Part, folder: Path, only: str | None = None) -> dict[str, Part]:
@@ -139,8 +218,7 @@ def _read_lists(every: Part, folder: Path, only: str | None = None) -> dict[str,
                 "were made for; for other photos start another run."
             )
         parts[split] = every.take(found)
-    listed = {label for part in parts.values() for label in part.rows["label"][:]}
-    if only is None and (lost := sorted(set(every.rows["label"][:]) - listed)):
+    if only is None and (lost := sorted(set(every.rows["label"][:]) - _labels_of(parts))):
         logger.warning("%s: names no photo of %s", folder, ", ".join(lost))
     return parts
 
@@ -182,6 +260,7 @@ class GroupSplit:
 
     parts: dict[str, list[int]]
     cut: tuple[str, ...] = ()  # classes whose groups had to be cut: their metrics are optimistic
+    train_only: tuple[str, ...] = ()  # classes with too few groups that are in train as a whole
 
 
 def split_by_groups(
@@ -191,40 +270,68 @@ def split_by_groups(
     *,
     seed: int,
     cut_large: bool = True,
+    train_only: bool = False,
 ) -> GroupSplit:
     """Take a share of every class for each split in `fractions`, the rest is `train`.
 
     A group lies in one split as a whole, also where it has images of several classes, as those of
     one shop; each class gives at least one image to each split. A class that has too few groups
     for that, or (with `cut_large`) so large ones that it would lose more than twice the share, is
-    cut in the order given, so that only the neighbours at the cut are alike.
+    cut in the order given, so that only the neighbours at the cut are alike; with `train_only`, one
+    with too few groups is left to train as a whole.
 
-    Raises `InputError` for fractions that leave nothing to train on, and for a class with too few
+    Raises `InputError` for fractions that leave nothing to train on, and for classes with too few
     images.
     """
     _check_fractions(fractions)
     by_class: dict[str, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
     for index, (label, group) in enumerate(zip(labels, groups, strict=True)):
         by_class[label][group].append(index)
-    home: dict[int, str] = {}  # group -> split
+    few = {label for label, own in by_class.items() if len(own) <= len(fractions)}
+    whole = few if train_only else set()
+    _check_enough(labels, fractions, whole, every=whole == set(by_class))
+    # group -> split
+    home = dict.fromkeys(chain.from_iterable(by_class[label] for label in whole), "train")
     # who has the least choice goes first
     for label, own in sorted(by_class.items(), key=lambda item: (len(item[1]), item[0])):
-        if len(own) > len(fractions):
+        if label not in few:
             _place(label, own, fractions, home, seed)
     cut = []
     single: dict[int, str] = {}  # index -> split, of groups that are cut
     for label, own in sorted(by_class.items()):
+        if label in whole:
+            continue
         total = sum(map(len, own.values()))
         wanted = sum(max(1, round(fraction * total)) for fraction in fractions.values())
         held_out = sum(len(rows) for group, rows in own.items() if home.get(group) in fractions)
         everywhere = len({home.get(group) for group in own}) > len(fractions)
         if not everywhere or (cut_large and held_out > 2 * wanted):
             cut.append(label)
-            single |= _cut_in_order(label, sorted(chain(*own.values())), fractions)
+            single |= _cut_in_order(sorted(chain(*own.values())), fractions)
     parts: dict[str, list[int]] = {"train": [], **{split: [] for split in fractions}}
     for index, group in enumerate(groups):
         parts[single.get(index) or home[group]].append(index)
-    return GroupSplit(parts, tuple(cut))
+    return GroupSplit(parts, tuple(cut), tuple(sorted(whole)))
+
+
+def _check_enough(
+    labels: Sequence[str], fractions: Mapping[str, float], whole: Container[str], *, every: bool
+) -> None:
+    """Raise `InputError` where a class can't give an image to each split, or none gives any."""
+    splits = f"train, {', '.join(fractions)}"
+    if every:
+        raise InputError(
+            f"rare_classes=train_only: no class has photos enough to hold any out ({splits}). Add "
+            "photos, or group less of them by group_by."
+        )
+    needed = 1 + len(fractions)
+    if rare := find_rare((label for label in labels if label not in whole), needed):
+        fewer = ", test_fraction=0 to need only 2" if "test" in fractions and needed == 3 else ""
+        raise InputError(
+            f"{len(rare)} class(es) with fewer photos than the {needed} that a split into {splits} "
+            f"needs: {list_counts(rare)}. Add photos, or set rare_classes=train_only to train on "
+            f"them without measuring them, rare_classes=drop to leave them out{fewer}."
+        )
 
 
 def fold_by_groups(
@@ -236,15 +343,19 @@ def fold_by_groups(
     """
     if folds < 2:
         raise InputError(f"folds={folds}: give 2 or more.")
-    counts = Counter(label for label, _ in set(zip(labels, groups, strict=True)))
-    least, label = min((count, label) for label, count in counts.items())
-    if least < folds:
+    if few := count_few_groups(labels, groups, folds):
         raise InputError(
-            f"{label}: {least} group(s) of photos, fewer than folds={folds}. Use fewer folds, or "
-            "add photos."
+            f"{len(few)} class(es) with fewer groups of photos than folds={folds}: "
+            f"{list_counts(few)}. Use fewer folds, add photos, or set rare_classes=train_only or "
+            "rare_classes=drop."
         )
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     return [test.tolist() for _, test in splitter.split(labels, labels, groups)]
+
+
+def count_few_groups(labels: Sequence[str], groups: Sequence[int], needed: int) -> dict[str, int]:
+    """The classes with fewer groups than are needed, and how many they have; the fewest first."""
+    return find_rare((label for label, _ in set(zip(labels, groups, strict=True))), needed)
 
 
 def _check_fractions(fractions: dict[str, float]) -> None:
@@ -287,13 +398,8 @@ def _place(
     home |= dict.fromkeys(free, "train")
 
 
-def _cut_in_order(label: str, indices: list[int], fractions: dict[str, float]) -> dict[int, str]:
+def _cut_in_order(indices: list[int], fractions: dict[str, float]) -> dict[int, str]:
     """The last images for the splits held out, the first ones for train."""
-    if len(indices) <= len(fractions):
-        raise InputError(
-            f"{label}: {len(indices)} image(s); splitting into train, {', '.join(fractions)} needs "
-            f"{1 + len(fractions)}. Add some or remove the class."
-        )
     home, end = {}, len(indices)
     for place, (split, fraction) in enumerate(fractions.items()):
         later = len(fractions) - place  # one image each for the splits after this one, and train

@@ -26,11 +26,12 @@ from hffruits.data.arguments import DataArguments
 from hffruits.data.class_hierarchy import read_coarse_labels
 from hffruits.data.sources import RawRows, open_source
 from hffruits.data.split_protocol import UNKNOWN, Sample, Split, source_of
+from hffruits.data.splits import shares_to_hold_out
 from hffruits.data.stream_index import StreamIndex, index_stream, read_shard, share_of, split_of
 from hffruits.data.validation import Skipped
 
 logger = logging.getLogger(__name__)
-VERSION = 3  # of what is counted: raise it when that changes
+VERSION = 4  # of what is counted: raise it when that changes
 # Fields of `DataArguments` that say which rows there are, and what their labels are.
 READ_BY = (
     "data_dir", "dataset_name", "dataset_config_name", "train_split_name",
@@ -123,6 +124,7 @@ class FruitStreams(dict[str, StreamSplit]):
         self.coarse = coarse or {}
         self.skipped: list[Skipped] = []
         self.leaks: dict[str, int] = {}
+        self.dropped: dict[str, int] = {}
 
     def split(self, name: str) -> Split:
         """One of them."""
@@ -146,11 +148,7 @@ def load_streams(data: DataArguments, *, seed: int = 42) -> FruitStreams:
     raw = open_source(data)
     streams = raw.splits
     texts: dict[str, IterableDataset] = {}  # the same without images, opened where needed
-    held_out: dict[str, float] = {}
-    if "validation" not in streams:
-        held_out["validation"] = data.validation_fraction
-        if "test" not in streams:
-            held_out["test"] = data.test_fraction
+    held_out = shares_to_hold_out(data, streams)
     version = _version_of(data)
     counted = {}
     for split in streams:
@@ -192,7 +190,7 @@ def load_streams(data: DataArguments, *, seed: int = 42) -> FruitStreams:
 
 def refuse_lists(data: DataArguments) -> None:
     """Raise `InputError` for an option that a stream would ignore."""
-    names = ("exclude", "split_lists", "group_by", "image_cache")
+    names = ("exclude", "split_lists", "group_by", "image_cache", "rare_classes")
     data.refuse(*names, why="needs all photos at hand, and a stream is read on the fly")
 
 

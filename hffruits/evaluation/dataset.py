@@ -15,7 +15,7 @@ from hffruits.core.errors import InputError
 from hffruits.core.names import match_names
 from hffruits.data.arguments import DataArguments
 from hffruits.data.images import list_images
-from hffruits.data.readers.folders import SPLIT_ALIASES, SPLIT_NAMES, class_of_folder
+from hffruits.data.readers.folders import SPLIT_NAMES, class_of_folder
 from hffruits.data.sources import open_source
 from hffruits.data.split_protocol import UNKNOWN, MapSplit, Sample, Split
 from hffruits.data.splits import choose_splits, independent_groups
@@ -75,16 +75,14 @@ def choose_photos(
     ids = {name: index for index, name in enumerate(labels)}
     if data_args.streaming:
         return _choose_stream(data_args, ids, split, held_out_by)
-    single = _single_split(data_args, split)
-    data = replace(data_args, data_dir=str(single[1])) if single else data_args
-    raw = open_source(data)
-    parts = labelled_rows(raw, data)
+    raw = open_source(data_args, to_train=False)
+    parts = labelled_rows(raw, data_args)
     if data_args.split_lists:
         lists = Path(data_args.split_lists)
         listed = [name for name in SPLIT_NAMES if (lists / f"{name}.txt").is_file()]
         only = _choose_split(listed, split) if listed else None
-        parts = choose_splits(dict(parts), data, only=only)
-    chosen = _choose_split(list(parts), None if single else split)
+        parts = choose_splits(dict(parts), data_args, only=only)
+    chosen = _choose_split(list(parts), split)
     rows = parts[chosen].rows
     own_names = match_names(set(rows["label"][:]), labels)
     names = [own_names.get(label, label) for label in rows["label"][:]]
@@ -99,23 +97,9 @@ def choose_photos(
             *(name, foreign[name], f". Is it {near[0]}?" if near else ""),
         )
     name = "all" if list(parts) == ["train"] and split is None else chosen
-    name = single[0] if single else name
-    groups = independent_groups(find_duplicates(parts[chosen], raw, data), data)
+    groups = independent_groups(find_duplicates(parts[chosen], raw, data_args), data_args)
     rows = MapSplit(rows, found, tuple(labels), groups)
     return Photos(name, rows, len(found), dict(foreign))
-
-
-def _single_split(data_args: DataArguments, asked: str | None) -> tuple[str, Path] | None:
-    """Which of the split folders is meant where there is none to train on, and its path."""
-    folder = Path(data_args.data_dir or "").expanduser()
-    if data_args.data_dir is None or not folder.is_dir():
-        return None
-    children = {SPLIT_ALIASES.get(child.name.lower()): child for child in sorted(folder.iterdir())}
-    found = {name: children[name] for name in SPLIT_NAMES if name in children}
-    if not found or "train" in found:
-        return None
-    chosen = _choose_split(list(found), asked)
-    return chosen, found[chosen]
 
 
 def _choose_stream(

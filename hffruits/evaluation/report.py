@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 
 from hffruits.core.errors import InputError, optional_output
 from hffruits.core.html import part_of, render_page, thumbnail_uri
+from hffruits.core.names import list_names
 from hffruits.core.plots import draw_evaluation
 from hffruits.evaluation.metrics import (
     Reliability,
@@ -89,7 +90,7 @@ def write_report(
             "device": str(fruits.device),
             "tta": list(fruits.tta),
         },
-        "notes": advice(record, record["split"]),
+        "notes": advice(record, record["split"], fruits.labels),
         "metrics": figures_shown(record),
         "classes": classes_shown(record, getattr(config, "coarse_labels", None)),
         "confusion": confusion_shown(known, fruits.labels),
@@ -284,7 +285,7 @@ def history_shown(log: list[dict[str, Any]], best_epoch: float | None) -> dict[s
     }
 
 
-def advice(measured: dict[str, Any], split: str) -> list[str]:
+def advice(measured: dict[str, Any], split: str, labels: Sequence[str]) -> list[str]:
     """Sentences on what to keep in mind."""
     notes = []
     few = [name for name, own in measured["classes"].items() if 0 < own["support"] < FEW]
@@ -303,6 +304,12 @@ def advice(measured: dict[str, Any], split: str) -> list[str]:
     if absent:
         notes.append(
             f"Predicted, but without photos: {', '.join(absent[:8])}. They count as 0 in macro F1."
+        )
+    shown = {name for name, own in measured["classes"].items() if own["support"]}
+    if unseen := [name for name in labels if name not in shown]:
+        notes.append(
+            f"No photo here shows {len(unseen)} of the model's {len(labels)} classes, so they are "
+            f"not measured: {list_names(unseen, 20)}."
         )
     if split == "validation":
         notes.append(

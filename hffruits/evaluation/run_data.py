@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 _OF_TRAINING = (
     "augment", "image_cache", "image_cache_size", "coarse_labels", "split_by",
     "validation_fraction", "test_fraction", "shuffle_buffer", "max_unreadable_fraction",
+    "rare_classes",
 )  # fmt: skip
 
 

@@ -276,12 +276,14 @@ def find_small_classes(data: ScannedData) -> Finding | str:
     few = {label: n for label, n in reversed(_train_counts(data).most_common()) if n < FEW}
     if not few:
         return f"{FEW} training photos or more in every class"
+    rare = min(few.values()) < 3 and set(data.splits.tolist()) == {"train"}
     return Finding(
         "small_classes",
         "medium",
         f"{_count(len(few), 'class', 'classes')} with fewer than {FEW} training photos",
         f"They are learned badly, and their metrics are unreliable: {_listed(few)}.",
-        "Add photos, or merge classes.",
+        "Add photos, or merge classes."
+        + (" Those with 1 or 2 are an error in training without rare_classes." if rare else ""),
         classes=list(few),
     )
 

@@ -6,7 +6,7 @@ Originals stay untouched.
 import logging
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,8 +18,9 @@ from hffruits.core.files import write_text
 from hffruits.core.names import file_key, file_name
 from hffruits.data.arguments import DataArguments
 from hffruits.data.images import Kind, kind_of
+from hffruits.data.readers.folders import is_wrapper, split_named
 from hffruits.data.sources import open_source
-from hffruits.data.splits import choose_splits
+from hffruits.data.splits import ChosenSplits, choose_splits, drop_classes
 from hffruits.data.validation import Part, check_images, join_parts
 
 logger = logging.getLogger(__name__)
@@ -41,14 +42,25 @@ class Cleaned:
         left_out = self.left_out | paths_of(self.parts, repairs)
         return replace(self, parts=leave_out(self.parts, repairs), left_out=left_out)
 
+    def divided(self, data_args: DataArguments, seed: int) -> "Cleaned":
+        """With the splits that the data lacks made."""
+        own = replace(data_args, split_lists=None)
+        return self._with(choose_splits(self.parts, own, seed=seed))
+
+    def without(self, classes: Container[str]) -> "Cleaned":
+        """Less all photos of some classes."""
+        return self._with(drop_classes(self.parts, classes))
+
+    def _with(self, chosen: ChosenSplits) -> "Cleaned":
+        return replace(self, parts=dict(chosen), left_out=self.left_out | chosen.left_out)
+
 
 def clean(data_args: DataArguments, *, resplit: bool = False, seed: int = 42) -> Cleaned:
     """Repaired and split, with near-duplicates (or `group_by`) on one side.
 
     `resplit` forgets the data's own splits. Raises `InputError` for data that can't be used.
     """
-    usable = load_usable(data_args, resplit=resplit).repaired()
-    divided = replace(usable, parts=split_parts(usable.parts, data_args, seed))
+    divided = load_usable(data_args, resplit=resplit).repaired().divided(data_args, seed)
     return divided.repaired()  # a split by `group_by` may have parted near-duplicates
 
 
@@ -65,11 +77,6 @@ def load_usable(data_args: DataArguments, *, resplit: bool = False) -> Cleaned:
     left_out = {skipped.path.as_posix(): f"can't be used: {skipped.reason}" for skipped in bad}
     own_splits = frozenset() if resplit else frozenset(parts)
     return Cleaned(parts, left_out, raw.coarse, own_splits)
-
-
-def split_parts(parts: Mapping[str, Part], data_args: DataArguments, seed: int) -> dict[str, Part]:
-    """With the splits that the data lacks made."""
-    return choose_splits(dict(parts), replace(data_args, split_lists=None), seed=seed)
 
 
 # ---- what is left out ----
@@ -167,7 +174,7 @@ def write_copy(parts: Mapping[str, Part], coarse: Mapping[str, str], folder: Pat
         for split, part in parts.items():
             for row, record in zip(part.rows, part.records, strict=True):
                 own, leaf = coarse.get(row["label"]), classes[row["label"]]
-                above = [file_name(own)] if own and own not in leaf.split("/") else []
+                above = [_folder_name(own)] if own and own not in leaf.split("/") else []
                 name = _file_name(row["path"], record["format"].decode())
                 target = _free(folder.joinpath(split, *above, leaf, name), taken)
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -203,10 +210,16 @@ def _class_folders(labels: set[str]) -> dict[str, str]:
     taken: dict[str, int] = {}
     for label in sorted(labels):
         parts = label.split("/") if ends[label.rpartition("/")[2]] > 1 else [label]
-        folders[label] = _free(Path(*map(file_name, parts)), taken).as_posix()
+        folders[label] = _free(Path(*map(_folder_name, parts)), taken).as_posix()
         if folders[label] != label:
             logger.warning("%s: its folder is called %s", label, folders[label])
     return folders
+
+
+def _folder_name(name: str) -> str:
+    """One part of a class's folder, which is read neither as a split nor as no class."""
+    name = file_name(name)
+    return f"_{name}" if split_named(name) or is_wrapper(name) else name
 
 
 def _file_name(path: str, form: str) -> str:

@@ -6,18 +6,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hffruits.core.errors import InputError
 from hffruits.core.files import translate_write_errors
 from hffruits.core.results import Result
 from hffruits.data.arguments import OF_EPOCHS, DataArguments
 from hffruits.data.readers.folders import SPLIT_NAMES
-from hffruits.data.splits import count_leaks, fold_by_groups, group_rows, write_lists
+from hffruits.data.splits import (
+    count_few_groups,
+    count_leaks,
+    fold_by_groups,
+    group_rows,
+    write_lists,
+)
 from hffruits.data.validation import Part, join_parts
 from hffruits.exploration.repair import (
+    Cleaned,
     check_empty,
     count_by_reason,
     load_usable,
-    split_parts,
     write_copy,
     write_exclusions,
 )
@@ -110,12 +118,13 @@ def split(
     usable = load_usable(data_args, resplit=resplit)
     if repair != "none":
         usable = usable.repaired()
-    left_out = usable.left_out
     if folds:
         names = [f"fold-{number}" for number in range(1, folds + 1)]
-        made = dict(zip(names, fold_splits(usable.parts, data_args, folds, seed), strict=True))
+        folded = dict(zip(names, fold_splits(usable, data_args, folds, seed), strict=True))
+        made = {name: fold.parts for name, fold in folded.items()}
+        left_out = min((fold.left_out for fold in folded.values()), key=len)  # of all of them
     else:
-        divided = replace(usable, parts=split_parts(usable.parts, data_args, seed))
+        divided = usable.divided(data_args, seed)
         if repair == "none":
             count_leaks(divided.parts)
         else:  # a split by `group_by` may have parted near-duplicates
@@ -147,22 +156,51 @@ def _check_output_dir(data_args: DataArguments, output_dir: Path, repair: str) -
         raise InputError(f"exclude={exclude}: would be overwritten. Name another output_dir.")
 
 
-def fold_splits(
-    parts: Mapping[str, Part], data_args: DataArguments, folds: int, seed: int
-) -> list[dict[str, Part]]:
-    """One split a fold, with near-duplicates (or `group_by`) on one side in each."""
-    pool = join_parts([part for split, part in parts.items() if split != "test"])
-    together = group_rows(pool, data_args).tolist()
-    labels = pool.rows["label"][:]
+def fold_splits(usable: Cleaned, data_args: DataArguments, folds: int, seed: int) -> list[Cleaned]:
+    """One split a fold, with near-duplicates (or `group_by`) on one side in each.
+
+    Classes with fewer groups than folds are what `rare_classes` says: never in the part that is
+    held out, or in no fold.
+    """
+    usable, rare = _without_rare(usable, data_args, folds)
+    pool = _pool(usable)
+    labels, together = pool.rows["label"][:], group_rows(pool, data_args)
+    folded = np.array([row for row, label in enumerate(labels) if label not in rare], int)
+    own = [labels[row] for row in folded]
+    if not own:
+        raise InputError(
+            f"folds={folds}: each class has fewer groups of photos. Use fewer folds, or add photos."
+        )
     made = []
-    for held_out in fold_by_groups(labels, together, folds, seed=seed):
-        rest = pool.take(sorted(set(range(len(labels))) - set(held_out)))
-        fold = {"train": rest, "test": pool.take(held_out)}
-        if "test" in parts:
-            made.append({"train": rest, "validation": fold["test"], "test": parts["test"]})
-        else:
-            made.append(split_parts(fold, data_args, seed))
+    for held_out in fold_by_groups(own, together[folded].tolist(), folds, seed=seed):
+        rows = folded[held_out].tolist()
+        fold = {"train": pool.take(sorted(set(range(len(labels))) - set(rows)))}
+        fold["test"] = pool.take(rows)
+        if "test" in usable.parts:
+            fold |= {"validation": fold["test"], "test": usable.parts["test"]}
+        made.append(replace(usable, parts=fold).divided(data_args, seed))
     return made
+
+
+def _without_rare(
+    usable: Cleaned, data_args: DataArguments, folds: int
+) -> tuple[Cleaned, dict[str, int]]:
+    """The data less the classes dropped, and those that aren't held out, with their groups' number.
+
+    None of either where `rare_classes` is `error`.
+    """
+    if data_args.rare_classes == "error":
+        return usable, {}
+    pool = _pool(usable)
+    rare = count_few_groups(pool.rows["label"][:], group_rows(pool, data_args).tolist(), folds)
+    if not rare or data_args.rare_classes == "train_only":
+        return usable, rare
+    return usable.without(rare), {}
+
+
+def _pool(usable: Cleaned) -> Part:
+    """What is folded: all but the data's own test split."""
+    return join_parts([part for split, part in usable.parts.items() if split != "test"])
 
 
 def _rows(parts: Mapping[str, Part]) -> dict[str, Any]:

@@ -159,6 +159,7 @@ def _data_facts(
         "few": few[:MOST_NAMED],
         "more_few": max(0, len(few) - MOST_NAMED),
         "left_out": {markdown(reason): count for reason, count in reasons.most_common()},
+        "dropped": [markdown(name) for name in data.get("dropped_classes", ())],
         "checked": per_class is not None and not arguments.get("data", {}).get("exclude"),
     }
 

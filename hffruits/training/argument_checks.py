@@ -16,7 +16,7 @@ from hffruits.core.errors import InputError
 from hffruits.core.names import did_you_mean
 from hffruits.data.arguments import DataArguments
 from hffruits.data.image_cache import CACHES
-from hffruits.data.splits import SPLIT_BY
+from hffruits.data.splits import RARE_CLASSES, SPLIT_BY
 from hffruits.data.transforms import AUGMENTATIONS
 from hffruits.evaluation.metrics import METRIC_NAMES
 from hffruits.models.batch_norm import POLICIES
@@ -40,6 +40,7 @@ logger = logging.getLogger(__name__)
 _CHOICES: dict[str, tuple[str, ...]] = {
     "augment": tuple(AUGMENTATIONS),
     "split_by": SPLIT_BY,
+    "rare_classes": RARE_CLASSES,
     "image_cache": tuple(CACHES),
     "lr_scheduler_type": SCHEDULE_NAMES,
     "clip_mode": tuple(CLIP_MODES),

@@ -10,6 +10,7 @@ from torch import nn
 from transformers.trainer_utils import TrainOutput
 
 from hffruits.core.environment import environment, versions
+from hffruits.data.load import FruitData
 from hffruits.data.transforms import input_size
 from hffruits.models.loading import hub_id
 from hffruits.training.run_state import TrainingRun
@@ -75,11 +76,21 @@ def describe_data(run: TrainingRun) -> dict[str, Any]:
         "classes": len(names),
         "images": {split: len(rows) for split, rows in datasets.items()},
         "images_per_class": dict(zip(names, datasets.split("train").label_counts, strict=True)),
+        "not_measured": count_unmeasured(datasets),
+        "dropped_classes": datasets.dropped,
         "near_duplicates_in_train": datasets.leaks,
         "fingerprint": run.fingerprint,
         "coarse_classes": len(set(datasets.coarse.values())) or None,
         "skipped": [{"path": str(s.path), "reason": s.reason} for s in datasets.skipped],
     }
+
+
+def count_unmeasured(datasets: FruitData) -> dict[str, int]:
+    """Class without a photo in any split that is held out -> how many train has of it."""
+    train, *held_out = (datasets.split(split) for split in sorted(datasets, key="train".__ne__))
+    others = (part.label_counts for part in held_out)
+    counts = zip(train.names, train.label_counts, *others, strict=True)
+    return {name: count for name, count, *rest in counts if not any(rest)}
 
 
 def count_frozen(model: nn.Module) -> int:

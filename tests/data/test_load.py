@@ -183,7 +183,10 @@ def test_macos_leftovers_and_other_files_are_no_images(make_folder):
         ({"A": 0}, "no images found"),
         ({"A": 3}, r"only one class \(A\)"),
         ({".": 3}, "no class folders"),
-        ({"A": 5, "B": 2}, r"B: 2 image\(s\); splitting into train, validation, test needs 3"),
+        (
+            {"A": 5, "B": 2, "C": 1},
+            r"2 class\(es\) with fewer photos than the 3 .*C \(1\), B \(2\)",
+        ),
         ({"test/A": 2, "test/B": 2}, "no train folder"),
         ({"val/A": 2, "valid/A": 2, "train/A": 2}, "both mean the validation split"),
         ({"train/A": 0, "test/B": 2}, "no images to train on"),

@@ -236,9 +236,24 @@ def test_impossible_fractions_are_explained(wrong):
         split_by_groups(["A"] * 10, range(10), wrong, seed=0)
 
 
-def test_a_class_of_too_few_images_is_named():
-    with pytest.raises(InputError, match=r"B: 2 image\(s\); splitting into train, validation, te"):
-        split_by_groups(["A"] * 10 + ["B"] * 2, range(12), HELD_OUT, seed=0)
+def test_all_classes_of_too_few_images_are_named_with_their_counts():
+    with pytest.raises(
+        InputError, match=r"than the 3 that .* needs: C \(1\), B \(2\)\. Add .*rare_c"
+    ):
+        split_by_groups(["A"] * 10 + ["B"] * 2 + ["C"], range(13), HELD_OUT, seed=0)
+
+
+def test_a_class_of_too_few_groups_is_left_to_train_as_a_whole():
+    labels, groups = ["A"] * 10 + ["B"] * 5 + ["C"] * 2, [*range(10), *[10] * 5, 11, 0]
+    split = split_by_groups(labels, groups, HELD_OUT, seed=0, train_only=True)
+    assert split.train_only == ("B", "C") and not split.cut
+    assert set(range(10, 17)) <= set(split.parts["train"]) and 0 in split.parts["train"]
+    assert split_by_groups(labels[:15], groups[:15], HELD_OUT, seed=0).cut == ("B",)
+
+
+def test_train_only_classes_alone_are_refused():
+    with pytest.raises(InputError, match="no class has photos enough to hold any out"):
+        split_by_groups(["A", "B"], [0, 1], HELD_OUT, seed=0, train_only=True)
 
 
 # ---- fold_by_groups ----
@@ -284,7 +299,11 @@ def test_folds_of_single_images_are_as_even_as_scikit_learns():
 
 @pytest.mark.parametrize(
     ("folds", "message"),
-    [(1, "folds=1: give 2 or more"), (-3, "folds=-3: give 2"), (4, r"B: 3 group\(s\) .* folds=4")],
+    [
+        (1, "folds=1: give 2 or more"),
+        (-3, "folds=-3: give 2"),
+        (4, r"groups .* folds=4: B \(3\)\."),
+    ],
 )
 def test_folds_that_cannot_be_made_are_explained(folds, message):
     with pytest.raises(InputError, match=message):

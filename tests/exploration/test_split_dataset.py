@@ -10,6 +10,7 @@ from unicodedata import normalize
 import pytest
 from datasets import Dataset, Features, Image, Value
 from PIL import Image as Images
+from support.runs import paint
 
 from hffruits.cli.main import main
 from hffruits.core.errors import InputError
@@ -203,7 +204,7 @@ def test_folds_of_an_earlier_run_do_not_stay(plain, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"folds": 11}, r"Apple: 10 group\(s\) of photos, fewer than folds=11"),
+        ({"folds": 11}, r"3 class\(es\) with fewer groups .* folds=11: Apple \(10\), Banana \("),
         ({"folds": 1}, "folds=1: give 2 or more"),
         ({"folds": 2, "repair": "copy"}, "a copy has one split"),
         ({"repair": "all"}, "repair=all: must be one of none, list, copy"),
@@ -542,3 +543,13 @@ def test_a_home_is_expanded_in_the_name_of_the_output(plain, tmp_path, monkeypat
     monkeypatch.setenv("HOME", str(tmp_path))
     assert write_split(plain, output_dir="~/lists").folder == tmp_path / "lists"
     assert (tmp_path / "lists/train.txt").is_file()
+
+
+def test_classes_of_a_copy_are_read_again_though_they_sound_like_splits(tmp_path):
+    labels = ["test", "Images", "Lime"]
+    rows = [(paint(tmp_path / f"{n}.png", seed=n).name, labels[n % 3]) for n in range(18)]
+    text = "".join(f"{path},{label}\n" for path, label in rows)
+    (tmp_path / "all.csv").write_text(f"path,label\n{text}")
+    copied = write_split(str(tmp_path / "all.csv"), output_dir=tmp_path / "out", repair="copy")
+    names = load_fruits(copied.photos)["train"].features["label"].names
+    assert names == ["Lime", "_Images", "_test"]

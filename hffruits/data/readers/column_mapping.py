@@ -30,7 +30,7 @@ from hffruits.core.errors import InputError
 from hffruits.core.names import clean_name
 from hffruits.data.images import Kind, is_image_head, kind_of
 from hffruits.data.readers.error_translation import quiet, translate_dataset_errors
-from hffruits.data.readers.folders import SPLIT_ALIASES
+from hffruits.data.readers.folders import is_wrapper, split_named
 
 Rows = Dataset | IterableDataset
 Row = dict[str, Any]
@@ -173,7 +173,7 @@ class AskedColumns:
                 f"{source}: no images in its first sample ({', '.join(names)}). Name the member "
                 "that is one as image_column_name."
             )
-        usual = [*_LABELS, *(["__key__"] if "/" in sample["__key__"] else [])]
+        usual = [*_LABELS, *(["__key__"] if _folder_of(sample["__key__"]) else [])]
         label = self._find("label_column_name", self.label, names, source, usual)
         return Columns(self.image, label, self.group if self.group in names else None, "__key__")
 
@@ -298,12 +298,9 @@ def _label_of(value: Any, column: str, classes: tuple[str, ...] | None = None) -
 
 
 def _folder_of(key: str) -> str | None:
-    """`train/Apple/Red/1` -> `Apple/Red`."""
-    parts = PurePosixPath(key).parts[:-1]
-    return (
-        "/".join([part for part in parts if part.lower() not in SPLIT_ALIASES] or parts[-1:])
-        or None
-    )
+    """`train/Apple/Red/1` -> `Apple/Red`; None where no folder is named like a class."""
+    parts = [part for part in PurePosixPath(key).parts[:-1] if not split_named(part)]
+    return None if all(map(is_wrapper, parts)) else "/".join(parts)
 
 
 def _stream_rows(

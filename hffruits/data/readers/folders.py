@@ -4,24 +4,58 @@ Files with the usual suffixes are not opened here; of others, the first bytes ar
 """
 
 import logging
+import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import chain, groupby
 from pathlib import Path, PurePath, PurePosixPath
 
 from hffruits.core.errors import InputError
-from hffruits.core.names import match_names, name_key, unify_names
-from hffruits.data.images import Kind, is_hidden, is_image_file, kind_of, walk_folders
+from hffruits.core.names import list_names, match_names, name_key, unify_names
+from hffruits.data.images import Kind, is_image_file, kind_of, walk_folders
 
 logger = logging.getLogger(__name__)
 
 SPLIT_NAMES = ("train", "validation", "test")
-SPLIT_ALIASES = {  # names of folders, columns' values and Hub splits, in lower case
+SPLIT_ALIASES = {  # as `datasets` has them (SPLIT_KEYWORDS), and what competitions hold out
     "train": "train", "training": "train",
     "val": "validation", "valid": "validation", "validation": "validation", "dev": "validation",
-    "test": "test", "testing": "test",
+    "test": "test", "testing": "test", "eval": "test", "evaluation": "test",
+    "holdout": "test", "hold_out": "test", "hold-out": "test",
 }  # fmt: skip
+_WORDS = "|".join(SPLIT_ALIASES)
+_CONTENT = r"(?:sets?|images?|imgs?|photos?|pictures?|pics?|data|splits?|folders?|samples?)"
+_SPLIT_NAME = re.compile(
+    rf"(?:{_CONTENT}[\s._-]*)*({_WORDS})(?:[\s._-]*{_CONTENT})*[\s._-]*\d*",
+    re.IGNORECASE,
+)
+_CLASS_AND_SPLIT = re.compile(
+    rf"(?P<class>.+?)[\s._-]+(?P<split>{_WORDS})|(?P<first>{_WORDS})[\s._-]+(?P<then>.+)",
+    re.IGNORECASE,
+)
+_WRAPPER = re.compile(r"(?:images?|imgs?|photos?|pictures?|pics?|jpe?gs?|pngs?)", re.IGNORECASE)
 LABEL_FROM = ("leaf", "path")
+
+
+@lru_cache(2**16)
+def split_named(name: str) -> str | None:
+    """The split that a folder, column value or Hub split of this name is (`Train_Set`), if any."""
+    found = _SPLIT_NAME.fullmatch(name.strip())
+    return found and SPLIT_ALIASES[found[1].lower()]
+
+
+def split_in(path: str) -> str | None:
+    """The split that a word in a file's path names, as in `fruits-train-000.tar`, if any."""
+    words = re.split(r"[^a-z]+", path.lower())
+    return next(filter(None, map(split_named, words)), None)
+
+
+def is_wrapper(name: str) -> bool:
+    """True for the name of a folder that says what lies in it and not of which class: `images`."""
+    return bool(_WRAPPER.fullmatch(name.strip()))
 
 
 @dataclass(frozen=True)
@@ -30,7 +64,7 @@ class ImageFile:
 
     path: Path
     label: str
-    leaf: PurePath  # below the split's folder, its parts as `unify_names` has them
+    leaf: PurePath  # without the split's folder, its parts as `unify_names` has them
 
 
 class FoundImages(dict[str, list[ImageFile]]):
@@ -49,88 +83,58 @@ class FoundImages(dict[str, list[ImageFile]]):
 
 @dataclass
 class _Listed:
-    """What lies below the folder of a split, relative to the data folder."""
+    """What lies below the data folder, relative to it."""
 
-    folder: Path  # of the split
     photos: list[Path]
     videos: list[Path]
     others: list[Path]  # of files that are neither, the first note and the first other in a folder
     folders: set[Path]
 
 
-def find_image_files(root: Path, *, label_from: str | None = None) -> FoundImages:
+def find_image_files(
+    root: Path, *, label_from: str | None = None, to_train: bool = True
+) -> FoundImages:
     """The image files below `root` by split, with their labels; those in unread formats, too.
 
-    A folder without split folders gives one split, `train`. `label_from`: `leaf` for classes by
-    the folder that holds the photo, whatever lies above it; `path` to keep folders of one
-    name apart by those above them; None for `path` where that is not in doubt.
+    A folder without split folders gives one split, `train`. Split folders may stand at any level,
+    above the class folders (`images/train/Kiwi`) or below (`Kiwi/train`). `label_from`: `leaf` for
+    classes by the folder that holds the photo, whatever lies above it; `path` to keep folders of
+    one name apart by those above them; None for `path` where that is not in doubt. Not `to_train`,
+    a train split need not be there.
     """
     if not root.exists():
         raise InputError(f"{root}: no such folder. Check the path given as data_dir.")
     if not root.is_dir():
         raise InputError(f"{root}: not a folder. Give the folder that holds the class folders.")
-    listed = {split: _list_below(root, below) for split, below in _split_folders(root).items()}
-    if not any(below.photos for below in listed.values()):
+    listed = _list_below(root)
+    if not listed.photos:
         raise InputError(
             f"{root}: no images found. Expected one folder a class with .jpg, .png, ... files."
         )
-    _take_out_loose(root, listed)
-    _warn_of_mixed_folders(root, listed)
-    if not any(below.photos for below in listed.values()):
-        raise InputError(f"{root}: images, but no class folders. Put each class in its own folder.")
-    if not listed["train"].photos:
-        raise InputError(f"{root}: no images to train on. Put class folders in {root / 'train'}.")
-    for split, below in listed.items():
-        if not below.photos:
-            logger.warning("%s: holds no photos, so there is no %s split", below.folder, split)
-    filled = {split: below for split, below in listed.items() if below.photos}
+    layout = _find_layout(root, listed)
+    photos = _photos_by_split(layout, listed)
+    if not photos:
+        raise InputError(
+            f"{root}: images, but no class folders. Put each class in its own folder; if a table "
+            "names the classes, give that as data_dir, out of its archive."
+        )
+    if to_train and "train" not in photos:
+        raise _no_train(root, layout, listed, photos)
+    _warn_of_ignored(root, layout, listed, photos)
+    holders = {path.parent for path in chain.from_iterable(photos.values())}
+    leaves = _unwrap(map(layout.leaf, holders))
+    own = {folder: _folder_of_class(folder, leaves[layout.leaf(folder)]) for folder in holders}
+    _warn_of_mixed_folders(root, set(own.values()))
     return FoundImages(
-        _label_photos(root, filled, label_from),
-        [path for below in listed.values() for path in below.videos],
-        _find_empty(root, filled),
+        _label_photos(layout, photos, leaves, label_from),
+        [path for path in listed.videos if layout.split(path.parent)],
+        _find_empty(root, layout, listed, photos, own),
     )
 
 
-def _split_folders(root: Path) -> dict[str, Path]:
-    """Split name -> folder; `{"train": root}` where the folder has no split folders."""
-    children = _folders_in(lone_folder(root))
-    found = [
-        (SPLIT_ALIASES[d.name.lower()], d) for d in children if d.name.lower() in SPLIT_ALIASES
-    ]
-    splits: dict[str, Path] = {}
-    for split, folder in found:
-        if split in splits:
-            names = f"{splits[split].name} and {folder.name}"
-            raise InputError(f"{root}: {names} both mean the {split} split. Rename or remove one.")
-        splits[split] = folder
-    if not splits:
-        return {"train": root}
-    if "train" not in splits:
-        raise InputError(
-            f"{root}: has {', '.join(d.name for _, d in found)} but no train folder. Add one, or "
-            "give a folder of class folders to have it split."
-        )
-    extra = [d.name for d in children if d not in splits.values()]
-    if extra:
-        logger.warning("ignored next to the split folders: %s", ", ".join(extra))
-    return splits
-
-
-def lone_folder(root: Path) -> Path:
-    """The folder that holds everything: a zip often holds one folder, which does."""
-    top = root
-    while len(children := _folders_in(top)) == 1 and children[0].name.lower() not in SPLIT_ALIASES:
-        top = children[0]
-    return top
-
-
-def _folders_in(folder: Path) -> list[Path]:
-    return [d for d in sorted(folder.iterdir()) if d.is_dir() and not is_hidden(d.name)]
-
-
-def _list_below(root: Path, folder: Path) -> _Listed:
-    listed = _Listed(folder, [], [], [], set())
-    for parent, names in walk_folders(folder):
+def _list_below(root: Path) -> _Listed:
+    listed = _Listed([], [], [], set())
+    for parent, names in walk_folders(root):
         below = parent.relative_to(root)
         photos = [below / name for name in names if is_image_file(parent / name)]
         videos = [below / name for name in names if kind_of(name) is Kind.VIDEO]
@@ -149,62 +153,246 @@ def _list_below(root: Path, folder: Path) -> _Listed:
     return listed
 
 
-def _take_out_loose(root: Path, listed: dict[str, _Listed]) -> None:
-    """Photos that lie in a split's folder itself have no class."""
-    count = 0 if listed["train"].folder == root else _count_photos_above_splits(root)
-    for below in listed.values():
-        top = below.folder.relative_to(root)
-        classed = [path for path in below.photos if path.parent != top]
-        count += len(below.photos) - len(classed)
-        below.photos = classed
-    if count:
-        logger.warning("%d images lie outside any class folder and are ignored", count)
+# ---- where the split folders stand ----
 
 
-def _count_photos_above_splits(root: Path) -> int:
-    top = lone_folder(root)
-    folders = [folder for folder in (top, *top.parents) if folder.is_relative_to(root)]
-    return sum(is_image_file(path) for folder in folders for path in _files_in(folder))
+@dataclass(frozen=True)
+class _Layout:
+    """Which parts of a folder's path, relative to the data folder, are splits and which classes.
+
+    Names of splits count from part `start` on; before it they are those of a container. `above` is
+    the folder that holds all split folders, None where these stand in several folders.
+    """
+
+    has_splits: bool = False
+    start: int = 0
+    above: Path | None = Path()
+
+    def split_folder(self, folder: Path) -> Path | None:
+        """The topmost split folder on the way to a folder."""
+        for end in range(self.start + 1, len(folder.parts) + 1):
+            if split_named(folder.parts[end - 1]):
+                return Path(*folder.parts[:end])
+        return None
+
+    def split(self, folder: Path) -> str | None:
+        """The split of what lies in a folder; None outside of all."""
+        if not self.has_splits:
+            return "train"
+        top = self.split_folder(folder)
+        return top and split_named(top.name)
+
+    def leaf(self, folder: Path) -> PurePath:
+        """The class folder without split folders and those above all of them."""
+        if not self.has_splits:
+            return folder
+        parts = folder.parts[len(self.above.parts) if self.above else 0 :]
+        return PurePath(*(part for part in parts if not split_named(part)))
 
 
-def _files_in(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if path.is_file()]
+def _find_layout(root: Path, listed: _Listed) -> _Layout:
+    """Raises `InputError` where it is unclear what the split folders split."""
+    holders = sorted({path.parent for path in listed.photos})
+    shared = len(Path(os.path.commonpath(holders)).parts)
+    inside = any(split_named(part) for holder in holders for part in holder.parts[shared:])
+    found = _Layout(True, shared if inside else 0)
+    tops = sorted({top for top in map(found.split_folder, holders) if top})
+    if not tops:
+        return _Layout()
+    parents = {top.parent for top in tops}
+    layout = replace(found, above=parents.pop() if len(parents) == 1 else None)
+    _check_one_split_each(root, layout, tops, holders)
+    _check_not_mixed(root, layout, tops, holders)
+    if layout.above is None:
+        listing = list_names(map(str, tops), 3)
+        logger.info("split folders below or between class folders are read as splits: %s", listing)
+    return layout
 
 
-def _warn_of_mixed_folders(root: Path, listed: dict[str, _Listed]) -> None:
+def _check_one_split_each(
+    root: Path, layout: _Layout, tops: list[Path], holders: list[Path]
+) -> None:
+    """Raise `InputError` where a path names two splits, or two folders beside each other one."""
+    for holder in holders:
+        named = {split_named(part) for part in holder.parts[layout.start :]} - {None}
+        if len(named) > 1:
+            raise InputError(
+                f"{root / holder}: below the folders of two splits ({' and '.join(sorted(named))})."
+                " Move or rename one."
+            )
+    seen: dict[tuple[Path, str | None], Path] = {}
+    for top in tops:
+        other = seen.setdefault((top.parent, layout.split(top)), top)
+        if other != top:
+            names = f"{other.name} and {top.name}"
+            raise InputError(
+                f"{root / top.parent}: {names} both mean the {layout.split(top)} split. Rename or "
+                "remove one."
+            )
+
+
+def _check_not_mixed(root: Path, layout: _Layout, tops: list[Path], holders: list[Path]) -> None:
+    """Raise `InputError` for photos outside of split folders, but for those that are ignored."""
+    outside = [
+        str(holder)
+        for holder in holders
+        if not layout.split(holder) and not _is_above(layout, holder) and holder != Path()
+        if layout.above is None or not holder.is_relative_to(layout.above)
+    ]
+    if outside:
+        raise InputError(
+            f"{root}: photos in split folders ({list_names(map(str, tops))}) and in others "
+            f"({list_names(outside)}). Move all photos into split folders (train/Kiwi), or none, "
+            "or give the folder that holds only split folders as data_dir."
+        )
+
+
+def _is_above(layout: _Layout, folder: Path) -> bool:
+    """Whether a folder holds all split folders: photos in it have no class."""
+    return layout.above is not None and layout.above.is_relative_to(folder)
+
+
+def _photos_by_split(layout: _Layout, listed: _Listed) -> dict[str, list[Path]]:
+    """The photos with a class of each split, in the order of `SPLIT_NAMES`; warns of the others."""
+    photos: dict[str, list[Path]] = {split: [] for split in SPLIT_NAMES}
+    loose: list[Path] = []
+    for folder, own in groupby(listed.photos, lambda path: path.parent):
+        split = layout.split(folder)
+        if split and not all(map(is_wrapper, layout.leaf(folder).parts)):
+            photos[split] += own
+        elif split or _is_above(layout, folder) or folder == Path():
+            loose += own
+    if loose:
+        logger.warning(
+            "%d images lie outside any class folder and are ignored, such as %s",
+            *(len(loose), loose[0]),
+        )
+    return {split: own for split, own in photos.items() if own}
+
+
+def _no_train(
+    root: Path, layout: _Layout, listed: _Listed, photos: Mapping[str, list[Path]]
+) -> InputError:
+    if named := [folder for folder in listed.folders if layout.split(folder) == "train"]:
+        return InputError(
+            f"{root}: no images to train on. Put class folders in {root / min(named)}."
+        )
+    tops = {layout.split_folder(path.parent) for path in chain.from_iterable(photos.values())}
+    return InputError(
+        f"{root}: has {list_names(sorted(map(str, tops)))} but no train folder. Add one, or give a "
+        "folder of class folders to have it split."
+    )
+
+
+def _warn_of_ignored(
+    root: Path, layout: _Layout, listed: _Listed, photos: Mapping[str, list[Path]]
+) -> None:
+    """Folders beside the split folders, and split folders without photos."""
+    if not layout.has_splits:
+        return
+    for split in SPLIT_NAMES:
+        named = sorted(f for f in listed.folders if f == layout.split_folder(f))
+        own = [folder for folder in named if layout.split(folder) == split]
+        if own and split not in photos:
+            place = root / own[0]
+            logger.warning("%s: holds no photos, so there is no %s split", place, split)
+    if layout.above is None:
+        return
+    beside = {layout.above, *layout.above.parents}
+    counts = Counter(parent for path in listed.photos for parent in path.parents)
+    extra = [
+        f"{folder} ({counts[folder]} photos)" if counts[folder] else str(folder)
+        for folder in sorted(listed.folders - beside)
+        if folder.parent in beside and not layout.split(folder)
+    ]
+    if extra:
+        logger.warning("ignored next to the split folders: %s", list_names(extra, 20))
+
+
+# ---- folders of no class ----
+
+
+def _unwrap(folders: Iterable[PurePath]) -> dict[PurePath, PurePath]:
+    """Class folder -> the same without a wrapper at its end: `Kiwi` for `Kiwi/images`.
+
+    Raises `InputError` where folders of other names lie next to the wrapper, for then it is unclear
+    what they are.
+    """
+    folders = set(folders)
+    children: dict[PurePath, set[PurePath]] = defaultdict(set)  # those with photos
+    for folder in folders:
+        for inner in (folder, *folder.parents):
+            if inner.name:
+                children[inner.parent].add(inner)
+    unwrapped = {}
+    for folder in folders:
+        bare = folder
+        while is_wrapper(bare.name) and bare.parent.name:
+            beside = sorted(other.name for other in children[bare.parent])
+            if others := [name for name in beside if not is_wrapper(name)]:
+                raise InputError(
+                    f"{folder}: holds photos, as does {list_names(others)} next to it, and "
+                    f"{bare.name} names no class. Move its photos to where their class is, or "
+                    "rename it."
+                )
+            bare = bare.parent
+        unwrapped[folder] = bare
+    if wrapped := sorted(folder for folder, bare in unwrapped.items() if folder != bare):
+        first = wrapped[0]
+        logger.info(
+            "%s: photos of the class %s (%d such folders)",
+            *(first, unwrapped[first].name, len(wrapped)),
+        )
+    return unwrapped
+
+
+def _folder_of_class(folder: Path, leaf: PurePath) -> Path:
+    """The folder named like the class, of one that holds photos: less a wrapper, a split below."""
+    while folder.name != leaf.name:
+        folder = folder.parent
+    return folder
+
+
+def _warn_of_mixed_folders(root: Path, classes: set[Path]) -> None:
     """Photos beside class folders (`Apple/1.jpg`, `Apple/Gala/2.jpg`) make classes of both."""
-    folders = {path.parent for below in listed.values() for path in below.photos}
-    for folder in sorted(folders & {parent for path in folders for parent in path.parents}):
+    for folder in sorted(classes & {parent for path in classes for parent in path.parents}):
         logger.warning("%s: holds photos and class folders; both become classes", root / folder)
 
 
-def _find_empty(root: Path, listed: dict[str, _Listed]) -> dict[Path, str]:
+def _find_empty(
+    root: Path,
+    layout: _Layout,
+    listed: _Listed,
+    photos: Mapping[str, list[Path]],
+    own: Mapping[Path, Path],
+) -> dict[Path, str]:
     """Class folders without a photo in any split -> what they hold instead.
 
-    Those of which another split has photos, and those with notes only, are warned of.
+    Those of which another split has photos, and those with notes only, are warned of. `own`: folder
+    with photos -> its class folder.
     """
+    folders = {split: {own[path.parent] for path in some} for split, some in photos.items()}
     keys = {
-        split: {_key(root, below, parent) for path in below.photos for parent in path.parents}
-        for split, below in listed.items()
+        split: {_key(layout, parent) for folder in some for parent in (folder, *folder.parents)}
+        for split, some in folders.items()
     }
     empty = {}
-    for split, below in listed.items():
-        for folder, what in _find_empty_in(root, below):
-            if _has_photos(_key(root, below, folder), split, keys):
-                logger.warning("%s: %s; the class has photos elsewhere", root / folder, what)
-            else:
-                empty[folder] = what
+    for folder, what in _find_empty_in(root, layout, listed, own):
+        if _has_photos(_key(layout, folder), layout.split(folder), keys):
+            logger.warning("%s: %s; the class has photos elsewhere", root / folder, what)
+        else:
+            empty[folder] = what
     return empty
 
 
-def _key(root: Path, below: _Listed, folder: Path) -> tuple[str, ...]:
-    """A folder below the split's, as it is compared with others."""
-    path = root / folder
-    inside = path.relative_to(below.folder) if path.is_relative_to(below.folder) else Path()
-    return tuple(map(name_key, inside.parts))
+def _key(layout: _Layout, folder: Path) -> tuple[str, ...]:
+    """A class folder, or one above it, as it is compared with others."""
+    return tuple(map(name_key, layout.leaf(folder).parts))
 
 
-def _has_photos(own: tuple[str, ...], split: str, keys: dict[str, set[tuple[str, ...]]]) -> bool:
+def _has_photos(
+    own: tuple[str, ...], split: str | None, keys: dict[str, set[tuple[str, ...]]]
+) -> bool:
     """Whether a folder is, in any split, among those that hold photos.
 
     In another split it may lie at a different depth.
@@ -217,22 +405,24 @@ def _has_photos(own: tuple[str, ...], split: str, keys: dict[str, set[tuple[str,
     )
 
 
-def _find_empty_in(root: Path, below: _Listed) -> Iterable[tuple[Path, str]]:
+def _find_empty_in(
+    root: Path, layout: _Layout, listed: _Listed, own: Mapping[Path, Path]
+) -> Iterable[tuple[Path, str]]:
     """Folders beside class folders that hold no photo, and what they hold; the topmost of each.
 
     Beside folders of class folders, those with files that are neither photos nor videos are none of
     them; nor are those with notes anywhere.
     """
-    classes = {path.parent for path in below.photos}
-    filled = {parent for path in below.photos for parent in path.parents}
-    beside = {folder.parent for folder in filled if folder.name}
-    videos = Counter(parent for path in below.videos for parent in path.parents)
+    classes = set(own.values())
+    filled = {parent for path in listed.photos for parent in path.parents}
+    beside = {parent for folder in classes for parent in folder.parents}
+    videos = Counter(parent for path in listed.videos for parent in path.parents)
     others: dict[Path, list[Path]] = defaultdict(list)  # the first of each folder below
-    for path in below.others:
+    for path in listed.others:
         for parent in path.parents:
             others[parent].append(path)
-    for folder in sorted(below.folders - filled):
-        if folder.parent not in beside:
+    for folder in sorted(listed.folders - filled):
+        if folder.parent not in beside or not _may_be_class(layout, folder):
             continue
         strange = sorted(path for path in others[folder] if kind_of(path.name) is not Kind.NOTE)
         if videos[folder]:
@@ -245,27 +435,39 @@ def _find_empty_in(root: Path, below: _Listed) -> Iterable[tuple[Path, str]]:
             yield folder, "no file"
 
 
+def _may_be_class(layout: _Layout, folder: Path) -> bool:
+    """Not for split folders, nor for those beside or above all of them."""
+    if layout.above is None or not layout.has_splits:
+        return True
+    return layout.split(folder) is not None and folder != layout.split_folder(folder)
+
+
+# ---- labels ----
+
+
 def _label_photos(
-    root: Path, listed: dict[str, _Listed], label_from: str | None
+    layout: _Layout,
+    listed: Mapping[str, list[Path]],
+    unwrapped: Mapping[PurePath, PurePath],
+    label_from: str | None,
 ) -> dict[str, list[ImageFile]]:
     """The leaf folder is the label; leaves that collide take their parents along.
 
     A name that collides in one split is lengthened in all, so that splits agree on it.
     """
-    counts = {
-        split: Counter((root / path).parent.relative_to(below.folder) for path in below.photos)
-        for split, below in listed.items()
-    }
+    holders = {path.parent for paths in listed.values() for path in paths}
+    bare = {folder: unwrapped[layout.leaf(folder)] for folder in holders}
+    folders = {split: [bare[path.parent] for path in paths] for split, paths in listed.items()}
+    counts = {split: Counter(own) for split, own in folders.items()}
     leaves = _unify_leaves(counts)
     labels = _label_leaves(leaves, counts, label_from)
-    photos = {}
-    for split, below in listed.items():
-        own = [leaves[(root / path).parent.relative_to(below.folder)] for path in below.photos]
-        photos[split] = [
-            ImageFile(path, labels[leaf], leaf)
-            for path, leaf in zip(below.photos, own, strict=True)
+    return {
+        split: [
+            ImageFile(path, labels[leaves[folder]], leaves[folder])
+            for path, folder in zip(paths, folders[split], strict=True)
         ]
-    return photos
+        for split, paths in listed.items()
+    }
 
 
 def name_folders(counts: Mapping[str, Mapping[str, int]], label_from: str | None) -> dict[str, str]:
@@ -273,19 +475,26 @@ def name_folders(counts: Mapping[str, Mapping[str, int]], label_from: str | None
 
     The rule is that of `find_image_files`, and so are its warnings and errors.
     """
-    by_path = {
-        split: Counter({PurePosixPath(folder): count for folder, count in own.items()})
-        for split, own in counts.items()
-    }
+    unwrapped = _unwrap({PurePosixPath(folder) for own in counts.values() for folder in own})
+    by_path: dict[str, Counter[PurePath]] = {split: Counter() for split in counts}
+    for split, own in counts.items():
+        for folder, count in own.items():
+            by_path[split][unwrapped[PurePosixPath(folder)]] += count
     leaves = _unify_leaves(by_path)
     labels = _label_leaves(leaves, by_path, label_from)
-    return {str(folder): labels[leaf] for folder, leaf in leaves.items()}
+    return {str(folder): labels[leaves[bare]] for folder, bare in unwrapped.items()}
 
 
 def class_of_folder(folder: str, known: Iterable[str]) -> str:
-    """Which of the known classes a class folder is, by as many of its last parts as fit."""
-    parts = PurePosixPath(folder).parts
-    names = ["/".join(parts[start:]) for start in range(len(parts))]
+    """Which of the known classes a class folder is, by as many of its last parts as fit.
+
+    A wrapper at its end (`Kiwi/images`) counts for nothing where it fits none.
+    """
+    bare = whole = PurePosixPath(folder)
+    while is_wrapper(bare.name) and bare.parent.name:
+        bare = bare.parent
+    some = (whole.parts, bare.parts)
+    names = ["/".join(parts[start:]) for parts in some for start in range(len(parts))]
     found = match_names(names, known)
     return next((found[name] for name in names if name in found), names[-1])
 
@@ -306,8 +515,23 @@ def _label_leaves(
     counts: Mapping[str, Counter[PurePath]],
     label_from: str | None,
 ) -> dict[PurePath, str]:
+    _check_no_split_in_names({leaf.name for leaf in leaves.values()})
     own = {split: {leaves[folder] for folder in some} for split, some in counts.items()}
     return _name_leaves(own, label_from)
+
+
+def _check_no_split_in_names(names: Iterable[str]) -> None:
+    """Raise `InputError` for `Kiwi_train` and `Kiwi_test`: those are no two classes."""
+    found: dict[str, dict[str, str]] = defaultdict(dict)
+    for name in sorted(names):
+        if match := _CLASS_AND_SPLIT.fullmatch(name):
+            word, fruit = match["split"] or match["first"], match["class"] or match["then"]
+            found[name_key(fruit)].setdefault(SPLIT_ALIASES[word.lower()], name)
+    if several := [own for own in found.values() if len(own) > 1]:
+        raise InputError(
+            f"{', '.join(several[0].values())}: one class by its splits. Make each split a folder "
+            "of its own, as train/Kiwi and test/Kiwi."
+        )
 
 
 def _name_leaves(leaves: dict[str, set[PurePath]], label_from: str | None) -> dict[PurePath, str]:
@@ -353,13 +577,8 @@ def _check_reading(by_name: dict[str, set[PurePath]], several: set[str]) -> None
     """Raise `InputError` where most names lie below several folders: those may be groups."""
     if not several:
         return
-    name = min(several, key=lambda name: (name.lower() not in SPLIT_ALIASES, name))
+    name = min(several)
     first, second = sorted(by_name[name])[:2]
-    if name.lower() in SPLIT_ALIASES:
-        raise InputError(
-            f"{first}, {second}: split folders below class folders. Swap the levels: "
-            f"{name}/{first.parent.name}, {name}/{second.parent.name}."
-        )
     if len(several) > len(by_name) / 2 and len(by_name) > 1:
         raise InputError(
             f"{first}, {second}: most folders' names come below several others. Set "

@@ -4,6 +4,7 @@ Nothing is downloaded but what is named.
 """
 
 import csv
+import logging
 import os
 import re
 from itertools import groupby
@@ -23,6 +24,7 @@ from datasets.packaged_modules.parquet.parquet import Parquet
 from pyarrow import parquet
 
 from hffruits.core.errors import InputError
+from hffruits.core.names import list_names
 from hffruits.data.readers.column_mapping import (
     AskedColumns,
     FoundRows,
@@ -32,8 +34,9 @@ from hffruits.data.readers.column_mapping import (
     standard_rows,
 )
 from hffruits.data.readers.error_translation import quiet, translate_dataset_errors
-from hffruits.data.readers.folders import SPLIT_ALIASES
+from hffruits.data.readers.folders import SPLIT_ALIASES, split_named
 
+logger = logging.getLogger(__name__)
 TABLES = {".csv": "csv", ".tsv": "csv", ".jsonl": "json", ".json": "json", ".parquet": "parquet"}
 
 
@@ -192,9 +195,7 @@ def _choose_splits(source: str, found: list[str], wanted: dict[str, str]) -> dic
     if len(set(wanted.values())) < len(wanted):
         raise InputError(f"{source}: the same split is named twice. Name another, or none.")
     rest = [name for name in found if name not in wanted.values()]
-    chosen = {
-        SPLIT_ALIASES[name.lower()]: name for name in rest if name.lower() in SPLIT_ALIASES
-    } | wanted
+    chosen = _usual_splits(source, rest, wanted) | wanted
     if "train" not in chosen and len(found) == 1 and not wanted:
         chosen = {"train": found[0]}
     if "train" not in chosen:
@@ -202,6 +203,26 @@ def _choose_splits(source: str, found: list[str], wanted: dict[str, str]) -> dic
             f"{source}: none of its splits ({', '.join(found)}) is called train. Name one as "
             "train_split_name."
         )
+    if ignored := [name for name in found if name not in chosen.values()]:
+        logger.warning("%s: ignored the splits %s", source, list_names(ignored))
+    return chosen
+
+
+def _usual_splits(source: str, found: list[str], wanted: dict[str, str]) -> dict[str, str]:
+    """Our split names, less those `wanted` -> theirs; the plainest of several (`test`, `test2`)."""
+    named: dict[str, list[str]] = {}
+    for name in found:
+        if (split := split_named(name)) and split not in wanted:
+            named.setdefault(split, []).append(name)
+    chosen = {}
+    for split, names in named.items():
+        plain = [name for name in names if name.lower() in SPLIT_ALIASES] or names
+        if len(plain) > 1:
+            raise InputError(
+                f"{source}: {' and '.join(plain)} both mean the {split} split. Name one as "
+                f"{split}_split_name."
+            )
+        chosen[split] = plain[0]
     return chosen
 
 
@@ -211,7 +232,7 @@ def _by_column(rows: Rows, standard: Rows, source: Path) -> dict[str, Rows]:
         raise InputError(f"{source}: a split column can't be streamed. Give a file for each split.")
     parts: dict[str, list[int]] = {}
     for index, value in enumerate(rows["split"]):
-        split = SPLIT_ALIASES.get(str(value).strip().lower())
+        split = split_named(str(value))
         if split is None:
             raise InputError(
                 f"{source}: split {value!r} in row {index + 1}. Use train, validation and test."

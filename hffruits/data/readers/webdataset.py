@@ -28,7 +28,7 @@ from hffruits.data.readers.column_mapping import (
 from hffruits.data.readers.error_translation import quiet, translate_dataset_errors
 
 MAX_BYTES = 2**28  # of a member: what is larger is not an image
-VERSION = 3  # of how shards become rows: raise it when that changes
+VERSION = 4  # of how shards become rows: raise it when that changes
 
 
 def load_webdataset(

@@ -1,0 +1,324 @@
+"""Data folders as people have them: split folders anywhere, wrappers, competitions."""
+
+import csv
+import logging
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import datasets
+import pytest
+from support.runs import paint
+
+from hffruits.core.errors import InputError
+from hffruits.data.arguments import DataArguments
+from hffruits.data.readers.folders import (
+    class_of_folder,
+    find_image_files,
+    name_folders,
+    split_in,
+    split_named,
+)
+from hffruits.data.sources import open_source
+from hffruits.evaluation.dataset import choose_photos
+
+
+def read(root: Path) -> dict[str, dict[str, int]]:
+    """Photos by split and class, of a folder or an archive."""
+    rows = open_source(DataArguments(str(root))).splits
+    return {name: dict(Counter(part["label"][:])) for name, part in rows.items()}
+
+
+def zip_of(root: Path) -> Path:
+    return Path(shutil.make_archive(str(root), "zip", root))
+
+
+def write_csv(file: Path, header: tuple[str, ...], rows: list[tuple]) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows([header, *rows])
+    return file
+
+
+# ---- names of splits ----
+
+
+@pytest.mark.parametrize(
+    ("split", "names"),
+    [
+        ("train", ["train", "Training", "Train_Set", "train_images", "TRAIN-DATA", "trainset"]),
+        ("train", ["train set", "data_train", "train2017", "images-train", "training_split"]),
+        ("validation", ["val", "valid", "dev", "Validation_Set", "val_imgs", "val2017"]),
+        (
+            "test",
+            ["test", "test-data", "Testing", "test_images", "holdout", "hold_out_set", "eval"],
+        ),
+        (None, ["dev-sugar-apple", "test-multiple_fruits", "Devon", "images", "data", "Trainer"]),
+    ],
+)
+def test_names_of_splits_are_known_with_what_people_add_to_them(split, names):
+    assert {split_named(name) for name in names} == {split}
+
+
+def test_a_word_in_the_name_of_a_file_may_be_its_split():
+    assert split_in("fruits-train-000.tar") == split_in("data/trainset-1.csv") == "train"
+    assert split_in("apple-000.tar") is None
+
+
+# ---- odd folders that are read ----
+
+READ = {
+    "split folders inside images, with annotations beside it": (
+        {"images/train/Kiwi": 3, "images/train/Lime": 3, "images/val/Kiwi": 1,
+         "annotations": 0, "docs/figures": 0},
+        {"train": {"Kiwi": 3, "Lime": 3}, "validation": {"Kiwi": 1}},
+    ),
+    "deep split folders with long names": (
+        {"data/fruits/Training_Set/Kiwi": 2, "data/fruits/Training_Set/Lime": 2,
+         "data/fruits/test-images/Lime": 1, "data/fruits/holdout extra": 0},
+        {"train": {"Kiwi": 2, "Lime": 2}, "test": {"Lime": 1}},
+    ),
+    "split folders below class folders": (
+        {"Kiwi/train": 3, "Kiwi/test": 1, "Lime/Train": 2, "Lime/Test": 1, "Fig/train": 2},
+        {"train": {"Kiwi": 3, "Lime": 2, "Fig": 2}, "test": {"Kiwi": 1, "Lime": 1}},
+    ),
+    "split folders between coarse and fine class folders": (
+        {"Apple/train/Gala": 2, "Apple/val/Gala": 1, "Pear/train/Nashi": 2, "Pear/val/Nashi": 1},
+        {"train": {"Gala": 2, "Nashi": 2}, "validation": {"Gala": 1, "Nashi": 1}},
+    ),
+    "a folder twice, as some archives unpack": (
+        {"train/train/Kiwi": 2, "train/train/Lime": 2, "test/test/Kiwi": 1},
+        {"train": {"Kiwi": 2, "Lime": 2}, "test": {"Kiwi": 1}},
+    ),
+    "a container that is named like a split": (
+        {"test_data/train/Kiwi": 2, "test_data/train/Lime": 2, "test_data/val/Kiwi": 1},
+        {"train": {"Kiwi": 2, "Lime": 2}, "validation": {"Kiwi": 1}},
+    ),
+    "only the train folder of an archive": (
+        {"archive/train/Kiwi": 2, "archive/train/Lime": 2},
+        {"train": {"Kiwi": 2, "Lime": 2}},
+    ),
+    "photos in a folder of their class": (
+        {"Kiwi/images": 3, "Lime/Images": 2, "Fruit/Fig/photos/jpg": 2, "Plum": 2},
+        {"train": {"Kiwi": 3, "Lime": 2, "Fig": 2, "Plum": 2}},
+    ),
+    "photos in folders of their class and split": (
+        {"Kiwi/train/images": 3, "Kiwi/images/val": 1, "Lime/train/images": 2, "Lime/val": 1},
+        {"train": {"Kiwi": 3, "Lime": 2}, "validation": {"Kiwi": 1, "Lime": 1}},
+    ),
+    "some photos beside the folder of the others": (
+        {"Kiwi": 1, "Kiwi/images": 2, "Lime/images": 2},
+        {"train": {"Kiwi": 3, "Lime": 2}},
+    ),
+    "class folders that sound like splits": (
+        {"dev-sugar-apple": 2, "test-multiple_fruits": 2},
+        {"train": {"dev-sugar-apple": 2, "test-multiple_fruits": 2}},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["folder", "zip"])
+@pytest.mark.parametrize("case", READ)
+def test_an_odd_folder_is_read_as_it_was_meant(make_folder, case, form):
+    counts, expected = READ[case]
+    root = make_folder(counts)
+    for folder in counts:
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        if not counts[folder]:
+            (root / folder / "notes.txt").write_text("ripe")
+    found = read(zip_of(root) if form == "zip" else root)
+    assert {name: found[name] for name in found} == expected
+
+
+def test_readings_that_may_surprise_are_said(make_folder, caplog):
+    root = make_folder(READ["photos in folders of their class and split"][0])
+    with caplog.at_level(logging.INFO):
+        find_image_files(root)
+    assert "split folders below or between class folders are read as splits" in caplog.text
+    assert "photos of the class" in caplog.text
+
+
+def test_folders_next_to_split_folders_are_named_with_their_photos(make_folder, caplog):
+    root = make_folder({"images/train/A": 2, "images/train/B": 2, "images/more/A": 3})
+    (root / "annotations").mkdir()
+    find_image_files(root)
+    assert "split folders: annotations, images/more (3 photos)" in caplog.text
+
+
+@pytest.mark.parametrize("place", ["images/train/{}", "{}/train"])
+def test_coarse_labels_are_the_same_wherever_the_split_folders_stand(make_folder, place):
+    names = ("Apple/Gala", "Apple/Fuji", "Lime", "Plum")
+    root = make_folder({place.format(name): 2 for name in names})
+    coarse = open_source(DataArguments(str(root))).coarse
+    assert coarse == {"Gala": "Apple", "Fuji": "Apple", "Lime": "Lime", "Plum": "Plum"}
+
+
+# ---- odd folders that can't be read: one line that says why, and what to do ----
+
+REFUSED = {
+    "split folders in some class folders only": (
+        {"Kiwi/train": 2, "Kiwi/test": 1, "Lime": 2, "Fig": 2},
+        r"photos in split folders \(Kiwi/test, Kiwi/train\) and in others \(Fig, Lime\)\. Move",
+    ),
+    "split folders beside photos of the same class": (
+        {"Kiwi/train": 2, "Kiwi/test": 1, "Kiwi": 2, "Lime/train": 2},
+        r"\(Kiwi/test, Kiwi/train, Lime/train\) and in others \(Kiwi\)",
+    ),
+    "class folders beside a folder that is split": (
+        {"Kiwi": 2, "Lime": 2, "archive/train/Fig": 2, "archive/test/Fig": 1},
+        r"and in others \(Kiwi, Lime\).*give the folder that holds only split folders",
+    ),
+    "split folders of photos without a class": (
+        {"images/train": 3, "images/val": 2}, "images, but no class folders. Put each class in",
+    ),
+    "a competition's photos without a table": (
+        {"train_images": 3, "test_images": 2}, "if a table names the classes, give that",
+    ),
+    "photos for object detection": (
+        {"train/images": 3, "valid/images": 2, "train/labels": 0}, "no class folders",
+    ),
+    "two folders of one split": (
+        {"train/Kiwi": 2, "train_images/Lime": 2}, "train and train_images both mean the train",
+    ),
+    "two splits in one path": (
+        {"train/Kiwi/test": 2, "train/Lime": 2, "val/Lime": 1},
+        r"train/Kiwi/test: below the folders of two splits \(test and train\)",
+    ),
+    "no train split": ({"images/val_set/Kiwi": 2, "images/test/Lime": 2}, "no train folder"),
+    "splits in the names of class folders": (
+        {"Kiwi_train": 2, "Kiwi_test": 1, "Lime_train": 2, "Lime_test": 1},
+        "Kiwi_test, Kiwi_train: one class by its splits",
+    ),
+    "splits first in the names of class folders": (
+        {"fruits/train-kiwi": 2, "fruits/val-Kiwi": 1, "fruits/train-lime": 2},
+        "train-kiwi, val-Kiwi: one class by its splits",
+    ),
+    "two versions of the same split data": (
+        {"v1/train/Kiwi": 2, "v1/test/Lime": 1, "v2/train/Kiwi": 2, "v1/train/Lime": 2,
+         "v2/train/Lime": 1},
+        "v1/Kiwi, v2/Kiwi: most folders' names come below several others. Set label_from=leaf",
+    ),
+    "two kinds of folders in a class": (
+        {"Kiwi/images": 2, "Kiwi/green": 2, "Lime/images": 2},
+        "Kiwi/images: holds photos, as does green next to it, and images names no class",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["folder", "zip"])
+@pytest.mark.parametrize("case", REFUSED)
+def test_an_odd_folder_is_refused_in_one_line_that_says_what_to_do(make_folder, case, form):
+    counts, message = REFUSED[case]
+    root = make_folder(counts)
+    with pytest.raises(InputError, match=message) as caught:
+        read(zip_of(root) if form == "zip" else root)
+    assert "\n" not in str(caught.value)
+
+
+def test_photos_of_no_class_beside_class_folders_make_no_class(make_folder, caplog):
+    root = make_folder({"Kiwi": 2, "Lime": 2, "images": 3})
+    assert read(root) == {"train": {"Kiwi": 2, "Lime": 2}}
+    assert "3 images lie outside any class folder and are ignored, such as images/0" in caplog.text
+
+
+@pytest.mark.parametrize("below", ["", "train"])
+def test_an_empty_class_folder_is_named_wherever_split_folders_stand(make_folder, below):
+    root = make_folder({f"Kiwi/{below}": 3, f"Lime/{below}": 3, "Lime/test": 1 if below else 0})
+    (root / "Fig" / below).mkdir(parents=True)
+    assert find_image_files(root).empty == {Path("Fig"): "no file"}
+
+
+# ---- tables beside photos ----
+
+
+def competition(root: Path, *, ids: str = "train_images/{}.jpg") -> Path:
+    """Photos in flat folders, a table of those to train on, and a sample of what to hand in."""
+    for number in range(12):
+        paint(root / "train_images" / f"{number}.jpg", seed=number)
+        paint(root / "test_images" / f"{number}.jpg", seed=100 + number)
+    rows = [(ids.format(number), "AB"[number % 2]) for number in range(12)]
+    write_csv(root / "train.csv", ("image", "label"), rows)
+    write_csv(root / "test.csv", ("image",), [(f"test_images/{n}.jpg",) for n in range(12)])
+    made_up = [(f"test_images/{number}.jpg", "A") for number in range(12)]
+    write_csv(root / "sample_submission.csv", ("image", "label"), made_up)
+    return root
+
+
+def test_a_competition_is_read_by_its_table_for_training(tmp_path, caplog):
+    root = competition(tmp_path / "plants")
+    with caplog.at_level(logging.INFO):
+        assert read(root) == {"train": {"A": 6, "B": 6}}
+    assert "sample_submission.csv, test.csv: ignored as those of a competition" in caplog.text
+    assert "train.csv: read as the table of the photos next to it" in caplog.text
+
+
+def test_an_archive_of_a_competition_is_refused_with_its_tables(tmp_path):
+    with pytest.raises(
+        InputError, match=r"plants\.zip: holds no class folders, but train\.csv\. U"
+    ):
+        read(zip_of(competition(tmp_path / "plants")))
+
+
+def test_one_of_several_tables_that_cant_be_read_names_the_one_to_give(tmp_path):
+    root = competition(tmp_path / "plants")
+    (root / "sample_submission.csv").unlink()
+    with pytest.raises(InputError, match=r"To read only one of the tables, .* as \S+/train\.csv"):
+        read(root)
+
+
+@pytest.mark.parametrize("form", ["folder", "zip"])
+def test_all_tables_that_are_ignored_are_named(make_folder, form, caplog):
+    root = make_folder({"Kiwi": 2, "Lime": 2})
+    for name in ("a.csv", "docs/b.tsv", "z/c.jsonl", *(f"z/{n}.csv" for n in range(4))):
+        write_csv(root / name, ("label", "price"), [("Kiwi", 2)])
+    assert read(zip_of(root) if form == "zip" else root) == {"train": {"Kiwi": 2, "Lime": 2}}
+    named = "a.csv, docs/b.tsv, z/0.csv, z/1.csv, z/2.csv and 2 more: ignored next to class folders"
+    assert named in caplog.text
+
+
+# ---- tables, shards and the Hub ----
+
+
+def test_a_split_column_may_have_long_names(tmp_path):
+    names = ["Train_Set", "train data", "val set", "holdout"]
+    rows = [
+        (str(paint(tmp_path / f"{n}.jpg", seed=n)), "AB"[n % 2], names[n // 2]) for n in range(8)
+    ]
+    table = write_csv(tmp_path / "all.csv", ("path", "label", "split"), rows)
+    each = {"A": 1, "B": 1}
+    assert read(table) == {"train": {"A": 2, "B": 2}, "validation": each, "test": each}
+
+
+def test_splits_of_the_hub_may_have_long_names(monkeypatch, caplog):
+    def find(names: list[str]) -> dict[str, int]:
+        rows = datasets.Dataset.from_dict({"image": [b"any"] * 2, "label": ["A", "B"]})
+        found = datasets.DatasetDict(dict.fromkeys(names, rows))
+        monkeypatch.setattr("hffruits.data.readers.tables.load_dataset", lambda *_: found)
+        splits = open_source(DataArguments(dataset_name="user/fruits")).splits
+        return {name: len(part) for name, part in splits.items()}
+
+    assert find(["train_set", "dev", "test", "test2", "extra"]) == {
+        "train": 2, "validation": 2, "test": 2,
+    }  # fmt: skip
+    assert "user/fruits: ignored the splits test2, extra" in caplog.text
+    with pytest.raises(InputError, match="val and dev both mean the validation split"):
+        find(["train", "val", "dev"])
+
+
+def test_folders_in_keys_are_classes_without_splits_and_wrappers():
+    named = name_folders({"train": {"Kiwi/images": 3, "Fruit/Lime/jpg": 2}}, None)
+    assert named == {"Kiwi/images": "Kiwi", "Fruit/Lime/jpg": "Lime"}
+    assert class_of_folder("Fruit/kiwi/images", ["Kiwi", "Lime"]) == "Kiwi"
+    assert class_of_folder("Fig/images", ["Kiwi"]) == "Fig"
+
+
+# ---- evaluation ----
+
+
+@pytest.mark.parametrize("form", ["folder", "zip"])
+def test_a_model_is_measured_on_a_test_split_wherever_it_stands(make_folder, form):
+    root = make_folder({"images/test_set/Kiwi": 2, "images/test_set/Lime": 1, "images/val/Lime": 1})
+    data = DataArguments(str(zip_of(root) if form == "zip" else root))
+    photos = choose_photos(data, ["Kiwi", "Lime"], None)
+    assert (photos.split, photos.total) == ("test", 3)
+    assert choose_photos(data, ["Kiwi", "Lime"], "validation").total == 1
