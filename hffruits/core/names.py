@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from unicodedata import normalize
 
+from hffruits.core.errors import FewWarnings
+
 logger = logging.getLogger(__name__)
 # Control characters but for spaces, soft hyphens, zero-width spaces, marks of direction.
 _INVISIBLE = re.compile(
@@ -49,12 +51,12 @@ def unify_names(counts: Mapping[str, int]) -> dict[str, str]:
     forms: dict[str, Counter[str]] = defaultdict(Counter)
     for name, count in counts.items():
         forms[name_key(name)][clean_name(name)] += count
-    chosen = {}
+    chosen, warnings = {}, FewWarnings(logger)
     for key, own in forms.items():
         chosen[key] = min(own, key=lambda name: (-own[name], name))
         if len(own) > 1:
             listed = ", ".join(f"{name} ({own[name]} photos)" for name in sorted(own))
-            logger.warning("%s: treated as one name, %s", listed, chosen[key])
+            warnings.warn("%s: treated as one name, %s", listed, chosen[key])
     return {name: chosen[name_key(name)] or name for name in counts}
 
 
