@@ -6,6 +6,8 @@ JSON by their dumpers, shell commands by `shlex`, plots by `plots.py`.
 
 import json
 import re
+from collections.abc import Iterable
+from itertools import islice
 
 # Controls, line separators, and what turns the direction of all that follows
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -24,6 +26,19 @@ def printable(text: object, *, keep: str = "") -> str:
         return found[0] if found[0] in keep else found[0].encode("unicode_escape").decode()
 
     return _CONTROLS.sub(escape, str(text))
+
+
+def shorten(text: object, most: int = 120) -> str:
+    """A long value with its middle left out, so that a message stays one to be read."""
+    text = str(text)
+    half = most // 2
+    return text if len(text) <= most else f"{text[:half]}...{text[3 - half :]}"
+
+
+def list_some(values: Iterable[object], most: int = 3) -> str:
+    """The first of many values in one line, each shortened."""
+    first = [shorten(value) for value in islice(values, most + 1)]
+    return ", ".join([*first[:most], *(["..."] if len(first) > most else [])])
 
 
 def markdown(text: object) -> str:
