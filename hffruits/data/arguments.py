@@ -44,6 +44,9 @@ class DataArguments:
     label_column_name: str | None = option(
         None, "The column with the classes. Default: by its type or usual names."
     )
+    table_encoding: str | None = option(
+        None, "Encoding of a CSV or JSON file that isn't UTF-8 or UTF-16, such as cp1252 or gbk."
+    )
     label_from: str | None = option(
         None,
         "Where class folders of one name lie below several folders: leaf makes them one class, "
