@@ -12,9 +12,17 @@ from typing import Any
 
 import hffruits
 from hffruits.cli import parser as parsers
-from hffruits.core.errors import DISK_FULL, InputError, PeersLostError, RunInterruptedError
+from hffruits.core.errors import (
+    DISK_FULL,
+    FewWarnings,
+    InputError,
+    PeersLostError,
+    RunInterruptedError,
+)
 from hffruits.core.escaping import printable
+from hffruits.core.flags import OneLineParser
 from hffruits.core.malloc import keep_freed_memory
+from hffruits.core.names import did_you_mean
 
 _LOGGED_EVERY = "20"  # seconds; where a progress bar is written to a file, and from then on
 
@@ -154,6 +162,9 @@ def run_predict(argv: list[str]) -> None:
         scores = ", ".join(f"{label} {score:.1%}" for label, score in result.top)
         scores = scores if result.known else f"unknown (nearest {scores})"
         _print(f"{printable(result.path)}\t{printable(scores)}")
+    if len(bad) > FewWarnings.MOST:
+        said = f"{len(bad)} of {len(paths)} photos can't be read. --output FILE lists all of them."
+        bad = [*bad[: FewWarnings.MOST], InputError(said)]
     for error in bad[:-1]:
         _print_error(f"hffruits: error: {error}")
     if bad:
@@ -260,7 +271,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
 def main(argv: list[str] | None = None) -> int:
     """Run one command. Returns the exit code: 0, or one of errors.py's; one line says why."""
     argv = sys.argv[1:] if argv is None else argv
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="hffruits",
         description="Fruit photos in, a model you can trust out.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -269,8 +280,11 @@ def main(argv: list[str] | None = None) -> int:
         + "\n\nSee `hffruits COMMAND --help`.",
     )
     parser.add_argument("--version", action="version", version=f"hffruits {hffruits.__version__}")
-    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="see below")
+    parser.add_argument("command", metavar="COMMAND", help="see below")
     args = parser.parse_args(argv[:1])
+    if args.command not in COMMANDS:
+        hint = did_you_mean(args.command, COMMANDS)
+        parser.error(f"{args.command}: unknown{hint}. See `hffruits --help`.")
     keep_freed_memory()
     if not (sys.stderr and sys.stderr.isatty()):
         # in a log each update is kept; tqdm reads these when it is imported, in children too

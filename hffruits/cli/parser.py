@@ -9,8 +9,11 @@ import importlib
 import json
 import re
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from hffruits.core.flags import OneLineParser
 
 if TYPE_CHECKING:
     from hffruits.data.arguments import DataArguments
@@ -207,7 +210,7 @@ def search_parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def _parser_beside_training(name: str, description: str | None) -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(
+    return OneLineParser(
         prog=f"hffruits {name}",
         description=description,
         usage=f"hffruits {name} [DATA_DIR] [--flag value ...]",
@@ -221,13 +224,15 @@ def parse_beside_training(
 ) -> tuple[argparse.Namespace, "Arguments"]:
     """A command's own flags, and those of training."""
     args, rest = parser.parse_known_args(argv)
-    return args, parse_train(rest, prog=parser.prog)
+    return args, parse_train(rest, prog=parser.prog, also=list(vars(args)))
 
 
-def parse_train(argv: list[str], *, prog: str = "hffruits train") -> "Arguments":
-    """The flags of training."""
+def parse_train(
+    argv: list[str], *, prog: str = "hffruits train", also: Iterable[str] = ()
+) -> "Arguments":
+    """The flags of training; `also` are those of the command itself."""
     parsing = importlib.import_module("hffruits.training.parser")
-    return parsing.parse_train_arguments(argv, prog=prog)
+    return parsing.parse_train_arguments(argv, prog=prog, also=also)
 
 
 def without(argv: list[str], *names: str) -> list[str]:
@@ -242,7 +247,7 @@ def without(argv: list[str], *names: str) -> list[str]:
 
 
 def plot_lr_parser(description: str | None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="hffruits plot-lr", description=description)
+    parser = OneLineParser(prog="hffruits plot-lr", description=description)
     parser.add_argument("schedules", nargs="*", help="names; default: all that need no validation")
     parser.add_argument("--output", type=Path, default=Path("lr.png"), help="[%(default)s]")
     parser.add_argument("--steps", type=int, default=1000, help="of training [%(default)s]")
@@ -255,7 +260,7 @@ def plot_lr_parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def predict_parser(description: str | None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="hffruits predict", description=description)
+    parser = OneLineParser(prog="hffruits predict", description=description)
     parser.add_argument("model", help=MODEL)
     parser.add_argument("images", nargs="+", help="image files, or folders of them")
     parser.add_argument("--revision", help="which commit, branch or tag of a Hub model")
@@ -276,7 +281,7 @@ def predict_parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def push_parser(description: str | None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="hffruits push", description=description)
+    parser = OneLineParser(prog="hffruits push", description=description)
     parser.add_argument("folder", type=Path, help="the model's folder")
     parser.add_argument("repo_id", help=REPO_ID)
     _add_push_flags(parser)
@@ -298,7 +303,7 @@ def push_parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def space_parser(description: str | None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="hffruits space", description=description)
+    parser = OneLineParser(prog="hffruits space", description=description)
     parser.add_argument("model", help="user/name of a model on the Hub: see hffruits push")
     parser.add_argument("repo_id", nargs="?", help="user/name of the Space, made if it is new")
     parser.add_argument("--revision", help="which commit, branch or tag of the model")
@@ -316,7 +321,7 @@ def space_parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def demo_parser(description: str | None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="hffruits demo", description=description)
+    parser = OneLineParser(prog="hffruits demo", description=description)
     model = "folder or Hub id [the newest below runs/, else the bundled ImageNet model]"
     parser.add_argument("model", nargs="?", help=model)
     parser.add_argument("--model", dest="named", help="the same as MODEL above")

@@ -47,6 +47,22 @@ def short_reason(error: BaseException) -> str:
     return " ".join(text.split())[:300] or type(error).__name__
 
 
+class FewWarnings:
+    """Warnings of one kind that may come for each of many files: the first ones, then no more."""
+
+    MOST = 10
+
+    def __init__(self, log: logging.Logger):
+        self.log, self.count = log, 0
+
+    def warn(self, text: str, *values: object) -> None:
+        self.count += 1
+        if self.count <= self.MOST:
+            self.log.warning(text, *values)
+        elif self.count == self.MOST + 1:
+            self.log.warning("there are more of these; they are only counted")
+
+
 @contextmanager
 def optional_output(output: str | Path, *, remedy: str) -> Iterator[None]:
     """Within it, whatever fails costs only this output: one warning says what, why and the remedy.

@@ -26,6 +26,13 @@ def printable(text: object, *, keep: str = "") -> str:
     return _CONTROLS.sub(escape, str(text))
 
 
+def shorten(text: object, most: int = 120) -> str:
+    """A long value with its middle left out, so that a message stays one to be read."""
+    text = str(text)
+    half = most // 2
+    return text if len(text) <= most else f"{text[:half]}...{text[3 - half :]}"
+
+
 def markdown(text: object) -> str:
     """A text that Markdown shows as it is, in its line and in its cell of a table."""
     line = _INLINE.sub(r"\\\1", printable(" ".join(str(text).split())))

@@ -12,6 +12,9 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from unicodedata import normalize
 
+from hffruits.core.errors import FewWarnings
+from hffruits.core.escaping import shorten
+
 logger = logging.getLogger(__name__)
 # Control characters but for spaces, soft hyphens, zero-width spaces, marks of direction.
 _INVISIBLE = re.compile(
@@ -49,12 +52,12 @@ def unify_names(counts: Mapping[str, int]) -> dict[str, str]:
     forms: dict[str, Counter[str]] = defaultdict(Counter)
     for name, count in counts.items():
         forms[name_key(name)][clean_name(name)] += count
-    chosen = {}
+    chosen, warnings = {}, FewWarnings(logger)
     for key, own in forms.items():
         chosen[key] = min(own, key=lambda name: (-own[name], name))
         if len(own) > 1:
             listed = ", ".join(f"{name} ({own[name]} photos)" for name in sorted(own))
-            logger.warning("%s: treated as one name, %s", listed, chosen[key])
+            warnings.warn("%s: treated as one name, %s", listed, chosen[key])
     return {name: chosen[name_key(name)] or name for name in counts}
 
 
@@ -67,8 +70,11 @@ def match_names(names: Iterable[str], known: Iterable[str]) -> dict[str, str]:
 
 
 def list_names(names: Iterable[object], most: int = 5) -> str:
-    """The names with commas; where there are more than `most`, the first ones and how many more."""
-    some = [str(name) for name in names]
+    """The names with commas; where there are more than `most`, the first ones and how many more.
+
+    Very long names are shortened.
+    """
+    some = [shorten(name) for name in names]
     more = f" and {len(some) - most} more" if len(some) > most else ""
     return ", ".join(some[:most]) + more
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from hffruits.core.errors import InputError
-from hffruits.core.names import did_you_mean
+from hffruits.core.flags import suggest
 from hffruits.data.images import MAX_PIXELS
 
 OF_EPOCHS = ("augment", "image_cache", "image_cache_size", "shuffle_buffer")  # act in training only
@@ -43,6 +43,9 @@ class DataArguments:
     )
     label_column_name: str | None = option(
         None, "The column with the classes. Default: by its type or usual names."
+    )
+    table_encoding: str | None = option(
+        None, "Encoding of a CSV or JSON file that isn't UTF-8 or UTF-16, such as cp1252 or gbk."
     )
     label_from: str | None = option(
         None,
@@ -130,11 +133,13 @@ class DataArguments:
         the `function` whose keywords they are.
         """
         known = [option.name for option in fields(cls)]
-        for name in options:
-            if name not in known:
-                all_names = [*known, *(_keywords(function) if function else ())]
-                hint = did_you_mean(name, all_names) or f". Known: {', '.join(all_names)}."
-                raise InputError(f"{name}: unknown{hint}")
+        if unknown := [name for name in options if name not in known]:
+            all_names = [*known, *(_keywords(function) if function else ())]
+            hints = {name: suggest(name, all_names) for name in unknown}
+            said = ", ".join(f"{name}: unknown{hint}" for name, hint in hints.items())
+            raise InputError(
+                said if all(hints.values()) else f"{said}. Known: {', '.join(all_names)}."
+            )
         if isinstance(data, DataArguments):
             return replace(data, **options)
         if data is None:

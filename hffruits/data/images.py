@@ -75,6 +75,16 @@ _OTHER_SUFFIXES = {
 }  # fmt: skip
 
 
+# What people name in place of photos.
+_NO_IMAGES = {
+    **dict.fromkeys(_NOTE_SUFFIXES, "a text or a table, not a photo"),
+    **dict.fromkeys(
+        (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"),
+        "an archive, not a photo: unpack it, and give the folder",
+    ),
+}
+
+
 class Kind(Enum):
     """What a file is, by its name alone."""
 
@@ -283,7 +293,7 @@ def _open(
         file = io.BytesIO(source) if isinstance(source, bytes) else source
         image = Image.open(file, formats=[one for one in readable_formats() if one in formats])
     except Image.UnidentifiedImageError as error:
-        why = unread_format(name, _head(source))
+        why = unread_format(name, _head(source)) or _NO_IMAGES.get(_suffix(name))
         raise OSError(why or "not an image, or an unknown format") from error
     width, height = image.size
     fault = ""

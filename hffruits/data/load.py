@@ -15,6 +15,7 @@ import numpy as np
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value, concatenate_datasets
 
 from hffruits.core.errors import InputError
+from hffruits.core.names import list_names
 from hffruits.data.arguments import DataArguments
 from hffruits.data.class_hierarchy import read_coarse_labels
 from hffruits.data.image_cache import cache_images
@@ -99,8 +100,9 @@ def load_fruits(
 
     Returns:
         A `DatasetDict` that also has `skipped`, `dropped`, `coarse`, `leaks`, `fingerprint` and
-        `groups`; with `streaming`, a `FruitStreams`. Its columns: `image` (PIL, upright RGB), `label`
-        (`ClassLabel`, names from train) and `path` (below the data's folder, or a name of its own).
+        `groups`; with `streaming`, a `FruitStreams`. Its columns: `image` (PIL, upright RGB),
+        `label` (`ClassLabel`, names from train) and `path` (below the data's folder, or a name of
+        its own).
 
     Raises:
         InputError: for anything wrong with the data, for unknown options, and for values out of
@@ -119,6 +121,7 @@ def load_fruits(
     raw = open_source(data)
     checked = check_images(raw, data, num_workers=num_workers)
     checked.check_classes()
+    checked.check_labels()
     parts = choose_splits(checked.parts, data, seed=seed)
     names = _label_names({split: part.rows["label"][:] for split, part in parts.items()})
     coarse = {name: raw.coarse[name] for name in names if name in raw.coarse}
@@ -186,7 +189,8 @@ def _label_names(labels: dict[str, list[str]]) -> list[str]:
     for split, own in labels.items():
         unknown = Counter(label for label in own if label not in known)
         if unknown:
-            listed = ", ".join(f"{label} ({count} images)" for label, count in unknown.items())
+            counts = (f"{label} ({count} images)" for label, count in unknown.items())
+            listed = list_names(counts, 10)
             raise InputError(
                 f"{split} has classes that train lacks: {listed}. Add them to train, or remove "
                 f"them from {split}."

@@ -5,26 +5,13 @@
 
 import argparse
 import re
-from typing import Any, NoReturn
+from typing import Any
 
 from transformers import HfArgumentParser
 
 from hffruits.core.errors import InputError
-from hffruits.core.escaping import printable
-from hffruits.core.names import did_you_mean
+from hffruits.core.flags import OneLineParser, plain
 from hffruits.data.arguments import DataArguments
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """One line for an error: the usage of 150 flags would hide it."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {printable(one_spelling(message))}\n")
-
-
-def one_spelling(message: str) -> str:
-    """argparse's message in one line, without the `--with-hyphens` twin of a flag."""
-    return re.sub(r"^argument (--\w+)/--[\w-]+:", r"argument \1:", " ".join(message.split()))
 
 
 class DataParser(OneLineParser, HfArgumentParser):
@@ -44,16 +31,9 @@ class DataParser(OneLineParser, HfArgumentParser):
         except (ValueError, TypeError, ImportError) as error:  # the dataclasses' own checks
             self.error(str(error))
         if unknown:
-            hint = self.suggest(unknown[0]) or f". See `{self.prog} --help`."
-            self.error(f"unknown: {' '.join(unknown)}{hint}")
+            self.refuse(unknown)
         self._name_data(groups[0], vars(extra).pop("data"), argv)
         return *groups, extra
-
-    def suggest(self, wrong: str) -> str:
-        """The flags that are like a wrong one, as a hint in brackets; nothing where none is."""
-        flags = [name for action in self._actions for name in _plain(action.option_strings)]
-        name = wrong.lstrip("-").split("=")[0].replace("-", "_")
-        return did_you_mean(name, [flag.lstrip("-") for flag in flags], prefix="--")
 
     def _name_data(self, data: DataArguments, word: str | None, argv: list[str]) -> None:
         """Take the command's first word for the data that it names, whatever a file names."""
@@ -73,14 +53,9 @@ class HelpFormatter(argparse.HelpFormatter):
         super().__init__(prog, max_help_position=34, width=100)
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
-        return ", ".join(_plain(action.option_strings) or [action.dest])
+        return ", ".join(plain(action.option_strings) or [action.dest])
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text = action.help or ""
         plain = action.default not in (None, "", argparse.SUPPRESS, False)
         return text + (" [%(default)s]" if plain and action.option_strings else "")
-
-
-def _plain(flags: list[str]) -> list[str]:
-    """A flag's spellings without those that have hyphens."""
-    return [flag for flag in flags if "-" not in flag.lstrip("-")]

@@ -36,7 +36,13 @@ from hffruits.data.readers.folders import (
     split_in,
     split_named,
 )
-from hffruits.data.readers.tables import TABLES, load_hub, load_tables
+from hffruits.data.readers.tables import (
+    TABLES,
+    is_saved_dataset,
+    load_hub,
+    load_saved_dataset,
+    load_tables,
+)
 from hffruits.data.readers.webdataset import load_webdataset
 from hffruits.data.synthetic.samples import samples_dir
 
@@ -88,13 +94,16 @@ def open_source(data: DataArguments, *, with_images: bool = True, to_train: bool
         urls = {"train": _shard_urls(str(data.data_dir))}
         return _rows_of(load_webdataset(urls, asked, **options), data)
     path = Path(data.data_dir or samples_dir()).expanduser()
+    if is_saved_dataset(path) and not data.streaming:
+        return _rows_of(load_saved_dataset(path, asked, split_names=data.split_names), data)
     files = _files_of(path)
     if files and files[0].suffix.lower() in TABLES:
         _check_no_folders(data)
         tables = _by_split(path, files)
+        options |= {"encoding": data.table_encoding, "with_images": with_images}
         one = f"To read only one of the tables, give it as data_dir, as {tables['train'][0]}."
         with added_to_errors(one) if len(files) > 1 else nullcontext():
-            return RawRows(load_tables(tables, asked, with_images=with_images, **options))
+            return RawRows(load_tables(tables, asked, **options))
     if len(files) > 1 and files[0].suffix.lower() == ".zip":
         raise InputError(f"{path}: holds {len(files)} zips. Unpack them, and give the folder.")
     if _are_shards(files, data.streaming):
@@ -103,7 +112,7 @@ def open_source(data: DataArguments, *, with_images: bool = True, to_train: bool
     if data.streaming:
         raise InputError(
             f"{path}: streaming is for shards, tables and the Hub. Leave it out: photos in folders "
-            "are read one by one anyway."
+            "and saved datasets are read one by one anyway."
         )
     reading = {"label_from": data.label_from, "to_train": to_train}
     if not files:
@@ -157,6 +166,8 @@ def _are_shards(files: list[Path], streaming: bool) -> bool:
 
 def _shard_urls(url: str) -> list[str]:
     """The URLs that are meant; `{000..012}` in one means that many, as in WebDataset."""
+    if found := re.match(r"(?:https?://huggingface\.co|hf:/)/datasets/([^/]+/[^/?#]+)/?$", url):
+        raise InputError(f"{url}: a dataset of the Hub. Give its id, {found[1]}, as dataset_name.")
     if not re.search(r"\.(tar|tar\.gz|tgz)$", url):
         raise InputError(f"{url}: only shards (.tar) are read from a URL. Download it first.")
     if not (found := re.search(r"\{(\d+)\.\.(\d+)\}", url)):

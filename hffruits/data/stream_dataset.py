@@ -36,7 +36,7 @@ VERSION = 4  # of what is counted: raise it when that changes
 READ_BY = (
     "data_dir", "dataset_name", "dataset_config_name", "train_split_name",
     "validation_split_name", "test_split_name", "image_column_name", "label_column_name",
-    "group_by", "label_from",
+    "group_by", "label_from", "table_encoding",
 )  # fmt: skip
 SEARCHED = 20_000  # rows in which some of each class are searched
 SPREAD = 16  # shards, evenly over all, that some known images are of

@@ -24,7 +24,8 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from hffruits.core.dataloader_workers import leave_signals
 from hffruits.core.distributed import keep_undivided
-from hffruits.core.errors import InputError
+from hffruits.core.errors import FewWarnings, InputError
+from hffruits.core.escaping import shorten
 from hffruits.core.names import name_key
 from hffruits.data.stream_index import Row, StreamIndex, read_shard, split_of, stable_hash
 
@@ -149,6 +150,7 @@ class StreamRows(IterableDataset):
         self._epoch = torch.tensor(0).share_memory_()
         self._start = torch.tensor([0, 0]).share_memory_()  # epoch, batch
         self._skipped = torch.zeros(self.workers, dtype=torch.int64).share_memory_()
+        self._warnings = FewWarnings(logger)
 
     def __len__(self) -> int:
         return self.length
@@ -185,14 +187,15 @@ class StreamRows(IterableDataset):
                 made = self._make(row, epoch)
             except OSError as error:
                 self._skipped[worker] += 1
-                logger.warning("%s: %s. Another photo takes its place.", row["path"], error)
+                said = shorten(row["path"]), error
+                self._warnings.warn("%s: %s. Another photo takes its place.", *said)
                 continue
             yield from repeat(made, waiting)
             first, waiting = first or made, 0
         if waiting and first is None:
             raise InputError(
-                f"{row['path']}: can't be read, like all {waiting} photos of its worker. Fix "
-                "them, filter them out, or use fewer workers."
+                f"{shorten(row['path'])}: can't be read, like all {waiting} photos of its worker. "
+                "Fix them, filter them out, or use fewer workers."
             )
         yield from repeat(first, waiting)
 

@@ -4,6 +4,7 @@ They come with the measurements of `scan`, and with their groups of near-duplica
 """
 
 import logging
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,9 +14,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from datasets import Dataset, concatenate_datasets
 
-from hffruits.core.errors import InputError
-from hffruits.core.escaping import name_in_line
-from hffruits.core.names import path_key
+from hffruits.core.errors import FewWarnings, InputError
+from hffruits.core.escaping import name_in_line, shorten
+from hffruits.core.names import list_names, path_key
 from hffruits.data.arguments import DataArguments
 from hffruits.data.images import MAX_PIXELS, RAW, VIDEO
 from hffruits.data.near_duplicates import find_groups
@@ -63,6 +64,7 @@ class Checked:
     parts: dict[str, Part]
     skipped: list[Skipped]
     lost: dict[str, str] = field(default_factory=dict)  # class without any photo -> why
+    torn: dict[str, list[str]] = field(default_factory=dict)  # file named more than once -> labels
 
     def check_classes(self) -> None:
         """Raise `InputError` where a class would be gone."""
@@ -71,6 +73,16 @@ class Checked:
             raise InputError(
                 f"{len(self.lost)} class(es) without any photo that can be used: {listed}. Add "
                 "photos, or remove what names the class."
+            )
+
+    def check_labels(self) -> None:
+        """Raise `InputError` where rows give one file several labels."""
+        if self.torn:
+            listed = list_names(f"{path} as {' and '.join(own)}" for path, own in self.torn.items())
+            raise InputError(
+                f"{len(self.torn):,} file(s) with more than one label ({listed}). A photo needs "
+                "one: correct the table, or leave them out by `hffruits split --repair list` and "
+                "--exclude."
             )
 
 
@@ -109,8 +121,7 @@ def check_images(raw: RawRows, data: DataArguments, *, num_workers: int | None =
         good = [i for i, why in enumerate(reasons) if not why]
         usable[split] = (rows.select(good) if bad else rows, own[good])
     skipped = _without_raw_pairs(skipped, [rows for rows, _ in usable.values()])
-    for bad in skipped:
-        logger.warning("left out %s: %s", bad.path, bad.reason)
+    warn_of_skipped(skipped)
     counts = {split: len(own) for split, (_, own) in usable.items()}
     _check_unreadable(counts, skipped, data.max_unreadable_fraction)
     groups = find_groups(np.concatenate([own for _, own in usable.values()]))
@@ -120,7 +131,50 @@ def check_images(raw: RawRows, data: DataArguments, *, num_workers: int | None =
         start += len(own)
     labels = chain.from_iterable(rows["label"][:] for rows in splits.values())
     lost = raw.empty | lost_classes(labels, all_reasons)
-    return Checked(parts, skipped + _list_videos(raw), lost)
+    torn = _find_torn(usable.values())
+    return Checked(parts, skipped + _list_videos(raw), lost, torn)
+
+
+def warn_of_skipped(skipped: Sequence[Skipped]) -> None:
+    """A line for each file that is left out; of many, one for each reason, with examples."""
+    if len(skipped) <= FewWarnings.MOST:
+        for bad in skipped:
+            logger.warning("left out %s: %s", shorten(bad.path), bad.reason)
+        return
+    paths: dict[str, list[Path]] = defaultdict(list)
+    for bad in skipped:
+        paths[bad.reason].append(bad.path)
+    by_count = sorted(paths.items(), key=lambda pair: -len(pair[1]))
+    for reason, own in by_count[: FewWarnings.MOST - 1]:
+        logger.warning("left out %d images: %s (%s)", len(own), reason, list_names(own))
+    if rest := by_count[FewWarnings.MOST - 1 :]:
+        count = sum(len(own) for _, own in rest)
+        logger.warning("left out %d images for %d other reasons", count, len(rest))
+
+
+def _find_torn(usable: Iterable[tuple[Dataset, np.ndarray]]) -> dict[str, list[str]]:
+    """Files that rows name under several labels -> those; warns of files named again with one."""
+    rows = [
+        row
+        for own, records in usable
+        for row in zip(own["path"][:], own["label"][:], records["digest"], strict=True)
+    ]
+    again = {_NUMBER.sub("", path) for path, *_ in rows if _NUMBER.search(path)}
+    labels: dict[tuple[str, bytes], list[str]] = defaultdict(list)
+    for path, label, digest in rows if again else ():
+        if (name := _NUMBER.sub("", path)) in again:
+            labels[name, digest].append(label)
+    repeated = {name: len(own) - len(set(own)) for (name, _), own in labels.items()}
+    if count := sum(repeated.values()):
+        logger.warning(
+            "%d rows name a file again, with the same label (such as %s), so it counts more than "
+            "once. `hffruits split --repair list` lists them for --exclude",
+            *(count, shorten(max(repeated, key=repeated.get))),
+        )
+    return {name: sorted(set(own)) for (name, _), own in labels.items() if len(set(own)) > 1}
+
+
+_NUMBER = re.compile(r"#\d+$")  # as `_with_own_names` tells rows of one file apart
 
 
 def _without_raw_pairs(skipped: list[Skipped], usable: list[Dataset]) -> list[Skipped]:
@@ -163,8 +217,9 @@ def labelled_rows(raw: RawRows, data: DataArguments) -> dict[str, Part]:
     Every row is a group of its own, and its record is empty.
     """
     splits = _prepare(raw, data.exclude)
+    warnings = FewWarnings(logger)
     for folder, what in raw.empty.items():
-        logger.warning("%s: holds %s, so it is no class", folder, what)
+        warnings.warn("%s: holds %s, so it is no class", folder, what)
     parts = {}
     for split, rows in splits.items():
         labelled = [i for i, label in enumerate(rows["label"][:]) if label]
@@ -286,12 +341,25 @@ def _named_images(rows: Dataset) -> Iterator[NamedImage]:
 def _check_unreadable(usable: dict[str, int], skipped: list[Skipped], most: float) -> None:
     skipped = [bad for bad in skipped if bad.photo]
     total = sum(usable.values()) + len(skipped)
-    first = "; ".join(f"{bad.path}: {bad.reason}" for bad in skipped[:3])
+    first = "; ".join(f"{shorten(bad.path)}: {bad.reason}" for bad in skipped[:3])
+    reasons = Counter(bad.reason for bad in skipped)
+    usual, most_alike = reasons.most_common(1)[0] if reasons else ("", 0)
+    if most_alike * 2 > total:  # one cause, not many faults
+        first = f"{usual}: {list_names(bad.path for bad in skipped if bad.reason == usual)}"
+    remedy = _REMEDIES.get(usual, "Fix or remove them")
+    if skipped and len(skipped) == total:
+        raise InputError(f"none of the {total:,} images can be read ({first}). {remedy}.")
     if len(skipped) > most * total:
         raise InputError(
             f"{len(skipped)} of {total} images can't be read, over max_unreadable_fraction="
-            f"{most:g} ({first}). Fix or remove them, or raise max_unreadable_fraction."
+            f"{most:g} ({first}). {remedy}, or raise max_unreadable_fraction."
         )
     for split, count in usable.items():
         if not count:
             raise InputError(f"{split}: none of its images can be read ({first}). Replace them.")
+
+
+_REMEDIES = {
+    "No such file or directory": "Check the paths and the folder that they start from",
+    "no label": "Check the column with the labels",
+}

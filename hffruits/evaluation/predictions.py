@@ -14,7 +14,7 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from tqdm.auto import tqdm
 
-from hffruits.core.errors import InputError
+from hffruits.core.errors import FewWarnings, InputError
 from hffruits.data.images import MAX_PIXELS, ImageSource
 from hffruits.data.split_protocol import ALONE, UNKNOWN, Sample
 from hffruits.evaluation.metrics import RANKED, PredictionCounts, Reliability, reliability
@@ -94,10 +94,11 @@ def answer_samples(
     temperature = temperature_of(fruits)
     parts: list[Predictions] = []
     skipped: list[str] = []
+    warnings = FewWarnings(logger)
 
     def on_unreadable(error: InputError) -> None:
         skipped.append(str(error))
-        logger.warning("left out: %s", error)
+        warnings.warn("left out: %s", error)
 
     total = total and -(-(total - state.process_index) // state.num_processes)
     hidden = not state.is_main_process

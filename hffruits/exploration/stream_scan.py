@@ -11,6 +11,7 @@ import numpy as np
 from datasets import Dataset
 
 from hffruits.core.errors import InputError
+from hffruits.core.escaping import shorten
 from hffruits.data.images import MAX_PIXELS, VIDEO, open_small
 from hffruits.data.near_duplicates import find_groups
 from hffruits.data.readers.column_mapping import ROW
@@ -54,7 +55,10 @@ def check_stream(
     ]
     good = np.array([place for place, why in enumerate(reasons) if not why], dtype=int)
     if not len(good):
-        raise InputError("no photo of the stream can be used. Check its columns.")
+        first = f"{skipped[0].path}: {skipped[0].reason}" if skipped else "no rows"
+        raise InputError(
+            f"no photo of the stream can be used ({shorten(first)}). Check its columns."
+        )
     counts = {split: Counter() for split in raw.splits}
     for split, label in labels:
         counts[split].update([label] if label else [])

@@ -22,6 +22,7 @@ from hffruits.inference.classifier import (
     FruitClassifier,
     Prediction,
     UnreadableImageError,
+    expand_sources,
     open_classifier,
 )
 from hffruits.inference.journal import Journal, Row
@@ -84,17 +85,14 @@ class Job:
     def check(self) -> None:
         """Make the output's folder.
 
-        Raises `InputError` for sources that aren't there, and for an output of an unknown kind,
-        that is there already, or that was started with another number of processes.
+        Raises `InputError` for sources without images, and for an output of an unknown kind, that
+        is there already, or that was started with another number of processes.
         """
         if self.top_k < 1:
             raise InputError(f"top_k={self.top_k}: must be 1 or more.")
         if self.output.suffix.lower() not in WRITERS:
             known = ", ".join(WRITERS)
             raise InputError(f"{self.output}: unknown kind of file. Known: {known}.")
-        for source in self.sources:
-            if not source.exists():
-                raise InputError(f"{source}: no such file or folder. Check the path.")
         if next(self.images(), None) is None:
             raise InputError(
                 f"{self.sources[0]}: no image files. Give a folder with .jpg, .png, ... files."
@@ -158,10 +156,11 @@ def label_into_table(
     or an output that can't be used.
     """
     state = join_processes()
+    found = on_main_process(lambda: expand_sources(sources))
     job = Job(
         Path(output).expanduser(),
         model=str(model),
-        sources=tuple(map(Path, sources)),
+        sources=tuple(found),
         top_k=top_k,
         precision=precision,
         rank=state.process_index,

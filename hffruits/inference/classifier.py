@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from glob import glob
 from itertools import islice
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -25,6 +26,7 @@ from hffruits.core.distributed import cores_per_process, use_own_cores
 from hffruits.core.errors import InputError, short_reason
 from hffruits.core.names import match_names
 from hffruits.data.images import MAX_PIXELS, ImageSource, list_images, open_rgb
+from hffruits.data.readers.archives import is_archive
 from hffruits.data.transforms import EvalTransform, input_size
 from hffruits.inference.engines.base import Engine, open_engine
 from hffruits.inference.engines.torch import TorchEngine
@@ -251,7 +253,7 @@ class FruitClassifier:
         >>> fruits.predict("photo.jpg").label
         'Apple'
         """
-        if isinstance(images, str | Path) and Path(images).is_dir():
+        if isinstance(images, str | Path) and not Path(images).is_file():
             images = find_images([images])
         if isinstance(images, str | Path | bytes | Image.Image):
             return next(self.stream([images], top_k=top_k))
@@ -440,17 +442,39 @@ def _stack(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
 def find_images(sources: Iterable[str | Path]) -> list[Path]:
     """The files among `sources`, and every image in the folders among them.
 
-    Raises `InputError` for a path that is not there, and for a folder without images.
+    Raises `InputError` as `expand_sources` does, and for a folder without images.
     """
     paths = []
-    for path in map(Path, sources):
-        if not path.exists():
-            raise InputError(f"{path}: no such file or folder. Check the path.")
+    for path in expand_sources(sources):
         found = list_images(path) if path.is_dir() else [path]
         if not found:
             raise InputError(f"{path}: no image files. Give a folder with .jpg, .png, ... files.")
         paths += found
     return paths
+
+
+def expand_sources(sources: Iterable[str | Path]) -> list[Path]:
+    """The files and folders that are meant, also by patterns that no shell has expanded.
+
+    Raises `InputError` for a URL, an archive by itself, and what is not there.
+    """
+    paths = []
+    for source in map(str, sources):
+        if "://" in source:
+            raise InputError(f"{source}: a URL. Download the photo first.")
+        path = Path(source).expanduser()
+        found = [path] if path.exists() else _matching(path)
+        if not found:
+            raise InputError(f"{source}: no such file or folder. Check the path.")
+        paths += found
+    if len(paths) == 1 and is_archive(paths[0]):
+        raise InputError(f"{paths[0]}: an archive. Unpack it, and give the folder.")
+    return paths
+
+
+def _matching(pattern: Path) -> list[Path]:
+    names = glob(str(pattern), recursive=True)  # noqa: PTH207, which refuses some patterns
+    return sorted(map(Path, names))
 
 
 def open_classifier(

@@ -19,7 +19,7 @@ from torch.nn.functional import softplus
 from transformers import AutoModelForImageClassification, PretrainedConfig, PreTrainedModel
 
 from hffruits.core.cache import make_once
-from hffruits.core.errors import InputError, optional_output
+from hffruits.core.errors import FewWarnings, InputError, optional_output
 from hffruits.core.files import translate_write_errors
 from hffruits.core.names import clean_name, match_names
 from hffruits.data.images import ImageSource, open_rgb
@@ -239,13 +239,13 @@ def _embed(fruits: FruitClassifier, name: str, images: Sequence[ImageSource]) ->
     """Features of each readable image and of its views, (N, V, D), the image itself first."""
     head = _find_head(fruits.model)[1]
     rows = choose_views(VIEWS)
-    found = []
+    found, warnings = [], FewWarnings(logger)
     for source in images:
         try:
             image = open_rgb(source)
         except OSError as error:
             shown = source if isinstance(source, str | Path) else "a photo"
-            logger.warning("left out: %s: %s", shown, error)
+            warnings.warn("left out: %s: %s", shown, error)
             continue
         views = [image, *(view for make in rows for view in make(image))]
         logits, features = fruits.forward(torch.stack([fruits.transform(view) for view in views]))

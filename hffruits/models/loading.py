@@ -5,9 +5,11 @@ loaders raise for broken or hostile folders becomes an `InputError`.
 """
 
 import json
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -142,22 +144,76 @@ def find_model(
     path = Path(name_or_path).expanduser()
     if path.is_dir():
         if not (path / CONFIG).is_file():
-            raise InputError(f"{path}: no config.json. Name a folder that training has written.")
+            raise InputError(f"{path}: no config.json. {_hint_for_folder(path)}.")
         return path
-    if name_or_path.startswith((".", "/", "~")) or name_or_path.count("/") > 1:
-        raise InputError(f"{name_or_path}: no such folder. Check the path of the trained model.")
+    if what := _not_a_model(name_or_path):
+        raise InputError(f"{name_or_path}: {what}.")
     if "/" not in name_or_path:
         if not timm.is_model(name_or_path):
-            near = timm.list_models(f"*{name_or_path}*")[:5] or sorted(BUNDLED)
             raise InputError(
-                f"{name_or_path}: no folder, no bundled model and no timm model of this name. "
-                f"Known names include {', '.join(near)}."
+                f"{name_or_path}: no folder, no bundled model and no timm model of this name"
+                f"{_similar_models(name_or_path)}."
             )
         name_or_path = _hub_id_of_timm(name_or_path)
     folder = fetch_model(name_or_path, revision=revision)
     if not (folder / CONFIG).is_file():
         raise InputError(f"{name_or_path}: has no config.json on the Hub. Choose another model.")
     return folder
+
+
+_FOLDER = "Give the folder with config.json and model.safetensors that training has written"
+_WEIGHT_FILES = {
+    **dict.fromkeys((".safetensors", ".onnx", ".xml"), _FOLDER),
+    **dict.fromkeys(
+        (".pth", ".pt", ".ckpt", ".bin", ".pkl", ".tar"),
+        f"A pickle can run any code, so it is never loaded. {_FOLDER}",
+    ),
+    **dict.fromkeys((".h5", ".keras", ".tflite", ".pb"), f"Keras models are not read. {_FOLDER}"),
+}  # suffix -> the remedy
+_HUB_URL = re.compile(r"(?:https?://(?:www\.)?(?:huggingface\.co|hf\.co)/|hf://)([^/]+/[^/?#]+)")
+
+
+def _not_a_model(name: str) -> str:
+    """What a name is that is no folder, and the remedy; "" for what may be a model's name."""
+    path = Path(name).expanduser()
+    if found := _HUB_URL.match(name):
+        return f"a URL. Give the id, {found[1]}"
+    if "://" in name:
+        return "a URL. Download the model's folder first, or give a Hub id"
+    may_be_id = name.count("/") == 1 and not path.parent.is_dir()
+    if (remedy := _WEIGHT_FILES.get(path.suffix.lower())) and not may_be_id:
+        own = f": {path.parent}" if (path.parent / CONFIG).is_file() else ""
+        return f"a checkpoint file, not a model's folder. {remedy}{own}"
+    if path.is_file():
+        return f"a file, not a model's folder. {_FOLDER}"
+    if name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name:
+        return "no such folder. Check the path of the trained model"
+    return ""
+
+
+def _hint_for_folder(folder: Path) -> str:
+    """What to give in place of a folder without a model."""
+    inner = [file.parent for file in folder.glob(f"*/{CONFIG}")]
+    if inner:
+        return f"Give {max(inner, key=lambda path: path.stat().st_mtime)}, which has one"
+    files = sorted(file.name for file in folder.iterdir() if file.suffix in _WEIGHT_FILES)
+    only = f"{files[0]} is not enough. " if files else ""
+    return f"{only}Name a folder that training has written"
+
+
+def _similar_models(name: str) -> str:
+    """Names of models that one may mean, whatever its hyphens and underscores."""
+    plain = {_letters(known): known for known in reversed([*BUNDLED, *timm.list_models()])}
+    wrong = _letters(name)
+    if wrong in plain:
+        return f" (did you mean {plain[wrong]}?)"
+    near = [plain[key] for key in get_close_matches(wrong, plain, 3, 0.75)]
+    near = near or timm.list_models(f"*{name}*")[:3] or sorted(BUNDLED)
+    return f" (did you mean {' or '.join(near)}?)"
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def hub_id(name_or_path: str) -> str | None:

@@ -4,6 +4,7 @@ import argparse
 import inspect
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
@@ -11,8 +12,9 @@ from typing import Any, NoReturn
 import yaml
 
 from hffruits.core.errors import InputError
+from hffruits.core.flags import OneLineParser, one_spelling
 from hffruits.data.arguments import DataArguments
-from hffruits.data.parser import DataParser, HelpFormatter, OneLineParser, one_spelling
+from hffruits.data.parser import DataParser, HelpFormatter
 from hffruits.training.arguments import Arguments, FruitTrainingArguments, ModelArguments
 
 _GROUPS = (DataArguments, ModelArguments, FruitTrainingArguments)
@@ -25,27 +27,20 @@ _OWN_FLAGS = {name for group in _GROUPS for name in inspect.get_annotations(grou
 RECIPES = {file.stem: file for file in Path(__file__).with_name("recipes").glob("*.yaml")}
 _FIRST_FLAGS = {"recipe", "config", "help", "help_all"}
 _HIDDEN = {"remove_unused_columns", "gradient_checkpointing", "logging_nan_inf_filter"}
-# what other libraries call these, and no likeness of the letters finds
-_USUAL_NAMES = {
-    "backbone": "model_name_or_path",
-    "batch": "per_device_train_batch_size",
-    "batch_size": "per_device_train_batch_size",
-    "epochs": "num_train_epochs",
-    "lr": "learning_rate",
-    "model": "model_name_or_path",
-    "patience": "early_stopping_patience",
-    "resume": "resume_from_checkpoint",
-    "save_dir": "output_dir",
-    "wd": "weight_decay",
-    "workers": "dataloader_num_workers",
-}
 
 
 def parse_train_arguments(
-    argv: list[str], *, prog: str = "train.py", parser_class: type[DataParser] | None = None
+    argv: list[str],
+    *,
+    prog: str = "train.py",
+    parser_class: type[DataParser] = DataParser,
+    also: Iterable[str] = (),
 ) -> Arguments:
-    """Flags over a file or recipe. Exits with code 2 and one line where they are wrong."""
-    parser = (parser_class or TrainParser)(
+    """Flags over a file or recipe. Exits with code 2 and one line where they are wrong.
+
+    `also` are flags of the command that are parsed before.
+    """
+    parser = parser_class(
         _GROUPS,
         prog=prog,
         usage="%(prog)s [DATA_DIR] [--flag value ...]",
@@ -55,6 +50,7 @@ def parse_train_arguments(
         add_help=False,
         allow_abbrev=False,
     )
+    parser.also = also
     parser.add_argument("data", nargs="?", help="the same as --data_dir, or as --dataset_name")
     _add_first_flags(parser)
     first = OneLineParser(prog=parser.prog, add_help=False, allow_abbrev=False)
@@ -104,15 +100,7 @@ def _words(flags: dict[str, Any]) -> list[str]:
     return words
 
 
-class TrainParser(DataParser):
-    """Knows what other libraries call the flags."""
-
-    def suggest(self, wrong: str) -> str:
-        usual = _USUAL_NAMES.get(wrong.lstrip("-").split("=")[0].replace("-", "_"))
-        return f" (did you mean --{usual}?)" if usual else super().suggest(wrong)
-
-
-class _KeywordParser(TrainParser):
+class _KeywordParser(DataParser):
     """For notebooks and scripts, which an exit would end."""
 
     def error(self, message: str) -> NoReturn:
@@ -145,9 +133,10 @@ def _read_config(parser: DataParser, file: Path) -> dict[str, object]:
         parser.error(f"--config {file}: holds no `name: value` lines.")
     several = {action.dest for action in parser._actions if action.nargs == "+"}
     known = {f.name for group in _GROUPS for f in fields(group)}
+    if unknown := [str(name) for name in values if name not in known]:
+        said = ", ".join(name + parser.suggest(name) for name in unknown)
+        parser.error(f"--config {file}: unknown {said}")
     for name, value in values.items():
-        if name not in known:
-            parser.error(f"--config {file}: unknown {name}{parser.suggest(str(name))}")
         if value is False and name.endswith("_strategy"):
             values[name] = "no"  # YAML reads a bare no as false
         elif isinstance(value, list) and name not in several:

@@ -131,8 +131,10 @@ def choose_run(arguments: Arguments) -> RunDir:
 def finished_metrics(run: TrainingRun) -> dict[str, Any]:
     """Of a run that was to be resumed and has nothing left to do."""
     if run.args.resume_from_checkpoint != "auto":
+        folder = run.run_dir.checkpoint.parent
         raise InputError(
-            f"{run.run_dir.checkpoint.parent}: this run has finished. There is nothing to resume."
+            f"{folder}: this run has finished. To train its model further, start another run from "
+            f"it: --model_name_or_path {shlex.quote(str(folder))}, with another output_dir."
         )
     logger.info("%s: this run has finished", run.folder)
     recorded = json.loads((run.folder / METRICS).read_text(encoding="utf-8"))

@@ -145,7 +145,10 @@ def find_checkpoint(resume: str, output_dir: str | None) -> Path | None:
     same command each time. Only damaged ones are an error: no run starts from scratch unasked.
     """
     if resume not in ("last", "auto"):
-        fault = find_fault(Path(resume)) if Path(resume).is_dir() else "no such folder"
+        fault = "no such folder"
+        if Path(resume).exists():
+            is_folder = Path(resume).is_dir()
+            fault = find_fault(Path(resume)) if is_folder else "a file, not a checkpoint's folder"
         if fault:
             raise InputError(
                 f"{resume}: {fault}. Name a checkpoint, like runs/x/checkpoint-50, or none: then "

@@ -8,6 +8,7 @@ import tarfile
 import tracemalloc
 import warnings
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -207,14 +208,49 @@ def test_a_name_that_is_not_utf_8_is_explained(tmp_path):
     archive.write_bytes(archive.read_bytes().replace(b"ZZ", b"\xe4\xff"))
     latin = {"format": tarfile.GNU_FORMAT, "encoding": "latin-1"}
     packed = pack_tar(tmp_path / "a.tar", [(entry("Äpfel/0.jpg"), b"")], **latin)
-    for path in (archive, packed):
-        assert re.search("pfel/0.jpg' isn't named in UTF-8. Rename it", refusal(path))
+    assert "pfel/0.jpg' isn't named in UTF-8. Rename it" in refusal(packed)
+    guesses = r"('Σ\xa0pfel/0.jpg' by cp437, 'äÿpfel/0.jpg' by cp1252)"
+    assert f"in a code page that the zip doesn't state {guesses}. Pack" in refusal(archive)
 
 
 def test_zips_with_utf_8_names_but_without_the_flag_for_it_are_read(tmp_path):
     archive = pack(tmp_path / "a.zip", {"ZZpfel/0.jpg": b"a"})  # as macOS packs them
     archive.write_bytes(archive.read_bytes().replace(b"ZZ", "Ä".encode()))
     assert unpacked(archive) == {"Äpfel/0.jpg": b"a"}
+
+
+@pytest.mark.parametrize(
+    ("page", "name"), [("cp850", "Äpfel/0.jpg"), ("cp866", "Яблоко/0.jpg"), ("gbk", "苹果/0.jpg")]
+)
+def test_names_of_windows_are_read_by_info_zips_field_and_else_refused(tmp_path, page, name):
+    packed = name.encode(page)
+    archive = pack_page(tmp_path / "a.zip", packed)
+    assert "in a code page that the zip doesn't state" in refusal(archive)
+    assert unpacked(pack_page(tmp_path / "b.zip", packed, name.encode())) == {name: b"a"}
+
+
+def test_the_name_in_info_zips_field_is_checked_like_any_other(tmp_path):
+    above = pack_page(tmp_path / "a.zip", b"\x8e.jpg", b"../0.jpg")
+    assert "'..' in its path" in refusal(above)
+    broken = pack_page(tmp_path / "c.zip", b"\x8e.jpg", b"\xff.jpg")
+    assert "a code page" in refusal(broken)
+    other = pack_page(tmp_path / "b.zip", b"0.jpg", b"1.jpg", crc=0)  # of another name
+    assert unpacked(other) == {"0.jpg": b"a"}
+
+
+def pack_page(
+    archive: Path, name: bytes, unicode: bytes | None = None, crc: int | None = None
+) -> Path:
+    """A zip as Windows packs it: a name in a code page, maybe with Info-ZIP's Unicode path."""
+    info = zipfile.ZipInfo("Z" * len(name))
+    if unicode:
+        crc = zlib.crc32(name) if crc is None else crc
+        field = struct.pack("<BL", 1, crc) + unicode
+        info.extra = struct.pack("<HH", 0x7075, len(field)) + field
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr(info, b"a")
+    archive.write_bytes(archive.read_bytes().replace(b"Z" * len(name), name))
+    return archive
 
 
 @every_tar

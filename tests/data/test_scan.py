@@ -303,6 +303,25 @@ def test_too_many_unreadable_images_are_an_error():
         check({"train": bad}, max_unreadable_fraction=0.5)
 
 
+def test_many_unreadable_images_are_warned_of_by_their_reasons(caplog):
+    rows = [(b"", "Apple", f"{'long' * 100}{i}.jpg") for i in range(40)]
+    rows += [(b"junk", "Apple", f"{i}.jpg") for i in range(2)]
+    checked = check({"train": table([*rows, (encode("red"), "Apple", "good.jpg")])})
+    assert len(checked.skipped) == 42
+    first, second = caplog.messages
+    assert first.startswith("left out 40 images: empty file (0 bytes) (longlong") and "..." in first
+    assert second == "left out 2 images: not an image, or an unknown format (0.jpg, 1.jpg)"
+    assert len(first) < 500
+
+
+def test_where_no_image_can_be_read_the_cause_is_said_once_and_no_limit_is_advised():
+    rows = [(b"", "Apple", f"{i}.jpg") for i in range(40)]
+    with pytest.raises(InputError, match=r"^none of the 40 images can be read") as caught:
+        check({"train": table(rows)}, max_unreadable_fraction=0.05)
+    assert str(caught.value).count("empty file") == 1
+    assert "max_unreadable_fraction" not in str(caught.value)
+
+
 def test_each_row_gets_a_name_of_its_own_over_all_splits():
     train = [(encode("red", seed=i), "Apple", path) for i, path in enumerate("aaab")]
     test = [(encode("red", seed=9), "Apple", "./a"), (encode("red", seed=10), "Apple", "a#2")]

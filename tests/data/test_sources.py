@@ -1,5 +1,6 @@
 """Every input format gives the same labelled images; errors are explained in one line."""
 
+import base64
 import csv
 import io
 import json
@@ -18,7 +19,7 @@ import datasets
 import numpy as np
 import pyarrow as pa
 import pytest
-from datasets import ClassLabel, Dataset, Features, IterableDataset, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features, IterableDataset, Value
 from datasets.packaged_modules.parquet.parquet import Parquet
 from PIL import Image
 from pyarrow import parquet
@@ -44,6 +45,7 @@ def draw(seed: int, form: str = "JPEG") -> bytes:
 
 
 IMAGES = [draw(seed) for seed in range(COUNT)]
+BASE64 = [base64.b64encode(image).decode() for image in IMAGES]
 NAMES = [LABELS[number % 2] for number in range(COUNT)]
 PATHS = [f"photos/{number}.jpg" for number in range(COUNT)]
 IN_CLASSES = [f"{name}/{number}.jpg" for number, name in enumerate(NAMES)]
@@ -149,6 +151,11 @@ def folder_samples(numbers: Iterable[int] = range(COUNT)) -> Iterable[tuple[str,
     return ((IN_CLASSES[number], IMAGES[number]) for number in numbers)
 
 
+def save(dataset: Dataset | DatasetDict, folder: Path) -> Path:
+    dataset.save_to_disk(folder)
+    return folder
+
+
 def write_zip(file: Path, names: Iterable[str]) -> Path:
     with zipfile.ZipFile(file, "w") as archive:
         for name, image in zip(names, IMAGES, strict=True):
@@ -196,6 +203,21 @@ TABLES = {
     "csv of pandas": lambda at: write_csv(
         at / "a.csv", range(COUNT), PATHS, header=("", "path", "label"), more=NAMES
     ),
+    "csv, backslashes": lambda at: write_csv(
+        at / "a.csv", [path.replace("/", "\\") for path in PATHS]
+    ),
+    "csv, other case and folders": lambda at: write_csv(
+        at / "a.csv", [path.upper().replace("PHOTOS/", "./") for path in PATHS]
+    ),
+    "csv, ids": lambda at: write_csv(at / "a.csv", range(COUNT), header=("Image ID", "label")),
+    "csv, one-hot": lambda at: write_csv(
+        at / "_classes.csv",
+        labels=[f" {name == LABELS[0]:d}" for name in NAMES],
+        more=[f" {name == LABELS[1]:d}" for name in NAMES],
+        header=("filename", *LABELS),
+    ),
+    "csv, pipes": lambda at: write_csv(at / "a.csv", sep="|"),
+    "csv, UTF-16": lambda at: write_csv(at / "a.csv", encoding="utf-16"),
     "csv in a folder of patterns": lambda at: write_csv(at / "a [b]*?" / "a.csv"),
     "csv beside photos": lambda at: write_csv(at / "a.csv").parent,
     "jsonl": lambda at: write_lines(
@@ -205,6 +227,27 @@ TABLES = {
     "json": lambda at: write_lines(
         at / "a.json", [[{"image": p, "label": n} for p, n in zip(PATHS, NAMES, strict=True)]]
     ),
+    "jsonl, numbers": lambda at: write_lines(
+        at / "a.jsonl", [{"image_id": i, "label": name} for i, name in enumerate(NAMES)]
+    ),
+    "jsonl, base64": lambda at: write_lines(
+        at / "a.jsonl", [{"image": b64, "label": n} for b64, n in zip(BASE64, NAMES, strict=True)]
+    ),
+    "jsonl, data URLs": lambda at: write_lines(
+        at / "a.jsonl",
+        [
+            {"image": f"data:image/jpeg;base64,{b64}", "label": n}
+            for b64, n in zip(BASE64, NAMES, strict=True)
+        ],
+    ),
+    "jsonl, dicts": lambda at: write_lines(
+        at / "a.jsonl",
+        [
+            {"image": {"bytes": b64, "path": "0.jpg"}, "label": n}
+            for b64, n in zip(BASE64, NAMES, strict=True)
+        ],
+    ),
+    "parquet, base64": lambda at: write_parquet(at / "a.parquet", [b64.encode() for b64 in BASE64]),
     "parquet, structs": lambda at: write_parquet(
         at / "a.parquet", [{"bytes": image, "path": "0.jpg"} for image in IMAGES]
     ),
@@ -236,6 +279,10 @@ SHARDS = {
 }
 ARCHIVES = {
     "folder": lambda at: write_photos(at / "fruits", IN_CLASSES),
+    "saved dataset": lambda at: save(as_dataset().with_format("numpy"), at / "saved"),
+    "saved paths": lambda at: save(
+        Dataset.from_dict({"file_name": PATHS, "label": NAMES}), write_photos(at)
+    ),
     "zip, one top folder": lambda at: write_zip(at / "a.zip", [f"fruits/{p}" for p in IN_CLASSES]),
     "folder with a zip": lambda at: write_zip(at / "a.zip", IN_CLASSES).parent,
     "tar": lambda at: write_tar(at / "a.tar", folder_samples()),
@@ -362,6 +409,10 @@ SPLIT = {
     "zip": lambda at: write_zip(
         at / "a.zip", [f"top/{s}/{p}" for s, p in zip(SPLITS, IN_CLASSES, strict=True)]
     ),
+    "saved splits": lambda at: save(
+        DatasetDict({split: as_dataset(of_split(split)) for split in set(SPLITS)}), at / "saved"
+    ),
+    "saved column": lambda at: save(as_dataset().add_column("split", SPLITS), at / "saved"),
     "csv column": lambda at: write_csv(
         at / "a.csv", header=("path", "label", "split"), more=[s.upper() for s in SPLITS]
     ),
@@ -523,6 +574,69 @@ def test_columns_and_members_can_be_named(tmp_path):
         assert [row["label"] for row in rows] == NAMES
 
 
+@pytest.mark.parametrize("encoding", ["cp1252", "iso8859-15", "utf-16-be"])
+def test_a_table_is_read_in_the_encoding_that_is_named(tmp_path, encoding):
+    write = [write_csv(tmp_path / "a.csv", encoding=encoding)]
+    if encoding != "utf-16-be":
+        rows = [{"image": p, "label": n} for p, n in zip(PATHS, NAMES, strict=True)]
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        write.append(write_bytes(tmp_path / "b.jsonl", lines.encode(encoding)))
+    for file in write:
+        data = load_fruits(file, table_encoding=encoding)
+        assert set().union(*map(pairs_of, data.values())) == pairs()
+
+
+def test_utf_8_that_is_read_as_something_else_is_warned_of(tmp_path, caplog):
+    rows = open_source(DataArguments(TABLES["csv"](tmp_path), table_encoding="cp1252")).splits
+    assert set(rows["train"]["label"]) == {"Apple", "AÃ§aÃ"}
+    assert "a.csv: is UTF-8, but read as cp1252 as asked. Check its labels" in caplog.text
+
+
+def test_tables_of_one_kind_in_two_encodings_are_refused(tmp_path):
+    write_csv(tmp_path / "a.csv")
+    write_csv(tmp_path / "b.csv", encoding="utf-16")
+    with pytest.raises(InputError, match=r"a\.csv is utf-8 and .*b\.csv utf-16\. Save both as"):
+        load_fruits(tmp_path)
+
+
+def test_one_hot_rows_of_no_class_or_two_are_left_out_and_counted(tmp_path, caplog):
+    apple, acai = ([f"{name == label:d}" for name in NAMES] for label in LABELS)
+    apple[1], acai[3] = "1", "0"
+    file = write_csv(tmp_path / "a.csv", labels=apple, more=acai, header=("path", *LABELS))
+    data = load_fruits(file, max_unreadable_fraction=0.2)
+    assert {str(bad.path): bad.reason for bad in data.skipped} == {
+        PATHS[1]: "no label", PATHS[3]: "no label",
+    }  # fmt: skip
+    assert "1 rows have several and 1 none (row 2: Apple, Açaí), and are left out" in caplog.text
+
+
+def test_where_most_files_are_missing_the_cause_is_said_once(tmp_path, caplog):
+    paths = [*PATHS[:3], *[f"gone/{i}.jpeg" for i in range(9)]]
+    with pytest.raises(
+        InputError, match=r"9 of 12 images can't be read, .*\(No such file"
+    ) as error:
+        load_fruits(write_csv(tmp_path / "a.csv", paths))
+    assert "Check the paths and the folder that they start from" in str(error.value)
+    (cause,) = (text for text in caplog.messages if "are missing" in text)
+    assert "a.csv: 9 of 12 files that the column path names are missing" in cause
+
+
+def test_a_stream_whose_files_are_all_missing_is_refused_before_it_is_counted(tmp_path):
+    file = write_csv(tmp_path / "a.csv", [f"gone/{path}" for path in PATHS])
+    with pytest.raises(InputError, match="the first 12 files that the column path names are"):
+        open_source(DataArguments(file, streaming=True))
+
+
+def test_a_file_that_a_table_names_twice_is_warned_of(tmp_path, caplog):
+    load_fruits(write_csv(tmp_path / "a.csv", [*PATHS[:2], *PATHS[:2], *PATHS[4:]]))
+    assert "2 rows name a file again, with the same label (such as photos/0.jpg)" in caplog.text
+
+
+def test_a_saved_dataset_is_not_streamed(tmp_path):
+    with pytest.raises(InputError, match="Leave it out: photos in folders and saved datasets"):
+        open_source(DataArguments(ARCHIVES["saved dataset"](tmp_path), streaming=True))
+
+
 # ---- caches, logs, files of other names ----
 
 
@@ -635,7 +749,71 @@ UNUSABLE = {
         lambda at: cut(TABLES["parquet, binary"](at), 3000), {}, "Parquet magic bytes not found",
     ),
     "damaged json": (lambda at: write_bytes(at / "a.json", b'[{"a": '), {}, "can't be read as a"),
-    "latin-1": (lambda at: write_csv(at / "a.csv", encoding="latin-1"), {}, "not UTF-8 text"),
+    "latin-1": (
+        lambda at: write_csv(at / "a.csv", encoding="latin-1"), {},
+        "not UTF-8. .*table_encoding: with cp1252, a line of it is 'photos/1.jpg,Açaí'",
+    ),
+    "utf-16 without a mark": (
+        lambda at: write_csv(at / "a.csv", encoding="utf-16-le"), {},
+        "with utf-16-le, a line of it is 'path,label",
+    ),
+    "utf-16 json": (
+        lambda at: write_bytes(at / "a.jsonl", '{"image": "a"}\n'.encode("utf-16")), {},
+        "UTF-16, which JSON is not read in. Save it as UTF-8",
+    ),
+    "no encoding": (TABLES["csv"], {"table_encoding": "base64"}, "table_encoding=base64: unknown"),
+    "other encoding": (
+        TABLES["csv"], {"table_encoding": "ascii"}, "not text in ascii. Save it as UTF-8, or name",
+    ),
+    "windows paths": (
+        lambda at: write_csv(at / "a.csv", [rf"C:\photos\{i}.jpg" for i in range(COUNT)]), {},
+        r"all 12 files that the column path names are missing \(such as C:\\photos\\0.jpg\): "
+        "absolute paths of a Windows computer. Write paths from the table's folder on.$",
+    ),
+    "absolute paths": (
+        lambda at: write_csv(at / "a.csv", [f"/nowhere/{path}" for path in PATHS]), {},
+        "absolute paths, of another computer maybe",
+    ),
+    "paths of an url": (
+        lambda at: write_csv(at / "a.csv", [f"https://x.org/{path}" for path in PATHS]), {},
+        "URLs, which are not downloaded",
+    ),
+    "other suffix": (
+        lambda at: write_csv(at / "a.csv", [path.replace("jpg", "png") for path in PATHS]), {},
+        r"there is photos/0.jpg. Correct the folder or the suffix\.$",
+    ),
+    "other names": (
+        lambda at: write_csv(at / "a.csv", ["x" * 999 + f"{i}.jpg" for i in range(COUNT)]), {},
+        r"such as x{60}\.\.\.x+0.jpg\): of the 12 photos below .*, such as photos/0.jpg, no",
+    ),
+    "no photos": (
+        lambda at: write_bytes(at / "a.csv", b"path,label\na.jpg,Apple\n"), {},
+        "no photo lies below .*Put the table beside the photos' folders",
+    ),
+    "two of an id": (
+        lambda at: write_csv(
+            write_photos(at / "other", PATHS).parent / "a.csv", range(COUNT), header=("id", "label")
+        ), {},
+        "a.csv: 0 may be any of other/photos/0.jpg, photos/0.jpg. Write the path from the table's",
+    ),
+    "no header": (
+        lambda at: write_csv(at / "a.csv", header=(PATHS[0], NAMES[0])), {},
+        "unclear which column it is. The first line must name them. Name one of photos/0.jpg, App",
+    ),
+    "one column": (
+        lambda at: write_bytes(at / "a.csv", b"path label\na.jpg Apple\n"), {},
+        r"only one column, path label. Separate the columns by commas, semicolons, tabs or \|",
+    ),
+    "several classes": (
+        lambda at: write_csv(
+            at / "a.csv", labels=["1"] * COUNT, more=["1"] * COUNT, header=("path", *LABELS)
+        ), {},
+        "of the classes Apple, Açaí, 12 rows have several and 0 none .* A photo needs exactly one",
+    ),
+    "two labels": (
+        lambda at: write_csv(at / "a.csv", [PATHS[0], PATHS[0], *PATHS[2:]]), {},
+        r"1 file\(s\) with more than one label \(photos/0.jpg as Apple and Açaí\)",
+    ),
     "ragged": (
         lambda at: write_bytes(at / "a.csv", b"path,label\na,b\nc,d\ne,f,g\n"), {},
         "Expected 2 fields in line 4, saw 3",
@@ -646,6 +824,9 @@ UNUSABLE = {
     ),
     "no file": (lambda at: at / "*.csv", {}, "no table or archive fits this pattern"),
     "url": (lambda at: "https://example.com/a.parquet", {}, "only shards .* Download it first"),
+    "url of a dataset": (
+        lambda at: "https://huggingface.co/datasets/user/fruits", {}, "Give its id, user/fruits",
+    ),
     "two zips": (
         lambda at: (write_zip(at / "a.zip", PATHS), write_zip(at / "b.zip", PATHS), at)[2], {},
         "holds 2 zips. Unpack them",

@@ -5,7 +5,7 @@ from PIL import Image
 
 from hffruits.core.errors import InputError
 from hffruits.data.synthetic.drawing import draw_fruit
-from hffruits.inference.classifier import FruitClassifier, Prediction
+from hffruits.inference.classifier import FruitClassifier, Prediction, find_images
 from hffruits.models.loading import build_model
 
 LABELS = ["Apple", "Banana", "Lime"]
@@ -72,7 +72,9 @@ def test_vision_transformers_predict_too(folder):
 @pytest.mark.parametrize(
     ("source", "options", "message"),
     [
-        ("missing.jpg", {}, "missing.jpg: .*No such file"),
+        ("missing.jpg", {}, "missing.jpg: no such file"),
+        ("https://x.org/a.jpg", {}, "https://x.org/a.jpg: a URL. Download the photo first"),
+        ("no/*.jpg", {}, r"no/\*.jpg: no such file or folder"),
         (b"junk", {}, "the image: not an image"),
         (3, {}, "int: not an image"),
         (Image.new("RGB", (8, 8)), {"top_k": 0}, "top_k=0"),
@@ -82,6 +84,27 @@ def test_vision_transformers_predict_too(folder):
 def test_what_cannot_be_predicted_is_explained(fruits, source, options, message):
     with pytest.raises(InputError, match=message):
         fruits.predict(source, **options)
+
+
+def test_a_pattern_that_no_shell_has_expanded_is_read(fruits, folder):
+    assert [one.path for one in fruits.predict(f"{folder}/0/*.png")] == sorted(
+        (folder / "0").glob("*.png")
+    )
+
+
+def test_what_is_no_photo_is_named_as_what_it_is(fruits, folder, tmp_path):
+    photo = folder / "0" / "0.png"
+    reasons = {
+        "a.zip": "an archive",
+        "b.tar.gz": "an archive",
+        "list.txt": "a text or a table, not",
+    }
+    for name, what in reasons.items():
+        (tmp_path / name).write_text("no photo")
+        with pytest.raises(InputError, match=what):
+            fruits.predict([photo, tmp_path / name])
+    with pytest.raises(InputError, match=r"a\.zip: an archive. Unpack it, and give the folder\.$"):
+        find_images([tmp_path / "a.zip"])
 
 
 def test_a_folder_without_images_is_explained(fruits, tmp_path):
@@ -94,7 +117,7 @@ def test_unreadable_images_can_be_skipped(fruits, folder):
     paths = [folder / "0" / "0.png", folder / "notes.txt", folder / "1" / "1.png"]
     results = list(fruits.stream(paths, batch_size=2, on_unreadable=bad.append))
     assert [result.path for result in results] == [paths[0], paths[2]]
-    assert len(bad) == 1 and "notes.txt: not an image" in str(bad[0])
+    assert len(bad) == 1 and "notes.txt: a text or a table, not a photo" in str(bad[0])
 
 
 def test_tuples_are_lists_of_images_too(fruits, folder):

@@ -136,7 +136,19 @@ def test_the_bundled_folder_is_made_once(tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("resnet_18", "no timm model of this name"),
+        ("resnet_18", r"no timm model of this name \(did you mean resnet18\?\)"),
+        ("efficientnet-lite0", r"\(did you mean efficientnet_lite0\?\)"),
+        ("ResNet-50", r"\(did you mean resnet50\?\)"),
+        ("convnext-tiny", r"\(did you mean convnext_tiny\?\)"),
+        ("mobilenet_v3_large", r"\(did you mean mobilenetv3_large"),
+        ("zzz", r"\(did you mean efficientnet_lite0 or"),
+        ("weights.pth", "a checkpoint file, not a model's folder. A pickle can run any code"),
+        ("runs/x/model.safetensors", "a checkpoint file, not a model's folder. Give the folder"),
+        ("best.h5", "a checkpoint file, not a model's folder. Keras models are not read"),
+        ("https://huggingface.co/user/fruits/tree/main", r"a URL. Give the id, user/fruits\.$"),
+        ("hf://user/fruits", r"a URL. Give the id, user/fruits\.$"),
+        ("s3://bucket/model", "a URL. Download the model's folder first"),
+        (r"C:\runs\fruits", "no such folder"),
         ("./runs/nothing", "no such folder"),
         ("timm/resnet18.a1_in1k", "no such Hub model in the cache"),
         ("resnet18", "HF_HUB_OFFLINE"),
@@ -153,6 +165,25 @@ def test_a_model_that_cannot_be_fetched_is_an_error_with_its_remedy(name, messag
 def test_a_folder_without_a_model_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"no config\.json"):
         load_model(tmp_path)
+
+
+def test_what_is_given_in_place_of_a_models_folder_leads_to_it(tmp_path):
+    run = tmp_path / "run"
+    save_tiny_vit(run / "checkpoint-5")
+    with pytest.raises(InputError, match=r"run: no config\.json. Give .*checkpoint-5, which"):
+        load_model(run)
+    weights = run / "checkpoint-5" / "model.safetensors"
+    with pytest.raises(InputError, match=rf"a checkpoint file, .*: {weights.parent}\.$"):
+        load_model(weights)
+    (tmp_path / "other" / "weights").mkdir(parents=True)
+    (tmp_path / "other" / "best.pt").touch()
+    with pytest.raises(InputError, match=r"no config\.json. best\.pt is not enough. Name a folder"):
+        load_model(tmp_path / "other")
+    with pytest.raises(InputError, match=r"best\.pt: a checkpoint file, .*never loaded"):
+        load_model(tmp_path / "other" / "best.pt")
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(InputError, match=r"notes\.txt: a file, not a model's folder"):
+        load_model(tmp_path / "notes.txt")
 
 
 def test_pickled_weights_are_refused(tmp_path):

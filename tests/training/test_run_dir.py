@@ -98,6 +98,7 @@ def test_resuming_from_a_named_checkpoint_stays_in_its_run_with_its_split(tmp_pa
         ("last", None, "set output_dir to the run"),
         ("last", "run", "no checkpoint to resume from"),
         ("nowhere", "run", "no such folder"),
+        (__file__, "run", "a file, not a checkpoint's folder. Name a checkpoint, like"),
     ],
 )
 def test_a_checkpoint_that_is_not_there_is_explained(tmp_path, resume, output_dir, message):

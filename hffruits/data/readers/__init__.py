@@ -2,8 +2,9 @@
 
 folders             class folders, nested and split in any usual way
 archives            zip and tar files, unpacked safely
-tables              CSV, JSONL and Parquet files; datasets of the Hub
+tables              CSV, JSONL and Parquet files; saved datasets; datasets of the Hub
 webdataset          WebDataset shards
 column_mapping      which columns hold images, labels and groups
+image_cells         what a cell says of an image: a path as people write it, bytes, base64
 error_translation   errors of `datasets` in one line
 """

@@ -21,7 +21,7 @@ from typing import BinaryIO, NamedTuple
 from tqdm.auto import tqdm
 
 from hffruits.core.errors import InputError, short_reason
-from hffruits.core.escaping import printable
+from hffruits.core.escaping import printable, shorten
 from hffruits.data.images import PHOTOS, kind_of
 
 _OPENERS = {
@@ -186,9 +186,7 @@ def _name_fault(name: str) -> str | None:
 
 
 def _refusal(archive: Path, name: str | bytes, fault: str) -> InputError:
-    shown = repr(name)
-    shown = shown if len(shown) <= 120 else f"{shown[:60]}...{shown[-57:]}"
-    return InputError(f"{archive}: {shown} {fault}")
+    return InputError(f"{archive}: {shorten(repr(name))} {fault}")
 
 
 def _write(archive: Path, member: _Member, path: Path, limits: _Limits) -> None:
@@ -226,12 +224,46 @@ def _zip_members(archive: Path, limits: _Limits) -> Iterator[_Member]:
     with (
         _translate_archive_errors(archive),
         nullcontext(limits.file) if limits.file else archive.open("rb") as opened,
-        # Names without the UTF-8 flag: macOS and Info-ZIP write UTF-8 all the same.
-        zipfile.ZipFile(_ShortReads(opened, limits), metadata_encoding="utf-8") as file,
+        zipfile.ZipFile(_ShortReads(opened, limits)) as file,
     ):
         for info in file.infolist():
-            chunks = None if info.is_dir() else _chunks(archive, file.open, info)
-            yield _Member(info.orig_filename, _zip_fault(info), chunks)  # the other ends at a NUL
+            name = _zip_name(archive, info)
+            chunks = None if name.endswith("/") else _chunks(archive, file.open, info)
+            yield _Member(name, _zip_fault(info), chunks)
+
+
+def _zip_name(archive: Path, info: zipfile.ZipInfo) -> str:
+    """A member's name as it was packed: by the UTF-8 flag, Info-ZIP's field, or as UTF-8.
+
+    macOS and Info-ZIP write UTF-8 without the flag as well. What is neither is in the code page of
+    the computer that packed it, which a zip doesn't state: classes with wrong letters would be
+    trained, so that is refused.
+    """
+    name = info.orig_filename  # the other ends at a NUL
+    if info.flag_bits & 0x800:
+        return name
+    packed = name.encode("cp437")  # which zipfile has decoded it by
+    try:
+        return (_unicode_path(info.extra, packed) or packed).decode("utf-8")
+    except UnicodeDecodeError as error:
+        guesses = (packed.decode(page, errors="replace") for page in ("cp437", "cp1252"))
+        dos, windows = (shorten(repr(guess), 60) for guess in guesses)
+        fault = (
+            f"is named in a code page that the zip doesn't state ({dos} by cp437, {windows} by "
+            "cp1252). Pack the folder again with names in UTF-8, or give the unpacked folder."
+        )
+        raise _refusal(archive, packed, fault) from error
+
+
+def _unicode_path(extra: bytes, packed: bytes) -> bytes | None:
+    """The name in Info-ZIP's Unicode path field (0x7075, APPNOTE 4.6.9), if it is of this name."""
+    while len(extra) >= 4:
+        kind, size = struct.unpack_from("<HH", extra)
+        field, extra = extra[4 : 4 + size], extra[4 + size :]
+        if kind == 0x7075 and len(field) > 5 and field[0] == 1:
+            is_own = int.from_bytes(field[1:5], "little") == zlib.crc32(packed)
+            return field[5:] if is_own else None
+    return None
 
 
 class _ShortReads:

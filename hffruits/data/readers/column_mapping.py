@@ -4,15 +4,17 @@ A standard row has `image` (undecoded), `label` (text), `path` (a name of its ow
 for, `group`.
 """
 
+import logging
 import os
-from collections import defaultdict
+import re
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import fsspec
 from datasets import (
     ClassLabel,
     Dataset,
@@ -27,11 +29,14 @@ from datasets import (
 from tqdm.auto import tqdm
 
 from hffruits.core.errors import InputError
-from hffruits.core.names import clean_name
+from hffruits.core.escaping import shorten
+from hffruits.core.names import clean_name, list_names
 from hffruits.data.images import Kind, is_image_head, kind_of
 from hffruits.data.readers.error_translation import quiet, translate_dataset_errors
 from hffruits.data.readers.folders import is_wrapper, split_named
+from hffruits.data.readers.image_cells import FileFinder, image_of, is_base64, with_slashes
 
+logger = logging.getLogger(__name__)
 Rows = Dataset | IterableDataset
 Row = dict[str, Any]
 
@@ -39,16 +44,19 @@ ROW = Features(
     {"image": Image(decode=False), "label": Value("string"), "path": Value("string")}
 )  # and `group`
 
-# Columns by their usual names, the most specific first.
+# Columns by their usual names, the most specific first; those of `_IDS` may hold numbers.
+_IDS = ("image_id", "img_id", "photo_id", "imageid", "id")
 _IMAGES = (
-    "image", "img", "picture", "photo", "file_name", "filename", "image_path", "filepath", "path",
-    "file", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes",
+    "image", "img", "picture", "photo", "file_name", "filename", "image_path", "img_path",
+    "file_path", "filepath", "path", "image_name", "img_name", "image_file", "fname", "file", "jpg",
+    "jpeg", "png", "webp", "image_bytes", "bytes", "image_url", "url", *_IDS,
 )  # fmt: skip
 _LABELS = (
     "label", "labels", "class", "cls", "class_name", "category", "fruit", "fine_label", "variety",
     "target", "txt", "json",
 )  # fmt: skip
 _NAMES = ("path", "file_name", "filename", "image_path", "filepath", "__key__")
+_BITS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
 
 
 def no_rows(source: object) -> InputError:
@@ -86,6 +94,8 @@ class Columns:
     name: str | None = None
     classes: tuple[str, ...] | None = None  # of numbered labels
     below: str = ""  # a folder that the names start from
+    one_hot: tuple[str, ...] = ()  # a column for each class, in place of `label`
+    base64: bool = False  # the images are text that holds them
 
     @property
     def key_folders(self) -> bool:
@@ -95,16 +105,19 @@ class Columns:
     @property
     def texts(self) -> list[str]:
         """The columns without the images."""
-        return sorted({self.label, self.group, self.name} - {None})
+        return sorted({self.label, self.group, self.name, *self.one_hot} - {None, ""})
 
     def text_of(self, row: Row, place: str, index: int = 0) -> Row:
         """All of a standard row but the image; rows without a name are numbered in `place`."""
         name = row[self.name] if self.name else None
-        if not name or self.name == "__key__":  # which is unique in its shard
+        if name in (None, "") or self.name == "__key__":  # which is unique in its shard
             name = f"{place}/{name or f'{index:08d}'}"
         else:
-            name = os.path.join(self.below, str(name))  # noqa: PTH118, faster
-        if self.key_folders:
+            name = os.path.join(self.below, with_slashes(str(name)))  # noqa: PTH118, faster
+        if self.one_hot:
+            ones = self.ones(row)
+            label = clean_name(ones[0]) if len(ones) == 1 else None
+        elif self.key_folders:
             label = _folder_of(row["__key__"])
         else:
             label = _label_of(row[self.label], self.label, self.classes)
@@ -112,6 +125,10 @@ class Columns:
         group = row[self.group] if self.group else None  # one without is a group of its own
         known = None if group in (None, "") else str(group)
         return text | ({"group": known} if self.group else {})
+
+    def ones(self, row: Row) -> list[str]:
+        """The classes that a row's one-hot columns name."""
+        return [name for name in self.one_hot if _bit(row[name])]
 
 
 @dataclass(frozen=True)
@@ -135,32 +152,26 @@ class AskedColumns:
         image = self._find("image_column_name", self.image, names, source, typed or _IMAGES)
         usual = [name for name in classes if name.lower() in _LABELS] or classes
         usual = [*usual, *(name for name in _LABELS if name != image.lower()), "__key__"]
-        label = self._find("label_column_name", self.label, names, source, usual)
-        if not _holds_images(features[image]):
-            raise InputError(
-                f"{source}: {image}: neither images nor paths. Name the column with them as "
-                "image_column_name."
-            )
-        if _is_text(features[image]) and folder is None:
-            raise InputError(
-                f"{source}: {image}: text, not images. Download the files, and give the table "
-                "beside them as data_dir."
-            )
-        if isinstance(features[label], (List, LargeList)):
-            raise InputError(
-                f"{source}: {label}: lists. Name a column with one class a row as "
-                "label_column_name."
-            )
-        by_path = [image] if _is_text(features[image]) else []
-        others = {*names} - {label} | ({"__key__"} & {*names})
+        one_hot: tuple[str, ...] = ()
+        if not (self.label or _usual(names, usual)):
+            rest = [name for name in names if name not in (image, self.group)]
+            one_hot = _one_hot_columns(rows, rest)
+        label = "" if one_hot else self._find("label_column_name", self.label, names, source, usual)
+        base64 = _holds_base64(rows, image)
+        is_path = not base64 and _is_path(features[image], image)
+        _check_kinds(features, image, label, source, is_path=is_path, is_local=folder is not None)
+        by_path = [image] if is_path else []
+        others = {*names} - {label} - ({image} if base64 else set()) | ({"__key__"} & {*names})
         known = [name for name in (*_NAMES, *by_path) if name in others]
         return Columns(
             image,
             label,
             self.group if self.group in names else None,
             known[0] if known else None,
-            tuple(getattr(features[label], "names", ())) or None,
+            tuple(getattr(features.get(label), "names", ())) or None,
             "" if below == "." else below,
+            one_hot,
+            base64,
         )
 
     def of_sample(self, sample: Row, source: object) -> Columns:
@@ -181,13 +192,101 @@ class AskedColumns:
     def _find(
         option: str, asked: str | None, names: list[str], source: object, usual: Iterable[str]
     ) -> str:
-        lower = {name.lower(): name for name in names}
-        found = asked or next((lower[n.lower()] for n in usual if n.lower() in lower), None)
+        found = asked or _usual(names, usual)
         if found in names:
             return found
+        is_csv = str(source).lower().endswith((".csv", ".tsv"))
+        if is_csv and len(names) == 1:
+            raise InputError(
+                f"{source}: only one column, {shorten(names[0])}. Separate the columns by commas, "
+                "semicolons, tabs or |, and name them in the first line."
+            )
         problem = f"no column {asked!r}" if asked else "unclear which column it is"
-        listed = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
-        raise InputError(f"{source}: {option}: {problem}. Name one of {listed}.")
+        header = ". The first line must name them" if is_csv and _is_data(names) else ""
+        raise InputError(
+            f"{source}: {option}: {problem}{header}. Name one of {list_names(names, 20)}."
+        )
+
+
+def _check_kinds(
+    features: Features, image: str, label: str, source: object, *, is_path: bool, is_local: bool
+) -> None:
+    """Raise `InputError` for columns that hold no images, or no label."""
+    if not (is_path or _holds_images(features[image])):
+        raise InputError(
+            f"{source}: {image}: neither images nor paths. Name the column with them as "
+            "image_column_name."
+        )
+    if is_path and not is_local:
+        raise InputError(
+            f"{source}: {image}: text, not images. Download the files, and give the table "
+            "beside them as data_dir."
+        )
+    if isinstance(features.get(label), (List, LargeList)):
+        raise InputError(
+            f"{source}: {label}: lists. Name a column with one class a row as label_column_name."
+        )
+
+
+def _usual(names: list[str], usual: Iterable[str]) -> str | None:
+    """The first of the usual names that there is, whatever its case, spaces and hyphens."""
+    plain = {_plain(name): name for name in reversed(names)}
+    plain |= {name.lower(): name for name in reversed(names)}
+    return next((plain[n.lower()] for n in usual if n.lower() in plain), None)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s-]+", "_", name.strip().lower())
+
+
+def _is_data(names: list[str]) -> bool:
+    """Whether these are no names of columns but the values of a table without any."""
+    return any(kind_of(with_slashes(name).rpartition("/")[2]) is Kind.PHOTO for name in names)
+
+
+# ---- a column for each class ----
+
+
+def _one_hot_columns(rows: Rows, names: list[str]) -> tuple[str, ...]:
+    """The columns that hold nothing but 0 and 1, of which most rows have one; none for others."""
+    features = features_of(rows)
+    values = [name for name in names if isinstance(features[name], Value)]
+    if len(values) < 2:
+        return ()
+    first = list(islice(rows.select_columns(values), 100))
+    hot = [name for name in values if all(_bit(row[name]) is not None for row in first)]
+    return tuple(hot) if len(hot) > 1 else ()
+
+
+def _bit(value: Any) -> bool | None:
+    """What a one-hot column says; None for what is neither 0 nor 1."""
+    return _BITS.get(str(value).strip().lower())
+
+
+def _check_one_hot(rows: Dataset, columns: Columns, source: object) -> None:
+    """Warn of rows of no class or several, which are left out; raise where those are most."""
+    counts: Counter[int] = Counter()
+    first = ""
+    for number, row in enumerate(rows.select_columns(columns.texts), 1):
+        ones = columns.ones(row)
+        counts[min(len(ones), 2)] += 1
+        if len(ones) != 1:
+            first = first or f"row {number}: {list_names(ones) or 'none'}"
+    if not first:
+        return
+    said = (
+        f"{source}: of the classes {list_names(columns.one_hot)}, {counts[2]} rows have several and "
+        f"{counts[0]} none ({first})"
+    )
+    if counts[1] * 2 < len(rows):
+        raise InputError(
+            f"{said}. A photo needs exactly one: give a table with one class a row, and name its "
+            "column as label_column_name."
+        )
+    logger.warning("%s, and are left out", said)
+
+
+# ---- standard rows ----
 
 
 def standard_rows(
@@ -203,9 +302,12 @@ def standard_rows(
 
     Not `with_images`, for streams only, they are empty and their column is not read.
     """
+    finder = FileFinder(folder, source) if folder else None
     if isinstance(rows, IterableDataset):
         used = {*columns.texts, columns.image} if with_images else {*columns.texts}
         stream = rows.select_columns(sorted(used))
+        if finder and with_images:
+            _check_first_files(stream, columns, finder)
         if columns.image in used and isinstance(features_of(rows)[columns.image], Image):
             stream = stream.cast_column(columns.image, Image(decode=False))
         return IterableDataset.from_generator(
@@ -216,13 +318,15 @@ def standard_rows(
                 "stream": stream,
                 "columns": columns,
                 "source": str(source),
-                "folder": folder,
+                "finder": finder,
                 "prefix": prefix,
                 "with_images": with_images,
             },
         )
     # The images stay in the file that they are in, and are not read.
-    images = _image_column(rows, columns.image, folder)
+    images = _image_column(rows, columns, finder)
+    if columns.one_hot:
+        _check_one_hot(rows, columns, source)
     texts = [
         columns.text_of(row, prefix, index)
         for index, row in enumerate(tqdm(rows.select_columns(columns.texts), **_BAR))
@@ -239,49 +343,66 @@ def _is_text(feature: Any) -> bool:
     return isinstance(feature, Value) and feature.dtype in ("string", "large_string")
 
 
+def _is_path(feature: Any, column: str) -> bool:
+    is_number = isinstance(feature, Value) and re.fullmatch(r"u?int\d+", feature.dtype)
+    return _is_text(feature) or bool(is_number and _plain(column) in _IDS)
+
+
 def _holds_images(feature: Any) -> bool:
     if isinstance(feature, dict):
-        return bool({"bytes", "path"} & set(feature))
+        own = [feature[name] for name in ("bytes", "path") if name in feature]
+        return bool(own) and all(_holds_images(part) or part == Value("null") for part in own)
     binary = isinstance(feature, Value) and feature.dtype in ("binary", "large_binary")
     return isinstance(feature, Image) or binary or _is_text(feature)
 
 
-def _image_column(rows: Dataset, column: str, folder: Path | None) -> Dataset:
+def _holds_base64(rows: Rows, column: str) -> bool:
+    """Whether the first image of a column is text that holds it."""
+    feature = features_of(rows)[column]
+    if isinstance(feature, dict):
+        return _is_text(feature.get("bytes"))
+    if isinstance(feature, Image) or not _holds_images(feature):
+        return False
+    first = islice(rows.select_columns(column), 20)
+    return is_base64(next((row[column] for row in first if row[column]), None))
+
+
+def _image_column(rows: Dataset, columns: Columns, finder: FileFinder | None) -> Dataset:
     """One column, `image`, undecoded; nothing is copied where the rows hold all the bytes."""
-    images = rows.select_columns(column)
-    if column != "image":
-        images = images.rename_column(column, "image")
-    if _is_text(images.features["image"]):
-        found = [image_of(path, folder) for path in images["image"]]
-        return Dataset.from_dict({"image": found}, Features({"image": ROW["image"]}))
-    images = images.cast_column("image", Image(decode=False))
-    chunks = images.data.column("image").chunks
-    if any(chunk.null_count or chunk.field("bytes").null_count for chunk in chunks):
+    images = rows.select_columns(columns.image)
+    if columns.image != "image":
+        images = images.rename_column(columns.image, "image")
+    feature, made = images.features["image"], Features({"image": ROW["image"]})
+    if columns.base64:
         with quiet():
-            return images.map(partial(_with_file, folder=folder), features=images.features)
-    return images
+            return images.map(_with_image, features=made)
+    if _is_path(feature, columns.image):
+        found = Dataset.from_dict(
+            {"image": [image_of(path, finder) for path in images["image"]]}, made
+        )
+    else:
+        found = images.cast_column("image", Image(decode=False))
+        chunks = found.data.column("image").chunks
+        if any(chunk.null_count or chunk.field("bytes").null_count for chunk in chunks):
+            find = partial(_with_image, finder=finder)
+            with quiet():  # files may come and go, so that nothing is taken from the cache
+                found = found.map(find, features=made, load_from_cache_file=False)
+    if finder:
+        finder.report(columns.image, len(rows))
+    return found
 
 
-def _with_file(row: Row, folder: Path | None) -> Row:
-    return {"image": image_of(row["image"], folder)}
+def _with_image(row: Row, finder: FileFinder | None = None) -> Row:
+    return {"image": image_of(row["image"], finder)}
 
 
-def image_of(value: str | bytes | Row | None, folder: Path | None) -> Row:
-    """An image as `datasets` stores it; with only the bytes where there are any.
-
-    With a path, too, it would drop the bytes where a file of that name is in the working folder.
-    """
-    path = value if isinstance(value, str) else None
-    if isinstance(value, dict):
-        path, value = value.get("path"), value.get("bytes")
-    if isinstance(value, bytes):
-        return {"path": None, "bytes": value}
-    if path and path.startswith("hf://") and folder is None:  # of a Hub dataset, streamed
-        with fsspec.open(path) as file:
-            return {"path": None, "bytes": file.read()}
-    if path:
-        return {"path": os.path.join(folder or "", path), "bytes": None}  # noqa: PTH118, faster
-    return {"path": None, "bytes": b""}
+def _check_first_files(stream: IterableDataset, columns: Columns, finder: FileFinder) -> None:
+    """Raise `InputError` where none of the first files of a stream is there."""
+    if _is_path(features_of(stream)[columns.image], columns.image) and not columns.base64:
+        names = [row[columns.image] for row in islice(stream, 20)]
+        for name in names:
+            image_of(name, finder)
+        finder.report(columns.image, len(names), of_stream=True)
 
 
 def _label_of(value: Any, column: str, classes: tuple[str, ...] | None = None) -> str | None:
@@ -308,7 +429,7 @@ def _stream_rows(
     stream: IterableDataset,
     columns: Columns,
     source: str,
-    folder: Path | None,
+    finder: FileFinder | None,
     prefix: str,
     with_images: bool,
 ) -> Iterator[Row]:
@@ -321,7 +442,7 @@ def _stream_rows(
                 row = {column: values[0] for column, values in batch.items()}
                 text = columns.text_of(row, f"{prefix}/{shard:05d}", index)
                 image = row[columns.image] if with_images else None
-                yield {"image": image_of(image, folder)} | text
+                yield {"image": image_of(image, finder)} | text
 
 
 def images_in(sample: Row) -> list[str]:

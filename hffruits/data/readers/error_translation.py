@@ -53,7 +53,10 @@ def translate_dataset_errors(source: object) -> Iterator[None]:
         if isinstance(cause, InputError):
             raise cause from None
         if isinstance(cause, UnicodeDecodeError):
-            raise InputError(f"{source}: not UTF-8 text. Save it as that.") from error
+            raise InputError(
+                f"{source}: not text in {cause.encoding}. Save it as UTF-8, or name its encoding "
+                "as table_encoding."
+            ) from error
         raise InputError(
             f"{source}: can't be read as a dataset ({short_reason(cause)}). Fix or replace it."
         ) from error

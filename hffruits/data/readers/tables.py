@@ -1,32 +1,38 @@
-"""Labelled images in tables: CSV, JSONL and Parquet files, and datasets of the Hub.
+"""Labelled images in tables: CSV, JSONL and Parquet files, saved datasets, datasets of the Hub.
 
 Nothing is downloaded but what is named.
 """
 
+import codecs
 import csv
 import logging
 import os
 import re
+from collections.abc import Mapping
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from datasets import (
+    DatasetDict,
     Features,
     IterableDataset,
     Value,
     concatenate_datasets,
     load_dataset,
     load_dataset_builder,
+    load_from_disk,
 )
 from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
 from datasets.packaged_modules.parquet.parquet import Parquet
 from pyarrow import parquet
 
 from hffruits.core.errors import InputError
+from hffruits.core.escaping import shorten
 from hffruits.core.names import list_names
 from hffruits.data.readers.column_mapping import (
     AskedColumns,
+    Columns,
     FoundRows,
     Rows,
     features_of,
@@ -44,25 +50,29 @@ def load_tables(
     files: dict[str, list[Path]],
     asked: AskedColumns,
     *,
+    encoding: str | None = None,
     streaming: bool = False,
     with_images: bool = True,
 ) -> dict[str, Rows]:
     """The rows of CSV, TSV, JSONL, JSON or Parquet files by split, all of one kind.
 
     Images are bytes, or paths, where relative ones start at the folder of their file. Where no
-    file is of a split, a `split` column splits the rows. Not `with_images`, for streams only,
-    they are empty, and those in Parquet are not read.
+    file is of a split, a `split` column splits the rows. Text is UTF-8, or as its first bytes or
+    `encoding` say. Not `with_images`, for streams only, they are empty, and those in Parquet are
+    not read.
     """
     top = os.path.commonpath([file.parent for some in files.values() for file in some])
     parts: dict[str, list[Rows]] = {}
     for split, some in files.items():
         for number, (folder, group) in enumerate(groupby(sorted(some), lambda file: file.parent)):
             table = list(group)
-            rows = _load_table(table, streaming=streaming)
+            options = {"streaming": streaming, **_text_options(table, encoding)}
+            rows = _load_table(table, **options)
             below = folder.relative_to(top).as_posix()  # else two folders may have a 0.jpg
-            columns = asked.of_table(rows, table[0], folder=folder, below=below)
+            with translate_dataset_errors(table[0]):
+                columns = asked.of_table(rows, table[0], folder=folder, below=below)
             if not with_images:
-                rows = _load_table(table, streaming=streaming, columns=columns.texts)
+                rows = _load_table(table, columns=columns.texts, **options)
             prefix = f"{split}-{number}" if number else split
             standard = standard_rows(
                 rows, columns, table[0], prefix=prefix, folder=folder, with_images=with_images
@@ -73,9 +83,7 @@ def load_tables(
                 found = {split: standard}
             for name, part in found.items():
                 parts.setdefault(name, []).append(part)
-    if "train" not in parts:
-        source = next(iter(files.values()))[0]
-        raise InputError(f"{source}: its split column has no train. Name the rows to train on so.")
+    _check_train(parts, next(iter(files.values()))[0])
     return {
         split: concatenate_datasets(some) if len(some) > 1 else some[0]
         for split, some in parts.items()
@@ -112,12 +120,7 @@ def load_hub(
             ) from error
         raise
     chosen = _choose_splits(name, list(found), split_names or {})
-    columns = {split: asked.of_table(found[theirs], name) for split, theirs in chosen.items()}
-    if len({some.key_folders for some in columns.values()}) > 1:
-        raise InputError(
-            f"{name}: some splits have labels, others only folders in their keys. Name the column "
-            "with the labels as label_column_name."
-        )
+    columns = _columns_of_splits(name, found, chosen, asked)
     if not with_images:
         needed = {text for some in columns.values() for text in some.texts}
         found = _load_hub(name, config, streaming=streaming, columns=sorted(needed))
@@ -128,6 +131,54 @@ def load_hub(
         for split, theirs in chosen.items()
     }
     return FoundRows(rows, key_folders=columns["train"].key_folders)
+
+
+def is_saved_dataset(folder: Path) -> bool:
+    """Whether `save_to_disk` of a `Dataset` or `DatasetDict` has written a folder."""
+    one = (folder / "dataset_info.json").is_file() and (folder / "state.json").is_file()
+    return one or (folder / "dataset_dict.json").is_file()
+
+
+def load_saved_dataset(
+    folder: Path, asked: AskedColumns, *, split_names: dict[str, str] | None = None
+) -> FoundRows:
+    """The rows of a folder that `save_to_disk` has written, by split: Arrow files, no pickles.
+
+    A `split` column splits those of a `Dataset`; `split_names` says what a `DatasetDict`'s mean.
+    """
+    with translate_dataset_errors(folder), quiet():
+        saved = load_from_disk(str(folder))
+    found = saved if isinstance(saved, DatasetDict) else DatasetDict({"train": saved})
+    found = found.with_format(None)  # the format that was set is saved, too
+    chosen = _choose_splits(str(folder), list(found), split_names or {})
+    columns = _columns_of_splits(folder, found, chosen, asked, folder=folder)
+    rows = {
+        split: standard_rows(found[theirs], columns[split], folder, prefix=split, folder=folder)
+        for split, theirs in chosen.items()
+    }
+    if not isinstance(saved, DatasetDict) and "split" in saved.column_names:
+        rows = _by_column(found["train"], rows["train"], folder)
+        _check_train(rows, folder)
+    return FoundRows(rows, key_folders=columns["train"].key_folders)
+
+
+def _columns_of_splits(
+    source: object,
+    found: Mapping[str, Rows],
+    chosen: dict[str, str],
+    asked: AskedColumns,
+    folder: Path | None = None,
+) -> dict[str, Columns]:
+    columns = {
+        split: asked.of_table(found[theirs], source, folder=folder)
+        for split, theirs in chosen.items()
+    }
+    if len({some.key_folders for some in columns.values()}) > 1:
+        raise InputError(
+            f"{source}: some splits have labels, others only folders in their keys. Name the "
+            "column with the labels as label_column_name."
+        )
+    return columns
 
 
 # ---- what `datasets` loads ----
@@ -147,10 +198,12 @@ def _load_hub(
         return builder.as_streaming_dataset()
 
 
-def _load_table(files: list[Path], *, streaming: bool, columns: list[str] | None = None) -> Rows:
+def _load_table(
+    files: list[Path], *, streaming: bool, columns: list[str] | None = None, **text_options: Any
+) -> Rows:
     first = files[0]
     kind = TABLES[first.suffix.lower()]
-    options = _csv_options(first) if kind == "csv" else {}
+    options = text_options
     if kind == "parquet":
         with translate_dataset_errors(
             first
@@ -164,22 +217,93 @@ def _load_table(files: list[Path], *, streaming: bool, columns: list[str] | None
         return load_dataset(kind, data_files=names, split="train", streaming=streaming, **options)
 
 
-def _csv_options(file: Path) -> dict[str, Any]:
+# ---- text ----
+
+
+def _text_options(files: list[Path], asked: str | None) -> dict[str, Any]:
+    """How `datasets` is to read CSV and JSON files of one kind."""
+    kind = TABLES[files[0].suffix.lower()]
+    if kind == "parquet":
+        return {}
+    encodings = {file: _encoding_of(file, asked) for file in files}
+    if len(set(encodings.values())) > 1:
+        other = next(file for file in files if encodings[file] != encodings[files[0]])
+        raise InputError(
+            f"{files[0]} is {encodings[files[0]]} and {other} {encodings[other]}. Save both as "
+            "UTF-8."
+        )
+    encoding = encodings[files[0]]
+    if kind == "csv":
+        return _csv_options(files[0], encoding)
+    if encoding.startswith("utf-16"):  # which `datasets` would cut at single bytes
+        raise InputError(f"{files[0]}: UTF-16, which JSON is not read in. Save it as UTF-8.")
+    return {} if encoding == "utf-8" else {"encoding": encoding}
+
+
+def _csv_options(file: Path, encoding: str) -> dict[str, Any]:
     """Every column as text, for a label may be 007 or NA; the separator as the header has it."""
-    with translate_dataset_errors(file), file.open(newline="", encoding="utf-8-sig") as stream:
+    encoding = "utf-8-sig" if encoding == "utf-8" else encoding
+    with translate_dataset_errors(file), file.open(newline="", encoding=encoding) as stream:
         header = stream.readline(2**20)
-        sep = "\t" if file.suffix.lower() == ".tsv" else max(",;\t", key=header.count)
+        sep = "\t" if file.suffix.lower() == ".tsv" else max(",;\t|", key=header.count)
         names = next(csv.reader([header], delimiter=sep, skipinitialspace=True), [])
         if not stream.read(1):
             raise no_rows(file)
     return {
         "features": Features({name: Value("string") for name in names if name}) or None,
         "sep": sep,
-        "encoding": "utf-8-sig",
+        "encoding": encoding,
         "skipinitialspace": True,
         "index_col": False,  # else a separator at the end of each line would shift the columns
         "na_filter": False,
     }
+
+
+def _encoding_of(file: Path, asked: str | None) -> str:
+    """UTF-8 or UTF-16, where the file shows it, or as asked for.
+
+    No other one is guessed: labels with wrong letters would be trained. Raises `InputError` for a
+    file that is none of these, with how its first odd line would read.
+    """
+    with translate_dataset_errors(file), file.open("rb") as stream:
+        if stream.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            return "utf-16"
+        stream.seek(0)
+        lines = stream.readlines(_CHECKED)
+    odd = next((line for line in lines if not _is_utf_8(line)), None)
+    if asked is not None:
+        if odd is None and not all(line.isascii() for line in lines):
+            logger.warning("%s: is UTF-8, but read as %s as asked. Check its labels", file, asked)
+        return _known_encoding(asked)
+    if odd is None:
+        return "utf-8"
+    usual = "utf-16-le" if b"\0" in odd else "cp1252"
+    raise InputError(
+        f"{file}: not UTF-8. Save it as that, or name its encoding as table_encoding: with "
+        f"{usual}, a line of it is {shorten(odd.decode(usual, errors='replace').strip())!r}."
+    )
+
+
+_CHECKED = 2**26  # bytes of a table, whose encoding is looked for
+
+
+def _is_utf_8(line: bytes) -> bool:
+    try:
+        return "\0" not in line.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+
+
+def _known_encoding(name: str) -> str:
+    """Python's name of an encoding of text."""
+    try:
+        if "text".encode(name).decode(name) == "text":
+            return codecs.lookup(name).name
+    except (LookupError, UnicodeError):
+        pass
+    raise InputError(
+        f"table_encoding={name}: unknown. Name one such as utf-8, cp1252, cp1251, gbk or shift_jis."
+    )
 
 
 def _without_magic(file: Path) -> str:
@@ -226,6 +350,11 @@ def _usual_splits(source: str, found: list[str], wanted: dict[str, str]) -> dict
     return chosen
 
 
+def _check_train(splits: Mapping[str, object], source: Path) -> None:
+    if "train" not in splits:
+        raise InputError(f"{source}: its split column has no train. Name the rows to train on so.")
+
+
 def _by_column(rows: Rows, standard: Rows, source: Path) -> dict[str, Rows]:
     """The standard rows by the `split` column of the rows they were made of."""
     if isinstance(rows, IterableDataset):
@@ -235,7 +364,8 @@ def _by_column(rows: Rows, standard: Rows, source: Path) -> dict[str, Rows]:
         split = split_named(str(value))
         if split is None:
             raise InputError(
-                f"{source}: split {value!r} in row {index + 1}. Use train, validation and test."
+                f"{source}: split {shorten(value)!r} in row {index + 1}. Use train, validation and "
+                "test."
             )
         parts.setdefault(split, []).append(index)
     return {split: standard.select(indices) for split, indices in parts.items()}

@@ -21,11 +21,11 @@ from hffruits.data.readers.column_mapping import (
     Columns,
     FoundRows,
     Row,
-    image_of,
     images_in,
     row_features,
 )
 from hffruits.data.readers.error_translation import quiet, translate_dataset_errors
+from hffruits.data.readers.image_cells import image_of
 
 MAX_BYTES = 2**28  # of a member: what is larger is not an image
 VERSION = 4  # of how shards become rows: raise it when that changes
@@ -98,7 +98,7 @@ def _shard_rows(
                 if found and (why := unread_format(f"_.{found[0]}")):  # shown by no content, maybe
                     text["path"] += f".{found[0]}"
                     content = content[:1024] if why == VIDEO and content else content
-                yield {"image": image_of(content, None)} | text
+                yield {"image": image_of(content)} | text
 
 
 def _samples(shard: str) -> Iterator[Row]:

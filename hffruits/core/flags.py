@@ -1,0 +1,159 @@
+"""Command-line flags: errors in one line, and which flag a wrong one means, or another tool's."""
+
+import argparse
+import re
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+from hffruits.core.escaping import printable, shorten
+from hffruits.core.names import did_you_mean
+
+# What other tools call our flags (transformers' and timm's scripts, Ultralytics, Keras, older
+# transformers), and no likeness of the letters finds. The first that a command has is meant.
+_OURS = {
+    "activation_checkpointing": ("gradient_checkpoint", "checkpoint_activations"),
+    "augment": ("aa", "augmentation", "augmentations", "aug", "auto_augment", "data_augmentation"),
+    "batch_size": ("batch", "bs", "b", "train_batch_size", "val_batch_size", "eval_batch_size"),
+    "bf16": ("amp", "mixed_precision", "half", "dtype", "amp_dtype"),
+    "dataloader_num_workers": ("workers", "num_workers", "j", "n_workers", "num_proc"),
+    "data_dir": (
+        "data", "data_path", "data_folder", "dataset", "dataset_dir", "dataset_path", "root",
+        "train", "train_data", "train_dir", "train_folder", "train_file", "train_path",
+        "image_dir", "image_folder", "img_dir", "imagefolder", "csv", "folder", "input_dir",
+    ),
+    "dataset_config_name": ("dataset_config", "config_name", "subset"),
+    "early_stopping_patience": ("patience", "early_stopping", "early_stop"),
+    "ema_decay": ("ema", "model_ema", "model_ema_decay"),
+    "eval_strategy": ("evaluation_strategy", "eval_steps_strategy", "val_interval"),
+    "freeze": ("freeze_backbone", "freeze_base", "freeze_layers", "frozen", "trainable"),
+    "gradient_accumulation_steps": ("accumulate", "accum_iter", "grad_accum_steps", "grad_accum"),
+    "group_by": ("groups", "group_column"),
+    "hub_token": ("token", "use_auth_token"),
+    "image_column_name": ("image_column", "image_col", "x_col"),
+    "image_size": ("img_size", "imgsz", "imgsize", "img", "input_size", "resolution", "size",
+                   "crop_size", "target_size"),
+    "label_column_name": ("label_column", "label_col", "y_col", "target_column"),
+    "label_smoothing_factor": ("smoothing", "label_smoothing"),
+    "learning_rate": ("lr", "lr0", "base_lr", "blr"),
+    "lr_scheduler_type": ("sched", "scheduler", "lr_scheduler", "cos_lr", "lr_schedule"),
+    "max_grad_norm": ("clip_grad", "grad_clip", "clip_grad_norm", "gradient_clip_val"),
+    "mixup_alpha": ("mixup",),
+    "cutmix_alpha": ("cutmix",),
+    "model": ("model_name_or_path", "weights", "checkpoint", "model_path", "model_dir",
+              "checkpoint_path", "ckpt"),
+    "model_name_or_path": ("model", "backbone", "arch", "architecture", "model_name", "network",
+                           "weights", "checkpoint", "net", "encoder"),
+    "num_train_epochs": ("epochs", "epoch", "n_epochs", "num_epochs", "max_epochs", "nb_epochs"),
+    "optim": ("opt", "optimizer"),
+    "output": ("out", "output_file", "save_path", "csv", "results_file"),
+    "output_dir": ("save_dir", "out", "out_dir", "output", "output_path", "save_path", "log_dir",
+                   "logging_dir", "project", "name", "experiment", "dest"),
+    "per_device_train_batch_size": (
+        "batch", "batch_size", "bs", "b", "train_batch_size", "per_gpu_train_batch_size",
+        "mini_batch_size",
+    ),
+    "per_device_eval_batch_size": ("eval_batch_size", "val_batch_size", "validation_batch_size",
+                                   "vb", "per_gpu_eval_batch_size"),
+    "resume_from_checkpoint": ("resume", "resume_from", "initial_checkpoint", "restore"),
+    "seed": ("random_seed", "random_state", "manual_seed"),
+    "split": ("subset", "phase"),
+    "test_fraction": ("test_size", "test_split", "test_ratio", "test_pct"),
+    "top_k": ("topk", "k", "num_predictions"),
+    "tta": ("ten_crop", "test_time_augmentation"),
+    "use_cpu": ("no_cuda", "cpu"),
+    "validation_fraction": ("val_split", "validation_split", "val_size", "val_ratio",
+                            "train_val_split", "valid_pct", "val_fraction"),
+    "warmup_steps": ("warmup_ratio", "warmup_epochs", "warmup", "num_warmup_steps"),
+    "weight_decay": ("wd", "weight_decay_rate", "l2"),
+}  # fmt: skip
+_IMAGES = ("source", "input", "image", "img", "image_path", "path", "file", "files", "data_dir")
+OTHER_NAMES: dict[str, list[str]] = {name: ["images"] for name in _IMAGES}
+for _own, _names in _OURS.items():
+    for _name in _names:
+        OTHER_NAMES.setdefault(_name, []).append(_own)
+
+
+_NOT_NEEDED = {
+    **dict.fromkeys(
+        ("device", "devices", "gpu", "gpus", "gpu_ids", "cuda", "accelerator", "n_gpu", "num_gpus"),
+        "a GPU is used where there is one",
+    ),
+    **dict.fromkeys(
+        ("num_classes", "n_classes", "nc", "num_labels", "classes", "class_names"),
+        "the data says which classes there are",
+    ),
+}
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """One line for an error: the usage of 150 flags would hide it.
+
+    All unknown flags are in it, each with the one that is meant; `also` are flags that another
+    parser of the command takes.
+    """
+
+    also: Iterable[str] = ()
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> argparse.Namespace:
+        """As argparse's, with hints for what is unknown."""
+        known, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            self.refuse(unknown)
+        return known
+
+    def refuse(self, unknown: list[str]) -> NoReturn:
+        """End with the words that no flag takes."""
+        said, hinted = [], True
+        for flag, *values in _grouped(unknown):
+            hint = self.suggest(flag)
+            hinted &= bool(hint)
+            said.append(" ".join([flag, *map(shorten, values)]) + hint)
+        self.error(f"unknown: {', '.join(said)}{'' if hinted else f'. See `{self.prog} --help`.'}")
+
+    def suggest(self, wrong: str) -> str:
+        """What is meant by a wrong flag, as a hint in brackets; nothing where that isn't clear."""
+        flags = [name.lstrip("-") for one in self._actions for name in plain(one.option_strings)]
+        words = [action.dest for action in self._actions if not action.option_strings]
+        name = wrong.lstrip("-").split("=")[0].replace("-", "_")
+        return suggest(name, [*flags, *self.also], prefix="--", words=words)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {printable(one_spelling(message))}\n")
+
+
+def suggest(
+    wrong: str, known: Iterable[str], *, prefix: str = "", words: Iterable[str] = ()
+) -> str:
+    """The known names that a wrong one means, as a hint in brackets; nothing where none is like it.
+
+    `words` are what a command takes without a flag.
+    """
+    known, words = list(known), list(words)
+    meant = [wrong, *OTHER_NAMES.get(wrong.lower(), ())]
+    for name in meant:
+        if name in known:
+            return f" (did you mean {prefix}{name}?)"
+        if name in words:
+            return f" (give {name} without a flag)"
+    if why := _NOT_NEEDED.get(wrong.lower()):
+        return f" (leave it out: {why})"
+    return did_you_mean(wrong, known, prefix=prefix)
+
+
+def _grouped(words: list[str]) -> list[list[str]]:
+    """Each flag with the values behind it."""
+    groups: list[list[str]] = []
+    for word in words:
+        is_flag = re.match(r"--?[A-Za-z]", word)
+        groups.append([word]) if is_flag or not groups else groups[-1].append(word)
+    return groups
+
+
+def one_spelling(message: str) -> str:
+    """argparse's message in one line, without the `--with-hyphens` twin of a flag."""
+    return re.sub(r"^argument (--\w+)/--[\w-]+:", r"argument \1:", " ".join(message.split()))
+
+
+def plain(flags: Iterable[str]) -> list[str]:
+    """A flag's spellings without those that have hyphens."""
+    return [flag for flag in flags if "-" not in flag.lstrip("-")]

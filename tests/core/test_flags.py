@@ -1,0 +1,89 @@
+"""Wrong flags and those of other tools: one line names each, with the flag that is meant."""
+
+import pytest
+
+from hffruits import InputError, load_fruits
+from hffruits.cli import parser as parsers
+from hffruits.cli.main import main
+from hffruits.training.parser import arguments_from_keywords, parse_train_arguments
+
+OF_OTHERS = {
+    "train_dir": "data_dir", "train_folder": "data_dir", "data_path": "data_dir",
+    "epochs": "num_train_epochs", "batch_size": "per_device_train_batch_size",
+    "batch": "per_device_train_batch_size", "lr": "learning_rate", "lr0": "learning_rate",
+    "evaluation_strategy": "eval_strategy", "model": "model_name_or_path",
+    "img_size": "image_size", "imgsz": "image_size", "patience": "early_stopping_patience",
+    "workers": "dataloader_num_workers", "num_workers": "dataloader_num_workers",
+    "optimizer": "optim", "sched": "lr_scheduler_type", "wd": "weight_decay",
+    "val_split": "validation_fraction", "warmup_ratio": "warmup_steps", "no_cuda": "use_cpu",
+    "resume": "resume_from_checkpoint", "random_state": "seed",
+}  # fmt: skip
+
+
+def complaint(capsys, call, *arguments) -> str:
+    """The one line that is left on stderr."""
+    with pytest.raises(SystemExit) as stop:
+        call(*arguments)
+    assert stop.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+@pytest.mark.parametrize("name", OF_OTHERS)
+def test_a_flag_of_another_tool_leads_to_ours_on_the_command_line_and_in_python(name, capsys):
+    for flag in (f"--{name}", f"--{name.replace('_', '-')}"):
+        line = complaint(capsys, parse_train_arguments, [flag, "3"])
+        assert f"unknown: {flag}" in line and f"(did you mean --{OF_OTHERS[name]}?)" in line
+    with pytest.raises(InputError, match=rf"{name}=3 \(did you mean {OF_OTHERS[name]}\?\)"):
+        arguments_from_keywords("fruits", **{name: 3})
+
+
+def test_all_unknown_flags_are_named_at_once(capsys):
+    argv = ["fruits", "--epochs", "3", "--lr=-0.1", "--seed", "1", "--zebra", "-1"]
+    line = complaint(capsys, parse_train_arguments, argv)
+    assert line == (
+        "train.py: error: unknown: --epochs 3 (did you mean --num_train_epochs?), --lr=-0.1 (did "
+        "you mean --learning_rate?), --zebra -1. See `train.py --help`."
+    )
+    with pytest.raises(InputError, match=r"^unknown: epochs=3 \(.*\), lr=0.1 \(did you mean lear"):
+        arguments_from_keywords("fruits", epochs=3, lr=0.1)
+    with pytest.raises(InputError, match=r"^epochs: unknown\. Known|^epochs: unknown, root: unk"):
+        load_fruits("fruits", epochs=3, root="x")
+
+
+def test_all_unknown_names_of_a_file_are_named_at_once(capsys, tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("epochs: 3\nlr: 0.1\nseed: 1\n")
+    line = complaint(capsys, parse_train_arguments, ["--config", str(file)])
+    assert "unknown epochs (did you mean --num_train_epochs?), lr (did you mean" in line
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["predict", "runs/a", "b.jpg", "--device", "cuda"],
+         "--device cuda (leave it out: a GPU is used where there is one)"),
+        (["predict", "--model", "runs/a", "--source", "b.jpg"],
+         "unknown: --model (give model without a flag), --source (give images without a flag)"),
+        (["predict", "runs/a", "b.jpg", "--topk", "3"], "--topk"),
+        (["evaluate", "runs/a", "fruits", "--batch", "8"], "(did you mean --batch_size?)"),
+        (["find-lr", "fruits", "--step", "8", "--epochs", "3"],
+         "--step 8 (did you mean --steps?), --epochs 3 (did you mean --num_train_epochs?)"),
+        (["push", "runs/a", "user/a", "--token", "x", "--licence", "mit"], "--license"),
+        (["predit", "runs/a"], "predit: unknown (did you mean predict?). See `hffruits --help`."),
+        ([], "COMMAND"),
+    ],
+)  # fmt: skip
+def test_every_command_says_what_is_meant_in_one_line(argv, message, capsys):
+    assert message in complaint(capsys, main, argv)
+
+
+def test_a_flag_that_the_data_answers_is_to_be_left_out(capsys):
+    line = complaint(capsys, parse_train_arguments, ["fruits", "--num_classes", "4"])
+    assert "--num_classes 4 (leave it out: the data says which classes there are)" in line
+
+
+def test_help_of_a_command_is_as_before(capsys):
+    with pytest.raises(SystemExit) as stop:
+        parsers.predict_parser("Help.").parse_args(["--help"])
+    assert stop.value.code == 0 and "--top_k" in capsys.readouterr().out
