@@ -275,8 +275,8 @@ def _check_one_hot(rows: Dataset, columns: Columns, source: object) -> None:
     if not first:
         return
     said = (
-        f"{source}: of the classes {list_names(columns.one_hot)}, {counts[2]} rows have several and "
-        f"{counts[0]} none ({first})"
+        f"{source}: of the classes {list_names(columns.one_hot)}, {counts[2]} rows have several "
+        f"and {counts[0]} none ({first})"
     )
     if counts[1] * 2 < len(rows):
         raise InputError(
