@@ -106,6 +106,7 @@ def evaluation(names: list[str]) -> dict[str, Any]:
         known = 1 - np.linspace(0, 1, 101)
         roc = np.stack([known**power, known], axis=1).tolist()
         figures = {"images": 640, "auroc": 0.9412, "fpr95": 0.3127, "rejected": 0.6643}
+        figures["intervals"] = {"auroc": [0.93, 0.952], "fpr95": [0.2, 0.4], "rejected": [0.6, 0.7]}
         return {"name": name, **figures, "roc": roc, "hist": hist(middle)}
 
     metrics = [
@@ -133,6 +134,7 @@ def evaluation(names: list[str]) -> dict[str, Any]:
         },
         "summary": {
             "images": int(support.sum()),
+            "groups": 1388,
             "skipped": 2,
             "seconds": 41.3,
             "images_per_second": 47.8,
@@ -199,6 +201,8 @@ def evaluation(names: list[str]) -> dict[str, Any]:
             "images": 388,
             "ece_before": 0.0734,
             "ece_after": 0.0192,
+            "interval_before": [0.0611, 0.0857],
+            "interval_after": [0.0133, 0.0287],
             "before": bins(-0.5),
             "after": bins(0.1),
         },
@@ -207,6 +211,7 @@ def evaluation(names: list[str]) -> dict[str, Any]:
             "rate": 0.05,
             "threshold": 0.6123,
             "rejected": 0.0512,
+            "rejected_interval": [0.0444, 0.0588],
             "sets": [
                 unknown("vegetables", 12, 0.45),
                 unknown(f"flowers {names[0]}", 40, 0.36),
