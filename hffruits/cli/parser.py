@@ -5,12 +5,13 @@ Nothing heavy is imported before a command about data asks for its parser.
 """
 
 import argparse
-import importlib
 import json
 import re
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from hffruits.core.imports import load
 
 if TYPE_CHECKING:
     from hffruits.data.arguments import DataArguments
@@ -40,8 +41,8 @@ def data_parser(
     `words` are what comes before the data, with their help, and `then` what comes after them; the
     data must be named where something does.
     """
-    parsing = importlib.import_module("hffruits.data.parser")
-    data = importlib.import_module("hffruits.data.arguments")
+    parsing = load("hffruits.data.parser")
+    data = load("hffruits.data.arguments")
     first = "".join(f"{word.upper()} " for word in words)
     last = "".join(f" {word.upper()}" for word in then or ())
     named = f"DATA_DIR{last}" if then else "[DATA_DIR]"
@@ -226,7 +227,7 @@ def parse_beside_training(
 
 def parse_train(argv: list[str], *, prog: str = "hffruits train") -> "Arguments":
     """The flags of training."""
-    parsing = importlib.import_module("hffruits.training.parser")
+    parsing = load("hffruits.training.parser")
     return parsing.parse_train_arguments(argv, prog=prog)
 
 

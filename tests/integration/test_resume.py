@@ -19,6 +19,8 @@ from hffruits.training.lr_schedules import BY_VALIDATION
 from hffruits.training.run import train
 from hffruits.training.trainer import FruitTrainer
 
+pytestmark = pytest.mark.usefixtures("without_report")
+
 BEST = {"eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": True}
 KILLED_AT = 8  # the last checkpoint is of step 6: in mid-epoch
 

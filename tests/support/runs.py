@@ -106,13 +106,16 @@ def trainer_with(*more: TrainerCallback) -> Callable[..., None]:
     return started
 
 
-def save_untrained(folder: Path, labels: list[str]) -> Path:
-    """A model with an untrained head, whose OOD score separates drawn fruit from other images."""
+def save_untrained(folder: Path, labels: list[str], *, net: str = "efficientnet_lite0") -> Path:
+    """A model with an untrained head, whose OOD score separates drawn fruit from other images.
+
+    Of `net`, random weights where it isn't the default; those separate nothing.
+    """
     from hffruits.inference.classifier import FruitClassifier
     from hffruits.inference.ood import find_prototypes, save_prototypes
     from hffruits.models.loading import build_model
 
-    model, processor = build_model("efficientnet_lite0", labels=labels)
+    model, processor = build_model(net, labels=labels, pretrained=net == "efficientnet_lite0")
     drawn = [draw_fruit(name, seed=seed) for name in ("Pear", "Kiwi") for seed in range(6)]
     (answers,) = FruitClassifier(model.eval(), processor).answer(drawn)
     model.config.ood_threshold = 0.4

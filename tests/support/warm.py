@@ -6,6 +6,7 @@ the environment while importing, forked processes read again what concerns the H
 """
 
 import atexit
+import ctypes
 import gc
 import importlib
 import json
@@ -16,6 +17,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -35,31 +37,46 @@ def find_server() -> Path:
     raise NotImplementedError
 
 
+def warm_environment() -> dict[str, str]:
+    """What processes that aren't of the session's own need to know, for `warm_script.py`."""
+    paths = os.pathsep.join(path for path in sys.path if path)
+    return {"WARM": str(find_server()), "PYTHONPATH": paths}
+
+
 class Warm:
-    """A process of `python -m MODULE ARGUMENTS`, or of `python SCRIPT.py ARGUMENTS`, after its
-    imports, with what it prints."""
+    """A process of `python -m MODULE ARGUMENTS`, of `python SCRIPT.py ARGUMENTS`, or of
+    `python -c CODE ARGUMENTS`, after its imports, and the files of what it prints."""
 
     def __init__(
         self,
         words: Sequence[str | Path],
         *,
-        output: Path,
-        error: Path | None = None,
+        output: Path | int,
+        error: Path | int | None = None,
         env: dict[str, str] | None = None,
         cwd: Path | None = None,
+        place_of: int | None = None,
     ):
+        """`output` and `error` are files, or descriptors of this process.
+
+        `place_of`: a process whose namespaces and processors it shares.
+        """
         self.output, self.error, self.returncode = output, error or output, None
         self._connection = socket.socket(socket.AF_UNIX)
         self._connection.connect(str(find_server() / "socket"))
-        self._lines = self._connection.makefile("rw")
+        self._lines = self._connection.makefile("r")
         request = {
             "words": [str(word) for word in words],
-            "output": [str(self.output), str(self.error)],
             "environment": dict(os.environ if env is None else env),
             "folder": str(cwd or Path.cwd()),
+            "place_of": place_of,
         }
-        print(json.dumps(request), file=self._lines, flush=True)
+        files = [_opened(file) for file in (self.output, self.error)]
+        socket.send_fds(self._connection, [json.dumps(request).encode() + b"\n"], files)
         self.pid = int(self._lines.readline())
+        for file, given in zip(files, (self.output, self.error), strict=True):
+            if file != given:
+                os.close(file)
 
     def poll(self) -> int | None:
         """Its exit code, as `subprocess` has it; None while it runs."""
@@ -85,6 +102,11 @@ class Warm:
         """What `subprocess.run` returns, when it has ended."""
         code, files = self.wait(timeout), (self.output, self.error)
         return subprocess.CompletedProcess([], code, *(file.read_text() for file in files))
+
+
+def _opened(file: Path | int) -> int:
+    appending = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    return os.open(file, appending) if isinstance(file, Path) else file
 
 
 def run(words: Sequence[str | Path], *, folder: Path, **options) -> subprocess.CompletedProcess:
@@ -186,26 +208,38 @@ def _is_alive(pid: int) -> bool:
 
 def _keep(connection: socket.socket) -> None:
     """Fork what is asked for, and say how it ended."""
-    with connection, connection.makefile("rw") as lines:
-        request = json.loads(lines.readline())
+    with connection:
+        content, files, *_ = socket.recv_fds(connection, 1_000_000, 2)
+        while not content.endswith(b"\n"):
+            content += connection.recv(1_000_000)
         pid = os.fork()
         if pid == 0:
-            connection.detach()
-            _become(**request)
-        print(pid, file=lines, flush=True)
+            connection.close()
+            _become(files, **json.loads(content))
+        connection.sendall(b"%d\n" % pid)
         _, status = os.waitpid(pid, 0)
-        print(os.waitstatus_to_exitcode(status), file=lines, flush=True)
+        connection.sendall(b"%d\n" % os.waitstatus_to_exitcode(status))
     os._exit(0)
 
 
-def _become(words: list[str], output: list[str], environment: dict[str, str], folder: str) -> None:
+def _become(
+    files: list[int],
+    words: list[str],
+    environment: dict[str, str],
+    folder: str,
+    place_of: int | None,
+) -> None:
     """What a process of Python is after its imports."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    for number, file in zip((1, 2), output, strict=True):
-        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+    if place_of:
+        _move_to(place_of)
+    for number, file in zip((1, 2), files, strict=True):
+        os.dup2(file, number)
+        os.close(file)
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
+    tempfile.tempdir = None  # may have been chosen by TMPDIR
     for module in ("huggingface_hub.constants", "datasets.config"):
         importlib.reload(sys.modules[module])
     code = 1
@@ -221,10 +255,21 @@ def _become(words: list[str], output: list[str], environment: dict[str, str], fo
         os._exit(code)
 
 
+def _move_to(pid: int) -> None:
+    os.sched_setaffinity(0, os.sched_getaffinity(pid))
+    for kind in ("net", "mnt"):
+        with Path(f"/proc/{pid}/ns/{kind}").open() as namespace:
+            if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), 0):
+                raise OSError(ctypes.get_errno(), "setns")
+
+
 def _run(words: list[str]) -> int:
     sys.argv = list(words)
     try:
-        if words[0].endswith(".py"):
+        if words[0] == "-c":
+            sys.argv[1:2] = []
+            exec(compile(words[1], "-c", "exec"), {"__name__": "__main__"})
+        elif words[0].endswith(".py"):
             sys.path.insert(0, str(Path(words[0]).parent))
             runpy.run_path(words[0], run_name="__main__")
         else:
