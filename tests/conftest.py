@@ -33,6 +33,17 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+WHOLE = {"drawn_fruits", "local_hub", "traced_once", "served", "demo", "server"}
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs a whole run, Hub, export or server is no unit test."""
+    for item in items:
+        if WHOLE & set(item.fixturenames):
+            item.add_marker(pytest.mark.slow)
+
+
 COLOURS = {"Apple": "red", "Banana": "yellow", "Lime": "lime", "Plum": "purple"}
 
 

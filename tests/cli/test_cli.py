@@ -101,6 +101,7 @@ def test_a_search_that_is_interrupted_says_how_to_resume(command, hint, capsys, 
     assert capsys.readouterr().err == f"\ninterrupted{hint}\n"
 
 
+@pytest.mark.slow
 def test_the_training_script_reports_bad_input_without_a_traceback(tmp_path):
     words = [ROOT / "scripts" / "train.py", "--data_dir", tmp_path / "nowhere"]
     done = warm.run(words, cwd=tmp_path, folder=tmp_path)

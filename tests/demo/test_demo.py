@@ -733,6 +733,7 @@ def _is_up(url: str) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_the_app_refuses_a_missing_model_in_one_line(tmp_path: Path) -> None:
     command = [ROOT / "app.py", "--model", "./missing"]
     done = warm.run(command, cwd=tmp_path, folder=tmp_path)

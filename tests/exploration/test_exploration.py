@@ -223,6 +223,7 @@ def test_names_that_mean_harm_stay_names(tmp_path: Path):
         check_images(open_source(arguments), arguments)
 
 
+@pytest.mark.slow
 def test_many_classes_have_fewer_samples_each(
     make_folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -63,8 +63,9 @@ def warnings_of(caplog) -> list[str]:
 # ---- a run ----
 
 
-@pytest.mark.parametrize("error", [None, FULL], ids=["bug", "full disk"])
-@pytest.mark.parametrize("lost", WRITERS)
+@pytest.mark.parametrize(
+    ("lost", "error"), zip(WRITERS, [None, FULL, None], strict=True), ids=WRITERS
+)
 def test_a_run_loses_only_the_output_that_fails(
     drawn_fruits, tmp_path, breaks, caplog, lost, error
 ):

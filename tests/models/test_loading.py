@@ -238,6 +238,7 @@ class _Hub(BaseHTTPRequestHandler):
         pass
 
 
+@pytest.mark.slow
 def test_errors_of_the_hub_are_one_line_after_one_request(tmp_path):
     server = HTTPServer(("127.0.0.1", 0), _Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()

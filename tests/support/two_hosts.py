@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from support.warm import warm_environment
+from support.warm import WARM_SCRIPT, warm_environment
 
 ROOT = Path(__file__).parents[2]
 PORT = 29_500
@@ -128,7 +128,7 @@ def launch_on(
     sizes = ["--num_machines", "2", "--num_processes", "2", "--machine_rank", str(rank)]
     where = ["--main_process_ip", main.address, "--main_process_port", str(PORT)]
     again = ["--max_restarts", str(restarts), "--monitor_interval", "1"]
-    script = [ROOT / "tests" / "support" / "warm_script.py", ROOT / "scripts" / "train.py"]
+    script = [WARM_SCRIPT, ROOT / "scripts" / "train.py"]
     words = [*launcher, *config, *sizes, *where, *again, *script, *arguments]
     return host.start_without(without, words) if without else host.start(words)
 

@@ -30,6 +30,7 @@ IMPORTED = [
     *("hffruits.inference.batch_predict", "hffruits.hub.push_model", "hffruits.demo.app"),
     "support.runs",
 ]
+WARM_SCRIPT = Path(__file__).with_name("warm_script.py")
 
 
 def find_server() -> Path:

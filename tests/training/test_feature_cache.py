@@ -224,6 +224,7 @@ def test_features_are_kept_for_the_next_run(drawn_fruits, tmp_path, features, sm
     assert losses(tmp_path / "a") == losses(tmp_path / "b")
 
 
+@pytest.mark.slow
 def test_changed_photos_are_scanned_again(make_folder, tmp_path, features, small_net):
     root = make_folder({"train/Apple": 6, "train/Lime": 6, "val/Apple": 3, "val/Lime": 3})
     train(*quick_arguments(root, tmp_path / "a", model=small_net(**CACHED)))
@@ -536,6 +537,7 @@ def test_features_need_no_workers(drawn_fruits, tmp_path, features, small_net):
     assert len(losses(tmp_path / "run")) == 2
 
 
+@pytest.mark.slow
 def test_few_photos_have_more_views(make_folder, tmp_path, features, small_net):
     photos = make_folder({"train/Apple": 6, "train/Lime": 6, "val/Apple": 3, "val/Lime": 3})
     options = {"num_train_epochs": 10, "eval_strategy": "no", "load_best_model_at_end": False}

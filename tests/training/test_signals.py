@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from support.runs import ROOT, TINY_FLAGS, tiny_arguments, trainer_with
-from support.warm import Warm, start_group
+from support.warm import WARM_SCRIPT, Warm, start_group, warm_environment
 from transformers import TrainerCallback
 
 from hffruits.cli.main import main
@@ -145,13 +145,13 @@ def test_the_validation_that_is_due_at_that_step_is_made_first(drawn_fruits, tmp
 def test_several_processes_save_when_their_launcher_is_terminated(drawn_fruits, tmp_path):
     folder, log = tmp_path / "run", tmp_path / "log"
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    script = [ROOT / "scripts" / "train.py", drawn_fruits, "--output_dir", folder, *TINY_FLAGS]
+    script = [WARM_SCRIPT, ROOT / "scripts" / "train.py", drawn_fruits, *TINY_FLAGS]
+    script += ["--output_dir", folder]
     steps = ["--num_train_epochs=100000", "--save_strategy=steps", "--save_steps=20"]
     batch = ["--per_device_train_batch_size=4"]
     with log.open("w") as output:
-        process = subprocess.Popen(
-            [*launcher, *script, *steps, *batch], stdout=output, stderr=output
-        )
+        words, environment = [*launcher, *script, *steps, *batch], os.environ | warm_environment()
+        process = subprocess.Popen(words, stdout=output, stderr=output, env=environment)
     wait_until(lambda: checkpoints(folder) or process.poll() is not None)
     process.terminate()
     process.wait(60)
