@@ -6,5 +6,12 @@ listed in `__init__.pyi`, for people, editors and type checkers.
 
 import lazy_loader
 
+from hffruits.core.imports import without_collection
+
 __version__ = "0.1.0"
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+_load_name, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+
+def __getattr__(name: str) -> object:
+    with without_collection():
+        return _load_name(name)

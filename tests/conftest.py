@@ -1,7 +1,9 @@
 """Fixtures: images, folders and one small trained model that several test files share."""
 
+import gc
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,11 +15,34 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the processes share the cores
 import datasets
 import huggingface_hub
 from filelock import FileLock
+from support import warm
 from support.hub_server import TOKEN, Hub, serve_hub
 from support.pages import browser, open_page  # noqa: F401, fixtures
 from support.runs import UNTRAINED_LABELS, paint, quick_arguments, save_untrained
 
 from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
+
+
+def pytest_configure() -> None:
+    gc.disable()  # while the tests are imported, which makes a million objects and no garbage
+
+
+def pytest_collection_finish() -> None:
+    """Nobody has to look through what is imported by now."""
+    gc.freeze()
+    gc.enable()
+
+
+WHOLE = {"drawn_fruits", "local_hub", "traced_once", "served", "demo", "server"}
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs a whole run, Hub, export or server is no unit test."""
+    for item in items:
+        if WHOLE & set(item.fixturenames):
+            item.add_marker(pytest.mark.slow)
+
 
 COLOURS = {"Apple": "red", "Banana": "yellow", "Lime": "lime", "Plum": "purple"}
 
@@ -38,9 +63,9 @@ def make_folder(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def cache(tmp_path_factory) -> Path:
+def cache(shared) -> Path:
     """One cache for the session, so that no test reads or fills the user's."""
-    folder = tmp_path_factory.mktemp("cache")
+    folder = shared("cache", Path.mkdir)
     os.environ["HFFRUITS_CACHE"] = str(folder)
     os.environ["HF_DATASETS_CACHE"] = str(folder / "datasets")  # of processes started here
     datasets.config.HF_DATASETS_CACHE = folder / "datasets"
@@ -62,6 +87,14 @@ def shared(tmp_path_factory) -> Callable[[str, Callable[[Path], None]], Path]:
         return folder
 
     return find_or_make
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm_processes(shared, cache) -> None:
+    """Lets the session's tests find, or start, the process that others are forked from."""
+    session = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+    start = partial(warm.start_server, owner=session)
+    warm.find_server = lambda: shared("warm", start)
 
 
 @pytest.fixture(scope="session")
@@ -86,6 +119,13 @@ def trained(drawn_fruits: Path, shared) -> Path:
     from hffruits.training.run import train
 
     return shared("trained", lambda folder: train(*quick_arguments(drawn_fruits, folder)))
+
+
+@pytest.fixture
+def without_report(monkeypatch) -> None:
+    """Runs of this process draw no page, plot and card, for tests that look at something else."""
+    for name in ("show_artifact", "write_model_card"):
+        monkeypatch.setattr(f"hffruits.training.run.{name}", lambda *_, **__: None)
 
 
 @pytest.fixture

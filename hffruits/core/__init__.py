@@ -10,6 +10,7 @@ distributed         processes of one run: gather, wait, start
 durations           `1h30m` <-> seconds
 dataloader_workers  DataLoader workers that outlive signals, and end with their process
 hardware            devices that compute in bfloat16; memory that this process may take
+imports             heavy modules, imported in less time
 malloc              freed memory that stays for the next step
 hub_client          requests to the Hub tried again, and its errors
 environment         versions and the git commit that a run was made with

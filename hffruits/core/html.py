@@ -9,7 +9,7 @@ import hashlib
 import io
 import math
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,7 +32,15 @@ def render_page(template: Path, content: dict[str, Any], file: Path) -> None:
     Every value is escaped. Raises jinja2's `UndefinedError` for a value that the template needs
     and `content` lacks, `InputError` where the file can't be written.
     """
-    folders = (template.parent, TEMPLATES)  # its own, and what all pages have
+    page = _load_template(template).render(content)
+    with translate_write_errors(file, "Choose another folder."), write_aside(file) as aside:
+        aside.write_bytes(page.encode("utf-8", "replace"))  # file names may hold lone surrogates
+
+
+@cache
+def _load_template(file: Path) -> jinja2.Template:
+    """A template of ours, compiled: it never changes while we run."""
+    folders = (file.parent, TEMPLATES)  # its own, and what all pages have
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folders),
         autoescape=True,
@@ -46,9 +54,7 @@ def render_page(template: Path, content: dict[str, Any], file: Path) -> None:
         "inline": partial(_inline, folders),
         "script_hashes": _script_hashes(folders),
     }
-    page = environment.get_template(template.name).render(content)
-    with translate_write_errors(file, "Choose another folder."), write_aside(file) as aside:
-        aside.write_bytes(page.encode("utf-8", "replace"))  # file names may hold lone surrogates
+    return environment.get_template(file.name)
 
 
 def part_of(page: Path, name: str, make: Callable[[], Shown], otherwise: Shown) -> Shown:

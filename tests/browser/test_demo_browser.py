@@ -4,11 +4,12 @@ import csv
 import io
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,8 +17,9 @@ from urllib.parse import urlsplit
 import pytest
 from PIL import Image
 from support.hostile_files import image_bytes, zipped
-from support.pages import CHROMIUM, FLAGS
+from support.pages import CHROMIUM
 from support.runs import save_untrained
+from support.warm import Warm
 
 from hffruits.data.synthetic.drawing import draw_fruit
 from hffruits.demo.fallback_model import pretrained_produce_folder
@@ -43,8 +45,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def url(folder: Path) -> Iterator[str]:
-    with _serving(folder) as url:
+    with _serving(folder, start=_python) as url:
         yield url
+
+
+def _python(words: list, *, output: int, **options) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, *words], stdout=output, stderr=output, **options)
 
 
 @pytest.fixture(scope="module")
@@ -56,19 +62,18 @@ def teachable(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def _serving(folder: Path, *options: str) -> Iterator[str]:
+def _serving(folder: Path, *options: str, start: Callable = Warm) -> Iterator[str]:
     """`python app.py`, and at its end no traceback in its log."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     log = folder / f"{port}.txt"
     with log.open("wb") as output:
-        server = subprocess.Popen(
-            [sys.executable, ROOT / "app.py", *options],
+        server = start(
+            [ROOT / "app.py", *options],
             cwd=folder,
             env=os.environ | {"GRADIO_SERVER_PORT": str(port)},
-            stdout=output,
-            stderr=subprocess.STDOUT,
+            output=output.fileno(),
         )
     try:
         deadline = time.monotonic() + 180
@@ -77,28 +82,28 @@ def _serving(folder: Path, *options: str) -> Iterator[str]:
             time.sleep(0.2)
         yield f"http://127.0.0.1:{port}/"
     finally:
-        server.terminate()  # an interrupt is ignored where the tests run in the background
+        server.send_signal(signal.SIGTERM)
         server.wait(timeout=120)
     assert "Traceback" not in log.read_text()
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[sync_api.Browser]:
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS.split())
-        yield browser
-        browser.close()
+def context(browser: sync_api.Browser) -> Iterator[sync_api.BrowserContext]:
+    """One visitor, whose browser fetches and compiles the page's scripts once."""
+    size = {"width": 1280, "height": 900}
+    context = browser.new_context(viewport=size, accept_downloads=True, reduced_motion="reduce")
+    yield context
+    context.close()
 
 
 @pytest.fixture
-def page(browser: sync_api.Browser) -> Iterator[sync_api.Page]:
+def page(context: sync_api.BrowserContext) -> Iterator[sync_api.Page]:
     """A page that fails its test if it asks any other host for anything."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
     page = context.new_page()
     hosts = set()
     page.on("request", lambda request: hosts.add(urlsplit(request.url).hostname))
     yield page
-    page.context.close()
+    page.close()
     assert hosts - {None} == {"127.0.0.1"}  # None: data: and blob: addresses
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from markupsafe import escape
+from support import warm
 from support.runs import TINY_FLAGS
 
 from hffruits.cli.main import COMMANDS, main
@@ -100,13 +101,10 @@ def test_a_search_that_is_interrupted_says_how_to_resume(command, hint, capsys, 
     assert capsys.readouterr().err == f"\ninterrupted{hint}\n"
 
 
+@pytest.mark.slow
 def test_the_training_script_reports_bad_input_without_a_traceback(tmp_path):
-    done = subprocess.run(
-        [sys.executable, ROOT / "scripts" / "train.py", "--data_dir", tmp_path / "nowhere"],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-    )
+    words = [ROOT / "scripts" / "train.py", "--data_dir", tmp_path / "nowhere"]
+    done = warm.run(words, cwd=tmp_path, folder=tmp_path)
     assert done.returncode == 2
     assert "no such folder" in done.stderr and "Traceback" not in done.stderr
 

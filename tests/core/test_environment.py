@@ -14,6 +14,8 @@ from hffruits.core.environment import environment, git_state
 from hffruits.core.errors import InputError
 from hffruits.training.run import train
 
+pytestmark = pytest.mark.usefixtures("without_report")
+
 
 def test_a_fingerprint_is_of_images_labels_and_splits_only(drawn_fruits, tmp_path):
     wanted = load_fruits(drawn_fruits).fingerprint
@@ -78,7 +80,7 @@ def test_full_determinism_gives_equal_weights(drawn_fruits, tmp_path, determinis
     files = []
     for name in ("one", "two"):
         options = {"full_determinism": True, "num_train_epochs": 1, "bf16": None}
-        arguments = quick_arguments(drawn_fruits, tmp_path / name, **options)
+        arguments = tiny_arguments(drawn_fruits, tmp_path / name, **options)
         assert not arguments[2].try_bf16  # which precision is faster is a matter of chance
         train(*arguments)
         files.append((tmp_path / name / "model.safetensors").read_bytes())

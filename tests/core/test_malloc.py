@@ -20,6 +20,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is another one")
+@pytest.mark.slow
 def test_freed_memory_is_not_asked_for_again():
     faults = {}
     for how in ("keep", "leave"):

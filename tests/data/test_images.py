@@ -296,6 +296,7 @@ def test_the_thumbnail_of_a_camera_raw_is_not_taken_for_the_photo(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+@pytest.mark.slow
 def test_pipes_in_a_folder_of_photos_are_never_waited_for(make_folder):
     root = make_folder({"A": 20, "B": 20})
     for name in ("A/pipe", "A/pipe.jpg", "pipe.csv"):

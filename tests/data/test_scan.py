@@ -2,8 +2,6 @@
 
 import io
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +9,7 @@ import pytest
 from datasets import Dataset, Features, Image, Value
 from PIL import Image as PILImage
 from support.runs import paint
+from support.warm import Warm
 
 from hffruits.core.cache import cache_root
 from hffruits.core.errors import InputError
@@ -204,8 +203,7 @@ def test_two_processes_at_once_leave_one_whole_cache(make_folder, own_cache, ope
         "images = [NamedImage(p.name, p) for p in sorted(Path(sys.argv[1]).iterdir())]\n"
         "for _ in range(5): scan_images(images, cache_name=f'a')\n"
     )
-    command = [sys.executable, "-c", code, folder]
-    running = [subprocess.Popen(command, stderr=subprocess.DEVNULL) for _ in range(2)]
+    running = [Warm(["-c", code, folder], output=own_cache.with_suffix(".txt")) for _ in range(2)]
     assert [process.wait() for process in running] == [0, 0]
     scan_images(images_in(folder), cache_name="a")
     assert opened == []

@@ -7,8 +7,6 @@ import json
 import logging
 import os
 import pickle
-import subprocess
-import sys
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterable
@@ -23,6 +21,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, IterableDataset
 from datasets.packaged_modules.parquet.parquet import Parquet
 from PIL import Image
 from pyarrow import parquet
+from support import warm
 from support.hub_server import TOKEN, Repo, serve_hub
 
 from hffruits.core.errors import InputError
@@ -913,13 +912,8 @@ def ask(url: str, cases: Iterable[dict], folder: Path, **environment: str) -> li
     own = {"HF_ENDPOINT": url, "HF_HOME": str(folder / "hf"), "HFFRUITS_CACHE": str(folder / "own")}
     set_here = {"HF_HUB_OFFLINE", "HF_DATASETS_CACHE"}
     known = {name: value for name, value in os.environ.items() if name not in set_here}
-    done = subprocess.run(
-        [sys.executable, "-c", CLIENT, json.dumps(list(cases))],
-        env=known | own | environment,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-    )
+    words, environment = ["-c", CLIENT, json.dumps(list(cases))], known | own | environment
+    done = warm.run(words, env=environment, cwd=folder, folder=folder)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     return json.loads(done.stdout)

@@ -19,9 +19,12 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
+from support import warm
 from support.hostile_files import ACCEPTED, REFUSED, ZIPS, image_bytes, zipped
 from support.runs import load_benchmark, save_untrained
+from support.warm import Warm
 
+gradio = pytest.importorskip("gradio", reason="the demo needs it")
 gradio_client = pytest.importorskip("gradio_client", reason="the demo needs gradio")
 
 from hffruits.core.errors import InputError  # noqa: E402
@@ -55,10 +58,20 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def served(trained: Path) -> Iterator[str]:
+def fruits(trained: Path) -> FruitClassifier:
+    return FruitClassifier.from_pretrained(trained)
+
+
+@pytest.fixture(scope="module")
+def demo(trained: Path) -> Iterator[gradio.Blocks]:
     demo = launch_demo(str(trained), prevent_thread_lock=True)
-    yield demo.local_url
+    yield demo
     demo.close(verbose=False)
+
+
+@pytest.fixture(scope="module")
+def served(demo: gradio.Blocks) -> str:
+    return demo.local_url
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +139,7 @@ def test_examples_show_classes_that_the_model_knows() -> None:
 
 @pytest.mark.parametrize("kind", ["png", "turned jpeg", "16-bit png", "see-through webp", "tiff"])
 def test_the_endpoint_answers_what_the_classifier_answers(
-    kind: str, client: gradio_client.Client, trained: Path, tmp_path: Path
+    kind: str, client: gradio_client.Client, fruits: FruitClassifier, tmp_path: Path
 ) -> None:
     path = tmp_path / f"photo.{kind.split()[-1]}"
     image = draw_fruit("Pear", seed=3)
@@ -142,7 +155,7 @@ def test_the_endpoint_answers_what_the_classifier_answers(
     else:
         image.save(path)
     answer, verdict = client.predict(gradio_client.handle_file(path), api_name="/predict")
-    expected = FruitClassifier.from_pretrained(trained).predict(path)
+    expected = fruits.predict(path)
     assert answer["label"] == expected.label
     scores = {row["label"]: row["confidence"] for row in answer["confidences"]}
     assert list(scores) == [label for label, _ in expected.top]
@@ -160,22 +173,22 @@ def test_the_api_is_predict_explain_and_batch_and_described(client: gradio_clien
 
 
 def test_what_is_no_fruit_is_not_called_one(
-    client: gradio_client.Client, trained: Path, tmp_path: Path
+    client: gradio_client.Client, fruits: FruitClassifier, tmp_path: Path
 ) -> None:
     path = tmp_path / "page.png"
     Image.effect_noise((200, 200), 90).save(path)
-    assert not FruitClassifier.from_pretrained(trained).predict(path).known
+    assert not fruits.predict(path).known
     _, verdict = client.predict(gradio_client.handle_file(path), api_name="/predict")
     assert "Unknown fruit" in verdict
 
 
 def test_the_heatmap_is_that_of_the_classifier(
-    client: gradio_client.Client, trained: Path, tmp_path: Path
+    client: gradio_client.Client, fruits: FruitClassifier, tmp_path: Path
 ) -> None:
     path = tmp_path / "pear.png"
     draw_fruit("Pear", seed=3).save(path)
     shown = client.predict(gradio_client.handle_file(path), api_name="/explain")
-    expected = FruitClassifier.from_pretrained(trained).explain(path).overlay(448)
+    expected = fruits.explain(path).overlay(448)
     with Image.open(shown if isinstance(shown, str) else shown["path"]) as image:
         assert image.size == expected.size
         off = np.abs(np.asarray(image.convert("RGB"), int) - np.asarray(expected, int))
@@ -254,16 +267,16 @@ def test_a_hostile_file_gets_a_reason_and_no_answer(
 
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_an_odd_photo_is_answered(
-    name: str, client: gradio_client.Client, trained: Path, tmp_path: Path
+    name: str, client: gradio_client.Client, fruits: FruitClassifier, tmp_path: Path
 ) -> None:
     path = tmp_path / name
     path.write_bytes(ACCEPTED[name]())
     answer, _ = client.predict(gradio_client.handle_file(path), api_name="/predict")
-    assert answer["label"] == FruitClassifier.from_pretrained(trained).predict(path).label
+    assert answer["label"] == fruits.predict(path).label
 
 
 def test_a_batch_answers_for_each_photo_as_predict_does(
-    client: gradio_client.Client, trained: Path, tmp_path: Path
+    client: gradio_client.Client, fruits: FruitClassifier, tmp_path: Path
 ) -> None:
     files = {
         "pear.jpg": image_bytes(),
@@ -276,7 +289,7 @@ def test_a_batch_answers_for_each_photo_as_predict_does(
         (tmp_path / name).write_bytes(content)
     sent = [gradio_client.handle_file(tmp_path / name) for name in files]
     table, gallery, file, summary = client.predict(sent, api_name="/batch")
-    expected = FruitClassifier.from_pretrained(trained).predict(tmp_path / "pear.jpg")
+    expected = fruits.predict(tmp_path / "pear.jpg")
     assert table["headers"] == ["File", "Class", "Confidence", "Known"]
     by_name = {row[0]: row[1:] for row in table["data"]}
     assert by_name["pear.jpg"][:2] == [expected.label, f"{100 * expected.score:.0f} %"]
@@ -438,8 +451,9 @@ def test_a_public_link_is_made_only_where_asked_for_also_on_colab(
     assert ("right" in shown) == ("save" in shown) == (variable is None)
 
 
-def test_without_permission_nothing_can_be_saved_and_nobody_is_asked(trained: Path) -> None:
-    fruits = FruitClassifier.from_pretrained(trained)
+def test_without_permission_nothing_can_be_saved_and_nobody_is_asked(
+    fruits: FruitClassifier,
+) -> None:
     names = {"save", "right", "no-saving"}
     for folder, shown in ((None, {"no-saving"}), (Path("x"), {"save", "right"})):
         demo = build_demo(fruits, feedback_dir=folder, save_dir=folder)
@@ -578,13 +592,13 @@ def test_no_photo_is_shown_of_a_folder_that_only_the_model_names(
 
 @pytest.mark.parametrize("name", ["README.md", "report.html", "metrics.json"])
 def test_a_models_link_out_of_its_folder_is_not_shown(
-    name: str, trained: Path, tmp_path: Path
+    name: str, fruits: FruitClassifier, tmp_path: Path
 ) -> None:
     folder = tmp_path / "stranger"
     folder.mkdir()
     (tmp_path / "secret").write_text('{"test": {"images": 4711, "accuracy": "4711"}}')
     (folder / name).symlink_to(tmp_path / "secret")
-    demo = build_demo(FruitClassifier.from_pretrained(trained), artifact=folder)
+    demo = build_demo(fruits, artifact=folder)
     describe = next(fn for fn in demo.fns.values() if fn.name == "describe")
     assert not [shown for shown in describe.fn() if "4711" in shown]
     assert "open-report" not in str(demo.get_config_file()["components"])
@@ -670,9 +684,8 @@ def test_the_load_test_reports_a_lack_of_correct_responses(load, tmp_path: Path)
 
 
 def test_the_load_test_expects_of_odd_files_what_the_demo_opens(
-    load, trained: Path, tmp_path: Path
+    load, fruits: FruitClassifier, tmp_path: Path
 ) -> None:
-    fruits = FruitClassifier.from_pretrained(trained)
     sent = load.find_expected(fruits, tmp_path, "pages.tiff", ACCEPTED["pages.tiff"]())
     assert sent.expected == dict(fruits.predict(tmp_path / "pages.tiff").top)
 
@@ -688,21 +701,16 @@ def test_a_signal_ends_the_server_quickly_and_leaves_nothing_behind(sign, tmp_pa
         port = free.getsockname()[1]
     (tmp_path / "temporary").mkdir()
     surroundings = {"GRADIO_SERVER_PORT": str(port), "TMPDIR": str(tmp_path / "temporary")}
-    server = subprocess.Popen(
-        [sys.executable, ROOT / "app.py"],
-        cwd=tmp_path,
-        env={k: v for k, v in os.environ.items() if k != "GRADIO_TEMP_DIR"} | surroundings,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
+    known = {k: v for k, v in os.environ.items() if k != "GRADIO_TEMP_DIR"}
+    output = tmp_path / "output.txt"
+    server = Warm([ROOT / "app.py"], cwd=tmp_path, env=known | surroundings, output=output)
     try:
         url = f"http://127.0.0.1:{port}/"
         deadline = time.monotonic() + 90
         while not _is_up(url):
             assert server.poll() is None and time.monotonic() < deadline
             time.sleep(0.2)
-        many = zipped({f"{number}.jpg": image_bytes() for number in range(200)})
+        many = zipped(dict.fromkeys((f"{number}.jpg" for number in range(200)), image_bytes()))
         (tmp_path / "many.zip").write_bytes(many)
         client = gradio_client.Client(url, verbose=False, analytics_enabled=False)
         client.submit([gradio_client.handle_file(tmp_path / "many.zip")], api_name="/batch")
@@ -710,11 +718,11 @@ def test_a_signal_ends_the_server_quickly_and_leaves_nothing_behind(sign, tmp_pa
             assert server.poll() is None and time.monotonic() < deadline
             time.sleep(0.02)
         server.send_signal(sign)
-        output = server.communicate(timeout=20)[0].decode()
+        server.wait(timeout=20)
     finally:
-        server.kill()
+        server.send_signal(signal.SIGKILL)
     assert server.returncode == 0
-    assert "Traceback" not in output
+    assert "Traceback" not in output.read_text()
     assert not list((tmp_path / "temporary").glob("hffruits-*"))
 
 
@@ -725,9 +733,10 @@ def _is_up(url: str) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_the_app_refuses_a_missing_model_in_one_line(tmp_path: Path) -> None:
-    command = [sys.executable, ROOT / "app.py", "--model", "./missing"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    command = [ROOT / "app.py", "--model", "./missing"]
+    done = warm.run(command, cwd=tmp_path, folder=tmp_path)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "./missing: no such folder" in done.stderr
@@ -740,10 +749,6 @@ def test_help_loads_neither_gradio_nor_torch() -> None:
     assert not re.search(r"\| +(gradio|torch)\b", done.stderr)
 
 
-def test_the_servers_own_statistics_stay_few(served: str, trained: Path) -> None:
+def test_the_servers_own_statistics_stay_few(demo: gradio.Blocks) -> None:
     """Gradio makes a table of all of them after each event."""
-    demo = launch_demo(str(trained), prevent_thread_lock=True)
-    try:
-        assert demo._queue.ANALYTICS_MAX_EVENTS == 100
-    finally:
-        demo.close(verbose=False)
+    assert demo._queue.ANALYTICS_MAX_EVENTS == 100

@@ -2,8 +2,6 @@
 
 import io
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import datasets
@@ -11,6 +9,7 @@ import numpy as np
 import pytest
 from huggingface_hub import DatasetCard
 from PIL import ExifTags, Image
+from support import warm
 from support.hub_server import Fault
 from support.runs import tiny_arguments
 
@@ -167,12 +166,9 @@ def test_rows_to_train_on_are_mixed_and_others_in_order(local_hub, fruits, tmp_p
 
 @pytest.mark.slow
 def test_a_push_without_a_login_is_refused_before_the_photos_are_read(local_hub, fruits, tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "hffruits", "push-data", str(fruits), "user/fruits"],
-        env=local_hub.environment(tmp_path / "home", token=None),
-        capture_output=True,
-        text=True,
-    )
+    environment = local_hub.environment(tmp_path / "home", token=None)
+    words = ["hffruits", "push-data", fruits, "user/fruits"]
+    done = warm.run(words, env=environment, folder=tmp_path)
     assert done.returncode == 2 and done.stderr.startswith("hffruits: error: user/fruits: pushing")
     assert len(done.stderr.splitlines()) == 1
 

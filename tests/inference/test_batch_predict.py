@@ -4,14 +4,13 @@ import csv
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 from support.runs import launch, paint
+from support.warm import Warm
 
 from hffruits.cli.main import main
 from hffruits.core.errors import InputError
@@ -314,7 +313,7 @@ def test_a_killed_process_has_lost_nothing(model, tmp_path):
     output = tmp_path / "a.jsonl"
     command = ["predict", str(model), str(tmp_path / "photos"), "--output", str(output)]
     journal = output.with_name("a.jsonl.part")
-    process = subprocess.Popen([sys.executable, "-m", "hffruits", *command, "--batch_size", "8"])
+    process = Warm(["hffruits", *command, "--batch_size", "8"], output=tmp_path / "log.txt")
     deadline = time.monotonic() + 60
     while not journal.exists() or len(journal.read_bytes().splitlines()) < 20:
         assert process.poll() is None and time.monotonic() < deadline

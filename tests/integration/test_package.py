@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from support.runs import TINY_FLAGS
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -33,7 +34,7 @@ def test_the_wheel_is_valid_and_holds_every_module(wheel):
 def test_the_installed_wheel_trains_away_from_the_source_tree(wheel, drawn_fruits, tmp_path):
     install = ["install", "--quiet", "--no-deps", "--target", tmp_path / "site", wheel]
     subprocess.run([sys.executable, "-m", "pip", *install], check=True)
-    options = ["--output_dir", "run", "--max_steps", "1", "--per_device_train_batch_size", "4"]
+    options = ["--output_dir", "run", "--max_steps", "1", *TINY_FLAGS]
     subprocess.run(
         [sys.executable, "-m", "hffruits", "train", drawn_fruits, *options],
         env=os.environ | {"PYTHONPATH": str(tmp_path / "site")},

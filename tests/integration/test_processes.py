@@ -1,16 +1,14 @@
 """Several processes train as one does: the same batches, losses, weights and decisions."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from support.runs import ROOT, TINY_FLAGS, launch, losses, tiny_arguments
+from support.runs import TINY_FLAGS, launch, losses, tiny_arguments
+from support.warm import run_group
 
 from hffruits.core.errors import InputError
 from hffruits.data.load import load_fruits
@@ -19,6 +17,8 @@ from hffruits.training.checkpointing import checkpoints
 from hffruits.training.run import train
 from hffruits.training.run_state import TrainingRun
 from hffruits.training.setup import leaves_unused, make_trainer, prepare_model
+
+pytestmark = pytest.mark.usefixtures("without_report")
 
 PHOTOS = {  # 30 to train on: with batches of 8, the last one has 6, which 4 processes divide
     "train/Apple": 8, "train/Banana": 7, "train/Lime": 8, "train/Plum": 7,
@@ -54,15 +54,8 @@ def test_one_two_and_four_processes_have_the_same_loss_curve(make_folder, tmp_pa
 
 @pytest.mark.slow
 def test_all_processes_agree_on_weights_averages_and_choices(drawn_fruits, tmp_path):
-    launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node=3"]
-    script = ["-m", "support.rank_states", drawn_fruits, tmp_path / "run"]
-    done = subprocess.run(
-        [sys.executable, "-m", *launcher, *script],
-        capture_output=True,
-        text=True,
-        env=os.environ
-        | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
-    )
+    words = ["support.rank_states", drawn_fruits, tmp_path / "run"]
+    done = run_group(words, processes=3, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     (line,) = (line for line in done.stdout.splitlines() if line.startswith("SEEN"))
     first, *others = json.loads(line.removeprefix("SEEN"))

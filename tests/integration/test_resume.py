@@ -1,68 +1,34 @@
 """A run killed in mid-epoch and resumed ends, to the bit, like an uninterrupted one."""
 
 import json
-import multiprocessing
-import os
 import shutil
 import signal
-import traceback
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from support.runs import quick_arguments, tiny_arguments, trainer_with
+from support.warm import Warm
 from transformers import TrainerCallback
 
 from hffruits.core.errors import InputError, RunInterruptedError
 from hffruits.training.arguments import ModelArguments
 from hffruits.training.checkpointing import step_of
-from hffruits.training.lr_schedules import SCHEDULE_NAMES
+from hffruits.training.lr_schedules import BY_VALIDATION
 from hffruits.training.run import train
 from hffruits.training.trainer import FruitTrainer
 
-EVERYTHING = {  # 32 photos: 4 steps an epoch, 12 in all, validation and a checkpoint every 3
-    "num_train_epochs": 3, "save_strategy": "steps", "save_steps": 3, "eval_strategy": "steps",
-    "eval_steps": 3, "logging_steps": 1, "ema_decay": 0.9, "mixup_alpha": 0.2, "cutmix_alpha": 1.0,
-    "mix_probability": 0.7, "balanced_sampler": True, "save_total_limit": None,
-}  # fmt: skip
+pytestmark = pytest.mark.usefixtures("without_report")
+
 BEST = {"eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": True}
 KILLED_AT = 8  # the last checkpoint is of step 6: in mid-epoch
 
 
-class Kill(TrainerCallback):
-    def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step == KILLED_AT:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-
-def run(data_dir: Path, folder: Path, options: dict, *, kill: bool = False) -> None:
-    """One training, in a process of its own."""
-    torch.set_num_threads(1)
-    if kill:
-        FruitTrainer.__init__ = trainer_with(Kill())
-    try:
-        arguments = tiny_arguments(data_dir, folder, **EVERYTHING | options)
-        arguments[0].augment = "medium"
-        train(*arguments)
-    except Exception:
-        traceback.print_exc()
-        raise
-
-
-@pytest.fixture(scope="module")
-def processes():
-    """Processes that begin with everything imported and nothing computed."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["hffruits.training.run", "support.runs", "test_resume"])
-    return context
-
-
-def finish(processes, *arguments, **keywords) -> int:
-    process = processes.Process(target=run, args=arguments, kwargs=keywords)
-    process.start()
-    process.join(120)
-    return process.exitcode
+def finish(data_dir: Path, folder: Path, options: dict, *killed_at: int) -> int:
+    """One training, in a process that has everything imported and nothing computed."""
+    words = ["support.killed_run", data_dir, folder, json.dumps(options), *killed_at]
+    return Warm(words, output=folder.with_suffix(".txt")).wait()
 
 
 def log_of(folder: Path) -> list[dict]:
@@ -74,17 +40,15 @@ def log_of(folder: Path) -> list[dict]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("schedule", SCHEDULE_NAMES)
-def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(
-    processes, drawn_fruits, tmp_path, schedule
-):
+@pytest.mark.parametrize("schedule", ["cosine", "one_cycle", *BY_VALIDATION])  # one of each kind
+def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(drawn_fruits, tmp_path, schedule):
     options = {"lr_scheduler_type": schedule}
     uninterrupted, broken = tmp_path / "uninterrupted", tmp_path / "broken"
-    assert finish(processes, drawn_fruits, uninterrupted, options) == 0
-    assert finish(processes, drawn_fruits, broken, options, kill=True) == -signal.SIGKILL
+    assert finish(drawn_fruits, uninterrupted, options) == 0
+    assert finish(drawn_fruits, broken, options, KILLED_AT) == -signal.SIGKILL
     assert not (broken / "model.safetensors").exists()
     resume = options | {"resume_from_checkpoint": "last"}
-    assert finish(processes, drawn_fruits, broken, resume) == 0
+    assert finish(drawn_fruits, broken, resume) == 0
     expected, got = (load_file(folder / "model.safetensors") for folder in (uninterrupted, broken))
     for name, value in expected.items():
         assert torch.equal(value, got[name]), name

@@ -14,6 +14,8 @@ from hffruits.data.arguments import DataArguments
 from hffruits.training.run import train
 from hffruits.training.trainer import FruitTrainer
 
+pytestmark = pytest.mark.usefixtures("without_report")
+
 
 @pytest.fixture(scope="module")
 def shards(drawn_fruits: Path, tmp_path_factory) -> Path:

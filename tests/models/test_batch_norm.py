@@ -23,45 +23,33 @@ WEIGHTS = ("weight", "bias")
 STATISTICS = ("running_mean", "running_var")
 
 
-@pytest.fixture(scope="module")
-def start(drawn_fruits, tmp_path_factory):
+pytestmark = pytest.mark.usefixtures("without_report")
+
+
+@pytest.fixture
+def start(shared, drawn_fruits):
     """A backbone with statistics of its own, as a folder to start from."""
-    folder = tmp_path_factory.mktemp("start") / "run"
-    train(*tiny_arguments(drawn_fruits, folder, max_steps=6))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def tuned(start, drawn_fruits, tmp_path_factory):
-    """Policy -> the norms after some steps under it."""
-    found = {}
-    for policy in POLICIES:
-        folder = tmp_path_factory.mktemp("norm") / policy
-        arguments = tiny_arguments(drawn_fruits, folder, max_steps=3, batch_norm=policy)
-        arguments[1].model_name_or_path, arguments[1].pretrained = str(start), True
-        arguments[1].image_size = None
-        arguments[1].freeze = "stages:0"  # the stem's norm is held whatever the policy
-        train(*arguments)
-        found[policy] = batch_norms(load_model(folder)[0])
-    return found
+    return shared("start", lambda folder: train(*tiny_arguments(drawn_fruits, folder, max_steps=6)))
 
 
 def same(before: nn.Module, after: nn.Module, names: tuple[str, ...]) -> bool:
     return all(torch.equal(getattr(before, name), getattr(after, name)) for name in names)
 
 
-@pytest.mark.parametrize(
-    ("policy", "weights_stay", "statistics_stay"),
-    [("train", False, False), ("freeze", True, True), ("freeze_stats", False, True),
-     ("recalibrate", False, False), ("sync", False, False)],
-)  # fmt: skip
-def test_a_policy_holds_what_it_says(start, tuned, policy, weights_stay, statistics_stay):
-    before = batch_norms(load_model(start)[0])
-    assert len(before) > 5 and tuned[policy].keys() == before.keys()
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_policy_holds_what_it_says(start, drawn_fruits, tmp_path, policy):
+    weights_stay, statistics_stay = policy == "freeze", policy.startswith("freeze")
+    arguments = tiny_arguments(drawn_fruits, tmp_path / "run", max_steps=3, batch_norm=policy)
+    arguments[1].model_name_or_path, arguments[1].pretrained = str(start), True
+    arguments[1].image_size = None
+    arguments[1].freeze = "stages:0"  # the stem's norm is held whatever the policy
+    train(*arguments)
+    before, after = (batch_norms(load_model(run)[0]) for run in (start, tmp_path / "run"))
+    assert len(before) > 5 and after.keys() == before.keys()
     for name, norm in before.items():
         in_stem = name == "timm_model.bn1"
-        assert same(norm, tuned[policy][name], WEIGHTS) == (weights_stay or in_stem), name
-        assert same(norm, tuned[policy][name], STATISTICS) == (statistics_stay or in_stem), name
+        assert same(norm, after[name], WEIGHTS) == (weights_stay or in_stem), name
+        assert same(norm, after[name], STATISTICS) == (statistics_stay or in_stem), name
 
 
 def test_sync_replaces_every_norm_and_one_process_has_nothing_to_synchronise():

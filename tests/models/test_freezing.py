@@ -13,6 +13,8 @@ from hffruits.models.loading import build_model, load_model
 from hffruits.training.arguments import ModelArguments
 from hffruits.training.run import train
 
+pytestmark = pytest.mark.usefixtures("without_report")
+
 
 @pytest.mark.parametrize(
     ("name", "stages"),

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib import import_module
@@ -11,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support import warm
 from transformers import (
     AutoImageProcessor,
     ConvNextConfig,
@@ -270,7 +269,8 @@ class _Hub(BaseHTTPRequestHandler):
         pass
 
 
-def test_errors_of_the_hub_are_one_line_after_one_request():
+@pytest.mark.slow
+def test_errors_of_the_hub_are_one_line_after_one_request(tmp_path):
     server = HTTPServer(("127.0.0.1", 0), _Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     script = (
@@ -285,9 +285,7 @@ def test_errors_of_the_hub_are_one_line_after_one_request():
         "HF_HUB_OFFLINE": "0",
     }
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", script], env=environment, capture_output=True, text=True
-        )
+        done = warm.run(["-c", script], env=environment, folder=tmp_path)
     finally:
         server.shutdown()
         server.server_close()

@@ -31,6 +31,9 @@ REPO_ID = "user/fruits"  # a repository of the tests
 UNTRAINED_LABELS = ["Kiwi", "Lime", "Pear"]
 
 
+SMALL = 64  # pixels a side: what the drawn photos have
+
+
 TINY_FLAGS = (  # as `tiny_arguments`, on a command line
     "--model_name_or_path=test_efficientnet", "--pretrained=false", "--image_size=32",
     "--freeze=none", "--eval_strategy=no", "--load_best_model_at_end=false", "--bf16=false",
@@ -71,7 +74,7 @@ def quick_arguments(
         options = {"save_strategy": "no", "load_best_model_at_end": False} | options
     return (
         DataArguments(data_dir=str(data_dir)),
-        model or ModelArguments(),
+        model or ModelArguments(image_size=SMALL),
         FruitTrainingArguments(output_dir=str(output_dir), **options),
     )
 
@@ -103,13 +106,16 @@ def trainer_with(*more: TrainerCallback) -> Callable[..., None]:
     return started
 
 
-def save_untrained(folder: Path, labels: list[str]) -> Path:
-    """A model with an untrained head, whose OOD score separates drawn fruit from other images."""
+def save_untrained(folder: Path, labels: list[str], *, net: str = "efficientnet_lite0") -> Path:
+    """A model with an untrained head, whose OOD score separates drawn fruit from other images.
+
+    Of `net`, random weights where it isn't the default; those separate nothing.
+    """
     from hffruits.inference.classifier import FruitClassifier
     from hffruits.inference.ood import find_prototypes, save_prototypes
     from hffruits.models.loading import build_model
 
-    model, processor = build_model("efficientnet_lite0", labels=labels)
+    model, processor = build_model(net, labels=labels, pretrained=net == "efficientnet_lite0")
     drawn = [draw_fruit(name, seed=seed) for name in ("Pear", "Kiwi") for seed in range(6)]
     (answers,) = FruitClassifier(model.eval(), processor).answer(drawn)
     model.config.ood_threshold = 0.4
@@ -140,4 +146,5 @@ def launch(
 ) -> subprocess.CompletedProcess:
     """Run a command of `hffruits` on CPU processes that see what `torchrun` would show them."""
     with tempfile.TemporaryDirectory() as folder:
-        return run_group([command, *arguments], processes=processes, folder=Path(folder))
+        words = ["hffruits", command, *arguments]
+        return run_group(words, processes=processes, folder=Path(folder))

@@ -15,6 +15,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from support.warm import WARM_SCRIPT, warm_environment
+
 ROOT = Path(__file__).parents[2]
 PORT = 29_500
 
@@ -51,7 +53,7 @@ class Host:
         own = {"PET_LOCAL_ADDR": self.address, "GLOO_SOCKET_IFNAME": self.link}
         started = Started(
             ["ip", "netns", "exec", self.name, *map(str, words)],
-            env=os.environ | own | {"OMP_NUM_THREADS": "1"},
+            env=os.environ | own | {"OMP_NUM_THREADS": "1"} | warm_environment(),
         )
         os.sched_setaffinity(started.pid, self.cores)
         return started
@@ -126,8 +128,8 @@ def launch_on(
     sizes = ["--num_machines", "2", "--num_processes", "2", "--machine_rank", str(rank)]
     where = ["--main_process_ip", main.address, "--main_process_port", str(PORT)]
     again = ["--max_restarts", str(restarts), "--monitor_interval", "1"]
-    script = ROOT / "scripts" / "train.py"
-    words = [*launcher, *config, *sizes, *where, *again, script, *arguments]
+    script = [WARM_SCRIPT, ROOT / "scripts" / "train.py"]
+    words = [*launcher, *config, *sizes, *where, *again, *script, *arguments]
     return host.start_without(without, words) if without else host.start(words)
 
 

@@ -25,6 +25,8 @@ from hffruits.training.run import train
 from hffruits.training.run_state import TrainingRun
 from hffruits.training.setup import prepare_model
 
+pytestmark = pytest.mark.usefixtures("without_report")
+
 LABELS = ["Apple", "Pear"]
 FREE = Cost(0.0, 0.0, 0.0, 0.0, 0.0)
 

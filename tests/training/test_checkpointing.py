@@ -25,6 +25,8 @@ from hffruits.training.checkpointing import (
 from hffruits.training.run import train
 from hffruits.training.run_dir import find_checkpoint
 
+pytestmark = pytest.mark.usefixtures("without_report")
+
 STEPWISE = {"save_strategy": "steps", "save_steps": 2, "save_total_limit": None, "ema_decay": 0.9}
 
 

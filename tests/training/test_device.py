@@ -18,6 +18,8 @@ from hffruits.training.arguments import ModelArguments
 from hffruits.training.run import train
 from hffruits.training.run_state import PreparedModel
 
+pytestmark = pytest.mark.usefixtures("without_report")
+
 
 def losses(folder) -> list[float]:
     rows = json.loads((folder / "log_history.json").read_text())

@@ -21,6 +21,8 @@ from hffruits.training.checkpointing import checkpoints, newest_whole
 from hffruits.training.run import train
 from hffruits.training.trainer import FruitTrainer
 
+pytestmark = pytest.mark.usefixtures("without_report")
+
 BROKEN = 6  # of 8 steps, 4 an epoch
 
 

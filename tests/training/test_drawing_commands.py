@@ -16,6 +16,8 @@ from hffruits.training.augmentation_preview import preview
 from hffruits.training.hyperparameter_search import format_command, search
 from hffruits.training.lr_finder import find_lr, smooth, suggest
 
+pytestmark = pytest.mark.usefixtures("without_report")
+
 
 def colours(file) -> int:
     with Image.open(file) as image:

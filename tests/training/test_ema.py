@@ -16,6 +16,8 @@ from hffruits.models.loading import load_model
 from hffruits.training.callbacks.ema import AVERAGE_FILE, EMACallback
 from hffruits.training.run import train
 
+pytestmark = pytest.mark.usefixtures("without_report")
+
 OPTIONS = {
     "eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": True,
     "metric_for_best_model": "loss", "ema_decay": 0.5, "num_train_epochs": 3,
@@ -51,13 +53,14 @@ def test_the_model_is_to_the_bit_what_it_was_after_it_has_been_averaged():
     assert torch.equal(model.weight, before)
 
 
-@pytest.fixture(scope="module")
-def averaged_run(drawn_fruits, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ema") / "run"
-    with pytest.MonkeyPatch.context() as patch:  # a temperature would divide the head's weights
-        patch.setattr("hffruits.evaluation.calibration.fit_temperature", lambda *_: 1.0)
-        train(*tiny_arguments(drawn_fruits, folder, **OPTIONS))
-    return folder
+@pytest.fixture
+def averaged_run(drawn_fruits, shared):
+    def make(folder):
+        with pytest.MonkeyPatch.context() as patch:  # a temperature would divide the head's weights
+            patch.setattr("hffruits.evaluation.calibration.fit_temperature", lambda *_: 1.0)
+            train(*tiny_arguments(drawn_fruits, folder, **OPTIONS))
+
+    return shared("averaged", make)
 
 
 def test_the_artifact_is_the_best_epochs_average(averaged_run):

@@ -9,6 +9,7 @@ import time
 from collections import namedtuple
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,11 +23,11 @@ from hffruits.core.dataloader_workers import WorkersLostError
 from hffruits.data.load import load_fruits
 from hffruits.data.samplers import RowKey
 from hffruits.models.batch_norm import set_policy
-from hffruits.models.bundled import bundled_folder
 from hffruits.models.freezing import freeze_backbone
 from hffruits.models.frozen_trunk import find_trunk
 from hffruits.models.heads import head_names
 from hffruits.models.loading import build_model
+from hffruits.models.saving import save_model
 from hffruits.training.arguments import ModelArguments
 from hffruits.training.feature_cache import cache as caching
 from hffruits.training.feature_cache.compute import FrozenPart, SeededViews, compute_features
@@ -47,18 +48,28 @@ from hffruits.training.feature_cache.store import (
 from hffruits.training.parser import parse_train_arguments
 from hffruits.training.run import train
 
-CACHED = ModelArguments(image_size=64, feature_cache_views=2)
-PLAIN = ModelArguments(image_size=64, feature_cache_views=0)
+pytestmark = pytest.mark.usefixtures("without_report")
+
+
+CACHED, PLAIN = {"feature_cache_views": 2}, {"feature_cache_views": 0}
 
 
 @pytest.fixture
-def features(tmp_path, monkeypatch, cache) -> Path:
-    """Where this test keeps its features; the backbone is the session's."""
-    bundled_folder("efficientnet_lite0")
-    folder = tmp_path / "cache"
-    shutil.copytree(cache / "models-v1", folder / "models-v1")
-    monkeypatch.setenv("HFFRUITS_CACHE", str(folder))
-    return folder / "features"
+def small_net(shared) -> Callable[..., ModelArguments]:
+    """Arguments of the smallest net, as if it were pretrained: its first half is frozen."""
+
+    def save(folder: Path) -> None:
+        model, processor = build_model("test_efficientnet", labels=["a", "b"], pretrained=False)
+        save_model(model, processor, folder)
+
+    return partial(ModelArguments, str(shared("small_net", save)), image_size=32)
+
+
+@pytest.fixture
+def features(tmp_path, monkeypatch) -> Path:
+    """Where this test keeps its features."""
+    monkeypatch.setenv("HFFRUITS_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "features"
 
 
 def losses(folder: Path, key: str = "loss") -> list[float]:
@@ -189,7 +200,8 @@ def test_the_fast_frozen_part_equals_the_net_and_does_not_change_it(name, bf16):
 def test_cached_views_for_every_epoch_train_like_the_images(drawn_fruits, tmp_path, features):
     """To the rounding of the cached numbers; the saved model is whole."""
     options = {"num_train_epochs": 2, "logging_steps": 1}
-    for name, model in (("plain", PLAIN), ("cached", CACHED)):
+    for name, views in (("plain", PLAIN), ("cached", CACHED)):
+        model = ModelArguments(image_size=64, **views)  # a net that learns
         train(*quick_arguments(drawn_fruits, tmp_path / name, model=model, **options))
     plain, cached = (losses(tmp_path / name) for name in ("plain", "cached"))
     assert len(cached) == 8 and cached == pytest.approx(plain, rel=0.1)
@@ -203,36 +215,39 @@ def test_cached_views_for_every_epoch_train_like_the_images(drawn_fruits, tmp_pa
     assert torch.equal(weights[0][stem], weights[1][stem])
 
 
-def test_features_are_kept_for_the_next_run(drawn_fruits, tmp_path, features):
-    train(*quick_arguments(drawn_fruits, tmp_path / "a", model=CACHED))
+def test_features_are_kept_for_the_next_run(drawn_fruits, tmp_path, features, small_net):
+    train(*quick_arguments(drawn_fruits, tmp_path / "a", model=small_net(**CACHED)))
     made = written(features)
     assert len(made) == 2  # of train and validation
-    train(*quick_arguments(drawn_fruits, tmp_path / "b", model=CACHED))
+    train(*quick_arguments(drawn_fruits, tmp_path / "b", model=small_net(**CACHED)))
     assert written(features) == made
     assert losses(tmp_path / "a") == losses(tmp_path / "b")
 
 
-def test_changed_photos_are_scanned_again(make_folder, tmp_path, features):
+@pytest.mark.slow
+def test_changed_photos_are_scanned_again(make_folder, tmp_path, features, small_net):
     root = make_folder({"train/Apple": 6, "train/Lime": 6, "val/Apple": 3, "val/Lime": 3})
-    train(*quick_arguments(root, tmp_path / "a", model=CACHED))
+    train(*quick_arguments(root, tmp_path / "a", model=small_net(**CACHED)))
     before = len(list(features.iterdir()))
     photo = root / "train" / "Apple" / "0.jpg"
     os.utime(photo, ns=(1, 1))
-    train(*quick_arguments(root, tmp_path / "b", model=CACHED))
+    train(*quick_arguments(root, tmp_path / "b", model=small_net(**CACHED)))
     assert len(list(features.iterdir())) == before + 1
 
 
 @pytest.mark.slow
-def test_two_processes_share_what_each_has_computed(drawn_fruits, tmp_path, features):
-    words = [drawn_fruits, "--num_train_epochs", "2", "--bf16", "false", "--image_size", "64"]
-    words += ["--feature_cache_views", "2", "--output_dir"]
+def test_two_processes_share_what_each_has_computed(drawn_fruits, tmp_path, features, small_net):
+    model = small_net(**CACHED)
+    words = [drawn_fruits, "--num_train_epochs=2", "--bf16=false", "--image_size=32"]
+    words += ["--model_name_or_path", model.model_name_or_path, "--per_device_train_batch_size=8"]
+    words += ["--feature_cache_views=2", "--output_dir"]
     done = launch([*words, tmp_path / "two"])
     assert done.returncode == 0, done.stderr
     cached = next(folder for folder in features.iterdir() if record(folder)["shape"][0] == 2)
     two = read(cached)
     assert two.flatten(2).abs().amax(2).gt(0).all()  # no row was left out
     shutil.rmtree(features)
-    train(*quick_arguments(drawn_fruits, tmp_path / "one", model=CACHED))
+    train(*quick_arguments(drawn_fruits, tmp_path / "one", model=small_net(**CACHED)))
     one = read(cached)
     assert torch.allclose(one.float(), two.float(), atol=2e-2)
 
@@ -248,10 +263,10 @@ def test_two_processes_share_what_each_has_computed(drawn_fruits, tmp_path, feat
     ids=["room", "no room", "nothing frozen", "mixup"],
 )
 def test_features_are_cached_by_default_where_possible(
-    drawn_fruits, tmp_path, features, monkeypatch, model, options, room, views
+    drawn_fruits, tmp_path, features, monkeypatch, model, options, room, views, small_net
 ):
     monkeypatch.setattr("hffruits.training.feature_cache.cache.room_for_features", lambda: room)
-    arguments = ModelArguments(image_size=64, **model)
+    arguments = small_net(**model)
     options |= {"num_train_epochs": 2}
     train(*quick_arguments(drawn_fruits, tmp_path / "run", model=arguments, **options))
     recorded = json.loads((tmp_path / "run" / "training_args.json").read_text())
@@ -259,14 +274,16 @@ def test_features_are_cached_by_default_where_possible(
     assert features.exists() == (views > 0)
 
 
-def test_workers_compute_what_one_process_computes(drawn_fruits, tmp_path, features, monkeypatch):
+def test_workers_compute_what_one_process_computes(
+    drawn_fruits, tmp_path, features, monkeypatch, small_net
+):
     found = []
     for cores in (1, 2):
         monkeypatch.setattr(
             "hffruits.training.feature_cache.compute.cores_per_process", lambda n=cores: n
         )
         shutil.rmtree(features, ignore_errors=True)
-        train(*quick_arguments(drawn_fruits, tmp_path / str(cores), model=CACHED))
+        train(*quick_arguments(drawn_fruits, tmp_path / str(cores), model=small_net(**CACHED)))
         found.append([read(folder) for folder in sorted(features.iterdir())])
     assert len(found[0]) == 2
     for one, two in zip(*found, strict=True):
@@ -435,20 +452,22 @@ def test_the_name_of_features_says_what_they_are_of(small_cut):
 
 @pytest.mark.parametrize("change", [{"bf16": True}, {"seed": 7}])
 def test_cached_features_are_reused_only_for_the_same_settings(
-    drawn_fruits, tmp_path, features, change
+    drawn_fruits, tmp_path, features, change, small_net
 ):
-    train(*quick_arguments(drawn_fruits, tmp_path / "a", model=CACHED))
+    train(*quick_arguments(drawn_fruits, tmp_path / "a", model=small_net(**CACHED)))
     made = written(features)
-    train(*quick_arguments(drawn_fruits, tmp_path / "b", model=CACHED, **change))
+    train(*quick_arguments(drawn_fruits, tmp_path / "b", model=small_net(**CACHED), **change))
     assert len(written(features)) == (4 if "bf16" in change else 3)  # validation has no seed
     assert written(features).items() >= made.items()
 
 
-def test_no_run_is_removed_for_one_that_has_no_space(drawn_fruits, tmp_path, features, monkeypatch):
-    train(*quick_arguments(drawn_fruits, tmp_path / "run", model=PLAIN))
+def test_no_run_is_removed_for_one_that_has_no_space(
+    drawn_fruits, tmp_path, features, monkeypatch, small_net
+):
+    train(*quick_arguments(drawn_fruits, tmp_path / "run", model=small_net(**PLAIN)))
     set_free(monkeypatch, 10)
     with pytest.raises(InputError, match="feature_cache_views: needs"):
-        options = {"model": CACHED, "overwrite_output_dir": True}
+        options = {"model": small_net(**CACHED), "overwrite_output_dir": True}
         train(*quick_arguments(drawn_fruits, tmp_path / "run", **options))
     assert (tmp_path / "run" / "model.safetensors").is_file()
 
@@ -466,10 +485,10 @@ def fill_disk_after_the_choice(monkeypatch) -> None:
 
 
 def test_a_run_without_space_for_its_features_trains_on_the_photos(
-    drawn_fruits, tmp_path, features, monkeypatch, caplog
+    drawn_fruits, tmp_path, features, monkeypatch, caplog, small_net
 ):
     fill_disk_after_the_choice(monkeypatch)
-    model = ModelArguments(image_size=64)
+    model = small_net()
     caplog.set_level("INFO", logger="hffruits")
     train(*quick_arguments(drawn_fruits, tmp_path / "run", model=model))
     assert (
@@ -480,9 +499,11 @@ def test_a_run_without_space_for_its_features_trains_on_the_photos(
     assert recorded["model"]["feature_cache_views"] == 0
 
 
-def test_with_full_determinism_it_is_an_error(drawn_fruits, tmp_path, features, monkeypatch):
+def test_with_full_determinism_it_is_an_error(
+    drawn_fruits, tmp_path, features, monkeypatch, small_net
+):
     fill_disk_after_the_choice(monkeypatch)
-    model, options = ModelArguments(image_size=64), {"full_determinism": True}
+    model, options = small_net(), {"full_determinism": True}
     with pytest.raises(NoRoomError, match="feature_cache_views: needs"):
         train(*quick_arguments(drawn_fruits, tmp_path / "run", model=model, **options))
     torch.use_deterministic_algorithms(False)
@@ -508,19 +529,19 @@ def test_a_worker_that_was_killed_is_an_error(drawn_fruits, small_cut, monkeypat
     assert target.missing() == [0, 1, 2, 3]
 
 
-def test_features_need_no_workers(drawn_fruits, tmp_path, features):
+def test_features_need_no_workers(drawn_fruits, tmp_path, features, small_net):
     """Which couldn't be spawned with a file that is mapped."""
     options = {"dataloader_num_workers": 2, "dataloader_multiprocessing_context": "spawn"}
     options |= {"dataloader_persistent_workers": True, "dataloader_prefetch_factor": 2}
-    train(*quick_arguments(drawn_fruits, tmp_path / "run", model=CACHED, **options))
-    first, last = losses(tmp_path / "run")
-    assert last < first
+    train(*quick_arguments(drawn_fruits, tmp_path / "run", model=small_net(**CACHED), **options))
+    assert len(losses(tmp_path / "run")) == 2
 
 
-def test_few_photos_have_more_views(make_folder, tmp_path, features):
+@pytest.mark.slow
+def test_few_photos_have_more_views(make_folder, tmp_path, features, small_net):
     photos = make_folder({"train/Apple": 6, "train/Lime": 6, "val/Apple": 3, "val/Lime": 3})
     options = {"num_train_epochs": 10, "eval_strategy": "no", "load_best_model_at_end": False}
-    train(*quick_arguments(photos, tmp_path, model=ModelArguments(image_size=64), **options))
+    train(*quick_arguments(photos, tmp_path, model=small_net(), **options))
     recorded = json.loads((tmp_path / "training_args.json").read_text())
     assert recorded["model"]["feature_cache_views"] == 10
 

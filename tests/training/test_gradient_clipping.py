@@ -13,6 +13,8 @@ from hffruits.models.loading import build_model
 from hffruits.training.callbacks.gradient_clipping import GradientClippingCallback
 from hffruits.training.run import train
 
+pytestmark = pytest.mark.usefixtures("without_report")
+
 
 def model_with_gradients(scale: float) -> torch.nn.Module:
     torch.manual_seed(0)

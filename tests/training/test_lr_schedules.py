@@ -1,5 +1,7 @@
 """Schedules equal PyTorch's where it has them, and every offered name works."""
 
+import pickle
+
 import pytest
 import torch
 from torch.optim import lr_scheduler as reference
@@ -76,6 +78,31 @@ def test_runs_of_a_few_steps_have_a_rate(total):
 def test_every_known_name_works_without_options(name):
     rates = learning_rates(name, peak=1.0, total=40, warmup=4)
     assert max(rates) == pytest.approx(1.0, abs=0.02) and min(rates) >= 0
+
+
+@pytest.mark.parametrize("name", SCHEDULE_NAMES)
+def test_a_schedule_resumes_where_it_was_saved(name):
+    """As the Trainer does it: the optimizer's state and the scheduler's are loaded."""
+    losses = [1.0, 0.9, *[0.95] * 30]
+
+    def go_on(scheduler, losses: list[float]) -> list[float]:
+        rates = []
+        for loss in losses:
+            scheduler.optimizer.step()
+            scheduler.step(*([loss] if name in BY_VALIDATION else []))
+            rates.append(scheduler.optimizer.param_groups[0]["lr"])
+        return rates
+
+    def start():
+        return make_scheduler(optimizer(), name, total=len(losses), warmup=5, maximise=False)
+
+    whole, saved, resumed = start(), start(), start()
+    rates = go_on(whole, losses)
+    go_on(saved, losses[:14])
+    resumed.optimizer.load_state_dict(saved.optimizer.state_dict())
+    resumed.load_state_dict(pickle.loads(pickle.dumps(saved.state_dict())))
+    assert go_on(resumed, losses[14:]) == rates[14:]
+    assert len(set(rates)) > 1 or name == "constant"
 
 
 @pytest.mark.parametrize(("maximise", "expected"), [(True, 0.1), (False, 1.0)])

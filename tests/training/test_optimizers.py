@@ -27,6 +27,8 @@ from hffruits.training.optimizers import (
 from hffruits.training.run import train
 from hffruits.training.trainer import FruitTrainer
 
+pytestmark = pytest.mark.usefixtures("without_report")
+
 
 def trainer_for(model, folder, **options) -> FruitTrainer:
     args = tiny_arguments("unused", folder, learning_rate=1e-3, **options)[2]

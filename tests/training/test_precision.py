@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from support.runs import quick_arguments
+from support.runs import tiny_arguments
 
 from hffruits.models.loading import build_model
 from hffruits.training import arguments as config
@@ -10,6 +10,8 @@ from hffruits.training import run as train
 from hffruits.training import setup as preparation
 from hffruits.training.arguments import FruitTrainingArguments
 from hffruits.training.precision import bf16_is_faster
+
+pytestmark = pytest.mark.usefixtures("without_report")
 
 
 def test_trying_leaves_the_model_as_it_was():
@@ -62,5 +64,5 @@ def test_a_run_uses_the_faster_precision(drawn_fruits, tmp_path, monkeypatch, fa
     monkeypatch.setattr(config, "cpu_has_bf16", lambda: True)
     monkeypatch.setattr(preparation, "bf16_is_faster", lambda *args, **options: faster)
     options = {"max_steps": 1, "eval_strategy": "no", "bf16": None}
-    arguments = quick_arguments(drawn_fruits, tmp_path, **options)
+    arguments = tiny_arguments(drawn_fruits, tmp_path, **options)
     assert train.train(*arguments)["training"]["bf16"] is faster

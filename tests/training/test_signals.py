@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from support.runs import ROOT, TINY_FLAGS, tiny_arguments, trainer_with
+from support.warm import WARM_SCRIPT, Warm, start_group, warm_environment
 from transformers import TrainerCallback
 
 from hffruits.cli.main import main
@@ -23,6 +24,7 @@ from hffruits.training.checkpointing import checkpoints, newest_whole
 from hffruits.training.run import train
 from hffruits.training.trainer import FruitTrainer
 
+pytestmark = pytest.mark.usefixtures("without_report")
 SENT_AT = 3  # of 8 steps: in mid-epoch, where no checkpoint is due
 
 
@@ -143,13 +145,13 @@ def test_the_validation_that_is_due_at_that_step_is_made_first(drawn_fruits, tmp
 def test_several_processes_save_when_their_launcher_is_terminated(drawn_fruits, tmp_path):
     folder, log = tmp_path / "run", tmp_path / "log"
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    script = [ROOT / "scripts" / "train.py", drawn_fruits, "--output_dir", folder, *TINY_FLAGS]
-    steps = ["--num_train_epochs=100000", "--save_strategy=steps", "--save_steps=200"]
+    script = [WARM_SCRIPT, ROOT / "scripts" / "train.py", drawn_fruits, *TINY_FLAGS]
+    script += ["--output_dir", folder]
+    steps = ["--num_train_epochs=100000", "--save_strategy=steps", "--save_steps=20"]
     batch = ["--per_device_train_batch_size=4"]
     with log.open("w") as output:
-        process = subprocess.Popen(
-            [*launcher, *script, *steps, *batch], stdout=output, stderr=output
-        )
+        words, environment = [*launcher, *script, *steps, *batch], os.environ | warm_environment()
+        process = subprocess.Popen(words, stdout=output, stderr=output, env=environment)
     wait_until(lambda: checkpoints(folder) or process.poll() is not None)
     process.terminate()
     process.wait(60)
@@ -161,34 +163,27 @@ def test_several_processes_save_when_their_launcher_is_terminated(drawn_fruits, 
 
 @pytest.mark.slow
 def test_a_terminated_group_saves_though_its_loaders_are_terminated_too(drawn_fruits, tmp_path):
-    folder, log = tmp_path / "run", tmp_path / "log"
-    launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    script = [ROOT / "scripts" / "train.py", drawn_fruits, f"--output_dir={folder}", *TINY_FLAGS]
-    steps = ["--num_train_epochs=100000", "--save_strategy=steps", "--save_steps=100"]
-    batch = ["--per_device_train_batch_size=4", "--dataloader_num_workers=1"]
-    batch += ["--dataloader_persistent_workers=true"]
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", *launcher, *script, *steps, *batch],
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )
-    everybody = [process.pid]
+    folder = tmp_path / "run"
+    words = [ROOT / "scripts" / "train.py", drawn_fruits, f"--output_dir={folder}", *TINY_FLAGS]
+    words += ["--num_train_epochs=100000", "--save_strategy=steps", "--save_steps=20"]
+    words += ["--per_device_train_batch_size=4", "--dataloader_num_workers=1"]
+    words += ["--dataloader_persistent_workers=true"]
+    group = start_group(words, processes=2, folder=tmp_path)
+    everybody = [process.pid for process in group]
     try:
-        wait_until(lambda: checkpoints(folder) or process.poll() is not None)
-        children = psutil.Process(process.pid).children(recursive=True)
-        everybody += [child.pid for child in children]
+        wait_until(lambda: checkpoints(folder) or any(p.poll() is not None for p in group))
+        for process in group:
+            everybody += [child.pid for child in psutil.Process(process.pid).children()]
         for pid in everybody:  # as a cluster and systemd do
             os.kill(pid, signal.SIGTERM)
-        process.wait(60)
+        for process in group:
+            process.wait(60)
     finally:
         for pid in everybody:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-    assert len(everybody) >= 1 + 2 + 2
-    said = log.read_text()
+    assert len(everybody) >= 2 + 2
+    said = group[0].error.read_text()
     saved = newest_whole(folder)
     assert saved == checkpoints(folder)[-1] and f"ended by SIGTERM: {saved} is saved" in said, said
 
@@ -203,19 +198,13 @@ def wait_until(holds) -> None:
 @pytest.mark.slow
 def test_a_preempted_command_saves_and_says_how_to_resume(drawn_fruits, tmp_path):
     folder = tmp_path / "run"
-    net = ["--model_name_or_path", "test_efficientnet", "--no_pretrained", "--image_size", "32"]
-    options = ["--freeze", "none", "--eval_strategy", "no", "--load_best_model_at_end", "false"]
     steps = ["--num_train_epochs", "100000", "--save_strategy", "steps", "--save_steps", "20"]
-    command = [sys.executable, "-m", "hffruits", "train", str(drawn_fruits), *net, *options, *steps]
-    with subprocess.Popen(
-        [*command, "--output_dir", str(folder)], stderr=subprocess.PIPE, text=True
-    ) as process:
-        deadline = time.monotonic() + 120
-        while not checkpoints(folder) and time.monotonic() < deadline:
-            assert process.poll() is None, process.stderr.read()
-            time.sleep(0.05)
-        os.kill(process.pid, signal.SIGTERM)
-        _, error = process.communicate(timeout=60)
+    words = ["hffruits", "train", drawn_fruits, *TINY_FLAGS, *steps, "--output_dir", folder]
+    process = Warm(words, output=tmp_path / "output.txt")
+    wait_until(lambda: checkpoints(folder) or process.poll() is not None)
+    process.send_signal(signal.SIGTERM)
+    process.wait(60)
+    error = process.output.read_text()
     assert process.returncode == 143, error
     saved = newest_whole(folder)
     assert saved == checkpoints(folder)[-1] and f"ended by SIGTERM: {saved} is saved" in error

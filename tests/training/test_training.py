@@ -29,6 +29,8 @@ from hffruits.training.datasets import as_tensors
 from hffruits.training.run import finished_metrics, train, warn_of_few_steps
 from hffruits.training.trainer import FruitTrainer
 
+pytestmark = pytest.mark.usefixtures("without_report")
+
 
 def read(file: Path) -> dict:
     return json.loads(file.read_text(encoding="utf-8"))

@@ -17,6 +17,8 @@ from hffruits.training.arguments import ModelArguments
 from hffruits.training.parser import RECIPES, parse_train_arguments
 from hffruits.training.run import train
 
+pytestmark = pytest.mark.usefixtures("without_report")
+
 TINY_CNN = {"pretrained": False, "image_size": 32}
 
 
