@@ -34,7 +34,8 @@ class FruitDatasets(DatasetDict):
 
     `skipped`: the files left out. `coarse`: class -> coarse label, empty without a hierarchy.
     `leaks`: for each split held out, how many of its images have a near-duplicate in train.
-    `fingerprint`: a digest of all images' bytes, labels and splits, wherever they lie.
+    `fingerprint`: a digest of all images' bytes, labels and splits, wherever they lie. `truncated`:
+    the files that lack their end, used since `allow_truncated_images` was set.
     """
 
     def __init__(
@@ -44,10 +45,11 @@ class FruitDatasets(DatasetDict):
         coarse: dict[str, str] | None = None,
         leaks: dict[str, int] | None = None,
         fingerprint: str | None = None,
+        truncated: list[str] | None = None,
     ):
         super().__init__(splits)
         self.skipped, self.coarse, self.leaks = skipped, coarse or {}, leaks or {}
-        self.fingerprint = fingerprint
+        self.fingerprint, self.truncated = fingerprint, truncated or []
 
     def split(self, name: str) -> Split:
         """One of them as a `Split`."""
@@ -60,7 +62,7 @@ class FruitDatasets(DatasetDict):
         write_lists(self, folder)
 
     def __reduce__(self):
-        known = (self.skipped, self.coarse, self.leaks, self.fingerprint)
+        known = (self.skipped, self.coarse, self.leaks, self.fingerprint, self.truncated)
         return FruitDatasets, (dict(self), *known)
 
 
@@ -125,8 +127,8 @@ def load_fruits(
         if split in parts:
             rows = _cached(parts[split], data) if _is_cached(split, data) else parts[split].rows
             datasets[split] = _build_dataset(rows, names, data.max_image_pixels)
-    leaks = count_leaks(parts)
-    return FruitDatasets(datasets, checked.skipped, coarse, leaks, _fingerprint(parts))
+    facts = coarse, count_leaks(parts), _fingerprint(parts), checked.truncated
+    return FruitDatasets(datasets, checked.skipped, *facts)
 
 
 def _is_cached(split: str, data: DataArguments) -> bool:

@@ -123,6 +123,7 @@ class FruitStreams(dict[str, StreamSplit]):
         self.coarse = coarse or {}
         self.skipped: list[Skipped] = []
         self.leaks: dict[str, int] = {}
+        self.truncated: list[str] = []
 
     def split(self, name: str) -> Split:
         """One of them."""
@@ -192,7 +193,7 @@ def load_streams(data: DataArguments, *, seed: int = 42) -> FruitStreams:
 
 def refuse_lists(data: DataArguments) -> None:
     """Raise `InputError` for an option that a stream would ignore."""
-    names = ("exclude", "split_lists", "group_by", "image_cache")
+    names = ("exclude", "split_lists", "group_by", "image_cache", "allow_truncated_images")
     data.refuse(*names, why="needs all photos at hand, and a stream is read on the fly")
 
 
