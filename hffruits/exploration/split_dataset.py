@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from hffruits.core.claims import claims_output_dir
 from hffruits.core.errors import InputError
 from hffruits.core.files import translate_write_errors
 from hffruits.core.results import Result
@@ -57,6 +58,7 @@ class SplitLists(Result):
         return f"{len(self.images)} folds, the first: {first}" if self.record["folds"] else first
 
 
+@claims_output_dir
 def split(
     data: DataArguments | str | Path | None = None,
     *,
