@@ -6,6 +6,7 @@ import logging
 import os
 import shlex
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -157,7 +158,8 @@ def run_predict(argv: list[str]) -> None:
     options = {"revision": args.revision, "precision": args.precision}
     fruits = predict.FruitClassifier.from_pretrained(args.model, **options)
     bad: list[InputError] = []
-    options = {"top_k": args.top_k, "batch_size": args.batch_size, "on_unreadable": bad.append}
+    options = _given(args, *_PREDICTING)
+    options["on_unreadable"] = bad.append
     for result in fruits.stream(paths, **options):
         scores = ", ".join(f"{label} {score:.1%}" for label, score in result.top)
         scores = scores if result.known else f"unknown (nearest {scores})"
@@ -171,14 +173,21 @@ def run_predict(argv: list[str]) -> None:
         raise bad[-1]
 
 
+_PREDICTING = ("top_k", "batch_size", "max_image_pixels", "allow_truncated_images")
+
+
+def _given(args: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """The flags among these that have a value; the others are as the function has them."""
+    return {name: value for name, value in vars(args).items() if name in names}
+
+
 def _predict_into_table(args: argparse.Namespace) -> None:
     labelled = load("hffruits.inference.batch_predict").label_into_table(
         args.model,
         args.images,
         args.output,
-        top_k=args.top_k,
-        batch_size=args.batch_size,
         precision=args.precision,
+        **_given(args, *_PREDICTING),
     )
     if _is_main_process():
         _print(labelled or "Already complete; the other processes continue")
@@ -246,6 +255,7 @@ def run_demo(argv: list[str]) -> None:
         data_dir=args.data_dir,
         feedback_dir=args.feedback_dir,
         save_dir=args.save_dir,
+        **_given(args, "max_image_pixels"),
     )
 
 
@@ -295,6 +305,8 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(handlers=[handler])
     if isinstance(sys.stdout, io.TextIOWrapper):  # else a name that it can't encode would raise
         sys.stdout.reconfigure(errors="backslashreplace")
+    # of Pillow, of images that are over our own limit or allowed by it
+    warnings.filterwarnings("ignore", r"Image size .* exceeds limit of .* pixels")
     logging.getLogger("huggingface_hub").propagate = False  # it prints by itself
     logging.getLogger("hffruits").setLevel(logging.INFO if _is_main_process() else logging.ERROR)
     try:

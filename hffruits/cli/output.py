@@ -20,11 +20,14 @@ def format_summary(metrics: dict[str, Any]) -> str:
         spent += f" of {training['time_budget']}"
     since = "since it was resumed" if training.get("resumed") else "the whole run took"
     sizes = ", ".join(f"{split} {count:,}" for split, count in data["images"].items())
+    left_out = f"{len(data['skipped'])} left out"
+    if data.get("truncated"):
+        left_out += f"; {len(data['truncated'])} truncated"
     best = f", best epoch {training['best_epoch']:.4g}" if training["best_epoch"] else ""
     lines = [
         "",
         f"Data      {printable(data['data_dir'])}: {data['classes']} classes; {sizes} images; "
-        f"{len(data['skipped'])} left out",
+        f"{left_out}",
         *_rare_lines(data),
         f"Model     {metrics['model']['name_or_path']}, "
         f"{metrics['model']['parameters'] / 1e6:.1f} M parameters",

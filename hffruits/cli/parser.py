@@ -173,6 +173,16 @@ def _add_batch_size(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch_size", type=int, default=32, help="photos per step [%(default)s]")
 
 
+def _add_max_image_pixels(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--max_image_pixels",
+        type=int,
+        default=argparse.SUPPRESS,
+        help="refuse larger photos; very large JPEGs are decoded at a fraction of their size, "
+        "which counts [89478485]",
+    )
+
+
 def _add_resplit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resplit", action="store_true", help="ignore the data's own splits")
 
@@ -271,6 +281,12 @@ def predict_parser(description: str | None) -> argparse.ArgumentParser:
         default="fp32",
         help="bf16: faster on CPUs and GPUs with bfloat16 units [fp32]",
     )
+    _add_max_image_pixels(parser)
+    parser.add_argument(
+        "--allow_truncated_images",
+        action="store_true",
+        help="read JPEGs that lack only their last bytes, with a warning",
+    )
     parser.add_argument(
         "--output",
         type=Path,
@@ -351,6 +367,7 @@ def demo_parser(description: str | None) -> argparse.ArgumentParser:
         metavar="DIR",
         help="save taught models below this folder [runs; off as above]",
     )
+    _add_max_image_pixels(parser)
     return parser
 
 

@@ -14,9 +14,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock
+
 from hffruits.core.errors import InputError, short_reason
 
 logger = logging.getLogger(__name__)
+CSV_ENCODING = "utf-8-sig"  # spreadsheets take a CSV without this mark for one in a local code page
 
 
 @contextmanager
@@ -61,6 +64,22 @@ def translate_write_errors(place: Path, remedy: str = "Choose another path.") ->
 
 
 @contextmanager
+def translate_open_errors(folder: Path) -> Iterator[None]:
+    """Within it, a file that can't be replaced or removed is an `InputError` that names it.
+
+    On Windows so is each that another program has open: a table in a spreadsheet, say.
+    """
+    try:
+        yield
+    except PermissionError as error:
+        file = error.filename2 or error.filename or folder
+        raise InputError(
+            f"{file}: can't be replaced ({short_reason(error)}). Close it if a program has it "
+            "open, or choose another folder."
+        ) from error
+
+
+@contextmanager
 def optional_cache(file: Path) -> Iterator[None]:
     """Within it, a cache that can't be written is worth a warning: it is computed again."""
     try:
@@ -76,6 +95,13 @@ def check_writable(folder: Path, remedy: str = "Choose another folder.") -> None
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink()
+
+
+def release_lock(lock: FileLock) -> None:
+    """Release it, and remove its file: where that can be, before anyone may take the same one."""
+    if os.name != "nt":  # where filelock removes the file, once it is closed
+        Path(lock.lock_file).unlink(missing_ok=True)
+    lock.release()
 
 
 def flush(path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from hffruits.core.errors import InputError
 from hffruits.core.flags import suggest
-from hffruits.data.images import MAX_PIXELS
+from hffruits.data.images import MAX_PIXELS, check_max_pixels
 
 OF_EPOCHS = ("augment", "image_cache", "image_cache_size", "shuffle_buffer")  # act in training only
 SAMPLE = "the drawn sample set"  # what no name means
@@ -102,7 +102,14 @@ class DataArguments:
     max_unreadable_fraction: float = option(
         0.05, "Stop when more than this share of the image files can't be read."
     )
-    max_image_pixels: int = option(MAX_PIXELS, "Leave out images with more pixels than this.")
+    max_image_pixels: int = option(
+        MAX_PIXELS,
+        "Leave out images with more pixels than this; of a JPEG those that are decoded count, at a "
+        "half, a quarter or an eighth of a very large one's size.",
+    )
+    allow_truncated_images: bool = option(
+        False, "Use JPEGs that lack only their last bytes, and list them as truncated."
+    )
     augment: str = option(
         "light", "What training does to each photo: none, light, medium or strong."
     )
@@ -114,6 +121,7 @@ class DataArguments:
                 raise InputError(
                     f"{name}: empty. Name the data, or leave it out for the drawn sample set."
                 )
+        check_max_pixels(self.max_image_pixels)
         for name in ("split_lists", "exclude", "coarse_labels"):
             if str(file := getattr(self, name)).startswith("~/"):
                 setattr(self, name, str(Path(file).expanduser()))

@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, features
 
 from hffruits.core.errors import InputError, short_reason
 
@@ -30,6 +30,8 @@ SUFFIXES = {
 # HEIF after AVIF: libheif also opens AVIF, but can't decode it.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "HEIF", "PPM", "JPEG2000")
 MAX_PIXELS = 89_478_485  # where Pillow begins to warn of decompression bombs; 256 MB as RGB
+LIMIT = "max_image_pixels"  # what the limit is called wherever it can be set
+MOST_LOST = 0.1  # of its rows, that a truncated JPEG may lack
 
 ImageSource = str | Path | bytes | Image.Image
 
@@ -129,17 +131,29 @@ def open_rgb(
     """Decode a file, its bytes or a PIL image into an upright 8-bit RGB image.
 
     Only decoders of `formats`, some of `FORMATS`, see a file, and `check` its header before its
-    pixels are decoded. Raises `OSError` with a short reason for anything that is not a complete,
-    sanely sized image.
+    pixels are decoded. A JPEG of more than `MAX_PIXELS` is decoded at a half, a quarter or an
+    eighth of its size, the largest that has no more: the same whatever `max_pixels` is. Raises
+    `OSError` with a short reason for anything that is not a complete image of at most `max_pixels`
+    as decoded.
     """
     try:
         if isinstance(source, Image.Image):
             return _to_rgb(source)
         with _open(source, max_pixels, formats=formats) as image:
             check(image)
+            _draft(image)
             return _to_rgb(image)
     except _DECODER_ERRORS as error:
         raise OSError(short_reason(error)) from error
+
+
+def check_max_pixels(max_pixels: int) -> None:
+    """Raise `InputError` for a limit that can't be."""
+    if not 1 <= max_pixels <= 2 * MAX_PIXELS:
+        raise InputError(
+            f"max_image_pixels={max_pixels}: must be between 1 and {2 * MAX_PIXELS:,}, the most "
+            "that Pillow takes. Shrink larger photos first, or save them as JPEG."
+        )
 
 
 @contextmanager
@@ -170,10 +184,47 @@ def open_small(
             if image.getexif().get(0x0112, 1) >= 5:  # lies on its side
                 width, height = height, width
             form = image.format or ""
-            image.draft("RGB", (size, size))
+            _draft(image, size)
             return _to_rgb(image), form, (width, height)
     except _DECODER_ERRORS as error:
         raise OSError(short_reason(error)) from error
+
+
+def complete_jpeg(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) -> bytes:
+    """The bytes of a JPEG that lacks its last ones, with an end that decoders accept.
+
+    What is missing is grey, or blurred if it is progressive. Raises `OSError` for other files, and
+    where more than `MOST_LOST` of the rows are missing. Pillow's own switch for this would act on
+    all threads, and on all formats.
+    """
+    content = source if isinstance(source, bytes) else Path(source).read_bytes()
+    if not content.startswith(_JPEG_START):
+        raise OSError("its end is missing, and it is no JPEG")
+    content += _JPEG_END
+    try:
+        with _open(content, max_pixels, formats=("JPEG",)) as image:
+            _draft(image, 1)
+            rows = np.asarray(image).reshape(image.height, -1).astype(int)
+    except _DECODER_ERRORS as error:
+        raise OSError(short_reason(error)) from error
+    there = np.flatnonzero((abs(rows - 128) > 1).any(axis=1))  # the decoder leaves the others grey
+    lost = 1 - (there[-1] + 1) / len(rows) if len(there) else 1.0
+    if lost > MOST_LOST:
+        raise OSError(f"{lost:.0%} of it is missing")
+    return content
+
+
+def is_over_limit(reason: str) -> bool:
+    """Whether a photo isn't read since it has too many pixels, by the reason that was given."""
+    return LIMIT in reason
+
+
+TRUNCATED_REMEDY = "Set allow_truncated_images for JPEGs that lack only their last bytes."
+
+
+def is_truncated(reason: str) -> bool:
+    """Whether a photo can't be read since its end is missing, by the reason that was given."""
+    return "truncated" in reason
 
 
 def decode_images(batch: dict[str, list], max_pixels: int = MAX_PIXELS) -> dict[str, list]:
@@ -288,23 +339,78 @@ def _open(
     size = len(source) if isinstance(source, bytes) else check_regular(Path(source)).st_size
     if size == 0:
         raise OSError("empty file (0 bytes)")
-    name = name if isinstance(source, bytes) else str(source)
+    name, head = name if isinstance(source, bytes) else str(source), _head(source)
+    file = io.BytesIO(source) if isinstance(source, bytes) else source
     try:
-        file = io.BytesIO(source) if isinstance(source, bytes) else source
-        image = Image.open(file, formats=[one for one in readable_formats() if one in formats])
+        image = open_undecoded(file, head, formats)
     except Image.UnidentifiedImageError as error:
-        why = unread_format(name, _head(source)) or _NO_IMAGES.get(_suffix(name))
+        why = unread_format(name, head) or _NO_IMAGES.get(_suffix(name))
         raise OSError(why or "not an image, or an unknown format") from error
-    width, height = image.size
-    fault = ""
-    if width * height > max_pixels:
-        fault = f"{width} x {height} pixels, over the limit of {max_pixels:,}"
-    elif image.format == "TIFF" and _is_raw(image, name, _head(source)):
+    except Image.DecompressionBombError as error:  # at twice Pillow's own limit
+        raise OSError(f"over the limit of {max_pixels:,} pixels ({LIMIT})") from error
+    fault = _over_limit(image, max_pixels)
+    if not fault and image.format == "TIFF" and _is_raw(image, name, head):
         fault = RAW  # of which Pillow would take the thumbnail
     if fault:
         image.close()
         raise OSError(fault)
     return image
+
+
+def open_undecoded(
+    file: str | Path | io.BytesIO, head: bytes, formats: Sequence[str] = FORMATS
+) -> Image.Image:
+    """By the decoder that its first bytes ask for, or Pillow's `UnidentifiedImageError`.
+
+    Unlike `Image.open`, a JPEG of any size: it needn't be decoded whole.
+    """
+    known = [one for one in readable_formats() if one in formats]
+    if "JPEG" not in known or not head.startswith(_JPEG_START):
+        return Image.open(file, formats=known)
+    try:
+        return Image.OPEN["JPEG"][0](file, "")
+    except (SyntaxError, IndexError, TypeError, struct.error) as error:  # as Image.open does
+        raise Image.UnidentifiedImageError("no JPEG") from error
+
+
+_JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
+_JPEGS = ("JPEG", "MPO")  # MPO: several in a file, of which the first counts
+
+
+def _over_limit(image: Image.Image, max_pixels: int) -> str:
+    """Why an image would be too large when decoded; "" if it isn't."""
+    width, height = image.size
+    if image.format in _JPEGS:
+        fits = width * height <= max_pixels * _reduction(image) ** 2
+        # of several scans, libjpeg holds up to 6 bytes for each pixel, at any reduction
+        fits &= width * height <= 2 * max_pixels or _has_one_scan(image)
+    else:
+        fits = width * height <= max_pixels
+    limit = f"over the limit of {max_pixels:,} ({LIMIT})"
+    return "" if fits else f"{width} x {height} pixels, {limit}"
+
+
+def _reduction(image: Image.Image) -> int:
+    """By how much a JPEG's sides are divided: with an eighth of them, none is over `MAX_PIXELS`."""
+    width, height = image.size
+    return next(times for times in (1, 2, 4, 8) if width * height <= MAX_PIXELS * times**2)
+
+
+def _has_one_scan(image: Image.Image) -> bool:
+    """Whether a JPEG's only scan holds all its components; Pillow has read up to its header."""
+    size = 6 + 2 * image.layers
+    image.fp.seek(-2 - size, io.SEEK_CUR)
+    header = image.fp.read(2 + size)
+    whole = header.startswith(b"\xff\xda" + size.to_bytes(2, "big") + bytes([image.layers]))
+    return whole and "progressive" not in image.info
+
+
+def _draft(image: Image.Image, size: int | None = None) -> None:
+    """Have a JPEG decoded at a fraction: as all are by their size, or less, for `size` pixels."""
+    if image.format in _JPEGS and (size or _reduction(image) > 1):
+        most = min(image.size) // _reduction(image)
+        side = min(size or most, most)
+        image.draft("RGB", (side, side))
 
 
 def _head(source: str | Path | bytes) -> bytes:
@@ -332,6 +438,23 @@ def readable_formats() -> tuple[str, ...]:
     register_heif_opener(thumbnails=False, depth_images=False, aux_images=False, decode_threads=1)
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)  # some builds lack AVIF
+
+
+@cache
+def decoder_versions() -> str:
+    """What decodes here, for the keys of caches: another version may give other pixels."""
+    import pillow_heif
+
+    known = {*features.codecs, *features.modules, *features.features}
+    used = {name: features.version(name) for name in _DECODERS if name in known}
+    libheif = pillow_heif.libheif_version()
+    return f"{used} {pillow_heif.__version__} {libheif} {readable_formats()}"
+
+
+_DECODERS = (
+    *("pil", "jpg", "libjpeg_turbo", "mozjpeg", "jpg_2000", "zlib", "zlib_ng"),
+    *("libtiff", "webp", "avif"),
+)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -38,22 +38,26 @@ class FruitDatasets(DatasetDict):
     `dropped`: class that `rare_classes` left out -> number of its photos.
     `leaks`: for each split held out, how many of its images have a near-duplicate in train.
     `groups`: numbers of the images of each split, equal for those that are not independent.
-    `fingerprint`: a digest of all images' bytes, labels and splits, wherever they lie.
+    `fingerprint`: a digest of all images' bytes, labels and splits, wherever they lie. `truncated`:
+    the files that lack their end, used since `allow_truncated_images` was set.
     """
 
     def __init__(
         self,
         splits: dict[str, Dataset],
         skipped: list[Skipped],
+        *,
         coarse: dict[str, str] | None = None,
         leaks: dict[str, int] | None = None,
         fingerprint: str | None = None,
         dropped: dict[str, int] | None = None,
+        truncated: list[str] | None = None,
         groups: dict[str, np.ndarray] | None = None,
     ):
         super().__init__(splits)
-        self.skipped, self.coarse, self.leaks = skipped, coarse or {}, leaks or {}
-        self.fingerprint, self.dropped, self.groups = fingerprint, dropped or {}, groups or {}
+        self.skipped, self.fingerprint = skipped, fingerprint
+        self.coarse, self.leaks, self.groups = coarse or {}, leaks or {}, groups or {}
+        self.dropped, self.truncated = dropped or {}, truncated or []
 
     def split(self, name: str) -> Split:
         """One of them as a `Split`."""
@@ -67,8 +71,7 @@ class FruitDatasets(DatasetDict):
         write_lists(self, folder)
 
     def __reduce__(self):
-        known = (self.skipped, self.coarse, self.leaks, self.fingerprint, self.dropped, self.groups)
-        return FruitDatasets, (dict(self), *known)
+        return partial(FruitDatasets, **vars(self)), (dict(self),)
 
 
 FruitData = FruitDatasets | FruitStreams
@@ -138,11 +141,12 @@ def load_fruits(
     return FruitDatasets(
         datasets,
         checked.skipped + rare,
-        coarse,
-        count_leaks(parts),
-        _fingerprint(parts),
-        parts.dropped,
-        _group_splits(parts, data),
+        coarse=coarse,
+        leaks=count_leaks(parts),
+        fingerprint=_fingerprint(parts),
+        dropped=parts.dropped,
+        truncated=checked.truncated,
+        groups=_group_splits(parts, data),
     )
 
 

@@ -18,11 +18,11 @@ from tqdm.auto import tqdm
 
 from hffruits.core.cache import cache_root
 from hffruits.core.files import optional_cache, write_aside
-from hffruits.data.images import MAX_PIXELS, check_regular, open_small
+from hffruits.data.images import MAX_PIXELS, check_regular, decoder_versions, open_small
 from hffruits.data.near_duplicates import COLOUR_SIZE, GREY_SIZE, fingerprint
 
 logger = logging.getLogger(__name__)
-VERSION = 3  # of what is cached: raise it when a measure or `_ROW` changes
+VERSION = 4  # of what is cached: raise it when a measure or `_ROW` changes
 MEASURED_SIZE = 256  # pixels of the long side, for brightness, contrast and sharpness
 
 _ROW = np.dtype(
@@ -147,7 +147,7 @@ def _key(named: NamedImage, max_pixels: int) -> bytes:
         except OSError:  # gone since it was listed
             return b""
         state = f"{named.name}\0{stat.st_size}\0{stat.st_mtime_ns}"
-    return _digest(f"{state}\0{max_pixels}".encode(errors="surrogateescape"))
+    return _digest(f"{state}\0{max_pixels}\0{decoder_versions()}".encode(errors="surrogateescape"))
 
 
 def _digest(content: bytes) -> bytes:

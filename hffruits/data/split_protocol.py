@@ -13,7 +13,7 @@ import numpy as np
 from datasets import Dataset
 from PIL import Image
 
-from hffruits.data.images import ImageSource, open_rgb
+from hffruits.data.images import MAX_PIXELS, ImageSource, open_rgb
 
 UNKNOWN = -1  # label of an image of a class that the model lacks
 ALONE = -1  # group of an image that is like no other, or not known to be
@@ -118,7 +118,8 @@ class MapSplit:
 
         def open_path(path: str) -> Image.Image | None:
             try:
-                return open_rgb(source_of(raw[places[path]]["image"]))
+                source = source_of(raw[places[path]]["image"])
+                return open_rgb(source, max_pixels=2 * MAX_PIXELS)  # the limit was kept before
             except OSError:  # gone since
                 return None
 

@@ -125,6 +125,7 @@ class FruitStreams(dict[str, StreamSplit]):
         self.skipped: list[Skipped] = []
         self.leaks: dict[str, int] = {}
         self.dropped: dict[str, int] = {}
+        self.truncated: list[str] = []
 
     def split(self, name: str) -> Split:
         """One of them."""
@@ -191,6 +192,7 @@ def load_streams(data: DataArguments, *, seed: int = 42) -> FruitStreams:
 def refuse_lists(data: DataArguments) -> None:
     """Raise `InputError` for an option that a stream would ignore."""
     names = ("exclude", "split_lists", "group_by", "image_cache", "rare_classes")
+    names += ("allow_truncated_images",)
     data.refuse(*names, why="needs all photos at hand, and a stream is read on the fly")
 
 

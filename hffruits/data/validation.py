@@ -18,7 +18,13 @@ from hffruits.core.errors import FewWarnings, InputError
 from hffruits.core.escaping import name_in_line, shorten
 from hffruits.core.names import list_names, path_key
 from hffruits.data.arguments import DataArguments
-from hffruits.data.images import MAX_PIXELS, RAW, VIDEO
+from hffruits.data.images import (
+    RAW,
+    TRUNCATED_REMEDY,
+    VIDEO,
+    complete_jpeg,
+    is_truncated,
+)
 from hffruits.data.near_duplicates import find_groups
 from hffruits.data.scan import NamedImage, reason_of, scan_images
 from hffruits.data.sources import RawRows
@@ -65,6 +71,7 @@ class Checked:
     skipped: list[Skipped]
     lost: dict[str, str] = field(default_factory=dict)  # class without any photo -> why
     torn: dict[str, list[str]] = field(default_factory=dict)  # file named more than once -> labels
+    truncated: list[str] = field(default_factory=list)  # images that lack their end, but are used
 
     def check_classes(self) -> None:
         """Raise `InputError` where a class would be gone."""
@@ -92,20 +99,8 @@ def check_images(raw: RawRows, data: DataArguments, *, num_workers: int | None =
     Raises `InputError` where more than `max_unreadable_fraction` can't, and where a split has none
     left.
     """
-    max_pixels = data.max_image_pixels
-    if max_pixels > 2 * MAX_PIXELS:
-        raise InputError(
-            f"max_image_pixels={max_pixels}: Pillow refuses more than {2 * MAX_PIXELS:,}. Shrink "
-            "the photos first."
-        )
     splits = _prepare(raw, data.exclude)
-    records = scan_images(
-        (named for rows in splits.values() for named in _named_images(rows)),
-        total=sum(map(len, splits.values())),
-        max_pixels=max_pixels,
-        cache_name=_cache_name(raw, data),
-        num_workers=num_workers,
-    )
+    splits, records, truncated = _scan(raw, splits, data, num_workers=num_workers)
     skipped: list[Skipped] = []
     all_reasons: list[str] = []
     usable: dict[str, tuple[Dataset, np.ndarray]] = {}
@@ -132,7 +127,7 @@ def check_images(raw: RawRows, data: DataArguments, *, num_workers: int | None =
     labels = chain.from_iterable(rows["label"][:] for rows in splits.values())
     lost = raw.empty | lost_classes(labels, all_reasons)
     torn = _find_torn(usable.values())
-    return Checked(parts, skipped + _list_videos(raw), lost, torn)
+    return Checked(parts, skipped + _list_videos(raw), lost, torn, truncated)
 
 
 def warn_of_skipped(skipped: Sequence[Skipped]) -> None:
@@ -177,6 +172,61 @@ def _find_torn(usable: Iterable[tuple[Dataset, np.ndarray]]) -> dict[str, list[s
 _NUMBER = re.compile(r"#\d+$")  # as `_with_own_names` tells rows of one file apart
 
 
+def _scan(
+    raw: RawRows, splits: dict[str, Dataset], data: DataArguments, *, num_workers: int | None = None
+) -> tuple[dict[str, Dataset], np.ndarray, list[str]]:
+    """The rows, the records of all splits, and the paths of truncated images, now completed."""
+    max_pixels = data.max_image_pixels
+    records = scan_images(
+        (named for rows in splits.values() for named in _named_images(rows)),
+        total=sum(map(len, splits.values())),
+        max_pixels=max_pixels,
+        cache_name=_cache_name(raw, data),
+        num_workers=num_workers,
+    )
+    if not data.allow_truncated_images:
+        return splits, records, []
+    return _complete(splits, records, max_pixels)
+
+
+def _complete(
+    splits: dict[str, Dataset], records: np.ndarray, max_pixels: int
+) -> tuple[dict[str, Dataset], np.ndarray, list[str]]:
+    """Truncated JPEGs replaced by bytes that every reader takes, and their paths."""
+    completed, truncated, start = {}, [], 0
+    for split, rows in splits.items():
+        own = records[start : start + len(rows)]
+        places = [i for i, record in enumerate(own) if is_truncated(reason_of(record))]
+        contents = {place: _completed(rows[place]["image"], max_pixels) for place in places}
+        contents = {place: content for place, content in contents.items() if content}
+        completed[split], start = rows, start + len(rows)
+        if contents:
+            paths = [rows[place]["path"] for place in contents]
+            images = map(NamedImage, paths, contents.values())
+            own[list(contents)] = scan_images(images, total=len(paths), max_pixels=max_pixels)
+            completed[split] = _with_images(rows, contents)
+            truncated += paths
+    for path in truncated:
+        logger.warning("%s: truncated; used as far as it goes", path)
+    return completed, records, truncated
+
+
+def _completed(image: dict, max_pixels: int) -> bytes | None:
+    try:
+        return complete_jpeg(image["bytes"] or image["path"], max_pixels=max_pixels)
+    except OSError:  # too much of it is missing, or it is no JPEG
+        return None
+
+
+def _with_images(rows: Dataset, contents: dict[int, bytes]) -> Dataset:
+    """The same rows, those at some places with other bytes."""
+    order = np.arange(len(rows))
+    order[list(contents)] = len(rows) + np.arange(len(contents))
+    images = [{"bytes": content, "path": None} for content in contents.values()]
+    changed = rows.select(list(contents)).to_dict() | {"image": images}
+    return concatenate_datasets([rows, Dataset.from_dict(changed, rows.features)]).select(order)
+
+
 def _without_raw_pairs(skipped: list[Skipped], usable: list[Dataset]) -> list[Skipped]:
     """The same, where camera raws beside a photo of their name count for nothing."""
     if all(bad.reason != RAW for bad in skipped):
@@ -212,11 +262,13 @@ def _list_videos(raw: RawRows) -> list[Skipped]:
 
 
 def labelled_rows(raw: RawRows, data: DataArguments) -> dict[str, Part]:
-    """The rows with a label, no image read: for what reads each image itself.
+    """The rows with a label: for what reads each image itself; here only truncated ones are.
 
     Every row is a group of its own, and its record is empty.
     """
     splits = _prepare(raw, data.exclude)
+    if data.allow_truncated_images:
+        splits, *_ = _scan(raw, splits, data)
     warnings = FewWarnings(logger)
     for folder, what in raw.empty.items():
         warnings.warn("%s: holds %s, so it is no class", folder, what)
@@ -347,12 +399,14 @@ def _check_unreadable(usable: dict[str, int], skipped: list[Skipped], most: floa
     if most_alike * 2 > total:  # one cause, not many faults
         first = f"{usual}: {list_names(bad.path for bad in skipped if bad.reason == usual)}"
     remedy = _REMEDIES.get(usual, "Fix or remove them")
+    truncated = any(is_truncated(bad.reason) for bad in skipped)
+    hint = f" {TRUNCATED_REMEDY}" if truncated else ""
     if skipped and len(skipped) == total:
-        raise InputError(f"none of the {total:,} images can be read ({first}). {remedy}.")
+        raise InputError(f"none of the {total:,} images can be read ({first}). {remedy}.{hint}")
     if len(skipped) > most * total:
         raise InputError(
             f"{len(skipped)} of {total} images can't be read, over max_unreadable_fraction="
-            f"{most:g} ({first}). {remedy}, or raise max_unreadable_fraction."
+            f"{most:g} ({first}). {remedy}, or raise max_unreadable_fraction.{hint}"
         )
     for split, count in usable.items():
         if not count:

@@ -18,6 +18,7 @@ from starlette.middleware import Middleware
 from hffruits import __version__
 from hffruits.core.errors import InputError
 from hffruits.core.escaping import markdown_code
+from hffruits.data.images import MAX_PIXELS, check_max_pixels
 from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
 from hffruits.demo.batch_tab import batch_tab
 from hffruits.demo.fallback_model import pretrained_produce_folder
@@ -112,6 +113,7 @@ def build_demo(
     data_dir: Path | None = None,
     feedback_dir: Path | None = None,
     save_dir: Path | None = None,
+    max_image_pixels: int = MAX_PIXELS,
     stopping: threading.Event | None = None,
 ) -> gr.Blocks:
     """The page. `about` is Markdown. Its theme is given to `launch`, see `launch_demo`.
@@ -128,11 +130,15 @@ def build_demo(
         gr.Markdown(about, latex_delimiters=[], elem_id="about")  # a name is no formula
         with gr.Tabs(elem_id="tabs", overflow_behavior="wrap"):
             with gr.Tab("Recognise", id="recognise"):
-                predict_tab(classifier, examples=examples, top_k=top_k, feedback=feedback)
+                options = {"examples": examples, "top_k": top_k, "feedback": feedback}
+                predict_tab(classifier, **options, max_pixels=max_image_pixels)
             with gr.Tab("Batch", id="batch"):
-                batch_tab(classifier, stopping=stopping or threading.Event())
+                stopping = stopping or threading.Event()
+                batch_tab(classifier, stopping=stopping, max_pixels=max_image_pixels)
             with gr.Tab("Teach", id="teach"):
-                teach_tab(classifier, top_k=top_k, folder=save_dir and save_dir.expanduser())
+                folder = save_dir and save_dir.expanduser()
+                options = {"top_k": top_k, "folder": folder, "max_pixels": max_image_pixels}
+                teach_tab(classifier, **options)
             with gr.Tab("Model", id="model") as tab:
                 model_tab(classifier, tab, artifact=artifact, data_dir=data_dir)
     # one prediction at a time (GRADIO_DEFAULT_CONCURRENCY_LIMIT changes it), and a bounded queue
@@ -148,6 +154,7 @@ def launch_demo(
     data_dir: Path | None = None,
     feedback_dir: Path | None = None,
     save_dir: Path | None = None,
+    max_image_pixels: int = MAX_PIXELS,
     prevent_thread_lock: bool = False,
 ) -> gr.Blocks:
     """Open the model and serve its page until interrupted, or return with `prevent_thread_lock`.
@@ -157,9 +164,10 @@ def launch_demo(
     taught models below `runs/`; where others than this computer reach the server, only if given.
     Gradio's environment variables hold (GRADIO_SERVER_PORT, GRADIO_SHARE, ...), but there is no
     public link unless asked for. Raises `InputError` for a model that can't be loaded, and for a
-    malformed `auth`.
+    malformed `auth` or `max_image_pixels`.
     """
     login = read_auth(auth)
+    check_max_pixels(max_image_pixels)
     data_dir = data_dir and data_dir.expanduser()
     if data_dir and not data_dir.is_dir():
         raise InputError(f"data_dir={data_dir}: no such folder. Name the one it was trained on.")
@@ -180,6 +188,7 @@ def launch_demo(
         data_dir=data_dir,
         feedback_dir=feedback_dir,
         save_dir=save_dir,
+        max_image_pixels=max_image_pixels,
         stopping=stopping,
     )
     served = Path(model or folder or "bundled").name

@@ -14,6 +14,7 @@ from PIL import Image
 
 from hffruits.core.errors import InputError
 from hffruits.core.escaping import spreadsheet_cell
+from hffruits.core.files import CSV_ENCODING
 from hffruits.demo.uploads import MAX_IMAGES, UPLOAD_SUFFIXES, Upload, list_uploads, open_upload
 from hffruits.demo.widgets import sent_files, upload_folder, visitor_error
 from hffruits.inference.classifier import FruitClassifier, Prediction
@@ -31,7 +32,7 @@ class Row(NamedTuple):
     reason: str = ""
 
 
-def batch_tab(fruits: FruitClassifier, *, stopping: threading.Event) -> None:
+def batch_tab(fruits: FruitClassifier, *, stopping: threading.Event, max_pixels: int) -> None:
     """Build the tab, inside `gr.Tab`. Once the server is stopping, a batch under way ends."""
 
     def batch(
@@ -41,7 +42,7 @@ def batch_tab(fruits: FruitClassifier, *, stopping: threading.Event) -> None:
         """Name the fruit or vegetable in each of many photos.
 
         Parameters:
-            files: image files, and zips of them: 200 photos at most, 20 MB each.
+            files: image files, and zips of them: 200 photos at most, 50 MB each.
         Returns:
             table: a row for each: File, Class, Confidence in percent, Known (yes, no, or why not).
             gallery: a thumbnail for each that could be read, with its class.
@@ -56,12 +57,14 @@ def batch_tab(fruits: FruitClassifier, *, stopping: threading.Event) -> None:
             progress((done, total), desc="Naming", unit="photos")
 
         try:
-            rows = list(_name_all(fruits, sent, report, stopping))
+            rows = list(_name_all(fruits, sent, report, stopping, max_pixels))
         except InputError as error:
             raise visitor_error(str(error)) from error
         table = [_table_row(row) for row in rows]
         thumbnails = [(row.thumbnail, _caption(row.found)) for row in rows if row.found]
-        file = save_bytes_to_cache(to_csv(rows).encode(), "fruits.csv", str(upload_folder()))
+        file = save_bytes_to_cache(
+            to_csv(rows).encode(CSV_ENCODING), "fruits.csv", str(upload_folder())
+        )
         return table, thumbnails, file, _summary(rows)
 
     with gr.Row(equal_height=False):
@@ -76,7 +79,7 @@ def batch_tab(fruits: FruitClassifier, *, stopping: threading.Event) -> None:
             )
             start = gr.Button("Name them all", variant="primary", elem_id="start")
             gr.Markdown(
-                f"Up to {MAX_IMAGES} photos of 20 MB each, one by one or in zips of 100 MB.",
+                f"Up to {MAX_IMAGES} photos of 50 MB each, one by one or in zips of 100 MB.",
                 elem_classes="hint",
             )
         with gr.Column(scale=3, min_width=280, elem_id="results"):
@@ -153,6 +156,7 @@ def _name_all(
     sent: list[Upload],
     report: Callable[[int, int], None],
     stopping: threading.Event,
+    max_pixels: int,
 ) -> Iterator[Row]:
     """One at a time, so that memory holds one large photo and other visitors get a turn."""
     root = upload_folder()
@@ -162,13 +166,13 @@ def _name_all(
             if stopping.is_set():
                 raise InputError("The server is stopping.")
             report(number, len(images))
-            yield _name_one(fruits, upload)
+            yield _name_one(fruits, upload, max_pixels)
         yield from (Row(name, reason=reason) for name, reason in refused)
 
 
-def _name_one(fruits: FruitClassifier, upload: Upload) -> Row:
+def _name_one(fruits: FruitClassifier, upload: Upload, max_pixels: int) -> Row:
     try:
-        image = open_upload(upload.path, upload_folder())
+        image = open_upload(upload.path, upload_folder(), max_pixels=max_pixels)
     except InputError as error:
         return Row(upload.name, reason=str(error))
     found = fruits.predict(image)

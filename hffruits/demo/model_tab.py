@@ -17,7 +17,7 @@ import gradio as gr
 from hffruits.core.escaping import name_in_line
 from hffruits.core.html import thumbnail_uri
 from hffruits.core.names import name_key
-from hffruits.data.images import MAX_PIXELS, PHOTOS, kind_of, open_small
+from hffruits.data.images import PHOTOS, kind_of, open_small
 from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
 from hffruits.hub.redaction import file_below, redaction_of
 from hffruits.inference.classifier import FruitClassifier
@@ -115,7 +115,7 @@ _DRAWN = {_plain(name): name for name in FRUITS}
 
 def _photo_uri(path: Path) -> str | None:
     try:
-        return thumbnail_uri(open_small(path, THUMBNAIL, max_pixels=MAX_PIXELS)[0], THUMBNAIL)
+        return thumbnail_uri(open_small(path, THUMBNAIL)[0], THUMBNAIL)
     except OSError:
         return None
 

@@ -20,6 +20,7 @@ def predict_tab(
     examples: Sequence[Image.Image],
     top_k: int,
     feedback: FeedbackBox | None,
+    max_pixels: int,
 ) -> None:
     """Build the tab, inside `gr.Tab`. Without `feedback` it doesn't ask."""
 
@@ -27,14 +28,14 @@ def predict_tab(
         """Name the fruit or vegetable in one photo.
 
         Parameters:
-            image: an image file: JPEG, PNG, WebP, HEIC, AVIF, GIF, TIFF or BMP, up to 20 MB.
+            image: an image file: JPEG, PNG, WebP, HEIC, AVIF, GIF, TIFF or BMP, up to 50 MB.
         Returns:
             answer: the predicted class and the runners-up with scores in [0, 1], best first.
             verdict: empty, or that the fruit is unknown; then those are the most similar classes.
         """
         if image is None:
             return None, ""
-        return name_image(fruits, open_sent(image), top_k)[:2]
+        return name_image(fruits, open_sent(image, max_pixels), top_k)[:2]
 
     def explain(image: dict | None) -> Image.Image:
         """Show which areas of one photo support the prediction.
@@ -47,7 +48,7 @@ def predict_tab(
         if image is None:
             raise visitor_error("Choose a photo first.")
         try:
-            return fruits.explain(open_sent(image)).overlay(HEAT_SIZE)
+            return fruits.explain(open_sent(image, max_pixels)).overlay(HEAT_SIZE)
         except InputError as error:
             raise visitor_error(str(error)) from error
 
@@ -69,7 +70,7 @@ def predict_tab(
             answer = answer_label(top_k, "answer")
             shown = gr.Button("Show heatmap", elem_id="explain")
             if feedback:
-                _ask(fruits, feedback, photo)
+                _ask(fruits, feedback, photo, max_pixels)
     if examples:
         gr.Examples(
             [[example] for example in examples],
@@ -108,11 +109,11 @@ def answer_label(top_k: int, elem_id: str) -> gr.Label:
     return gr.Label(label="answer", num_top_classes=top_k, **style)
 
 
-def _ask(fruits: FruitClassifier, feedback: FeedbackBox, photo: gr.Image) -> None:
+def _ask(fruits: FruitClassifier, feedback: FeedbackBox, photo: gr.Image, max_pixels: int) -> None:
     """Was it right? The photo is classified again, so that no client can forge the answer."""
 
     def keep(sent: dict | None, right: str | None) -> None:
-        shown = open_sent(sent)
+        shown = open_sent(sent, max_pixels)
         found = fruits.predict(shown)
         if right is not None and right not in (NO_CLASS, *fruits.labels):
             raise visitor_error("Choose what it is from the list.")

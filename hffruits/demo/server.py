@@ -26,7 +26,7 @@ from hffruits.demo.uploads import MAX_IMAGE_BYTES, MAX_IMAGES, NOT_SENT
 logger = logging.getLogger(__name__)
 MAX_LOGGED = 300  # characters of an error
 MAX_JSON_BYTES = 2**20
-MAX_REQUEST_BYTES = MAX_IMAGES * MAX_IMAGE_BYTES // 4  # of an upload of many files
+MAX_REQUEST_BYTES = MAX_IMAGES * MAX_IMAGE_BYTES // 10  # of an upload of many files
 RETENTION_SECONDS = 3600  # of visitors' files, swept as often, and of their unused taught models
 UPLOAD = f"{API_PREFIX}/upload"  # the one route that takes files
 # A stranger's model card or report could ask visitors' browsers for any address.

@@ -38,7 +38,7 @@ class Taught(NamedTuple):
     saved: Path | None = None
 
 
-def teach_tab(fruits: FruitClassifier, *, top_k: int, folder: Path | None) -> None:
+def teach_tab(fruits: FruitClassifier, *, top_k: int, folder: Path | None, max_pixels: int) -> None:
     """Build the tab, inside `gr.Tab`. Without a `folder` to save below, saving is off."""
 
     def learn(
@@ -48,7 +48,7 @@ def teach_tab(fruits: FruitClassifier, *, top_k: int, folder: Path | None) -> No
         before = taught or Taught(fruits, ())
         if len(before.names) >= MAX_FRUITS:
             raise visitor_error(f"The limit is {MAX_FRUITS} fruits. Save them, or start over.")
-        images, unread = _open_photos(photos)
+        images, unread = _open_photos(photos, max_pixels)
         if not images:
             raise visitor_error(unread or "Choose a photo first.")
         started = time.perf_counter()
@@ -65,7 +65,7 @@ def teach_tab(fruits: FruitClassifier, *, top_k: int, folder: Path | None) -> No
         if image is None:
             return None, ""
         known = taught.fruits if taught else fruits
-        return name_image(known, open_sent(image), top_k)[:2]
+        return name_image(known, open_sent(image, max_pixels), top_k)[:2]
 
     def save(taught: Taught | None) -> tuple[Taught, str]:
         if folder is None:
@@ -167,7 +167,7 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:40].strip("-") or "fruit"
 
 
-def _open_photos(photos: list[dict] | None) -> tuple[list[Image.Image], str]:
+def _open_photos(photos: list[dict] | None, max_pixels: int) -> tuple[list[Image.Image], str]:
     """The photos that can be read, small, and a sentence on the others."""
     sent = [one.get("image") for one in photos or []]  # a video has none
     if len(sent) > MAX_PHOTOS:
@@ -175,7 +175,7 @@ def _open_photos(photos: list[dict] | None) -> tuple[list[Image.Image], str]:
     images, reasons = [], []
     for one in sent:
         try:
-            image = open_image(one)
+            image = open_image(one, max_pixels)
         except InputError as error:
             reasons.append(str(error))
             continue

@@ -18,14 +18,13 @@ from typing import BinaryIO, NamedTuple
 from PIL import Image
 
 from hffruits.core.errors import InputError, short_reason
-from hffruits.data.images import SUFFIXES, may_be_image, open_rgb
+from hffruits.data.images import MAX_PIXELS, SUFFIXES, may_be_image, open_rgb
 from hffruits.data.readers.archives import unpack
 
 # Not JPEG 2000 nor PPM: a few bytes of the one and plain text of the other take seconds to decode.
 UPLOAD_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "HEIF")
 UPLOAD_SUFFIXES = SUFFIXES - {".jp2", ".ppm", ".pgm"}
-MAX_IMAGE_BYTES = 20 * 10**6
-MAX_PIXELS = 50_000_000
+MAX_IMAGE_BYTES = 50 * 10**6
 MAX_SCANS = 20  # of a progressive JPEG, each decoded over all pixels; about 10 are usual
 MAX_ASPECT = 20  # a thin line, resized by its short side, would fill the memory
 MAX_IMAGES = 200  # at a time; of files too
@@ -71,7 +70,7 @@ def open_sent_file(path: str | Path, root: Path) -> Iterator[BinaryIO]:
         yield file
 
 
-def open_upload(path: str | Path, root: Path) -> Image.Image:
+def open_upload(path: str | Path, root: Path, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """The image in a file below the folder `root`, upright and as RGB; the first frame of a film.
 
     Raises `InputError` with a short reason for what isn't below `root`, too large, damaged, no
@@ -85,7 +84,7 @@ def open_upload(path: str | Path, root: Path) -> Image.Image:
         if content.startswith(_JPEG_HEAD) and _jpeg_end_and_scans(content)[1] > MAX_SCANS:
             raise InputError(f"a progressive JPEG of more than {MAX_SCANS} scans")
         options = {"formats": UPLOAD_FORMATS, "check": _check_compression}
-        image = open_rgb(content, max_pixels=MAX_PIXELS, **options)
+        image = open_rgb(content, max_pixels=max_pixels, **options)
         if _is_something_else_too(content):  # only images are searched
             raise InputError("it holds a web page, a PDF or a zip besides the photo")
         if max(image.size) > MAX_ASPECT * min(image.size):

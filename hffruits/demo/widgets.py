@@ -49,18 +49,18 @@ def upload_folder() -> Path:
     return Path(get_upload_folder())
 
 
-def open_image(sent: Any) -> Image.Image:
+def open_image(sent: Any, max_pixels: int) -> Image.Image:
     """The image of a payload. Raises `InputError` with a reason, which names no path."""
     path = sent.get("path") if isinstance(sent, dict) else None
     if not isinstance(path, str):
         raise InputError(NOT_SENT)
-    return open_upload(path, upload_folder())
+    return open_upload(path, upload_folder(), max_pixels=max_pixels)
 
 
-def open_sent(sent: Any) -> Image.Image:
+def open_sent(sent: Any, max_pixels: int) -> Image.Image:
     """As `open_image`, with an error for the visitor."""
     try:
-        return open_image(sent)
+        return open_image(sent, max_pixels)
     except InputError as error:
         remedy = "Try another one, as JPEG, PNG or WebP."
         raise visitor_error(f"This photo can't be read: {error}. {remedy}") from error

@@ -11,6 +11,7 @@ from accelerate import PartialState
 from scipy.stats import binomtest, false_discovery_control
 
 from hffruits import __version__
+from hffruits.core.claims import claims_output_dir
 from hffruits.core.distributed import on_main_process
 from hffruits.core.errors import InputError, optional_output
 from hffruits.core.files import write_json
@@ -93,6 +94,7 @@ class Comparison(Result):
         return self.verdict
 
 
+@claims_output_dir
 def compare(
     model_a: str | Path,
     model_b: str | Path,

@@ -19,9 +19,16 @@ import torch
 from accelerate import PartialState
 
 from hffruits import __version__
+from hffruits.core.claims import claims_output_dir
 from hffruits.core.distributed import on_main_process
 from hffruits.core.errors import InputError, optional_output
-from hffruits.core.files import check_writable, write_aside, write_json
+from hffruits.core.files import (
+    CSV_ENCODING,
+    check_writable,
+    translate_open_errors,
+    write_aside,
+    write_json,
+)
 from hffruits.core.results import Result
 from hffruits.data.arguments import DataArguments
 from hffruits.data.load import FruitData
@@ -67,6 +74,7 @@ class Evaluation(Result):
         return f"{self.record['split']} {format_accuracy(self.record)}, {images:,} images"
 
 
+@claims_output_dir
 def evaluate(
     model: str | Path,
     data: DataArguments | str | Path | None = None,
@@ -150,8 +158,9 @@ def evaluate(
     }
 
     def write_records() -> None:
-        write_json(output_dir / METRICS, record)
-        write_predictions(predictions, fruits, output_dir / "predictions.csv")
+        with translate_open_errors(output_dir):
+            write_json(output_dir / METRICS, record)
+            write_predictions(predictions, fruits, output_dir / "predictions.csv")
 
     on_main_process(write_records)
     if corruptions:  # takes many times as long
@@ -322,7 +331,7 @@ def _head(
 
 def write_predictions(predictions: Predictions, fruits: FruitClassifier, file: Path) -> None:
     """A line an image: path, label, best guess, its probability, whether it is taken for known."""
-    options = {"newline": "", "encoding": "utf-8", "errors": "backslashreplace"}
+    options = {"newline": "", "encoding": CSV_ENCODING, "errors": "backslashreplace"}
     with write_aside(file) as aside, aside.open("w", **options) as stream:
         writer = csv.writer(stream)
         writer.writerow(["path", "label", "predicted", "score", "known"])

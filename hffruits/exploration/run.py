@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from hffruits import __version__
+from hffruits.core.claims import claims_output_dir
 from hffruits.core.errors import InputError, optional_output
 from hffruits.core.escaping import list_line, printable
 from hffruits.core.files import check_writable, translate_write_errors, write_json, write_text
@@ -50,6 +51,7 @@ class Exploration(Result):
         return f"{count} {'finding' if count == 1 else 'findings'} in {images:,} images"
 
 
+@claims_output_dir
 def explore(
     data: DataArguments | str | Path | None = None,
     *,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from hffruits.core.claims import claims_output_dir
 from hffruits.core.errors import InputError
 from hffruits.core.files import translate_write_errors
 from hffruits.core.results import Result
@@ -65,6 +66,7 @@ class SplitLists(Result):
         return f"{len(self.images)} folds, the first: {first}" if self.record["folds"] else first
 
 
+@claims_output_dir
 def split(
     data: DataArguments | str | Path | None = None,
     *,

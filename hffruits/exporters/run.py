@@ -16,7 +16,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from hffruits import __version__
-from hffruits.core.cache import make_once
+from hffruits.core.claims import make_new
 from hffruits.core.errors import InputError, short_reason
 from hffruits.core.files import write_json
 from hffruits.core.results import Result
@@ -138,7 +138,7 @@ def export(
         write_json(folder / EXPORT, record)
 
     try:
-        make_once(output_dir, fill, remedy="Choose another output_dir.")
+        make_new(output_dir, fill, remedy="Choose another output_dir.")
     except InputError:
         raise
     except (RuntimeError, TypeError, ValueError, OSError) as error:  # of torch, ONNX, the disk

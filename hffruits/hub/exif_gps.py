@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from PIL import ExifTags, Image, ImageSequence
 
-from hffruits.data.images import readable_formats
+from hffruits.data.images import open_undecoded
 
 GPS = int(ExifTags.Base.GPSInfo)
 _BLANKED = ("JPEG", "MPO", "HEIF")  # whose blocks are overwritten where they lie
@@ -17,7 +17,7 @@ _BLANKED = ("JPEG", "MPO", "HEIF")  # whose blocks are overwritten where they li
 
 def has_location(content: bytes) -> bool:
     """Whether a photo's EXIF or XMP holds a position."""
-    with Image.open(io.BytesIO(content), formats=readable_formats()) as image:
+    with open_undecoded(io.BytesIO(content), content) as image:
         return any(
             frame.getexif().get_ifd(GPS) or b"GPSLatitude" in _xmp(frame)
             for frame in _frames(image)
@@ -32,7 +32,7 @@ def without_location(content: bytes) -> bytes:
     """
     if not has_location(content):
         return content
-    with Image.open(io.BytesIO(content), formats=readable_formats()) as image:
+    with open_undecoded(io.BytesIO(content), content) as image:
         if image.format in _BLANKED:
             blanked = _blank(content, image)
             if not has_location(blanked):

@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from hffruits.core.cache import make_once
+from hffruits.core.claims import make_new
 from hffruits.core.errors import InputError
 from hffruits.core.escaping import markdown
 from hffruits.core.files import translate_write_errors
@@ -87,7 +87,7 @@ def make_space(
         content = {file.relative_to(files).as_posix(): file for file in found}
         if output_dir is not None:
             with translate_write_errors(output_dir, "Name another output_dir."):
-                make_once(output_dir, partial(_copy, content))
+                make_new(output_dir, partial(_copy, content), remedy="Name another output_dir.")
         if repo_id is None:
             return SpaceMade(None, bool(info.private))
         pushed = push_files(

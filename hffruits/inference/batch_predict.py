@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from hffruits.core.distributed import join_processes, on_main_process
 from hffruits.core.errors import InputError
 from hffruits.core.files import translate_write_errors
-from hffruits.data.images import is_image_file, walk_files
+from hffruits.data.images import MAX_PIXELS, check_max_pixels, is_image_file, walk_files
 from hffruits.inference.classifier import (
     FruitClassifier,
     Prediction,
@@ -62,6 +62,8 @@ class Job:
     sources: tuple[Path, ...]
     top_k: int = 1
     precision: str = "fp32"
+    max_image_pixels: int = MAX_PIXELS
+    allow_truncated_images: bool = False
     rank: int = 0
     processes: int = 1
 
@@ -77,6 +79,8 @@ class Job:
             "weights": _state_of(Path(self.model).expanduser()),
             "precision": self.precision,
             "top_k": self.top_k,
+            "max_image_pixels": self.max_image_pixels,
+            "allow_truncated_images": self.allow_truncated_images,
             "processes": self.processes,
             "sources": [str(source) for source in self.sources],
             "folder": str(Path.cwd()),  # that paths start from
@@ -90,6 +94,7 @@ class Job:
         """
         if self.top_k < 1:
             raise InputError(f"top_k={self.top_k}: must be 1 or more.")
+        check_max_pixels(self.max_image_pixels)
         if self.output.suffix.lower() not in WRITERS:
             known = ", ".join(WRITERS)
             raise InputError(f"{self.output}: unknown kind of file. Known: {known}.")
@@ -148,6 +153,8 @@ def label_into_table(
     top_k: int = 1,
     batch_size: int = 32,
     precision: str = "fp32",
+    max_image_pixels: int = MAX_PIXELS,
+    allow_truncated_images: bool = False,
 ) -> Labelled | None:
     """Label the images among `sources`, files and folders, into `output`; counts its own.
 
@@ -163,6 +170,8 @@ def label_into_table(
         sources=tuple(found),
         top_k=top_k,
         precision=precision,
+        max_image_pixels=max_image_pixels,
+        allow_truncated_images=allow_truncated_images,
         rank=state.process_index,
         processes=state.num_processes,
     )
@@ -192,7 +201,7 @@ def label_files(fruits: FruitClassifier, job: Job, *, batch_size: int = 32) -> L
             _label_rest(fruits, job, journal, done, batch_size)
             counts = {"images": 0, "unknown": 0, "unreadable": 0}
             write_table(_counted(journal.rows(), counts), job.file, top_k=job.top_k)
-            place.unlink()
+            journal.remove()
         return Labelled(job.file, job.processes, before=len(done), **counts)
     except OSError as error:
         raise InputError(
@@ -217,7 +226,13 @@ def _label_rest(
             keep({"path": str(error.source), "error": error.reason})
 
         paths = (path for path in job.share() if str(path) not in done)
-        options = {"top_k": job.top_k, "batch_size": batch_size, "on_unreadable": keep_unreadable}
+        options = {
+            "top_k": job.top_k,
+            "batch_size": batch_size,
+            "max_image_pixels": job.max_image_pixels,
+            "allow_truncated_images": job.allow_truncated_images,
+            "on_unreadable": keep_unreadable,
+        }
         for prediction in fruits.stream(paths, **options):
             keep(_row(prediction))
 

@@ -25,7 +25,17 @@ from transformers.image_processing_utils import BaseImageProcessor
 from hffruits.core.distributed import cores_per_process, use_own_cores
 from hffruits.core.errors import InputError, short_reason
 from hffruits.core.names import match_names
-from hffruits.data.images import MAX_PIXELS, ImageSource, list_images, open_rgb
+from hffruits.data.images import (
+    MAX_PIXELS,
+    TRUNCATED_REMEDY,
+    ImageSource,
+    check_max_pixels,
+    complete_jpeg,
+    is_over_limit,
+    is_truncated,
+    list_images,
+    open_rgb,
+)
 from hffruits.data.readers.archives import is_archive
 from hffruits.data.transforms import EvalTransform, input_size
 from hffruits.inference.engines.base import Engine, open_engine
@@ -97,8 +107,14 @@ class UnreadableImageError(InputError):
 
     def __init__(self, source: ImageSource, reason: str):
         name = source if isinstance(source, str | Path) else "the image"
-        super().__init__(f"{name}: {reason}. Give a complete image file.")
+        super().__init__(f"{name}: {reason}. {_remedy(reason)}")
         self.source, self.reason = source, reason
+
+
+def _remedy(reason: str) -> str:
+    if is_over_limit(reason):
+        return "Raise it, or shrink the photo."
+    return TRUNCATED_REMEDY if is_truncated(reason) else "Give a complete image file."
 
 
 class FruitClassifier:
@@ -233,6 +249,8 @@ class FruitClassifier:
         *,
         top_k: int = 5,
         batch_size: int = 32,
+        max_image_pixels: int = MAX_PIXELS,
+        allow_truncated_images: bool = False,
     ) -> Prediction | list[Prediction]:
         """Label one image, a list of them, or every image in a folder.
 
@@ -240,6 +258,9 @@ class FruitClassifier:
             images: a path, bytes or a PIL image; a list of these; or a folder.
             top_k: how many labels each has, at most K.
             batch_size: images a step.
+            max_image_pixels: larger images are refused; a JPEG counts as it is decoded, a very
+                large one at a half, a quarter or an eighth of its size.
+            allow_truncated_images: read JPEGs that lack only their last bytes, with a warning.
 
         Returns:
             A `Prediction` for one image; for a list or a folder, a list of them in the same order,
@@ -255,12 +276,14 @@ class FruitClassifier:
         """
         if isinstance(images, str | Path) and not Path(images).is_file():
             images = find_images([images])
+        reading = {"max_image_pixels": max_image_pixels}
+        reading |= {"allow_truncated_images": allow_truncated_images}
         if isinstance(images, str | Path | bytes | Image.Image):
-            return next(self.stream([images], top_k=top_k))
+            return next(self.stream([images], top_k=top_k, **reading))
         if not isinstance(images, Sequence):
             kind = type(images).__name__
             raise InputError(f"{kind}: not an image. Give a path, bytes, a PIL image or a list.")
-        stream = self.stream(images, top_k=top_k, batch_size=batch_size)
+        stream = self.stream(images, top_k=top_k, batch_size=batch_size, **reading)
         few = len(images) < 100
         return list(tqdm(stream, "Predicting", len(images), unit="img", disable=few))
 
@@ -270,6 +293,8 @@ class FruitClassifier:
         *,
         top_k: int = 5,
         batch_size: int = 32,
+        max_image_pixels: int = MAX_PIXELS,
+        allow_truncated_images: bool = False,
         on_unreadable: Callable[[InputError], None] | None = None,
     ) -> Iterator[Prediction]:
         """Like `predict`, one result at a time: holds two batches, whatever the number.
@@ -278,11 +303,12 @@ class FruitClassifier:
             images: paths, bytes or PIL images, of any number.
             top_k: how many labels each has, at most K.
             batch_size: images a step.
+            max_image_pixels, allow_truncated_images: as for `predict`.
             on_unreadable: called with the error of each image that can't be read, which is then
                 skipped; without it, the error is raised.
 
         Raises:
-            InputError: for a `top_k` or `batch_size` below 1.
+            InputError: for a `top_k`, `batch_size` or `max_image_pixels` out of range.
 
         >>> from hffruits import FruitClassifier
         >>> fruits = FruitClassifier.from_pretrained("runs/fruits")
@@ -293,7 +319,10 @@ class FruitClassifier:
         """
         if top_k < 1:
             raise InputError(f"top_k={top_k}: must be 1 or more.")
-        for answers in self.answer(images, batch_size=batch_size, on_unreadable=on_unreadable):
+        check_max_pixels(max_image_pixels)
+        options = {"batch_size": batch_size, "on_unreadable": on_unreadable}
+        options |= {"max_pixels": max_image_pixels, "allow_truncated": allow_truncated_images}
+        for answers in self.answer(images, **options):
             yield from self._name(answers, top_k)
 
     def answer(
@@ -304,6 +333,7 @@ class FruitClassifier:
         batch_size: int = 32,
         on_unreadable: Callable[[InputError], None] | None = None,
         max_pixels: int = MAX_PIXELS,
+        allow_truncated: bool = False,
     ) -> Iterator[Answers[Item]]:
         """The logits (B, K) and features (B, D) of images, a batch at a time; holds two at most.
 
@@ -312,7 +342,12 @@ class FruitClassifier:
         """
         if batch_size < 1:
             raise InputError(f"batch_size={batch_size}: must be 1 or more.")
-        for batch in self._read_batches(items, source, batch_size, max_pixels):
+        reading = {"max_pixels": max_pixels, "allow_truncated": allow_truncated}
+
+        def read(item: Item) -> tuple[Item, torch.Tensor | InputError]:
+            return item, self._read(source(item), **reading)
+
+        for batch in self._read_batches(items, read, batch_size):
             good = []
             for item, views in batch:
                 if not isinstance(views, InputError):
@@ -333,9 +368,8 @@ class FruitClassifier:
     def _read_batches(
         self,
         items: Iterable[Item],
-        source: Callable[[Item], ImageSource],
+        read: Callable[[Item], tuple[Item, torch.Tensor | InputError]],
         batch_size: int,
-        max_pixels: int,
     ) -> Iterator[list[tuple[Item, torch.Tensor | InputError]]]:
         """Items and their views, on several threads: Pillow decodes outside the interpreter lock.
 
@@ -343,9 +377,6 @@ class FruitClassifier:
         """
         items = iter(items)
         ahead = self.device.type != "cpu"
-
-        def read(item: Item) -> tuple[Item, torch.Tensor | InputError]:
-            return item, self._read(source(item), max_pixels)
 
         def start() -> Iterator[tuple[Item, torch.Tensor | InputError]]:
             some = list(islice(items, batch_size))
@@ -375,7 +406,14 @@ class FruitClassifier:
         """Whether images with these features (B, D) are taken for one of the classes, (B,) bool."""
         return self.ood_score(features) <= self.ood_threshold
 
-    def explain(self, image: ImageSource, label: str | None = None) -> Explanation:
+    def explain(
+        self,
+        image: ImageSource,
+        label: str | None = None,
+        *,
+        max_image_pixels: int = MAX_PIXELS,
+        allow_truncated_images: bool = False,
+    ) -> Explanation:
         """A heatmap of what spoke for `label` in an image.
 
         HiResCAM (arXiv:2011.08891) for convolutional nets, gradient-weighted attention rollout
@@ -384,6 +422,7 @@ class FruitClassifier:
         Args:
             image: a path, bytes or a PIL image.
             label: one of `labels`; by default the best one.
+            max_image_pixels, allow_truncated_images: as for `predict`.
 
         Returns:
             An `Explanation`: `label`, `image` as the model sees it, `heat` (H, W) in [0, 1], and
@@ -402,7 +441,8 @@ class FruitClassifier:
         label = label and match_names([label], self.labels).get(label, label)
         if label is not None and label not in self.labels:
             raise InputError(f"{label}: not among the {len(self.labels)} labels of this model.")
-        read = self._read(image, MAX_PIXELS)
+        check_max_pixels(max_image_pixels)
+        read = self._read(image, max_image_pixels, allow_truncated_images)
         if isinstance(read, InputError):
             raise read
         pixels = read[:1]  # (1, 3, H, W), the image itself
@@ -412,10 +452,12 @@ class FruitClassifier:
         seen = undo_preprocessing(pixels[0], self.transform.processor)
         return Explanation(self.labels[index], seen, heat)
 
-    def _read(self, source: ImageSource, max_pixels: int) -> torch.Tensor | InputError:
+    def _read(
+        self, source: ImageSource, max_pixels: int, allow_truncated: bool
+    ) -> torch.Tensor | InputError:
         """The views of an image, (V, 3, H, W)."""
         try:
-            image = open_rgb(source, max_pixels=max_pixels)
+            image = _open(source, max_pixels, allow_truncated)
         except OSError as error:
             return UnreadableImageError(source, str(error))
         views = [image, *(view for make in self._views for view in make(image))]
@@ -430,6 +472,19 @@ class FruitClassifier:
             top = tuple((self.labels[i], score) for i, score in zip(ids, row, strict=True))
             path = Path(source) if isinstance(source, str | Path) else None
             yield Prediction(label=top[0][0], score=top[0][1], top=top, path=path, known=is_known)
+
+
+def _open(source: ImageSource, max_pixels: int, allow_truncated: bool) -> Image.Image:
+    """As `open_rgb`; of truncated JPEGs, if they are allowed, what is there, with a warning."""
+    try:
+        return open_rgb(source, max_pixels=max_pixels)
+    except OSError as error:
+        if not allow_truncated or isinstance(source, Image.Image) or not is_truncated(str(error)):
+            raise
+    image = open_rgb(complete_jpeg(source, max_pixels=max_pixels), max_pixels=max_pixels)
+    name = source if isinstance(source, str | Path) else "the image"
+    logger.warning("%s: truncated; read as far as it goes", name)
+    return image
 
 
 def _stack(tensors: Sequence[torch.Tensor]) -> torch.Tensor:

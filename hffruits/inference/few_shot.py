@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn.functional import softplus
 from transformers import AutoModelForImageClassification, PretrainedConfig, PreTrainedModel
 
-from hffruits.core.cache import make_once
+from hffruits.core.claims import make_new
 from hffruits.core.errors import FewWarnings, InputError, optional_output
 from hffruits.core.files import translate_write_errors
 from hffruits.core.names import clean_name, match_names
@@ -128,7 +128,7 @@ def save_taught(fruits: FruitClassifier, folder: str | Path) -> None:
             write_model_card(aside, name=folder.name)
 
     with translate_write_errors(folder):
-        make_once(folder, fill, remedy="Choose another folder.")
+        make_new(folder, fill, remedy="Choose another folder.")
     fruits.folder = folder
 
 

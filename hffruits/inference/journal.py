@@ -12,6 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from hffruits.core.errors import InputError
+from hffruits.core.files import release_lock
 
 Row = dict[str, Any]
 
@@ -34,13 +35,13 @@ class Journal:
             self._begin()
             self._stream = self.file.open("a", encoding="utf-8", buffering=1)  # line by line
         except BaseException:
-            self._release()
+            release_lock(self._lock)
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stream.close()
-        self._release()
+        release_lock(self._lock)
 
     def write(self, row: Row) -> None:
         self._stream.write(json.dumps(row) + "\n")
@@ -50,6 +51,11 @@ class Journal:
         lines = self._read()
         next(lines)
         yield from lines
+
+    def remove(self) -> None:
+        """It is needed no more; closed first, since Windows removes no open file."""
+        self._stream.close()
+        self.file.unlink()
 
     def _begin(self) -> None:
         """Write the head, or check that it is the one of this job."""
@@ -73,10 +79,6 @@ class Journal:
         except ValueError as error:
             remedy = "Remove it to start from scratch."
             raise InputError(f"{self.file}: is damaged ({error}). {remedy}") from error
-
-    def _release(self) -> None:
-        Path(self._lock.lock_file).unlink(missing_ok=True)
-        self._lock.release()
 
 
 def _drop_torn_line(file: Path) -> None:

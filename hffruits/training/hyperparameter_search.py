@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import set_seed
 from transformers.trainer_utils import SaveStrategy
 
+from hffruits.core.claims import claim
 from hffruits.core.errors import InputError, optional_output
 from hffruits.core.plots import draw_bars
 from hffruits.data.arguments import DataArguments
@@ -60,24 +61,29 @@ def search(
     `InputError` as training would, and where Optuna is missing.
     """
     try:
-        import optuna
-        from sqlalchemy import URL
+        import optuna  # noqa: F401
     except ImportError as error:
         raise InputError("search: needs optuna. Run pip install 'hffruits[search]'.") from error
     check_search(training_args, trials=trials)
     args = trial_arguments(training_args, folder=f"runs/search-{data_args.name}")
     check_arguments(data_args, model_args, args)
-    folder = Path(args.output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
+    with claim(Path(args.output_dir).expanduser()):
+        return _search(Arguments(data_args, model_args, training_args), args, trials)
+
+
+def _search(requested: Arguments, args: FruitTrainingArguments, trials: int) -> SearchResult:
+    import optuna
+    from sqlalchemy import URL
+
+    folder = Path(args.output_dir).expanduser()
     place = URL.create("sqlite", database=str((folder / "search.db").resolve()))
     stored = {"study_name": STUDY, "storage": place.render_as_string(), "load_if_exists": True}
     study = optuna.create_study(direction="maximize", **stored)
-    requested = Arguments(data_args, model_args, training_args)
     for name, value in check_same_search(study.user_attrs, requested, folder=folder).items():
         study.set_user_attr(name, value)
-    run = TrainingRun(data_args, model_args, args)
-    run.datasets = load_datasets(data_args, None, args.seed)
-    run.prepared = prepare_model(model_args, args, run.labels)
+    run = TrainingRun(requested.data, requested.model, args)
+    run.datasets = load_datasets(requested.data, None, args.seed)
+    run.prepared = prepare_model(requested.model, args, run.labels)
     run.args = resolve_arguments(args, run.prepared)
     done = len(finished_trials(study))
     if done < trials:

@@ -10,6 +10,7 @@ import math
 import shlex
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,12 @@ from transformers import TrainerCallback, enable_full_determinism, set_seed
 from transformers.trainer_utils import TrainOutput
 from transformers.utils.logging import disable_progress_bar
 
+from hffruits.core.claims import InUseError, claim
 from hffruits.core.dataloader_workers import translate_worker_errors
 from hffruits.core.distributed import on_main_process, translate_peer_errors
 from hffruits.core.durations import parse_duration
 from hffruits.core.errors import InputError, added_to_errors, optional_output
-from hffruits.core.files import write_json
+from hffruits.core.files import translate_open_errors, write_json
 from hffruits.data.arguments import DataArguments
 from hffruits.data.transforms import EvalTransform
 from hffruits.evaluation.run import (
@@ -85,23 +87,25 @@ def train(
     and before anything of an earlier run is removed; `RunInterruptedError` once a run that was
     asked to end is saved, and `PeersLostError` where another process of the run can't be reached.
     """
-    run = prepare(Arguments(data_args, model_args, training_args), command=command)
-    if run.run_dir.is_finished:
-        return finished_metrics(run)
-    load(run)
-    plan(run)
-    output = fit(run)
-    return finish(run, output)
+    requested = Arguments(data_args, model_args, training_args)
+    with ExitStack() as claims:  # the folder's, before anything long
+        run = prepare(requested, command=command, claims=claims)
+        if run.run_dir.is_finished:
+            return finished_metrics(run)
+        load(run)
+        plan(run)
+        output = fit(run)
+        return finish(run, output)
 
 
 # ---- prepare: arguments, folder, photos ----
 
 
-def prepare(requested: Arguments, *, command: str | None) -> TrainingRun:
+def prepare(requested: Arguments, *, command: str | None, claims: ExitStack) -> TrainingRun:
     """Check the arguments and choose the folder; a resumed run takes over what it began with."""
     started = time.monotonic()
     check_arguments(*requested)
-    run_dir = on_main_process(lambda: choose_run(requested))
+    run_dir = on_main_process(lambda: choose_run(requested, claims))
     check_shared(run_dir.folder)
     data_args, model_args, training_args = requested
     recorded = run_dir.recorded_arguments
@@ -118,14 +122,22 @@ def prepare(requested: Arguments, *, command: str | None) -> TrainingRun:
     )  # fmt: skip
 
 
-def choose_run(arguments: Arguments) -> RunDir:
-    """The run's folder, named after the data where the user has not named it."""
-    return choose_run_dir(
-        arguments.training.output_dir,
-        name=arguments.data.name,
-        resume=arguments.training.resume_from_checkpoint,
-        overwrite=arguments.training.overwrite_output_dir,
-    )
+def choose_run(arguments: Arguments, claims: ExitStack) -> RunDir:
+    """The run's folder, named after the data where the user has not named it; claimed."""
+    args = arguments.training
+    options = {"name": arguments.data.name, "resume": args.resume_from_checkpoint}
+    if args.output_dir is not None:  # before anything of a run that is alive is looked at
+        claims.enter_context(claim(Path(args.output_dir).expanduser()))
+    while True:
+        run_dir = choose_run_dir(args.output_dir, overwrite=args.overwrite_output_dir, **options)
+        if args.output_dir is not None:
+            return run_dir
+        try:
+            claims.enter_context(claim(run_dir.folder))
+            return run_dir
+        except InUseError:
+            if run_dir.checkpoint:
+                raise  # else another run was faster, and there is a next name
 
 
 def finished_metrics(run: TrainingRun) -> dict[str, Any]:
@@ -267,10 +279,11 @@ def keep_to_time(run: TrainingRun) -> None:
 
 def start_folder(run: TrainingRun) -> None:
     """Now that nothing can be wrong any more: make room, and write down what is to be done."""
-    if run.run_dir.replaces:
-        clear_run(run.folder)
-    for name in (METRICS, DIVERGED, CARD, REPORT, PLOT):  # a run that is resumed has not ended
-        (run.folder / name).unlink(missing_ok=True)
+    with translate_open_errors(run.folder):
+        if run.run_dir.replaces:
+            clear_run(run.folder)
+        for name in (METRICS, DIVERGED, CARD, REPORT, PLOT):  # a run that is resumed has not ended
+            (run.folder / name).unlink(missing_ok=True)
     run.datasets.write_lists(run.run_dir.lists)
     write_json(run.folder / TRAINING_ARGS, argument_record(run))
 

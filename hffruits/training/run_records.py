@@ -82,6 +82,7 @@ def describe_data(run: TrainingRun) -> dict[str, Any]:
         "fingerprint": run.fingerprint,
         "coarse_classes": len(set(datasets.coarse.values())) or None,
         "skipped": [{"path": str(s.path), "reason": s.reason} for s in datasets.skipped],
+        "truncated": datasets.truncated,
     }
 
 
@@ -104,6 +105,7 @@ def describe_start(run: TrainingRun) -> str:
     parameters = sum(parameter.numel() for parameter in prepared.model.parameters())
     sizes = ", ".join(f"{split} {len(rows):,}" for split, rows in datasets.items())
     left_out = f"; {len(datasets.skipped)} left out" if datasets.skipped else ""
+    left_out += f"; {len(datasets.truncated)} truncated" if datasets.truncated else ""
     size = "x".join(map(str, input_size(prepared.processor)))
     cached = f"; features of {prepared.views} views of each image" if prepared.views else ""
     factor = args.learning_rate_factor

@@ -13,8 +13,10 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from support.runs import heic, paint
 
+from hffruits.data import images
 from hffruits.data.images import (
     Kind,
+    complete_jpeg,
     is_image_file,
     kind_of,
     list_images,
@@ -149,6 +151,106 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path, side):
         open_small(path, 8, max_pixels=5_000_000)
     with pytest.raises(OSError, match="pixels"):
         open_rgb(path, max_pixels=5_000_000)
+
+
+# ---- very large JPEGs, and truncated ones ----
+
+
+@pytest.fixture(scope="module")
+def huge() -> bytes:
+    """12000 x 9000, as phones and medium-format cameras take them: a gradient."""
+    return encode(noise(480, 360).convert("L").resize((12_000, 9000)), "JPEG", quality=50)
+
+
+def with_size(jpeg: bytes, width: int, height: int) -> bytes:
+    """A JPEG whose header states another size."""
+    with Image.open(io.BytesIO(jpeg)) as image:
+        stated = struct.pack(">HH", image.height, image.width)
+    assert jpeg.count(stated) == 1
+    return jpeg.replace(stated, struct.pack(">HH", height, width))
+
+
+def test_a_jpeg_of_12000_x_9000_is_decoded_at_half_its_size_in_every_way(huge, tmp_path):
+    path = tmp_path / "phone.jpg"
+    path.write_bytes(huge)
+    whole = open_rgb(path)
+    assert whole.size == (6000, 4500)
+    assert open_rgb(huge).tobytes() == whole.tobytes()
+    assert open_rgb(path, max_pixels=170_000_000).tobytes() == whole.tobytes()
+    small, form, size = open_small(path, 256)
+    assert (form, size, small.size) == ("JPEG", (12_000, 9000), (1500, 1125))
+    assert open_small(path, 8000)[0].size == (6000, 4500)
+
+
+@pytest.mark.parametrize("side", [1, 7, 100, 101])
+def test_a_jpeg_within_the_limit_keeps_every_pixel(monkeypatch, side):
+    content = encode(noise(104, 80).resize((side, side)), "JPEG")
+    with Image.open(io.BytesIO(content)) as image:
+        expected = image.convert("RGB").tobytes()
+    monkeypatch.setattr(images, "MAX_PIXELS", side * side)
+    assert open_rgb(content).tobytes() == expected
+
+
+@pytest.mark.parametrize(
+    ("side", "decoded"), [(101, 51), (200, 100), (201, 51), (400, 100), (401, 51), (799, 100)]
+)
+def test_a_larger_jpeg_is_decoded_at_the_largest_fraction_that_fits(monkeypatch, side, decoded):
+    monkeypatch.setattr(images, "MAX_PIXELS", 10_000)
+    content = encode(noise(32, 32).resize((side, side)), "JPEG")
+    image = open_rgb(content, max_pixels=10_404)
+    assert image.size == (decoded, decoded)
+    shrunk = Image.open(io.BytesIO(content)).resize((decoded, decoded), Image.Resampling.BOX)
+    assert difference(image, shrunk) < 6
+
+
+def test_other_formats_and_a_lower_limit_name_the_flag(huge):
+    reason = r"4000 x 3000 pixels, over the limit of 1,000,000 \(max_image_pixels\)"
+    for form in ("PNG", "JPEG", "WEBP"):
+        content = encode(Image.new("RGB", (4000, 3000)), form)
+        with pytest.raises(OSError, match=reason):
+            open_rgb(content, max_pixels=1_000_000)
+    with pytest.raises(OSError, match="12000 x 9000 pixels"):
+        open_rgb(huge, max_pixels=10_000_000)  # 27 million as decoded
+
+
+@pytest.mark.parametrize("options", [{"progressive": True}, {"hidden": b"\xff\xda\0\x0c\3"}])
+def test_a_bomb_of_several_scans_is_refused_before_it_is_decoded(options):
+    """libjpeg would hold 25 GB for it, at any size that it is decoded at."""
+    hidden = options.pop("hidden", b"")
+    content = encode(noise(), "JPEG", comment=hidden, **options)
+    if hidden:  # a first scan of one component only
+        scan = content.index(b"\xff\xda\0\x0c\3", content.index(b"\xff\xc4"))
+        one = b"\xff\xfe\0\7" + hidden + b"\xff\xda\0\x08\1" + content[scan + 5 : scan + 7]
+        content = content[:scan] + one + content[scan + 11 :]
+    with pytest.raises(OSError, match="65500 x 65500 pixels, over the limit"):
+        open_rgb(with_size(content, 65_500, 65_500))
+    with pytest.raises(OSError, match="65500 x 65500 pixels, over the limit"):
+        open_small(with_size(content, 65_500, 65_500), 8)
+
+
+def test_a_truncated_jpeg_is_completed_while_most_of_its_rows_are_there():
+    content = encode(noise(800, 600), "JPEG")
+    whole = open_rgb(content)
+    for lost in (2, 40, len(content) // 20):
+        cut = content[:-lost]
+        with pytest.raises(OSError, match="truncated"):
+            open_rgb(cut)
+        image = open_rgb(complete_jpeg(cut))
+        assert image.size == (800, 600)
+        assert image.crop((0, 0, 800, 550)).tobytes() == whole.crop((0, 0, 800, 550)).tobytes()
+    with pytest.raises(OSError, match=r"3\d% of it is missing"):
+        complete_jpeg(content[: len(content) * 2 // 3])
+    with pytest.raises(OSError, match="no JPEG"):
+        complete_jpeg(encode(noise())[:-20])
+    with pytest.raises(OSError, match="Truncated"):
+        complete_jpeg(content[:100])
+
+
+def test_a_truncated_photo_with_a_plain_edge_lacks_nothing():
+    for colour in ("white", "black"):
+        image = Image.new("RGB", (800, 600), colour)
+        image.paste(noise(400, 200), (200, 100))
+        assert open_rgb(complete_jpeg(encode(image, "JPEG")[:-2])).size == (800, 600)
 
 
 def test_a_png_with_a_huge_text_chunk_is_refused_like_any_broken_file(tmp_path):

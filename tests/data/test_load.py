@@ -147,6 +147,39 @@ def test_unreadable_files_are_left_out_with_their_reasons(make_folder, caplog):
     assert all(path in caplog.text for path in reasons)
 
 
+def test_jpegs_that_lack_only_their_last_bytes_are_used_where_that_is_allowed(
+    make_folder, tmp_path, caplog
+):
+    root = make_folder({"A": 30, "B": 30})
+    for name, kept in (("A/end.jpg", 0.97), ("A/most.jpg", 0.5)):
+        path = paint(root / name, size=(300, 200), seed=1)
+        content = path.read_bytes()
+        path.write_bytes(content[: int(kept * len(content))])
+    refused = load_fruits(root)
+    assert {str(left.path) for left in refused.skipped} == {"A/end.jpg", "A/most.jpg"}
+    assert not refused.truncated
+    with caplog.at_level(logging.WARNING):
+        data = load_fruits(root, allow_truncated_images=True)
+    assert data.truncated == ["A/end.jpg"]
+    assert "A/end.jpg: truncated; used as far as it goes" in caplog.text
+    assert [str(left.path) for left in data.skipped] == ["A/most.jpg"]
+    paths = [path for rows in data.values() for path in rows["path"][:]]
+    assert len(paths) == 61 and paths.count("A/end.jpg") == 1
+    rows = next(rows for rows in data.values() if "A/end.jpg" in rows["path"][:])
+    row = next(row for row in rows if row["path"] == "A/end.jpg")
+    assert row["image"].size == (300, 200)
+    again = load_fruits(root, allow_truncated_images=True)  # what the cache says of it has changed
+    assert again.truncated == ["A/end.jpg"] and again.fingerprint == data.fingerprint
+
+
+def test_the_error_of_truncated_photos_names_the_flag(make_folder):
+    root = make_folder({"A": 3, "B": 3})
+    path = paint(root / "A/end.jpg", size=(300, 200))
+    path.write_bytes(path.read_bytes()[:-2])
+    with pytest.raises(InputError, match="Set allow_truncated_images for JPEGs that lack only"):
+        load_fruits(root)
+
+
 def test_too_many_unreadable_files_stop_the_run(make_folder):
     root = make_folder({"A": 9, "B": 9})
     for index in range(2):

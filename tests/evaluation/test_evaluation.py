@@ -66,7 +66,7 @@ def evaluated(trained: Path, mixed: Path, tmp_path_factory) -> tuple[dict, Path]
 def test_figures_are_those_of_the_predictions(evaluated, trained: Path, mixed: Path):
     record, output = evaluated
     assert json.loads((output / "metrics.json").read_text()) == record
-    with (output / "predictions.csv").open(newline="") as file:
+    with (output / "predictions.csv").open(newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     known = [row for row in rows if row["label"]]
     assert len(rows) == 30 and len(known) == record["images"] == 24
@@ -96,7 +96,7 @@ def test_other_classes_and_other_things_count_as_unknown(evaluated):
 
 
 def test_the_classifier_says_the_same(evaluated, trained: Path, mixed: Path):
-    with (evaluated[1] / "predictions.csv").open(newline="") as file:
+    with (evaluated[1] / "predictions.csv").open(newline="", encoding="utf-8-sig") as file:
         rows = {row["path"]: row for row in csv.DictReader(file)}
     files = sorted(mixed.rglob("*.png"))
     for found in FruitClassifier.from_pretrained(trained).predict(files):

@@ -191,6 +191,13 @@ def located(form: str, *, xmp: bytes | None = None) -> bytes:
 XMP = b"<x:xmpmeta><exif:GPSLatitude>59,19.7N</exif:GPSLatitude></x:xmpmeta>"
 
 
+def test_the_position_is_found_and_removed_in_a_photo_of_any_size():
+    content, start = located("JPEG"), b"\xff\xc0\0\x11\x08"  # of the header that states the size
+    assert content.count(start + b"\0\x40\0\x40") == 1
+    content = content.replace(start + b"\0\x40\0\x40", start + b"\x4e\x20\x4e\x20")
+    assert has_location(content) and not has_location(without_location(content))
+
+
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("xmp", [None, XMP], ids=["exif", "exif and xmp"])
 def test_the_position_goes_and_the_pixels_and_the_orientation_stay(form, xmp):

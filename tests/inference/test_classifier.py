@@ -122,3 +122,25 @@ def test_unreadable_images_can_be_skipped(fruits, folder):
 
 def test_tuples_are_lists_of_images_too(fruits, folder):
     assert len(fruits.predict((folder / "0" / "0.png", folder / "1" / "1.png"))) == 2
+
+
+def test_a_photo_that_is_too_large_or_truncated_is_refused_by_the_name_of_a_flag(
+    fruits, tmp_path, caplog
+):
+    large, cut = tmp_path / "large.png", tmp_path / "cut.jpg"
+    Image.new("L", (300, 200)).save(large)
+    with pytest.raises(InputError, match=r"limit of 50,000 \(max_image_pixels\)\. Raise it"):
+        fruits.predict(large, max_image_pixels=50_000)
+    draw_fruit("Kiwi", seed=1, size=300).save(cut)
+    cut.write_bytes(cut.read_bytes()[:-20])
+    with pytest.raises(InputError, match=r"truncated.*Set allow_truncated_images"):
+        fruits.predict(cut)
+    with pytest.raises(InputError, match="Set allow_truncated_images"):
+        fruits.explain(cut)
+    allowed = fruits.predict(cut, allow_truncated_images=True)
+    assert f"{cut}: truncated; read as far as it goes" in caplog.text
+    assert fruits.predict([cut], allow_truncated_images=True)[0].label == allowed.label
+    assert fruits.explain(cut, allow_truncated_images=True).image.size == (224, 224)
+    for limit in (0, 10**9):
+        with pytest.raises(InputError, match="max_image_pixels"):
+            fruits.predict(large, max_image_pixels=limit)

@@ -43,7 +43,7 @@ def png_bomb() -> bytes:
 
 
 def huge_png() -> bytes:
-    return encoded(Image.new("1", (8000, 8000)), "PNG")  # 64 MP in 8 KB
+    return encoded(Image.new("1", (10_000, 10_000)), "PNG")  # 100 MP in 12 KB
 
 
 def lying_heic(side: int = 1600) -> bytes:
@@ -55,7 +55,7 @@ def lying_heic(side: int = 1600) -> bytes:
 def huge_heic() -> bytes:
     """A HEIC that states more pixels than may be decoded."""
     content = encoded(Image.new("RGB", (64, 64)), "HEIF")
-    return content.replace(struct.pack(">II", 64, 64), struct.pack(">II", 8000, 8000))
+    return content.replace(struct.pack(">II", 64, 64), struct.pack(">II", 10_000, 10_000))
 
 
 def last_scan(progressive: bytes) -> bytes:
@@ -137,7 +137,7 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "bomb.png": (png_bomb, "pixels"),
     "huge.png": (huge_png, "pixels"),
     "line.png": (lambda: encoded(Image.new("L", (1, 60_000), 99), "PNG"), "times as long"),
-    "heavy.jpg": (lambda: image_bytes() + bytes(20_000_001), "20 MB"),
+    "heavy.jpg": (lambda: image_bytes() + bytes(50_000_001), "50 MB"),
     "page.html": (lambda: HTML, "not an image"),
     "page.jpg": (lambda: HTML, "not an image"),
     "drawing.svg": (lambda: SVG, "not an image"),

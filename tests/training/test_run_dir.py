@@ -2,13 +2,19 @@
 
 import json
 import os
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from support.runs import tiny_arguments
 
+from hffruits.core.claims import InUseError, claim
 from hffruits.core.errors import InputError
+from hffruits.data.arguments import DataArguments
+from hffruits.training.arguments import Arguments, FruitTrainingArguments, ModelArguments
 from hffruits.training.checkpointing import seal
-from hffruits.training.run_dir import choose_run_dir, clear_run
+from hffruits.training.run import choose_run, train
+from hffruits.training.run_dir import RunDir, choose_run_dir, clear_run
 
 
 def make_run(folder: Path, *steps: int) -> Path:
@@ -38,6 +44,39 @@ def test_a_folder_with_a_run_is_refused_unless_it_may_be_overwritten(tmp_path):
     run = choose_run_dir(str(folder), name="x", overwrite=True)
     assert run.replaces
     assert (folder / "checkpoint-5").is_dir()  # nothing is removed before the run can start
+
+
+def test_a_folder_that_a_run_is_writing_is_refused_before_any_photo_is_read(
+    tmp_path, monkeypatch, make_folder
+):
+    monkeypatch.setattr("hffruits.training.run.load_datasets", None)
+    folder, data = make_run(tmp_path / "run", 5), make_folder({"A": 3, "B": 3})
+    before = sorted(folder.rglob("*"))
+    with claim(folder):
+        for options in ({}, {"overwrite_output_dir": True}, {"resume_from_checkpoint": "auto"}):
+            who = rf"run: process {os.getpid()} on .*is writing"
+            with pytest.raises(InUseError, match=who) as caught:
+                train(*tiny_arguments(data, folder, **options))
+            assert "overwrite" not in str(caught.value)
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_two_runs_that_start_together_get_a_folder_each(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    asked = Arguments(DataArguments(data_dir="fruits"), ModelArguments(), FruitTrainingArguments())
+    with ExitStack() as first, ExitStack() as second:
+        folders = [choose_run(asked, claims).folder for claims in (first, second)]
+        assert folders == [Path("runs", "fruits"), Path("runs", "fruits-2")]
+        monkeypatch.setattr("hffruits.training.run.choose_run_dir", lags(choose_run_dir))
+        with ExitStack() as third:  # whose name was free a moment ago
+            assert choose_run(asked, third).folder == Path("runs", "fruits-3")
+    assert not any(tmp_path.iterdir())  # what has written nothing leaves nothing
+
+
+def lags(choose):
+    """The first answer is a folder that another run has claimed meanwhile."""
+    late = iter([RunDir(Path("runs", "fruits"))])
+    return lambda *args, **options: next(late, None) or choose(*args, **options)
 
 
 def test_resuming_takes_the_newest_checkpoint_that_is_complete(tmp_path):
