@@ -12,7 +12,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -38,9 +39,29 @@ def run_group(
     return subprocess.CompletedProcess(argv, code, out.read_text(), err.read_text())
 
 
-def _start(argv: list[str], processes: int, output: tuple[Path, Path]) -> list[BaseProcess]:
+def run_apart(
+    function: Callable[..., None], *arguments: object, folder: Path, timeout: float = 600
+) -> subprocess.CompletedProcess:
+    """Call a function in a process of its own, which may crash; `folder` gets what it prints."""
+    out, err = folder / "stdout", folder / "stderr"
+    process = _context().Process(target=_call, args=((out, err), function, arguments))
+    process.start()
+    process.join(timeout)
+    if process.is_alive():
+        process.kill()
+        process.join()
+    texts = [file.read_text() if file.exists() else "" for file in (out, err)]
+    return subprocess.CompletedProcess(function.__name__, process.exitcode, *texts)
+
+
+def _context() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(IMPORTED)
+    return context
+
+
+def _start(argv: list[str], processes: int, output: tuple[Path, Path]) -> list[BaseProcess]:
+    context = _context()
     with socket.create_server(("localhost", 0)) as free:
         port = free.getsockname()[1]
     group = []
@@ -54,12 +75,23 @@ def _start(argv: list[str], processes: int, output: tuple[Path, Path]) -> list[B
     return group
 
 
+def _call(
+    output: tuple[Path, Path], function: Callable[..., None], arguments: tuple[object, ...]
+) -> None:
+    _print_into(output)
+    function(*arguments)
+
+
+def _print_into(output: tuple[Path, Path]) -> None:
+    for number, file in zip((1, 2), output, strict=True):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+
+
 def _become(
     argv: list[str], environment: dict[str, str], folder: str, output: tuple[Path, Path]
 ) -> None:
     """What a process of `python -m hffruits` is after its imports."""
-    for number, file in zip((1, 2), output, strict=True):
-        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+    _print_into(output)
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
