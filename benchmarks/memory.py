@@ -26,7 +26,7 @@ def measure(*, keep: bool, size: int, steps: int) -> None:
     model, _ = build_model(labels=[str(number) for number in range(50)])
     pixels = torch.randn(32, 3, size, size).contiguous(memory_format=torch.channels_last)
     labels = torch.randint(0, 50, (32,))
-    model = use_channels_last(model).train()
+    model = use_channels_last(model, torch.device("cpu")).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
 
     def train() -> None:

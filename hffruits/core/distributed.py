@@ -55,6 +55,11 @@ def may_use_gpu() -> bool:
     return torch.accelerator.is_available() and not forced
 
 
+def may_use_cuda() -> bool:
+    """Whether that GPU is NVIDIA's, or AMD's: for others, as Apple's, memory isn't pinned."""
+    return may_use_gpu() and torch.cuda.is_available()
+
+
 def on_main_process(action: Callable[[], T]) -> T:
     """Do it once, on the main process, and give every process its result, or its error.
 

@@ -22,7 +22,9 @@ def versions() -> dict[str, str]:
 
 def environment(device: torch.device, folder: Path | None = None) -> dict[str, Any]:
     """The versions, the machine, and the state of the git repository that `folder` is in."""
-    accelerator = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    accelerator = None if device.type == "cpu" else device.type
+    if device.type == "cuda":
+        accelerator = torch.cuda.get_device_name(device)
     return {
         "versions": versions(),
         "python": platform.python_version(),

@@ -36,7 +36,7 @@ def embed_images(
     if not isinstance(model, TimmWrapperForImageClassification):
         raise InputError(f"{backbone}: not a timm model, so its features aren't known. Use one.")
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    net = use_channels_last(model).to(device).timm_model
+    net = use_channels_last(model, device).to(device).timm_model
     net.reset_classifier(0)
     transform = EvalTransform(processor)
     half = has_bf16(device)  # 1.5 to 2 times as fast

@@ -82,6 +82,35 @@ def is_convolutional(model: nn.Module) -> bool:
     return sum(isinstance(module, nn.Conv2d) for module in model.modules()) > 4
 
 
-def use_channels_last(model: PreTrainedModel) -> PreTrainedModel:
-    """The model with its kernels in `channels_last` where that pays; the outputs are the same."""
-    return model.to(memory_format=torch.channels_last) if is_convolutional(model) else model
+def use_channels_last(model: PreTrainedModel, device: torch.device) -> PreTrainedModel:
+    """The model with its kernels in `channels_last` where that pays; the outputs are the same.
+
+    Only for CUDA and CPUs: elsewhere it wasn't measured. On CPUs not for nets with layers whose
+    backward pass would crash.
+    """
+    crashing = _crashing_layers(model) if device.type == "cpu" else []
+    for layer in crashing:
+        layer.register_forward_pre_hook(_make_contiguous)  # also what comes in as `channels_last`
+    if crashing or device.type not in ("cpu", "cuda") or not is_convolutional(model):
+        return model
+    return model.to(memory_format=torch.channels_last)
+
+
+def _crashing_layers(model: nn.Module) -> list[nn.Conv2d]:
+    """Strided 1 x 1 convolutions of few channels, as the stems of RepVGG and FastViT have them.
+
+    In `channels_last`, oneDNN's backward pass reads beyond their input, and the process dies (torch
+    2.14, AVX2: with fewer than 8 channels, its vector's length; AVX-512 has 16).
+    """
+    return [
+        layer
+        for layer in model.modules()
+        if isinstance(layer, nn.Conv2d)
+        and layer.kernel_size == (1, 1)
+        and max(layer.stride) > 1
+        and layer.in_channels < 16
+    ]
+
+
+def _make_contiguous(layer: nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+    return (inputs[0].contiguous(),)

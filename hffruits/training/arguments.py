@@ -16,7 +16,12 @@ from transformers import TrainingArguments
 from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
 
-from hffruits.core.distributed import cores_per_process, join_processes, may_use_gpu
+from hffruits.core.distributed import (
+    cores_per_process,
+    join_processes,
+    may_use_cuda,
+    may_use_gpu,
+)
 from hffruits.core.hardware import cpu_has_bf16, gpu_has_bf16
 from hffruits.data.arguments import DataArguments, option
 from hffruits.training.lr_schedules import BY_VALIDATION
@@ -192,10 +197,10 @@ class FruitTrainingArguments(TrainingArguments):
         if self.dataloader_num_workers is None:
             self.dataloader_num_workers = choose_num_workers(has_gpu)
             self.dataloader_persistent_workers = self.dataloader_num_workers > 0
-        if not has_gpu:
+        if not (has_gpu and may_use_cuda()):  # a copy that nothing waits for needs pinned memory
             self.dataloader_pin_memory = False
         elif self.accelerator_config is None:
-            self.accelerator_config = {"non_blocking": True}  # the copies of pinned batches
+            self.accelerator_config = {"non_blocking": True}
         if self.ema_decay is None:
             self.ema_decay = 0.0 if self.divides_weights else 0.995
         if self.early_stopping_patience:

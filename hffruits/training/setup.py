@@ -87,7 +87,7 @@ def prepare_model(
     if args.uses_fsdp:
         check_divisible(model, model_args.model_name_or_path)
     if not args.divides_weights:  # FSDP takes only contiguous weights
-        model = use_channels_last(model)
+        model = use_channels_last(model, args.device)
     return PreparedModel(model, processor, head, plan, policy, train_size, callbacks)
 
 

@@ -21,7 +21,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -113,6 +113,19 @@ def _opened(file: Path | int) -> int:
 def run(words: Sequence[str | Path], *, folder: Path, **options) -> subprocess.CompletedProcess:
     """One process; `folder` gets what it prints."""
     return Warm(words, output=folder / "stdout", error=folder / "stderr", **options).done()
+
+
+def run_apart(
+    function: Callable[..., None], *arguments: object, folder: Path, timeout: float = 600
+) -> subprocess.CompletedProcess:
+    """Call a function of a file in a process of its own, which may crash.
+
+    The arguments are what `repr` writes in full; `folder` gets what it prints.
+    """
+    code, path = function.__code__, Path(function.__code__.co_filename)
+    call = f"import runpy; runpy.run_path({str(path)!r})[{code.co_name!r}](*{arguments!r})"
+    error = folder / "stderr"
+    return Warm(["-c", call], output=folder / "stdout", error=error).done(timeout)
 
 
 def run_group(

@@ -4,6 +4,8 @@ import pytest
 import torch
 from support.runs import tiny_arguments
 
+from hffruits.core.environment import environment
+from hffruits.core.hardware import has_bf16
 from hffruits.models.loading import build_model
 from hffruits.training import arguments as config
 from hffruits.training import run as train
@@ -57,6 +59,27 @@ def test_a_gpu_that_is_not_used_decides_nothing(monkeypatch, launched):
     args = FruitTrainingArguments(use_cpu=not launched)
     assert args.use_cpu and not args.bf16 and args.try_bf16
     assert not args.dataloader_num_workers and not args.dataloader_pin_memory
+
+
+@pytest.mark.parametrize("is_cuda", [True, False])
+def test_memory_is_pinned_only_for_cuda(monkeypatch, is_cuda):
+    """Apple's GPUs can't, and a copy that nothing waits for would then be of changing memory."""
+    monkeypatch.setattr(config, "may_use_gpu", lambda: True)
+    monkeypatch.setattr(config, "gpu_has_bf16", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: is_cuda)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(FruitTrainingArguments.__base__, "__post_init__", lambda self: None)
+    args = FruitTrainingArguments()
+    assert args.dataloader_num_workers > 0 and not args.use_cpu
+    assert args.dataloader_pin_memory is is_cuda
+    assert args.accelerator_config == ({"non_blocking": True} if is_cuda else None)
+
+
+@pytest.mark.parametrize("name", ["mps", "xpu"])
+def test_other_accelerators_than_cuda_are_not_taken_for_it(monkeypatch, name):
+    device = torch.device(name)
+    assert not has_bf16(device)
+    assert environment(device)["accelerator"] == name
 
 
 @pytest.mark.parametrize("faster", [True, False])

@@ -34,7 +34,7 @@ class TorchEngine:
         self.bf16 = precision == "bf16" and has_bf16(self.device)
         if precision == "bf16" and not self.bf16:
             logger.warning("precision=bf16: this machine doesn't support it, so fp32 is used")
-        self.model = use_channels_last(model.eval().to(self.device))
+        self.model = use_channels_last(model.eval().to(self.device), self.device)
         self.config = model.config
         self.parameters = model.num_parameters()
         self.megabytes = model.get_memory_footprint() / 1e6
