@@ -123,7 +123,8 @@ def run_apart(
     The arguments are what `repr` writes in full; `folder` gets what it prints.
     """
     code, path = function.__code__, Path(function.__code__.co_filename)
-    call = f"import runpy; runpy.run_path({str(path)!r})[{code.co_name!r}](*{arguments!r})"
+    call = f"runpy.run_path({str(path)!r})[{code.co_name!r}](*{arguments!r})"
+    call = f"import runpy; from pathlib import PosixPath; {call}"
     error = folder / "stderr"
     return Warm(["-c", call], output=folder / "stdout", error=error).done(timeout)
 
