@@ -187,11 +187,11 @@ REFUSED = {
     "no train split": ({"images/val_set/Kiwi": 2, "images/test/Lime": 2}, "no train folder"),
     "splits in the names of class folders": (
         {"Kiwi_train": 2, "Kiwi_test": 1, "Lime_train": 2, "Lime_test": 1},
-        "Kiwi_test, Kiwi_train: one class by its splits",
+        "Kiwi_test, Kiwi_train: the same class in two splits",
     ),
     "splits first in the names of class folders": (
         {"fruits/train-kiwi": 2, "fruits/val-Kiwi": 1, "fruits/train-lime": 2},
-        "train-kiwi, val-Kiwi: one class by its splits",
+        "train-kiwi, val-Kiwi: the same class in two splits",
     ),
     "two versions of the same split data": (
         {"v1/train/Kiwi": 2, "v1/test/Lime": 1, "v2/train/Kiwi": 2, "v1/train/Lime": 2,

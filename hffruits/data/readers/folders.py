@@ -529,8 +529,8 @@ def _check_no_split_in_names(names: Iterable[str]) -> None:
             found[name_key(fruit)].setdefault(SPLIT_ALIASES[word.lower()], name)
     if several := [own for own in found.values() if len(own) > 1]:
         raise InputError(
-            f"{', '.join(several[0].values())}: one class by its splits. Make each split a folder "
-            "of its own, as train/Kiwi and test/Kiwi."
+            f"{', '.join(several[0].values())}: the same class in two splits. Make each split a "
+            "folder of its own, as train/Kiwi and test/Kiwi."
         )
 
 
