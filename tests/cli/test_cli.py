@@ -58,6 +58,17 @@ def test_predict_goes_on_after_a_bad_picture_and_says_so(trained, drawn_fruits, 
     assert output.err.startswith(f"hffruits: error: {bad}: ") and output.err.count("\n") == 1
 
 
+def test_of_many_bad_photos_predict_names_ten_and_counts_the_rest(untrained, tmp_path, capsys):
+    for number in range(14):
+        (tmp_path / f"{number}.jpg").write_text("no photo")
+    assert main(["predict", str(untrained), f"{tmp_path}/*.jpg"]) == 2
+    *lines, last = capsys.readouterr().err.splitlines()
+    assert len(lines) == 10 and all("not an image" in line for line in lines)
+    assert last == (
+        "hffruits: error: 14 of 14 photos can't be read. --output FILE lists all of them."
+    )
+
+
 @pytest.mark.parametrize(
     "argv",
     [

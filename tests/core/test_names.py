@@ -69,3 +69,9 @@ def test_paths_that_a_file_system_may_take_for_one_have_one_key():
     assert file_key("Apple/1.JPG") == file_key("apple/1.jpg")
     assert file_key("Jalapeño") == file_key(normalize("NFD", "jalapeño"))
     assert file_key("a b") != file_key("ab")
+
+
+def test_of_many_names_that_differ_in_case_ten_are_warned_of(caplog):
+    pairs = {name: 1 for number in range(30) for name in (f"apple {number}", f"Apple {number}")}
+    assert len(set(unify_names(pairs).values())) == 30
+    assert len(caplog.messages) == 11

@@ -335,6 +335,13 @@ def test_an_image_that_can_not_be_read_is_replaced_in_its_place(caplog):
         list(make_rows(stream_of(3, 1, broken=frozenset(range(3)))))
 
 
+def test_of_many_unreadable_photos_ten_are_named_and_all_counted(caplog):
+    rows = make_rows(stream_of(40, 1, broken=frozenset(range(30))))
+    assert len(list(rows)) == 40 and rows.skipped == 30
+    assert len(caplog.messages) == 11
+    assert caplog.messages[-1] == "there are more of these; they are only counted"
+
+
 def test_what_workers_skip_is_counted():
     rows = make_rows(stream_of(12, 1, broken=frozenset({2, 9})), num_workers=2)
     read = paths(stream_loader(rows, collate_fn=collate))
