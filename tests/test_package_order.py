@@ -5,6 +5,7 @@ import importlib
 import re
 import subprocess
 import sys
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -21,10 +22,16 @@ FILES = {
 }
 
 
+@cache
+def parse(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+@cache
 def imports_of(module: str) -> set[str]:
     """The package's own modules that one imports, also inside functions."""
     names = set()
-    for node in ast.walk(ast.parse(FILES[module].read_text(encoding="utf-8"))):
+    for node in ast.walk(parse(FILES[module])):
         if isinstance(node, ast.ImportFrom):
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):
@@ -62,7 +69,7 @@ def test_the_table_of_imports_in_the_contributing_guide_is_true():
 
 def test_no_function_is_longer_than_80_lines_besides_its_docstring():
     for path in FILES.values():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(parse(path)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 docstring = (ast.get_docstring(node, clean=False) or "").splitlines()
                 lines = node.end_lineno - node.lineno + 1 - len(docstring)

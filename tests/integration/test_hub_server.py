@@ -2,8 +2,6 @@
 
 import json
 import socket
-import subprocess
-import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +17,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from support import warm
 from support.hub_server import OTHER_TOKEN, READ_TOKEN, TOKEN, Fault, Hub, Repo, serve_hub
 
 KIWI = "user/kiwi"
@@ -75,8 +74,7 @@ def status(error: pytest.ExceptionInfo[HfHubHTTPError]) -> int:
 
 def run(code: str, environment: dict[str, str], folder: Path) -> object:
     """What a process of its own prints, as JSON."""
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
+    done = warm.run(["-c", code], env=environment, cwd=folder, folder=folder)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
