@@ -2,12 +2,14 @@
 
 import errno
 import logging
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # of a terminal
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)  # what an OSError says of a full disk, or of a full quota
 
 
@@ -42,9 +44,12 @@ class RunInterruptedError(Exception):
 
 
 def short_reason(error: BaseException) -> str:
-    """An error's own words in one line; the system's without its number; never nothing."""
+    """An error's own words in one line, without colours; the system's without its number.
+
+    Never nothing.
+    """
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(text.split())[:300] or type(error).__name__
+    return " ".join(_COLOURS.sub("", text).split())[:300] or type(error).__name__
 
 
 class FewWarnings:

@@ -8,6 +8,7 @@ import io
 import logging
 import tempfile
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from transformers import PreTrainedModel
 
-from hffruits.exporters.torch_export import what_to_trace
+from hffruits.exporters.torch_export import what_to_trace, with_any_attention
 
 OPSET = 20
 
@@ -29,17 +30,20 @@ def to_onnx(model: PreTrainedModel, size: tuple[int, int]) -> onnx.ModelProto:
 
     `pixels` float32 (B, 3, H, W) -> `logits` (B, K), `features` (B, D).
     """
-    net, pixels, shapes = what_to_trace(model, size)
-    names = {"input_names": ["pixels"], "output_names": ["logits", "features"]}
-    options = {"opset_version": OPSET, "dynamo": True, "verbose": False, "dynamic_shapes": shapes}
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints each of its steps
-        made = torch.onnx.export(net, (pixels,), **names, **options)
-    graph = made.model_proto
+    graph = with_any_attention(partial(_convert, size=size), model)
     del graph.metadata_props[:]
     for node in graph.graph.node:  # each holds the stack trace of the code that it came from
         del node.metadata_props[:]
         node.doc_string = ""
     return graph
+
+
+def _convert(model: PreTrainedModel, size: tuple[int, int]) -> onnx.ModelProto:
+    net, pixels, shapes = what_to_trace(model, size)
+    names = {"input_names": ["pixels"], "output_names": ["logits", "features"]}
+    options = {"opset_version": OPSET, "dynamo": True, "verbose": False, "dynamic_shapes": shapes}
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints each of its steps
+        return torch.onnx.export(net, (pixels,), **names, **options).model_proto
 
 
 def to_half(graph: onnx.ModelProto) -> onnx.ModelProto:

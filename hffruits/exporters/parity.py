@@ -1,4 +1,13 @@
-"""The parity check of an export: the same images through it and the model, answers compared."""
+"""The parity check of an export: the same images through it and the model, answers compared.
+
+The rule, for labels and for known or unknown alike: an export is refused where fewer than
+`FEWEST_ALIKE` of the answers are the model's, and the images prove it: the upper end of the share's
+95 % interval (Wilson's, as in an evaluation) is below that. So one photo of four that changes sides
+refuses no export, and 58 % of a dozen do. An image whose OOD score is at the threshold to rounding
+counts as the same: the threshold is the score of one of the images that it was chosen on. Besides,
+accuracy may fall by `max_accuracy_drop` or one image, whichever is more, and in fp32 no score may
+change by more than `EXACT`.
+"""
 
 import importlib
 from collections.abc import Callable, Sequence
@@ -13,12 +22,14 @@ from tqdm.auto import tqdm
 from hffruits.core.errors import InputError
 from hffruits.data.images import open_rgb
 from hffruits.data.split_protocol import UNKNOWN, Sample
+from hffruits.evaluation.metrics import wilson_interval
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.inference.engines.base import RUNTIMES
 from hffruits.models.artifact import TORCH, WEB
 
 BATCH = 16
-FEWEST_KNOWN = 0.9  # share of images that must be known, or unknown, as before
+FEWEST_ALIKE = 0.9  # share of images with the same label, and of those known, or not, as before
+ROUNDING = 1e-3  # of an OOD score: by so much saving prototypes in half precision may move it
 EXACT = 0.01  # by which fp32 may move a score: resizing in the graph is not the same to the bit
 
 
@@ -28,6 +39,7 @@ class Predicted(NamedTuple):
     samples: list[Sample]
     scores: np.ndarray  # (N, K)
     known: np.ndarray  # (N,)
+    undecided: np.ndarray  # (N,) whether rounding decides that
 
 
 Predict = Callable[[Sequence[Sample], int], Predicted]  # of up to so many pixels
@@ -47,7 +59,7 @@ def compare(
     check = {
         "images": len(labels),
         "agreement": float((guesses == other_guesses).mean()),
-        "known_agreement": float((own.known == other.known).mean()),
+        "known_agreement": float(((own.known == other.known) | own.undecided).mean()),
         "largest_difference": float(np.abs(own.scores - other.scores).max()),
     }
     if known_class.any():
@@ -69,8 +81,9 @@ def refuse_difference(output_dir: Path, record: dict[str, Any], max_accuracy_dro
         what = "accuracy" if measured else "agreement"
         limit = f"{bound:.2%} (max_accuracy_drop={max_accuracy_drop})"
         found = f"it loses {drop:.2%} of {what}, over the limit of {limit}"
-    elif 1 - check["known_agreement"] > max(1 - FEWEST_KNOWN, 2 / check["images"]) + 1e-9:
-        # the threshold lies at one of the images it was chosen on, so one or two may change sides
+    elif _proves_fewer(check, "agreement", min(FEWEST_ALIKE, 1 - max_accuracy_drop)):
+        found = f"only {check['agreement']:.0%} of its labels are the model's"
+    elif _proves_fewer(check, "known_agreement", FEWEST_ALIKE):
         found = f"known and unknown change for {1 - check['known_agreement']:.0%}"
     elif record["precision"] == "fp32" and check["largest_difference"] > EXACT:
         found = f"a score changes by {check['largest_difference']:.2g}, although it is fp32"
@@ -79,6 +92,12 @@ def refuse_difference(output_dir: Path, record: dict[str, Any], max_accuracy_dro
             f"{output_dir}: not kept, as on {check['images']} {check['data']} {found}. "
             "Choose another precision, or set force."
         )
+
+
+def _proves_fewer(check: dict[str, Any], name: str, limit: float) -> bool:
+    """Whether a share is below a limit by more than so many images may show by chance."""
+    _, high = wilson_interval(round(check[name] * check["images"]), check["images"])
+    return high < limit
 
 
 def open_exported(format: str, folder: Path, fruits: FruitClassifier) -> Predict:
@@ -116,9 +135,10 @@ def predict_all(fruits: FruitClassifier, samples: Sequence[Sample], max_pixels: 
     options |= {"batch_size": BATCH, "max_pixels": max_pixels}
     answers = list(fruits.answer(bar, **options))
     scores = [some.logits.softmax(1).numpy() for some in answers]
-    known = [fruits.is_known(some.features) for some in answers]
     found = [sample for some in answers for sample in some.items]
-    return Predicted(found, np.concatenate(scores or [[]]), np.concatenate(known or [[]]))
+    ood = np.concatenate([fruits.ood_score(some.features) for some in answers] or [[]])
+    undecided = np.abs(ood - fruits.ood_threshold) <= ROUNDING
+    return Predicted(found, np.concatenate(scores or [[]]), ood <= fruits.ood_threshold, undecided)
 
 
 def _predict_by_web(session: Any, samples: Sequence[Sample], max_pixels: int) -> Predicted:
@@ -132,4 +152,4 @@ def _predict_by_web(session: Any, samples: Sequence[Sample], max_pixels: int) ->
         found.append(sample)
         rows.append(scores)
         known.append(bool(is_known))
-    return Predicted(found, np.array(rows), np.array(known))
+    return Predicted(found, np.array(rows), np.array(known), np.zeros(len(found), bool))

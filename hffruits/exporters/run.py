@@ -28,6 +28,7 @@ from hffruits.evaluation.dataset import MissingSplitError, Photos, choose_photos
 from hffruits.evaluation.run_data import RunData, data_of_run, refuse_training_options
 from hffruits.exporters.formats import choose_format
 from hffruits.exporters.parity import BATCH, compare, open_exported, refuse_difference
+from hffruits.exporters.torch_export import TRACING_ERRORS
 from hffruits.hub.redaction import file_below
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.inference.ood import save_prototypes
@@ -141,11 +142,18 @@ def export(
         make_new(output_dir, fill, remedy="Choose another output_dir.")
     except InputError:
         raise
-    except (RuntimeError, TypeError, ValueError, OSError) as error:  # of torch, ONNX, the disk
+    except (*TRACING_ERRORS, OSError) as error:  # of torch, ONNX, the disk
         raise InputError(
-            f"{model}: can't be exported to {format}: {short_reason(error)}"
+            f"{model}: can't be exported to {format}: {_first_cause(error)}. Choose another format."
         ) from error
     return Export(output_dir, record)
+
+
+def _first_cause(error: BaseException) -> str:
+    """What torch's exporter met with: its own words are about which step of it failed."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return short_reason(error).rstrip(".")
 
 
 def default_dir(model: str | Path, format: str, precision: str) -> Path:

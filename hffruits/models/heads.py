@@ -13,7 +13,13 @@ def head_names(model: PreTrainedModel) -> tuple[str, ...]:
         names = model.timm_model.pretrained_cfg["classifier"]
         names = [names] if isinstance(names, str) else names
         return tuple(f"timm_model.{name}" for name in names)
-    return ("classifier", "cls_classifier", "distillation_classifier", "head", "fc")
+    return _HEADS
+
+
+_HEADS = (
+    *("classifier", "cls_classifier", "head", "fc"),
+    *("distillation_classifier", "classifier_distill", "dist_head"),  # second heads of DeiT, ...
+)
 
 
 def last_layers(model: PreTrainedModel) -> list[nn.Module]:

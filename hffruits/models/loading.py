@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import timm
+import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import (
@@ -30,13 +31,16 @@ from hffruits.core.hub_client import one_line
 from hffruits.models.artifact import ADAPTER, CONFIG
 from hffruits.models.bundled import BUNDLED, DEFAULT_BACKBONE, bundled_folder, create_timm
 from hffruits.models.fetching import fetch_model
-from hffruits.models.heads import head_names, reset_head
+from hffruits.models.heads import head_names, logits_and_features, reset_head
 from hffruits.models.saving import quiet_transformers
 
 _OF_OTHER_CLASSES = (
     *("label_names", "calibration", "ood_threshold", "coarse_labels"),
     *("taught", "taught_from"),
 )
+
+# Logits by their name are all that is asked of a net, whatever else its checkpoint has it return.
+_LOGITS_ONLY = {"output_hidden_states": False, "output_attentions": False, "return_dict": True}
 
 ModelAndProcessor = tuple[PreTrainedModel, BaseImageProcessor]
 
@@ -71,12 +75,13 @@ def build_model(
     with _translate_model_errors(name_or_path, "can't be fine-tuned"):
         processor = _load_processor(source)
         if not pretrained:
-            config = AutoConfig.from_pretrained(**source, **head)
+            config = AutoConfig.from_pretrained(**source, **head, **_LOGITS_ONLY)
             return AutoModelForImageClassification.from_config(config), processor
         old_labels = AutoConfig.from_pretrained(**source).id2label
         model, info = AutoModelForImageClassification.from_pretrained(
             **source,
             **head,
+            **_LOGITS_ONLY,
             ignore_mismatched_sizes=True,
             use_safetensors=True,
             output_loading_info=True,
@@ -107,7 +112,7 @@ def load_folder(folder: Path, *, name: str | None = None) -> ModelAndProcessor:
     _check_weights(folder, name)
     with _translate_model_errors(name, "not a model that can be loaded"):
         model, info = AutoModelForImageClassification.from_pretrained(
-            **_source(folder), use_safetensors=True, output_loading_info=True
+            **_source(folder), **_LOGITS_ONLY, use_safetensors=True, output_loading_info=True
         )
         processor = _load_processor(_source(folder))
     model.config.name_or_path = name  # not the cache's folder of a Hub model
@@ -129,6 +134,20 @@ def load_config(
     """
     with _translate_model_errors(name or folder, "not a model that can be loaded"):
         return AutoConfig.from_pretrained(**_source(folder)), _load_processor(_source(folder))
+
+
+def check_classifies(model: PreTrainedModel, size: tuple[int, int], *, name: str) -> None:
+    """Try a model on one black image of a size (high, wide), before it is trained.
+
+    Raises `InputError` for one that takes something else, or that has no head for its labels.
+    """
+    was_training = model.training
+    with _translate_model_errors(name, "can't be fine-tuned"), torch.no_grad():
+        logits, features = logits_and_features(model.eval(), torch.zeros(1, 3, *size))
+        found, wanted = tuple(logits.shape), (1, model.config.num_labels)
+        if found != wanted or features.ndim != 2:
+            raise ValueError(f"logits {found} and features {tuple(features.shape)} of an image")
+    model.train(was_training)
 
 
 def find_model(
@@ -259,6 +278,8 @@ def _translate_model_errors(name: str | Path, problem: str) -> Iterator[None]:
     try:
         with quiet_transformers():
             yield
+    except InputError:
+        raise
     except _LOADING_ERRORS as error:
         if "trust_remote_code" in str(error):
             raise InputError(

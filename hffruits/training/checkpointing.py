@@ -22,6 +22,7 @@ from transformers.trainer_callback import TrainerCallback
 from hffruits.core.distributed import on_each_machine, on_main_process
 from hffruits.core.errors import DISK_FULL, InputError
 from hffruits.core.files import flush
+from hffruits.models.saving import without_sharing
 
 logger = logging.getLogger(__name__)
 SUMS = "SHA256SUMS"
@@ -195,6 +196,10 @@ class CheckpointingTrainer(Trainer):
 
     def _get_output_dir(self, trial: Any) -> str:
         return super()._get_output_dir(trial) if self._aside is None else str(self._aside)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        weights = self.model.state_dict() if state_dict is None else state_dict
+        super()._save(output_dir, without_sharing(weights))
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Write it aside and rename it when it is whole; only then may an older one go."""

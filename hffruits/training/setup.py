@@ -17,7 +17,7 @@ from hffruits.models.freezing import CHANGING, UnfreezingCallback, freeze_backbo
 from hffruits.models.frozen_trunk import find_trunk
 from hffruits.models.heads import head_names
 from hffruits.models.layers import has_layer_groups, layer_groups, use_channels_last
-from hffruits.models.loading import build_model
+from hffruits.models.loading import build_model, check_classifies
 from hffruits.models.lora import add_lora
 from hffruits.models.resizing import resize_input, takes_any_size
 from hffruits.training.arguments import FruitTrainingArguments, ModelArguments, with_precision
@@ -64,6 +64,7 @@ def prepare_model(
     if model_args.train_image_size and not takes_any_size(model):
         size = model_args.train_image_size
         raise InputError(f"train_image_size={size}: this model has a fixed size. Leave it out.")
+    check_classifies(model, input_size(processor), name=model_args.model_name_or_path)
     head = head_names(model)
     plan = choose_freezing(model_args, model)
     freeze_backbone(model, plan, head=head)

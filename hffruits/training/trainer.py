@@ -69,6 +69,7 @@ class FruitTrainer(CheckpointingTrainer):
         limit = args.clip_limit
         if args.learning_rate is not None:
             args.learning_rate *= args.learning_rate_factor
+        args.label_names = ["labels"]  # which nets with a teacher don't take, but the loss does
         if args.clip_mode != "norm":
             args.max_grad_norm = 0.0  # the Trainer's own clipping
         self.head, self.scaling, self.stop_if_diverged = head, scaling, stop_if_diverged
@@ -170,7 +171,8 @@ class FruitTrainer(CheckpointingTrainer):
         if model.training:
             self.divergence.add_loss(value)
             value = value * inputs.get("share", 1.0)
-        return (value, outputs) if return_outputs else value
+        # of all that a net may return (logits of two heads, hidden states), for the metrics
+        return (value, {"logits": outputs.logits}) if return_outputs else value
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: torch.Tensor | None = None):
         norm = super()._get_grad_norm(model, grad_norm)

@@ -25,7 +25,7 @@ from hffruits.data.split_protocol import Sample
 from hffruits.data.synthetic.drawing import draw_fruit
 from hffruits.data.transforms import preprocessing_of
 from hffruits.exporters import onnx as onnx_export
-from hffruits.exporters import parity
+from hffruits.exporters import parity, torch_export
 from hffruits.exporters.run import Export, _copy_beside, choose_images, export
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.inference.engines.base import open_engine
@@ -319,6 +319,46 @@ def test_an_export_that_differs_otherwise_is_not_kept(
     assert list(tmp_path.iterdir()) == []
 
 
+def judge(precision: str = "int8", max_accuracy_drop: float = 0.005, **check: float) -> None:
+    """What is decided about an export with such a check."""
+    same = {"images": 12, "data": "photos", "agreement": 1.0, "known_agreement": 1.0}
+    same |= {"labelled": 12, "accuracy": 0.5, "accuracy_before": 0.5, "largest_difference": 0.0}
+    record = {"precision": precision, "check": same | check}
+    parity.refuse_difference(Path("x"), record, max_accuracy_drop)
+
+
+def test_other_labels_refuse_an_export_though_as_many_are_right():
+    with pytest.raises(InputError, match=r"on 12 photos only 58% of its labels are the model's"):
+        judge(agreement=7 / 12)
+    with pytest.raises(InputError, match=r"only 88% of its labels are"):
+        judge(agreement=0.88, images=2000, labelled=2000)
+    judge(agreement=0.89, images=100, labelled=100)  # which may be 90 % of more photos
+    judge(agreement=7 / 12, max_accuracy_drop=0.5)
+
+
+@pytest.mark.parametrize("share", ["agreement", "known_agreement"])
+def test_one_photo_of_four_refuses_no_export(share):
+    judge(**{share: 0.75, "images": 4, "labelled": 4})
+    with pytest.raises(InputError):
+        judge(**{share: 0.5, "images": 4, "labelled": 4})
+
+
+def test_an_image_at_the_threshold_is_no_disagreement(small):
+    """The threshold is an image's score: rounding decides on which side it comes out."""
+    own = FruitClassifier.from_pretrained(small)
+    samples = [Sample("a", draw_fruit("Apple", seed=1, size=64), 0)]
+    (answers,) = own.answer([samples[0].source])
+    own.prototypes = torch.nn.functional.normalize(answers.features + 0.1, dim=1)
+    own.ood_threshold = float(own.ood_score(answers.features)[0])
+    other = parity.predict_all(own, samples, 10**6)
+    opposite = other._replace(known=~other.known)
+    assert other.known.all() and other.undecided.all()
+    check = parity.compare(own, lambda *_: opposite, samples, 10**6)
+    assert check["known_agreement"] == 1.0
+    own.ood_threshold += 0.01
+    assert parity.compare(own, lambda *_: opposite, samples, 10**6)["known_agreement"] == 0.0
+
+
 @pytest.mark.parametrize(
     ("format", "dtype"),
     [
@@ -348,6 +388,33 @@ def test_a_model_that_cannot_be_traced_is_an_error_of_one_line(small, tmp_path, 
     ) as raised:
         export(small, DataArguments(), format="torch", output_dir=tmp_path / "x")
     assert "\n" not in str(raised.value) and list(tmp_path.iterdir()) == []
+
+
+def test_attention_that_cannot_be_traced_fused_is_traced_in_steps():
+    model, _ = build_model("test_vit", labels=list("abc"), pretrained=False)
+    fused = []
+
+    def convert(net) -> bool:
+        fused.append(any(vars(module).get("fused_attn") for module in net.modules()))
+        if fused[-1]:
+            raise RuntimeError("it wants to know the number of windows")
+        return net.config._attn_implementation == "eager"
+
+    assert torch_export.with_any_attention(convert, model)
+    assert fused == [True, False]
+    assert any(vars(module).get("fused_attn") for module in model.modules())  # it stays as it was
+
+
+def test_the_cause_of_a_failed_export_is_one_plain_line(small, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        try:
+            raise TypeError("no such \x1b[96moperator\x1b[0m.")
+        except TypeError as cause:
+            raise RuntimeError("\x1b[96mThis is step 3/3\x1b[0m\n- Create an issue") from cause
+
+    monkeypatch.setattr("torch.export.export", fail)
+    with pytest.raises(InputError, match=r"to torch: no such operator\. Choose another format\.$"):
+        export(small, DataArguments(), format="torch", output_dir=tmp_path / "x")
 
 
 def test_named_photos_are_checked_on_and_others_calibrate(small, make_folder, tmp_path):

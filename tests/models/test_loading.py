@@ -15,6 +15,8 @@ from transformers import (
     ConvNextConfig,
     ConvNextForImageClassification,
     ConvNextImageProcessor,
+    LevitConfig,
+    LevitForImageClassificationWithTeacher,
     ViTConfig,
     ViTForImageClassification,
     ViTImageProcessor,
@@ -23,8 +25,9 @@ from transformers import (
 
 from hffruits.core.errors import InputError
 from hffruits.models.bundled import BUNDLED, bundled_folder
+from hffruits.models.heads import last_layers, scale_logits
 from hffruits.models.layers import is_convolutional
-from hffruits.models.loading import build_model, load_model
+from hffruits.models.loading import build_model, check_classifies, load_model
 from hffruits.models.saving import save_model
 
 LABELS = ["Apple", "Banana", "Lime"]
@@ -183,6 +186,52 @@ def test_what_is_given_in_place_of_a_models_folder_leads_to_it(tmp_path):
     (tmp_path / "notes.txt").touch()
     with pytest.raises(InputError, match=r"notes\.txt: a file, not a model's folder"):
         load_model(tmp_path / "notes.txt")
+
+
+def test_whatever_a_checkpoint_returns_beside_them_its_logits_have_their_name(tmp_path):
+    save_tiny_vit(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config |= {"output_hidden_states": True, "output_attentions": True, "return_dict": False}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    for model, _ in (load_model(tmp_path), build_model(str(tmp_path), labels=LABELS)):
+        outputs = model(torch.zeros(1, 3, 32, 32))
+        assert list(outputs) == ["logits"]
+
+
+def test_second_heads_are_heads_too(tmp_path):
+    config = LevitConfig(
+        hidden_sizes=[16, 24, 32], num_attention_heads=[2, 3, 4], depths=[1, 1, 1],
+        key_dim=[8, 8, 8], image_size=64, num_labels=5,
+    )  # fmt: skip
+    LevitForImageClassificationWithTeacher(config).save_pretrained(tmp_path)
+    ViTImageProcessor(size={"height": 64, "width": 64}).save_pretrained(tmp_path)
+    model, _ = build_model(str(tmp_path), labels=LABELS)
+    assert len(last_layers(model)) == 2
+    before = model.eval()(torch.ones(1, 3, 64, 64)).logits
+    scale_logits(model, 0.5)
+    torch.testing.assert_close(model(torch.ones(1, 3, 64, 64)).logits, before / 2)
+
+
+def test_a_model_that_takes_other_images_is_refused_before_training(tmp_path):
+    save_tiny_vit(tmp_path)
+    model, _ = build_model(str(tmp_path), labels=LABELS)
+    check_classifies(model, (32, 32), name="vit")
+    with pytest.raises(InputError, match=r"vit: can't be fine-tuned: Input image size") as caught:
+        check_classifies(model, (64, 64), name="vit")
+    assert "\n" not in str(caught.value)
+
+
+def test_tensors_of_two_names_are_saved_and_loaded(tmp_path):
+    """timm's CoaT, whose layers share their convolutions for positions."""
+    model, processor = build_model("coat_lite_tiny", labels=LABELS, pretrained=False)
+    state = model.state_dict()
+    assert len({tensor.data_ptr() for tensor in state.values()}) < len(state)
+    save_model(model, processor, tmp_path)
+    loaded, _ = load_model(tmp_path)
+    size = processor.data_config["input_size"]
+    pixels = torch.rand(1, *size, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        assert torch.equal(loaded(pixels).logits, model.eval()(pixels).logits)
 
 
 def test_pickled_weights_are_refused(tmp_path):

@@ -15,6 +15,7 @@ from torch import nn
 from transformers import TrainerCallback
 
 from hffruits.core.errors import InputError
+from hffruits.models.saving import without_sharing
 
 AVERAGE_FILE = "ema.safetensors"
 
@@ -58,7 +59,7 @@ class EMACallback(TrainerCallback):
 
     def save(self, folder: Path) -> None:
         """Write the average into a checkpoint."""
-        state = self.average.module.state_dict()
+        state = without_sharing(self.average.module.state_dict())
         save_file(
             {name: value.contiguous() for name, value in state.items()}, folder / AVERAGE_FILE
         )
