@@ -1,24 +1,55 @@
 """Plots and grids of images as PNG files. Takes plain values, knows no models.
 
 Every text is drawn as it is: `$` begins no formula, here and in nothing else that uses matplotlib.
+Names in any script are drawn with the installed fonts that have it; where none has, `drawable`
+gives their numbers.
 """
 
+import logging
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import numpy as np
-from matplotlib import rc_context
+from matplotlib import font_manager, rc_context, rcParams
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
 from hffruits.core.errors import InputError
 from hffruits.core.escaping import printable
+from hffruits.core.files import write_aside
 
+logger = logging.getLogger(__name__)
+MOST_NAMED = 80  # classes that a confusion matrix has room to name
 LONGEST = 40  # characters of a name, beyond which it would leave no room for the plot
 _PLAIN = {"text.parse_math": False, "text.usetex": False}  # read by each text when it is made
+
+
+_OWN = "DejaVu Sans"  # comes with matplotlib
+_PLACEHOLDERS = ("lastresort", "last resort", "adobe blank")  # fonts that draw boxes, or nothing
+_INVISIBLE = dict.fromkeys([0x200C, 0x200D, *range(0xFE00, 0xFE10)])  # joiners, variants of emoji
+
+
+def drawable(names: Sequence[str]) -> list[str]:
+    """The names as they are drawn: one without a font here as `#` and its place, counted from 0.
+
+    A warning says which these are.
+    """
+    missing = _missing({letter for name in names for letter in _label(name)})
+    drawn = [
+        f"#{place}" if missing & set(_label(name)) else name for place, name in enumerate(names)
+    ]
+    numbered = [f"{new} {name}" for new, name in zip(drawn, names, strict=True) if new != name]
+    if numbered:
+        logger.warning(
+            "no installed font has the letters of %d classes; plots show their numbers: %s. "
+            "Install one, such as Noto Sans, for their names.",
+            *(len(numbered), ", ".join(numbered[:20])),
+        )
+    return drawn
 
 
 def draw_schedules(rates: dict[str, list[float]], file: Path) -> None:
@@ -58,8 +89,8 @@ def draw_lr_range(
 
 def draw_grid(rows: list[tuple[str, list[np.ndarray]]], columns: list[str], file: Path) -> None:
     """Rows of images (H, W, 3) in [0, 1], each row with its name, each column with its title."""
-    count = len(columns)
-    with _figure(1.5 * count + 0.6, 1.55 * len(rows) + 0.5, file) as figure:
+    count, names = len(columns), [name for name, _ in rows]
+    with _figure(1.5 * count + 0.6, 1.55 * len(rows) + 0.5, file, names) as figure:
         grid = figure.subplots(len(rows), count, squeeze=False)
         for line, (name, images) in zip(grid, rows, strict=True):
             line[0].set_ylabel(_label(name), fontsize=9)
@@ -93,11 +124,11 @@ def draw_evaluation(
 ) -> None:
     """A confusion matrix as pixels (K, K, 4), and by name confidence, accuracy, counts of bins."""
     height = min(13.0, max(4.5, 1.5 + 0.19 * len(names)))
-    with _figure(height + 5.5, height, file) as figure:
+    with _figure(height + 5.5, height, file, names) as figure:
         left, right = figure.subplots(1, 2, width_ratios=(height, 4.5))
         left.imshow(matrix, interpolation="nearest")
         left.set(xlabel="predicted class", ylabel="true class", title=title)
-        if len(names) <= 80:
+        if len(names) <= MOST_NAMED:
             names = [_label(name) for name in names]
             left.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
             left.set_yticks(range(len(names)), names, fontsize=7)
@@ -119,24 +150,70 @@ def draw_evaluation(
 
 
 @contextmanager
-def _figure(width: float, height: float, file: Path) -> Iterator[Figure]:
+def _figure(width: float, height: float, file: Path, names: Iterable[str] = ()) -> Iterator[Figure]:
     """A figure of so many inches, written to the file in the end. Raises `InputError` if it can't.
 
-    The settings of matplotlib are the user's again after it; letters that its font lacks become
-    boxes.
+    `names` are drawn with the fonts that they need. The settings of matplotlib are the user's again
+    after it.
     """
-    with rc_context(_PLAIN), warnings.catch_warnings():
+    families = [*rcParams["font.family"], *_fallbacks({c for name in names for c in _label(name)})]
+    with rc_context(_PLAIN | {"font.family": families}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font")
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            figure.savefig(file, dpi=130)
+            with write_aside(file) as aside:
+                figure.savefig(aside, dpi=130)
         except (OSError, ValueError) as error:  # ValueError: a suffix that matplotlib can't write
             raise InputError(f"{file}: can't be written ({error}). Name a .png file.") from error
 
 
 def _label(name: str) -> str:
     """A name as a label: in one line, and not too long."""
-    line = printable(" ".join(name.split()))
+    line = printable(" ".join(name.split())).translate(_INVISIBLE)
     return line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}\u2026"
+
+
+# ---- fonts ----
+
+
+def _fallbacks(letters: set[str]) -> list[str]:
+    """Installed fonts that have what matplotlib's own lacks of these letters."""
+    missing, chosen = _lacking(_OWN, letters), []
+    for family in _families() if missing else ():
+        left = _lacking(family, missing)
+        if left != missing:
+            chosen.append(family)
+            missing = left
+        if not missing:
+            break
+    return chosen
+
+
+def _missing(letters: set[str]) -> set[str]:
+    """Letters that no installed font has."""
+    for family in (_OWN, *_fallbacks(letters)):
+        letters = _lacking(family, letters)
+    return letters
+
+
+def _lacking(family: str, letters: set[str]) -> set[str]:
+    return {letter for letter in letters if ord(letter) not in _charmap(family)}
+
+
+@cache
+def _families() -> list[str]:
+    """Installed fonts of plain weight; those without serifs, as matplotlib's own is, first."""
+    plain = {
+        entry.name
+        for entry in font_manager.fontManager.ttflist
+        if (entry.style, entry.weight, entry.stretch) == ("normal", 400, "normal")
+    }
+    real = (name for name in plain if not name.lower().lstrip(".").startswith(_PLACEHOLDERS))
+    return sorted(real, key=lambda name: ("Sans" not in name, "Mono" in name, name))
+
+
+@cache
+def _charmap(family: str) -> frozenset[int]:
+    properties = font_manager.FontProperties(family=[family])
+    return frozenset(font_manager.get_font(font_manager.findfont(properties)).get_charmap())

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from hffruits.core.errors import InputError, optional_output
 from hffruits.core.html import part_of, render_page, thumbnail_uri
 from hffruits.core.names import list_names
-from hffruits.core.plots import draw_evaluation
+from hffruits.core.plots import MOST_NAMED, draw_evaluation, drawable
 from hffruits.evaluation.metrics import (
     Reliability,
     cluster_order,
@@ -126,6 +126,8 @@ def write_report(
 def draw_summary(file: Path, known: Predictions, names: Sequence[str], *, split: str) -> None:
     """The confusion matrix and the reliability diagram of one split, for a model card."""
     matrix, used, occur = _clustered(known, names)
+    drawn = drawable(names) if len(used) <= MOST_NAMED else names
+    shown_as = dict(zip(names, drawn, strict=True))
     most = f"; the {len(used):,} of {occur:,} classes confused most" if len(used) < occur else ""
     diagrams = {
         "as it answers": known.reliability(),
@@ -138,7 +140,7 @@ def draw_summary(file: Path, known: Predictions, names: Sequence[str], *, split:
         shown[name] = tuple(column[filled] for column in columns)
     draw_evaluation(
         _colours(matrix),
-        used,
+        [shown_as[name] for name in used],
         shown,
         title=f"{len(known):,} {split} images{most}",
         file=file,

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hffruits.core.files import write_aside
+from hffruits.core.files import CSV_ENCODING, write_aside
 
 Row = dict[str, Any]
 Columns = dict[str, pa.DataType]
@@ -39,7 +39,7 @@ def _in_utf8(row: Row) -> Row:
 
 
 def _write_csv(rows: Iterable[Row], kinds: Columns, file: Path) -> None:
-    with file.open("w", newline="", encoding="utf-8") as stream:
+    with file.open("w", newline="", encoding=CSV_ENCODING) as stream:
         writer = csv.DictWriter(stream, list(kinds), restval="")
         writer.writeheader()
         writer.writerows(rows)

@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from unicodedata import category
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
@@ -32,6 +33,7 @@ TEMPLATE = Path(__file__).with_name("templates") / "model_card.md.jinja"
 FEW = 20  # training images of a class
 MOST_NAMED = 20  # classes with few
 WEAKEST = 5  # classes that are listed
+FAR = "\u0590"  # begins what isn't Latin, Greek, Cyrillic or Armenian
 FEWEST = 5  # photos of a class, below which its recall is not reported
 RECIPE = (
     *("image_size", "train_image_size", "freeze", "augment", "per_device_train_batch_size"),
@@ -112,6 +114,7 @@ def model_card(
         weakest=_weakest(measured.get(split, {}), data.get("images_per_class")),
         unseen=_unseen(measured.get(split, {}), classes),
         plot=PLOT if (folder / PLOT).is_file() else None,
+        numbered={f"`#{i}`": markdown(name) for i, name in enumerate(classes) if _is_far(name)},
         report=(folder / REPORT).is_file(),
         data=_data_facts(data, arguments, datasets),
         training=metrics.get("training", {}),
@@ -122,6 +125,11 @@ def model_card(
         export=export,
         license=license and markdown(license),
     )
+
+
+def _is_far(name: str) -> bool:
+    """Whether not all fonts have it, so that the plot may show its number (`plots.drawable`)."""
+    return any(letter >= FAR and category(letter)[0] not in "PZ" for letter in name)
 
 
 def _backbone(config: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]:

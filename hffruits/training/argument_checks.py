@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from accelerate.utils import DynamoBackend
 from transformers.integrations import get_available_reporting_integrations
 from transformers.trainer_utils import IntervalStrategy
 
@@ -47,31 +48,42 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "scale_learning_rate": tuple(LEARNING_RATE_SCALES),
     "batch_norm": POLICIES,
     "class_weights": tuple(CLASS_WEIGHTS),
+    "torch_compile_backend": tuple(backend.value.lower() for backend in DynamoBackend),
     "metric_for_best_model": ("loss", *METRIC_NAMES, "accuracy_2se"),
 }
 
 # field -> what its value must be, and the test
+_OVER_0 = "more than 0, and finite", lambda value: 0 < value < math.inf
+_FROM_0 = "0 or more, and finite", lambda value: 0 <= value < math.inf
 _RANGES: dict[str, tuple[str, Callable[[float], bool]]] = {
     "image_cache_size": ("32 or more", lambda value: value >= 32),
     "shuffle_buffer": ("1 or more", lambda value: value >= 1),
-    "num_train_epochs": ("more than 0", lambda value: value > 0),
+    "num_train_epochs": _OVER_0,
+    "warmup_steps": _FROM_0,
+    "dataloader_num_workers": _FROM_0,
+    "dataloader_prefetch_factor": ("1 or more", lambda value: value is None or value >= 1),
+    "eval_accumulation_steps": ("1 or more", lambda value: value is None or value >= 1),
+    "eval_steps": ("more than 0", lambda value: value is None or value > 0),
+    "save_steps": ("more than 0", lambda value: value > 0),
+    "logging_steps": ("more than 0", lambda value: value > 0),
+    "seed": ("between 0 and 4294967295", lambda value: 0 <= value < 2**32),
     "per_device_train_batch_size": ("more than 0", lambda value: value > 0),
     "per_device_eval_batch_size": ("more than 0", lambda value: value > 0),
     "image_size": ("32 or more", lambda value: value is None or value >= 32),
     "train_image_size": ("32 or more", lambda value: value is None or value >= 32),
     "gradient_accumulation_steps": ("more than 0", lambda value: value > 0),
-    "learning_rate": ("more than 0", lambda value: value is None or value > 0),
-    "weight_decay": ("0 or more", lambda value: value >= 0),
+    "learning_rate": (_OVER_0[0], lambda value: value is None or 0 < value < math.inf),
+    "weight_decay": _FROM_0,
     "layer_decay": ("more than 0 and at most 1", lambda value: 0 < value <= 1),
     "max_grad_norm": ("0 or more", lambda value: value >= 0),
     "max_grad_value": ("more than 0", lambda value: value > 0),
     "agc_clip_factor": ("more than 0", lambda value: value > 0),
     "ema_decay": ("at least 0 and less than 1", lambda value: 0 <= value < 1),
     "label_smoothing_factor": ("at least 0 and less than 1", lambda value: 0 <= value < 1),
-    "mixup_alpha": ("0 or more", lambda value: value >= 0),
-    "cutmix_alpha": ("0 or more", lambda value: value >= 0),
+    "mixup_alpha": _FROM_0,
+    "cutmix_alpha": _FROM_0,
     "mix_probability": ("between 0 and 1", lambda value: 0 <= value <= 1),
-    "focal_gamma": ("0 or more", lambda value: value >= 0),
+    "focal_gamma": _FROM_0,
     "reject_rate": ("at least 0 and less than 1", lambda value: 0 <= value < 1),
     "feature_cache_views": (
         f"between 0 and {MOST_VIEWS}",
@@ -117,10 +129,16 @@ _CONFLICTS: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
     (
         lambda data, model, args: (
             data.streaming
-            and (data.split_lists or data.exclude or data.group_by or data.image_cache != "none")
+            and (
+                data.split_lists
+                or data.exclude
+                or data.group_by
+                or data.image_cache != "none"
+                or data.allow_truncated_images
+            )
         ),
-        "streaming: split_lists, exclude, group_by and image_cache need all photos at hand. Leave "
-        "them out, or don't stream.",
+        "streaming: split_lists, exclude, group_by, image_cache and allow_truncated_images need "
+        "all photos at hand. Leave them out, or don't stream.",
     ),
     (
         lambda data, model, args: (
@@ -139,6 +157,35 @@ _CONFLICTS: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
     (
         lambda data, model, args: not args.eval_do_concat_batches,
         "eval_do_concat_batches=False: metrics are over all validation photos. Leave it out.",
+    ),
+    (
+        lambda data, model, args: (
+            args.batch_eval_metrics or args.prediction_loss_only or args.label_names
+        ),
+        "batch_eval_metrics, prediction_loss_only, label_names: metrics are of all answers to all "
+        "validation photos. Leave them out.",
+    ),
+    (
+        lambda data, model, args: (
+            args.greater_is_better == args.metric_for_best_model.endswith("loss")
+        ),
+        "greater_is_better: the worst epoch by metric_for_best_model would count as the best. "
+        "Leave it out.",
+    ),
+    (
+        lambda data, model, args: args.neftune_noise_alpha or args.use_liger_kernel,
+        "neftune_noise_alpha, use_liger_kernel: are for language models. Leave them out.",
+    ),
+    (
+        lambda data, model, args: (
+            args.dataloader_persistent_workers and not args.dataloader_num_workers
+        ),
+        "dataloader_persistent_workers: there are no workers. Set dataloader_num_workers to 1 or "
+        "more, or leave it out.",
+    ),
+    (
+        lambda data, model, args: data.streaming and args.dataloader_drop_last,
+        "streaming and dataloader_drop_last: a stream gives every row. Leave one of them out.",
     ),
     (
         lambda data, model, args: args.save_on_each_node,
@@ -306,6 +353,35 @@ def check_conflicts(
     for excluded, reason in (*_CONFLICTS, *against_cache):
         if excluded(data_args, model_args, args):
             raise InputError(reason)
+
+
+def check_photos(args: FruitTrainingArguments, images: int) -> None:
+    """Raise `InputError` for options that leave nothing to do with so many training photos."""
+    batch = args.train_batch_size * args.world_size
+    if args.dataloader_drop_last and images < batch:
+        raise InputError(
+            f"dataloader_drop_last: the {images} photos to train on are fewer than a batch of "
+            f"{batch}, so none would be left. Leave it out, or use smaller batches."
+        )
+    steps, by_epoch = args.max_steps, args.eval_strategy == IntervalStrategy.EPOCH
+    if steps <= 0:
+        steps = math.ceil(math.ceil(images / args.total_batch_size) * args.num_train_epochs)
+    if args.warmup_steps >= max(2, steps) and args.schedule not in ("one_cycle", *BY_VALIDATION):
+        raise InputError(
+            f"warmup_steps={args.warmup_steps:g}: training has {steps} steps, so it would never "
+            "reach its learning rate. Use fewer, or a share below 1."
+        )
+    if args.eval_strategy == IntervalStrategy.STEPS and args.eval_steps > steps:
+        raise InputError(
+            f"eval_steps={args.eval_steps:g}: training has {steps} steps, so it would never be "
+            "validated. Use fewer, or eval_strategy=epoch."
+        )
+    unit, last = ("epochs", args.num_train_epochs) if by_epoch else ("steps", steps)
+    if args.eval_strategy != IntervalStrategy.NO and args.eval_delay > last:
+        raise InputError(
+            f"eval_delay={args.eval_delay:g}: training has {last:g} {unit}, so it would never be "
+            "validated. Use less."
+        )
 
 
 # ---- of the commands beside training ----

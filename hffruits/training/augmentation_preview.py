@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from hffruits.core.plots import draw_grid
+from hffruits.core.plots import draw_grid, drawable
 from hffruits.data.arguments import DataArguments
 from hffruits.data.samplers import RowKey, SeededRows
 from hffruits.data.transforms import EvalTransform, train_transform
@@ -55,7 +55,8 @@ def preview(
         EvalTransform(processor)(Image.new("RGB", (64, 64), colour))[:, 0, 0].numpy()
         for colour in ("black", "white")
     )
-    names = [rows.names[label] for label in rows.labels]
+    drawn = drawable(rows.names)
+    names = [drawn[label] for label in rows.labels]
     grid = [
         (name, [np.clip((column[row] - low) / (high - low), 0, 1) for column in columns])
         for row, name in enumerate(names)

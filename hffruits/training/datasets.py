@@ -123,7 +123,7 @@ class MapEpochs:
     """`Epochs` in an order drawn from seed and epoch; by class with `balanced_sampler`."""
 
     def __init__(self, tensors: MapTensors, args: FruitTrainingArguments):
-        self.split, self.args = tensors.split, args
+        self.split, self.args, self.drop_last = tensors.split, args, args.dataloader_drop_last
         labels, classes = self.split.labels, len(self.split.names)
         weights = balanced_weights(labels, classes) if args.balanced_sampler else None
         self.order = EpochSampler(len(labels), seed=args.seed, weights=weights)
@@ -167,7 +167,7 @@ class MapEpochs:
             rank=args.process_index,
             world_size=args.world_size,
             accumulated=args.gradient_accumulation_steps,
-            drop_last=args.dataloader_drop_last,
+            drop_last=self.drop_last,
         )
 
 

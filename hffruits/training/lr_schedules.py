@@ -119,7 +119,7 @@ def make_scheduler(
     options = options or {}
     if name in SCHEDULES:
         return LambdaLR(optimizer, build_schedule(name, total, warmup=warmup, **options))
-    if name in _DEFAULT_OPTIONS:
+    if name in _DEFAULT_OPTIONS and "min_lr" not in options:  # which says the same
         options = _DEFAULT_OPTIONS[name](total) | options
     if name in BY_VALIDATION:
         options = {"mode": "max" if maximise else "min"} | options
@@ -138,14 +138,20 @@ def make_scheduler(
 def learning_rates(name: str, *, peak: float, total: int, **kwargs: Any) -> list[float]:
     """The learning rate of each of `total` steps. `kwargs` as for `make_scheduler`.
 
-    Raises `InputError` for options that give no rate, or a negative one.
+    Raises `InputError` for options that give no rate, or a negative one, and for those of
+    transformers' own that give one above `peak`.
     """
     try:
         rates = _learning_rates(name, peak=peak, total=total, **kwargs)
+    except InputError:  # which is a ValueError
+        raise
     except (TypeError, ValueError, ArithmeticError) as error:
         raise _wrong_options(name, kwargs.get("options"), error) from error
     if not all(0 <= rate < math.inf for rate in rates):
         raise _wrong_options(name, kwargs.get("options"), "the rate would be negative or infinite")
+    if name not in SCHEDULES and max(rates) > peak * (1 + 1e-6):
+        rises = f"the rate would rise to {max(rates):.3g}, above learning_rate={peak:g}"
+        raise _wrong_options(name, kwargs.get("options"), rises)
     return rates
 
 
@@ -179,4 +185,7 @@ def compare_schedules(names: list[str], **kwargs: Any) -> dict[str, list[float]]
 
 
 def _wrong_options(name: str, options: object, error: object) -> InputError:
-    return InputError(f"lr_scheduler_kwargs={options}: not for {name} ({error}).")
+    return InputError(
+        f"lr_scheduler_kwargs={options}: not for {name} ({error}). Choose others, or another "
+        "learning_rate."
+    )

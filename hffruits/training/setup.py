@@ -20,6 +20,7 @@ from hffruits.models.layers import has_layer_groups, layer_groups, use_channels_
 from hffruits.models.loading import build_model, check_classifies
 from hffruits.models.lora import add_lora
 from hffruits.models.resizing import resize_input, takes_any_size
+from hffruits.training.argument_checks import check_photos
 from hffruits.training.arguments import FruitTrainingArguments, ModelArguments, with_precision
 from hffruits.training.datasets import as_tensors
 from hffruits.training.lr_schedules import BY_VALIDATION
@@ -180,6 +181,7 @@ def device_scaling(prepared: PreparedModel, augment: str, device: torch.device) 
 
 def make_trainer(run: TrainingRun, **kwargs: Any) -> FruitTrainer:
     """The trainer of a run's prepared model on its training and validation photos."""
+    check_photos(run.args, len(run.datasets["train"]))
     prepared, data_args = run.prepared, run.data_args
     scaling = device_scaling(prepared, data_args.augment, run.args.device)
     augmented = prepared.train_transform(data_args.augment, scaled=scaling is None)

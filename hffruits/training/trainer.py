@@ -92,6 +92,7 @@ class FruitTrainer(CheckpointingTrainer):
             callbacks.append(self.divergence)
             self.class_weights = class_weights(split.label_counts, args.class_weights)
             self.epochs = train_dataset.in_epochs(args)
+            args.dataloader_drop_last = False  # else the Trainer's validation would drop some too
             callbacks.append(_BeginEpochCallback(self.epochs))
             train_dataset = self.epochs.rows
         super().__init__(
@@ -251,7 +252,8 @@ class FruitTrainer(CheckpointingTrainer):
             self.optimizer = None
         if self.args.schedule not in BY_VALIDATION:
             options = self.args.lr_scheduler_kwargs
-            learning_rates(self.args.schedule, peak=1.0, total=20, warmup=2, options=options)
+            peak = self.args.learning_rate
+            learning_rates(self.args.schedule, peak=peak, total=20, warmup=2, options=options)
 
     # ---- divergence ----
 

@@ -249,7 +249,7 @@ def test_a_batch_gives_a_table_thumbnails_and_a_csv(opened: sync_api.Page, tmp_p
     sync_api.expect(opened.locator("#table")).to_contain_text("banana.png")
     with opened.expect_download() as download:
         opened.locator("#csv").click()
-    rows = list(csv.DictReader(Path(download.value.path()).read_text().splitlines()))
+    rows = list(csv.DictReader(Path(download.value.path()).read_text("utf-8-sig").splitlines()))
     assert {row["file"] for row in rows} == {"pear.jpg", "broken.jpg", "banana.png"}
 
 

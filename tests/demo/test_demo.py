@@ -298,7 +298,7 @@ def test_a_batch_answers_for_each_photo_as_predict_does(
         "unreadable: '../../up.jpg' has '..' in its path. Rename it and pack the folder again."
     )
     assert len(gallery) == 3 and "**2** unreadable" in summary
-    rows = list(csv.DictReader(Path(file).read_text().splitlines()))
+    rows = list(csv.DictReader(Path(file).read_text("utf-8-sig").splitlines()))
     assert len(rows) == 5
     assert float(rows[0]["score"]) == pytest.approx(expected.score, abs=1e-4)
     assert not [row for row in rows if row["file"].startswith("=")]

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -42,7 +43,7 @@ def test_photos_of_phones_are_labelled_and_unread_ones_have_their_reason(fruits,
     for name in ("c.cr2", "d.mov", "e.txt"):
         (tmp_path / "in" / name).write_bytes(b"anything")
     file = label_files(fruits, job_of(tmp_path / "out.csv", tmp_path / "in")).file
-    rows = {Path(row["path"]).name: row for row in csv.DictReader(file.open())}
+    rows = {Path(row["path"]).name: row for row in csv.DictReader(file.open(encoding="utf-8-sig"))}
     assert sorted(rows) == ["a.heic", "b.jpg_large", "c.cr2"]
     assert rows["a.heic"]["label"] and rows["b.jpg_large"]["label"]
     assert "camera raw isn't read" in rows["c.cr2"]["error"]
@@ -89,7 +90,7 @@ def read(file: Path) -> list[dict]:
         return pq.read_table(file).to_pylist()
     if file.suffix == ".jsonl":
         return [json.loads(line) for line in file.read_text().splitlines()]
-    with file.open(newline="") as stream:
+    with file.open(newline="", encoding="utf-8-sig") as stream:
         return list(csv.DictReader(stream))
 
 
@@ -118,11 +119,11 @@ def test_a_stopped_job_resumes_and_does_nothing_twice(fruits, photos, tmp_path, 
     seen = []
     read_one = FruitClassifier._read
 
-    def stop_at_ten(self, source, max_pixels):
+    def stop_at_ten(self, source, **options):
         seen.append(source)
         if len(seen) == 11:
             raise KeyboardInterrupt
-        return read_one(self, source, max_pixels)
+        return read_one(self, source, **options)
 
     monkeypatch.setattr(FruitClassifier, "_read", stop_at_ten)
     with pytest.raises(KeyboardInterrupt):
@@ -135,7 +136,9 @@ def test_a_stopped_job_resumes_and_does_nothing_twice(fruits, photos, tmp_path, 
     monkeypatch.undo()
     asked = []
     monkeypatch.setattr(
-        FruitClassifier, "_read", lambda *given: asked.append(given[1]) or read_one(*given)
+        FruitClassifier,
+        "_read",
+        lambda *given, **options: asked.append(given[1]) or read_one(*given, **options),
     )
     done = label_files(fruits, job, batch_size=5)
     assert (done.images, done.before) == (32, before)
@@ -143,6 +146,21 @@ def test_a_stopped_job_resumes_and_does_nothing_twice(fruits, photos, tmp_path, 
     paths = [row["path"] for row in read(job.file)]
     assert len(paths) == len(set(paths)) == 32
     assert not journal_of(job).exists()
+
+
+def test_a_csv_has_the_mark_that_spreadsheets_ask_for_once_also_when_resumed(
+    fruits, photos, tmp_path, killed
+):
+    folder = tmp_path / "苹果"
+    shutil.copytree(photos, folder)
+    whole, resumed = (job_of(tmp_path / f"{name}.csv", folder) for name in ("whole", "resumed"))
+    label_files(fruits, whole)
+    killed(resumed)
+    label_files(fruits, resumed)
+    for job in (whole, resumed):
+        content = job.file.read_bytes()
+        assert content.startswith(b"\xef\xbb\xbfpath,") and content.count(b"\xef\xbb\xbf") == 1
+        assert "苹果" in content.decode()
 
 
 def test_images_that_come_later_are_labelled_too(fruits, tmp_path, killed):

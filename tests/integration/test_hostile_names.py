@@ -170,7 +170,9 @@ def test_pages_show_names_and_inject_nothing(run, photos, tmp_path):
 
 def test_predictions_are_read_back_as_they_are(run, photos, tmp_path):
     evaluate(run, DataArguments(data_dir=str(photos)), output_dir=tmp_path / "evaluated")
-    with (tmp_path / "evaluated" / "predictions.csv").open(newline="", encoding="utf-8") as file:
+    with (tmp_path / "evaluated" / "predictions.csv").open(
+        newline="", encoding="utf-8-sig"
+    ) as file:
         rows = list(csv.DictReader(file))
     assert {row["label"] for row in rows} == set(LABELS)
     assert all((photos / row["path"]).is_file() for row in rows)
@@ -180,7 +182,7 @@ def test_predictions_are_read_back_as_they_are(run, photos, tmp_path):
 def test_a_table_of_answers_is_read_back_as_it_is(run, photos, tmp_path, suffix):
     output = tmp_path / f"answers{suffix}"
     assert main(["predict", str(run), str(photos / "train"), "--output", str(output)]) == 0
-    with output.open(newline="", encoding="utf-8") as file:
+    with output.open(newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file)) if suffix == ".csv" else [json.loads(i) for i in file]
     assert len(rows) == 2 * len(NAMES)
     assert all(Path(row["path"]).is_file() and row["label"] in LABELS for row in rows)

@@ -129,3 +129,11 @@ def test_schedules_to_plot_must_be_known_and_depend_on_only_the_step():
         compare_schedules(["wavy"], peak=1.0, total=10)
     with pytest.raises(InputError, match="greedy: follows the validation"):
         compare_schedules(["greedy"], peak=1.0, total=10)
+
+
+def test_a_lowest_rate_can_be_given_and_not_be_above_the_rate():
+    options = {"peak": 1e-3, "total": 40, "warmup": 4}
+    rates = learning_rates("cosine_with_min_lr", **options, options={"min_lr": 1e-4})
+    assert rates[-1] == pytest.approx(1e-4, rel=0.1) and max(rates) == pytest.approx(1e-3)
+    with pytest.raises(InputError, match=r"rise to 0\..*, above learning_rate=0\.001\)"):
+        learning_rates("cosine_with_min_lr", **options, options={"min_lr": 0.1})

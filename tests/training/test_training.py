@@ -1,6 +1,7 @@
 """One run from folders to an artifact that predicts as the run reports."""
 
 import json
+import math
 import pickle
 import shutil
 import subprocess
@@ -217,11 +218,86 @@ def test_final_figures_are_full_precision_whatever_the_launcher_says(
         ({"model": ModelArguments(image_size=8)}, "image_size=8: must be 32 or more"),
         ({"optim": "adafactor", "layer_decay": 0.7}, "layer_decay: this optimizer"),
         ({"train_sampling_strategy": "group_by_length"}, "train_sampling_strategy"),
+        ({"num_train_epochs": math.inf}, "num_train_epochs=inf: must be more than 0, and finite"),
+        ({"learning_rate": math.inf}, "learning_rate=inf: must be more than 0, and finite"),
+        ({"weight_decay": math.nan}, "weight_decay=nan: must be 0 or more, and finite"),
+        ({"warmup_steps": math.nan}, "warmup_steps=nan: must be 0 or more"),
+        ({"seed": -1}, "seed=-1: must be between 0 and 4294967295"),
+        ({"dataloader_num_workers": -1}, "dataloader_num_workers=-1: must be 0 or more"),
+        (
+            {"dataloader_num_workers": 1, "dataloader_prefetch_factor": 0},
+            "dataloader_prefetch_factor=0: must be 1 or more",
+        ),
+        ({"eval_accumulation_steps": 0}, "eval_accumulation_steps=0: must be 1 or more"),
+        ({"logging_steps": -3}, "logging_steps=-3: must be more than 0"),
+        (
+            {"dataloader_num_workers": 0, "dataloader_persistent_workers": True},
+            "dataloader_persistent_workers: there are no workers",
+        ),
+        ({"batch_eval_metrics": True}, "batch_eval_metrics.*Leave them out"),
+        ({"prediction_loss_only": True}, "prediction_loss_only.*Leave them out"),
+        ({"label_names": ["a"]}, "label_names.*Leave them out"),
+        ({"neftune_noise_alpha": 5.0}, "neftune_noise_alpha.*for language models"),
+        ({"use_liger_kernel": True}, "use_liger_kernel.*for language models"),
+        ({"greater_is_better": False}, "greater_is_better: the worst epoch"),
+        ({"greater_is_better": True, "metric_for_best_model": "loss"}, "the worst epoch"),
+        ({"torch_compile_backend": "inductr"}, "torch_compile_backend=inductr.*inductor"),
     ],
 )
 def test_impossible_arguments_stop_before_the_data_is_read(tmp_path, options, message):
     with pytest.raises(InputError, match=message):
         train(*quick_arguments(tmp_path / "no data", tmp_path / "run", **options))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"dataloader_drop_last": True, "per_device_train_batch_size": 64},
+            "the 32 photos to train on are fewer than a batch of 64, so none would be left",
+        ),
+        ({"warmup_steps": 500}, "warmup_steps=500: training has 8 steps"),
+        ({"warmup_steps": 20, "max_steps": 20}, "warmup_steps=20: training has 20 steps"),
+        (
+            {
+                "eval_strategy": "steps",
+                "eval_steps": 9,
+                "save_strategy": "no",
+                "load_best_model_at_end": False,
+            },
+            "eval_steps=9: training has 8 steps",
+        ),
+        ({"eval_strategy": "epoch", "eval_delay": 3}, "eval_delay=3: training has 2 epochs"),
+        (
+            {"lr_scheduler_type": "polynomial", "lr_scheduler_kwargs": {"lr_end": 0.1}},
+            r"lr_scheduler_kwargs={'lr_end': 0.1}: not for polynomial \(lr_end \(0.1\) must be",
+        ),
+        (
+            {"lr_scheduler_type": "polynomial", "learning_rate": 1e-8},
+            r"lr_end \(1e-07\) must be smaller than initial lr \(1e-08\)",
+        ),
+        (
+            {"lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": {"min_lr": 0.1}},
+            "the rate would rise to",
+        ),
+    ],
+)
+def test_options_that_leave_nothing_to_do_stop_before_the_first_step(
+    drawn_fruits, tmp_path, monkeypatch, options, message
+):
+    monkeypatch.setattr(FruitTrainer, "train", None)
+    options = {"learning_rate": 1e-3} | options
+    with pytest.raises(InputError, match=message):
+        train(*tiny_arguments(drawn_fruits, tmp_path / "run", **options))
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_last_batch_is_dropped_in_training_and_never_in_validation(drawn_fruits, tmp_path):
+    options = {"dataloader_drop_last": True, "per_device_train_batch_size": 20}
+    options |= {"eval_strategy": "epoch", "num_train_epochs": 1, "warmup_steps": 0}
+    metrics = train(*tiny_arguments(drawn_fruits, tmp_path, **options))
+    assert metrics["training"]["steps"] == 1  # 20 of 32
+    assert metrics["validation"]["images"] == 12
 
 
 @pytest.mark.slow
