@@ -1,7 +1,7 @@
 """Heavy modules, imported in less time: meanwhile nobody looks for garbage.
 
 PyTorch and transformers make a million objects and none to throw away; looking through them again
-and again takes a fifth of the time.
+and again takes a tenth of the time or more.
 """
 
 import gc

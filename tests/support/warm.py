@@ -9,6 +9,7 @@ import atexit
 import ctypes
 import gc
 import importlib
+import importlib.util
 import json
 import os
 import runpy
@@ -27,8 +28,8 @@ from pathlib import Path
 
 IMPORTED = [
     *("hffruits.cli.main", "hffruits.cli.output", "hffruits.training.run"),
-    *("hffruits.inference.batch_predict", "hffruits.hub.push_model", "hffruits.demo.app"),
-    "support.runs",
+    *("hffruits.inference.batch_predict", "hffruits.hub.push_model", "support.runs"),
+    *(["hffruits.demo.app"] if importlib.util.find_spec("gradio") else []),
 ]
 WARM_SCRIPT = Path(__file__).with_name("warm_script.py")
 
@@ -169,7 +170,7 @@ def start_server(folder: Path, *, owner: int) -> None:
     command = [sys.executable, "-m", "support.warm", folder, str(owner)]
     paths = os.pathsep.join(path for path in sys.path if path)
     with (folder / "log").open("w") as log:
-        subprocess.Popen(
+        server = subprocess.Popen(
             command,
             env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
             stdin=subprocess.DEVNULL,
@@ -178,6 +179,7 @@ def start_server(folder: Path, *, owner: int) -> None:
             start_new_session=True,
         )
     while not (folder / "socket").exists():
+        assert server.poll() is None, (folder / "log").read_text()
         time.sleep(0.05)
 
 
