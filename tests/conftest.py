@@ -15,11 +15,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the processes share the cores
 import datasets
 import huggingface_hub
 from filelock import FileLock
+from PIL import features
 from support import warm
 from support.hub_server import TOKEN, Hub, serve_hub
 from support.pages import browser, open_page  # noqa: F401, fixtures
 from support.runs import UNTRAINED_LABELS, paint, quick_arguments, save_untrained
+from support.windows import windows  # noqa: F401, a fixture
 
+from hffruits.data.images import decoder_versions
 from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
 
 
@@ -60,6 +63,18 @@ def make_folder(tmp_path: Path) -> Callable[..., Path]:
         return root
 
     return make
+
+
+@pytest.fixture
+def other_decoder(monkeypatch):
+    """Pretend that another libjpeg-turbo is installed."""
+    installed = features.version
+    monkeypatch.setattr(
+        features, "version", lambda name: "0.1" if name == "libjpeg_turbo" else installed(name)
+    )
+    decoder_versions.cache_clear()
+    yield
+    decoder_versions.cache_clear()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -4,6 +4,7 @@ import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,9 @@ from hffruits import __version__
 PACKAGES = ("torch", "torchvision", "transformers", "timm", "datasets", "accelerate")
 
 
-def versions() -> dict[str, str]:
-    """Of this package and of those that decide what a run computes."""
-    return {"hffruits": __version__} | {name: version(name) for name in PACKAGES}
+def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
+    """Of this package and of others, by default of those that decide what a run computes."""
+    return {"hffruits": __version__} | {name: version(name) for name in packages}
 
 
 def environment(device: torch.device, folder: Path | None = None) -> dict[str, Any]:

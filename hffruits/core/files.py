@@ -19,6 +19,7 @@ from filelock import FileLock
 from hffruits.core.errors import InputError, short_reason
 
 logger = logging.getLogger(__name__)
+WINDOWS = os.name == "nt"
 CSV_ENCODING = "utf-8-sig"  # spreadsheets take a CSV without this mark for one in a local code page
 
 
@@ -99,14 +100,14 @@ def check_writable(folder: Path, remedy: str = "Choose another folder.") -> None
 
 def release_lock(lock: FileLock) -> None:
     """Release it, and remove its file: where that can be, before anyone may take the same one."""
-    if os.name != "nt":  # where filelock removes the file, once it is closed
+    if not WINDOWS:  # where filelock removes the file, once it is closed
         Path(lock.lock_file).unlink(missing_ok=True)
     lock.release()
 
 
 def flush(path: Path) -> None:
     """Onto the disk, also where the power fails after it."""
-    if os.name == "nt":  # folders can't be opened there
+    if WINDOWS:  # folders can't be opened there
         return
     handle = os.open(path, os.O_RDONLY)
     try:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from hffruits.core.cache import cache_root, make_once
 from hffruits.core.errors import InputError, short_reason
-from hffruits.data.images import open_rgb, open_small, translate_image_errors
+from hffruits.data.images import decoder_versions, open_rgb, open_small, translate_image_errors
 
 VERSION = 1  # of what is written: raise it when that changes
 BATCH = 3  # photos in memory at once: decoded, each may have 540 MB, and Arrow's limit is 2 GB
@@ -57,7 +57,8 @@ def cache_images(
     if size < 1:
         raise InputError(f"image_cache_size={size}: must be a number of pixels. Try 512.")
     key = hashlib.blake2b(digests.tobytes(), digest_size=16)
-    key.update(f"{kind}/{size if kind == 'resized' else ''}/{max_pixels}".encode())
+    settings = kind, size if kind == "resized" else "", max_pixels, decoder_versions()
+    key.update("/".join(map(str, settings)).encode())
     folder = cache_root() / f"photos-v{VERSION}" / f"{kind}-{key.hexdigest()}"
     make = partial(_write, rows, partial(convert, size=size, max_pixels=max_pixels))
     try:

@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 
 from hffruits.core.cache import cache_root
 from hffruits.core.files import optional_cache, write_aside
+from hffruits.data.images import decoder_versions
 
 VERSION = 2  # of the search: raise it when its results change
 
@@ -48,7 +49,8 @@ def fingerprint(image: Image.Image) -> tuple[np.ndarray, np.ndarray]:
 
 def find_groups(records: np.ndarray) -> np.ndarray:
     """Group numbers (N,) of `scan_images`' records, equal for near-duplicates; cached on disk."""
-    key = hashlib.blake2b(records["digest"].tobytes(), digest_size=16).hexdigest()
+    facts = records["digest"].tobytes() + decoder_versions().encode()
+    key = hashlib.blake2b(facts, digest_size=16).hexdigest()
     file = cache_root() / f"duplicates-v{VERSION}" / f"{key}.i8"
     try:
         groups = np.fromfile(file, np.int64)

@@ -83,8 +83,7 @@ def build_model(
             **head,
             **_LOGITS_ONLY,
             ignore_mismatched_sizes=True,
-            use_safetensors=True,
-            output_loading_info=True,
+            **_LOADING,
         )
     # what a checkpoint says of its own classes would be saved as if it held for ours
     for own in _OF_OTHER_CLASSES:
@@ -112,7 +111,7 @@ def load_folder(folder: Path, *, name: str | None = None) -> ModelAndProcessor:
     _check_weights(folder, name)
     with _translate_model_errors(name, "not a model that can be loaded"):
         model, info = AutoModelForImageClassification.from_pretrained(
-            **_source(folder), **_LOGITS_ONLY, use_safetensors=True, output_loading_info=True
+            **_source(folder), **_LOGITS_ONLY, **_LOADING
         )
         processor = _load_processor(_source(folder))
     model.config.name_or_path = name  # not the cache's folder of a Hub model
@@ -288,6 +287,8 @@ def _translate_model_errors(name: str | Path, problem: str) -> Iterator[None]:
         raise InputError(f"{name}: {problem}: {one_line(error)}") from error
 
 
+# Unmapped: Windows doesn't let a mapped file be replaced, and calibrated weights replace their own.
+_LOADING = {"use_safetensors": True, "output_loading_info": True, "disable_mmap": True}
 # What transformers and timm raise for a config that says anything, beside what they check.
 _LOADING_ERRORS = (
     *(OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError),

@@ -131,6 +131,14 @@ def test_the_other_columns_and_the_order_stay(photos):
 # ---- made once, and again when something changed ----
 
 
+def test_another_version_of_a_decoder_is_cached_again(photos, own_cache, request):
+    cached(photos, "decoded")
+    before = files_in(own_cache)
+    request.getfixturevalue("other_decoder")
+    cached(photos, "decoded")
+    assert len(files_in(own_cache)) == 2 * len(before)
+
+
 def test_photos_are_read_once(photos, own_cache):
     first = contents(cached(photos, "resized"))
     for photo in photos:

@@ -19,6 +19,7 @@ from support.runs import launch, quick_arguments
 from torch import nn
 
 from hffruits import InputError
+from hffruits.core import environment
 from hffruits.core.dataloader_workers import WorkersLostError
 from hffruits.data.load import load_fruits
 from hffruits.data.samplers import RowKey
@@ -448,6 +449,19 @@ def test_the_name_of_features_says_what_they_are_of(small_cut):
     assert feature_key(net, replace(small_cut, passed=small_cut.passed[:-1]), ()) != key
     nn.init.ones_(net.timm_model.conv_stem.weight)
     assert feature_key(net, small_cut, ("photos", "light")) != key
+
+
+@pytest.mark.parametrize("package", ["torch", "torchvision", "transformers", "timm", "numpy"])
+def test_features_of_another_version_of_what_computes_have_another_name(
+    small_cut, monkeypatch, package
+):
+    net = frozen_net("test_efficientnet", "stages:2")
+    key = feature_key(net, small_cut, ())
+    installed = environment.version
+    monkeypatch.setattr(
+        environment, "version", lambda name: "0.1" if name == package else installed(name)
+    )
+    assert feature_key(net, small_cut, ()) != key
 
 
 @pytest.mark.parametrize("change", [{"bf16": True}, {"seed": 7}])

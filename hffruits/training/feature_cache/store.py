@@ -23,7 +23,9 @@ from accelerate import PartialState
 from torch import nn
 
 from hffruits.core.distributed import any_process, on_each_machine, on_main_process
+from hffruits.core.environment import versions
 from hffruits.core.files import flush
+from hffruits.data.images import decoder_versions
 from hffruits.data.samplers import RowKey
 from hffruits.models.frozen_trunk import FrozenTrunk
 from hffruits.training.datasets import IndexedRows
@@ -41,6 +43,7 @@ logger = logging.getLogger(__name__)
 VERSION = 2  # of what is cached: raise it when the same key would mean something else
 DTYPE = torch.float16
 SUMS = "sums.bin"  # beside the activations, until all of them are there
+COMPUTING = ("torch", "torchvision", "transformers", "timm", "numpy")  # they augment and compute
 MOST_VIEWS = 1000
 
 
@@ -70,7 +73,8 @@ def feature_key(model: nn.Module, trunk: FrozenTrunk, facts: Iterable[object]) -
             digest.update(name.encode())
             flat = tensor.detach().cpu().contiguous().flatten()
             digest.update(flat.view(torch.uint8).numpy().tobytes())
-    for fact in (VERSION, DTYPE, trunk.passed, trunk.shape, *facts):
+    made_by = decoder_versions(), versions(COMPUTING)
+    for fact in (VERSION, DTYPE, trunk.passed, trunk.shape, *made_by, *facts):
         digest.update(f"\0{fact}".encode())
     return digest.hexdigest()
 
