@@ -1,8 +1,10 @@
 """Data folders as people have them: split folders anywhere, wrappers, competitions."""
 
 import csv
+import io
 import logging
 import shutil
+import tarfile
 from collections import Counter
 from pathlib import Path
 
@@ -310,6 +312,34 @@ def test_folders_in_keys_are_classes_without_splits_and_wrappers():
     assert named == {"Kiwi/images": "Kiwi", "Fruit/Lime/jpg": "Lime"}
     assert class_of_folder("Fruit/kiwi/images", ["Kiwi", "Lime"]) == "Kiwi"
     assert class_of_folder("Fig/images", ["Kiwi"]) == "Fig"
+
+
+def write_shard(file: Path, keys: list[str]) -> Path:
+    photo = paint(file.with_suffix(".jpg")).read_bytes()
+    with tarfile.open(file, "w") as tar:
+        for key in keys:
+            member = tarfile.TarInfo(f"{key}.jpg")
+            member.size = len(photo)
+            tar.addfile(member, io.BytesIO(photo))
+    return file
+
+
+def test_splits_in_the_keys_of_shards_are_not_kept_and_warned_of(tmp_path, caplog):
+    write_shard(tmp_path / "a-0.tar", ["train/Kiwi/1", "val/Kiwi/2"])
+    write_shard(tmp_path / "a-1.tar", ["train/Lime/images/3", "Lime/test/4"])
+    (tmp_path / "a-0.jpg").unlink()
+    (tmp_path / "a-1.jpg").unlink()
+    raw = open_source(DataArguments(str(tmp_path)))
+    folders = Counter(raw.splits["train"]["label"][:])
+    assert {*raw.name_classes({"train": folders}).values()} == {"Kiwi", "Lime"}
+    assert "its keys name splits (test, train, validation), which are not kept" in caplog.text
+
+
+def test_keys_with_no_folder_but_those_of_splits_name_no_class(tmp_path):
+    write_shard(tmp_path / "a-0.tar", ["train/1", "train/2"])
+    write_shard(tmp_path / "a-1.tar", ["test/3"])
+    with pytest.raises(InputError, match="label_column_name: unclear which column it is"):
+        open_source(DataArguments(str(tmp_path / "*.tar")))
 
 
 # ---- evaluation ----
