@@ -204,14 +204,26 @@ def complete_jpeg(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) -
     try:
         with _open(content, max_pixels, formats=("JPEG",)) as image:
             _draft(image, 1)
-            rows = np.asarray(image).reshape(image.height, -1).astype(int)
+            lost = 1 - _rows_there(image) / image.height
     except _DECODER_ERRORS as error:
         raise OSError(short_reason(error)) from error
-    there = np.flatnonzero((abs(rows - 128) > 1).any(axis=1))  # the decoder leaves the others grey
-    lost = 1 - (there[-1] + 1) / len(rows) if len(there) else 1.0
     if lost > MOST_LOST:
         raise OSError(f"{lost:.0%} of it is missing")
     return content
+
+
+def _rows_there(image: Image.Image, block: int = 64) -> int:
+    """How many rows there are until the last that isn't grey, as the decoder leaves missing ones.
+
+    From the end on, a few at a time: a large image takes no more memory than it is decoded in.
+    """
+    for end in range(image.height, 0, -block):
+        start = max(end - block, 0)
+        rows = np.asarray(image.crop((0, start, image.width, end))).reshape(end - start, -1)
+        there = np.flatnonzero(((rows < 127) | (rows > 129)).any(axis=1))
+        if len(there):
+            return start + int(there[-1]) + 1
+    return 0
 
 
 def is_over_limit(reason: str) -> bool:

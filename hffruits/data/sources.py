@@ -3,8 +3,7 @@
 import logging
 import re
 from collections import Counter
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
@@ -13,7 +12,7 @@ from typing import Any
 from datasets import Dataset
 
 from hffruits.core.cache import cache_root, make_once
-from hffruits.core.errors import InputError, added_to_errors
+from hffruits.core.errors import InputError
 from hffruits.core.names import list_names, unify_names
 from hffruits.data.arguments import DataArguments
 from hffruits.data.class_hierarchy import coarse_from_folders
@@ -84,6 +83,8 @@ def open_source(data: DataArguments, *, with_images: bool = True, to_train: bool
         )
     asked = AskedColumns(data.image_column_name, data.label_column_name, data.group_by)
     options = {"streaming": data.streaming}
+    if data.dataset_name or data.data_dir is None or "://" in str(data.data_dir):
+        _check_encoding(data)
     if data.dataset_name:
         options |= {"config": data.dataset_config_name, "split_names": data.split_names}
         found = load_hub(data.dataset_name, asked, with_images=with_images, **options)
@@ -95,15 +96,15 @@ def open_source(data: DataArguments, *, with_images: bool = True, to_train: bool
         return _rows_of(load_webdataset(urls, asked, **options), data)
     path = Path(data.data_dir or samples_dir()).expanduser()
     if is_saved_dataset(path) and not data.streaming:
+        _check_encoding(data)
         return _rows_of(load_saved_dataset(path, asked, split_names=data.split_names), data)
     files = _files_of(path)
+    _check_encoding(data, files)
     if files and files[0].suffix.lower() in TABLES:
         _check_no_folders(data)
         tables = _by_split(path, files)
         options |= {"encoding": data.table_encoding, "with_images": with_images}
-        one = f"To read only one of the tables, give it as data_dir, as {tables['train'][0]}."
-        with added_to_errors(one) if len(files) > 1 else nullcontext():
-            return RawRows(load_tables(tables, asked, **options))
+        return RawRows(load_tables(tables, asked, **options))
     if len(files) > 1 and files[0].suffix.lower() == ".zip":
         raise InputError(f"{path}: holds {len(files)} zips. Unpack them, and give the folder.")
     if _are_shards(files, data.streaming):
@@ -135,6 +136,13 @@ def _check_no_folders(data: DataArguments) -> None:
             f"label_from={data.label_from}: is for folders, and {data.source_name} names its "
             "classes in a column. Leave it out, or name the column as label_column_name."
         )
+
+
+def _check_encoding(data: DataArguments, files: Sequence[Path] = ()) -> None:
+    """Raise `InputError` for an encoding of tables that hold none, or of no tables."""
+    kinds = {file.suffix.lower() for file in files}
+    if not kinds & {*TABLES} - {".parquet"}:
+        data.refuse("table_encoding", why=f"is for CSV and JSON, and {data.source_name} is neither")
 
 
 def _rows_of(found: FoundRows, data: DataArguments) -> RawRows:

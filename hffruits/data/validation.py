@@ -4,10 +4,12 @@ They come with the measurements of `scan`, and with their groups of near-duplica
 """
 
 import logging
+import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path, PurePosixPath
 
@@ -70,7 +72,7 @@ class Checked:
     parts: dict[str, Part]
     skipped: list[Skipped]
     lost: dict[str, str] = field(default_factory=dict)  # class without any photo -> why
-    torn: dict[str, list[str]] = field(default_factory=dict)  # file named more than once -> labels
+    conflicts: dict[str, list[str]] = field(default_factory=dict)  # file -> its several labels
     truncated: list[str] = field(default_factory=list)  # images that lack their end, but are used
 
     def check_classes(self) -> None:
@@ -84,10 +86,11 @@ class Checked:
 
     def check_labels(self) -> None:
         """Raise `InputError` where rows give one file several labels."""
-        if self.torn:
-            listed = list_names(f"{path} as {' and '.join(own)}" for path, own in self.torn.items())
+        if self.conflicts:
+            named = self.conflicts.items()
+            listed = list_names(f"{path} as {' and '.join(own)}" for path, own in named)
             raise InputError(
-                f"{len(self.torn):,} file(s) with more than one label ({listed}). A photo needs "
+                f"{len(named):,} file(s) with more than one label ({listed}). A photo needs "
                 "one: correct the table, or leave them out by `hffruits split --repair list` and "
                 "--exclude."
             )
@@ -126,8 +129,8 @@ def check_images(raw: RawRows, data: DataArguments, *, num_workers: int | None =
         start += len(own)
     labels = chain.from_iterable(rows["label"][:] for rows in splits.values())
     lost = raw.empty | lost_classes(labels, all_reasons)
-    torn = _find_torn(usable.values())
-    return Checked(parts, skipped + _list_videos(raw), lost, torn, truncated)
+    conflicts = _find_conflicts(usable.values())
+    return Checked(parts, skipped + _list_videos(raw), lost, conflicts, truncated)
 
 
 def warn_of_skipped(skipped: Sequence[Skipped]) -> None:
@@ -147,26 +150,51 @@ def warn_of_skipped(skipped: Sequence[Skipped]) -> None:
         logger.warning("left out %d images for %d other reasons", count, len(rest))
 
 
-def _find_torn(usable: Iterable[tuple[Dataset, np.ndarray]]) -> dict[str, list[str]]:
-    """Files that rows name under several labels -> those; warns of files named again with one."""
-    rows = [
-        row
-        for own, records in usable
-        for row in zip(own["path"][:], own["label"][:], records["digest"], strict=True)
-    ]
-    again = {_NUMBER.sub("", path) for path, *_ in rows if _NUMBER.search(path)}
+def _find_conflicts(usable: Iterable[tuple[Dataset, np.ndarray]]) -> dict[str, list[str]]:
+    """Files that rows name under several labels -> those; warns of files named again with one.
+
+    Whatever the paths are spelled like; rows that hold their image are of one file where they have
+    the same name and bytes.
+    """
     labels: dict[tuple[str, bytes], list[str]] = defaultdict(list)
-    for path, label, digest in rows if again else ():
-        if (name := _NUMBER.sub("", path)) in again:
-            labels[name, digest].append(label)
-    repeated = {name: len(own) - len(set(own)) for (name, _), own in labels.items()}
+    names: dict[tuple[str, bytes], str] = {}
+    for own, records in usable:
+        texts = own["path"][:], own["label"][:]
+        rows = zip(*texts, _files_of(own), records["digest"], strict=True)
+        for path, label, file, digest in rows:
+            name = _NUMBER.sub("", path)
+            key = (_real(file), b"") if file else (name, digest)
+            names.setdefault(key, name)
+            labels[key].append(label)
+    repeated = {key: len(own) - len(set(own)) for key, own in labels.items()}
     if count := sum(repeated.values()):
         logger.warning(
             "%d rows name a file again, with the same label (such as %s), so it counts more than "
             "once. `hffruits split --repair list` lists them for --exclude",
-            *(count, shorten(max(repeated, key=repeated.get))),
+            *(count, shorten(names[max(repeated, key=repeated.get)])),
         )
-    return {name: sorted(set(own)) for (name, _), own in labels.items() if len(set(own)) > 1}
+    return {names[key]: sorted(set(own)) for key, own in labels.items() if len(set(own)) > 1}
+
+
+def _files_of(rows: Dataset) -> list[str | None]:
+    """The file that each row's image lies in; None of those that the row holds."""
+    chunks = rows.data.column("image").chunks
+    if not any(chunk.field("bytes").null_count for chunk in chunks):
+        return [None] * len(rows)
+    batches = rows.select_columns("image").iter(1000)
+    images = chain.from_iterable(batch["image"] for batch in batches)
+    return [image["path"] if image["bytes"] is None else None for image in images]
+
+
+def _real(file: str) -> str:
+    """A file's path as it is however it was written: without `..` and links of folders."""
+    folder, name = os.path.split(file)
+    return f"{_real_folder(folder)}/{name}"
+
+
+@lru_cache(2**12)
+def _real_folder(folder: str) -> str:
+    return os.path.realpath(folder)
 
 
 _NUMBER = re.compile(r"#\d+$")  # as `_with_own_names` tells rows of one file apart
@@ -206,8 +234,11 @@ def _complete(
             own[list(contents)] = scan_images(images, total=len(paths), max_pixels=max_pixels)
             completed[split] = _with_images(rows, contents)
             truncated += paths
-    for path in truncated:
-        logger.warning("%s: truncated; used as far as it goes", path)
+    if truncated:
+        logger.warning(
+            "%d photos are truncated, and used as far as they go: %s",
+            *(len(truncated), list_names(truncated)),
+        )
     return completed, records, truncated
 
 

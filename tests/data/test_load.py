@@ -161,7 +161,7 @@ def test_jpegs_that_lack_only_their_last_bytes_are_used_where_that_is_allowed(
     with caplog.at_level(logging.WARNING):
         data = load_fruits(root, allow_truncated_images=True)
     assert data.truncated == ["A/end.jpg"]
-    assert "A/end.jpg: truncated; used as far as it goes" in caplog.text
+    assert "1 photos are truncated, and used as far as they go: A/end.jpg" in caplog.text
     assert [str(left.path) for left in data.skipped] == ["A/most.jpg"]
     paths = [path for rows in data.values() for path in rows["path"][:]]
     assert len(paths) == 61 and paths.count("A/end.jpg") == 1

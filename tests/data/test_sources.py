@@ -27,7 +27,8 @@ from support.hub_server import TOKEN, Repo, serve_hub
 from hffruits.core.errors import InputError
 from hffruits.data.arguments import DataArguments
 from hffruits.data.load import load_fruits
-from hffruits.data.readers import tables
+from hffruits.data.readers import image_cells, tables
+from hffruits.data.readers.image_cells import FileFinder, image_of, is_base64
 from hffruits.data.sources import open_source
 from hffruits.data.stream_index import index_stream
 
@@ -589,6 +590,9 @@ def test_utf_8_that_is_read_as_something_else_is_warned_of(tmp_path, caplog):
     rows = open_source(DataArguments(TABLES["csv"](tmp_path), table_encoding="cp1252")).splits
     assert set(rows["train"]["label"]) == {"Apple", "AÃ§aÃ"}
     assert "a.csv: is UTF-8, but read as cp1252 as asked. Check its labels" in caplog.text
+    caplog.clear()
+    open_source(DataArguments(tmp_path / "a.csv", table_encoding="UTF8"))
+    assert not caplog.text
 
 
 def test_tables_of_one_kind_in_two_encodings_are_refused(tmp_path):
@@ -607,6 +611,172 @@ def test_one_hot_rows_of_no_class_or_two_are_left_out_and_counted(tmp_path, capl
         PATHS[1]: "no label", PATHS[3]: "no label",
     }  # fmt: skip
     assert "1 rows have several and 1 none (row 2: Apple, Açaí), and are left out" in caplog.text
+
+
+def write_bits(file: Path, more: dict[str, list], *, split: bool = False) -> Path:
+    """A column for each class, and others."""
+    own = {label: [int(name == label) for name in NAMES] for label in LABELS}
+    columns = {"path": PATHS, **own, **more} | ({"split": SPLITS} if split else {})
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    return write_lines(file, rows)
+
+
+def test_flags_of_0_and_1_beside_another_column_are_no_classes(tmp_path):
+    kinds = [f"kind {number % 3}" for number in range(COUNT)]
+    with pytest.raises(
+        InputError,
+        match=r"Apple, Açaí hold 0 and 1, .* but kind beside them don't. Name the column",
+    ):
+        load_fruits(write_bits(tmp_path / "a.jsonl", {"kind": kinds}))
+    named = DataArguments(tmp_path / "a.jsonl", label_column_name="kind")
+    assert open_source(named).splits["train"]["label"][:] == kinds
+
+
+def test_ids_splits_and_numbers_of_rows_stand_beside_columns_for_classes(tmp_path, caplog):
+    ids = [str(number) for number in range(COUNT)]
+    file = write_bits(tmp_path / "a.jsonl", {"Unnamed: 0": ids, "image id": ids}, split=True)
+    with caplog.at_level(logging.INFO):
+        data = load_fruits(file)
+    assert pairs_of(data["train"]) == pairs(of_split("train"))
+    assert "a column of 0 and 1 for each class: Apple, Açaí" in caplog.text
+
+
+def test_a_flag_among_the_columns_for_classes_is_named(tmp_path, caplog):
+    blurry = [1, 1, 1] + [0] * 9
+    load_fruits(write_bits(tmp_path / "a.jsonl", {"blurry": blurry}), max_unreadable_fraction=0.3)
+    assert "All that have several have blurry: if that is no class, remove its" in caplog.text
+
+
+@pytest.mark.parametrize("text", ["/workspace/project/fruits/photos/everything/1.jpg",
+                                  "/work/shared/grocery/store/produce/all/photos/1"])  # fmt: skip
+def test_a_long_path_is_not_taken_for_base64(text):
+    assert not is_base64(text)
+    assert image_of({"path": None, "bytes": text.encode()})["bytes"] == text.encode()
+
+
+@pytest.mark.parametrize("first", ["text", "path"])
+def test_base64_and_paths_may_share_a_column(tmp_path, first, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    images = [
+        b64 if (i % 2 == 0) == (first == "text") else PATHS[i] for i, b64 in enumerate(BASE64)
+    ]
+    rows = [{"image": image, "label": name} for image, name in zip(images, NAMES, strict=True)]
+    file = write_lines(tmp_path / "below" / "a.jsonl", rows)
+    for streaming in (False, True):
+        rows = open_source(DataArguments(file, streaming=streaming)).splits["train"]
+        assert pairs_of_stream(rows) == pairs()
+        assert not any(row["path"] in BASE64 for row in rows)
+
+
+@pytest.mark.parametrize("name", ["Split", "set", "Data Set", "subset", "partition", "phase"])
+def test_the_splits_of_a_column_of_another_name_are_kept(tmp_path, name):
+    data = load_fruits(write_csv(tmp_path / "a.csv", header=("path", "label", name), more=SPLITS))
+    assert pairs_of(data["test"]) == pairs(of_split("test"))
+    stream = DataArguments(tmp_path / "a.csv", streaming=True)
+    with pytest.raises(InputError, match="a split column can't be streamed"):
+        open_source(stream)
+
+
+def test_a_column_that_names_splits_among_others_is_warned_of(tmp_path, caplog):
+    more = ["train", "test", *["unused"] * 10]
+    file = write_csv(tmp_path / "a.csv", header=("path", "label", "subset"), more=more)
+    assert list(open_source(DataArguments(file)).splits) == ["train"]
+    assert "its column subset names splits, but also 'unused', so it is not used" in caplog.text
+
+
+def test_split_folders_in_the_paths_of_a_table_are_kept(tmp_path, caplog):
+    paths = [f"{split}/{path}" for split, path in zip(SPLITS, PATHS, strict=True)]
+    write_photos(tmp_path, paths)
+    data = load_fruits(write_csv(tmp_path / "metadata.csv", paths))
+    for split, theirs in {"train": "train", "validation": "val", "test": "test"}.items():
+        assert pairs_of(data[split]) == pairs(of_split(theirs))
+    write_csv(tmp_path / "metadata.csv", [*paths[:-1], PATHS[-1]])
+    assert list(open_source(DataArguments(tmp_path / "metadata.csv")).splits) == ["train"]
+    assert "(test, train, validation), which are not kept, as 1 rows name none" in caplog.text
+
+
+@pytest.mark.parametrize("form", ["paths", "structs"])
+def test_a_missing_photo_is_not_replaced_by_one_that_lies_elsewhere(tmp_path, form, caplog):
+    numbers = [str(number) for number in range(COUNT)]
+    images = numbers if form == "paths" else [{"bytes": None, "path": path} for path in numbers]
+    file = write_parquet(tmp_path / "a.parquet", images)
+    (tmp_path / "photos" / "9.jpg").unlink()
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "masks" / "9.png").write_bytes(draw(50, "PNG"))
+    data = load_fruits(file, image_column_name="image", max_unreadable_fraction=0.1)
+    assert [bad.reason for bad in data.skipped] == ["No such file or directory"]
+    assert "1 photos (such as 9) are missing, and masks/9.png is not taken for them" in caplog.text
+
+
+def test_photos_of_a_table_may_lie_in_several_folders(tmp_path, caplog):
+    write_photos(tmp_path, [f"part_{number % 2}/{number}.jpg" for number in range(COUNT)])
+    file = tmp_path / "a.csv"
+    rows = "".join(f"{number},{name}\n" for number, name in enumerate(NAMES))
+    file.write_text(f"image_id,label\n{rows}", encoding="utf-8")
+    with caplog.at_level(logging.INFO):
+        assert pairs_of_stream(open_source(DataArguments(file)).splits["train"]) == pairs()
+    for number in range(2):
+        assert (
+            f"6 photos found by the end of their paths in {tmp_path}/part_{number}" in caplog.text
+        )
+
+
+def test_a_path_is_found_by_all_of_its_folders(tmp_path):
+    write_photos(tmp_path, [f"x/{'ab'[i % 2]}/c/{i // 2}.jpg" for i in range(COUNT)])
+    finder = FileFinder(tmp_path, "a.csv")
+    assert finder.find("A/c/1.JPG") == str(tmp_path / "x/a/c/1.jpg")
+    assert finder.find("b\\C\\1") == str(tmp_path / "x/b/c/1.jpg")
+    with pytest.raises(InputError, match=r"c/1.jpg may be any of x/a/c/1.jpg, x/b/c/1.jpg"):
+        finder.find("c/1.jpg")
+
+
+def test_a_photo_that_lies_deep_is_found_without_comparing_it_with_all_of_its_name(
+    tmp_path, monkeypatch
+):
+    names = [f"{number}/image.jpg" for number in range(COUNT)]
+    finder = FileFinder(write_photos(tmp_path, [f"x/{name}" for name in names]), "a.csv")
+    finder.find(names[0])
+    folded = []
+    monkeypatch.setattr(image_cells, "file_key", lambda name: folded.append(name) or name)
+    for name in names:
+        finder.find(name)
+    assert len(folded) == 2 * COUNT
+
+
+def test_rows_of_the_hub_reach_no_file_of_this_computer(tmp_path, monkeypatch):
+    write_photos(tmp_path)
+    images = [{"bytes": None, "path": str(tmp_path / path)} for path in PATHS]
+    features = Features({"image": datasets.Image(decode=False), "label": Value("string")})
+    found = {"train": Dataset.from_dict({"image": images, "label": NAMES}, features)}
+    monkeypatch.setattr(tables, "_load_hub", lambda *_, **__: found)
+    with pytest.raises(InputError, match=r"0.jpg: a file of this computer, which rows of the Hub"):
+        open_source(DataArguments(dataset_name="user/x"))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)  # where it is downloaded
+    rows = open_source(DataArguments(dataset_name="user/x")).splits["train"]
+    assert pairs_of_stream(rows) == pairs()
+
+
+def test_one_file_under_two_spellings_and_labels_is_refused(tmp_path):
+    file = write_csv(tmp_path / "a.csv", [PATHS[0], f"./photos/../{PATHS[0]}", *PATHS[2:]])
+    with pytest.raises(InputError, match=r"1 file\(s\) with more than one label \(photos/0.jpg as"):
+        load_fruits(file)
+
+
+@pytest.mark.parametrize("form", ["folder", "parquet, binary", "cls", "saved dataset"])
+def test_an_encoding_for_what_is_no_text_is_refused(form, tmp_path):
+    where = (TABLES | SHARDS | ARCHIVES)[form](tmp_path)
+    with pytest.raises(
+        InputError, match=r"table_encoding: is for CSV and JSON, and .* Leave it out"
+    ):
+        open_source(DataArguments(where, table_encoding="cp1252"))
+
+
+def test_the_encoding_of_a_long_line_is_found_in_its_start(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "_CHECKED", 9)  # in the middle of a letter
+    assert tables._encoding_of(write_bytes(tmp_path / "a", ("12345678" + "é" * 9).encode()), None)
+    (tmp_path / "a").write_bytes(b"A\xe7a\n" * 9)
+    with pytest.raises(InputError, match="not UTF-8"):
+        tables._encoding_of(tmp_path / "a", None)
 
 
 def test_where_most_files_are_missing_the_cause_is_said_once(tmp_path, caplog):

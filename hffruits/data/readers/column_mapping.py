@@ -56,6 +56,7 @@ _LABELS = (
     "target", "txt", "json",
 )  # fmt: skip
 _NAMES = ("path", "file_name", "filename", "image_path", "filepath", "__key__")
+SPLIT_COLUMNS = ("split", "set", "subset", "data_set", "dataset", "partition", "phase")
 _BITS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
 
 
@@ -110,7 +111,9 @@ class Columns:
     def text_of(self, row: Row, place: str, index: int = 0) -> Row:
         """All of a standard row but the image; rows without a name are numbered in `place`."""
         name = row[self.name] if self.name else None
-        if name in (None, "") or self.name == "__key__":  # which is unique in its shard
+        by_number = name in (None, "") or (self.name == self.image and is_base64(name))
+        if by_number or self.name == "__key__":  # which is unique in its shard
+            name = None if by_number else name
             name = f"{place}/{name or f'{index:08d}'}"
         else:
             name = os.path.join(self.below, with_slashes(str(name)))  # noqa: PTH118, faster
@@ -154,8 +157,8 @@ class AskedColumns:
         usual = [*usual, *(name for name in _LABELS if name != image.lower()), "__key__"]
         one_hot: tuple[str, ...] = ()
         if not (self.label or _usual(names, usual)):
-            rest = [name for name in names if name not in (image, self.group)]
-            one_hot = _one_hot_columns(rows, rest)
+            rest = [n for n in names if n not in (image, self.group) and not _is_no_class(n)]
+            one_hot = _one_hot_columns(rows, rest, source)
         label = "" if one_hot else self._find("label_column_name", self.label, names, source, usual)
         base64 = _holds_base64(rows, image)
         is_path = not base64 and _is_path(features[image], image)
@@ -239,6 +242,55 @@ def _plain(name: str) -> str:
     return re.sub(r"[\s-]+", "_", name.strip().lower())
 
 
+def split_column(rows: Rows, columns: Columns, source: object) -> str | None:
+    """The column of the rows' splits: `split`, or one called alike with nothing but their names.
+
+    Warns of one that has other values, too.
+    """
+    taken = {columns.image, columns.label, columns.group}
+    names = {_plain(name): name for name in features_of(rows) if name not in taken}
+    for name in [names[usual] for usual in SPLIT_COLUMNS if usual in names]:
+        if _plain(name) == "split":
+            return name
+        own = rows.select_columns(name)
+        own = own.take(1000) if isinstance(own, IterableDataset) else own
+        values = {str(row[name]): None for row in own}
+        others = [value for value in values if not split_named(value)]
+        if not others:
+            return name
+        if len(others) < len(values):
+            logger.warning(
+                "%s: its column %s names splits, but also %s, so it is not used. Call it split, "
+                "and use train, validation and test",
+                *(source, name, list_names(map(repr, others))),
+            )
+    return None
+
+
+def splits_of_paths(rows: Dataset, source: object) -> dict[str, list[int]]:
+    """The split folders in the rows' paths -> rows; none where they name fewer than two.
+
+    Warns where not every path names one, or none is train.
+    """
+    parts: dict[str | None, list[int]] = defaultdict(list)
+    for index, path in enumerate(rows["path"][:]):
+        named = {split_named(part) for part in PurePosixPath(path).parts[:-1]} - {None}
+        parts[named.pop() if len(named) == 1 else None].append(index)
+    named = {split: own for split, own in parts.items() if split}
+    if len(named) < 2:
+        return {}
+    if None in parts or "train" not in named:
+        logger.warning(
+            "%s: its paths name splits (%s), which are not kept, as %s. Give it a column split, or "
+            "give split_lists",
+            *(source, ", ".join(sorted(named))),
+            f"{len(parts[None])} rows name none" if None in parts else "none is train",
+        )
+        return {}
+    logger.info("%s: split as the folders in its paths say", source)
+    return named
+
+
 def _is_data(names: list[str]) -> bool:
     """Whether these are no names of columns but the values of a table without any."""
     return any(kind_of(with_slashes(name).rpartition("/")[2]) is Kind.PHOTO for name in names)
@@ -247,15 +299,31 @@ def _is_data(names: list[str]) -> bool:
 # ---- a column for each class ----
 
 
-def _one_hot_columns(rows: Rows, names: list[str]) -> tuple[str, ...]:
-    """The columns that hold nothing but 0 and 1, of which most rows have one; none for others."""
+def _is_no_class(column: str) -> bool:
+    """Whether a column is called like a path, an id, a split or a row's number, not a class."""
+    name = _plain(column)
+    return name in {*_NAMES, *_IMAGES, *SPLIT_COLUMNS} or re.fullmatch(r"|unnamed:_\d+", name)
+
+
+def _one_hot_columns(rows: Rows, names: list[str], source: object) -> tuple[str, ...]:
+    """The columns of 0 and 1 among these, a class each; none where fewer than two are.
+
+    Raises `InputError` where other columns stand beside them, one of which may be the label.
+    """
     features = features_of(rows)
     values = [name for name in names if isinstance(features[name], Value)]
-    if len(values) < 2:
+    first = list(islice(rows.select_columns(values), 100)) if len(values) > 1 else []
+    hot = [name for name in values if first and all(_bit(row[name]) is not None for row in first)]
+    if len(hot) < 2:
         return ()
-    first = list(islice(rows.select_columns(values), 100))
-    hot = [name for name in values if all(_bit(row[name]) is not None for row in first)]
-    return tuple(hot) if len(hot) > 1 else ()
+    if others := [name for name in names if name not in hot]:
+        raise InputError(
+            f"{source}: label_column_name: unclear which column it is: {list_names(hot)} hold 0 "
+            f"and 1, as columns for each class do, but {list_names(others)} beside them don't. "
+            "Name the column with the classes, or remove those that are none."
+        )
+    logger.info("%s: a column of 0 and 1 for each class: %s", source, list_names(hot, 20))
+    return tuple(hot)
 
 
 def _bit(value: Any) -> bool | None:
@@ -266,10 +334,13 @@ def _bit(value: Any) -> bool | None:
 def _check_one_hot(rows: Dataset, columns: Columns, source: object) -> None:
     """Warn of rows of no class or several, which are left out; raise where those are most."""
     counts: Counter[int] = Counter()
+    shared = {*columns.one_hot}  # by all rows that have several
     first = ""
     for number, row in enumerate(rows.select_columns(columns.texts), 1):
         ones = columns.ones(row)
         counts[min(len(ones), 2)] += 1
+        if len(ones) > 1:
+            shared &= {*ones}
         if len(ones) != 1:
             first = first or f"row {number}: {list_names(ones) or 'none'}"
     if not first:
@@ -278,12 +349,16 @@ def _check_one_hot(rows: Dataset, columns: Columns, source: object) -> None:
         f"{source}: of the classes {list_names(columns.one_hot)}, {counts[2]} rows have several "
         f"and {counts[0]} none ({first})"
     )
+    hint = ""
+    if counts[2] > 1 and len(shared) == 1:
+        flag = shorten(shared.pop())
+        hint = f". All that have several have {flag}: if that is no class, remove its column"
     if counts[1] * 2 < len(rows):
         raise InputError(
-            f"{said}. A photo needs exactly one: give a table with one class a row, and name its "
-            "column as label_column_name."
+            f"{said}{hint}. A photo needs exactly one: give a table with one class a row, and name "
+            "its column as label_column_name."
         )
-    logger.warning("%s, and are left out", said)
+    logger.warning("%s, and are left out%s", said, hint)
 
 
 # ---- standard rows ----
@@ -373,10 +448,13 @@ def _image_column(rows: Dataset, columns: Columns, finder: FileFinder | None) ->
     if columns.image != "image":
         images = images.rename_column(columns.image, "image")
     feature, made = images.features["image"], Features({"image": ROW["image"]})
+    # files may come and go, so that nothing is taken from the cache
+    options = {"features": made, "load_from_cache_file": False}
+    find = partial(_with_image, finder=finder)
     if columns.base64:
         with quiet():
-            return images.map(_with_image, features=made)
-    if _is_path(feature, columns.image):
+            found = images.map(find, **options)
+    elif _is_path(feature, columns.image):
         found = Dataset.from_dict(
             {"image": [image_of(path, finder) for path in images["image"]]}, made
         )
@@ -384,16 +462,23 @@ def _image_column(rows: Dataset, columns: Columns, finder: FileFinder | None) ->
         found = images.cast_column("image", Image(decode=False))
         chunks = found.data.column("image").chunks
         if any(chunk.null_count or chunk.field("bytes").null_count for chunk in chunks):
-            find = partial(_with_image, finder=finder)
-            with quiet():  # files may come and go, so that nothing is taken from the cache
-                found = found.map(find, features=made, load_from_cache_file=False)
+            with quiet():
+                found = found.map(find, **options)
     if finder:
+        if strays := finder.drop_strays():
+            with quiet():
+                found = found.map(partial(_without_strays, strays=strays), **options)
         finder.report(columns.image, len(rows))
     return found
 
 
 def _with_image(row: Row, finder: FileFinder | None = None) -> Row:
     return {"image": image_of(row["image"], finder)}
+
+
+def _without_strays(row: Row, strays: dict[str, str]) -> Row:
+    path = row["image"]["path"]
+    return {"image": row["image"] | {"path": strays.get(path, path)}}
 
 
 def _check_first_files(stream: IterableDataset, columns: Columns, finder: FileFinder) -> None:

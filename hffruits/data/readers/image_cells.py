@@ -1,6 +1,6 @@
 """What a cell of a table says of an image: a path as people write it, its bytes, or base64 text.
 
-No file is opened, and nothing is downloaded but what a dataset of the Hub names itself.
+The photos below a table's folder are listed; only those of a streamed Hub dataset are opened.
 """
 
 import base64
@@ -8,12 +8,14 @@ import binascii
 import logging
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+import datasets.config
 import fsspec
+from huggingface_hub.constants import HF_HUB_CACHE
 
 from hffruits.core.errors import InputError
 from hffruits.core.escaping import shorten
@@ -33,23 +35,39 @@ def image_of(value: Any, finder: "FileFinder | None" = None) -> dict[str, Any]:
     """An image as `datasets` stores it; with only the bytes where there are any.
 
     With a path, too, it would drop the bytes where a file of that name is in the working folder.
-    `finder` looks for the files that paths mean.
+    `finder` looks for the files that paths mean. Without one the rows are of the Hub; raises
+    `InputError` for a path of theirs that `datasets` hasn't downloaded.
     """
     path = str(value) if isinstance(value, str | int) else None
     if isinstance(value, dict):
         path, value = value.get("path"), value.get("bytes")
-        value = value.encode() if isinstance(value, str) and not is_base64(value) else value
-    content = _decode(value) if isinstance(value, bytes | str) else None
-    if content is None and isinstance(value, bytes):
-        content = value
-    if content is not None:
-        return {"path": None, "bytes": content}
-    if path and path.startswith("hf://") and finder is None:  # of a Hub dataset, streamed
+        value = value.encode() if isinstance(value, str) else value
+    if isinstance(value, bytes | str):
+        content = _decode(value)
+        if content is None and isinstance(value, bytes):
+            content = value
+        if content is not None:
+            return {"path": None, "bytes": content}
+    if not path:
+        return {"path": None, "bytes": b""}
+    if finder:
+        return {"path": finder.find(path), "bytes": None}
+    if path.startswith("hf://"):  # streamed
         with fsspec.open(path) as file:
             return {"path": None, "bytes": file.read()}
-    if path:
-        return {"path": finder.find(path) if finder else path, "bytes": None}
-    return {"path": None, "bytes": b""}
+    if not _is_downloaded(path):
+        raise InputError(
+            f"{shorten(path)}: a file of this computer, which rows of the Hub name, and which is "
+            "not read. Use a dataset that holds its images."
+        )
+    return {"path": path, "bytes": None}
+
+
+def _is_downloaded(path: str) -> bool:
+    """Whether a file lies in the caches of the Hub and of `datasets`, also behind links."""
+    place = os.path.realpath(path)
+    caches = map(os.path.realpath, (HF_HUB_CACHE, datasets.config.HF_DATASETS_CACHE))
+    return any(place.startswith(os.path.join(cache, "")) for cache in caches)  # noqa: PTH118
 
 
 def is_base64(value: Any) -> bool:
@@ -72,17 +90,24 @@ def _decode(value: bytes | str) -> bytes | None:
     text = text.partition(b",")[2] if found[1] else text
     text = b"".join(text.split()).translate(_STANDARD)
     try:
-        content = base64.b64decode(text + b"=" * (-len(text) % 4))
+        content = base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
     except binascii.Error:
         return None
-    return content if found[1] or is_image_head(content) else None
+    known = is_image_head(content) and not content.startswith(_TWO_BYTES)
+    return content if found[1] or known else None
+
+
+_TWO_BYTES = b"\xff\x0a"  # as JPEG XL may start, and `/wo`, so a path as well
 
 
 class _Photos(NamedTuple):
-    """The photos below a folder, as paths from it on, by what a table may call them."""
+    """The photos below a folder, as paths from it on, by what a table may call them.
 
-    by_name: dict[str, list[PurePosixPath]]
-    by_stem: dict[str, list[PurePosixPath]]  # the name without its suffix
+    That is the file's name, by itself and with the folder that it lies in, as `file_key` has them.
+    """
+
+    by_name: dict[tuple[str, ...], list[PurePosixPath]]
+    by_stem: dict[tuple[str, ...], list[PurePosixPath]]  # the name without its suffix
 
 
 class FileFinder:
@@ -93,9 +118,9 @@ class FileFinder:
 
     def __init__(self, folder: Path, source: object):
         self.folder, self.source = folder, str(source)
-        self.moved, self.missing = 0, 0
-        self.first_moved: tuple[str, str] | None = None
-        self.first_missing = ""
+        self.moved: dict[str, list[tuple[str, str]]] = defaultdict(list)  # by folder: see `_top`
+        self.tops: Counter[str] = Counter()  # how many files were found in each
+        self.missing, self.first_missing = 0, ""
 
     def find(self, path: str) -> str:
         """The file as the path says, from the table's folder on, with backslashes or slashes.
@@ -103,9 +128,10 @@ class FileFinder:
         Where none is there, the only photo below the folder whose own path ends so, in any letter
         case; of a name without a suffix, with any. Raises `InputError` where several do.
         """
-        for written in (path, with_slashes(path)):
+        for written in dict.fromkeys((path, with_slashes(path))):
             place = os.path.join(self.folder, written)  # noqa: PTH118, faster
             if os.path.isfile(place):  # noqa: PTH113, faster
+                self.tops[_top(with_slashes(written))] += 1
                 return place
         found = self._below(with_slashes(path))
         if len(found) > 1:
@@ -114,12 +140,36 @@ class FileFinder:
                 "from the table's folder on, or move the other photos away."
             )
         if found:
-            self.moved += 1
-            self.first_moved = self.first_moved or (path, str(found[0]))
+            top = _top(str(found[0]))
+            self.tops[top] += 1
+            self.moved[top].append((path, str(found[0])))
             return str(self.folder / found[0])
+        self._miss(path)
+        return place
+
+    def _miss(self, path: str) -> None:
         self.missing += 1
         self.first_missing = self.first_missing or path
-        return place
+
+    def drop_strays(self) -> dict[str, str]:
+        """Count files as missing that were found where few are: the mask of a missing photo, say.
+
+        Those are in a folder with less than a quarter of the files that the usual one has. Gives
+        such a file -> the one that the table names, and warns of them.
+        """
+        strays: dict[str, str] = {}
+        most = max(self.tops.values(), default=0)
+        for top in [top for top in self.moved if self.tops[top] * _FEW < most]:
+            own = self.moved.pop(top)
+            for path, found in own:
+                self._miss(path)
+                strays[str(self.folder / found)] = str(self.folder / with_slashes(path))
+            logger.warning(
+                "%s: %d photos (such as %s) are missing, and %s is not taken for them, as the "
+                "others lie elsewhere. Write paths from the table's folder on to use it",
+                *(self.source, len(own), shorten(own[0][0]), shorten(own[0][1])),
+            )
+        return strays
 
     def report(self, column: str, total: int, *, of_stream: bool = False) -> None:
         """Say where files were found; warn, with the likely cause, where most are missing.
@@ -127,10 +177,10 @@ class FileFinder:
         Raises `InputError` where all are. `total` is how many were looked for: of a stream, the
         first ones.
         """
-        if self.moved:
+        for top, own in self.moved.items():
             logger.info(
-                "%s: %d photos found by the end of their paths, such as %s for %s",
-                *(self.source, self.moved, self.first_moved[1], shorten(self.first_moved[0])),
+                "%s: %d photos found by the end of their paths in %s, such as %s for %s",
+                *(self.source, len(own), self.folder / top, own[0][1], shorten(own[0][0])),
             )
         if self.missing * 2 <= total:
             return
@@ -155,9 +205,10 @@ class FileFinder:
             return f"absolute paths of a Windows computer. {from_table}"
         if path.startswith("/"):
             return f"absolute paths, of another computer maybe. {from_table}"
-        photos = [path for some in self._photos.by_name.values() for path in some]
+        named = self._photos.by_name.items()
+        photos = [path for key, some in named if len(key) == 1 for path in some]
         stem = file_key(PurePosixPath(with_slashes(path)).stem)
-        if other := self._photos.by_stem.get(stem):
+        if other := self._photos.by_stem.get((stem,)):
             return f"there is {other[0]}. Correct the folder or the suffix"
         if not photos:
             return f"no photo lies below {self.folder}. Put the table beside the photos' folders"
@@ -171,12 +222,14 @@ class FileFinder:
         *folders, name = PurePosixPath(path).parts or ("",)
         if not name or ".." in folders or path.startswith("/") or "://" in path:
             return []
-        photos = self._photos
-        found = photos.by_name.get(file_key(name), [])
+        wanted = [file_key(part) for part in (*folders, name)]
+        photos, key = self._photos, tuple(wanted[-2:])
+        found = photos.by_name.get(key, [])
         if not found and kind_of(name) not in PHOTOS:
-            found = photos.by_stem.get(file_key(name), [])
-        wanted = [file_key(folder) for folder in folders]
-        return [photo for photo in found if _ends_with(photo.parts[:-1], wanted)]
+            found = photos.by_stem.get(key, [])
+        if len(wanted) < 3:
+            return found
+        return [photo for photo in found if _ends_with(photo.parts[:-1], wanted[:-1])]
 
     @cached_property
     def _photos(self) -> _Photos:
@@ -184,10 +237,21 @@ class FileFinder:
         for file in walk_files(self.folder):
             if kind_of(file.name) in PHOTOS:
                 path = PurePosixPath(file.relative_to(self.folder).as_posix())
-                photos.by_name[file_key(path.name)].append(path)
-                photos.by_stem[file_key(path.stem)].append(path)
+                parent = tuple(file_key(part) for part in path.parts[-2:-1])
+                for known, name in ((photos.by_name, path.name), (photos.by_stem, path.stem)):
+                    for key in {(file_key(name),), (*parent, file_key(name))}:
+                        known[key].append(path)
         return photos
 
 
+_FEW = 4  # times fewer files than the usual folder has
+
+
+def _top(path: str) -> str:
+    """The first folder of a path; "." where it is only a file's name."""
+    first, slash, _ = path.removeprefix("./").partition("/")
+    return first if slash else "."
+
+
 def _ends_with(folders: tuple[str, ...], wanted: list[str]) -> bool:
-    return not wanted or [file_key(folder) for folder in folders[-len(wanted) :]] == wanted
+    return [file_key(folder) for folder in folders[-len(wanted) :]] == wanted

@@ -9,11 +9,13 @@ import logging
 import os
 import re
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from datasets import (
+    Dataset,
     DatasetDict,
     Features,
     IterableDataset,
@@ -27,7 +29,7 @@ from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
 from datasets.packaged_modules.parquet.parquet import Parquet
 from pyarrow import parquet
 
-from hffruits.core.errors import InputError
+from hffruits.core.errors import InputError, added_to_errors
 from hffruits.core.escaping import shorten
 from hffruits.core.names import list_names
 from hffruits.data.readers.column_mapping import (
@@ -35,8 +37,9 @@ from hffruits.data.readers.column_mapping import (
     Columns,
     FoundRows,
     Rows,
-    features_of,
     no_rows,
+    split_column,
+    splits_of_paths,
     standard_rows,
 )
 from hffruits.data.readers.error_translation import quiet, translate_dataset_errors
@@ -57,19 +60,20 @@ def load_tables(
     """The rows of CSV, TSV, JSONL, JSON or Parquet files by split, all of one kind.
 
     Images are bytes, or paths, where relative ones start at the folder of their file. Where no
-    file is of a split, a `split` column splits the rows. Text is UTF-8, or as its first bytes or
-    `encoding` say. Not `with_images`, for streams only, they are empty, and those in Parquet are
-    not read.
+    file is of a split, a `split` column splits the rows, or the folders in their paths. Text is
+    UTF-8, or as its first bytes or `encoding` say. Not `with_images`, for streams only, they are
+    empty, and those in Parquet are not read.
     """
     top = os.path.commonpath([file.parent for some in files.values() for file in some])
     parts: dict[str, list[Rows]] = {}
+    lone = list(files) == ["train"]
     for split, some in files.items():
         for number, (folder, group) in enumerate(groupby(sorted(some), lambda file: file.parent)):
             table = list(group)
             options = {"streaming": streaming, **_text_options(table, encoding)}
             rows = _load_table(table, **options)
             below = folder.relative_to(top).as_posix()  # else two folders may have a 0.jpg
-            with translate_dataset_errors(table[0]):
+            with translate_dataset_errors(table[0]), _advice(files):
                 columns = asked.of_table(rows, table[0], folder=folder, below=below)
             if not with_images:
                 rows = _load_table(table, columns=columns.texts, **options)
@@ -77,17 +81,22 @@ def load_tables(
             standard = standard_rows(
                 rows, columns, table[0], prefix=prefix, folder=folder, with_images=with_images
             )
-            if list(files) == ["train"] and "split" in features_of(rows):
-                found = _by_column(rows, standard, table[0])
-            else:
-                found = {split: standard}
-            for name, part in found.items():
+            found = _own_splits(rows, standard, columns, table[0]) if lone else {}
+            for name, part in (found or {split: standard}).items():
                 parts.setdefault(name, []).append(part)
     _check_train(parts, next(iter(files.values()))[0])
     return {
         split: concatenate_datasets(some) if len(some) > 1 else some[0]
         for split, some in parts.items()
     }
+
+
+def _advice(files: dict[str, list[Path]]) -> AbstractContextManager[None]:
+    """Within it, an error of the columns of one of several tables says how to read only one."""
+    if sum(map(len, files.values())) == 1:
+        return nullcontext()
+    one = f"To read only one of the tables, give it as data_dir, as {files['train'][0]}."
+    return added_to_errors(one)
 
 
 def load_hub(
@@ -156,8 +165,9 @@ def load_saved_dataset(
         split: standard_rows(found[theirs], columns[split], folder, prefix=split, folder=folder)
         for split, theirs in chosen.items()
     }
-    if not isinstance(saved, DatasetDict) and "split" in saved.column_names:
-        rows = _by_column(found["train"], rows["train"], folder)
+    if not isinstance(saved, DatasetDict):
+        own = _own_splits(found["train"], rows["train"], columns["train"], folder)
+        rows = own or rows
         _check_train(rows, folder)
     return FoundRows(rows, key_folders=columns["train"].key_folders)
 
@@ -205,9 +215,8 @@ def _load_table(
     kind = TABLES[first.suffix.lower()]
     options = text_options
     if kind == "parquet":
-        with translate_dataset_errors(
-            first
-        ):  # `datasets` takes a file without rows for a damaged one
+        # `datasets` takes a file without rows for a damaged one
+        with translate_dataset_errors(first):
             files = [file for file in files if parquet.read_metadata(file).num_rows]
         options = {"columns": columns}
     if not any(file.stat().st_size for file in files):
@@ -269,12 +278,16 @@ def _encoding_of(file: Path, asked: str | None) -> str:
         if stream.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
             return "utf-16"
         stream.seek(0)
-        lines = stream.readlines(_CHECKED)
+        head = stream.read(_CHECKED)
+        if stream.read(1):  # without the line that is cut, or the letter, if there is only one
+            head = head.rpartition(b"\n")[0] or head.rstrip(_NOT_ASCII)
+    lines = head.split(b"\n")
     odd = next((line for line in lines if not _is_utf_8(line)), None)
     if asked is not None:
-        if odd is None and not all(line.isascii() for line in lines):
+        known = _known_encoding(asked)
+        if odd is None and known not in ("utf-8", "utf-8-sig") and not head.isascii():
             logger.warning("%s: is UTF-8, but read as %s as asked. Check its labels", file, asked)
-        return _known_encoding(asked)
+        return known
     if odd is None:
         return "utf-8"
     usual = "utf-16-le" if b"\0" in odd else "cp1252"
@@ -285,6 +298,7 @@ def _encoding_of(file: Path, asked: str | None) -> str:
 
 
 _CHECKED = 2**26  # bytes of a table, whose encoding is looked for
+_NOT_ASCII = bytes(range(0x80, 0x100))
 
 
 def _is_utf_8(line: bytes) -> bool:
@@ -355,12 +369,25 @@ def _check_train(splits: Mapping[str, object], source: Path) -> None:
         raise InputError(f"{source}: its split column has no train. Name the rows to train on so.")
 
 
-def _by_column(rows: Rows, standard: Rows, source: Path) -> dict[str, Rows]:
-    """The standard rows by the `split` column of the rows they were made of."""
+def _own_splits(rows: Rows, standard: Rows, columns: Columns, source: Path) -> dict[str, Rows]:
+    """The standard rows by the split column of the rows they were made of, or by their paths.
+
+    Nothing where neither names splits; of streams, the paths are not looked at.
+    """
+    if column := split_column(rows, columns, source):
+        parts = _by_column(rows, column, source)
+    elif columns.name not in (None, "__key__") and isinstance(standard, Dataset):
+        parts = splits_of_paths(standard, source)
+    else:
+        parts = {}
+    return {split: standard.select(indices) for split, indices in parts.items()}
+
+
+def _by_column(rows: Rows, column: str, source: Path) -> dict[str, list[int]]:
     if isinstance(rows, IterableDataset):
         raise InputError(f"{source}: a split column can't be streamed. Give a file for each split.")
     parts: dict[str, list[int]] = {}
-    for index, value in enumerate(rows["split"]):
+    for index, value in enumerate(rows[column]):
         split = split_named(str(value))
         if split is None:
             raise InputError(
@@ -368,4 +395,4 @@ def _by_column(rows: Rows, standard: Rows, source: Path) -> dict[str, Rows]:
                 "test."
             )
         parts.setdefault(split, []).append(index)
-    return {split: standard.select(indices) for split, indices in parts.items()}
+    return parts
