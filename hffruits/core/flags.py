@@ -19,6 +19,7 @@ _OURS = {
     "data_dir": (
         "data", "data_path", "data_folder", "dataset", "dataset_dir", "dataset_path", "root",
         "train", "train_data", "train_dir", "train_folder", "train_file", "train_path",
+        "train_csv",
         "image_dir", "image_folder", "img_dir", "imagefolder", "csv", "folder", "input_dir",
     ),
     "dataset_config_name": ("dataset_config", "config_name", "subset"),
@@ -66,6 +67,11 @@ _OURS = {
     "warmup_steps": ("warmup_ratio", "warmup_epochs", "warmup", "num_warmup_steps"),
     "weight_decay": ("wd", "weight_decay_rate", "l2"),
 }  # fmt: skip
+_BESIDE_TRAIN = (
+    *("validation_dir", "validation_folder", "validation_file", "validation_path"),
+    *("val_dir", "val_folder", "val_file", "val_path", "val_data", "valid_dir", "valid_file"),
+    *("eval_dir", "eval_file", "test_dir", "test_folder", "test_file", "test_path", "test_data"),
+)
 _IMAGES = ("source", "input", "image", "img", "image_path", "path", "file", "files", "data_dir")
 OTHER_NAMES: dict[str, list[str]] = {name: ["images"] for name in _IMAGES}
 for _own, _names in _OURS.items():
@@ -105,7 +111,7 @@ class OneLineParser(argparse.ArgumentParser):
         """End with the words that no flag takes."""
         said, hinted = [], True
         for flag, *values in _grouped(unknown):
-            hint = self.suggest(flag)
+            hint = self.suggest(flag) if flag.startswith("-") else ""  # a word too many
             hinted &= bool(hint)
             said.append(" ".join([flag, *map(shorten, values)]) + hint)
         self.error(f"unknown: {', '.join(said)}{'' if hinted else f'. See `{self.prog} --help`.'}")
@@ -115,6 +121,8 @@ class OneLineParser(argparse.ArgumentParser):
         flags = [name.lstrip("-") for one in self._actions for name in plain(one.option_strings)]
         words = [action.dest for action in self._actions if not action.option_strings]
         name = wrong.lstrip("-").split("=")[0].replace("-", "_")
+        if re.match(r"-[A-Za-z]\d", wrong):  # with its value, as in `-b16`
+            name = name[0]
         return suggest(name, [*flags, *self.also], prefix="--", words=words)
 
     def error(self, message: str) -> NoReturn:
@@ -129,6 +137,8 @@ def suggest(
     `words` are what a command takes without a flag.
     """
     known, words = list(known), list(words)
+    if wrong.lower() in _BESIDE_TRAIN and "validation_fraction" in known:
+        return f" (put val and test beside train, below {prefix}data_dir)"
     meant = [wrong, *OTHER_NAMES.get(wrong.lower(), ())]
     for name in meant:
         if name in known:

@@ -8,7 +8,8 @@ from hffruits.cli.main import main
 from hffruits.training.parser import arguments_from_keywords, parse_train_arguments
 
 OF_OTHERS = {
-    "train_dir": "data_dir", "train_folder": "data_dir", "data_path": "data_dir",
+    "train_dir": "data_dir", "train_csv": "data_dir",
+    "train_folder": "data_dir", "data_path": "data_dir",
     "epochs": "num_train_epochs", "batch_size": "per_device_train_batch_size",
     "batch": "per_device_train_batch_size", "lr": "learning_rate", "lr0": "learning_rate",
     "evaluation_strategy": "eval_strategy", "model": "model_name_or_path",
@@ -76,6 +77,25 @@ def test_all_unknown_names_of_a_file_are_named_at_once(capsys, tmp_path):
 )  # fmt: skip
 def test_every_command_says_what_is_meant_in_one_line(argv, message, capsys):
     assert message in complaint(capsys, main, argv)
+
+
+@pytest.mark.parametrize("name", ["validation_dir", "val_dir", "valid_dir", "test_file"])
+def test_a_folder_for_each_split_is_to_lie_in_the_data(name, capsys):
+    for flag in (f"--{name}", f"--{name.replace('_', '-')}"):
+        line = complaint(capsys, parse_train_arguments, ["fruits", flag, "photos"])
+        assert f"{flag} photos (put val and test beside train, below --data_dir)" in line
+    with pytest.raises(InputError, match=r"\(put val and test beside train, below data_dir\)"):
+        arguments_from_keywords("fruits", **{name: "photos"})
+
+
+def test_a_word_too_many_is_no_flag(capsys):
+    line = complaint(capsys, parse_train_arguments, ["fruits", "data2"])
+    assert line.endswith("unknown: data2. See `train.py --help`.")
+
+
+def test_a_short_flag_with_its_value_is_known_without_it(capsys):
+    line = complaint(capsys, parse_train_arguments, ["fruits", "-b16"])
+    assert "-b16 (did you mean --per_device_train_batch_size?)" in line
 
 
 def test_a_flag_that_the_data_answers_is_to_be_left_out(capsys):
