@@ -188,12 +188,16 @@ _WEIGHT_FILES = {
     ),
     **dict.fromkeys((".h5", ".keras", ".tflite", ".pb"), f"Keras models are not read. {_FOLDER}"),
 }  # suffix -> the remedy
-_HUB_URL = re.compile(r"(?:https?://(?:www\.)?(?:huggingface\.co|hf\.co)/|hf://)([^/]+/[^/?#]+)")
+_HUB = r"(?:https?://(?:www\.)?(?:huggingface\.co|hf\.co)/|hf://)"
+_OTHER_HUB_URL = re.compile(rf"{_HUB}(dataset|space)s/")
+_HUB_URL = re.compile(rf"{_HUB}([^/]+/[^/?#]+)")
 
 
 def _not_a_model(name: str) -> str:
     """What a name is that is no folder, and the remedy; "" for what may be a model's name."""
     path = Path(name).expanduser()
+    if found := _OTHER_HUB_URL.match(name):
+        return f"a {found[1]} of the Hub, not a model. Give the id of a model"
     if found := _HUB_URL.match(name):
         return f"a URL. Give the id, {found[1]}"
     if "://" in name:
@@ -266,6 +270,7 @@ def _source(name: str | Path) -> dict[str, str | bool | None]:
 
 
 def load_processor_of(model: PreTrainedModel) -> BaseImageProcessor:
+    """The image processor that a model's config describes."""
     with tempfile.TemporaryDirectory() as folder:
         model.config.save_pretrained(folder)
         return _load_processor(_source(folder))

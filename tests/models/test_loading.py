@@ -148,6 +148,8 @@ def test_the_bundled_folder_is_made_once(tmp_path):
         ("runs/x/model.safetensors", "a checkpoint file, not a model's folder. Give the folder"),
         ("best.h5", "a checkpoint file, not a model's folder. Keras models are not read"),
         ("https://huggingface.co/user/fruits/tree/main", r"a URL. Give the id, user/fruits\.$"),
+        ("https://huggingface.co/datasets/u/x", r"/u/x: a dataset of the Hub, not a model\. Give"),
+        ("https://hf.co/spaces/u/x/tree/main", "a space of the Hub, not a model"),
         ("hf://user/fruits", r"a URL. Give the id, user/fruits\.$"),
         ("s3://bucket/model", "a URL. Download the model's folder first"),
         (r"C:\runs\fruits", "no such folder"),
