@@ -6,6 +6,7 @@ so that none waits for another.
 """
 
 import logging
+import os
 import re
 import zlib
 from collections.abc import Iterable, Iterator
@@ -115,7 +116,7 @@ class Job:
 
     def images(self) -> Iterator[Path]:
         """All of them: files that were named, and images in folders; none twice."""
-        named = {source.absolute(): source for source in self.sources}
+        named = {Path(os.path.abspath(source)): source for source in self.sources}  # noqa: PTH100
         for whole, source in named.items():
             if not named.keys().isdisjoint(whole.parents):
                 continue  # it lies in another source

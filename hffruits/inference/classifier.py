@@ -5,6 +5,7 @@ The same preprocessing as in validation. Leaves out training and serving.
 
 import logging
 import math
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +24,8 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
 from hffruits.core.distributed import cores_per_process, use_own_cores
-from hffruits.core.errors import InputError, short_reason
+from hffruits.core.errors import FewWarnings, InputError, short_reason
+from hffruits.core.escaping import shorten
 from hffruits.core.names import match_names
 from hffruits.data.images import (
     MAX_PIXELS,
@@ -342,7 +344,8 @@ class FruitClassifier:
         """
         if batch_size < 1:
             raise InputError(f"batch_size={batch_size}: must be 1 or more.")
-        reading = {"max_pixels": max_pixels, "allow_truncated": allow_truncated}
+        truncated = FewWarnings(logger) if allow_truncated else None
+        reading = {"max_pixels": max_pixels, "truncated": truncated}
 
         def read(item: Item) -> tuple[Item, torch.Tensor | InputError]:
             return item, self._read(source(item), **reading)
@@ -442,7 +445,8 @@ class FruitClassifier:
         if label is not None and label not in self.labels:
             raise InputError(f"{label}: not among the {len(self.labels)} labels of this model.")
         check_max_pixels(max_image_pixels)
-        read = self._read(image, max_image_pixels, allow_truncated_images)
+        truncated = FewWarnings(logger) if allow_truncated_images else None
+        read = self._read(image, max_image_pixels, truncated)
         if isinstance(read, InputError):
             raise read
         pixels = read[:1]  # (1, 3, H, W), the image itself
@@ -453,11 +457,11 @@ class FruitClassifier:
         return Explanation(self.labels[index], seen, heat)
 
     def _read(
-        self, source: ImageSource, max_pixels: int, allow_truncated: bool
+        self, source: ImageSource, max_pixels: int, truncated: FewWarnings | None
     ) -> torch.Tensor | InputError:
         """The views of an image, (V, 3, H, W)."""
         try:
-            image = _open(source, max_pixels, allow_truncated)
+            image = _open(source, max_pixels, truncated)
         except OSError as error:
             return UnreadableImageError(source, str(error))
         views = [image, *(view for make in self._views for view in make(image))]
@@ -474,16 +478,16 @@ class FruitClassifier:
             yield Prediction(label=top[0][0], score=top[0][1], top=top, path=path, known=is_known)
 
 
-def _open(source: ImageSource, max_pixels: int, allow_truncated: bool) -> Image.Image:
-    """As `open_rgb`; of truncated JPEGs, if they are allowed, what is there, with a warning."""
+def _open(source: ImageSource, max_pixels: int, truncated: FewWarnings | None) -> Image.Image:
+    """As `open_rgb`; where `truncated` warns of JPEGs that are, what is there of these."""
     try:
         return open_rgb(source, max_pixels=max_pixels)
     except OSError as error:
-        if not allow_truncated or isinstance(source, Image.Image) or not is_truncated(str(error)):
+        if not truncated or isinstance(source, Image.Image) or not is_truncated(str(error)):
             raise
     image = open_rgb(complete_jpeg(source, max_pixels=max_pixels), max_pixels=max_pixels)
-    name = source if isinstance(source, str | Path) else "the image"
-    logger.warning("%s: truncated; read as far as it goes", name)
+    name = shorten(source) if isinstance(source, str | Path) else "the image"
+    truncated.warn("%s: truncated; read as far as it goes", name)
     return image
 
 
@@ -495,7 +499,7 @@ def _stack(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
 
 
 def find_images(sources: Iterable[str | Path]) -> list[Path]:
-    """The files among `sources`, and every image in the folders among them.
+    """The files among `sources`, and every image in the folders among them, each once.
 
     Raises `InputError` as `expand_sources` does, and for a folder without images.
     """
@@ -505,7 +509,15 @@ def find_images(sources: Iterable[str | Path]) -> list[Path]:
         if not found:
             raise InputError(f"{path}: no image files. Give a folder with .jpg, .png, ... files.")
         paths += found
-    return paths
+    return without_repeats(paths)
+
+
+def without_repeats(paths: Iterable[Path]) -> list[Path]:
+    """Each file or folder once, as it is written first."""
+    whole: dict[str, Path] = {}
+    for path in paths:
+        whole.setdefault(os.path.abspath(path), path)  # noqa: PTH100, less `..`
+    return list(whole.values())
 
 
 def expand_sources(sources: Iterable[str | Path]) -> list[Path]:

@@ -107,6 +107,12 @@ def test_what_is_no_photo_is_named_as_what_it_is(fruits, folder, tmp_path):
         find_images([tmp_path / "a.zip"])
 
 
+def test_a_photo_that_is_named_again_is_found_once(folder):
+    inside = folder / "0" / ".." / "0"
+    found = find_images([folder / "*" / "*.png", folder, inside, inside / "0.png"])
+    assert found == sorted(folder.rglob("*.png"))
+
+
 def test_a_folder_without_images_is_explained(fruits, tmp_path):
     with pytest.raises(InputError, match="no image files"):
         fruits.predict(tmp_path)
@@ -138,7 +144,10 @@ def test_a_photo_that_is_too_large_or_truncated_is_refused_by_the_name_of_a_flag
     with pytest.raises(InputError, match="Set allow_truncated_images"):
         fruits.explain(cut)
     allowed = fruits.predict(cut, allow_truncated_images=True)
-    assert f"{cut}: truncated; read as far as it goes" in caplog.text
+    assert "cut.jpg: truncated; read as far as it goes" in caplog.text
+    caplog.clear()
+    fruits.predict([cut] * 12, allow_truncated_images=True)
+    assert len(caplog.messages) == 11 and "more of these; they are only" in caplog.messages[-1]
     assert fruits.predict([cut], allow_truncated_images=True)[0].label == allowed.label
     assert fruits.explain(cut, allow_truncated_images=True).image.size == (224, 224)
     for limit in (0, 10**9):
