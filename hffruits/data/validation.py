@@ -160,7 +160,7 @@ def _find_conflicts(usable: Iterable[tuple[Dataset, np.ndarray]]) -> dict[str, l
     names: dict[tuple[str, bytes], str] = {}
     for own, records in usable:
         texts = own["path"][:], own["label"][:]
-        rows = zip(*texts, _files_of(own), records["digest"], strict=True)
+        rows = zip(*texts, files_of(own), records["digest"], strict=True)
         for path, label, file, digest in rows:
             name = _NUMBER.sub("", path)
             key = (_real(file), b"") if file else (name, digest)
@@ -176,7 +176,7 @@ def _find_conflicts(usable: Iterable[tuple[Dataset, np.ndarray]]) -> dict[str, l
     return {names[key]: sorted(set(own)) for key, own in labels.items() if len(set(own)) > 1}
 
 
-def _files_of(rows: Dataset) -> list[str | None]:
+def files_of(rows: Dataset) -> list[str | None]:
     """The file that each row's image lies in; None of those that the row holds."""
     chunks = rows.data.column("image").chunks
     if not any(chunk.field("bytes").null_count for chunk in chunks):

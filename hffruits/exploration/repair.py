@@ -4,14 +4,17 @@ Originals stay untouched.
 """
 
 import logging
+import os
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from itertools import chain
+from pathlib import Path, PurePath
 
 from tqdm.auto import tqdm
 
+from hffruits.core.cache import cache_root
 from hffruits.core.errors import InputError
 from hffruits.core.escaping import list_line, printable
 from hffruits.core.files import write_text
@@ -21,7 +24,7 @@ from hffruits.data.images import Kind, kind_of
 from hffruits.data.readers.folders import is_wrapper, split_named
 from hffruits.data.sources import open_source
 from hffruits.data.splits import ChosenSplits, choose_splits, drop_classes
-from hffruits.data.validation import Part, check_images, join_parts
+from hffruits.data.validation import Part, check_images, files_of, join_parts
 
 logger = logging.getLogger(__name__)
 KEPT_FIRST = ("test", "validation", "train")  # of near-duplicates, the side that stays
@@ -64,12 +67,20 @@ def clean(data_args: DataArguments, *, resplit: bool = False, seed: int = 42) ->
     return divided.repaired()  # a split by `group_by` may have parted near-duplicates
 
 
-def load_usable(data_args: DataArguments, *, resplit: bool = False) -> Cleaned:
-    """The images that can be read, by the data's own splits, or all in one with `resplit`."""
+def load_usable(
+    data_args: DataArguments, *, resplit: bool = False, to_repair: bool = True
+) -> Cleaned:
+    """The images that can be read, by the data's own splits, or all in one with `resplit`.
+
+    Raises `InputError` for data that can't be used; unless it is `to_repair`, also for a file that
+    a table gives several labels, which a repair leaves out.
+    """
     data_args = replace(data_args, streaming=False, max_unreadable_fraction=1.0)
     raw = open_source(data_args)
     checked = check_images(raw, data_args)
     checked.check_classes()
+    if not to_repair:
+        checked.check_labels()
     parts = checked.parts
     if resplit:
         parts = {"train": join_parts(list(parts.values()))}
@@ -77,6 +88,19 @@ def load_usable(data_args: DataArguments, *, resplit: bool = False) -> Cleaned:
     left_out = {skipped.path.as_posix(): f"can't be used: {skipped.reason}" for skipped in bad}
     own_splits = frozenset() if resplit else frozenset(parts)
     return Cleaned(parts, left_out, raw.coarse, own_splits)
+
+
+def photos_outside(parts: Mapping[str, Part], data_args: DataArguments) -> list[str]:
+    """The photos that a table names outside of its own folder, by `..` or absolute paths."""
+    source = Path(data_args.data_dir or "").expanduser()
+    if not data_args.data_dir or "://" in str(source):
+        return []
+    folder = next(place for place in (source, *source.parents) if place.is_dir())
+    whole = os.path.abspath(folder)  # noqa: PTH100, keeps links
+    tops = (whole, os.path.realpath(folder), cache_root())  # which holds what archives held
+    files = chain.from_iterable(files_of(part.rows) for part in parts.values())
+    places = (os.path.abspath(file) for file in files if file)  # noqa: PTH100
+    return [place for place in places if not any(map(PurePath(place).is_relative_to, tops))]
 
 
 # ---- what is left out ----

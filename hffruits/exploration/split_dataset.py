@@ -11,6 +11,7 @@ import numpy as np
 from hffruits.core.claims import claims_output_dir
 from hffruits.core.errors import InputError
 from hffruits.core.files import translate_write_errors
+from hffruits.core.names import list_names
 from hffruits.core.results import Result
 from hffruits.data.arguments import OF_EPOCHS, DataArguments
 from hffruits.data.readers.folders import SPLIT_NAMES
@@ -27,6 +28,7 @@ from hffruits.exploration.repair import (
     check_empty,
     count_by_reason,
     load_usable,
+    photos_outside,
     write_copy,
     write_exclusions,
 )
@@ -117,7 +119,7 @@ def split(
     if repair == "copy" and folds:
         raise InputError("repair=copy, folds: a copy has one split. Copy first, then fold that.")
     _check_output_dir(data_args, output_dir, repair)
-    usable = load_usable(data_args, resplit=resplit)
+    usable = load_usable(data_args, resplit=resplit, to_repair=repair != "none")
     if repair != "none":
         usable = usable.repaired()
     if folds:
@@ -142,6 +144,11 @@ def split(
             if folds and folder.name not in made:
                 write_lists({}, folder)  # of an earlier run with more folds
     if repair == "copy":
+        if outside := photos_outside(made[""], data_args):
+            logger.warning(
+                "%d of the photos that are copied lie outside the table's folder: %s",
+                *(len(outside), list_names(outside)),
+            )
         write_copy(made[""], usable.coarse, output_dir / "photos")
     counts = [{split: len(rows) for split, rows in _rows(some).items()} for some in made.values()]
     record = {"images": counts, "left_out": count_by_reason(left_out)}

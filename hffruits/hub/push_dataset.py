@@ -18,12 +18,12 @@ from huggingface_hub import CommitOperationAdd, DatasetCard, DatasetCardData
 from tqdm.auto import tqdm
 
 from hffruits.core.errors import InputError, short_reason
-from hffruits.core.escaping import markdown
+from hffruits.core.escaping import markdown, shorten
 from hffruits.data.arguments import OF_EPOCHS, DataArguments
 from hffruits.data.readers.error_translation import quiet
 from hffruits.data.readers.folders import SPLIT_NAMES
 from hffruits.data.validation import Part
-from hffruits.exploration.repair import clean, count_by_reason
+from hffruits.exploration.repair import clean, count_by_reason, photos_outside
 from hffruits.hub.commit import Pushed, Repository, check_push, push_files
 from hffruits.hub.exif_gps import without_location
 from hffruits.models.artifact import CONFIG
@@ -76,6 +76,12 @@ def push_data(
     before = {"kind": "dataset", "private": private, "license": license, "token": token}
     repo_id = check_push(repo_id, **before)  # before all photos are read
     cleaned = clean(data_args, resplit=resplit, seed=seed)
+    if outside := photos_outside(cleaned.parts, data_args):
+        raise InputError(
+            f"{data_args.source_name}: {len(outside):,} of its photos lie outside its folder (such "
+            f"as {shorten(outside[0])}) and would be published. Put the table above all photos, or "
+            "leave them out with exclude."
+        )
     names = sorted({label for part in cleaned.parts.values() for label in part.rows["label"]})
     features = Features({"image": Image(), "label": ClassLabel(names=names)})
     left_out = count_by_reason(cleaned.left_out)

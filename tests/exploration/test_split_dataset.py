@@ -420,6 +420,30 @@ def test_hostile_names_stay_inside_the_copy_and_load_again(tmp_path):
     }  # fmt: skip
 
 
+def table_of(plain: Path, folder: Path, *more: tuple[str, str]) -> Path:
+    """A table that names photos elsewhere, and others beside it."""
+    rows = [(str(path), path.parent.name) for path in sorted(plain.rglob("*.png"))]
+    folder.mkdir()
+    lines = [f"{path},{label}\n" for path, label in [*rows, *more]]
+    (folder / "a.csv").write_text("path,label\n" + "".join(lines))
+    return folder / "a.csv"
+
+
+def test_photos_outside_of_the_tables_folder_are_copied_with_a_warning(plain, tmp_path, caplog):
+    table = table_of(plain, tmp_path / "in")
+    split_folder(table, tmp_path / "out", repair="copy")
+    assert "30 of the photos that are copied lie outside the table's folder: " in caplog.text
+
+
+def test_a_file_of_two_labels_is_an_error_that_a_repair_leaves_out(plain, tmp_path):
+    path = sorted(plain.rglob("*.png"))[0]
+    table = table_of(plain, tmp_path / "in", (str(path), FRUITS[1]))
+    with pytest.raises(InputError, match=r"1 file\(s\) with more than one label"):
+        split_folder(table, tmp_path / "out")
+    left_out = split_folder(table, tmp_path / "out", repair="list")["left_out"]
+    assert left_out == {"in several classes": 2}
+
+
 def test_many_photos_of_one_name_each_get_their_own(tmp_path):
     rows = [("Plum", f"{number}/photo.jpg") for number in range(30)]
     parts = check_images(RawRows({"train": rows_of(rows)}), DataArguments("one name")).parts

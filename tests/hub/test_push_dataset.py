@@ -63,6 +63,17 @@ def test_what_is_pushed_is_read_again_photo_by_photo(local_hub, fruits, tmp_path
         assert found == wanted
 
 
+def test_photos_outside_of_the_tables_folder_are_not_published(local_hub, fruits, tmp_path):
+    photos = sorted((fruits / "train").rglob("*.png"))
+    lines = [f"../fruits/{path.relative_to(fruits)},{path.parent.name}\n" for path in photos]
+    (tmp_path / "table").mkdir()
+    table = tmp_path / "table" / "a.csv"
+    table.write_text("path,label\n" + "".join(lines))
+    with pytest.raises(InputError, match="32 of its photos lie outside its folder"):
+        push(table)
+    assert FRUIT_DATA not in local_hub.repos
+
+
 def test_a_models_folder_is_no_data(local_hub, trained):
     with pytest.raises(InputError, match=r"a model, not photos\. Run hffruits push"):
         push(trained)
