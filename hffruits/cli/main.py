@@ -316,9 +316,8 @@ def main(argv: list[str] | None = None) -> int:
             _print_error(f"hffruits: error: {error}")
         return error.code
     except (PeersLostError, RunInterruptedError) as error:
-        if (
-            isinstance(error, PeersLostError) or _is_main_process()
-        ):  # the main one may be what is lost
+        # the main process may be the one that is lost
+        if isinstance(error, PeersLostError) or _is_main_process():
             _print_error(f"hffruits: {error}")
         return error.code
     except BrokenPipeError:  # `hffruits predict ... | head`

@@ -246,6 +246,22 @@ def test_a_truncated_jpeg_is_completed_while_most_of_its_rows_are_there():
         complete_jpeg(content[:100])
 
 
+def test_the_end_of_a_large_truncated_photo_is_looked_for_in_little_memory(monkeypatch):
+    content = encode(noise(800, 6000), "JPEG")
+    seen = []
+    monkeypatch.setattr(Image.Image, "crop", _spy_on(Image.Image.crop, seen))
+    complete_jpeg(content[:-200])
+    assert len(seen) == 1 and seen[0][3] - seen[0][1] <= 64
+
+
+def _spy_on(function, seen: list):
+    def spy(image, box):
+        seen.append(box)
+        return function(image, box)
+
+    return spy
+
+
 def test_a_truncated_photo_with_a_plain_edge_lacks_nothing():
     for colour in ("white", "black"):
         image = Image.new("RGB", (800, 600), colour)

@@ -57,10 +57,9 @@ def unpack(
 
     `file` is a zip that the caller has opened. Of those whose name is `named`, empty files are
     written, and of all others the first one of each `kind` in a folder; empty folders stay empty
-    folders. Raises `InputError` for hostile names, links,
-    duplicates, encryption, damage, more than `max_bytes` written or `max_files` members,
-    `max_ratio` times the archive's size, a full disk, and when nothing is wanted. What is written
-    by then stays: removing it is the caller's.
+    folders. Raises `InputError` for hostile names, links, duplicates, encryption, damage, more than
+    `max_bytes` written or `max_files` members, `max_ratio` times the archive's size, a full disk,
+    and when nothing is wanted. What is written by then stays: removing it is the caller's.
     """
     limits = _Limits(archive, max_bytes, max_files, max_ratio, file)
     read = _tar_members if _tar_opener(archive) else _zip_members

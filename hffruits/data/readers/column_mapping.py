@@ -61,6 +61,7 @@ _BITS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true
 
 
 def no_rows(source: object) -> InputError:
+    """The error of a table without rows."""
     return InputError(f"{source}: no rows. Give a table with one image per row.")
 
 
@@ -68,12 +69,14 @@ def no_rows(source: object) -> InputError:
 
 
 def features_of(rows: Rows) -> Features:
+    """The columns of rows and their types; of a stream, as its first rows have them."""
     if rows.features is None:  # a stream has its columns with its first row
         rows = rows._resolve_features()
     return rows.features or Features()
 
 
 def row_features(group: str | None) -> Features:
+    """The columns of standard rows, with `group` where one is asked for."""
     return Features(ROW | ({"group": Value("string")} if group else {}))
 
 

@@ -31,6 +31,7 @@ def quiet(*, bars: bool = False) -> Iterator[None]:
 
 @contextmanager
 def translate_dataset_errors(source: object) -> Iterator[None]:
+    """Within it, what `datasets` and its readers raise for a bad source is an `InputError`."""
     try:
         yield
     except InputError:
