@@ -31,18 +31,23 @@ class DataArguments:
     data_dir: str | None = option(
         None,
         "Folder of class folders, nested or split as you like; a zip or tar of one; a CSV, JSONL "
-        "or Parquet file; or WebDataset shards. Default: the drawn sample set.",
+        "or Parquet file; WebDataset shards; or a folder that `save_to_disk` of datasets wrote. "
+        "Default: the drawn sample set.",
     )
     dataset_name: str | None = option(None, "A Hub dataset instead, as user/name.")
     dataset_config_name: str | None = option(None, "Configuration of the Hub dataset.")
-    train_split_name: str | None = option(None, "Name of the Hub dataset's train split.")
+    train_split_name: str | None = option(
+        None, "Name of the train split of a Hub dataset, or of a saved one."
+    )
     validation_split_name: str | None = option(None, "Name of its validation split.")
     test_split_name: str | None = option(None, "Name of its test split.")
     image_column_name: str | None = option(
         None, "The column with images or their paths. Default: by its type or usual names."
     )
     label_column_name: str | None = option(
-        None, "The column with the classes. Default: by its type or usual names."
+        None,
+        "The column with the classes. Default: by its type or usual names, else all columns of 0 "
+        "and 1, a class each.",
     )
     table_encoding: str | None = option(
         None, "Encoding of a CSV or JSON file that isn't UTF-8 or UTF-16, such as cp1252 or gbk."
@@ -76,11 +81,13 @@ class DataArguments:
     )
     group_by: str | None = option(
         None,
-        "A column, or a pattern in the path: photos that share it stay in one split, as in "
-        "'(shop_\\d+)/'.",
+        "A column, or a pattern in the path (of a table, what its column of paths or ids says): "
+        "photos that share it stay in one split, as in '(shop_\\d+)/'.",
     )
     split_lists: str | None = option(
-        None, "Folder with train.txt, validation.txt, ... of an earlier run, to repeat its split."
+        None,
+        "Folder with train.txt, validation.txt, ... of an earlier run, to repeat its split; of a "
+        "table with ids, a line is an id.",
     )
     exclude: str | None = option(
         None, "File with a path a line to leave out, as `hffruits split --repair list` writes it."
