@@ -147,7 +147,7 @@ def split(
         if outside := photos_outside(made[""], data_args):
             logger.warning(
                 "%d of the photos that are copied lie outside the table's folder: %s",
-                *(len(outside), list_names(outside)),
+                *(len(outside), list_names(outside, 2)),
             )
         write_copy(made[""], usable.coarse, output_dir / "photos")
     counts = [{split: len(rows) for split, rows in _rows(some).items()} for some in made.values()]

@@ -773,7 +773,8 @@ def test_an_encoding_for_what_is_no_text_is_refused(form, tmp_path):
 
 def test_the_encoding_of_a_long_line_is_found_in_its_start(tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "_CHECKED", 9)  # in the middle of a letter
-    assert tables._encoding_of(write_bytes(tmp_path / "a", ("12345678" + "é" * 9).encode()), None)
+    line = "12345678é".encode() + b"\xe9" * 9  # whose rest is not looked at
+    assert tables._encoding_of(write_bytes(tmp_path / "a", line), None) == "utf-8"
     (tmp_path / "a").write_bytes(b"A\xe7a\n" * 9)
     with pytest.raises(InputError, match="not UTF-8"):
         tables._encoding_of(tmp_path / "a", None)
@@ -1189,6 +1190,10 @@ ON_HUB = {
     ),
     "photos streamed": (
         {"dataset_name": "user/photos", "streaming": True}, {"train": sorted(NAMES)},
+    ),
+    "photos downloaded": (
+        {"dataset_name": "user/photos"},
+        {"train": sorted(4 * LABELS), "validation": sorted(LABELS), "test": sorted(LABELS)},
     ),
     "paths": (
         {"dataset_name": "user/paths"},

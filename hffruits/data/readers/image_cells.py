@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import datasets.config
 import fsspec
-from huggingface_hub.constants import HF_HUB_CACHE
+from huggingface_hub import constants
 
 from hffruits.core.errors import InputError
 from hffruits.core.escaping import shorten
@@ -66,7 +66,7 @@ def image_of(value: Any, finder: "FileFinder | None" = None) -> dict[str, Any]:
 def _is_downloaded(path: str) -> bool:
     """Whether a file lies in the caches of the Hub and of `datasets`, also behind links."""
     place = os.path.realpath(path)
-    caches = map(os.path.realpath, (HF_HUB_CACHE, datasets.config.HF_DATASETS_CACHE))
+    caches = map(os.path.realpath, (constants.HF_HUB_CACHE, datasets.config.HF_DATASETS_CACHE))
     return any(place.startswith(os.path.join(cache, "")) for cache in caches)  # noqa: PTH118
 
 
