@@ -260,7 +260,7 @@ def _without_submissions(folder: Path, files: list[Path]) -> list[Path]:
     made_up = [path for path in files if _SUBMISSION.search(path.stem)]
     if not made_up or len(made_up) == len(files):
         return files
-    kept = [path for path in files if path not in made_up and split_in(path.stem) != "test"]
+    kept = [path for path in files if path not in made_up and split_in(Path(path.name)) != "test"]
     ignored = [path for path in files if path not in kept]
     _warn_of_tables(folder, ignored, "as those of a competition, without labels of their own")
     return kept
@@ -292,7 +292,7 @@ def _by_split(path: Path, files: list[Path]) -> dict[str, list[Path]]:
     top = path if path.is_dir() else Path(*fixed)
     parts: dict[str, list[Path]] = {}
     for file in files:
-        split = split_in(str(file.relative_to(top))) or "train"
+        split = split_in(file.relative_to(top)) or "train"
         parts.setdefault(split, []).append(file)
     if "train" not in parts:
         raise InputError(f"{path}: has {', '.join(parts)} files, but none to train on.")
