@@ -7,7 +7,7 @@ import logging
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain, groupby
@@ -36,6 +36,7 @@ _CLASS_AND_SPLIT = re.compile(rf"(.+?)[\s._-]+{_SPLIT}{_NUMBER}", re.IGNORECASE)
 _SPLIT_AND_CLASS = re.compile(rf"{_SPLIT}{_NUMBER}[\s._-]+(.+)", re.IGNORECASE)
 _WRAPPER = re.compile(r"(?:images?|imgs?|photos?|pictures?|pics?|jpe?gs?|pngs?)", re.IGNORECASE)
 LABEL_FROM = ("leaf", "path")
+Listing = list[tuple[Path, list[str]]]  # folders and the names of their files, as `walk_folders`
 
 
 @lru_cache(2**16)
@@ -106,7 +107,11 @@ class _Listed:
 
 
 def find_image_files(
-    root: Path, *, label_from: str | None = None, to_train: bool = True
+    root: Path,
+    *,
+    label_from: str | None = None,
+    to_train: bool = True,
+    listing: Listing | None = None,
 ) -> FoundImages:
     """The image files below `root` by split, with their labels; those in unread formats, too.
 
@@ -114,13 +119,13 @@ def find_image_files(
     above the class folders (`images/train/Kiwi`) or below (`Kiwi/train`). `label_from`: `leaf` for
     classes by the folder that holds the photo, whatever lies above it; `path` to keep folders of
     one name apart by those above them; None for `path` where that is not in doubt. Not `to_train`,
-    a train split need not be there.
+    a train split need not be there. `listing`: what `walk_folders` gave, if that was run already.
     """
     if not root.exists():
         raise InputError(f"{root}: no such folder. Check the path given as data_dir.")
     if not root.is_dir():
         raise InputError(f"{root}: not a folder. Give the folder that holds the class folders.")
-    listed = _list_below(root)
+    listed = _list_below(root, walk_folders(root) if listing is None else listing)
     if not listed.photos:
         raise InputError(
             f"{root}: no images found. Expected one folder a class with .jpg, .png, ... files."
@@ -144,9 +149,9 @@ def find_image_files(
     )
 
 
-def _list_below(root: Path) -> _Listed:
+def _list_below(root: Path, listing: Iterable[tuple[Path, list[str]]]) -> _Listed:
     listed = _Listed([], [], [], set())
-    for parent, names in walk_folders(root):
+    for parent, names in listing:
         below = parent.relative_to(root)
         photos = [below / name for name in names if is_image_file(parent / name)]
         videos = [below / name for name in names if kind_of(name) is Kind.VIDEO]
@@ -506,6 +511,7 @@ def _find_empty_in(
     them; nor are those with notes anywhere.
     """
     classes = set(own.values())
+    next_to_classes = {folder.parent for folder in classes}
     filled = {parent for path in listed.photos for parent in path.parents}
     beside = {parent for folder in classes for parent in folder.parents}
     videos = Counter(parent for path in listed.videos for parent in path.parents)
@@ -519,7 +525,7 @@ def _find_empty_in(
         strange = sorted(path for path in others[folder] if kind_of(path.name) is not Kind.NOTE)
         if videos[folder]:
             yield folder, f"{videos[folder]} video(s) and no photo"
-        elif strange and folder.parent in {leaf.parent for leaf in classes}:
+        elif strange and folder.parent in next_to_classes:
             yield folder, f"no photo, but other files such as {strange[0].name}"
         elif others[folder]:
             logger.warning("%s: holds no photos, and is ignored", root / folder)
@@ -637,10 +643,12 @@ def _name_and_split(name: str) -> tuple[str, str] | None:
 
 def _name_leaves(leaves: dict[str, set[PurePath]], label_from: str | None) -> dict[PurePath, str]:
     """Class folder -> label, from the class folders of each split."""
-    by_name: dict[str, set[PurePath]] = defaultdict(set)
-    for leaf in set().union(*leaves.values()):
-        by_name[leaf.name].add(leaf)
-    several = {name for name in by_name if _collides(name, leaves)}
+    splits: dict[str, dict[str, set[PurePath]]] = defaultdict(lambda: defaultdict(set))
+    for split, some in leaves.items():
+        for leaf in some:
+            splits[leaf.name][split].add(leaf)
+    by_name = {name: set().union(*own.values()) for name, own in splits.items()}
+    several = {name for name, own in splits.items() if _collide(own.values())}
     if label_from is None:
         _check_reading(by_name, several)
     labels = {}
@@ -656,15 +664,14 @@ def _name_leaves(leaves: dict[str, set[PurePath]], label_from: str | None) -> di
     return labels
 
 
-def _collides(name: str, leaves: dict[str, set[PurePath]]) -> bool:
-    """Whether leaves of one name are several classes.
+def _collide(splits: Collection[set[PurePath]]) -> bool:
+    """Whether leaves of one name are several classes, given those of each split.
 
     Those of one split are; those of two may lie at different depths of the same folders.
     """
-    own = [[leaf.parts for leaf in some if leaf.name == name] for some in leaves.values()]
-    if any(len(some) > 1 for some in own):
+    if any(len(leaves) > 1 for leaves in splits):
         return True
-    single = sorted((some[0] for some in own if some), key=len)
+    single = sorted((leaf.parts for leaves in splits for leaf in leaves), key=len)
     return not all(map(_is_within, single, single[1:]))
 
 
