@@ -18,19 +18,19 @@ from hffruits.data.arguments import DataArguments
 from hffruits.data.class_hierarchy import coarse_from_folders
 from hffruits.data.images import (
     Kind,
-    is_hidden,
     is_image_file,
     kind_of,
     may_be_image,
-    walk_files,
+    walk_folders,
 )
 from hffruits.data.readers.archives import is_archive, looks_like_webdataset, unpack
 from hffruits.data.readers.column_mapping import ROW, AskedColumns, FoundRows, Rows
 from hffruits.data.readers.folders import (
     LABEL_FROM,
     ImageFile,
+    Listing,
+    class_parts,
     find_image_files,
-    is_wrapper,
     name_folders,
     split_in,
     split_named,
@@ -98,7 +98,8 @@ def open_source(data: DataArguments, *, with_images: bool = True, to_train: bool
     if is_saved_dataset(path) and not data.streaming:
         _check_encoding(data)
         return _rows_of(load_saved_dataset(path, asked, split_names=data.split_names), data)
-    files = _files_of(path)
+    listing = list(walk_folders(path)) if path.is_dir() else None
+    files = _files_of(path, listing)
     _check_encoding(data, files)
     if files and files[0].suffix.lower() in TABLES:
         _check_no_folders(data)
@@ -117,15 +118,16 @@ def open_source(data: DataArguments, *, with_images: bool = True, to_train: bool
         )
     reading = {"label_from": data.label_from, "to_train": to_train}
     if not files:
-        return _open_folder(path, **reading)
+        return _open_folder(path, listing=listing, **reading)
     folder = _unpacked(files[0])
+    listing = list(walk_folders(folder))
     try:
-        if tables := _files_in(folder):
+        if tables := _files_in(folder, listing, archive=files[0]):
             raise InputError(
                 f"{folder}: holds no class folders, but {list_names(p.name for p in tables)}. "
                 "Unpack it, and give that as data_dir."
             )
-        return _open_folder(folder, **reading)
+        return _open_folder(folder, listing=listing, **reading)
     except InputError as error:  # the user knows the archive
         raise InputError(str(error).replace(str(folder), str(files[0]))) from error
 
@@ -187,10 +189,10 @@ def _shard_urls(url: str) -> list[str]:
     return [url[: found.start()] + number + url[found.end() :] for number in numbers]
 
 
-def _files_of(path: Path) -> list[Path]:
-    """The tables or archives that are meant: none for a folder of photos."""
-    if path.is_dir():
-        return _of_one_kind(path, _files_in(path))
+def _files_of(path: Path, listing: Listing | None) -> list[Path]:
+    """The tables or archives that are meant: none for a folder of photos. `listing`: a folder's."""
+    if listing is not None:
+        return _of_one_kind(path, _files_in(path, listing))
     if path.is_file():
         if path.suffix.lower() in TABLES or is_archive(path):
             return [path]
@@ -206,17 +208,18 @@ def _files_of(path: Path) -> list[Path]:
     return []
 
 
-def _files_in(folder: Path) -> list[Path]:
+def _files_in(folder: Path, listing: Listing, *, archive: Path | None = None) -> list[Path]:
     """Its tables and archives; none where two folders hold photos, which are classes then.
 
-    One that lies in a class folder is a note about those photos, and no table of the data.
+    One that lies in a class folder is a note about those photos, and no table of the data. The
+    folder may be what was unpacked of an archive.
     """
-    top = _lone_folder(folder)
+    top = _lone_folder(listing)
     files: list[tuple[Path, str]] = []
     classes: set[str] = set()  # the topmost folders that hold photos, but for those of splits
     holders: set[str] = set()  # and the names of those that the photos lie in
     photos = False
-    for path in walk_files(folder):
+    for path in (parent / name for parent, names in listing for name in names):
         are_classes = len(classes) > 1 or len(holders) > 1
         if _is_table_or_archive(path):
             files.append((path, (_class_parts(path, top) or ("",))[0]))
@@ -227,40 +230,40 @@ def _files_in(folder: Path) -> list[Path]:
             holders.update(inside[-1:])
     outside = sorted(path for path, own in files if own not in classes)
     if len(classes) > 1 or len(holders) > 1:
-        _warn_of_tables(folder, outside, "next to class folders")
+        _warn_of_tables(folder, outside, "next to class folders", archive)
         return []
     found = outside or sorted(path for path, _ in files)  # of the only folder with photos
-    _warn_of_tables(folder, [path for path, _ in files if path not in found], "among photos")
-    found = _without_submissions(folder, found)
+    among = [path for path, _ in files if path not in found]
+    _warn_of_tables(folder, among, "among photos", archive)
+    found = _without_submissions(folder, found, archive)
     if found and photos:
         logger.info("%s: read as the table of the photos next to it", found[0])
     return found
 
 
 def _class_parts(path: Path, top: Path) -> tuple[str, ...]:
-    """The folders of a file below `top` that may be classes: not those of splits, nor `images`."""
-    folders = path.relative_to(top).parts[:-1] if path.is_relative_to(top) else ()
-    inside = tuple(name for name in folders if not split_named(name))
-    return () if all(map(is_wrapper, inside)) else inside
+    """The folders of a file below `top` that may be classes."""
+    return class_parts(path.relative_to(top).parts[:-1]) if path.is_relative_to(top) else ()
 
 
-def _lone_folder(root: Path) -> Path:
+def _lone_folder(listing: Listing) -> Path:
     """The folder that holds everything: a zip often holds one folder, which does."""
-    top = root
+    top = listing[0][0]
     while True:
-        folders = [d for d in top.iterdir() if d.is_dir() and not is_hidden(d.name)]
-        if len(folders) != 1 or split_named(folders[0].name):
+        inside = [folder for folder, _ in listing if folder.parent == top]
+        if len(inside) != 1 or split_named(inside[0].name):
             return top
-        top = folders[0]
+        top = inside[0]
 
 
-def _warn_of_tables(folder: Path, ignored: list[Path], where: str) -> None:
+def _warn_of_tables(folder: Path, ignored: list[Path], where: str, archive: Path | None) -> None:
     if ignored:
         names = list_names(path.relative_to(folder) for path in sorted(ignored))
-        logger.warning("%s: ignored %s. Give one as data_dir to use it", names, where)
+        remedy = f"Unpack {archive.name}, and give one" if archive else "Give one"
+        logger.warning("%s: ignored %s. %s as data_dir to use it", names, where, remedy)
 
 
-def _without_submissions(folder: Path, files: list[Path]) -> list[Path]:
+def _without_submissions(folder: Path, files: list[Path], archive: Path | None) -> list[Path]:
     """The tables less a competition's sample submission, whose labels are made up.
 
     Beside one, tables of the test split have no labels either.
@@ -268,9 +271,10 @@ def _without_submissions(folder: Path, files: list[Path]) -> list[Path]:
     made_up = [path for path in files if _SUBMISSION.search(path.stem)]
     if not made_up or len(made_up) == len(files):
         return files
-    kept = [path for path in files if path not in made_up and split_in(path.stem) != "test"]
+    kept = [path for path in files if path not in made_up and split_in(Path(path.name)) != "test"]
     ignored = [path for path in files if path not in kept]
-    _warn_of_tables(folder, ignored, "as those of a competition, without labels of their own")
+    where = "as those of a competition, without labels of their own"
+    _warn_of_tables(folder, ignored, where, archive)
     return kept
 
 
@@ -300,7 +304,7 @@ def _by_split(path: Path, files: list[Path]) -> dict[str, list[Path]]:
     top = path if path.is_dir() else Path(*fixed)
     parts: dict[str, list[Path]] = {}
     for file in files:
-        split = split_in(str(file.relative_to(top))) or "train"
+        split = split_in(file.relative_to(top)) or "train"
         parts.setdefault(split, []).append(file)
     if "train" not in parts:
         raise InputError(f"{path}: has {', '.join(parts)} files, but none to train on.")

@@ -16,7 +16,7 @@ from PIL import Image
 from hffruits.data.images import MAX_PIXELS, ImageSource, open_rgb
 
 UNKNOWN = -1  # label of an image of a class that the model lacks
-ALONE = -1  # group of an image that is like no other, or not known to be
+UNGROUPED = -1  # group of an image that is like no other, or not known to be
 Opener = Callable[[str], Image.Image | None]  # by path; None for an image that is gone
 
 
@@ -26,7 +26,7 @@ class Sample(NamedTuple):
     path: str
     source: ImageSource
     label: int  # a class, or UNKNOWN
-    group: int = ALONE  # equal for images that are not independent
+    group: int = UNGROUPED  # equal for images that are not independent
 
 
 class Split(Protocol):
@@ -132,7 +132,7 @@ class MapSplit:
         raw = self.rows.with_format(None)
         for number in rows:
             row = raw[number]
-            group = ALONE if self.groups is None else int(self.groups[number])
+            group = UNGROUPED if self.groups is None else int(self.groups[number])
             yield Sample(row["path"], source_of(row["image"]), self.labels[number], group)
 
 

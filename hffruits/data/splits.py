@@ -219,7 +219,7 @@ def _read_lists(every: Part, folder: Path, only: str | None = None) -> dict[str,
             )
         parts[split] = every.take(found)
     if only is None and (lost := sorted(set(every.rows["label"][:]) - _labels_of(parts))):
-        logger.warning("%s: names no photo of %s", folder, ", ".join(lost))
+        logger.warning("%s: names no photo of %s", folder, list_names(lost, 20))
     return parts
 
 

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from hffruits.core.errors import FewWarnings, InputError
 from hffruits.data.images import MAX_PIXELS, ImageSource
-from hffruits.data.split_protocol import ALONE, UNKNOWN, Sample
+from hffruits.data.split_protocol import UNGROUPED, UNKNOWN, Sample
 from hffruits.evaluation.metrics import RANKED, PredictionCounts, Reliability, reliability
 from hffruits.inference.classifier import Answers, FruitClassifier
 
@@ -106,14 +106,14 @@ def answer_samples(
     options = {"batch_size": batch_size, "on_unreadable": on_unreadable, "max_pixels": max_pixels}
     for answers in fruits.answer(bar, source=_source_of, **options):
         parts.append(_predictions(fruits, answers, temperature))
-    return _number_alone(_gather(_join(parts, skipped, len(fruits.labels))))
+    return _number_ungrouped(_gather(_join(parts, skipped, len(fruits.labels))))
 
 
-def _number_alone(predictions: Predictions) -> Predictions:
-    """The same, each image that is `ALONE` in a group of its own."""
-    alone = predictions.groups == ALONE
+def _number_ungrouped(predictions: Predictions) -> Predictions:
+    """The same, each image that is `UNGROUPED` in a group of its own."""
+    ungrouped = predictions.groups == UNGROUPED
     first = 1 + predictions.groups.max(initial=0)
-    predictions.groups[alone] = first + np.arange(alone.sum())
+    predictions.groups[ungrouped] = first + np.arange(ungrouped.sum())
     return predictions
 
 

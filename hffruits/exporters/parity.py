@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from hffruits.core.errors import InputError
 from hffruits.data.images import open_rgb
 from hffruits.data.split_protocol import UNKNOWN, Sample
-from hffruits.evaluation.metrics import wilson_interval
+from hffruits.evaluation.intervals import wilson_interval
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.inference.engines.base import RUNTIMES
 from hffruits.models.artifact import TORCH, WEB
@@ -96,7 +96,7 @@ def refuse_difference(output_dir: Path, record: dict[str, Any], max_accuracy_dro
 
 def _proves_fewer(check: dict[str, Any], name: str, limit: float) -> bool:
     """Whether a share is below a limit by more than so many images may show by chance."""
-    _, high = wilson_interval(round(check[name] * check["images"]), check["images"])
+    _, high = wilson_interval(check[name], check["images"])
     return high < limit
 
 

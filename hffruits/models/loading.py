@@ -114,6 +114,7 @@ def load_folder(folder: Path, *, name: str | None = None) -> ModelAndProcessor:
             **_source(folder), **_LOGITS_ONLY, **_LOADING
         )
         processor = _load_processor(_source(folder))
+        _check_labels(model.config)
     model.config.name_or_path = name  # not the cache's folder of a Hub model
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
@@ -324,6 +325,12 @@ def _check_weights(folder: Path, name: str) -> None:
 
 
 _OF_FILES = {"checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay"}
+
+
+def _check_labels(config: PretrainedConfig) -> None:
+    wrong = [label for label in config.id2label.values() if not isinstance(label, str)]
+    if wrong:
+        raise ValueError(f"{wrong[0]!r} is not the name of a class")
 
 
 def _load_processor(source: dict) -> BaseImageProcessor:

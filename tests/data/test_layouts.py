@@ -201,6 +201,9 @@ def test_a_class_that_split_lists_lack_is_warned_of(make_folder, tmp_path, caplo
     make_folder({"C": 3}, root)
     assert names_of(load_fruits(root, split_lists=tmp_path / "lists")) == ["A", "B"]
     assert "lists: names no photo of C" in caplog.text
+    make_folder({f"D{number:02}": 1 for number in range(21)}, root)
+    load_fruits(root, split_lists=tmp_path / "lists")
+    assert "D17, D18 and 2 more" in caplog.text
 
 
 def test_a_split_folder_without_photos_is_warned_of(make_folder, caplog):

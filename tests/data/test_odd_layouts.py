@@ -7,6 +7,7 @@ import shutil
 import tarfile
 from collections import Counter
 from pathlib import Path
+from time import process_time
 
 import datasets
 import pytest
@@ -55,6 +56,7 @@ def write_csv(file: Path, header: tuple[str, ...], rows: list[tuple]) -> Path:
             "test",
             ["test", "test-data", "Testing", "test_images", "holdout", "hold_out_set", "eval"],
         ),
+        ("test", ["hold-out", "hold out", "Hold_Out"]),
         (None, ["dev-sugar-apple", "test-multiple_fruits", "Devon", "images", "data", "Trainer"]),
     ],
 )
@@ -62,9 +64,36 @@ def test_names_of_splits_are_known_with_what_people_add_to_them(split, names):
     assert {split_named(name) for name in names} == {split}
 
 
-def test_a_word_in_the_name_of_a_file_may_be_its_split():
-    assert split_in("fruits-train-000.tar") == split_in("data/trainset-1.csv") == "train"
-    assert split_in("apple-000.tar") is None
+@pytest.mark.parametrize(
+    ("split", "paths"),
+    [
+        ("train", ["fruits-train-000.tar", "data/trainset-1.csv", "train/apple.csv"]),
+        ("train", ["train_test_split/train.csv", "test/train/0.tar", "a.train.tar.gz"]),
+        ("validation", ["train_test_split/val.csv", "train/fruits_val_000.tar"]),
+        ("test", ["train_test_split/test.csv", "hold_out.csv", "hold-out-000.tar", "hold out.csv"]),
+        ("test", ["train/a/test images/0.tar", "fruits_hold_out_set_2.csv"]),
+        (None, ["apple-000.tar", "latest/detrain.csv", "attraining.csv", "trains-0.tar"]),
+    ],
+)
+def test_a_word_in_the_name_of_a_file_or_its_nearest_folder_may_be_its_split(split, paths):
+    assert {split_in(Path(path)) for path in paths} == {split}
+
+
+def test_a_file_of_two_splits_is_refused(tmp_path):
+    for name in ("a", "b"):
+        write_csv(tmp_path / "train_test_split" / f"{name}.csv", ("path", "label"), [("1.jpg", 1)])
+    with pytest.raises(InputError, match=r"names two splits \(test and train\)\. Rename it"):
+        read(tmp_path)
+
+
+def test_tables_in_a_folder_of_two_splits_are_split_by_their_own_names(tmp_path):
+    for number, name in enumerate(["train", "val", "hold_out"]):
+        folder = tmp_path / "train_test_split"
+        photos = [paint(folder / "img" / f"{number}{n}.jpg", seed=10 * number + n) for n in (0, 1)]
+        rows = [(f"img/{photo.name}", "AB"[n]) for n, photo in enumerate(photos)]
+        write_csv(folder / f"{name}.csv", ("path", "label"), rows)
+    each = {"A": 1, "B": 1}
+    assert read(tmp_path) == {"train": each, "validation": each, "test": each}
 
 
 # ---- odd folders that are read ----
@@ -112,6 +141,10 @@ READ = {
         {"Kiwi": 1, "Kiwi/images": 2, "Lime/images": 2},
         {"train": {"Kiwi": 3, "Lime": 2}},
     ),
+    "splits at two levels": (
+        {"test/Kiwi": 1, "test/Lime": 1, "data/train/Kiwi": 2, "data/train/Lime": 2},
+        {"train": {"Kiwi": 2, "Lime": 2}, "test": {"Kiwi": 1, "Lime": 1}},
+    ),
     "class folders that sound like splits": (
         {"dev-sugar-apple": 2, "test-multiple_fruits": 2},
         {"train": {"dev-sugar-apple": 2, "test-multiple_fruits": 2}},
@@ -155,6 +188,22 @@ def test_coarse_labels_are_the_same_wherever_the_split_folders_stand(make_folder
     assert coarse == {"Gala": "Apple", "Fuji": "Apple", "Lime": "Lime", "Plum": "Plum"}
 
 
+def test_thousands_of_class_folders_are_named_in_seconds():
+    folders = {f"{number % 50}/{number}": 1 for number in range(4000)}
+    start = process_time()
+    named = name_folders({"train": folders, "validation": folders}, None)
+    assert process_time() - start < 5
+    assert len(set(named.values())) == 4000
+
+
+def test_a_folder_is_walked_once(make_folder, monkeypatch, caplog):
+    root = make_folder({"Kiwi": 2, "Lime": 2})
+    (root / "Z").symlink_to(root / "Lime")
+    monkeypatch.setattr(Path, "iterdir", lambda path: pytest.fail(f"{path}: listed again"))
+    open_source(DataArguments(str(root)))
+    assert caplog.text.count("Z: a link to a folder that is read already") == 1
+
+
 # ---- odd folders that can't be read: one line that says why, and what to do ----
 
 REFUSED = {
@@ -189,20 +238,80 @@ REFUSED = {
     "no train split": ({"images/val_set/Kiwi": 2, "images/test/Lime": 2}, "no train folder"),
     "splits in the names of class folders": (
         {"Kiwi_train": 2, "Kiwi_test": 1, "Lime_train": 2, "Lime_test": 1},
-        "Kiwi_test, Kiwi_train: the same class in two splits",
+        "Kiwi_test, Kiwi_train: the same name in two splits",
     ),
     "splits first in the names of class folders": (
         {"fruits/train-kiwi": 2, "fruits/val-Kiwi": 1, "fruits/train-lime": 2},
-        "train-kiwi, val-Kiwi: the same class in two splits",
+        "train-kiwi, val-Kiwi: the same name in two splits",
+    ),
+    "splits and what they hold in the names of class folders": (
+        {"Kiwi_train_images": 2, "Kiwi_test_images": 1, "Lime_train_images": 2},
+        "Kiwi_test_images, Kiwi_train_images: the same name in two splits",
+    ),
+    "numbered splits in the names of class folders": (
+        {"Kiwi_train2017": 2, "kiwi-val2017": 1, "Lime_train2017": 2},
+        "Kiwi_train2017, kiwi-val2017: the same name in two splits",
+    ),
+    "splits and class names without a space": (
+        {"TrainGreenKiwi": 2, "TestGreenKiwi": 1, "LimeTrain": 2},
+        "TestGreenKiwi, TrainGreenKiwi: the same name in two splits",
+    ),
+    "splits in the names above class folders": (
+        {f"fruits_{split}/{name}": 2 for split in ("train", "test") for name in ("Kiwi", "Lime")},
+        "fruits_test, fruits_train: the same name in two splits",
+    ),
+    "splits in the names above class folders, twice": (
+        {f"seg_{split}/seg_{split}/{name}": 2 for split in ("train", "test")
+         for name in ("Kiwi", "Lime")},
+        "seg_test, seg_train: .* folder that is named after it only, as train/Kiwi",
     ),
     "two versions of the same split data": (
         {"v1/train/Kiwi": 2, "v1/test/Lime": 1, "v2/train/Kiwi": 2, "v1/train/Lime": 2,
          "v2/train/Lime": 1},
         "v1/Kiwi, v2/Kiwi: most folders' names come below several others. Set label_from=leaf",
     ),
+    "other photos of the same splits in a folder below": (
+        {"train/Kiwi": 2, "test/Kiwi": 1, "more/train/Lime": 2, "more/test/Lime": 1},
+        r"split folders in several places: \S+, \S+/more\. Give one as data_dir",
+    ),
+    "a class named like a split, beside others": (
+        {"Kiwi": 2, "Lime": 3, "Test": 2},
+        r"Test: named like a split, but without .* lie Kiwi \(2 photos\), Lime \(3 photos\)\.",
+    ),
+    "a class named train, beside others": (
+        {"bus": 2, "car": 2, "train": 2},
+        r"train: named like a split, .* bus \(2 photos\), car \(2 photos\)\. Rename a class that",
+    ),
+    "a class of subclasses that is named like a split": (
+        {"Kiwi/green": 2, "Lime/green": 2, "Test/green": 2},
+        r"train folder \(next to it: Kiwi \(2 photos\), Lime \(2 photos\)\)\. .* like a split",
+    ),
+    "a class named like a split, beside others at one of two places": (
+        {"Fruit/Kiwi": 2, "Fruit/Test": 2, "Greens/Leek": 2}, "rename a class that is named like",
+    ),
+    "a class named like its split": (
+        {"train/bus": 2, "train/car": 2, "train/train": 2, "test/bus": 1},
+        "train/train: holds photos, next to those in bus, car, but train names no class",
+    ),
+    "a class named like its split, which is the only one": (
+        {"train/bus": 2, "train/car": 2, "train/train": 2},
+        r"train/train: named like a split, .* lie train/bus \(2 photos\), train/car",
+    ),
+    "a class named like what it holds": (
+        {"Kiwi": 2, "Lime": 2, "Photos": 3},
+        "Photos: holds photos, next to those in Kiwi, Lime, but Photos names no class",
+    ),
+    "a class of split data named like what it holds": (
+        {"train/Kiwi": 2, "train/Pictures/jpg": 3, "test/Kiwi": 1},
+        "train/Pictures/jpg: holds photos, next to those in Kiwi, but Pictures names no class",
+    ),
+    "a class with splits below, named like what it holds": (
+        {"Kiwi/train": 2, "Kiwi/test": 1, "Photos/train": 3, "Lime/train": 1},
+        "Photos/train: holds photos, next to those in Kiwi, Lime, but Photos names no class",
+    ),
     "two kinds of folders in a class": (
         {"Kiwi/images": 2, "Kiwi/green": 2, "Lime/images": 2},
-        "Kiwi/images: holds photos, as does green next to it, and images names no class",
+        "Kiwi/images: holds photos, next to those in green, but images names no class",
     ),
 }  # fmt: skip
 
@@ -217,10 +326,32 @@ def test_an_odd_folder_is_refused_in_one_line_that_says_what_to_do(make_folder, 
     assert "\n" not in str(caught.value)
 
 
-def test_photos_of_no_class_beside_class_folders_make_no_class(make_folder, caplog):
-    root = make_folder({"Kiwi": 2, "Lime": 2, "images": 3})
+@pytest.mark.parametrize("place", ["images", "test/images", "test/.", "train/."])
+def test_photos_of_no_class_with_no_class_folder_next_to_them_make_no_class(
+    make_folder, place, caplog
+):
+    root = make_folder({"train/Kiwi": 2, "train/Lime": 2, place: 3})
     assert read(root) == {"train": {"Kiwi": 2, "Lime": 2}}
-    assert "3 images lie outside any class folder and are ignored, such as images/0" in caplog.text
+    if place != "images":
+        assert "3 images lie outside any class folder and are ignored, such as" in caplog.text
+    else:
+        assert "ignored next to the split folders: images (3 photos)" in caplog.text
+    if place.startswith("test"):
+        assert "test: holds no " in caplog.text and "so there is no test split" in caplog.text
+
+
+def test_a_split_folder_of_photos_without_classes_is_not_said_to_hold_none(make_folder, caplog):
+    find_image_files(make_folder({"train/Kiwi": 2, "train/Lime": 2, "test": 4}))
+    assert "test: holds no class folders, so there is no test split" in caplog.text
+
+
+@pytest.mark.parametrize("nested", ["dataset", "more/fruits"])
+def test_a_data_set_that_comes_once_more_in_a_folder_of_it_is_ignored(make_folder, nested, caplog):
+    own = {f"{split}/{name}": 2 for split in ("train", "test") for name in ("Kiwi", "Lime")}
+    root = make_folder(own | {f"{nested}/{folder}": 2 for folder in own})
+    each = {"Kiwi": 2, "Lime": 2}
+    assert read(root) == {"train": each, "test": each}
+    assert f"ignored next to the split folders: {nested.split('/')[0]} (8 photos)" in caplog.text
 
 
 @pytest.mark.parametrize("below", ["", "train"])
@@ -275,7 +406,8 @@ def test_all_tables_that_are_ignored_are_named(make_folder, form, caplog):
         write_csv(root / name, ("label", "price"), [("Kiwi", 2)])
     assert read(zip_of(root) if form == "zip" else root) == {"train": {"Kiwi": 2, "Lime": 2}}
     named = "a.csv, docs/b.tsv, z/0.csv, z/1.csv, z/2.csv and 2 more: ignored next to class folders"
-    assert named in caplog.text
+    unpack = "Unpack fruits.zip, and give one" if form == "zip" else "Give one"
+    assert f"{named}. {unpack} as data_dir to use it" in caplog.text
 
 
 # ---- tables, shards and the Hub ----

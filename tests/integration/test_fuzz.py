@@ -156,8 +156,7 @@ def test_an_uploaded_zip_is_unpacked_below_its_folder_or_refused(content):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("fuzzed") / "model"
-    return save_untrained(folder, UNTRAINED_LABELS, net="test_efficientnet")
+    return save_untrained(tmp_path_factory.mktemp("fuzzed") / "model", UNTRAINED_LABELS)
 
 
 @pytest.fixture(scope="module")

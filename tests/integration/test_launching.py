@@ -1,14 +1,16 @@
 """Launcher configurations: accelerate's YAML files, and the SLURM script."""
 
+import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 from accelerate.commands.config.config_args import load_config_from_file
-from support.runs import ROOT
+from support.runs import ROOT, TINY_FLAGS
 
 CONFIGS = sorted((ROOT / "scripts" / "accelerate").glob("*.yaml"))
 
@@ -25,6 +27,19 @@ def test_accelerate_reads_each_configuration(file):
 def test_the_configurations_are_these():
     names = ["cpu", "deepspeed", "fsdp", "gpu", "gpus", "nodes"]
     assert [file.stem for file in CONFIGS] == names
+
+
+@pytest.mark.slow
+def test_accelerate_launches_the_script_on_two_processes_of_its_own(drawn_fruits, tmp_path):
+    accelerate = Path(sys.executable).with_name("accelerate")
+    command = [accelerate, "launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
+    command += ["--mixed_precision", "no", "--dynamo_backend", "no", ROOT / "scripts" / "train.py"]
+    flags = [*TINY_FLAGS, "--max_steps=2", f"--output_dir={tmp_path / 'run'}"]
+    done = subprocess.run([*command, drawn_fruits, *flags], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"Saved     {tmp_path / 'run'}" in done.stdout
+    record = json.loads((tmp_path / "run" / "training_args.json").read_text())
+    assert record["training"]["world_size"] == 2
 
 
 # ---- SLURM ----

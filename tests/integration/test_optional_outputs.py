@@ -64,7 +64,7 @@ def warnings_of(caplog) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("lost", "error"), zip(WRITERS, [None, FULL, None], strict=True), ids=WRITERS
+    ("lost", "error"), list(zip(WRITERS, [None, FULL, None], strict=True)), ids=WRITERS
 )
 def test_a_run_loses_only_the_output_that_fails(
     drawn_fruits, tmp_path, breaks, caplog, lost, error

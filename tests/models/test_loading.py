@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib import import_module
@@ -345,3 +346,11 @@ def test_errors_of_the_hub_are_one_line_after_one_request(tmp_path):
     for line, (name, (_, _, message)) in zip(lines, HUB_ANSWERS.items(), strict=True):
         assert line.startswith(f"someone/{name}: ") and message in line
     assert _Hub.asked == list(HUB_ANSWERS)
+
+
+def test_a_model_whose_classes_have_no_names_is_refused(untrained, tmp_path):
+    folder = shutil.copytree(untrained, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"label_names": [None] * 3}))
+    with pytest.raises(InputError, match="None is not the name of a class"):
+        load_model(folder)

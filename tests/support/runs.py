@@ -31,9 +31,6 @@ REPO_ID = "user/fruits"  # a repository of the tests
 UNTRAINED_LABELS = ["Kiwi", "Lime", "Pear"]
 
 
-SMALL = 64  # pixels a side: what the drawn photos have
-
-
 TINY_FLAGS = (  # as `tiny_arguments`, on a command line
     "--model_name_or_path=test_efficientnet", "--pretrained=false", "--image_size=32",
     "--freeze=none", "--eval_strategy=no", "--load_best_model_at_end=false", "--bf16=false",
@@ -74,7 +71,7 @@ def quick_arguments(
         options = {"save_strategy": "no", "load_best_model_at_end": False} | options
     return (
         DataArguments(data_dir=str(data_dir)),
-        model or ModelArguments(image_size=SMALL),
+        model or ModelArguments(),
         FruitTrainingArguments(output_dir=str(output_dir), **options),
     )
 

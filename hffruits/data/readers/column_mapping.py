@@ -33,7 +33,7 @@ from hffruits.core.escaping import shorten
 from hffruits.core.names import clean_name, list_names
 from hffruits.data.images import Kind, is_image_head, kind_of
 from hffruits.data.readers.error_translation import quiet, translate_dataset_errors
-from hffruits.data.readers.folders import is_wrapper, split_named
+from hffruits.data.readers.folders import class_parts
 from hffruits.data.readers.image_cells import FileFinder, image_of, is_base64, with_slashes
 
 logger = logging.getLogger(__name__)
@@ -508,8 +508,7 @@ def _label_of(value: Any, column: str, classes: tuple[str, ...] | None = None) -
 
 def _folder_of(key: str) -> str | None:
     """`train/Apple/Red/1` -> `Apple/Red`; None where no folder is named like a class."""
-    parts = [part for part in PurePosixPath(key).parts[:-1] if not split_named(part)]
-    return None if all(map(is_wrapper, parts)) else "/".join(parts)
+    return "/".join(class_parts(PurePosixPath(key).parts[:-1])) or None
 
 
 def _stream_rows(

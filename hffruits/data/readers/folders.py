@@ -7,7 +7,7 @@ import logging
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain, groupby
@@ -24,20 +24,19 @@ SPLIT_ALIASES = {  # as `datasets` has them (SPLIT_KEYWORDS), and what competiti
     "train": "train", "training": "train",
     "val": "validation", "valid": "validation", "validation": "validation", "dev": "validation",
     "test": "test", "testing": "test", "eval": "test", "evaluation": "test",
-    "holdout": "test", "hold_out": "test", "hold-out": "test",
+    "holdout": "test", "hold_out": "test", "hold-out": "test", "hold out": "test",
 }  # fmt: skip
 _WORDS = "|".join(SPLIT_ALIASES)
 _CONTENT = r"(?:sets?|images?|imgs?|photos?|pictures?|pics?|data|splits?|folders?|samples?)"
-_SPLIT_NAME = re.compile(
-    rf"(?:{_CONTENT}[\s._-]*)*({_WORDS})(?:[\s._-]*{_CONTENT})*[\s._-]*\d*",
-    re.IGNORECASE,
-)
-_CLASS_AND_SPLIT = re.compile(
-    rf"(?P<class>.+?)[\s._-]+(?P<split>{_WORDS})|(?P<first>{_WORDS})[\s._-]+(?P<then>.+)",
-    re.IGNORECASE,
-)
+_SPLIT = rf"(?:{_CONTENT}[\s._-]*)*({_WORDS})(?:[\s._-]*{_CONTENT})*"
+_NUMBER = r"[\s._-]*\d*"
+_SPLIT_NAME = re.compile(_SPLIT + _NUMBER, re.IGNORECASE)
+_SPLIT_IN_NAME = re.compile(rf"(?<![^\W\d_]){_SPLIT}(?![^\W\d_])", re.IGNORECASE)
+_CLASS_AND_SPLIT = re.compile(rf"(.+?)[\s._-]+{_SPLIT}{_NUMBER}", re.IGNORECASE)
+_SPLIT_AND_CLASS = re.compile(rf"{_SPLIT}{_NUMBER}[\s._-]+(.+)", re.IGNORECASE)
 _WRAPPER = re.compile(r"(?:images?|imgs?|photos?|pictures?|pics?|jpe?gs?|pngs?)", re.IGNORECASE)
 LABEL_FROM = ("leaf", "path")
+Listing = list[tuple[Path, list[str]]]  # folders and the names of their files, as `walk_folders`
 
 
 @lru_cache(2**16)
@@ -47,15 +46,31 @@ def split_named(name: str) -> str | None:
     return found and SPLIT_ALIASES[found[1].lower()]
 
 
-def split_in(path: str) -> str | None:
-    """The split that a word in a file's path names, as in `fruits-train-000.tar`, if any."""
-    words = re.split(r"[^a-z]+", path.lower())
-    return next(filter(None, map(split_named, words)), None)
+def split_in(path: PurePath) -> str | None:
+    """The split that a file's name has in it (`fruits-train-000.tar`), else its nearest folder's.
+
+    Raises `InputError` for a name with two splits in it.
+    """
+    for name in (path.stem, *reversed(path.parts[:-1])):
+        found = sorted({SPLIT_ALIASES[word.lower()] for word in _SPLIT_IN_NAME.findall(name)})
+        if len(found) > 1:
+            raise InputError(
+                f"{path}: {name} names two splits ({' and '.join(found)}). Rename it after one."
+            )
+        if found:
+            return found[0]
+    return None
 
 
 def is_wrapper(name: str) -> bool:
     """True for the name of a folder that says what lies in it and not of which class: `images`."""
     return bool(_WRAPPER.fullmatch(name.strip()))
+
+
+def class_parts(folders: Iterable[str]) -> tuple[str, ...]:
+    """The folders of a path less those of splits; none where only wrappers are left."""
+    parts = tuple(name for name in folders if not split_named(name))
+    return () if all(map(is_wrapper, parts)) else parts
 
 
 @dataclass(frozen=True)
@@ -92,7 +107,11 @@ class _Listed:
 
 
 def find_image_files(
-    root: Path, *, label_from: str | None = None, to_train: bool = True
+    root: Path,
+    *,
+    label_from: str | None = None,
+    to_train: bool = True,
+    listing: Listing | None = None,
 ) -> FoundImages:
     """The image files below `root` by split, with their labels; those in unread formats, too.
 
@@ -100,24 +119,22 @@ def find_image_files(
     above the class folders (`images/train/Kiwi`) or below (`Kiwi/train`). `label_from`: `leaf` for
     classes by the folder that holds the photo, whatever lies above it; `path` to keep folders of
     one name apart by those above them; None for `path` where that is not in doubt. Not `to_train`,
-    a train split need not be there.
+    a train split need not be there. `listing`: what `walk_folders` gave, if that was run already.
     """
     if not root.exists():
         raise InputError(f"{root}: no such folder. Check the path given as data_dir.")
     if not root.is_dir():
         raise InputError(f"{root}: not a folder. Give the folder that holds the class folders.")
-    listed = _list_below(root)
+    listed = _list_below(root, walk_folders(root) if listing is None else listing)
     if not listed.photos:
         raise InputError(
             f"{root}: no images found. Expected one folder a class with .jpg, .png, ... files."
         )
     layout = _find_layout(root, listed)
+    _check_none_beside_classes(layout, listed)
     photos = _photos_by_split(layout, listed)
     if not photos:
-        raise InputError(
-            f"{root}: images, but no class folders. Put each class in its own folder; if a table "
-            "names the classes, give that as data_dir, out of its archive."
-        )
+        raise _no_classes(root, layout, listed)
     if to_train and "train" not in photos:
         raise _no_train(root, layout, listed, photos)
     _warn_of_ignored(root, layout, listed, photos)
@@ -132,9 +149,9 @@ def find_image_files(
     )
 
 
-def _list_below(root: Path) -> _Listed:
+def _list_below(root: Path, listing: Iterable[tuple[Path, list[str]]]) -> _Listed:
     listed = _Listed([], [], [], set())
-    for parent, names in walk_folders(root):
+    for parent, names in listing:
         below = parent.relative_to(root)
         photos = [below / name for name in names if is_image_file(parent / name)]
         videos = [below / name for name in names if kind_of(name) is Kind.VIDEO]
@@ -161,7 +178,7 @@ class _Layout:
     """Which parts of a folder's path, relative to the data folder, are splits and which classes.
 
     Names of splits count from part `start` on; before it they are those of a container. `above` is
-    the folder that holds all split folders, None where these stand in several folders.
+    the folder that holds all split folders that count, None where several folders do.
     """
 
     has_splits: bool = False
@@ -169,10 +186,11 @@ class _Layout:
     above: Path | None = Path()
 
     def split_folder(self, folder: Path) -> Path | None:
-        """The topmost split folder on the way to a folder."""
+        """The topmost split folder on the way to a folder, if it counts."""
         for end in range(self.start + 1, len(folder.parts) + 1):
             if split_named(folder.parts[end - 1]):
-                return Path(*folder.parts[:end])
+                top = Path(*folder.parts[:end])
+                return top if self.above in (None, top.parent) else None
         return None
 
     def split(self, folder: Path) -> str | None:
@@ -189,24 +207,52 @@ class _Layout:
         parts = folder.parts[len(self.above.parts) if self.above else 0 :]
         return PurePath(*(part for part in parts if not split_named(part)))
 
+    def has_class(self, folder: Path) -> bool:
+        """Whether photos in a folder have a split and a class."""
+        return bool(self.split(folder) and class_parts(self.leaf(folder).parts))
+
 
 def _find_layout(root: Path, listed: _Listed) -> _Layout:
     """Raises `InputError` where it is unclear what the split folders split."""
     holders = sorted({path.parent for path in listed.photos})
     shared = len(Path(os.path.commonpath(holders)).parts)
     inside = any(split_named(part) for holder in holders for part in holder.parts[shared:])
-    found = _Layout(True, shared if inside else 0)
+    found = _Layout(True, shared if inside else 0, None)
     tops = sorted({top for top in map(found.split_folder, holders) if top})
     if not tops:
         return _Layout()
-    parents = {top.parent for top in tops}
-    layout = replace(found, above=parents.pop() if len(parents) == 1 else None)
+    layout = replace(found, above=_find_above(root, found, tops, holders))
+    tops = list(filter(layout.split, tops))
     _check_one_split_each(root, layout, tops, holders)
     _check_not_mixed(root, layout, tops, holders)
     if layout.above is None:
         listing = list_names(map(str, tops), 3)
         logger.info("split folders below or between class folders are read as splits: %s", listing)
     return layout
+
+
+def _find_above(root: Path, layout: _Layout, tops: list[Path], holders: list[Path]) -> Path | None:
+    """The folder whose split folders count; None for those of several.
+
+    Some archives hold all of it once more, in a folder below (`train/Kiwi`, `data/train/Kiwi`).
+    Raises `InputError` where the folder below holds something else of the same splits.
+    """
+    parents = {top.parent for top in tops}
+    above = min(parents, key=lambda folder: len(folder.parts))
+    if not all(parent.is_relative_to(above) for parent in parents):
+        return None
+    own: set[tuple[str | None, ...]] = set()
+    below: set[tuple[str | None, ...]] = set()
+    for holder in holders:
+        if top := layout.split_folder(holder):
+            classes = class_parts(holder.relative_to(top).parts)
+            (own if top.parent == above else below).add((layout.split(holder), *classes))
+    if below <= own:
+        return above
+    if not {split for split, *_ in below} & {split for split, *_ in own}:
+        return None
+    places = list_names(root / parent for parent in sorted(parents))
+    raise InputError(f"{root}: split folders in several places: {places}. Give one as data_dir.")
 
 
 def _check_one_split_each(
@@ -243,7 +289,8 @@ def _check_not_mixed(root: Path, layout: _Layout, tops: list[Path], holders: lis
         raise InputError(
             f"{root}: photos in split folders ({list_names(map(str, tops))}) and in others "
             f"({list_names(outside)}). Move all photos into split folders (train/Kiwi), or none, "
-            "or give the folder that holds only split folders as data_dir."
+            "or give the folder that holds only split folders as data_dir; rename a class that is "
+            "named like a split."
         )
 
 
@@ -258,7 +305,7 @@ def _photos_by_split(layout: _Layout, listed: _Listed) -> dict[str, list[Path]]:
     loose: list[Path] = []
     for folder, own in groupby(listed.photos, lambda path: path.parent):
         split = layout.split(folder)
-        if split and not all(map(is_wrapper, layout.leaf(folder).parts)):
+        if layout.has_class(folder):
             photos[split] += own
         elif split or _is_above(layout, folder) or folder == Path():
             loose += own
@@ -270,6 +317,55 @@ def _photos_by_split(layout: _Layout, listed: _Listed) -> dict[str, list[Path]]:
     return {split: own for split, own in photos.items() if own}
 
 
+def _check_none_beside_classes(layout: _Layout, listed: _Listed) -> None:
+    """Raise `InputError` where a folder next to class folders is named like none (`Photos`)."""
+    holders = {path.parent for path in listed.photos}
+    classes = set(filter(layout.has_class, holders))
+    children = _children_of(classes)
+    for folder in sorted(filter(layout.split, holders - classes)):
+        top = layout.split_folder(folder) if layout.above is not None else None
+        for inner in (folder, *folder.parents):
+            if inner in (top, Path()):
+                break
+            if others := [f.name for f in children[inner.parent] if _may_name_class(f.name)]:
+                raise _names_no_class(folder, inner.name, others)
+
+
+def _children_of(folders: Iterable[PurePath]) -> dict[PurePath, set[PurePath]]:
+    """Folder -> those in it that are, or hold, some of these."""
+    children: dict[PurePath, set[PurePath]] = defaultdict(set)
+    for folder in folders:
+        for inner in (folder, *folder.parents):
+            if inner.name:
+                children[inner.parent].add(inner)
+    return children
+
+
+def _may_name_class(name: str) -> bool:
+    return not (split_named(name) or is_wrapper(name))
+
+
+def _names_no_class(folder: PurePath, name: str, others: Iterable[str]) -> InputError:
+    return InputError(
+        f"{folder}: holds photos, next to those in {list_names(sorted(others))}, but {name} names "
+        "no class. Move its photos to where their class is, or rename it."
+    )
+
+
+def _no_classes(root: Path, layout: _Layout, listed: _Listed) -> InputError:
+    tops = {top for path in listed.photos if (top := layout.split_folder(path.parent))}
+    if tops and (beside := _beside(layout, listed, only_photos=True)):
+        return InputError(
+            f"{root}: {list_names(sorted(tops))}: named like a split, but without class folders. "
+            f"Next to it lie {list_names(beside)}. Rename a class that is named like a split, or "
+            "give the folder that holds the class folders as data_dir."
+        )
+    return InputError(
+        f"{root}: images, but no class folders. Put each class in its own folder; if a table "
+        "names the classes, give that as data_dir, out of its archive."
+    )
+
+
 def _no_train(
     root: Path, layout: _Layout, listed: _Listed, photos: Mapping[str, list[Path]]
 ) -> InputError:
@@ -278,9 +374,11 @@ def _no_train(
             f"{root}: no images to train on. Put class folders in {root / min(named)}."
         )
     tops = {layout.split_folder(path.parent) for path in chain.from_iterable(photos.values())}
+    beside = _beside(layout, listed, only_photos=True)
+    ignored = f" (next to it: {list_names(beside)})" if beside else ""
     return InputError(
-        f"{root}: has {list_names(sorted(map(str, tops)))} but no train folder. Add one, or give a "
-        "folder of class folders to have it split."
+        f"{root}: has {list_names(sorted(map(str, tops)))} but no train folder{ignored}. Add one, "
+        "or give a folder of class folders, none of them named like a split, to have it split."
     )
 
 
@@ -290,23 +388,30 @@ def _warn_of_ignored(
     """Folders beside the split folders, and split folders without photos."""
     if not layout.has_splits:
         return
+    filled = {parent for path in listed.photos for parent in path.parents}
     for split in SPLIT_NAMES:
         named = sorted(f for f in listed.folders if f == layout.split_folder(f))
         own = [folder for folder in named if layout.split(folder) == split]
         if own and split not in photos:
+            what = "no class folders" if filled.intersection(own) else "no photos"
             place = root / own[0]
-            logger.warning("%s: holds no photos, so there is no %s split", place, split)
+            logger.warning("%s: holds %s, so there is no %s split", place, what, split)
+    if extra := _beside(layout, listed):
+        logger.warning("ignored next to the split folders: %s", list_names(extra, 20))
+
+
+def _beside(layout: _Layout, listed: _Listed, *, only_photos: bool = False) -> list[str]:
+    """The folders next to the split folders, with how many photos they hold."""
     if layout.above is None:
-        return
+        return []
     beside = {layout.above, *layout.above.parents}
     counts = Counter(parent for path in listed.photos for parent in path.parents)
-    extra = [
+    return [
         f"{folder} ({counts[folder]} photos)" if counts[folder] else str(folder)
         for folder in sorted(listed.folders - beside)
         if folder.parent in beside and not layout.split(folder)
+        if counts[folder] or not only_photos
     ]
-    if extra:
-        logger.warning("ignored next to the split folders: %s", list_names(extra, 20))
 
 
 # ---- folders of no class ----
@@ -319,22 +424,14 @@ def _unwrap(folders: Iterable[PurePath]) -> dict[PurePath, PurePath]:
     what they are.
     """
     folders = set(folders)
-    children: dict[PurePath, set[PurePath]] = defaultdict(set)  # those with photos
-    for folder in folders:
-        for inner in (folder, *folder.parents):
-            if inner.name:
-                children[inner.parent].add(inner)
+    children = _children_of(folders)
     unwrapped = {}
     for folder in folders:
         bare = folder
         while is_wrapper(bare.name) and bare.parent.name:
-            beside = sorted(other.name for other in children[bare.parent])
+            beside = [other.name for other in children[bare.parent]]
             if others := [name for name in beside if not is_wrapper(name)]:
-                raise InputError(
-                    f"{folder}: holds photos, as does {list_names(others)} next to it, and "
-                    f"{bare.name} names no class. Move its photos to where their class is, or "
-                    "rename it."
-                )
+                raise _names_no_class(folder, bare.name, others)
             bare = bare.parent
         unwrapped[folder] = bare
     if wrapped := sorted(folder for folder, bare in unwrapped.items() if folder != bare):
@@ -414,6 +511,7 @@ def _find_empty_in(
     them; nor are those with notes anywhere.
     """
     classes = set(own.values())
+    next_to_classes = {folder.parent for folder in classes}
     filled = {parent for path in listed.photos for parent in path.parents}
     beside = {parent for folder in classes for parent in folder.parents}
     videos = Counter(parent for path in listed.videos for parent in path.parents)
@@ -427,7 +525,7 @@ def _find_empty_in(
         strange = sorted(path for path in others[folder] if kind_of(path.name) is not Kind.NOTE)
         if videos[folder]:
             yield folder, f"{videos[folder]} video(s) and no photo"
-        elif strange and folder.parent in {leaf.parent for leaf in classes}:
+        elif strange and folder.parent in next_to_classes:
             yield folder, f"no photo, but other files such as {strange[0].name}"
         elif others[folder]:
             logger.warning("%s: holds no photos, and is ignored", root / folder)
@@ -515,31 +613,42 @@ def _label_leaves(
     counts: Mapping[str, Counter[PurePath]],
     label_from: str | None,
 ) -> dict[PurePath, str]:
-    _check_no_split_in_names({leaf.name for leaf in leaves.values()})
+    _check_no_split_in_names({part for leaf in leaves.values() for part in leaf.parts})
     own = {split: {leaves[folder] for folder in some} for split, some in counts.items()}
     return _name_leaves(own, label_from)
 
 
 def _check_no_split_in_names(names: Iterable[str]) -> None:
-    """Raise `InputError` for `Kiwi_train` and `Kiwi_test`: those are no two classes."""
+    """Raise `InputError` for `Kiwi_train` and `Kiwi_test`, of classes or above: those are one."""
     found: dict[str, dict[str, str]] = defaultdict(dict)
     for name in sorted(names):
-        if match := _CLASS_AND_SPLIT.fullmatch(name):
-            word, fruit = match["split"] or match["first"], match["class"] or match["then"]
-            found[name_key(fruit)].setdefault(SPLIT_ALIASES[word.lower()], name)
+        if parts := _name_and_split(name):
+            found[name_key(parts[0])].setdefault(parts[1], name)
     if several := [own for own in found.values() if len(own) > 1]:
         raise InputError(
-            f"{', '.join(several[0].values())}: the same class in two splits. Make each split a "
-            "folder of its own, as train/Kiwi and test/Kiwi."
+            f"{', '.join(several[0].values())}: the same name in two splits. Make each split a "
+            "folder that is named after it only, as train/Kiwi and test/Kiwi."
         )
+
+
+def _name_and_split(name: str) -> tuple[str, str] | None:
+    """`Kiwi_train_images`, `TrainKiwi` -> `Kiwi`, `train`; None where a name has no split in it."""
+    words = re.sub(r"(?<=[a-z\d])(?=[A-Z])", "_", name)
+    if match := _CLASS_AND_SPLIT.fullmatch(words):
+        return match[1], SPLIT_ALIASES[match[2].lower()]
+    if match := _SPLIT_AND_CLASS.fullmatch(words):
+        return match[2], SPLIT_ALIASES[match[1].lower()]
+    return None
 
 
 def _name_leaves(leaves: dict[str, set[PurePath]], label_from: str | None) -> dict[PurePath, str]:
     """Class folder -> label, from the class folders of each split."""
-    by_name: dict[str, set[PurePath]] = defaultdict(set)
-    for leaf in set().union(*leaves.values()):
-        by_name[leaf.name].add(leaf)
-    several = {name for name in by_name if _collides(name, leaves)}
+    splits: dict[str, dict[str, set[PurePath]]] = defaultdict(lambda: defaultdict(set))
+    for split, some in leaves.items():
+        for leaf in some:
+            splits[leaf.name][split].add(leaf)
+    by_name = {name: set().union(*own.values()) for name, own in splits.items()}
+    several = {name for name, own in splits.items() if _collide(own.values())}
     if label_from is None:
         _check_reading(by_name, several)
     labels = {}
@@ -555,15 +664,14 @@ def _name_leaves(leaves: dict[str, set[PurePath]], label_from: str | None) -> di
     return labels
 
 
-def _collides(name: str, leaves: dict[str, set[PurePath]]) -> bool:
-    """Whether leaves of one name are several classes.
+def _collide(splits: Collection[set[PurePath]]) -> bool:
+    """Whether leaves of one name are several classes, given those of each split.
 
     Those of one split are; those of two may lie at different depths of the same folders.
     """
-    own = [[leaf.parts for leaf in some if leaf.name == name] for some in leaves.values()]
-    if any(len(some) > 1 for some in own):
+    if any(len(leaves) > 1 for leaves in splits):
         return True
-    single = sorted((some[0] for some in own if some), key=len)
+    single = sorted((leaf.parts for leaves in splits for leaf in leaves), key=len)
     return not all(map(_is_within, single, single[1:]))
 
 
