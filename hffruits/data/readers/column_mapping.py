@@ -33,7 +33,7 @@ from hffruits.core.escaping import shorten
 from hffruits.core.names import clean_name, list_names
 from hffruits.data.images import Kind, is_image_head, kind_of
 from hffruits.data.readers.error_translation import quiet, translate_dataset_errors
-from hffruits.data.readers.folders import class_parts
+from hffruits.data.readers.folders import class_parts, split_named
 from hffruits.data.readers.image_cells import FileFinder, image_of, is_base64, with_slashes
 
 logger = logging.getLogger(__name__)
