@@ -1,6 +1,5 @@
 """Launcher configurations: accelerate's YAML files, and the SLURM script."""
 
-import json
 import os
 import signal
 import subprocess
@@ -30,16 +29,15 @@ def test_the_configurations_are_these():
 
 
 @pytest.mark.slow
-def test_accelerate_launches_the_script_on_two_processes_of_its_own(drawn_fruits, tmp_path):
+def test_accelerate_launches_the_script_as_make_train_does(drawn_fruits, tmp_path):
     accelerate = Path(sys.executable).with_name("accelerate")
-    command = [accelerate, "launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
+    command = [accelerate, "launch", "--num_processes", "1", "--num_machines", "1"]
     command += ["--mixed_precision", "no", "--dynamo_backend", "no", ROOT / "scripts" / "train.py"]
     flags = [*TINY_FLAGS, "--max_steps=2", f"--output_dir={tmp_path / 'run'}"]
     done = subprocess.run([*command, drawn_fruits, *flags], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert f"Saved     {tmp_path / 'run'}" in done.stdout
-    record = json.loads((tmp_path / "run" / "training_args.json").read_text())
-    assert record["training"]["world_size"] == 2
+    assert (tmp_path / "run" / "model.safetensors").is_file()
 
 
 # ---- SLURM ----
