@@ -26,7 +26,7 @@ from hffruits.data.sources import open_source
 from hffruits.data.split_protocol import MapSplit, Split
 from hffruits.data.splits import choose_splits, count_leaks, independent_groups, write_lists
 from hffruits.data.stream_dataset import FruitStreams, load_streams
-from hffruits.data.validation import Part, Skipped, check_images, join_parts
+from hffruits.data.validation import Part, Skipped, check_images
 
 logger = logging.getLogger(__name__)
 
@@ -146,14 +146,8 @@ def load_fruits(
         fingerprint=_fingerprint(parts),
         dropped=parts.dropped,
         truncated=checked.truncated,
-        groups=_group_splits(parts, data),
+        groups=independent_groups(parts, data),
     )
-
-
-def _group_splits(parts: dict[str, Part], data: DataArguments) -> dict[str, np.ndarray]:
-    numbers = independent_groups(join_parts(list(parts.values())), data)
-    ends = np.cumsum([len(part.rows) for part in parts.values()])
-    return dict(zip(parts, np.split(numbers, ends[:-1]), strict=True))
 
 
 def _is_cached(split: str, data: DataArguments) -> bool:

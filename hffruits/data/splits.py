@@ -139,12 +139,16 @@ def _warn_of_split(split: "GroupSplit", data: DataArguments) -> None:
         )  # fmt: skip
 
 
-def independent_groups(part: Part, data: DataArguments) -> np.ndarray:
-    """A number for each row, (N,) integers, equal for images that are not independent.
+def independent_groups(parts: Mapping[str, Part], data: DataArguments) -> dict[str, np.ndarray]:
+    """A number for each row of each part, (N,) integers, equal for images not independent.
 
     As `group_by` has them, else near-duplicates. Raises `InputError` as `group_rows`.
     """
-    return part.groups if data.group_by is None else group_rows(part, data, warn=False)
+    if data.group_by is None:
+        return {split: part.groups for split, part in parts.items()}
+    numbers = group_rows(join_parts(list(parts.values())), data, warn=False)
+    ends = np.cumsum([len(part.rows) for part in parts.values()])
+    return dict(zip(parts, np.split(numbers, ends[:-1]), strict=True))
 
 
 def group_rows(part: Part, data: DataArguments, *, warn: bool = True) -> np.ndarray:

@@ -97,7 +97,8 @@ def choose_photos(
             *(name, foreign[name], f". Is it {near[0]}?" if near else ""),
         )
     name = "all" if list(parts) == ["train"] and split is None else chosen
-    groups = independent_groups(find_duplicates(parts[chosen], raw, data_args), data_args)
+    grouped = {chosen: find_duplicates(parts[chosen], raw, data_args)}
+    groups = independent_groups(grouped, data_args)[chosen]
     rows = MapSplit(rows, found, tuple(labels), groups)
     return Photos(name, rows, len(found), dict(foreign))
 

@@ -7,7 +7,8 @@ groups are known, each image is its own, and intervals are too narrow for severa
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -103,12 +104,12 @@ class Drawing:
     """One set of images whose groups (N,) are drawn with replacement."""
 
     groups: np.ndarray
-    members: list[np.ndarray] = field(init=False, repr=False)  # rows of each group
 
-    def __post_init__(self) -> None:
+    @cached_property
+    def members(self) -> list[np.ndarray]:
+        """The rows of each group."""
         order = np.argsort(self.groups, kind="stable")
-        starts = np.flatnonzero(np.diff(self.groups[order])) + 1
-        object.__setattr__(self, "members", np.split(order, starts))
+        return np.split(order, np.flatnonzero(np.diff(self.groups[order])) + 1)
 
     def draw(self, rng: np.random.Generator) -> np.ndarray:
         """The rows of as many groups as there are."""

@@ -37,7 +37,7 @@ def measure(predictions: Predictions, fruits: FruitClassifier) -> dict[str, Any]
     rejected = predictions.ood_score > fruits.ood_threshold
     confidence, hits = predictions.confidence, predictions.hits
 
-    def of_images(rows: np.ndarray) -> dict[str, float]:
+    def calibration(rows: np.ndarray) -> dict[str, float]:
         return {
             "ece": reliability(confidence[rows], hits[rows]).ece,
             "ece_uncalibrated": reliability(predictions.uncalibrated[rows], hits[rows]).ece,
@@ -47,19 +47,22 @@ def measure(predictions: Predictions, fruits: FruitClassifier) -> dict[str, Any]
     def at_coverage(rows: np.ndarray) -> dict[str, float]:
         return accuracy_at_coverage(confidence[rows], hits[rows])
 
-    intervals = bootstrap_intervals(counted) | image_intervals(of_images, predictions.groups)
+    of_images = image_intervals(
+        lambda rows: calibration(rows) | at_coverage(rows), predictions.groups
+    )
+    every = np.arange(len(predictions))
+    covered = at_coverage(every)
+    coverage_intervals = {name: of_images.pop(name) for name in covered}
     return {
         "images": len(predictions),
         "groups": counted.groups,
         **{name: float(value) for name, (value,) in compute_metrics(counted).items()},
-        **of_images(np.arange(len(predictions))),
-        "intervals": _as_lists(intervals),
+        **calibration(every),
+        "intervals": _as_lists(bootstrap_intervals(counted) | of_images),
         "loss": float(predictions.losses.mean()),
         "temperature": temperature_of(fruits),
-        "accuracy_at_coverage": accuracy_at_coverage(confidence, hits),
-        "accuracy_at_coverage_intervals": _as_lists(
-            image_intervals(at_coverage, predictions.groups)
-        ),
+        "accuracy_at_coverage": covered,
+        "accuracy_at_coverage_intervals": _as_lists(coverage_intervals),
         "classes": class_figures(predictions, fruits),
         "most_confused": most_confused(predictions, fruits.labels),
         "skipped": list(predictions.skipped),

@@ -150,6 +150,12 @@ def test_drawn_groups_are_whole():
 # ---- metrics of images ----
 
 
+@pytest.fixture
+def few_draws(monkeypatch):
+    monkeypatch.setattr(intervals, "FEWEST_DRAWS", 100)
+    monkeypatch.setattr(intervals, "DRAWS", 100)
+
+
 def held_of(draw: Callable, statistic: Callable, truth: float, rounds: int = 40) -> int:
     """How often the interval of simulated data holds the truth."""
     held = 0
@@ -167,9 +173,7 @@ def held_of(draw: Callable, statistic: Callable, truth: float, rounds: int = 40)
     return held
 
 
-def test_the_interval_of_auroc_holds_the_truth(monkeypatch):
-    monkeypatch.setattr(intervals, "FEWEST_DRAWS", 100)
-    monkeypatch.setattr(intervals, "DRAWS", 100)
+def test_the_interval_of_auroc_holds_the_truth(few_draws):
     rng = np.random.default_rng(0)
     held = held_of(
         lambda: (rng.normal(0, 1, 80), rng.normal(1, 1, 60)),
@@ -179,9 +183,7 @@ def test_the_interval_of_auroc_holds_the_truth(monkeypatch):
     assert 34 <= held <= 40
 
 
-def test_the_interval_of_fpr95_holds_the_truth(monkeypatch):
-    monkeypatch.setattr(intervals, "FEWEST_DRAWS", 100)
-    monkeypatch.setattr(intervals, "DRAWS", 100)
+def test_the_interval_of_fpr95_holds_the_truth(few_draws):
     rng = np.random.default_rng(0)
     held = held_of(
         lambda: (rng.normal(0, 1, 200), rng.normal(2, 1, 100)),
