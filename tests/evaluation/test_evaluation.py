@@ -430,7 +430,10 @@ def test_the_better_model_is_named(trained: Path, worse: Path, tmp_path: Path):
 def test_a_model_is_no_better_than_itself(trained: Path, tmp_path: Path, capsys):
     command = ["compare", str(trained), str(trained), "--output_dir", str(tmp_path / "out")]
     assert main(command) == 0
-    assert "No difference can be shown" in capsys.readouterr().out
+    said = "No difference can be shown: each of 20 photos is predicted right by both or by neither."
+    assert said in capsys.readouterr().out
+    page = (tmp_path / "out/compare.html").read_text("utf-8")
+    assert "equal on every photo" in page and "0.0 to" not in page and "of one group" not in page
 
 
 def test_photos_that_the_other_model_was_trained_on_give_a_warning(

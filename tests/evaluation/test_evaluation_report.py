@@ -296,6 +296,8 @@ def comparison(names: list[str]) -> dict[str, Any]:
         "classes": [
             {
                 "name": name,
+            "groups_a": 63,
+            "groups_b": 112,
                 "support": 5 + 3 * index % 41,
                 "recall_a": None if index == 1 else 0.7,
                 "recall_b": None if index == 1 else 0.7 + differences[index],
@@ -435,6 +437,21 @@ def test_parts_of_a_comparison_that_are_missing_are_left_out(compared: Callable)
     content["mcnemar"] = dict.fromkeys(["both_right", "only_a", "only_b", "both_wrong"], 0)
     content["mcnemar"]["p_value"] = 1.0
     content["metrics"] = [content["metrics"][0] | {"difference": 0.0, "low": 0.0, "high": 0.0}]
+def test_groups_are_named_where_they_are_not_the_photos(compared: Callable):
+    content = comparison(fruits(5))
+    assert "of one group" not in Tags(compared(content).read_text("utf-8")).text
+    content["mcnemar"] |= {"groups_a": 1, "groups_b": 40}
+    text = flat(Tags(compared(content).read_text("utf-8")).text)
+    assert "count as one there: A is better on 1 group, B on 40." in text
+
+
+def test_a_metric_that_no_photo_changes_has_no_certain_interval(compared: Callable):
+    content = comparison(fruits(5))
+    content["metrics"][0] |= {"difference": 0.0, "low": 0.0, "high": 0.0}
+    text = flat(Tags(compared(content).read_text("utf-8")).text)
+    assert text.count("equal on every photo") == 1 and "0.0 to" not in text
+
+
     text = Tags(compared(content).read_text("utf-8")).text
     assert "Gained" not in text and "Lost" in text and "1.000" in text
 
