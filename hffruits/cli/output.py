@@ -47,8 +47,8 @@ def format_summary(metrics: dict[str, Any]) -> str:
 
 def _rare_lines(data: dict[str, Any]) -> list[str]:
     """The classes that no held-out photo shows, and those that were left out, with their photos."""
-    kinds = {"only trained on, measured nowhere": data["not_measured"]}
-    kinds["left out as too rare"] = data["dropped_classes"]
+    kinds = {"only trained on, measured nowhere": data.get("not_measured")}
+    kinds["left out as too rare"] = data.get("dropped_classes")
     return [
         f"          {len(some)} {'class' if len(some) == 1 else 'classes'} {what}: "
         f"{printable(list_counts(some))}"
@@ -80,7 +80,8 @@ def format_evaluation(record: dict[str, Any]) -> str:
     lines = [
         f"{_TITLES.get(record['split'], 'Measured'):10}{format_figures(record)}",
         f"Scores    off by {_with_interval(record, 'ece')} on average; "
-        f"{record['ece_uncalibrated']:.1%} before temperature {record['temperature']:.2f}",
+        f"{_with_interval(record, 'ece_uncalibrated')} before temperature "
+        f"{record['temperature']:.2f}",
         f"Unknown   {_with_interval(record, 'rejected')} of these rejected",
     ]
     for name, some in record["unknown"].items():

@@ -132,7 +132,7 @@ def compare(
     >>> import hffruits
     >>> comparison = hffruits.compare("runs/fruits", "runs/fruits", "fruits")
     >>> comparison
-    Comparison(comparison: No difference can be shown: 0.0 points on 20 photos, ...)
+    Comparison(comparison: No difference can be shown: each of 20 photos is predicted right ...)
     >>> comparison.metrics["accuracy"]["difference"]
     0.0
     """
@@ -258,6 +258,11 @@ def compare_classes(a: Predictions, b: Predictions, labels: list[str]) -> list[d
 def verdict_of(record: dict[str, Any]) -> str:
     """One sentence: which is better, if any."""
     accuracy, p = record["metrics"]["accuracy"], record["mcnemar"]["p_value"]
+    if not record["mcnemar"]["only_a"] + record["mcnemar"]["only_b"]:
+        return (
+            f"No difference can be shown: each of {record['images']:,} photos is predicted right "
+            "by both or by neither."
+        )
     better = "b" if accuracy["difference"] > 0 else "a"
     points = f"{100 * abs(accuracy['difference']):.1f} points"
     chance = "less than 0.1 %" if p < 0.001 else f"{100 * p:.1f} %"

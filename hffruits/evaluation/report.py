@@ -33,6 +33,7 @@ TEMPLATE = Path(__file__).with_name("templates") / "evaluate.html.jinja"
 PAIRS, MISTAKEN = 8, 4  # confused classes, and photos of each
 GALLERY = 18
 THUMB = 168  # pixels
+READINGS = (1.0, 0.9, 0.8, 0.5)  # coverages whose accuracy is printed
 MOST_CLASSES = 1000  # that a confusion matrix shows
 FEW = 10  # photos of a class, below which its metrics say little
 METRIC_TITLES = {
@@ -83,7 +84,7 @@ def write_report(
         },
         "summary": {
             "images": len(known),
-            "groups": record["groups"],
+            "group_count": record["group_count"],
             "skipped": len(record["skipped"]),
             "seconds": seconds,
             "images_per_second": record["images_per_second"],
@@ -110,7 +111,7 @@ def write_report(
             "before": reliability_shown(known.reliability(calibrated=False)),
             "after": reliability_shown(known.reliability()),
         },
-        "coverage": {"points": coverage_shown(known)},
+        "coverage": {"points": coverage_shown(known), "readings": readings_shown(record)},
         "unknowns": unknowns_shown(
             fruits,
             known,
@@ -232,6 +233,16 @@ def coverage_shown(predictions: Predictions, points: int = 200) -> list[list[flo
     coverage, accuracy = coverage_curve(predictions.confidence, predictions.hits)
     rows = np.unique(np.linspace(0, len(coverage) - 1, min(points, len(coverage))).astype(int))
     return np.stack([coverage[rows], accuracy[rows]], axis=1).tolist()
+
+
+def readings_shown(measured: dict[str, Any]) -> list[dict[str, Any]]:
+    """The accuracy at some coverages, with its interval."""
+    readings = []
+    for share in READINGS:
+        accuracy = measured["accuracy_at_coverage"][f"{share:.0%}"]
+        low, high = measured["accuracy_at_coverage_intervals"][f"{share:.0%}"]
+        readings.append({"share": share, "accuracy": accuracy, "low": low, "high": high})
+    return readings
 
 
 def unknowns_shown(

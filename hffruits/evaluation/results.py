@@ -6,11 +6,14 @@ import numpy as np
 
 from hffruits.evaluation.intervals import (
     Interval,
-    bootstrap_intervals,
+    calibration_interval,
+    count_intervals,
+    effective_size,
     image_intervals,
     wilson_interval,
 )
 from hffruits.evaluation.metrics import (
+    COVERAGES,
     accuracy_at_coverage,
     auroc,
     class_metrics,
@@ -31,38 +34,36 @@ def measure(predictions: Predictions, fruits: FruitClassifier) -> dict[str, Any]
 
     `loss` is the mean cross-entropy; `ece` the expected calibration error; `rejected` the share of
     these known images that the model would reject as unknown; `classes` has the metrics of each
-    class.
+    class. The intervals of accuracy at a coverage are of images with that confidence or more.
     """
     counted = predictions.count(len(fruits.labels), coarse_ids(fruits.config))
-    rejected = predictions.ood_score > fruits.ood_threshold
+    size = counted.effective_size
     confidence, hits = predictions.confidence, predictions.hits
+    rejected = float((predictions.ood_score > fruits.ood_threshold).mean())
+    covered = accuracy_at_coverage(confidence, hits)
 
     def calibration(rows: np.ndarray) -> dict[str, float]:
         return {
             "ece": reliability(confidence[rows], hits[rows]).ece,
             "ece_uncalibrated": reliability(predictions.uncalibrated[rows], hits[rows]).ece,
-            "rejected": float(rejected[rows].mean()),
         }
 
-    def at_coverage(rows: np.ndarray) -> dict[str, float]:
-        return accuracy_at_coverage(confidence[rows], hits[rows])
-
-    of_images = image_intervals(
-        lambda rows: calibration(rows) | at_coverage(rows), predictions.groups
-    )
-    every = np.arange(len(predictions))
-    covered = at_coverage(every)
-    coverage_intervals = {name: of_images.pop(name) for name in covered}
+    intervals = count_intervals(counted) | {"rejected": wilson_interval(rejected, size)}
+    intervals |= image_intervals(calibration, predictions.groups, interval=calibration_interval)
     return {
         "images": len(predictions),
-        "groups": counted.groups,
+        "group_count": counted.group_count,
         **{name: float(value) for name, (value,) in compute_metrics(counted).items()},
-        **calibration(every),
-        "intervals": _as_lists(bootstrap_intervals(counted) | of_images),
+        **calibration(np.arange(len(predictions))),
+        "rejected": rejected,
+        "intervals": _as_lists(intervals),
         "loss": float(predictions.losses.mean()),
         "temperature": temperature_of(fruits),
         "accuracy_at_coverage": covered,
-        "accuracy_at_coverage_intervals": _as_lists(coverage_intervals),
+        "accuracy_at_coverage_intervals": {
+            name: list(wilson_interval(accuracy, share * size))
+            for share, (name, accuracy) in zip(COVERAGES, covered.items(), strict=True)
+        },
         "classes": class_figures(predictions, fruits),
         "most_confused": most_confused(predictions, fruits.labels),
         "skipped": list(predictions.skipped),
@@ -82,15 +83,14 @@ def class_figures(predictions: Predictions, fruits: FruitClassifier) -> dict[str
     """
     counted = predictions.count(len(fruits.labels))
     precision, recall, f1, support = (values[0] for values in class_metrics(counted))
-    own_groups = np.unique(np.stack([predictions.labels, predictions.groups]), axis=1)[0]
-    groups = np.bincount(own_groups, minlength=len(fruits.labels))
+    sizes = counted.effective_sizes(counted.labels, counted.classes)
     found = {}
     for index, name in enumerate(fruits.labels):
         if support[index] or not np.isnan(precision[index]):
             found[name] = {
                 "precision": _number(precision[index]),
                 "recall": _number(recall[index]),
-                "recall_interval": list(wilson_interval(recall[index], groups[index])),
+                "recall_interval": list(wilson_interval(recall[index], sizes[index])),
                 "f1": float(f1[index]),
                 "support": int(support[index]),
             }
@@ -115,20 +115,19 @@ def measure_unknown(
     known: Predictions, unknown: Predictions, fruits: FruitClassifier
 ) -> dict[str, Any]:
     """How well the OOD score separates images of what the model doesn't have from known ones."""
-    rejected = unknown.ood_score > fruits.ood_threshold
+    rejected = float((unknown.ood_score > fruits.ood_threshold).mean())
 
-    def of_images(rows: np.ndarray, others: np.ndarray) -> dict[str, float]:
+    def separation(rows: np.ndarray, others: np.ndarray) -> dict[str, float]:
         scores = known.ood_score[rows], unknown.ood_score[others]
-        return {
-            "auroc": auroc(*scores),
-            "fpr95": false_positive_rate(*scores),
-            "rejected": float(rejected[others].mean()),
-        }
+        return {"auroc": auroc(*scores), "fpr95": false_positive_rate(*scores)}
 
+    intervals = image_intervals(separation, known.groups, unknown.groups)
+    intervals["rejected"] = wilson_interval(rejected, effective_size(unknown.groups))
     return {
         "images": len(unknown),
-        **of_images(np.arange(len(known)), np.arange(len(unknown))),
-        "intervals": _as_lists(image_intervals(of_images, known.groups, unknown.groups)),
+        **separation(np.arange(len(known)), np.arange(len(unknown))),
+        "rejected": rejected,
+        "intervals": _as_lists(intervals),
     }
 
 

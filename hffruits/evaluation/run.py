@@ -110,7 +110,7 @@ def evaluate(
 
     Returns:
         An `Evaluation`: `metrics`, `report`, `folder`. Accuracies and F1 are in [0, 1], with
-        bootstrap intervals; `ece` is the expected calibration error (arXiv:1706.04599).
+        95 % intervals; `ece` is the expected calibration error (arXiv:1706.04599).
 
     Raises:
         InputError: for anything wrong with the model, the data or the names.

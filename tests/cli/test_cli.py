@@ -13,6 +13,7 @@ from support import warm
 from support.runs import TINY_FLAGS
 
 from hffruits.cli.main import COMMANDS, main
+from hffruits.cli.output import format_summary
 from hffruits.core.errors import added_to_errors
 from hffruits.data.load import load_fruits
 
@@ -46,6 +47,12 @@ def test_predict_prints_a_line_a_picture(trained, drawn_fruits, capsys):
         assert Path(path).is_file()
         label, percent = scores.split(", ")[0].rsplit(" ", 1)
         assert label in names and percent.endswith("%")
+
+
+def test_the_summary_of_a_run_of_an_older_version_is_whole(trained):
+    metrics = json.loads((trained / "metrics.json").read_text())
+    del metrics["data"]["not_measured"], metrics["data"]["dropped_classes"]
+    assert "Tested    accuracy" in format_summary(metrics)
 
 
 def test_predict_goes_on_after_a_bad_picture_and_says_so(trained, drawn_fruits, tmp_path, capsys):

@@ -29,8 +29,9 @@ from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
 from hffruits.evaluation.calibration import calibrate
 from hffruits.evaluation.comparison import McNemar, compare, compare_classes
 from hffruits.evaluation.corruptions import CORRUPTIONS, SEVERITIES, measure_corruptions
+from hffruits.evaluation.intervals import wilson_interval
 from hffruits.evaluation.metrics import reliability
-from hffruits.evaluation.predictions import answer_samples, temperature_of
+from hffruits.evaluation.predictions import Predictions, answer_samples, temperature_of
 from hffruits.evaluation.results import measure
 from hffruits.evaluation.run import evaluate, write_predictions
 from hffruits.inference.classifier import Answers, FruitClassifier
@@ -236,6 +237,29 @@ def test_many_answers_take_little_memory(trained: Path):
     assert peak < 400 * count  # half of it while parts are joined
 
 
+def test_accuracy_at_a_coverage_is_as_certain_as_its_photos_are_many():
+    count = 40
+    labels = np.arange(count) % 50
+    ranked = labels[:, None].copy()
+    ranked[-10:] += 1  # the least confident are wrong
+    predictions = Predictions(
+        [f"{n}.jpg" for n in range(count)],
+        labels=labels,
+        ranked=ranked,
+        scores=np.linspace(0.9, 0.5, count)[:, None],
+        losses=np.zeros(count),
+        uncalibrated=np.linspace(0.9, 0.5, count),
+        ood_score=np.zeros(count),
+        groups=np.arange(count),
+    )
+    found = measure(predictions, Oracle(SimpleNamespace()))
+    intervals = found["accuracy_at_coverage_intervals"]
+    assert found["accuracy_at_coverage"]["50%"] == 1.0
+    assert intervals["50%"] == pytest.approx(wilson_interval(1, 20))
+    assert intervals["100%"] == pytest.approx(wilson_interval(0.75, 40))
+    assert found["intervals"]["accuracy"] == intervals["100%"]
+
+
 def test_an_image_that_vanishes_is_left_out_with_a_warning(trained: Path, tmp_path: Path, caplog):
     draw_fruit("Apple", seed=1, size=64).save(tmp_path / "0.png")
     samples = [Sample(str(n), tmp_path / f"{n}.png", 0) for n in range(3)]
@@ -430,7 +454,10 @@ def test_the_better_model_is_named(trained: Path, worse: Path, tmp_path: Path):
 def test_a_model_is_no_better_than_itself(trained: Path, tmp_path: Path, capsys):
     command = ["compare", str(trained), str(trained), "--output_dir", str(tmp_path / "out")]
     assert main(command) == 0
-    assert "No difference can be shown" in capsys.readouterr().out
+    said = "No difference can be shown: each of 20 photos is predicted right by both or by neither."
+    assert said in capsys.readouterr().out
+    page = (tmp_path / "out/compare.html").read_text("utf-8")
+    assert "equal on every photo" in page and "0.0 to" not in page and "of one group" not in page
 
 
 def test_photos_that_the_other_model_was_trained_on_give_a_warning(
@@ -498,10 +525,10 @@ def test_near_duplicates_widen_the_intervals_of_an_evaluation(trained, drawn_fru
             shutil.copy(file, place)
     found = evaluate(trained, data, output_dir=tmp_path / "out").metrics
     once = evaluate(trained, drawn_fruits, split="test", output_dir=tmp_path / "once").metrics
-    assert (found["images"], found["groups"]) == (120, 20)
+    assert (found["images"], found["group_count"]) == (120, 20)
     assert found["intervals"]["accuracy"] == pytest.approx(once["intervals"]["accuracy"])
     shops = evaluate(trained, data, group_by="^(.)", output_dir=tmp_path / "shops").metrics
-    assert shops["groups"] < 5 and shops["accuracy"] == found["accuracy"]
+    assert shops["group_count"] < 5 and shops["accuracy"] == found["accuracy"]
 
 
 def test_models_of_other_classes_are_not_compared(trained, tmp_path):

@@ -134,7 +134,7 @@ def evaluation(names: list[str]) -> dict[str, Any]:
         },
         "summary": {
             "images": int(support.sum()),
-            "groups": 1388,
+            "group_count": 1388,
             "skipped": 2,
             "seconds": 41.3,
             "images_per_second": 47.8,
@@ -206,7 +206,13 @@ def evaluation(names: list[str]) -> dict[str, Any]:
             "before": bins(-0.5),
             "after": bins(0.1),
         },
-        "coverage": {"points": [[i / 150, 1 - 0.134 * (i / 150) ** 2] for i in range(1, 151)]},
+        "coverage": {
+            "points": [[i / 150, 1 - 0.134 * (i / 150) ** 2] for i in range(1, 151)],
+            "readings": [
+                {"share": share, "accuracy": 1 - 0.134 * share**2, "low": 0.8, "high": 1.0}
+                for share in (1.0, 0.9, 0.8, 0.5)
+            ],
+        },
         "unknowns": {
             "rate": 0.05,
             "threshold": 0.6123,
@@ -290,6 +296,8 @@ def comparison(names: list[str]) -> dict[str, Any]:
             "only_a": 63,
             "only_b": 112,
             "both_wrong": 200,
+            "groups_a": 63,
+            "groups_b": 112,
             "p_value": 0.00026,
         },
         "verdict": f"B is better than A by 2.5 points of accuracy, and not by chance. {names[-1]}",
@@ -367,6 +375,7 @@ def test_every_value_of_an_evaluation_is_on_its_page(evaluated: Callable, names:
         "1.9 %",
     ]:
         assert value in text
+    assert "80.0 % to 100.0 % if 90 % are answered" in text
     for value in ["0.941", "31.3 %", "66.4 %", "5.1 %", "70.1 %", "Best: 10", "Threshold 0.612"]:
         assert value in text
     sources = {attrs["src"] for tag, attrs in page.tags if tag == "img"}
@@ -428,12 +437,26 @@ def test_one_epoch_and_no_mistake_are_drawn(evaluated: Callable):
     assert 'd="M0.0 0.0h0"' in evaluated(content).read_text("utf-8")
 
 
+def test_groups_are_named_where_they_are_not_the_photos(compared: Callable):
+    content = comparison(fruits(5))
+    assert "of one group" not in Tags(compared(content).read_text("utf-8")).text
+    content["mcnemar"] |= {"groups_a": 1, "groups_b": 40}
+    text = flat(Tags(compared(content).read_text("utf-8")).text)
+    assert "count as one there: A is better on 1 group, B on 40." in text
+
+
+def test_a_metric_that_no_photo_changes_has_no_certain_interval(compared: Callable):
+    content = comparison(fruits(5))
+    content["metrics"][0] |= {"difference": 0.0, "low": 0.0, "high": 0.0}
+    text = flat(Tags(compared(content).read_text("utf-8")).text)
+    assert text.count("equal on every photo") == 1 and "0.0 to" not in text
+
+
 def test_parts_of_a_comparison_that_are_missing_are_left_out(compared: Callable):
     file = compared(comparison(fruits(2)) | {"gained": [], "lost": [], "classes": []})
     assert sections(file) == ["metrics", "predictions"]
     content = comparison(fruits(2)) | {"gained": []}
-    content["mcnemar"] = dict.fromkeys(["both_right", "only_a", "only_b", "both_wrong"], 0)
-    content["mcnemar"]["p_value"] = 1.0
+    content["mcnemar"] = dict.fromkeys(content["mcnemar"], 0) | {"p_value": 1.0}
     content["metrics"] = [content["metrics"][0] | {"difference": 0.0, "low": 0.0, "high": 0.0}]
     text = Tags(compared(content).read_text("utf-8")).text
     assert "Gained" not in text and "Lost" in text and "1.000" in text
