@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from hffruits.core.errors import InputError, optional_output
 from hffruits.core.html import part_of, render_page, thumbnail_uri
-from hffruits.core.names import list_names
+from hffruits.core.names import list_counts, list_names
 from hffruits.core.plots import MOST_NAMED, draw_evaluation, drawable
 from hffruits.evaluation.metrics import (
     Reliability,
@@ -312,6 +312,11 @@ def advice(measured: dict[str, Any], split: str, labels: Sequence[str]) -> list[
         notes.append(
             f"No photo here shows {len(unseen)} of the model's {len(labels)} classes, so they are "
             f"not measured: {list_names(unseen, 20)}."
+        )
+    if dropped := measured["dropped_classes"]:
+        notes.append(
+            "The model doesn't have the classes that training left out, as they have too few "
+            f"photos: {list_counts(dropped)}."
         )
     if split == "validation":
         notes.append(

@@ -47,6 +47,7 @@ from hffruits.evaluation.results import format_accuracy, measure, measure_unknow
 from hffruits.evaluation.run_data import (
     count_training_images,
     data_of_run,
+    dropped_classes,
     refuse_training_options,
 )
 from hffruits.inference.classifier import FruitClassifier, open_classifier
@@ -323,6 +324,7 @@ def _head(
         "model": str(model),
         "data": data_args.source_name,
         "split": split,
+        "dropped_classes": dropped_classes(model),
         "command": command,
         "created": datetime.now().strftime("%Y-%m-%d %H:%M"),
         "version": __version__,
