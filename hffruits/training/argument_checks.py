@@ -162,8 +162,8 @@ _CONFLICTS: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
         lambda data, model, args: (
             args.batch_eval_metrics or args.prediction_loss_only or args.label_names
         ),
-        "batch_eval_metrics, prediction_loss_only, label_names: metrics are of all answers to all "
-        "validation photos. Leave them out.",
+        "batch_eval_metrics, prediction_loss_only, label_names: metrics are of all predictions for "
+        "all validation photos. Leave them out.",
     ),
     (
         lambda data, model, args: (

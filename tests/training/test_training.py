@@ -321,9 +321,9 @@ def test_two_processes_train_one_model_and_count_each_sample_once(drawn_fruits, 
     data = load_fruits(drawn_fruits)
     fruits = FruitClassifier.from_pretrained(folder)
     for split in ("validation", "test"):
-        guesses = fruits.predict([drawn_fruits / path for path in data[split]["path"]])
+        predictions = fruits.predict([drawn_fruits / path for path in data[split]["path"]])
         labels = [fruits.labels[index] for index in data[split]["label"]]
-        hits = [guess.label == label for guess, label in zip(guesses, labels, strict=True)]
+        hits = [own.label == label for own, label in zip(predictions, labels, strict=True)]
         assert metrics[split]["accuracy"] == pytest.approx(np.mean(hits))
         assert metrics[split]["images"] == len(hits)
 
@@ -343,9 +343,9 @@ def test_of_epochs_that_do_not_differ_significantly_the_later_wins(drawn_fruits,
     def score(step: int, hits: int) -> float:
         trainer.state.global_step = step
         ranked = np.array([[0, 1]] * hits + [[1, 0]] * (100 - hits))
-        answers = (ranked, np.zeros(100))
+        predictions = (ranked, np.zeros(100))
         return trainer.compute_fruit_metrics(
-            EvalPrediction(predictions=answers, label_ids=np.zeros(100, int))
+            EvalPrediction(predictions=predictions, label_ids=np.zeros(100, int))
         )["accuracy_2se"]
 
     assert score(0, 80) == pytest.approx(0.80)

@@ -260,7 +260,7 @@ def _csv_options(file: Path, encoding: str) -> dict[str, Any]:
 def _encoding_of(file: Path, asked: str | None) -> str:
     """UTF-8 or UTF-16, where the file shows it, or as asked for.
 
-    No other one is guessed: labels with wrong letters would be trained. Raises `InputError` for a
+    No other one is inferred: labels with wrong letters would be trained. Raises `InputError` for a
     file that is none of these, with how its first odd line would read.
     """
     with translate_dataset_errors(file), file.open("rb") as stream:
