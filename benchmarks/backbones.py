@@ -43,7 +43,7 @@ Every network here has random weights and the smallest size that its family allo
 fine-tuned for two steps with validation and checkpoints (**training**), resumed from the first
 checkpoint with the same weights at the end (**resuming**), loaded, where it gives the logits that
 plain `transformers` gives (**prediction**), explained (**heatmap**), and exported to **ONNX** and
-**torch.export**, where the [check of exports](export.md#exports) compares the answers. OpenVINO
+**torch.export**, where the [check of exports](export.md#exports) compares the predictions. OpenVINO
 and web exports are made from the ONNX graph. {counts}
 """
 

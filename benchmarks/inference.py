@@ -139,8 +139,8 @@ def by_pipeline(model: str) -> Label:
     pipe = pipeline("image-classification", model)
 
     def label(files: list[str], batch_size: int) -> list[str]:
-        answers = pipe(files, batch_size=batch_size, top_k=1)
-        return [answer[0]["label"] for answer in answers]
+        predictions = pipe(files, batch_size=batch_size, top_k=1)
+        return [found[0]["label"] for found in predictions]
 
     return label
 

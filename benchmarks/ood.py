@@ -91,8 +91,8 @@ def draw_far(count: int, seed: int = 0) -> list[Image.Image]:
 
 def embed(fruits: FruitClassifier, sources: list, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Logits (N, K) and features (N, D) of images or files."""
-    answers = list(fruits.answer(tqdm(sources, name, leave=False)))
-    logits, features = zip(*((some.logits, some.features) for some in answers), strict=True)
+    outputs = list(fruits.infer(tqdm(sources, name, leave=False)))
+    logits, features = zip(*((some.logits, some.features) for some in outputs), strict=True)
     return torch.cat(logits).numpy(), torch.cat(features).numpy()
 
 

@@ -99,7 +99,7 @@ METHODS: dict[str, Callable[..., Row]] = {
 
 def embed(fruits: FruitClassifier, files: list[Path]) -> torch.Tensor:
     """Features (N, D), which teaching doesn't change."""
-    return torch.cat([answers.features for answers in fruits.answer(tqdm(files, leave=False))])
+    return torch.cat([outputs.features for outputs in fruits.infer(tqdm(files, leave=False))])
 
 
 def accuracy(fruits: FruitClassifier, features: torch.Tensor, labels: list[str]) -> float:

@@ -12,7 +12,7 @@ from pathlib import Path
 from hffruits.data.arguments import DataArguments
 from hffruits.evaluation.comparison import McNemar
 from hffruits.evaluation.dataset import choose_photos
-from hffruits.evaluation.predictions import answer_samples
+from hffruits.evaluation.predictions import predict_samples
 from hffruits.evaluation.results import measure
 from hffruits.evaluation.run_data import data_of_run
 from hffruits.inference.classifier import FruitClassifier
@@ -37,7 +37,7 @@ def main() -> None:
         )
         photos = choose_photos(data, fruits.labels, args.split)
         started = time.perf_counter()
-        predictions = answer_samples(fruits, photos.samples(), total=photos.total)
+        predictions = predict_samples(fruits, photos.samples(), total=photos.total)
         seconds = time.perf_counter() - started
         found = measure(predictions, fruits)
         base, base_seconds = (base, base_seconds) if base else (predictions, seconds)

@@ -22,6 +22,7 @@ from hffruits.core.errors import (
 from hffruits.core.escaping import printable
 from hffruits.core.flags import OneLineParser
 from hffruits.core.imports import load
+from hffruits.core.launch import is_main_process, launched_processes
 from hffruits.core.malloc import keep_freed_memory
 from hffruits.core.names import did_you_mean
 
@@ -33,7 +34,7 @@ def run_train(argv: list[str]) -> None:
     arguments = parsers.parse_train(argv)
     training = load("hffruits.training.run")
     metrics = training.train(*arguments, command=parsers.command_line("train", argv))
-    if _is_main_process():
+    if is_main_process():
         _print(_output().format_summary(metrics))
 
 
@@ -116,7 +117,7 @@ def run_evaluate(argv: list[str]) -> None:
     data, options = parsers.parse_data(parsers.evaluate_parser(run_evaluate.__doc__), argv)
     command = parsers.command_line("evaluate", argv)
     evaluation = hffruits.evaluate(data=data, **options, command=command)
-    if _is_main_process():
+    if is_main_process():
         _print(_output().format_evaluation(evaluation.metrics))
         _print_report(evaluation)
 
@@ -126,7 +127,7 @@ def run_compare(argv: list[str]) -> None:
     data, options = parsers.parse_data(parsers.compare_parser(run_compare.__doc__), argv)
     command = parsers.command_line("compare", argv)
     comparison = hffruits.compare(data=data, **options, command=command)
-    if _is_main_process():
+    if is_main_process():
         for name, row in comparison.metrics.items():
             _print(
                 f"{name:18}{row['a']:.1%}  {row['b']:.1%}  {row['difference']:+.1%} "
@@ -146,7 +147,7 @@ def run_export(argv: list[str]) -> None:
 def run_predict(argv: list[str]) -> None:
     """Label photos with a trained model, or millions of them into a table."""
     args = parsers.predict_parser(run_predict.__doc__).parse_args(argv)
-    if not args.output and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+    if not args.output and launched_processes() > 1:
         raise InputError("--output: several processes need a table to write. Name one.")
     if args.output:
         if args.revision:
@@ -189,7 +190,7 @@ def _predict_into_table(args: argparse.Namespace) -> None:
         precision=args.precision,
         **_given(args, *_PREDICTING),
     )
-    if _is_main_process():
+    if is_main_process():
         _print(labelled or "Already complete; the other processes continue")
 
 
@@ -308,16 +309,16 @@ def main(argv: list[str] | None = None) -> int:
     # of Pillow, of images that are over our own limit or allowed by it
     warnings.filterwarnings("ignore", r"Image size .* exceeds limit of .* pixels")
     logging.getLogger("huggingface_hub").propagate = False  # it prints by itself
-    logging.getLogger("hffruits").setLevel(logging.INFO if _is_main_process() else logging.ERROR)
+    logging.getLogger("hffruits").setLevel(logging.INFO if is_main_process() else logging.ERROR)
     try:
         COMMANDS[args.command](argv[1:])
     except InputError as error:
-        if _is_main_process():
+        if is_main_process():
             _print_error(f"hffruits: error: {error}")
         return error.code
     except (PeersLostError, RunInterruptedError) as error:
         # the main process may be the one that is lost
-        if isinstance(error, PeersLostError) or _is_main_process():
+        if isinstance(error, PeersLostError) or is_main_process():
             _print_error(f"hffruits: {error}")
         return error.code
     except BrokenPipeError:  # `hffruits predict ... | head`
@@ -370,10 +371,6 @@ def _print_error(text: str) -> None:
     text = printable(text)
     bars = sys.modules.get("tqdm")
     bars.tqdm.write(text, file=sys.stderr) if bars else print(text, file=sys.stderr)
-
-
-def _is_main_process() -> bool:
-    return os.environ.get("RANK", "0") == "0"
 
 
 def run() -> None:

@@ -112,11 +112,11 @@ def format_export(folder: Path, record: dict[str, Any]) -> str:
     )
     lines = [
         f"Checked   {check['images']:,} {check['data']}: {check['agreement']:.1%} the same "
-        f"answer, scores differ by up to {check['largest_difference']:.2g}{accuracy}",
+        f"predictions, scores differ by up to {check['largest_difference']:.2g}{accuracy}",
         f"Written   {folder} ({record['megabytes']:.1f} MB)",
     ]
     if record["format"] in ("onnx", "openvino"):
-        words = [program_path(), "predict", str(folder), "FOLDER", "--output", "answers.csv"]
+        words = [program_path(), "predict", str(folder), "FOLDER", "--output", "predictions.csv"]
         command = shlex.join(words)
         lines.append(f"Use       {command}")
     return "\n".join(lines)

@@ -6,6 +6,7 @@ files               files written safely: aside, flushed, renamed
 flags               parsers with one-line errors, and which flag is meant by a wrong one
 names, escaping     names compared as a reader sees them; user text made safe for what shows it
 cache               the cache folder, and folders in it made once
+launch              which of the processes launched together this is, before they join
 distributed         processes of one run: gather, wait, start
 durations           `1h30m` <-> seconds
 dataloader_workers  DataLoader workers that outlive signals, and end with their process

@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 from hffruits.core.cache import make_once
 from hffruits.core.errors import InputError
 from hffruits.core.files import release_lock, translate_write_errors, write_json
+from hffruits.core.launch import is_main_process
 
 P, T = ParamSpec("P"), TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -79,7 +80,7 @@ def claims_output_dir(function: Callable[P, T]) -> Callable[P, T]:
 
     @functools.wraps(function)
     def claiming(*args: P.args, **kwargs: P.kwargs) -> T:
-        if os.environ.get("RANK", "0") != "0":
+        if not is_main_process():
             return function(*args, **kwargs)
         with claim(Path(kwargs.get("output_dir") or default).expanduser()):
             return function(*args, **kwargs)

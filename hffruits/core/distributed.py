@@ -15,6 +15,7 @@ from joblib import cpu_count
 from torch.utils.data import DataLoader
 
 from hffruits.core.errors import InputError, PeersLostError
+from hffruits.core.launch import rank
 
 T = TypeVar("T")
 LOOK_EVERY = 5  # steps, where several processes have to agree on ending
@@ -33,7 +34,7 @@ def translate_peer_errors() -> Iterator[None]:
             raise
         reason = " ".join(words.rsplit("] ", 1)[-1].split()).split(". ")[0]
         raise PeersLostError(
-            f"process {os.environ.get('RANK', 0)}: another process of this run has ended, or its "
+            f"process {rank()}: another process of this run has ended, or its "
             f"machine has not answered within ddp_timeout ({reason}). The same command with "
             "--resume_from_checkpoint resumes it."
         ) from error

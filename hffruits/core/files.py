@@ -30,7 +30,7 @@ def write_aside(file: Path) -> Iterator[Path]:
     The folder is made. If the block raises, nothing is left, and `file` is as it was. Processes
     that write the same file don't disturb each other: the last one's stays.
 
-    >>> with write_aside(Path("answers.csv")) as aside:
+    >>> with write_aside(Path("predictions.csv")) as aside:
     ...     aside.write_text("path,label\\n", encoding="utf-8")
     """
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
@@ -151,21 +151,7 @@ def _rows_of(found: FoundRows, data: DataArguments) -> RawRows:
     """Those of shards or the Hub, whose labels may be folders."""
     if not found.key_folders:
         _check_no_folders(data)
-    elif list(found) == ["train"] and isinstance(found["train"], Dataset):
-        _warn_of_splits_in_keys(found["train"], data)
     return RawRows(found, key_folders=found.key_folders, label_from=data.label_from)
-
-
-def _warn_of_splits_in_keys(rows: Dataset, data: DataArguments) -> None:
-    """Keys such as `val/Kiwi/1` say what a row is of, but only names of shards make splits."""
-    folders = {PurePosixPath(path).parent for path in rows["path"][:]}
-    named = {split_named(part) for folder in folders for part in folder.parts} - {None}
-    if len(named) > 1:
-        logger.warning(
-            "%s: its keys name splits (%s), which are not kept. Name the shards after them, as "
-            "train-000.tar, or give split_lists",
-            *(data.source_name, ", ".join(sorted(named))),
-        )
 
 
 def _are_shards(files: list[Path], streaming: bool) -> bool:

@@ -31,7 +31,7 @@ from hffruits.data.stream_index import StreamIndex, index_stream, read_shard, sh
 from hffruits.data.validation import Skipped
 
 logger = logging.getLogger(__name__)
-VERSION = 4  # of what is counted: raise it when that changes
+VERSION = 5  # of what is counted: raise it when that changes
 # Fields of `DataArguments` that say which rows there are, and what their labels are.
 READ_BY = (
     "data_dir", "dataset_name", "dataset_config_name", "train_split_name",
@@ -158,8 +158,9 @@ def load_streams(data: DataArguments, *, seed: int = 42) -> FruitStreams:
         index = file and _read_count(file)
         if not index:
             texts = texts or open_source(data, with_images=False).splits
-            name = f"Counting {split}"
-            index = index_stream(texts[split], holdout=holdout, seed=seed, description=name)
+            options = {"unsplit": data.source_name} if list(streams) == ["train"] else {}
+            options["description"] = f"Counting {split}"
+            index = index_stream(texts[split], holdout=holdout, seed=seed, **options)
             if file:
                 _write_count(index, file)
         counted[split] = index

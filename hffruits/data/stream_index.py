@@ -15,6 +15,7 @@ import datasets
 from tqdm.auto import tqdm
 
 from hffruits.core.errors import InputError
+from hffruits.data.readers.folders import split_names_of
 
 logger = logging.getLogger(__name__)
 
@@ -64,12 +65,13 @@ def index_stream(
     holdout: dict[str, float],
     seed: int,
     description: str = "Counting images",
+    unsplit: str | None = None,
 ) -> StreamIndex:
     """Read labels and keys once and count them; nothing is decoded.
 
     `holdout` is {"validation": 0.15, ...}, shares that are split off train; {} for none.
     Rows without a label are left out, here and in `StreamRows`. Raises `InputError` for keys that
-    come twice.
+    come twice and, where the stream is all of `unsplit`, for folders in them that name splits.
     """
     for split, fraction in holdout.items():
         if not 0 < fraction < 1 or sum(holdout.values()) >= 1:
@@ -80,6 +82,7 @@ def index_stream(
     shards = {split: [0] * stream.num_shards for split in ("train", *holdout)}
     counts = {split: Counter() for split in shards}
     unlabelled, keys = 0, set()  # hashes, at half the memory of the paths
+    folders: set[str] = set()
     columns = stream.select_columns(["label", "path"])
     with tqdm(desc=description, unit="img", leave=False) as bar:
         for shard in range(stream.num_shards):
@@ -95,10 +98,17 @@ def index_stream(
                         "remove one, or put the shard's name before it."
                     )
                 keys.add(key)
+                folders.add(path.rpartition("/")[0])
                 split = split_of(path, holdout, seed)
                 shards[split][shard] += 1
                 counts[split][label] += 1
                 bar.update()
+    if unsplit and (named := split_names_of(folders)):
+        splits = ", ".join(sorted(set().union(*named.values())))
+        raise InputError(
+            f"{unsplit}: its paths name splits ({splits}), and a stream isn't split by them. Name "
+            "files or shards so (train-000.tar), or leave streaming out."
+        )
     if unlabelled:
         logger.warning("%d rows without a label are left out", unlabelled)
     return StreamIndex(seed=seed, holdout=dict(holdout), shards=shards, counts=counts)

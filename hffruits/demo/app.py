@@ -119,7 +119,7 @@ def build_demo(
     """The page. `about` is Markdown. Its theme is given to `launch`, see `launch_demo`.
 
     `artifact` is the folder that the model came from, and only photos below `data_dir` are shown as
-    what it learned from; without `feedback_dir` nobody is asked whether an answer was right, and
+    what it learned from; without `feedback_dir` nobody is asked whether a prediction was right, and
     without `save_dir` nothing that was taught can be saved.
     """
     feedback = FeedbackBox(feedback_dir.expanduser()) if feedback_dir else None

@@ -145,8 +145,8 @@ def to_csv(rows: list[Row]) -> str:
     writer.writerow(["file", "label", "score", "known", "error"])
     for row in rows:
         found = row.found
-        answer = (found.label, f"{found.score:.4f}", found.known) if found else ("", "", "")
-        cells = [row.name, *map(str, answer), row.reason]
+        prediction = (found.label, f"{found.score:.4f}", found.known) if found else ("", "", "")
+        cells = [row.name, *map(str, prediction), row.reason]
         writer.writerow([spreadsheet_cell(cell) for cell in cells])
     return text.getvalue()
 

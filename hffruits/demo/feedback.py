@@ -22,7 +22,7 @@ LONG_SIDE = 1024  # pixels of a kept photo
 
 
 class FeedbackBox:
-    """A folder of photos with what a visitor said of the answer, made with the first of them."""
+    """A folder of photos with what a visitor said of the prediction, made with the first."""
 
     def __init__(self, folder: Path, *, max_files: int = MAX_FILES, max_bytes: int = MAX_BYTES):
         self.folder, self.max_files, self.max_bytes = folder, max_files, max_bytes

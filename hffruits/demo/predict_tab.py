@@ -30,7 +30,7 @@ def predict_tab(
         Parameters:
             image: an image file: JPEG, PNG, WebP, HEIC, AVIF, GIF, TIFF or BMP, up to 50 MB.
         Returns:
-            answer: the predicted class and the runners-up with scores in [0, 1], best first.
+            prediction: the predicted class and the runners-up with scores in [0, 1], best first.
             verdict: empty, or that the fruit is unknown; then those are the most similar classes.
         """
         if image is None:
@@ -61,13 +61,13 @@ def predict_tab(
                 interactive=False,
                 visible="hidden",
                 height=400,
-                label="What the answer is based on",
+                label="What the prediction is based on",
                 buttons=["fullscreen"],
                 elem_id="heat",
             )
-        with gr.Column(elem_id="answers", elem_classes="answers"):
+        with gr.Column(elem_id="predictions", elem_classes="predictions"):
             verdict = gr.HTML(label="verdict", elem_classes="verdict")
-            answer = answer_label(top_k, "answer")
+            prediction = prediction_label(top_k, "prediction")
             shown = gr.Button("Show heatmap", elem_id="explain")
             if feedback:
                 _ask(fruits, feedback, photo, max_pixels)
@@ -81,7 +81,8 @@ def predict_tab(
         )
     # preprocess=False: only open_upload decodes what visitors send, here and in all tabs. Gradio
     # checks the place only of files that call themselves gradio.FileData.
-    named = photo.change(predict, photo, [answer, verdict], api_name="predict", preprocess=False)
+    shows = [prediction, verdict]
+    named = photo.change(predict, photo, shows, api_name="predict", preprocess=False)
     named.failure(lambda: None, None, photo, api_visibility="private", queue=False)
     shown.click(explain, photo, heat, api_name="explain", preprocess=False).success(
         lambda: gr.Image(visible=True), None, heat, api_visibility="private"
@@ -103,22 +104,22 @@ def photo_input(elem_id: str, height: int = 400) -> gr.Image:
     )
 
 
-def answer_label(top_k: int, elem_id: str) -> gr.Label:
-    """Empty until there is an answer; its label only names it in the API."""
-    style = {"show_label": False, "elem_id": elem_id, "elem_classes": "answer"}
-    return gr.Label(label="answer", num_top_classes=top_k, **style)
+def prediction_label(top_k: int, elem_id: str) -> gr.Label:
+    """Empty until there is a prediction; its label only names it in the API."""
+    style = {"show_label": False, "elem_id": elem_id, "elem_classes": "prediction"}
+    return gr.Label(label="prediction", num_top_classes=top_k, **style)
 
 
 def _ask(fruits: FruitClassifier, feedback: FeedbackBox, photo: gr.Image, max_pixels: int) -> None:
-    """Was it right? The photo is classified again, so that no client can forge the answer."""
+    """Was it right? The photo is classified again, so that no client can forge the prediction."""
 
     def keep(sent: dict | None, right: str | None) -> None:
         shown = open_sent(sent, max_pixels)
         found = fruits.predict(shown)
         if right is not None and right not in (NO_CLASS, *fruits.labels):
             raise visitor_error("Choose what it is from the list.")
-        answered = found.label if found.known else NO_CLASS
-        said = answered if right is None else right
+        predicted = found.label if found.known else NO_CLASS
+        said = predicted if right is None else right
         try:
             feedback.keep(
                 shown,

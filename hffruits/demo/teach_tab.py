@@ -11,7 +11,7 @@ import gradio as gr
 from PIL import Image
 
 from hffruits.core.errors import InputError
-from hffruits.demo.predict_tab import answer_label, photo_input
+from hffruits.demo.predict_tab import photo_input, prediction_label
 from hffruits.demo.server import RETENTION_SECONDS
 from hffruits.demo.widgets import name_image, open_image, open_sent, visitor_error
 from hffruits.inference.classifier import FruitClassifier
@@ -86,11 +86,11 @@ def teach_tab(fruits: FruitClassifier, *, top_k: int, folder: Path | None, max_p
     with gr.Row(equal_height=False):
         with gr.Column(min_width=280, elem_id="lesson"):
             name, photos, learned = _lesson_inputs(teachable=fruits.prototypes is not None)
-        with gr.Column(min_width=280, elem_id="trial", elem_classes="answers"):
+        with gr.Column(min_width=280, elem_id="trial", elem_classes="predictions"):
             gr.HTML('<h2 class="step"><b>2</b> Try it at once</h2>')
             photo = photo_input("trial-photo", height=300)
             verdict = gr.HTML(elem_classes="verdict")
-            answer = answer_label(top_k, "trial-answer")
+            prediction = prediction_label(top_k, "trial-prediction")
     with gr.Column(elem_id="keep"):
         summary = gr.HTML(_describe(None), elem_id="taught")
         with gr.Row():
@@ -108,13 +108,13 @@ def teach_tab(fruits: FruitClassifier, *, top_k: int, folder: Path | None, max_p
         concurrency_id="teach",
         concurrency_limit=1,
         **private,
-    ).success(try_it, [state, photo], [answer, verdict], **private)
-    photo.change(try_it, [state, photo], [answer, verdict], **private).failure(
+    ).success(try_it, [state, photo], [prediction, verdict], **private)
+    photo.change(try_it, [state, photo], [prediction, verdict], **private).failure(
         lambda: None, None, photo, queue=False, **private
     )
     saved.click(save, state, [state, summary], concurrency_id="teach", **private)
     forgotten.click(forget, None, [state, summary, saved], queue=False, **private).success(
-        try_it, [state, photo], [answer, verdict], **private
+        try_it, [state, photo], [prediction, verdict], **private
     )
 
 

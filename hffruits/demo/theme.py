@@ -96,30 +96,32 @@ button:focus-visible, input:focus-visible, textarea:focus-visible, a:focus-visib
 .drop button[aria-dropeffect]:hover { background: var(--tint); }
 .photo .upload-container > button:hover { background: var(--tint); }
 
-.answer h2 { display: block; padding: 12px 4px 20px; font-size: 40px; line-height: 1.1;
+.prediction h2 { display: block; padding: 12px 4px 20px; font-size: 40px; line-height: 1.1;
   overflow-wrap: anywhere; }
-.answer h2::before { content: "Looks like"; display: block; font-size: 16px; font-weight: 400; }
-.answer .empty::after { content: "Its name appears here, with the runners-up"; }
-.answer .empty { padding: 0 16px; text-align: center; color: var(--body-text-color-subdued); }
-.answer .empty .icon { display: none; }
-.answer .confidence-set {
+.prediction h2::before { content: "Looks like"; display: block; font-size: 16px; font-weight: 400; }
+.prediction .empty::after { content: "Its name appears here, with the runners-up"; }
+.prediction .empty { padding: 0 16px; text-align: center; color: var(--body-text-color-subdued); }
+.prediction .empty .icon { display: none; }
+.prediction .confidence-set {
   position: relative; overflow: hidden; pointer-events: none; padding: 10px 14px;
   border-radius: 12px; background: var(--tint); font-family: inherit;
 }
-.answer .bar { position: absolute; inset: 0 auto 0 0; height: 100%; margin: 0; border-radius: 0; }
-.answer .label { position: relative; }
-.answer .line { border: 0; }
-.answer .confidence { font-variant-numeric: tabular-nums; }
-.answer .confidence-set:nth-of-type(1) { font-weight: 700; }
+.prediction .bar {
+  position: absolute; inset: 0 auto 0 0; height: 100%; margin: 0; border-radius: 0;
+}
+.prediction .label { position: relative; }
+.prediction .line { border: 0; }
+.prediction .confidence { font-variant-numeric: tabular-nums; }
+.prediction .confidence-set:nth-of-type(1) { font-weight: 700; }
 
-.answers { gap: 12px; }
+.predictions { gap: 12px; }
 .verdict:not(:has(.unknown)) { display: none; }
 .verdict .unknown { padding: 18px 20px; border-radius: 20px; }
 .verdict .unknown { background: var(--block-background-fill); }
 .verdict h2 { font-size: 34px; line-height: 1.1; margin: 0 0 6px; }
-.answers:has(.unknown) .answer h2 { display: none; }
-.answers:not(:has(.confidence-set)) #explain { display: none; }
-.answers:not(:has(.confidence-set)) #feedback { display: none; }
+.predictions:has(.unknown) .prediction h2 { display: none; }
+.predictions:not(:has(.confidence-set)) #explain { display: none; }
+.predictions:not(:has(.confidence-set)) #feedback { display: none; }
 
 #feedback { gap: 8px; padding: 16px 20px; border-radius: 20px; }
 #feedback { background: var(--block-background-fill); box-shadow: var(--block-shadow); }
@@ -189,7 +191,7 @@ ul.kinds { padding: 0; list-style: none; }
   #tabs .tab-container button { padding: 10px 8px; font-size: 16px; text-align: center; }
   #seen { display: contents; }
   #seen > * { min-width: 100%; }
-  #answers { order: 1; }
+  #predictions { order: 1; }
   #heat { order: 2; }
   .classes { grid-template-columns: repeat(3, 1fr); }
   #gallery .grid-container { grid-template-columns: repeat(2, minmax(0, 1fr)); }

@@ -14,7 +14,7 @@ from scipy.special import log_softmax
 
 from hffruits.core.errors import InputError
 from hffruits.data.split_protocol import Sample
-from hffruits.evaluation.predictions import collect_answers, temperature_of
+from hffruits.evaluation.predictions import collect_outputs, temperature_of
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.inference.ood import choose_threshold, find_prototypes
 from hffruits.models.heads import scale_logits
@@ -42,7 +42,7 @@ def calibrate(
     a model whose logits are NaN or infinite.
     """
     options = {"batch_size": batch_size, "max_pixels": max_pixels}
-    logits, features, labels = collect_answers(
+    logits, features, labels = collect_outputs(
         fruits, held_out, description="Calibrating", **options
     )
     config, before = fruits.config, temperature_of(fruits)  # not 1 if it was calibrated
@@ -59,7 +59,7 @@ def calibrate(
     config.calibration = {"temperature": temperature, "images": len(labels)}
     if not reject_rate:
         return
-    _, known, classes = collect_answers(
+    _, known, classes = collect_outputs(
         fruits, train, description="Finding prototypes", keep_logits=False, **options
     )
     if missing := len(fruits.labels) - len(set(classes.tolist())):
@@ -88,13 +88,13 @@ def _divide_logits(fruits: FruitClassifier, temperature: float) -> bool:
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The T for which the best guess of softmax(logits / T) has the chance of being right.
+    """The T for which the top prediction of softmax(logits / T) has the chance of being right.
 
     Logits (N, K), labels (N,) integers; needs images that were not trained on. Temperature
-    scaling (Guo et al. 2017, arXiv:1706.04599, section 4.2), by the likelihood that the best guess
-    is right or wrong, for that is what is shown (top-label calibration, arXiv:2107.08353). A
-    normal prior on log T keeps T near 1 where few or perfect answers don't determine it; it is
-    nothing beside a hundred images.
+    scaling (Guo et al. 2017, arXiv:1706.04599, section 4.2), by the likelihood that the top
+    prediction is right or wrong, for that is what is shown (top-label calibration,
+    arXiv:2107.08353). A normal prior on log T keeps T near 1 where few or perfect predictions don't
+    determine it; it is nothing beside a hundred images.
     """
     hits = logits.argmax(axis=1) == labels
     parts = np.array_split(logits, 1 + logits.size // AT_ONCE)
@@ -109,5 +109,5 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def _best_chances(logits: np.ndarray, temperature: float) -> np.ndarray:
-    """log softmax(logits / T) of the best guess, (N,)."""
+    """log softmax(logits / T) of the top prediction, (N,)."""
     return log_softmax(logits.astype(np.float64) / temperature, axis=1).max(axis=1)

@@ -22,7 +22,7 @@ from hffruits.data.arguments import DataArguments
 from hffruits.evaluation.dataset import Photos, choose_photos
 from hffruits.evaluation.intervals import LEVEL, draw_counts, percentile_interval
 from hffruits.evaluation.metrics import PredictionCounts, compute_metrics
-from hffruits.evaluation.predictions import Predictions, answer_samples, split_unknown
+from hffruits.evaluation.predictions import Predictions, predict_samples, split_unknown
 from hffruits.evaluation.report import METRIC_TITLES, THUMB, RowOpener
 from hffruits.evaluation.run import check_output_dir
 from hffruits.evaluation.run_data import (
@@ -150,17 +150,17 @@ def compare(
             f"{model_a}, {model_b}: not the same classes ({', '.join(extra[:3])}). Compare models "
             "of one set of classes."
         )
-    answers, seconds = [], []
+    predicted, seconds = [], []
     for fruits in models:
         photos = on_main_process(
             lambda names=fruits.labels: choose_photos(data_args, names, split, held_out_by=own.seed)
         )
         started = time.monotonic()
         options = {"batch_size": batch_size, "max_pixels": data_args.max_image_pixels}
-        predictions = answer_samples(fruits, photos.samples(), total=photos.total, **options)
+        predictions = predict_samples(fruits, photos.samples(), total=photos.total, **options)
         seconds.append(time.monotonic() - started)
-        answers.append(_in_order(split_unknown(predictions)[0], fruits.labels, labels))
-    a, b = answers
+        predicted.append(_in_order(split_unknown(predictions)[0], fruits.labels, labels))
+    a, b = predicted
     if a.paths != b.paths:
         raise InputError(f"{data_args.source_name}: changed while it was read. Compare again.")
     if not len(a):
@@ -190,7 +190,7 @@ def compare(
     if PartialState().is_main_process:
         page = output_dir / PAGE
         with optional_output(page, remedy="compare.json next to it has the metrics."):
-            show(record, models, answers, seconds, photos, page)
+            show(record, models, predicted, seconds, photos, page)
     return Comparison(output_dir, record)
 
 
@@ -280,13 +280,13 @@ def verdict_of(record: dict[str, Any]) -> str:
 def show(
     record: dict[str, Any],
     models: list[FruitClassifier],
-    answers: list[Predictions],
+    predicted: list[Predictions],
     seconds: list[float],
     photos: Photos,
     file: Path,
 ) -> None:
     """The page of a comparison."""
-    a, b = answers
+    a, b = predicted
     sides = [
         {
             "name": record[side],
@@ -338,9 +338,9 @@ def _gallery(
                 "path": a.paths[row],
                 "thumb": image and thumbnail_uri(image, THUMB),
                 "truth": labels[a.labels[row]],
-                "guess_a": labels[a.guesses[row]],
+                "predicted_a": labels[a.predicted[row]],
                 "score_a": float(a.confidence[row]),
-                "guess_b": labels[b.guesses[row]],
+                "predicted_b": labels[b.predicted[row]],
                 "score_b": float(b.confidence[row]),
             }
         )

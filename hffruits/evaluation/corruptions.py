@@ -15,7 +15,7 @@ from PIL import Image, ImageEnhance, ImageFilter
 
 from hffruits.data.images import open_rgb
 from hffruits.data.split_protocol import Sample
-from hffruits.evaluation.predictions import Predictions, answer_samples
+from hffruits.evaluation.predictions import Predictions, predict_samples
 from hffruits.inference.classifier import FruitClassifier
 
 SIDE = 512  # pixels of the shorter side, to which larger images are shrunk first
@@ -84,17 +84,17 @@ def measure_corruptions(
     options = {"batch_size": batch_size, "max_pixels": max_pixels}
     options["total"] = len(samples) * PartialState().num_processes
 
-    def answer(corruption: Corruption | None, severity: int, name: str) -> Predictions:
+    def predict(corruption: Corruption | None, severity: int, name: str) -> Predictions:
         corrupted = _corrupt(samples, corruption, severity, max_pixels)
-        return answer_samples(fruits, corrupted, description=name, **options)
+        return predict_samples(fruits, corrupted, description=name, **options)
 
-    clean = answer(None, 0, "clean")
+    clean = predict(None, 0, "clean")
 
     rows = [
         {
             "name": name,
             "accuracies": [
-                float(answer(corruption, i, f"{name} {i + 1}/{SEVERITIES}").hits.mean())
+                float(predict(corruption, i, f"{name} {i + 1}/{SEVERITIES}").hits.mean())
                 for i in range(SEVERITIES)
             ],
         }

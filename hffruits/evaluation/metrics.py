@@ -29,17 +29,17 @@ COVERAGES = (0.5, 0.7, 0.8, 0.9, 0.95, 1.0)
 
 
 def rank_classes(logits: torch.Tensor) -> torch.Tensor:
-    """(B, K) -> the best guesses first, at most `RANKED`: (B, R). Ties by their number."""
+    """(B, K) -> the best predictions first, at most `RANKED`: (B, R). Ties by their number."""
     return logits.sort(dim=1, descending=True, stable=True).indices[:, :RANKED]
 
 
 def classification_metrics(
     ranked: np.ndarray, labels: np.ndarray, *, coarse: Sequence[int] | None = None
 ) -> dict[str, float]:
-    """`METRIC_NAMES`, in [0, 1], of guesses (N, R), best first, against (N,) labels.
+    """`METRIC_NAMES`, in [0, 1], of predictions (N, R), best first, against (N,) labels.
 
     With `coarse`, the coarse class of each of the K classes, also `coarse_accuracy`: how often the
-    best guess is at least of the right coarse class.
+    top prediction is at least of the right coarse class.
     """
     metric = FruitMetrics(keep_in_memory=True)
     return metric.compute(predictions=ranked, references=labels, coarse=coarse)
@@ -56,7 +56,7 @@ class FruitMetrics(evaluate.Metric):
         return evaluate.MetricInfo(
             description=type(self).__doc__,
             citation="",
-            inputs_description="predictions (N, R), best guess first; references (N,); as indices",
+            inputs_description="predictions (N, R), best first; references (N,); as indices",
             features=datasets.Features(features),
         )
 
@@ -78,13 +78,13 @@ class FruitMetrics(evaluate.Metric):
 
 @dataclass(frozen=True)
 class PredictionCounts:
-    """How often each (class, best guess, class among the first five) occurs: M cells, (M,) each.
+    """How often each (class, predicted class, class among five) occurs: M cells, (M,) each.
 
     `coarse`: the coarse class of each class, (K,), where there is a hierarchy.
     """
 
     labels: np.ndarray
-    guesses: np.ndarray
+    predicted: np.ndarray
     among_five: np.ndarray  # bool
     counts: np.ndarray
     classes: int
@@ -101,7 +101,7 @@ class PredictionCounts:
         coarse: Sequence[int] | None,
         groups: np.ndarray | None = None,
     ) -> "PredictionCounts":
-        """Of labels (N,) and guesses (N, R), best first; R may be less than `RANKED` or more.
+        """Of labels (N,) and predictions (N, R), best first; R may be less than `RANKED` or more.
 
         `groups` (N,) are numbers, equal for images that are not independent.
         """
@@ -119,7 +119,7 @@ class PredictionCounts:
         coarse: Sequence[int] | None,
         groups: np.ndarray | None = None,
     ) -> list["PredictionCounts"]:
-        """One of each model's guesses (N, R) for the same images, all over the same cells."""
+        """One of each model's predictions (N, R) for the same images, all over the same cells."""
         columns = [labels]
         for ranked in predictions:
             columns += [ranked[:, 0], (ranked[:, :RANKED] == labels[:, None]).any(axis=1)]
@@ -128,11 +128,11 @@ class PredictionCounts:
         )
         own = np.arange(len(labels)) if groups is None else groups
         grouped = _count_by_group(own, places, len(cells))
-        # (M, models, guess and five)
+        # (M, models, predicted and among five)
         pairs = cells[:, 1:].reshape(len(cells), len(predictions), 2)
         return [
-            cls(cells[:, 0], guesses, among > 0, counts, classes, coarse, grouped)
-            for guesses, among in pairs.transpose(1, 2, 0)
+            cls(cells[:, 0], predicted, among > 0, counts, classes, coarse, grouped)
+            for predicted, among in pairs.transpose(1, 2, 0)
         ]
 
     @property
@@ -167,16 +167,16 @@ class PredictionCounts:
     @property
     def shares(self) -> dict[str, np.ndarray]:
         """The metrics that are shares of the images: of which cells, (M,)."""
-        shares = {"accuracy": self.labels == self.guesses, "top5_accuracy": self.among_five}
+        shares = {"accuracy": self.labels == self.predicted, "top5_accuracy": self.among_five}
         if self.coarse is not None:
             coarse = np.asarray(self.coarse)
-            shares["coarse_accuracy"] = coarse[self.labels] == coarse[self.guesses]
+            shares["coarse_accuracy"] = coarse[self.labels] == coarse[self.predicted]
         return shares
 
     @cached_property
     def confusion(self) -> csr_array:
-        """(K, K) counts, a row for each class, a column for each best guess; mostly zeros."""
-        places = (self.labels, self.guesses)
+        """(K, K) counts, a row for each class, a column for each predicted one; mostly zeros."""
+        places = (self.labels, self.predicted)
         return csr_array((self.counts, places), shape=(self.classes, self.classes))
 
 
@@ -195,12 +195,12 @@ def compute_metrics(
     """The metrics in [0, 1] of counts, or of others (..., M) of the same cells: (...,).
 
     As scikit-learn computes them, F1 to the last bit; it is over the classes that occur as label or
-    guess, balanced accuracy over those that occur as label. `coarse_accuracy` only with a
+    prediction, balanced accuracy over those that occur as label. `coarse_accuracy` only with a
     hierarchy.
     """
     counts = np.atleast_2d(counted.counts if counts is None else counts)  # (D, M)
     total = counts.sum(-1)
-    occurring = np.union1d(counted.labels, counted.guesses)  # zeros between them would round else
+    occurring = np.union1d(counted.labels, counted.predicted)  # zeros between them would round else
     columns = (values[:, occurring] for values in class_metrics(counted, counts))
     precision, recall, f1, support = columns  # (D, C) each
     present = support > 0
@@ -221,13 +221,13 @@ def class_metrics(
     Precision is NaN for a class that was never predicted, recall for one that never occurred.
     """
     counts = np.atleast_2d(counted.counts if counts is None else counts)
-    right = counted.labels == counted.guesses
+    right = counted.labels == counted.predicted
     hits = counts @ _one_hot(counted.labels, right, counted.classes)
     support = counts @ _one_hot(counted.labels, None, counted.classes)
-    guessed = counts @ _one_hot(counted.guesses, None, counted.classes)
+    predicted = counts @ _one_hot(counted.predicted, None, counted.classes)
     with np.errstate(invalid="ignore"):
-        precision, recall = hits / guessed, hits / support
-        f1 = np.nan_to_num(2 * hits / (support + guessed))
+        precision, recall = hits / predicted, hits / support
+        f1 = np.nan_to_num(2 * hits / (support + predicted))
     return precision, recall, f1, support
 
 
@@ -239,7 +239,7 @@ def _one_hot(classes: np.ndarray, kept: np.ndarray | None, count: int) -> csr_ar
 
 
 def confused_pairs(confusion: csr_array) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Class, guess, count and share of the class, (P,) each, of mistakes, most frequent first."""
+    """Class, predicted class, count and share of the class, (P,) each, of mistakes, by count."""
     support = confusion.sum(1)
     cells = confusion.tocoo()
     mistaken = cells.row != cells.col

@@ -18,21 +18,21 @@ from hffruits.core.errors import FewWarnings, InputError
 from hffruits.data.images import MAX_PIXELS, ImageSource
 from hffruits.data.split_protocol import UNGROUPED, UNKNOWN, Sample
 from hffruits.evaluation.metrics import RANKED, PredictionCounts, Reliability, reliability
-from hffruits.inference.classifier import Answers, FruitClassifier
+from hffruits.inference.classifier import FruitClassifier, Outputs
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """One row an image, in the order given: (N,) each, guesses (N, R)."""
+    """One row an image, in the order given: (N,) each, `ranked` and `scores` (N, R)."""
 
     paths: list[str]
     labels: np.ndarray  # UNKNOWN for a class that the model doesn't have
     ranked: np.ndarray  # classes, best first
     scores: np.ndarray  # their probabilities
     losses: np.ndarray  # -log of the right class's probability; NaN for unknown classes
-    uncalibrated: np.ndarray  # the best guess's probability before temperature scaling
+    uncalibrated: np.ndarray  # the top prediction's probability before temperature scaling
     ood_score: np.ndarray  # the higher, the more out-of-distribution
     groups: np.ndarray  # equal for images that are not independent, such as near-duplicates
     skipped: tuple[str, ...] = ()  # images that could not be read, and why
@@ -41,7 +41,7 @@ class Predictions:
         return len(self.paths)
 
     @property
-    def guesses(self) -> np.ndarray:
+    def predicted(self) -> np.ndarray:
         return self.ranked[:, 0]
 
     @property
@@ -50,8 +50,8 @@ class Predictions:
 
     @property
     def hits(self) -> np.ndarray:
-        """Whether the best guess is right, (N,) bool."""
-        return self.guesses == self.labels
+        """Whether the top prediction is right, (N,) bool."""
+        return self.predicted == self.labels
 
     def take(self, rows: np.ndarray) -> "Predictions":
         """Some of the rows; a mask or indices."""
@@ -76,7 +76,7 @@ def split_unknown(predictions: Predictions) -> tuple[Predictions, Predictions]:
     return predictions.take(own), predictions.take(~own)
 
 
-def answer_samples(
+def predict_samples(
     fruits: FruitClassifier,
     samples: Iterable[Sample],
     *,
@@ -85,7 +85,7 @@ def answer_samples(
     batch_size: int = 32,
     max_pixels: int = MAX_PIXELS,
 ) -> Predictions:
-    """Have the model answer this process's samples; every process gets the predictions of all.
+    """Have the model predict this process's samples; every process gets the predictions of all.
 
     `total` is of all processes. Unreadable images are left out with a warning, and listed in
     `skipped`.
@@ -104,8 +104,8 @@ def answer_samples(
     hidden = not state.is_main_process
     bar = tqdm(samples, description, total, unit="img", leave=False, disable=hidden)
     options = {"batch_size": batch_size, "on_unreadable": on_unreadable, "max_pixels": max_pixels}
-    for answers in fruits.answer(bar, source=_source_of, **options):
-        parts.append(_predictions(fruits, answers, temperature))
+    for outputs in fruits.infer(bar, source=_source_of, **options):
+        parts.append(_predictions(fruits, outputs, temperature))
     return _number_ungrouped(_gather(_join(parts, skipped, len(fruits.labels))))
 
 
@@ -128,9 +128,9 @@ def _source_of(sample: Sample) -> ImageSource:
 
 
 def _predictions(
-    fruits: FruitClassifier, answers: Answers[Sample], temperature: float
+    fruits: FruitClassifier, outputs: Outputs[Sample], temperature: float
 ) -> Predictions:
-    samples, logits = answers.items, answers.logits
+    samples, logits = outputs.items, outputs.logits
     labels = np.array([sample.label for sample in samples], np.int32)
     logs = logits.log_softmax(dim=1)  # (B, K)
     values, ranked = logs.topk(min(RANKED, logs.shape[1]), dim=1)  # (B, R)
@@ -143,7 +143,7 @@ def _predictions(
         scores=values.exp().numpy(),
         losses=np.where(labels == UNKNOWN, np.nan, -right.numpy()),
         uncalibrated=raw.numpy(),
-        ood_score=fruits.ood_score(answers.features),
+        ood_score=fruits.ood_score(outputs.features),
         groups=np.array([sample.group for sample in samples]),
     )
 
@@ -170,7 +170,7 @@ def _gather(own: Predictions) -> Predictions:
     return whole.take(order)
 
 
-def collect_answers(
+def collect_outputs(
     fruits: FruitClassifier,
     samples: Iterable[Sample],
     *,
@@ -188,10 +188,10 @@ def collect_answers(
     labels: list[int] = []
     bar = tqdm(samples, description, unit="img", leave=False)
     options = {"batch_size": batch_size, "on_unreadable": lambda _: None, "max_pixels": max_pixels}
-    for answers in fruits.answer(bar, source=_source_of, **options):
-        logits.append(answers.logits if keep_logits else answers.logits[:, :0])
-        features.append(answers.features)
-        labels += [sample.label for sample in answers.items]
+    for outputs in fruits.infer(bar, source=_source_of, **options):
+        logits.append(outputs.logits if keep_logits else outputs.logits[:, :0])
+        features.append(outputs.features)
+        labels += [sample.label for sample in outputs.items]
     if not labels:
         raise InputError("none of the photos can be read any more. Check the data.")
     return torch.cat(logits), torch.cat(features), np.array(labels)

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from hffruits.core.errors import InputError, optional_output
 from hffruits.core.html import part_of, render_page, thumbnail_uri
-from hffruits.core.names import list_names
+from hffruits.core.names import list_counts, list_names
 from hffruits.core.plots import MOST_NAMED, draw_evaluation, drawable
 from hffruits.evaluation.metrics import (
     Reliability,
@@ -131,7 +131,7 @@ def draw_summary(file: Path, known: Predictions, names: Sequence[str], *, split:
     shown_as = dict(zip(names, drawn, strict=True))
     most = f"; the {len(used):,} of {occur:,} classes confused most" if len(used) < occur else ""
     diagrams = {
-        "as it answers": known.reliability(),
+        "after calibration": known.reliability(),
         "before calibration": known.reliability(calibrated=False),
     }
     shown = {}
@@ -184,7 +184,7 @@ def confusion_shown(predictions: Predictions, names: Sequence[str]) -> dict[str,
 
 
 def _clustered(predictions: Predictions, names: Sequence[str]) -> tuple[np.ndarray, list[str], int]:
-    """Counts by class and answer, of the classes that occur, these in their order, and how many.
+    """Counts by class and prediction, of classes that occur, these in their order, and how many.
 
     Of very many classes, those that are confused most have their counts.
     """
@@ -324,6 +324,11 @@ def advice(measured: dict[str, Any], split: str, labels: Sequence[str]) -> list[
             f"No photo here shows {len(unseen)} of the model's {len(labels)} classes, so they are "
             f"not measured: {list_names(unseen, 20)}."
         )
+    if dropped := measured["dropped_classes"]:
+        notes.append(
+            "The model doesn't have the classes that training left out, as they have too few "
+            f"photos: {list_counts(dropped)}."
+        )
     if split == "validation":
         notes.append(
             "Validation chose the epoch and the temperature, so these metrics are slightly too "
@@ -368,20 +373,20 @@ class Gallery:
     def pairs(self, confused: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """The classes most often confused, beside usual photos of both."""
         shown, names = [], self.fruits.labels
-        labels, guesses = self.predictions.labels, self.predictions.guesses
+        labels, predicted = self.predictions.labels, self.predictions.predicted
         for pair in confused[:PAIRS]:
-            truth, guess = names.index(pair["class"]), names.index(pair["predicted"])
-            rows = np.flatnonzero((labels == truth) & (guesses == guess))
+            truth, other = names.index(pair["class"]), names.index(pair["predicted"])
+            rows = np.flatnonzero((labels == truth) & (predicted == other))
             rows = rows[np.argsort(-self.predictions.confidence[rows], kind="stable")][:MISTAKEN]
             shown.append(
                 {
                     "truth": pair["class"],
-                    "guess": pair["predicted"],
+                    "predicted": pair["predicted"],
                     "count": pair["images"],
                     "share": pair["share"],
                     "mistaken": [self._photo(row) for row in rows],
                     "truth_sample": self._usual(truth),
-                    "guess_sample": self._usual(guess),
+                    "predicted_sample": self._usual(other),
                 }
             )
         return shown
@@ -397,23 +402,23 @@ class Gallery:
         names, predictions = self.fruits.labels, self.predictions
         image = self.opener(int(row)) if self.opener else None
         heat = heat and self.explains and image is not None
-        seen = self._explain(image, int(predictions.guesses[row])) if heat else None
+        seen = self._explain(image, int(predictions.predicted[row])) if heat else None
         shown = seen.image if seen else image
         return {
             "path": predictions.paths[row],
             "thumb": shown and thumbnail_uri(shown, THUMB),
             "heat": seen and thumbnail_uri(seen.overlay(), THUMB),
             "truth": names[predictions.labels[row]],
-            "guess": names[predictions.guesses[row]],
+            "predicted": names[predictions.predicted[row]],
             "score": float(predictions.confidence[row]),
             "known": bool(predictions.ood_score[row] <= self.fruits.ood_threshold),
         }
 
-    def _explain(self, image: Image.Image, guess: int) -> Explanation | None:
+    def _explain(self, image: Image.Image, label: int) -> Explanation | None:
         self.explains = False
         with optional_output(f"{self.page}, heatmaps", remedy="The photos are shown."):
             try:
-                seen = self.fruits.explain(image, self.fruits.labels[guess])
+                seen = self.fruits.explain(image, self.fruits.labels[label])
             except InputError:  # a net without maps
                 return None
             self.explains = True

@@ -103,11 +103,11 @@ def most_confused(predictions: Predictions, names: list[str]) -> list[dict[str, 
     return [
         {
             "class": names[label],
-            "predicted": names[guess],
+            "predicted": names[predicted],
             "images": int(count),
             "share": float(share),
         }
-        for label, guess, count, share in list(zip(*pairs, strict=True))[:PAIRS]
+        for label, predicted, count, share in list(zip(*pairs, strict=True))[:PAIRS]
     ]
 
 

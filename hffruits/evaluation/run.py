@@ -41,12 +41,13 @@ from hffruits.evaluation.dataset import (
     samples_of_split,
     unknown_samples,
 )
-from hffruits.evaluation.predictions import Predictions, answer_samples, split_unknown
+from hffruits.evaluation.predictions import Predictions, predict_samples, split_unknown
 from hffruits.evaluation.report import draw_summary, write_report
 from hffruits.evaluation.results import format_accuracy, measure, measure_unknown
 from hffruits.evaluation.run_data import (
     count_training_images,
     data_of_run,
+    dropped_classes,
     refuse_training_options,
 )
 from hffruits.inference.classifier import FruitClassifier, open_classifier
@@ -138,7 +139,7 @@ def evaluate(
         lambda: choose_photos(data_args, fruits.labels, split, held_out_by=own.seed)
     )
     started = time.monotonic()
-    predictions = answer_samples(fruits, photos.samples(), total=photos.total, **options)
+    predictions = predict_samples(fruits, photos.samples(), total=photos.total, **options)
     seconds = time.monotonic() - started
     known, others = split_unknown(predictions)
     if not len(known):
@@ -146,7 +147,7 @@ def evaluate(
             f"{data_args.source_name}: no photo of a class that the model has can be read. Check "
             "the photos and the names of their classes."
         )
-    unknown = answer_unknown(fruits, others, unknown_photos, unknown_dir, **options)
+    unknown = predict_unknown(fruits, others, unknown_photos, unknown_dir, **options)
     record = {
         **_head(model, data_args, photos.split, command),
         "tta": list(tta),
@@ -182,7 +183,7 @@ def evaluate(
     return Evaluation(output_dir, record)
 
 
-def answer_unknown(
+def predict_unknown(
     fruits: FruitClassifier,
     others: Predictions,
     samples: list[Sample],
@@ -199,7 +200,7 @@ def answer_unknown(
     unknown = {"other classes": others} if len(others) else {}
     if folder is not None:
         name, options = folder.absolute().name, {"batch_size": batch_size, "max_pixels": max_pixels}
-        unknown[name] = answer_samples(fruits, samples, **options)
+        unknown[name] = predict_samples(fruits, samples, **options)
         if not len(unknown[name]):
             raise InputError(f"{folder}: none of its photos can be read. Check them.")
     if unknown and fruits.prototypes is None:
@@ -277,7 +278,7 @@ def evaluate_artifact(
     results = {}
     for split in (name for name in ("validation", "test") if name in datasets):
         rows, started = datasets.split(split), time.monotonic()
-        predictions = answer_samples(fruits, samples_of_split(rows), total=len(rows), **options)
+        predictions = predict_samples(fruits, samples_of_split(rows), total=len(rows), **options)
         seconds = time.monotonic() - started
         if not len(predictions):
             raise InputError(f"{split}: none of its photos can be read any more. Put them back.")
@@ -323,6 +324,7 @@ def _head(
         "model": str(model),
         "data": data_args.source_name,
         "split": split,
+        "dropped_classes": dropped_classes(model),
         "command": command,
         "created": datetime.now().strftime("%Y-%m-%d %H:%M"),
         "version": __version__,
@@ -330,7 +332,7 @@ def _head(
 
 
 def write_predictions(predictions: Predictions, fruits: FruitClassifier, file: Path) -> None:
-    """A line an image: path, label, best guess, its probability, whether it is taken for known."""
+    """A line an image: path, label, predicted class, its probability, whether it is known."""
     options = {"newline": "", "encoding": CSV_ENCODING, "errors": "backslashreplace"}
     with write_aside(file) as aside, aside.open("w", **options) as stream:
         writer = csv.writer(stream)
@@ -342,7 +344,7 @@ def write_predictions(predictions: Predictions, fruits: FruitClassifier, file: P
                 [
                     path,
                     "" if label == UNKNOWN else names[label],
-                    names[predictions.guesses[row]],
+                    names[predictions.predicted[row]],
                     f"{predictions.confidence[row]:.4f}",
                     bool(predictions.ood_score[row] <= fruits.ood_threshold),
                 ]

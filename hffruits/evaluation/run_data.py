@@ -12,7 +12,7 @@ from hffruits.core.errors import InputError
 from hffruits.core.escaping import name_in_line
 from hffruits.data.arguments import DataArguments
 from hffruits.evaluation.predictions import Predictions
-from hffruits.models.artifact import SPLITS, TRAIN_LIST, TRAINING_ARGS
+from hffruits.models.artifact import METRICS, SPLITS, TRAIN_LIST, TRAINING_ARGS
 from hffruits.models.loading import find_model
 
 logger = logging.getLogger(__name__)
@@ -85,6 +85,15 @@ def read_record(file: Path) -> tuple[DataArguments, str | None, int] | None:
         return None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{file}: not as training wrote it. Give the data, or fix it.") from error
+
+
+def dropped_classes(model: str | Path) -> dict[str, int]:
+    """Class that a run left out as too rare -> its photos; nothing for what no run here trained."""
+    try:
+        recorded = json.loads((Path(model).expanduser() / METRICS).read_text(encoding="utf-8"))
+        return recorded["data"]["dropped_classes"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def is_same_data(named: DataArguments, own: DataArguments, path: str | None) -> bool:

@@ -37,7 +37,7 @@ class ScannedData:
     lists: Path = Path()  # the folder of the lists for `--exclude`
     embedded: int = 0  # rows whose features were computed
     label_errors: LabelErrors | None = None  # None without features
-    classes: Sequence[str] = ()  # names of the classes that label_errors.guesses mean
+    classes: Sequence[str] = ()  # names of the classes that label_errors.predicted mean
     outliers: np.ndarray | None = None  # (O,) rows
     lost: dict[str, str] = field(default_factory=dict)  # class without any photo -> why
 
@@ -232,7 +232,7 @@ def find_label_error_photos(data: ScannedData) -> Finding | str | None:
         return None
     if not len(data.label_errors.indices):
         return f"No doubtful labels{data.of_embedded}"
-    rows, guesses = data.label_errors.indices.tolist(), data.label_errors.guesses.tolist()
+    rows, predicted = data.label_errors.indices.tolist(), data.label_errors.predicted.tolist()
     return Finding(
         "label_errors",
         "high" if len(rows) > 0.03 * data.embedded else "medium",
@@ -243,8 +243,8 @@ def find_label_error_photos(data: ScannedData) -> Finding | str | None:
         _without(data, "label_errors"),
         groups=[[row] for row in rows],
         notes={
-            row: f"looks like {data.classes[guess]}"
-            for row, guess in zip(rows, guesses, strict=True)
+            row: f"looks like {data.classes[label]}"
+            for row, label in zip(rows, predicted, strict=True)
         },
     )
 

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 DIMENSIONS = 128  # of the features, for the classifier
 FOLDS = 5
 NEIGHBOURS = 10
-DOUBTED = 0.1  # of the best guess's probability: a label that gets less is doubted
+DOUBTED = 0.1  # of the top prediction's probability: a label that gets less is doubted
 AGREEING = 0.2  # share of the neighbours that may still carry a doubted label
 OTHERS = 2  # of its class, without which nothing can be said of an image's label
 FAR_OUT = 2.0  # spreads between quartiles beyond the upper one
@@ -30,7 +30,7 @@ class LabelErrors:
     """Images whose label is probably wrong, the most probable first."""
 
     indices: np.ndarray  # (S,)
-    guesses: np.ndarray  # (S,) the class that each resembles
+    predicted: np.ndarray  # (S,) the class that each resembles
 
 
 def find_label_errors(
@@ -44,16 +44,16 @@ def find_label_errors(
     Labels with fewer than two other groups of images are never doubted.
     """
     probabilities = predict_out_of_sample(features, labels, groups, seed=seed)
-    guesses = probabilities.argmax(1)
+    predicted = probabilities.argmax(1)
     rows = np.arange(len(labels))
-    share = probabilities[rows, labels] / probabilities[rows, guesses]
-    doubted = (guesses != labels) & (share < DOUBTED) & (_sizes(labels, groups)[labels] > OTHERS)
+    share = probabilities[rows, labels] / probabilities[rows, predicted]
+    doubted = (predicted != labels) & (share < DOUBTED) & (_sizes(labels, groups)[labels] > OTHERS)
     indices = np.flatnonzero(doubted)
     if len(indices):
         agreeing = _agreement(features, labels, groups, indices)
         indices = indices[agreeing <= AGREEING]
     indices = indices[np.argsort(share[indices], kind="stable")]
-    return LabelErrors(indices, guesses[indices])
+    return LabelErrors(indices, predicted[indices])
 
 
 def predict_out_of_sample(

@@ -186,7 +186,7 @@ def check_features(data: ScannedData, features: np.ndarray, rows: np.ndarray) ->
     return replace(
         data,
         embedded=len(rows),
-        label_errors=LabelErrors(rows[found.indices], found.guesses),
+        label_errors=LabelErrors(rows[found.indices], found.predicted),
         outliers=rows[find_outliers(features, labels)],
     )
 

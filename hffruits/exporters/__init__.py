@@ -4,7 +4,7 @@ run             one export, top to bottom
 formats         a row for each format, which writes its files
 onnx, web       ONNX graphs; the preprocessing inside the graph
 torch_export    the traced model
-parity          the check that an export answers as its model does
+parity          the check that an export predicts as its model does
 """
 
 import lazy_loader

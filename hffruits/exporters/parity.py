@@ -1,12 +1,12 @@
-"""The parity check of an export: the same images through it and the model, answers compared.
+"""The parity check of an export: the same images through it and the model, predictions compared.
 
 The rule, for labels and for known or unknown alike: an export is refused where fewer than
-`FEWEST_ALIKE` of the answers are the model's, and the images prove it: the upper end of the share's
-95 % interval (Wilson's, as in an evaluation) is below that. So one photo of four that changes sides
-refuses no export, and 58 % of a dozen do. An image whose OOD score is at the threshold to rounding
-counts as the same: the threshold is the score of one of the images that it was chosen on. Besides,
-accuracy may fall by `max_accuracy_drop` or one image, whichever is more, and in fp32 no score may
-change by more than `EXACT`.
+`FEWEST_ALIKE` of the predictions are the model's, and the images prove it: the upper end of the
+share's 95 % interval (Wilson's, as in an evaluation) is below that. So one photo of four that
+changes sides refuses no export, and 58 % of a dozen do. An image whose OOD score is at the
+threshold to rounding counts as the same: the threshold is the score of one of the images that it
+was chosen on. Besides, accuracy may fall by `max_accuracy_drop` or one image, whichever is more,
+and in fp32 no score may change by more than `EXACT`.
 """
 
 import importlib
@@ -34,7 +34,7 @@ EXACT = 0.01  # by which fp32 may move a score: resizing in the graph is not the
 
 
 class Predicted(NamedTuple):
-    """The answers for the images that could be read."""
+    """The predictions for the images that could be read."""
 
     samples: list[Sample]
     scores: np.ndarray  # (N, K)
@@ -48,24 +48,24 @@ Predict = Callable[[Sequence[Sample], int], Predicted]  # of up to so many pixel
 def compare(
     fruits: FruitClassifier, exported: Predict, samples: Sequence[Sample], max_pixels: int
 ) -> dict[str, float]:
-    """How far an export's answers are the model's own, and how often each is right."""
+    """How far an export's predictions are the model's own, and how often each is right."""
     own, other = predict_all(fruits, samples, max_pixels), exported(samples, max_pixels)
     if not own.samples:
         raise InputError(f"none of {len(samples)} images to check on can be read. Name others.")
     assert [sample.path for sample in own.samples] == [sample.path for sample in other.samples]
-    guesses, other_guesses = own.scores.argmax(1), other.scores.argmax(1)
+    predicted, exported_as = own.scores.argmax(1), other.scores.argmax(1)
     labels = np.array([sample.label for sample in own.samples])
     known_class = labels != UNKNOWN
     check = {
         "images": len(labels),
-        "agreement": float((guesses == other_guesses).mean()),
+        "agreement": float((predicted == exported_as).mean()),
         "known_agreement": float(((own.known == other.known) | own.undecided).mean()),
         "largest_difference": float(np.abs(own.scores - other.scores).max()),
     }
     if known_class.any():
         check["labelled"] = int(known_class.sum())
-        check["accuracy_before"] = float((guesses == labels)[known_class].mean())
-        check["accuracy"] = float((other_guesses == labels)[known_class].mean())
+        check["accuracy_before"] = float((predicted == labels)[known_class].mean())
+        check["accuracy"] = float((exported_as == labels)[known_class].mean())
     return check
 
 
@@ -101,7 +101,7 @@ def _proves_fewer(check: dict[str, Any], name: str, limit: float) -> bool:
 
 
 def open_exported(format: str, folder: Path, fruits: FruitClassifier) -> Predict:
-    """A way to have the files answer that were just written."""
+    """What predicts by the files that were just written."""
     if format == "web":
         onnxruntime = importlib.import_module("onnxruntime")
         session = onnxruntime.InferenceSession(folder / WEB, providers=["CPUExecutionProvider"])
@@ -133,10 +133,10 @@ def predict_all(fruits: FruitClassifier, samples: Sequence[Sample], max_pixels: 
     bar = tqdm(samples, "Checking", unit="img", leave=False)
     options = {"source": lambda sample: sample.source, "on_unreadable": lambda _: None}
     options |= {"batch_size": BATCH, "max_pixels": max_pixels}
-    answers = list(fruits.answer(bar, **options))
-    scores = [some.logits.softmax(1).numpy() for some in answers]
-    found = [sample for some in answers for sample in some.items]
-    ood = np.concatenate([fruits.ood_score(some.features) for some in answers] or [[]])
+    outputs = list(fruits.infer(bar, **options))
+    scores = [some.logits.softmax(1).numpy() for some in outputs]
+    found = [sample for some in outputs for sample in some.items]
+    ood = np.concatenate([fruits.ood_score(some.features) for some in outputs] or [[]])
     undecided = np.abs(ood - fruits.ood_threshold) <= ROUNDING
     return Predicted(found, np.concatenate(scores or [[]]), ood <= fruits.ood_threshold, undecided)
 

@@ -1,7 +1,7 @@
 """One export, top to bottom: convert, verify on images, keep.
 
 The folder holds all that `FruitClassifier` needs: labels, preprocessing, calibrated weights,
-prototypes and the rejection threshold. An export that answers too differently is not kept.
+prototypes and the rejection threshold. An export whose predictions differ too much is not kept.
 """
 
 import logging
@@ -42,7 +42,7 @@ DRAWN = 64  # images to check on where no photos are at hand
 
 
 class Export(Result):
-    """A model for another runtime, and how its answers differ from the model's own."""
+    """A model for another runtime, and how its predictions differ from the model's own."""
 
     @property
     def check(self) -> dict[str, Any]:
@@ -57,7 +57,7 @@ class Export(Result):
     @property
     def summary(self) -> str:
         kind, size = f"{self.record['format']} {self.record['precision']}", self.record["megabytes"]
-        return f"{kind}, {size:.1f} MB, {self.check['agreement']:.1%} the same answers"
+        return f"{kind}, {size:.1f} MB, {self.check['agreement']:.1%} the same predictions"
 
 
 def export(
@@ -71,7 +71,7 @@ def export(
     force: bool = False,
     **data_options: Any,
 ) -> Export:
-    """Write a trained model for another runtime, and check that it answers the same.
+    """Write a trained model for another runtime, and check that it predicts the same.
 
     Args:
         model: a folder that training wrote, or a Hub id.
@@ -82,7 +82,7 @@ def export(
         precision: "fp32", "fp16", "bf16" or "int8", as far as the format has it.
         output_dir: a new folder; by default beside the model, `MODEL-format-precision`.
         max_accuracy_drop: the accuracy in [0, 1] that may be lost; where there are no photos, the
-            share of drawn images that may be answered otherwise.
+            share of drawn images that may be predicted otherwise.
         force: keep the export, whatever it loses.
         **data_options: fields of `DataArguments`.
 
@@ -91,13 +91,13 @@ def export(
 
     Raises:
         InputError: for unknown names, a folder that is there already, packages that are missing, a
-            model that can't be exported, and, unless `force`, for an export that answers too
-            differently.
+            model that can't be exported, and, unless `force`, for an export whose
+            predictions differ too much.
 
     >>> import hffruits
     >>> exported = hffruits.export("runs/fruits", "fruits", format="onnx")
     >>> exported
-    Export(runs/fruits-onnx-fp32: onnx fp32, ... MB, 100.0% the same answers)
+    Export(runs/fruits-onnx-fp32: onnx fp32, ... MB, 100.0% the same predictions)
     >>> exported.classifier.labels
     ['Apple', ...]
     """

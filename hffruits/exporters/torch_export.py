@@ -21,7 +21,7 @@ TRACING_ERRORS = (RuntimeError, TypeError, ValueError, AssertionError, Attribute
 
 
 class LogitsAndFeatures(nn.Module):
-    """What is exported: the head's answer, and its input, by which unknown images are found."""
+    """What is exported: the head's output, and its input, by which unknown images are found."""
 
     def __init__(self, model: PreTrainedModel):
         super().__init__()
@@ -50,7 +50,7 @@ def with_any_attention(convert: Callable[[PreTrainedModel], T], model: PreTraine
     """What `convert` makes of a model, or, if that fails, of one whose attention isn't fused.
 
     Window attention (Swin, MaxViT, Hiera) takes part of the batch for heads or windows, of which
-    the fused operation, when traced, wants to know the number. The answers are the same.
+    the fused operation, when traced, wants to know the number. The outputs are the same.
     """
     try:
         return convert(model)

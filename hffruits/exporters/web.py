@@ -21,7 +21,7 @@ def with_preprocessing(
     prototypes: torch.Tensor | None,
     ood_threshold: float,
 ) -> onnx.ModelProto:
-    """One graph from a decoded image to its answer, with the labels in its metadata.
+    """One graph from a decoded image to its prediction, with the labels in its metadata.
 
     `image` uint8 (height, width, 3 or 4), as a canvas has it, of any size -> `scores` (K,), and
     `known`, whether it is like anything learned. ONNX Runtime resizes as Pillow does.
@@ -38,7 +38,7 @@ def with_preprocessing(
         "shift": np.float32(-np.array(steps.mean) / np.array(steps.std)).reshape(1, 3, 1, 1),
     }
     _add_constants(first, constants)
-    last = parser.parse_model(_ANSWER)
+    last = parser.parse_model(_PREDICT)
     if prototypes is None:
         prototypes, ood_threshold = torch.zeros(1, _width_of(graph, "features")), 2.0
     constants = {
@@ -132,10 +132,10 @@ prepare (uint8[height, width, channels] image) => (float[1, 3, high, wide] pixel
     middle = Resize <mode = "MODE", cubic_coeff_a = -0.5, antialias = 1> (nchw, , , sizes)
     {_ON_WHITE}
 }}"""
-_ANSWER = (
+_PREDICT = (
     _HEADER
     + """
-answer (float[batch, classes] logits, float[batch, wide] features)
+predict (float[batch, classes] logits, float[batch, wide] features)
     => (float[classes] scores, bool known)
 <int64[1] rows = {0}, int64[1] columns = {1}, float same = {1.0}> {
     probabilities = Softmax <axis = 1> (logits)

@@ -59,7 +59,7 @@ def make_space(
 
     Without `repo_id` it is only written, to `output_dir`. `check` is a way of `check_space`, or
     `none`. Raises `InputError` for a model that isn't on the Hub, for files that don't start or
-    answer otherwise than the model, and for what the Hub refuses; nothing is pushed then.
+    predict otherwise than the model, and for what the Hub refuses; nothing is pushed then.
     """
     if check not in WAYS:
         raise InputError(f"check={check}: unknown. Known: {', '.join(WAYS)}.")

@@ -45,7 +45,7 @@ def check_space(
     way: str = "full",
     token: str | None = None,
 ) -> None:
-    """Start a Space's `app.py` and compare its answers with the model's own.
+    """Start a Space's `app.py` and compare its predictions with the model's own.
 
     `full` installs its `requirements.txt` into a new environment below `place`, which takes minutes
     and some GB; `quick` takes the packages that are installed here. Raises `InputError` with the
@@ -64,11 +64,11 @@ def check_space(
     for image in images:
         draw_fruit(image.stem, seed=70_000, size=384).save(image)
     with started(python, folder, environment, log=place / "log.txt") as url:
-        answers = [_ask(url, image) for image in images]
-    for answer, own in zip(answers, fruits.predict(images), strict=True):
-        if answer != own.label:
+        labels = [_ask(url, image) for image in images]
+    for label, own in zip(labels, fruits.predict(images), strict=True):
+        if label != own.label:
             raise InputError(
-                f"{folder.name}: says {answer} where the model says {own.label}. The model may "
+                f"{folder.name}: says {label} where the model says {own.label}. The model may "
                 "have changed meanwhile: try again."
             )
 
@@ -77,8 +77,8 @@ def _ask(url: str, image: Path) -> str:
     """The label that a running Space gives an image."""
     try:
         client = gradio_client.Client(url, verbose=False, analytics_enabled=False)
-        answer, _ = client.predict(gradio_client.handle_file(image), api_name="/predict")
-        return answer["label"]
+        prediction, _ = client.predict(gradio_client.handle_file(image), api_name="/predict")
+        return prediction["label"]
     except (AppError, httpx.HTTPError, OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"the Space doesn't answer: {one_line(error)}") from error
 

@@ -96,7 +96,7 @@ Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
-class Answers(Generic[Item]):
+class Outputs(Generic[Item]):
     """The model's outputs for those images that could be read, as float32 on the CPU."""
 
     items: list[Item]  # the images, or what they came with
@@ -178,7 +178,7 @@ class FruitClassifier:
                 "it again."
             ) from error
         self.folder: Path | None = None  # that it was loaded from; a Hub model's in the cache
-        self._lock = threading.Lock()  # an engine answers one thread at a time
+        self._lock = threading.Lock()  # an engine serves one thread at a time
 
     @classmethod
     def from_pretrained(
@@ -324,10 +324,10 @@ class FruitClassifier:
         check_max_pixels(max_image_pixels)
         options = {"batch_size": batch_size, "on_unreadable": on_unreadable}
         options |= {"max_pixels": max_image_pixels, "allow_truncated": allow_truncated_images}
-        for answers in self.answer(images, **options):
-            yield from self._name(answers, top_k)
+        for outputs in self.infer(images, **options):
+            yield from self._name(outputs, top_k)
 
-    def answer(
+    def infer(
         self,
         items: Iterable[Item],
         *,
@@ -336,7 +336,7 @@ class FruitClassifier:
         on_unreadable: Callable[[InputError], None] | None = None,
         max_pixels: int = MAX_PIXELS,
         allow_truncated: bool = False,
-    ) -> Iterator[Answers[Item]]:
+    ) -> Iterator[Outputs[Item]]:
         """The logits (B, K) and features (B, D) of images, a batch at a time; holds two at most.
 
         `items` are the images, or have them as their `source`. Those that can't be read are
@@ -366,7 +366,7 @@ class FruitClassifier:
                 logits, features = (
                     rows.view(*stacked.shape[:2], -1) for rows in (logits, features)
                 )
-                yield Answers(list(found), logits.mean(1), features[:, 0])
+                yield Outputs(list(found), logits.mean(1), features[:, 0])
 
     def _read_batches(
         self,
@@ -467,11 +467,11 @@ class FruitClassifier:
         views = [image, *(view for make in self._views for view in make(image))]
         return _stack([self.transform(view) for view in views])
 
-    def _name(self, answers: Answers[ImageSource], top_k: int) -> Iterator[Prediction]:
-        scores = answers.logits.softmax(dim=-1)  # (B, K)
+    def _name(self, outputs: Outputs[ImageSource], top_k: int) -> Iterator[Prediction]:
+        scores = outputs.logits.softmax(dim=-1)  # (B, K)
         values, indices = scores.topk(min(top_k, len(self.labels)), dim=-1)  # (B, top_k)
-        known = self.is_known(answers.features).tolist()
-        rows = zip(answers.items, values.tolist(), indices.tolist(), known, strict=True)
+        known = self.is_known(outputs.features).tolist()
+        rows = zip(outputs.items, values.tolist(), indices.tolist(), known, strict=True)
         for source, row, ids, is_known in rows:
             top = tuple((self.labels[i], score) for i, score in zip(ids, row, strict=True))
             path = Path(source) if isinstance(source, str | Path) else None

@@ -14,7 +14,7 @@ _TOLERANCE = 1e-3  # of the largest output; folding itself changes only the last
 
 
 def fold_batch_norm(model: nn.Module, pixels: torch.Tensor) -> nn.Module:
-    """A model that answers as this one does in eval mode, with fewer layers.
+    """A model with this one's outputs in eval mode, with fewer layers.
 
     Shares all tensors but those of the folded convolutions. Which batch norm follows which
     convolution is read off the order of the layers, and tried out on pixels (B, 3, H, W): a net
@@ -33,7 +33,7 @@ def fold_batch_norm(model: nn.Module, pixels: torch.Tensor) -> nn.Module:
         return model
     with torch.inference_mode():
         wanted, got = model(pixel_values=pixels).logits, folded(pixel_values=pixels).logits
-    return folded if same_answers(wanted, got) else model
+    return folded if same_outputs(wanted, got) else model
 
 
 def foldable(parent: nn.Module) -> list[tuple[str, str]]:
@@ -52,7 +52,7 @@ def after_norm(norm: nn.Module) -> list[nn.Module]:
     return [layer for layer in rest if layer is not None]
 
 
-def same_answers(wanted: torch.Tensor, got: torch.Tensor) -> bool:
+def same_outputs(wanted: torch.Tensor, got: torch.Tensor) -> bool:
     """Whether logits (B, K) differ only by rounding."""
     if wanted.shape != got.shape:
         return False

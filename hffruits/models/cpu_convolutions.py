@@ -14,7 +14,7 @@ from timm.layers import Conv2dSame
 from timm.layers.padding import pad_same
 from torch import nn
 
-from hffruits.models.bn_folding import after_norm, foldable, same_answers
+from hffruits.models.bn_folding import after_norm, foldable, same_outputs
 
 _gradients = torch.ops.aten.convolution_backward
 
@@ -35,7 +35,7 @@ def speed_up_convolutions(model: nn.Module, pixels: torch.Tensor) -> int:
             _FastConvolution.put(conv, norms.get(conv))
             conv.training = True
         found = model(pixel_values=pixels).logits
-    if not same_answers(wanted, found):
+    if not same_outputs(wanted, found):
         for conv in chosen:
             _FastConvolution.take(conv)
         chosen = []

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from hffruits.core.errors import InputError
-from hffruits.models.bn_folding import same_answers
+from hffruits.models.bn_folding import same_outputs
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def find_trunk(model: nn.Module, pixels: torch.Tensor) -> FrozenTrunk:
                 parts = model(pixel_values=torch.zeros_like(pixels[:1])).logits
     finally:
         model.train(was_training)
-    if not same_answers(whole, parts):
+    if not same_outputs(whole, parts):
         raise InputError(_UNCUT)
     return trunk
 

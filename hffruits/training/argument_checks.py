@@ -162,8 +162,8 @@ _CONFLICTS: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
         lambda data, model, args: (
             args.batch_eval_metrics or args.prediction_loss_only or args.label_names
         ),
-        "batch_eval_metrics, prediction_loss_only, label_names: metrics are of all answers to all "
-        "validation photos. Leave them out.",
+        "batch_eval_metrics, prediction_loss_only, label_names: metrics are of all predictions for "
+        "all validation photos. Leave them out.",
     ),
     (
         lambda data, model, args: (
@@ -186,6 +186,16 @@ _CONFLICTS: list[tuple[Callable[[Any, Any, Any], bool], str]] = [
     (
         lambda data, model, args: data.streaming and args.dataloader_drop_last,
         "streaming and dataloader_drop_last: a stream gives every row. Leave one of them out.",
+    ),
+    (
+        lambda data, model, args: _accumulates_otherwise(args),
+        "accelerator_config: num_steps in gradient_accumulation_kwargs would change how many steps "
+        "training has after they are planned. Set gradient_accumulation_steps in its place.",
+    ),
+    (
+        lambda data, model, args: args.auto_find_batch_size,
+        "auto_find_batch_size: steps are planned for batches of one size. Where memory doesn't "
+        "last, set per_device_train_batch_size smaller and gradient_accumulation_steps larger.",
     ),
     (
         lambda data, model, args: args.save_on_each_node,
@@ -540,6 +550,12 @@ def _caches_features(model: ModelArguments) -> bool:
 
 def _validates(args: FruitTrainingArguments) -> bool:
     return args.eval_strategy != IntervalStrategy.NO and args.load_best_model_at_end
+
+
+def _accumulates_otherwise(args: FruitTrainingArguments) -> bool:
+    """Whether accelerate is given a number of steps; the Trainer itself puts 1 there."""
+    steps = (args.accelerator_config.gradient_accumulation_kwargs or {}).get("num_steps")
+    return steps is not None and (steps, args.gradient_accumulation_steps) != (1, 1)
 
 
 def _own_groups(optimizer: str) -> bool:

@@ -23,6 +23,7 @@ from hffruits.core.distributed import (
     may_use_gpu,
 )
 from hffruits.core.hardware import cpu_has_bf16, gpu_has_bf16
+from hffruits.core.launch import launched_processes
 from hffruits.data.arguments import DataArguments, option
 from hffruits.training.lr_schedules import BY_VALIDATION
 
@@ -192,7 +193,7 @@ class FruitTrainingArguments(TrainingArguments):
         self.bf16 = (has_gpu and gpu_has_bf16()) if undecided else bool(self.bf16)
         if not has_gpu:  # else transformers takes no bf16, and each process trains for itself
             self.use_cpu = True
-            if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+            if launched_processes() > 1:
                 join_processes(self.ddp_timeout, cpu=True)  # which transformers would forget
         if self.dataloader_num_workers is None:
             self.dataloader_num_workers = choose_num_workers(has_gpu)

@@ -181,25 +181,25 @@ def measure_cost(run: TrainingRun, *, photos: int = 16) -> Cost:
     options = {"seed": args.seed, "max_pixels": run.data_args.max_image_pixels}
     transform = prepared.train_transform(run.data_args.augment)
     images = SeededViews(rows, transform, views=min(4, prepared.views) or 1, **options)
-    answer = _answering_seconds(prepared, images)
+    inference = _inference_seconds(prepared, images)
     if not prepared.views:
         reading = _seconds(lambda: [images[row] for row in range(len(rows))]) / len(rows)
         reading /= max(1, workers)
         # a GPU computes while its workers read
         both = operator.add if on_cpu else max
-        return Cost(0.0, 0.0, both(reading, step), both(reading, step / 3), answer)
+        return Cost(0.0, 0.0, both(reading, step), both(reading, step / 3), inference)
     trunk = find_trunk(model, torch.rand(2, 3, *size, device=args.device))
     decode, view = filling_seconds(model, trunk, images, workers=workers, bf16=bf16)
-    return Cost(decode, view, step, step / 3, answer)
+    return Cost(decode, view, step, step / 3, inference)
 
 
-def _answering_seconds(prepared: PreparedModel, images: SeededViews) -> float:
+def _inference_seconds(prepared: PreparedModel, images: SeededViews) -> float:
     """Of an image, from its file to the prediction of the model as it will be loaded."""
     sources = [sample.source for sample in images.split.samples()]
     options = {"batch_size": len(sources), "max_pixels": images.max_pixels}
     model, was_training = without_lora(prepared.model), prepared.model.training
     fruits = FruitClassifier(model, prepared.processor, device=model.device)
-    seconds = _seconds(lambda: list(fruits.answer(sources, **options)))
+    seconds = _seconds(lambda: list(fruits.infer(sources, **options)))
     prepared.model.train(was_training)
     return seconds / len(sources)
 

@@ -19,11 +19,11 @@ class Cost:
     view: float  # to compute and cache its features
     step: float  # to train on it
     check: float  # to validate it between epochs
-    answer: float  # to decode and classify it by the finished model
+    inference: float  # to decode and classify it by the finished model
 
     def fixed(self, work: "Work") -> float:
         """When training is over: a last validation, calibrating, measuring and saving the model."""
-        return work.validation * self.check + work.answers * self.answer + OTHER_SECONDS
+        return work.validation * self.check + work.predictions * self.inference + OTHER_SECONDS
 
     def features(self, work: "Work", views: int) -> float:
         """Before the first step."""
@@ -43,7 +43,7 @@ class Work:
 
     train: float
     validation: float
-    answers: float  # that the finished model will give
+    predictions: float  # that the finished model will make
     machines: float = 1.0  # each caches the features of all images
 
 

@@ -116,7 +116,7 @@ def _upload(page: sync_api.Page, path: Path) -> None:
     page.locator("#photo input[type=file]").set_input_files(path)
 
 
-def _answer(page: sync_api.Page) -> sync_api.Locator:
+def _prediction(page: sync_api.Page) -> sync_api.Locator:
     return page.get_by_test_id("label-output-value")
 
 
@@ -129,14 +129,14 @@ def test_an_uploaded_photo_gets_the_answer_of_the_classifier(
     page.goto(url)
     sync_api.expect(page.get_by_text("Nothing is trained yet")).to_be_visible()
     _upload(page, path)
-    sync_api.expect(_answer(page)).to_have_text(expected.label)
-    shown = page.locator("#answer dl").all_inner_texts()
+    sync_api.expect(_prediction(page)).to_have_text(expected.label)
+    shown = page.locator("#prediction dl").all_inner_texts()
     rows = [tuple(text.split("\n")) for text in shown]
     assert [row[0] for row in rows] == [label for label, _ in expected.top]
     for row, (_, score) in zip(rows, expected.top, strict=True):
         assert abs(int(row[-1].removesuffix("%")) - 100 * score) <= 0.51
     page.get_by_label("Remove Image").click()
-    sync_api.expect(_answer(page)).to_have_count(0)
+    sync_api.expect(_prediction(page)).to_have_count(0)
 
 
 def test_a_click_shows_the_heatmap_and_another_photo_hides_it(
@@ -147,7 +147,7 @@ def test_a_click_shows_the_heatmap_and_another_photo_hides_it(
     page.goto(url)
     sync_api.expect(page.locator("#explain")).to_be_hidden()
     _upload(page, path)
-    sync_api.expect(_answer(page)).to_be_visible()
+    sync_api.expect(_prediction(page)).to_be_visible()
     page.locator("#explain").click()
     sync_api.expect(page.locator("#heat img")).to_be_visible()
     page.get_by_label("Remove Image").first.click()
@@ -157,7 +157,7 @@ def test_a_click_shows_the_heatmap_and_another_photo_hides_it(
 def test_an_example_is_answered_at_a_click(url: str, page: sync_api.Page) -> None:
     page.goto(url)
     page.locator("#examples button").first.click()
-    sync_api.expect(_answer(page)).to_have_text("Banana")
+    sync_api.expect(_prediction(page)).to_have_text("Banana")
 
 
 def test_a_broken_photo_is_refused_and_the_next_one_answered(
@@ -171,14 +171,14 @@ def test_a_broken_photo_is_refused_and_the_next_one_answered(
     sync_api.expect(page.get_by_text("This photo can't be read")).to_be_visible()
     sync_api.expect(page.locator("#photo img")).to_have_count(0)
     _upload(page, good)
-    sync_api.expect(_answer(page)).to_have_text("Lemon")
+    sync_api.expect(_prediction(page)).to_have_text("Lemon")
 
 
 def test_a_phone_needs_no_sideways_scrolling(url: str, page: sync_api.Page, tmp_path: Path) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     page.goto(url)
     page.locator("#examples button").nth(1).click()
-    sync_api.expect(_answer(page)).to_be_visible()
+    sync_api.expect(_prediction(page)).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
@@ -224,7 +224,7 @@ def test_a_wrong_prediction_is_corrected_and_stored(
 
 def test_a_confirmed_prediction_is_stored_on_a_click(opened: sync_api.Page, folder: Path) -> None:
     opened.locator("#examples button").nth(opened.viewport_size["width"] % 7).click()
-    sync_api.expect(_answer(opened)).to_be_visible()
+    sync_api.expect(_prediction(opened)).to_be_visible()
     opened.locator("#right").click()
     sync_api.expect(opened.get_by_text("Thank you! Your feedback is saved.")).to_be_visible()
     said = json.loads((folder / "feedback" / "feedback.jsonl").read_text().splitlines()[-1])
@@ -274,7 +274,7 @@ def test_a_fruit_is_taught_tried_and_saved(
     lesson.locator("#teach").click()
     sync_api.expect(lesson.get_by_text("Learned from 5 photos")).to_be_visible()
     lesson.locator("#trial-photo input[type=file]").set_input_files(paths[5])
-    sync_api.expect(lesson.locator("#trial-answer dl").first).to_contain_text(name)
+    sync_api.expect(lesson.locator("#trial-prediction dl").first).to_contain_text(name)
     lesson.locator("#save").click()
     saved = f"taught-pitaya-{lesson.viewport_size['width']}"
     sync_api.expect(lesson.get_by_text(f"runs/{saved}")).to_be_visible()
@@ -300,9 +300,9 @@ def test_what_one_visitor_taught_another_does_not_see(
     sync_api.expect(page.get_by_text("Learned from 2 photos")).to_be_visible()
     for visitor in (page, other):
         visitor.locator("#trial-photo input[type=file]").set_input_files(paths[2])
-        sync_api.expect(visitor.locator("#trial-answer dl").first).to_be_visible()
-    assert "Pitaya" in page.locator("#trial-answer").inner_text()
-    assert "Pitaya" not in other.locator("#trial-answer").inner_text()
+        sync_api.expect(visitor.locator("#trial-prediction dl").first).to_be_visible()
+    assert "Pitaya" in page.locator("#trial-prediction").inner_text()
+    assert "Pitaya" not in other.locator("#trial-prediction").inner_text()
     other.close()
 
 

@@ -14,7 +14,7 @@ from hffruits.core.files import (
 
 
 def test_a_file_appears_when_it_is_whole(tmp_path):
-    file = tmp_path / "new" / "answers.csv"
+    file = tmp_path / "new" / "predictions.csv"
     with write_aside(file) as aside:
         aside.write_text("path,label\n")
         assert not file.exists() and aside.parent == file.parent and aside.suffix == ".csv"

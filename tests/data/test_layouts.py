@@ -270,10 +270,10 @@ def shard_classes(root: Path, label_from: str | None, streaming: bool) -> list[s
 
 @pytest.mark.parametrize("streaming", [False, True])
 def test_keys_with_one_name_below_two_folders_of_other_shards_are_two_classes(tmp_path, streaming):
-    first = [f"train/{name}/{n}" for name in ("Apple/Gala", "Apple/Red") for n in range(12)]
+    first = [f"{name}/{n}" for name in ("Apple/Gala", "Apple/Red") for n in range(12)]
     folders = ("Lime", "Pepper/Hot", "Pepper/Red")
-    second = [f"val/{name}/{n}" for name in folders for n in range(12)]
-    second += [f"val/Apple/Red/{n}" for n in range(12, 20)]
+    second = [f"{name}/{n}" for name in folders for n in range(12)]
+    second += [f"Apple/Red/{n}" for n in range(12, 20)]
     root = write_shards(tmp_path, [first, second])
     expected = ["Apple/Red", "Gala", "Hot", "Lime", "Pepper/Red"]
     for label_from in (None, "path"):

@@ -1,10 +1,8 @@
 """Data folders as people have them: split folders anywhere, wrappers, competitions."""
 
 import csv
-import io
 import logging
 import shutil
-import tarfile
 from collections import Counter
 from pathlib import Path
 from time import process_time
@@ -98,6 +96,12 @@ def test_tables_in_a_folder_of_two_splits_are_split_by_their_own_names(tmp_path)
 
 # ---- odd folders that are read ----
 
+EACH = {"Kiwi": 2, "Lime": 2}
+BOTH = {f"{split}/{name}": 2 for split in ("train", "test") for name in EACH}
+TRAIN = {"train/Kiwi": 2, "train/Lime": 2}
+OUTSIDE = "3 images lie outside any class folder and are ignored, such as "
+
+# photos by folder -> photos by split and class, and what is said of it
 READ = {
     "split folders inside images, with annotations beside it": (
         {"images/train/Kiwi": 3, "images/train/Lime": 3, "images/val/Kiwi": 1,
@@ -136,6 +140,8 @@ READ = {
     "photos in folders of their class and split": (
         {"Kiwi/train/images": 3, "Kiwi/images/val": 1, "Lime/train/images": 2, "Lime/val": 1},
         {"train": {"Kiwi": 3, "Lime": 2}, "validation": {"Kiwi": 1, "Lime": 1}},
+        "split folders below or between class folders are read as splits: ",
+        ": photos of the class ",
     ),
     "some photos beside the folder of the others": (
         {"Kiwi": 1, "Kiwi/images": 2, "Lime/images": 2},
@@ -149,35 +155,47 @@ READ = {
         {"dev-sugar-apple": 2, "test-multiple_fruits": 2},
         {"train": {"dev-sugar-apple": 2, "test-multiple_fruits": 2}},
     ),
+    "folders next to split folders": (
+        {"images/train/A": 2, "images/train/B": 2, "images/more/A": 3, "annotations": 0},
+        {"train": {"A": 2, "B": 2}},
+        "ignored next to the split folders: annotations, images/more (3 photos)",
+    ),
+    "photos of no class next to split folders": (
+        TRAIN | {"images": 3}, {"train": EACH},
+        "ignored next to the split folders: images (3 photos)",
+    ),
+    "photos of no class in a split folder": (TRAIN | {"train/.": 3}, {"train": EACH}, OUTSIDE),
+    "a split folder without class folders": (
+        TRAIN | {"test/.": 3}, {"train": EACH},
+        OUTSIDE, "test: holds no class folders, so there is no test split",
+    ),
+    "a split folder with a wrapper of no class": (
+        TRAIN | {"test/images": 3}, {"train": EACH},
+        OUTSIDE, "test: holds no class folders, so there is no test split",
+    ),
+    "all of it once more in a folder": (
+        BOTH | {f"dataset/{folder}": 2 for folder in BOTH}, {"train": EACH, "test": EACH},
+        "ignored next to the split folders: dataset (8 photos)",
+    ),
+    "all of it once more, deeper": (
+        BOTH | {f"more/fruits/{folder}": 2 for folder in BOTH}, {"train": EACH, "test": EACH},
+        "ignored next to the split folders: more (8 photos)",
+    ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("form", ["folder", "zip"])
 @pytest.mark.parametrize("case", READ)
-def test_an_odd_folder_is_read_as_it_was_meant(make_folder, case, form):
-    counts, expected = READ[case]
+def test_an_odd_folder_is_read_as_it_was_meant(make_folder, case, form, caplog):
+    counts, expected, *said = READ[case]
     root = make_folder(counts)
     for folder in counts:
         (root / folder).mkdir(parents=True, exist_ok=True)
         if not counts[folder]:
             (root / folder / "notes.txt").write_text("ripe")
-    found = read(zip_of(root) if form == "zip" else root)
-    assert {name: found[name] for name in found} == expected
-
-
-def test_readings_that_may_surprise_are_said(make_folder, caplog):
-    root = make_folder(READ["photos in folders of their class and split"][0])
     with caplog.at_level(logging.INFO):
-        find_image_files(root)
-    assert "split folders below or between class folders are read as splits" in caplog.text
-    assert "photos of the class" in caplog.text
-
-
-def test_folders_next_to_split_folders_are_named_with_their_photos(make_folder, caplog):
-    root = make_folder({"images/train/A": 2, "images/train/B": 2, "images/more/A": 3})
-    (root / "annotations").mkdir()
-    find_image_files(root)
-    assert "split folders: annotations, images/more (3 photos)" in caplog.text
+        assert read(zip_of(root) if form == "zip" else root) == expected
+    assert all(text in caplog.text for text in said)
 
 
 @pytest.mark.parametrize("place", ["images/train/{}", "{}/train"])
@@ -326,34 +344,6 @@ def test_an_odd_folder_is_refused_in_one_line_that_says_what_to_do(make_folder, 
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("place", ["images", "test/images", "test/.", "train/."])
-def test_photos_of_no_class_with_no_class_folder_next_to_them_make_no_class(
-    make_folder, place, caplog
-):
-    root = make_folder({"train/Kiwi": 2, "train/Lime": 2, place: 3})
-    assert read(root) == {"train": {"Kiwi": 2, "Lime": 2}}
-    if place != "images":
-        assert "3 images lie outside any class folder and are ignored, such as" in caplog.text
-    else:
-        assert "ignored next to the split folders: images (3 photos)" in caplog.text
-    if place.startswith("test"):
-        assert "test: holds no " in caplog.text and "so there is no test split" in caplog.text
-
-
-def test_a_split_folder_of_photos_without_classes_is_not_said_to_hold_none(make_folder, caplog):
-    find_image_files(make_folder({"train/Kiwi": 2, "train/Lime": 2, "test": 4}))
-    assert "test: holds no class folders, so there is no test split" in caplog.text
-
-
-@pytest.mark.parametrize("nested", ["dataset", "more/fruits"])
-def test_a_data_set_that_comes_once_more_in_a_folder_of_it_is_ignored(make_folder, nested, caplog):
-    own = {f"{split}/{name}": 2 for split in ("train", "test") for name in ("Kiwi", "Lime")}
-    root = make_folder(own | {f"{nested}/{folder}": 2 for folder in own})
-    each = {"Kiwi": 2, "Lime": 2}
-    assert read(root) == {"train": each, "test": each}
-    assert f"ignored next to the split folders: {nested.split('/')[0]} (8 photos)" in caplog.text
-
-
 @pytest.mark.parametrize("below", ["", "train"])
 def test_an_empty_class_folder_is_named_wherever_split_folders_stand(make_folder, below):
     root = make_folder({f"Kiwi/{below}": 3, f"Lime/{below}": 3, "Lime/test": 1 if below else 0})
@@ -413,16 +403,6 @@ def test_all_tables_that_are_ignored_are_named(make_folder, form, caplog):
 # ---- tables, shards and the Hub ----
 
 
-def test_a_split_column_may_have_long_names(tmp_path):
-    names = ["Train_Set", "train data", "val set", "holdout"]
-    rows = [
-        (str(paint(tmp_path / f"{n}.jpg", seed=n)), "AB"[n % 2], names[n // 2]) for n in range(8)
-    ]
-    table = write_csv(tmp_path / "all.csv", ("path", "label", "split"), rows)
-    each = {"A": 1, "B": 1}
-    assert read(table) == {"train": {"A": 2, "B": 2}, "validation": each, "test": each}
-
-
 def test_splits_of_the_hub_may_have_long_names(monkeypatch, caplog):
     def find(names: list[str]) -> dict[str, int]:
         rows = datasets.Dataset.from_dict({"image": [b"any"] * 2, "label": ["A", "B"]})
@@ -444,34 +424,6 @@ def test_folders_in_keys_are_classes_without_splits_and_wrappers():
     assert named == {"Kiwi/images": "Kiwi", "Fruit/Lime/jpg": "Lime"}
     assert class_of_folder("Fruit/kiwi/images", ["Kiwi", "Lime"]) == "Kiwi"
     assert class_of_folder("Fig/images", ["Kiwi"]) == "Fig"
-
-
-def write_shard(file: Path, keys: list[str]) -> Path:
-    photo = paint(file.with_suffix(".jpg")).read_bytes()
-    with tarfile.open(file, "w") as tar:
-        for key in keys:
-            member = tarfile.TarInfo(f"{key}.jpg")
-            member.size = len(photo)
-            tar.addfile(member, io.BytesIO(photo))
-    return file
-
-
-def test_splits_in_the_keys_of_shards_are_not_kept_and_warned_of(tmp_path, caplog):
-    write_shard(tmp_path / "a-0.tar", ["train/Kiwi/1", "val/Kiwi/2"])
-    write_shard(tmp_path / "a-1.tar", ["train/Lime/images/3", "Lime/test/4"])
-    (tmp_path / "a-0.jpg").unlink()
-    (tmp_path / "a-1.jpg").unlink()
-    raw = open_source(DataArguments(str(tmp_path)))
-    folders = Counter(raw.splits["train"]["label"][:])
-    assert {*raw.name_classes({"train": folders}).values()} == {"Kiwi", "Lime"}
-    assert "its keys name splits (test, train, validation), which are not kept" in caplog.text
-
-
-def test_keys_with_no_folder_but_those_of_splits_name_no_class(tmp_path):
-    write_shard(tmp_path / "a-0.tar", ["train/1", "train/2"])
-    write_shard(tmp_path / "a-1.tar", ["test/3"])
-    with pytest.raises(InputError, match="label_column_name: unclear which column it is"):
-        open_source(DataArguments(str(tmp_path / "*.tar")))
 
 
 # ---- evaluation ----

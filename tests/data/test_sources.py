@@ -668,33 +668,6 @@ def test_base64_and_paths_may_share_a_column(tmp_path, first, monkeypatch):
         assert not any(row["path"] in BASE64 for row in rows)
 
 
-@pytest.mark.parametrize("name", ["Split", "set", "Data Set", "subset", "partition", "phase"])
-def test_the_splits_of_a_column_of_another_name_are_kept(tmp_path, name):
-    data = load_fruits(write_csv(tmp_path / "a.csv", header=("path", "label", name), more=SPLITS))
-    assert pairs_of(data["test"]) == pairs(of_split("test"))
-    stream = DataArguments(tmp_path / "a.csv", streaming=True)
-    with pytest.raises(InputError, match="a split column can't be streamed"):
-        open_source(stream)
-
-
-def test_a_column_that_names_splits_among_others_is_warned_of(tmp_path, caplog):
-    more = ["train", "test", *["unused"] * 10]
-    file = write_csv(tmp_path / "a.csv", header=("path", "label", "subset"), more=more)
-    assert list(open_source(DataArguments(file)).splits) == ["train"]
-    assert "its column subset names splits, but also 'unused', so it is not used" in caplog.text
-
-
-def test_split_folders_in_the_paths_of_a_table_are_kept(tmp_path, caplog):
-    paths = [f"{split}/{path}" for split, path in zip(SPLITS, PATHS, strict=True)]
-    write_photos(tmp_path, paths)
-    data = load_fruits(write_csv(tmp_path / "metadata.csv", paths))
-    for split, theirs in {"train": "train", "validation": "val", "test": "test"}.items():
-        assert pairs_of(data[split]) == pairs(of_split(theirs))
-    write_csv(tmp_path / "metadata.csv", [*paths[:-1], PATHS[-1]])
-    assert list(open_source(DataArguments(tmp_path / "metadata.csv")).splits) == ["train"]
-    assert "(test, train, validation), which are not kept, as 1 rows name none" in caplog.text
-
-
 @pytest.mark.parametrize("form", ["paths", "structs"])
 def test_a_missing_photo_is_not_replaced_by_one_that_lies_elsewhere(tmp_path, form, caplog):
     numbers = [str(number) for number in range(COUNT)]

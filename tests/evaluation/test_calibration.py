@@ -31,7 +31,7 @@ def test_the_temperature_that_scaled_logits_is_found(sharpness: float):
     assert losses[0] == min(losses)
 
 
-def test_few_or_perfect_answers_leave_the_temperature_near_one():
+def test_few_or_perfect_predictions_leave_the_temperature_near_one():
     logits, labels = draw_logits(4, sharpness=1.0)
     assert 0.5 < fit_temperature(logits, labels) < 2
     perfect = 5 * np.eye(8)[np.arange(40) % 8]

@@ -31,10 +31,10 @@ from hffruits.evaluation.comparison import McNemar, compare, compare_classes
 from hffruits.evaluation.corruptions import CORRUPTIONS, SEVERITIES, measure_corruptions
 from hffruits.evaluation.intervals import wilson_interval
 from hffruits.evaluation.metrics import reliability
-from hffruits.evaluation.predictions import Predictions, answer_samples, temperature_of
+from hffruits.evaluation.predictions import Predictions, predict_samples, temperature_of
 from hffruits.evaluation.results import measure
 from hffruits.evaluation.run import evaluate, write_predictions
-from hffruits.inference.classifier import Answers, FruitClassifier
+from hffruits.inference.classifier import FruitClassifier, Outputs
 from hffruits.models.heads import scale_logits
 from hffruits.models.loading import load_model
 from hffruits.training.run import train
@@ -71,11 +71,11 @@ def test_figures_are_those_of_the_predictions(evaluated, trained: Path, mixed: P
         rows = list(csv.DictReader(file))
     known = [row for row in rows if row["label"]]
     assert len(rows) == 30 and len(known) == record["images"] == 24
-    labels, guesses = ([row[key] for row in known] for key in ("label", "predicted"))
-    assert record["accuracy"] == pytest.approx(accuracy_score(labels, guesses))
-    assert record["macro_f1"] == pytest.approx(f1_score(labels, guesses, average="macro"))
+    labels, predicted = ([row[key] for row in known] for key in ("label", "predicted"))
+    assert record["accuracy"] == pytest.approx(accuracy_score(labels, predicted))
+    assert record["macro_f1"] == pytest.approx(f1_score(labels, predicted, average="macro"))
     scores = np.array([float(row["score"]) for row in known])
-    hits = np.array(labels) == np.array(guesses)
+    hits = np.array(labels) == np.array(predicted)
     assert record["ece"] == pytest.approx(reliability(scores, hits).ece, abs=1e-3)
     rejected = np.mean([row["known"] == "False" for row in known])
     assert record["rejected"] == pytest.approx(rejected)
@@ -202,7 +202,7 @@ def test_two_processes_count_each_image_once(trained: Path, drawn_fruits: Path, 
 
 
 class Oracle:
-    """Answers as a classifier does, at no cost: the right class, by the image's first byte."""
+    """Predicts as a classifier does, at no cost: the right class, by the image's first byte."""
 
     labels = tuple(f"class {number}" for number in range(50))
     prototypes = None
@@ -211,25 +211,25 @@ class Oracle:
     def __init__(self, config):
         self.config = config
 
-    def answer(self, images, *, batch_size, **_):
+    def infer(self, images, *, batch_size, **_):
         images = iter(images)
         while batch := list(islice(images, batch_size)):
             rows = torch.tensor([sample.source[0] for sample in batch])
             logits = 5 * torch.nn.functional.one_hot(rows, 50).float()
-            yield Answers(batch, logits, logits)
+            yield Outputs(batch, logits, logits)
 
     def ood_score(self, features):
         return np.zeros(len(features), np.float32)
 
 
-def test_many_answers_take_little_memory(trained: Path):
+def test_many_predictions_take_little_memory(trained: Path):
     """The images would take 2 GB, their logits 40 MB."""
     count = 200_000
     samples = (Sample(f"{n:08d}.jpg", bytes([n % 50]) * 10_000, n % 50) for n in range(count))
     oracle = Oracle(load_model(trained)[0].config)
     oracle.config.coarse_labels = None
     tracemalloc.start()
-    predictions = answer_samples(oracle, samples, batch_size=1024)
+    predictions = predict_samples(oracle, samples, batch_size=1024)
     found = measure(predictions, oracle)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -263,7 +263,7 @@ def test_accuracy_at_a_coverage_is_as_certain_as_its_photos_are_many():
 def test_an_image_that_vanishes_is_left_out_with_a_warning(trained: Path, tmp_path: Path, caplog):
     draw_fruit("Apple", seed=1, size=64).save(tmp_path / "0.png")
     samples = [Sample(str(n), tmp_path / f"{n}.png", 0) for n in range(3)]
-    predictions = answer_samples(FruitClassifier.from_pretrained(trained), samples, batch_size=2)
+    predictions = predict_samples(FruitClassifier.from_pretrained(trained), samples, batch_size=2)
     assert predictions.paths == ["0"] and len(predictions.skipped) == 2
     assert "1.png" in caplog.text
 
@@ -403,7 +403,7 @@ def test_foreign_classes_and_models_without_data_are_errors(trained, make_folder
 
 def test_a_table_of_predictions_is_whole_or_not_there(tmp_path: Path):
     fruits = SimpleNamespace(labels=["Apple"], ood_threshold=1.0)
-    columns = {"labels": [0], "guesses": [0], "confidence": [0.5], "ood_score": [0.0]}
+    columns = {"labels": [0], "predicted": [0], "confidence": [0.5], "ood_score": [0.0]}
     with pytest.raises(IndexError):  # after the first row
         write_predictions(
             SimpleNamespace(paths=["a", "b"], **columns), fruits, tmp_path / "predictions.csv"

@@ -51,13 +51,15 @@ def heat(index: int, seed: int = 0) -> str:
     return thumbnail_uri(Image.fromarray(np.uint8(image * 0.4 + glow * spot * 0.6)), 128)
 
 
-def photo(names: list[str], truth: int, guess: int, score: float, seed: int = 0) -> dict[str, Any]:
+def photo(
+    names: list[str], truth: int, predicted: int, score: float, seed: int = 0
+) -> dict[str, Any]:
     return {
         "path": f"test/{names[truth]}/{seed:04d}.jpg",
         "thumb": None if seed == 3 else thumb(truth, seed % 2),
         "heat": heat(truth, seed % 2),
         "truth": names[truth],
-        "guess": names[guess],
+        "predicted": names[predicted],
         "score": score,
         "known": seed != 2,
     }
@@ -173,14 +175,14 @@ def evaluation(names: list[str]) -> dict[str, Any]:
         "pairs": [
             {
                 "truth": names[row],
-                "guess": names[column],
+                "predicted": names[column],
                 "count": count,
                 "share": count / int(support[row]),
                 "mistaken": [
                     photo(names, row, column, 0.91, seed) for seed in range(min(8, count))
                 ],
                 "truth_sample": photo(names, row, row, 0.99, 1) if place != 1 else None,
-                "guess_sample": photo(names, column, column, 0.98, 1),
+                "predicted_sample": photo(names, column, column, 0.98, 1),
             }
             for place, (row, column, count) in enumerate(wrong[:9])
         ],
@@ -265,9 +267,9 @@ def comparison(names: list[str]) -> dict[str, Any]:
             "path": f"test/{truth}/{index:04d}.jpg",
             "thumb": None if index == 3 else thumb(index % kinds),
             "truth": truth,
-            "guess_a": other if gained else truth,
+            "predicted_a": other if gained else truth,
             "score_a": 0.61,
-            "guess_b": truth if gained else other,
+            "predicted_b": truth if gained else other,
             "score_b": 0.87,
         }
 

@@ -47,8 +47,8 @@ def test_an_interval_holds_the_truth_nineteen_times_of_twenty():
     rng, held = np.random.default_rng(1), 0
     for _ in range(200):
         labels = rng.integers(0, 4, 300)
-        guesses = np.where(rng.random(300) < 0.8, labels, (labels + 1) % 4)
-        counted = PredictionCounts.of(labels, guesses[:, None], classes=4, coarse=None)
+        predicted = np.where(rng.random(300) < 0.8, labels, (labels + 1) % 4)
+        counted = PredictionCounts.of(labels, predicted[:, None], classes=4, coarse=None)
         low, high = count_intervals(counted)["accuracy"]
         held += low <= 0.8 <= high
     assert 180 <= held <= 198
@@ -60,22 +60,22 @@ def test_intervals_of_macro_averages_hold_with_few_images_a_class():
     recall = np.linspace(0.5, 1, 20)
     labels = np.repeat(np.arange(20), 12)
 
-    def answers(count: int) -> tuple[np.ndarray, np.ndarray]:
+    def predictions(count: int) -> tuple[np.ndarray, np.ndarray]:
         truth = np.tile(labels, count)
         right = rng.random(len(truth)) < recall[truth]
         return truth, np.where(right, truth, (truth + 1) % 20)
 
-    truth = f1_score(*answers(400), average="macro")
+    truth = f1_score(*predictions(400), average="macro")
     for _ in range(100):
-        own, guesses = answers(1)
+        own, predicted = predictions(1)
         low, high = count_intervals(
-            PredictionCounts.of(own, guesses[:, None], classes=20, coarse=None)
+            PredictionCounts.of(own, predicted[:, None], classes=20, coarse=None)
         )["macro_f1"]
         held += low <= truth <= high
     assert held >= 86
 
 
-def test_perfect_answers_are_not_certain():
+def test_perfect_predictions_are_not_certain():
     labels = np.arange(20) % 4
     counted = PredictionCounts.of(labels, labels[:, None], classes=4, coarse=None)
     low, high = count_intervals(counted)["accuracy"]
@@ -89,10 +89,10 @@ def test_a_mistake_never_raises_the_lower_end(frames: int):
     lows = []
     for mistakes in range(4):
         labels = np.arange(100 * frames) % 4
-        guesses = labels.copy()
-        guesses[:mistakes] = (labels[:mistakes] + 1) % 4
+        predicted = labels.copy()
+        predicted[:mistakes] = (labels[:mistakes] + 1) % 4
         options = {"classes": 4, "coarse": None, "groups": np.arange(len(labels)) // frames}
-        counted = PredictionCounts.of(labels, guesses[:, None], **options)
+        counted = PredictionCounts.of(labels, predicted[:, None], **options)
         lows.append([low for low, _ in count_intervals(counted).values()])
     assert np.all(np.diff(lows, axis=0) <= 0)
     assert np.all(np.array(lows[0]) < 0.97)
@@ -111,9 +111,9 @@ def test_a_rare_class_widens_the_interval_of_macro_averages():
 
 def test_one_group_says_next_to_nothing():
     labels = np.arange(40) % 2
-    guesses = np.where(np.arange(40) % 4, labels, 1 - labels)[:, None]
+    predicted = np.where(np.arange(40) % 4, labels, 1 - labels)[:, None]
     options = {"classes": 2, "coarse": None, "groups": np.zeros(40, int)}
-    found = count_intervals(PredictionCounts.of(labels, guesses, **options))
+    found = count_intervals(PredictionCounts.of(labels, predicted, **options))
     assert found["accuracy"] == pytest.approx(wilson_interval(0.75, 1))
     assert found["balanced_accuracy"] == found["macro_f1"] == found["weighted_f1"] == (0, 1)
     some = image_intervals(lambda rows: {"it": rows.mean() / 40}, np.zeros(40, int))
@@ -151,9 +151,9 @@ def films(rng: np.random.Generator, count: int, frames: int) -> tuple[np.ndarray
 
 def accuracy_interval(hits: np.ndarray, groups: np.ndarray | None) -> tuple[float, float]:
     labels = np.zeros(len(hits), int)
-    guesses = np.where(hits, 0, 1)[:, None]
+    predicted = np.where(hits, 0, 1)[:, None]
     options = {"classes": 2, "coarse": None, "groups": groups}
-    return count_intervals(PredictionCounts.of(labels, guesses, **options))["accuracy"]
+    return count_intervals(PredictionCounts.of(labels, predicted, **options))["accuracy"]
 
 
 def test_an_interval_holds_the_truth_where_images_come_in_groups():
@@ -201,8 +201,8 @@ def test_drawn_groups_are_whole():
     groups = np.array([7, 7, 7, 2, 5, 5])
     counted = PredictionCounts.of(labels, ranked, classes=2, coarse=None, groups=groups)
     assert counted.group_count == 3
-    kinds = np.array([[2, 1, 0, 0], [0, 0, 0, 1], [0, 0, 2, 0]])  # cells (label, guess) of each
-    assert counted.labels.tolist() == [0, 0, 1, 1] and counted.guesses.tolist() == [0, 1, 0, 1]
+    kinds = np.array([[2, 1, 0, 0], [0, 0, 0, 1], [0, 0, 2, 0]])  # cells (label, predicted) of each
+    assert counted.labels.tolist() == [0, 0, 1, 1] and counted.predicted.tolist() == [0, 1, 0, 1]
     ways = [(a, b, 3 - a - b) for a in range(4) for b in range(4 - a)]  # to draw three groups
     possible = {tuple(row) for row in (np.array(ways) @ kinds).tolist()}
     drawn = np.concatenate(list(draw_counts(counted, draws=300)))

@@ -43,9 +43,9 @@ def test_metrics_of_training_equal_scikit_learns(classes, samples, seed):
     logits = rng.normal(size=(samples, classes)).astype(np.float32)
     labels = rng.integers(0, classes, samples)
     measured = classification_metrics(rank_classes(torch.from_numpy(logits)).numpy(), labels)
-    guesses = logits.argmax(1)
-    assert measured["accuracy"] == accuracy_score(labels, guesses)
-    f1 = f1_score(labels, guesses, average="macro", zero_division=0)
+    predicted = logits.argmax(1)
+    assert measured["accuracy"] == accuracy_score(labels, predicted)
+    f1 = f1_score(labels, predicted, average="macro", zero_division=0)
     assert measured["macro_f1"] == f1  # to the last bit, for epochs are chosen by it
     top5 = 1.0
     if classes > 5:
@@ -54,19 +54,19 @@ def test_metrics_of_training_equal_scikit_learns(classes, samples, seed):
 
 
 def test_metrics_add_up_over_batches_as_in_evaluate():
-    guesses, labels = [[0, 1], [1, 0], [1, 0], [0, 1]], [0, 1, 0, 1]
+    predicted, labels = [[0, 1], [1, 0], [1, 0], [0, 1]], [0, 1, 0, 1]
     metric = FruitMetrics(keep_in_memory=True)
-    whole = metric.compute(predictions=guesses, references=labels)
+    whole = metric.compute(predictions=predicted, references=labels)
     for rows in (slice(0, 1), slice(1, 4)):
-        metric.add_batch(predictions=guesses[rows], references=labels[rows])
+        metric.add_batch(predictions=predicted[rows], references=labels[rows])
     assert metric.compute() == whole
-    by_coarse = metric.compute(predictions=guesses, references=labels, coarse=[7, 7])
+    by_coarse = metric.compute(predictions=predicted, references=labels, coarse=[7, 7])
     assert by_coarse == whole | {"coarse_accuracy": 1.0}
 
 
 @st.composite
-def answers(draw) -> tuple[np.ndarray, np.ndarray, int]:
-    """Labels (N,), logits (N, K) and K; classes may be missing among labels or guesses."""
+def predictions(draw) -> tuple[np.ndarray, np.ndarray, int]:
+    """Labels (N,), logits (N, K) and K; classes may be missing among labels or predictions."""
     classes, count = draw(st.integers(2, 9)), draw(st.integers(1, 60))
     rng = np.random.default_rng(draw(st.integers(0, 10_000)))
     labels = rng.integers(0, draw(st.integers(1, classes)), count)
@@ -80,21 +80,21 @@ def count(labels: np.ndarray, logits: np.ndarray, classes: int, coarse=None) -> 
     return PredictionCounts.of(labels, ranked, classes=classes, coarse=coarse)
 
 
-@given(answers())
+@given(predictions())
 @settings(max_examples=60, deadline=None)
 def test_every_figure_is_scikit_learns(case):
     labels, logits, classes = case
-    guesses = logits.argmax(1)
+    predicted = logits.argmax(1)
     coarse = np.arange(classes) // 2
     found = {k: v[0] for k, v in compute_metrics(count(labels, logits, classes, coarse)).items()}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # classes that occur only as guesses
+        warnings.simplefilter("ignore")  # classes that are only predicted
         wanted = {
-            "accuracy": accuracy_score(labels, guesses),
-            "balanced_accuracy": balanced_accuracy_score(labels, guesses),
-            "macro_f1": f1_score(labels, guesses, average="macro", zero_division=0),
-            "weighted_f1": f1_score(labels, guesses, average="weighted", zero_division=0),
-            "coarse_accuracy": accuracy_score(coarse[labels], coarse[guesses]),
+            "accuracy": accuracy_score(labels, predicted),
+            "balanced_accuracy": balanced_accuracy_score(labels, predicted),
+            "macro_f1": f1_score(labels, predicted, average="macro", zero_division=0),
+            "weighted_f1": f1_score(labels, predicted, average="weighted", zero_division=0),
+            "coarse_accuracy": accuracy_score(coarse[labels], coarse[predicted]),
         }
         if classes > 5:
             wanted["top5_accuracy"] = top_k_accuracy_score(
@@ -107,7 +107,7 @@ def test_every_figure_is_scikit_learns(case):
     assert in_training == {name: found[name] for name in in_training}
 
 
-@given(answers())
+@given(predictions())
 @settings(max_examples=40, deadline=None)
 def test_the_figures_of_each_class_are_scikit_learns(case):
     labels, logits, classes = case
@@ -148,8 +148,8 @@ def test_confused_classes_come_side_by_side():
 def test_of_very_many_classes_those_that_are_confused_most_are_shown(monkeypatch):
     monkeypatch.setattr(report, "MOST_CLASSES", 3)
     labels = np.array([0, 0, 1, 2, 2, 3, 3, 5])
-    guesses = np.array([0, 1, 1, 4, 4, 3, 3, 5])  # 2 and 4 twice, 0 and 1 once
-    counted = PredictionCounts.of(labels, guesses[:, None], classes=7, coarse=None)
+    predicted = np.array([0, 1, 1, 4, 4, 3, 3, 5])  # 2 and 4 twice, 0 and 1 once
+    counted = PredictionCounts.of(labels, predicted[:, None], classes=7, coarse=None)
     predictions = SimpleNamespace(count=lambda classes: counted)
     shown = report.confusion_shown(predictions, [*"abcdefg"])
     assert set(shown["order"]) == {"a", "c", "e"} and shown["classes"] == 6

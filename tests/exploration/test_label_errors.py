@@ -48,7 +48,7 @@ def test_label_errors_are_found_with_the_likely_class(count: int, size: int):
     reported = set(found.indices.tolist())
     assert len(reported & rows) >= 0.75 * len(rows)
     assert len(reported - rows) <= 0.1 * len(rows)
-    np.testing.assert_array_equal(found.guesses, labels[found.indices])
+    np.testing.assert_array_equal(found.predicted, labels[found.indices])
 
 
 def test_correct_labels_are_not_reported():
@@ -94,7 +94,7 @@ def test_too_little_to_judge_is_not_doubted(count: int, size: int):
     features, labels = make_classes(count, size)
     wrong, _ = mislabel(labels, 0.1) if count > 1 and size > 2 else (labels, set())
     found = find_label_errors(features, wrong, no_duplicates(labels))
-    assert len(found.indices) == len(found.guesses) == 0
+    assert len(found.indices) == len(found.predicted) == 0
 
 
 def test_a_class_of_one_photo_is_not_a_label_error():
@@ -109,7 +109,7 @@ def test_classes_without_photos_do_no_harm():
     wrong, rows = mislabel(labels, 0.05)
     found = find_label_errors(features, 3 * wrong, no_duplicates(labels))
     assert rows <= set(found.indices.tolist())
-    np.testing.assert_array_equal(found.guesses, 3 * labels[found.indices])
+    np.testing.assert_array_equal(found.predicted, 3 * labels[found.indices])
 
 
 def test_the_same_seed_gives_the_same_label_errors_without_warnings():

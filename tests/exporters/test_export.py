@@ -73,8 +73,8 @@ def images() -> list[Image.Image]:
     return [image.resize(size) for image, size in zip(drawn, sizes, strict=True)]
 
 
-def answers_of(fruits: FruitClassifier, images: list, batch_size: int = 32) -> torch.Tensor:
-    parts = fruits.answer(images, batch_size=batch_size)
+def outputs_of(fruits: FruitClassifier, images: list, batch_size: int = 32) -> torch.Tensor:
+    parts = fruits.infer(images, batch_size=batch_size)
     return torch.cat([part.logits for part in parts]).softmax(1)
 
 
@@ -88,7 +88,7 @@ def answers_of(fruits: FruitClassifier, images: list, batch_size: int = 32) -> t
         ("openvino", "bf16", 0.1),
     ],
 )
-def test_an_export_answers_as_its_model(small, images, tmp_path, format, precision, tolerance):
+def test_an_export_predicts_as_its_model(small, images, tmp_path, format, precision, tolerance):
     done = export(
         small, DataArguments(), format=format, precision=precision, output_dir=tmp_path / "x"
     ).record
@@ -96,9 +96,9 @@ def test_an_export_answers_as_its_model(small, images, tmp_path, format, precisi
     assert done["check"]["data"] == "validation photos" and done["check"]["images"] == 12
     assert done["check"]["largest_difference"] <= tolerance
     own, exported = (FruitClassifier.from_pretrained(path) for path in (small, tmp_path / "x"))
-    wanted = answers_of(own, images)
+    wanted = outputs_of(own, images)
     for batch_size in (1, 2, 32):
-        got = answers_of(exported, images, batch_size)
+        got = outputs_of(exported, images, batch_size)
         torch.testing.assert_close(got, wanted, rtol=0, atol=tolerance)
     assert exported.labels == own.labels and exported.input_size == own.input_size
     assert exported.ood_threshold == own.ood_threshold
@@ -116,7 +116,7 @@ def test_an_export_refuses_what_its_model_refuses(trained, images, tmp_path):
     assert [exported.predict(image).known for image in strange] == known
 
 
-def test_eight_bits_are_fewer_bytes_and_nearly_the_same_answers(trained, tmp_path):
+def test_eight_bits_are_fewer_bytes_and_nearly_the_same_outputs(trained, tmp_path):
     whole, small = tmp_path / "whole", tmp_path / "int8"
     export(trained, DataArguments(), format="onnx", output_dir=whole)
     done = export(
@@ -133,8 +133,8 @@ def test_a_vision_transformer_is_exported_too(tmp_path, images):
     model, processor = build_model("test_vit", labels=list("abc"), pretrained=False)
     model.save_pretrained(tmp_path / "vit")
     export(tmp_path / "vit", DataArguments(), format="onnx", output_dir=tmp_path / "x")
-    wanted = answers_of(FruitClassifier(model, processor), images)
-    got = answers_of(FruitClassifier.from_pretrained(tmp_path / "x"), images)
+    wanted = outputs_of(FruitClassifier(model, processor), images)
+    got = outputs_of(FruitClassifier.from_pretrained(tmp_path / "x"), images)
     torch.testing.assert_close(got, wanted, rtol=0, atol=1e-4)
 
 
@@ -183,7 +183,7 @@ def test_a_net_that_squeezes_images_goes_into_one_file_too(tmp_path, images):
     ViTForImageClassification(config).save_pretrained(tmp_path / "vit")
     ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path / "vit")
     export(tmp_path / "vit", DataArguments(), format="web", output_dir=tmp_path / "x")
-    wanted = answers_of(FruitClassifier.from_pretrained(tmp_path / "vit"), images)
+    wanted = outputs_of(FruitClassifier.from_pretrained(tmp_path / "vit"), images)
     for image, own in zip(images, wanted, strict=True):
         scores, known = ask_web(tmp_path / "x" / "fruits.onnx", np.asarray(image))
         np.testing.assert_allclose(scores, own, atol=0.005)
@@ -197,7 +197,7 @@ def test_preprocessing_is_spelled_out_as_the_processor_does_it():
     assert steps.mean == steps.std == (0.5, 0.5, 0.5)
 
 
-def test_torch_export_keeps_the_answers(small, images, tmp_path):
+def test_torch_export_keeps_the_outputs(small, images, tmp_path):
     done = export(small, DataArguments(), format="torch", output_dir=tmp_path / "x").record
     assert done["check"]["agreement"] == 1.0 and done["check"]["largest_difference"] < 1e-5
     program = torch.export.load(tmp_path / "x" / "model.pt2").module()
@@ -347,9 +347,9 @@ def test_an_image_at_the_threshold_is_no_disagreement(small):
     """The threshold is an image's score: rounding decides on which side it comes out."""
     own = FruitClassifier.from_pretrained(small)
     samples = [Sample("a", draw_fruit("Apple", seed=1, size=64), 0)]
-    (answers,) = own.answer([samples[0].source])
-    own.prototypes = torch.nn.functional.normalize(answers.features + 0.1, dim=1)
-    own.ood_threshold = float(own.ood_score(answers.features)[0])
+    (outputs,) = own.infer([samples[0].source])
+    own.prototypes = torch.nn.functional.normalize(outputs.features + 0.1, dim=1)
+    own.ood_threshold = float(own.ood_score(outputs.features)[0])
     other = parity.predict_all(own, samples, 10**6)
     opposite = other._replace(known=~other.known)
     assert other.known.all() and other.undecided.all()
@@ -522,11 +522,11 @@ def test_an_export_is_evaluated_as_its_model_is(small, tmp_path):
     assert (tmp_path / "exported" / "report.html").stat().st_size > 10_000
 
 
-def test_the_command_reports_how_the_export_answers(small, tmp_path, capsys):
+def test_the_command_reports_how_the_export_predicts(small, tmp_path, capsys):
     folder = str(tmp_path / "x")
     assert main(["export", str(small), "--format", "onnx", "--output_dir", folder]) == 0
     printed = capsys.readouterr().out
-    assert "12 validation photos: 100.0% the same answer" in printed and folder in printed
+    assert "12 validation photos: 100.0% the same predictions" in printed and folder in printed
     assert main(["export", str(small), "--format", "onnx", "--output_dir", folder]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
@@ -536,10 +536,10 @@ def test_the_folder_is_named_after_model_format_and_precision(drawn_fruits, smal
     assert done.folder == small.with_name("small-openvino-fp16")
 
 
-def test_a_model_in_bf16_answers_nearly_the_same(trained, images, caplog):
+def test_a_model_in_bf16_predicts_nearly_the_same(trained, images, caplog):
     whole, half = (FruitClassifier.from_pretrained(trained, precision=p) for p in ("fp32", "bf16"))
     torch.testing.assert_close(
-        answers_of(half, images), answers_of(whole, images), rtol=0, atol=0.1
+        outputs_of(half, images), outputs_of(whole, images), rtol=0, atol=0.1
     )
     assert half.engine.bf16 or "doesn't support it" in caplog.text
     with pytest.raises(InputError, match=r"precision=int4: unknown\. Known: fp32, bf16"):

@@ -95,7 +95,7 @@ def test_the_space_says_in_a_browser_what_the_model_says(
         page.locator("#photo input[type=file]").set_input_files(photo)
         answer = page.get_by_test_id("label-output-value")
         sync_api.expect(answer).to_have_text(expected.label)
-        row = page.locator("#answer dl").first.inner_text().split("\n")
+        row = page.locator("#prediction dl").first.inner_text().split("\n")
         assert abs(int(row[-1].removesuffix("%")) - 100 * expected.score) <= 0.51
         page.get_by_role("tab", name="Model").click()
         sync_api.expect(page.get_by_text("top-5 accuracy")).to_be_visible()  # its metrics came too

@@ -98,7 +98,7 @@ def read(file: Path) -> list[dict]:
 def test_each_image_has_a_row_with_what_the_classifier_says(
     fruits, model, photos, tmp_path, suffix
 ):
-    file = tmp_path / "new" / f"answers{suffix}"
+    file = tmp_path / "new" / f"predictions{suffix}"
     done = label_into_table(model, [photos], file, top_k=2)
     assert (done.images, done.unreadable, done.before) == (32, 2, 0)
     assert list(file.parent.iterdir()) == [file]
@@ -115,7 +115,7 @@ def test_each_image_has_a_row_with_what_the_classifier_says(
 
 
 def test_a_stopped_job_resumes_and_does_nothing_twice(fruits, photos, tmp_path, monkeypatch):
-    job = job_of(tmp_path / "answers.jsonl", photos)
+    job = job_of(tmp_path / "predictions.jsonl", photos)
     seen = []
     read_one = FruitClassifier._read
 
@@ -167,7 +167,7 @@ def test_images_that_come_later_are_labelled_too(fruits, tmp_path, killed):
     folder = tmp_path / "photos"
     for number in range(3):
         paint(folder / f"{number}.png", seed=number)
-    job = job_of(tmp_path / "answers.csv", folder)
+    job = job_of(tmp_path / "predictions.csv", folder)
     killed(job)
     paint(folder / "0a.png", seed=9)
     done = label_files(fruits, job)
@@ -265,8 +265,8 @@ def test_a_journal_that_was_cut_in_its_first_line_starts_from_scratch(fruits, ph
 
 
 def test_what_cannot_be_written_or_found_is_explained(model, photos, tmp_path):
-    with pytest.raises(InputError, match=r"answers.xlsx: unknown kind .*\.csv, \.jsonl, \.parquet"):
-        label_into_table(model, [photos], tmp_path / "answers.xlsx")
+    with pytest.raises(InputError, match=r"predictions.xlsx: unknown kind .*\.csv, \.jsonl, \.par"):
+        label_into_table(model, [photos], tmp_path / "predictions.xlsx")
     with pytest.raises(InputError, match="missing: no such file or folder"):
         label_into_table(model, [tmp_path / "missing"], tmp_path / "a.csv")
     (tmp_path / "empty").mkdir()

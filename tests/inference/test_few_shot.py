@@ -31,7 +31,7 @@ def share_named(fruits: FruitClassifier, name: str, images: list[Image.Image]) -
 
 
 def logits_of(fruits: FruitClassifier, images: list[Image.Image]) -> torch.Tensor:
-    return torch.cat([answers.logits for answers in fruits.answer(images)])
+    return torch.cat([outputs.logits for outputs in fruits.infer(images)])
 
 
 def random_classifier(model: str = "test_efficientnet", **config) -> FruitClassifier:
@@ -90,8 +90,8 @@ def test_a_second_class_can_be_taught_on_top(taught):
 
 
 def test_what_was_taught_has_a_lower_ood_score_than_before(fruits, taught):
-    (answers,) = taught.answer(draw("Kiwi", 8, seed=2000))
-    before, after = (one.ood_score(answers.features) for one in (fruits, taught))
+    (outputs,) = taught.infer(draw("Kiwi", 8, seed=2000))
+    before, after = (one.ood_score(outputs.features) for one in (fruits, taught))
     assert (after <= before).all() and after.mean() < before.mean() - 0.02
     assert taught.ood_threshold == fruits.ood_threshold
 
@@ -190,7 +190,7 @@ def test_coarse_labels_have_the_new_class_too():
 # ---- saved ----
 
 
-def test_a_saved_classifier_answers_the_same_everywhere(taught, trained, tmp_path):
+def test_a_saved_classifier_predicts_the_same_everywhere(taught, trained, tmp_path):
     folder = tmp_path / "deep" / "saved"
     save_taught(taught, folder)
     images = draw("Kiwi", 3, seed=2000) + draw("Banana", 2)
@@ -282,11 +282,11 @@ def test_models_that_cannot_be_taught_are_explained():
 
 def test_logits_that_the_head_does_not_give_are_explained(monkeypatch):
     fruits = random_classifier()
-    answer = FruitClassifier.forward
+    forward = FruitClassifier.forward
     monkeypatch.setattr(
         FruitClassifier,
         "forward",
-        lambda own, pixels: (2 * answer(own, pixels)[0] + 1, *answer(own, pixels)[1:]),
+        lambda own, pixels: (2 * forward(own, pixels)[0] + 1, *forward(own, pixels)[1:]),
     )
     with pytest.raises(InputError, match="not only those of its head"):
         teach(fruits, "Kiwi", draw("Kiwi", 2))

@@ -37,11 +37,11 @@ def test_logits_are_averaged_before_the_softmax(trained):
     image = draw_fruit("Apple", seed=5, size=96)
     views = [image, *VIEWS["flip"](image), *VIEWS["corners"](image)]
     plain = FruitClassifier.from_pretrained(trained)
-    (single,) = plain.answer(views)
+    (single,) = plain.infer(views)
     several = FruitClassifier.from_pretrained(trained, tta="flip,corners")
-    (answer,) = several.answer([image])
-    torch.testing.assert_close(answer.logits[0], single.logits.mean(0), atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(answer.features[0], single.features[0], atol=1e-4, rtol=1e-4)
+    (outputs,) = several.infer([image])
+    torch.testing.assert_close(outputs.logits[0], single.logits.mean(0), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(outputs.features[0], single.features[0], atol=1e-4, rtol=1e-4)
     scores = dict(several.predict(image).top)
     wanted = single.logits.mean(0).softmax(0)
     for label, score in scores.items():

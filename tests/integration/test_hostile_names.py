@@ -180,7 +180,7 @@ def test_predictions_are_read_back_as_they_are(run, photos, tmp_path):
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
 def test_a_table_of_answers_is_read_back_as_it_is(run, photos, tmp_path, suffix):
-    output = tmp_path / f"answers{suffix}"
+    output = tmp_path / f"predictions{suffix}"
     assert main(["predict", str(run), str(photos / "train"), "--output", str(output)]) == 0
     with output.open(newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file)) if suffix == ".csv" else [json.loads(i) for i in file]

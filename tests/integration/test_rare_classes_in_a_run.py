@@ -36,3 +36,8 @@ def test_classes_that_were_dropped_are_in_the_records_of_a_run(make_folder, tmp_
     assert "1 left out\n          1 class left out as too rare: Plum (1)" in format_summary(metrics)
     card = (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
     assert "Classes left out, because they have too few photos: Plum." in card
+    left_out = "classes that training left out, as they have too few photos: Plum (1)."
+    assert left_out in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    measured = evaluate(tmp_path / "run", output_dir=tmp_path / "evaluation")
+    assert measured.metrics["dropped_classes"] == {"Plum": 1}
+    assert left_out in measured.report.read_text(encoding="utf-8")

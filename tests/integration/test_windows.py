@@ -67,9 +67,9 @@ def test_batch_prediction_closes_its_journal_before_it_goes(
     windows, untrained, drawn_fruits, tmp_path
 ):
     for suffix in (".csv", ".jsonl", ".parquet"):
-        label_into_table(untrained, [drawn_fruits / "test"], tmp_path / f"answers{suffix}")
+        label_into_table(untrained, [drawn_fruits / "test"], tmp_path / f"predictions{suffix}")
     assert windows == []
-    assert len(list(tmp_path.glob("answers*"))) == 3  # but filelock's own, which go there
+    assert len(list(tmp_path.glob("predictions*"))) == 3  # but filelock's own, which go there
 
 
 def test_reports_lists_and_copies_are_written_again_over_themselves(

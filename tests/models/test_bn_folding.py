@@ -27,7 +27,7 @@ def count_batch_norms(model: nn.Module) -> int:
 
 
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "resnet18", "mobilenetv3_small_050"])
-def test_a_folded_net_answers_the_same_without_batch_norm(name):
+def test_a_folded_net_predicts_the_same_without_batch_norm(name):
     model = lively_batch_norms(build_model(name, labels=list("abc"), pretrained=False)[0])
     pixels = torch.randn(2, 3, 96, 96)
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}

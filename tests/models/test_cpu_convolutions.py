@@ -36,15 +36,15 @@ def nets(name: str) -> tuple[nn.Module, nn.Module, torch.Tensor]:
 
 
 @pytest.mark.parametrize("name", ["test_efficientnet", "test_resnet", "efficientnet_lite0"])
-def test_a_net_gives_the_same_answers_and_gradients(name):
+def test_a_net_gives_the_same_outputs_and_gradients(name):
     plain, fast, pixels = nets(name)
     pixels = pixels[:2] if name == "efficientnet_lite0" else pixels
-    answers = []
+    outputs = []
     for model in (plain, fast):
         torch.manual_seed(1)
-        answers.append(model(pixel_values=pixels).logits)
-        answers[-1].square().sum().backward()
-    assert torch.allclose(*answers, rtol=1e-3, atol=1e-4 * float(answers[0].abs().max()))
+        outputs.append(model(pixel_values=pixels).logits)
+        outputs[-1].square().sum().backward()
+    assert torch.allclose(*outputs, rtol=1e-3, atol=1e-4 * float(outputs[0].abs().max()))
     wanted = {n: p.grad for n, p in plain.named_parameters() if p.grad is not None}
     found = {n: p.grad for n, p in fast.named_parameters() if p.grad is not None}
     assert wanted.keys() == found.keys()

@@ -337,14 +337,14 @@ def _predict(model: Path, data: Path) -> None:
     """As plain transformers does with the same pixels."""
     fruits = FruitClassifier.from_pretrained(model, device="cpu")
     files = sorted((data / "test").rglob("*.png"))
-    (answers,) = fruits.answer(files)
+    (outputs,) = fruits.infer(files)
     assert len(fruits.predict(files)) == len(files)
     plain = AutoModelForImageClassification.from_pretrained(model).eval()
     pixels = torch.stack([fruits.transform(open_rgb(file)) for file in files])
     with torch.no_grad():
         wanted = plain(pixel_values=pixels).logits
-    torch.testing.assert_close(answers.logits, wanted, rtol=1e-3, atol=1e-3)
-    assert answers.features.isfinite().all() and answers.features.ndim == 2
+    torch.testing.assert_close(outputs.logits, wanted, rtol=1e-3, atol=1e-3)
+    assert outputs.features.isfinite().all() and outputs.features.ndim == 2
 
 
 def _explain(model: Path, data: Path) -> None:

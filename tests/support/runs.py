@@ -114,10 +114,10 @@ def save_untrained(folder: Path, labels: list[str], *, net: str = "efficientnet_
 
     model, processor = build_model(net, labels=labels, pretrained=net == "efficientnet_lite0")
     drawn = [draw_fruit(name, seed=seed) for name in ("Pear", "Kiwi") for seed in range(6)]
-    (answers,) = FruitClassifier(model.eval(), processor).answer(drawn)
+    (outputs,) = FruitClassifier(model.eval(), processor).infer(drawn)
     model.config.ood_threshold = 0.4
     model.save_pretrained(folder)
-    save_prototypes(find_prototypes(answers.features.numpy(), np.arange(12) // 6), folder)
+    save_prototypes(find_prototypes(outputs.features.numpy(), np.arange(12) // 6), folder)
     (folder / "metrics.json").write_text("{}")
     return folder
 

@@ -37,7 +37,7 @@ def test_no_time_is_an_error_of_the_command_line(capsys):
 
 
 def plan(epochs: float, views: int) -> Plan:
-    cost = Cost(decode=0.3, view=0.1, step=0.5, check=1.0, answer=1.0)
+    cost = Cost(decode=0.3, view=0.1, step=0.5, check=1.0, inference=1.0)
     return Plan(ModelArguments(), epochs, (2, 6), views, cost, Work(10, 2, 5))
 
 
@@ -112,7 +112,7 @@ def test_measuring_the_cost_on_a_few_photos_does_not_change_the_model(drawn_frui
     for views in (0, 2):
         cost = measure_cost(replace(run, prepared=replace(prepared, views=views)))
         assert (cost.view > 0) == (cost.decode > 0) == (views > 0)
-        assert min(cost.step, cost.check, cost.answer) > 0
+        assert min(cost.step, cost.check, cost.inference) > 0
     for name, tensor in prepared.model.state_dict().items():
         assert torch.equal(tensor, before[name]), name
     assert all(weight.grad is None for weight in prepared.model.parameters())
@@ -140,7 +140,7 @@ def test_the_first_setting_that_fits_is_taken(drawn_fruits, monkeypatch, step, c
 
 
 def test_too_little_time_is_an_error_that_says_what_it_takes(drawn_fruits, monkeypatch):
-    monkeypatch.setattr(planning, "measure_cost", lambda *_: replace(FREE, answer=1.0))
+    monkeypatch.setattr(planning, "measure_cost", lambda *_: replace(FREE, inference=1.0))
     monkeypatch.setattr(planning, "choose_views", lambda *_: 0)
     with pytest.raises(InputError, match=r"time_budget=30s: .* takes about 1 min \d+ s here"):
         fit_into_time(run_of(drawn_fruits, time_budget="30s"))

@@ -133,7 +133,7 @@ def test_a_step_that_is_skipped_moves_no_weight(drawn_fruits, tmp_path, monkeypa
     assert counting.moved == [True, True, False, True]
 
 
-def test_a_loss_that_stays_far_above_guessing_is_found():
+def test_a_loss_that_stays_far_above_chance_is_found():
     class Optimizer:
         param_groups = ({"lr": 0.5}, {"lr": 0.25})
 

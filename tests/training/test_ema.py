@@ -42,6 +42,24 @@ def test_the_average_equals_timms_with_warmup():
     assert mine["num_batches_tracked"] == 30
 
 
+def test_a_tensor_of_two_names_is_averaged_once():
+    model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+    shared = nn.ModuleList([model, model])  # as timm's CoaT uses some layers in many places
+    once, twice = EMACallback(0.9), EMACallback(0.9)
+    state = TrainerState()
+    once.on_train_begin(None, state, None, model=model)
+    twice.on_train_begin(None, state, None, model=shared)
+    for _ in range(5):
+        state.global_step += 1
+        nn.init.normal_(model[0].weight)
+        model(torch.randn(4, 3))
+        once.on_step_end(None, state, None, model=model)
+        twice.on_step_end(None, state, None, model=shared)
+    other = once.average.module.state_dict()
+    for name, value in twice.average.module.state_dict().items():
+        assert torch.equal(value, other[name.split(".", 1)[1]])
+
+
 def test_the_model_is_to_the_bit_what_it_was_after_it_has_been_averaged():
     model = nn.Linear(3, 3)
     averaged = EMACallback(0.5)

@@ -22,6 +22,7 @@ from hffruits.data.transforms import EvalTransform
 from hffruits.evaluation.run import evaluate_artifact
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.models.loading import build_model, load_model
+from hffruits.training.argument_checks import check_arguments
 from hffruits.training.arguments import FruitTrainingArguments, ModelArguments
 from hffruits.training.datasets import as_tensors
 from hffruits.training.run import finished_metrics, train, warn_of_few_steps
@@ -236,6 +237,11 @@ def test_final_figures_are_full_precision_whatever_the_launcher_says(
         ({"label_names": ["a"]}, "label_names.*Leave them out"),
         ({"neftune_noise_alpha": 5.0}, "neftune_noise_alpha.*for language models"),
         ({"use_liger_kernel": True}, "use_liger_kernel.*for language models"),
+        (
+            {"accelerator_config": {"gradient_accumulation_kwargs": {"num_steps": 4}}},
+            "accelerator_config: num_steps in .* Set gradient_accumulation_steps in its place",
+        ),
+        ({"auto_find_batch_size": True}, "auto_find_batch_size.* per_device_train_batch_size sma"),
         ({"greater_is_better": False}, "greater_is_better: the worst epoch"),
         ({"greater_is_better": True, "metric_for_best_model": "loss"}, "the worst epoch"),
         ({"torch_compile_backend": "inductr"}, "torch_compile_backend=inductr.*inductor"),
@@ -244,6 +250,11 @@ def test_final_figures_are_full_precision_whatever_the_launcher_says(
 def test_impossible_arguments_stop_before_the_data_is_read(tmp_path, options, message):
     with pytest.raises(InputError, match=message):
         train(*quick_arguments(tmp_path / "no data", tmp_path / "run", **options))
+
+
+def test_one_step_that_the_trainer_notes_for_accelerate_is_not_refused(tmp_path):
+    options = {"accelerator_config": {"gradient_accumulation_kwargs": {"num_steps": 1}}}
+    check_arguments(*quick_arguments(tmp_path / "no data", tmp_path / "run", **options))
 
 
 @pytest.mark.parametrize(
@@ -310,9 +321,9 @@ def test_two_processes_train_one_model_and_count_each_sample_once(drawn_fruits, 
     data = load_fruits(drawn_fruits)
     fruits = FruitClassifier.from_pretrained(folder)
     for split in ("validation", "test"):
-        guesses = fruits.predict([drawn_fruits / path for path in data[split]["path"]])
+        predictions = fruits.predict([drawn_fruits / path for path in data[split]["path"]])
         labels = [fruits.labels[index] for index in data[split]["label"]]
-        hits = [guess.label == label for guess, label in zip(guesses, labels, strict=True)]
+        hits = [own.label == label for own, label in zip(predictions, labels, strict=True)]
         assert metrics[split]["accuracy"] == pytest.approx(np.mean(hits))
         assert metrics[split]["images"] == len(hits)
 
@@ -332,9 +343,9 @@ def test_of_epochs_that_do_not_differ_significantly_the_later_wins(drawn_fruits,
     def score(step: int, hits: int) -> float:
         trainer.state.global_step = step
         ranked = np.array([[0, 1]] * hits + [[1, 0]] * (100 - hits))
-        answers = (ranked, np.zeros(100))
+        predictions = (ranked, np.zeros(100))
         return trainer.compute_fruit_metrics(
-            EvalPrediction(predictions=answers, label_ids=np.zeros(100, int))
+            EvalPrediction(predictions=predictions, label_ids=np.zeros(100, int))
         )["accuracy_2se"]
 
     assert score(0, 80) == pytest.approx(0.80)

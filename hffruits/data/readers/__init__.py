@@ -5,6 +5,7 @@ archives            zip and tar files, unpacked safely
 tables              CSV, JSONL and Parquet files; saved datasets; datasets of the Hub
 webdataset          WebDataset shards
 column_mapping      which columns hold images, labels and groups
+own_splits          splits that rows name themselves, in a column or in the folders of their paths
 image_cells         what a cell says of an image: a path as people write it, bytes, base64
 error_translation   errors of `datasets` in one line
 """

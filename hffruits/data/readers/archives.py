@@ -245,8 +245,8 @@ def _zip_name(archive: Path, info: zipfile.ZipInfo) -> str:
     try:
         return (_unicode_path(info.extra, packed) or packed).decode("utf-8")
     except UnicodeDecodeError as error:
-        guesses = (packed.decode(page, errors="replace") for page in ("cp437", "cp1252"))
-        dos, windows = (shorten(repr(guess), 60) for guess in guesses)
+        readings = (packed.decode(page, errors="replace") for page in ("cp437", "cp1252"))
+        dos, windows = (shorten(repr(reading), 60) for reading in readings)
         fault = (
             f"is named in a code page that the zip doesn't state ({dos} by cp437, {windows} by "
             "cp1252). Pack the folder again with names in UTF-8, or give the unpacked folder."

@@ -1,7 +1,7 @@
 """Which columns hold images, labels, groups: as the user named them, by type or by usual names.
 
-A standard row has `image` (undecoded), `label` (text), `path` (a name of its own) and, where asked
-for, `group`.
+A standard row has `image` (undecoded), `label` (text), `path` (a name of its own), `group` where
+asked for, and `split` until it is split by that.
 """
 
 import logging
@@ -40,9 +40,7 @@ logger = logging.getLogger(__name__)
 Rows = Dataset | IterableDataset
 Row = dict[str, Any]
 
-ROW = Features(
-    {"image": Image(decode=False), "label": Value("string"), "path": Value("string")}
-)  # and `group`
+ROW = Features({"image": Image(decode=False), "label": Value("string"), "path": Value("string")})
 
 # Columns by their usual names, the most specific first; those of `_IDS` may hold numbers.
 _IDS = ("image_id", "img_id", "photo_id", "imageid", "id")
@@ -75,11 +73,6 @@ def features_of(rows: Rows) -> Features:
     return rows.features or Features()
 
 
-def row_features(group: str | None) -> Features:
-    """The columns of standard rows, with `group` where one is asked for."""
-    return Features(ROW | ({"group": Value("string")} if group else {}))
-
-
 class FoundRows(dict[str, Rows]):
     """Rows by split. `key_folders`: their labels are the folders of keys, not named yet."""
 
@@ -100,6 +93,14 @@ class Columns:
     below: str = ""  # a folder that the names start from
     one_hot: tuple[str, ...] = ()  # a column for each class, in place of `label`
     base64: bool = False  # the images are text that holds them
+    split: str | None = None
+    split_classes: tuple[str, ...] | None = None  # of numbered splits
+
+    @property
+    def features(self) -> Features:
+        """The columns of standard rows, with `group` and `split` where there are such."""
+        more = [name for name in ("group", "split") if getattr(self, name)]
+        return Features(ROW | dict.fromkeys(more, Value("string")))
 
     @property
     def key_folders(self) -> bool:
@@ -109,7 +110,7 @@ class Columns:
     @property
     def texts(self) -> list[str]:
         """The columns without the images."""
-        return sorted({self.label, self.group, self.name, *self.one_hot} - {None, ""})
+        return sorted({self.label, self.group, self.name, self.split, *self.one_hot} - {None, ""})
 
     def text_of(self, row: Row, place: str, index: int = 0) -> Row:
         """All of a standard row but the image; rows without a name are numbered in `place`."""
@@ -126,11 +127,18 @@ class Columns:
         elif self.key_folders:
             label = _folder_of(row["__key__"])
         else:
-            label = _label_of(row[self.label], self.label, self.classes)
+            label = _label_of(row[self.label], self.classes)
         text = {"label": label, "path": name}
-        group = row[self.group] if self.group else None  # one without is a group of its own
-        known = None if group in (None, "") else str(group)
-        return text | ({"group": known} if self.group else {})
+        if self.group:
+            group = row[self.group]  # one without is a group of its own
+            text["group"] = None if group in (None, "") else str(group)
+        if self.split:
+            text["split"] = self.split_of(row)
+        return text
+
+    def split_of(self, row: Row) -> str | None:
+        """What the split column of a row says."""
+        return _label_of(row[self.split], self.split_classes)
 
     def ones(self, row: Row) -> list[str]:
         """The classes that a row's one-hot columns name."""
@@ -154,7 +162,7 @@ class AskedColumns:
             raise no_rows(source)
         names = list(features)
         typed = [name for name in names if isinstance(features[name], Image)]
-        classes = [name for name in names if isinstance(features[name], ClassLabel)]
+        classes = [name for name in names if _holds_classes(features[name])]
         image = self._find("image_column_name", self.image, names, source, typed or _IMAGES)
         usual = [name for name in classes if name.lower() in _LABELS] or classes
         usual = [*usual, *(name for name in _LABELS if name != image.lower()), "__key__"]
@@ -192,7 +200,9 @@ class AskedColumns:
             )
         usual = [*_LABELS, *(["__key__"] if _folder_of(sample["__key__"]) else [])]
         label = self._find("label_column_name", self.label, names, source, usual)
-        return Columns(self.image, label, self.group if self.group in names else None, "__key__")
+        group = self.group if self.group in names else None
+        split = _usual([name for name in names if name not in (label, group)], ["split"])
+        return Columns(self.image, label, group, "__key__", split=split)
 
     @staticmethod
     def _find(
@@ -236,62 +246,14 @@ def _check_kinds(
 
 def _usual(names: list[str], usual: Iterable[str]) -> str | None:
     """The first of the usual names that there is, whatever its case, spaces and hyphens."""
-    plain = {_plain(name): name for name in reversed(names)}
+    plain = {plain_name(name): name for name in reversed(names)}
     plain |= {name.lower(): name for name in reversed(names)}
     return next((plain[n.lower()] for n in usual if n.lower() in plain), None)
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """A column's name without regard to its case, spaces and hyphens."""
     return re.sub(r"[\s-]+", "_", name.strip().lower())
-
-
-def split_column(rows: Rows, columns: Columns, source: object) -> str | None:
-    """The column of the rows' splits: `split`, or one called alike with nothing but their names.
-
-    Warns of one that has other values, too.
-    """
-    taken = {columns.image, columns.label, columns.group}
-    names = {_plain(name): name for name in features_of(rows) if name not in taken}
-    for name in [names[usual] for usual in SPLIT_COLUMNS if usual in names]:
-        if _plain(name) == "split":
-            return name
-        own = rows.select_columns(name)
-        own = own.take(1000) if isinstance(own, IterableDataset) else own
-        values = {str(row[name]): None for row in own}
-        others = [value for value in values if not split_named(value)]
-        if not others:
-            return name
-        if len(others) < len(values):
-            logger.warning(
-                "%s: its column %s names splits, but also %s, so it is not used. Call it split, "
-                "and use train, validation and test",
-                *(source, name, list_names(map(repr, others))),
-            )
-    return None
-
-
-def splits_of_paths(rows: Dataset, source: object) -> dict[str, list[int]]:
-    """The split folders in the rows' paths -> rows; none where they name fewer than two.
-
-    Warns where not every path names one, or none is train.
-    """
-    parts: dict[str | None, list[int]] = defaultdict(list)
-    for index, path in enumerate(rows["path"][:]):
-        named = {split_named(part) for part in PurePosixPath(path).parts[:-1]} - {None}
-        parts[named.pop() if len(named) == 1 else None].append(index)
-    named = {split: own for split, own in parts.items() if split}
-    if len(named) < 2:
-        return {}
-    if None in parts or "train" not in named:
-        logger.warning(
-            "%s: its paths name splits (%s), which are not kept, as %s. Give it a column split, or "
-            "give split_lists",
-            *(source, ", ".join(sorted(named))),
-            f"{len(parts[None])} rows name none" if None in parts else "none is train",
-        )
-        return {}
-    logger.info("%s: split as the folders in its paths say", source)
-    return named
 
 
 def _is_data(names: list[str]) -> bool:
@@ -304,7 +266,7 @@ def _is_data(names: list[str]) -> bool:
 
 def _is_no_class(column: str) -> bool:
     """Whether a column is called like a path, an id, a split or a row's number, not a class."""
-    name = _plain(column)
+    name = plain_name(column)
     return name in {*_NAMES, *_IMAGES, *SPLIT_COLUMNS} or re.fullmatch(r"|unnamed:_\d+", name)
 
 
@@ -376,7 +338,7 @@ def standard_rows(
     folder: Path | None = None,
     with_images: bool = True,
 ) -> Rows:
-    """The rows as `image`, `label`, `path` (and `group`).
+    """The rows as `image`, `label`, `path` (and `group`, `split`).
 
     Not `with_images`, for streams only, they are empty and their column is not read.
     """
@@ -390,7 +352,7 @@ def standard_rows(
             stream = stream.cast_column(columns.image, Image(decode=False))
         return IterableDataset.from_generator(
             _stream_rows,
-            features=row_features(columns.group),
+            features=columns.features,
             gen_kwargs={
                 "shards": list(range(stream.num_shards)),
                 "stream": stream,
@@ -409,12 +371,17 @@ def standard_rows(
         columns.text_of(row, prefix, index)
         for index, row in enumerate(tqdm(rows.select_columns(columns.texts), **_BAR))
     ]
-    features = row_features(columns.group)
-    texts = Dataset.from_list(texts, Features({n: features[n] for n in list(features)[1:]}))
+    features = Features({name: own for name, own in columns.features.items() if name != "image"})
+    texts = Dataset.from_list(texts, features)
     return concatenate_datasets([images, texts], axis=1)
 
 
 _BAR = {"desc": "Reading rows", "unit": "row", "leave": False}
+
+
+def _holds_classes(feature: Any) -> bool:
+    """Whether a column's type says that it holds classes, and these are no splits."""
+    return isinstance(feature, ClassLabel) and not all(map(split_named, feature.names))
 
 
 def _is_text(feature: Any) -> bool:
@@ -423,7 +390,7 @@ def _is_text(feature: Any) -> bool:
 
 def _is_path(feature: Any, column: str) -> bool:
     is_number = isinstance(feature, Value) and re.fullmatch(r"u?int\d+", feature.dtype)
-    return _is_text(feature) or bool(is_number and _plain(column) in _IDS)
+    return _is_text(feature) or bool(is_number and plain_name(column) in _IDS)
 
 
 def _holds_images(feature: Any) -> bool:
@@ -493,7 +460,7 @@ def _check_first_files(stream: IterableDataset, columns: Columns, finder: FileFi
         finder.report(columns.image, len(names), of_stream=True)
 
 
-def _label_of(value: Any, column: str, classes: tuple[str, ...] | None = None) -> str | None:
+def _label_of(value: Any, classes: tuple[str, ...] | None = None) -> str | None:
     """A label as text: a class's name, a JSON object's `label`, a key's folder."""
     if classes is not None and isinstance(value, int):
         value = classes[value] if 0 <= value < len(classes) else None

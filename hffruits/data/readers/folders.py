@@ -4,13 +4,12 @@ Files with the usual suffixes are not opened here; of others, the first bytes ar
 """
 
 import logging
-import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import chain, groupby
+from itertools import chain, groupby, takewhile
 from pathlib import Path, PurePath, PurePosixPath
 
 from hffruits.core.errors import InputError
@@ -60,6 +59,52 @@ def split_in(path: PurePath) -> str | None:
         if found:
             return found[0]
     return None
+
+
+def split_names_of(folders: Collection[str]) -> dict[str, set[str]]:
+    """Folder of a path or key -> the splits that its parts name; nothing if that splits nothing."""
+    parts = {folder: PurePosixPath(folder).parts for folder in folders}
+    start = _first_split_part(parts.values())
+    named = {
+        folder: {split_named(part) for part in own[start:]} - {None}
+        for folder, own in sorted(parts.items())
+    }
+    splits = set().union(*named.values())
+    alike = splits <= {"train"} or all(own == splits for own in named.values())
+    return {} if alike else named
+
+
+def splits_of_folders(folders: Collection[str], source: object) -> dict[str, str]:
+    """Folder of a path or key -> the split that its parts name; nothing if that splits nothing.
+
+    Raises `InputError` where some name a split and others none or two, and where none is train.
+    """
+    named = split_names_of(folders)
+    splits = set().union(*named.values())
+    listed = ", ".join(sorted(splits))
+    for folder, own in named.items():
+        if len(own) != 1:
+            odd = folder or "a path without folders"
+            raise InputError(
+                f"{source}: its paths name splits ({listed}), but {odd} names "
+                f"{'several' if own else 'none'}. Put all photos below folders of one split each "
+                "(train/Kiwi), or give each row a column split; of shards, a JSON field."
+            )
+    if named and "train" not in splits:
+        raise InputError(
+            f"{source}: its paths name splits ({listed}), but none is train. Name the folders to "
+            "train on so, or give each row a column split; of shards, a JSON field."
+        )
+    return {folder: split for folder, (split,) in named.items()}
+
+
+def _first_split_part(folders: Iterable[tuple[str, ...]]) -> int:
+    """From which part on names of splits count: below what all share, if some stand there."""
+    folders = list(folders)
+    levels = zip(*folders, strict=False)
+    shared = len(list(takewhile(lambda parts: len({*parts}) == 1, levels)))
+    inside = any(split_named(part) for own in folders for part in own[shared:])
+    return shared if inside else 0
 
 
 def is_wrapper(name: str) -> bool:
@@ -215,9 +260,7 @@ class _Layout:
 def _find_layout(root: Path, listed: _Listed) -> _Layout:
     """Raises `InputError` where it is unclear what the split folders split."""
     holders = sorted({path.parent for path in listed.photos})
-    shared = len(Path(os.path.commonpath(holders)).parts)
-    inside = any(split_named(part) for holder in holders for part in holder.parts[shared:])
-    found = _Layout(True, shared if inside else 0, None)
+    found = _Layout(True, _first_split_part(holder.parts for holder in holders), None)
     tops = sorted({top for top in map(found.split_folder, holders) if top})
     if not tops:
         return _Layout()

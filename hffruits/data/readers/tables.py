@@ -15,12 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from datasets import (
-    Dataset,
     DatasetDict,
     Features,
-    IterableDataset,
     Value,
-    concatenate_datasets,
     load_dataset,
     load_dataset_builder,
     load_from_disk,
@@ -38,12 +35,11 @@ from hffruits.data.readers.column_mapping import (
     FoundRows,
     Rows,
     no_rows,
-    split_column,
-    splits_of_paths,
     standard_rows,
 )
 from hffruits.data.readers.error_translation import quiet, translate_dataset_errors
 from hffruits.data.readers.folders import SPLIT_ALIASES, split_named
+from hffruits.data.readers.own_splits import NamedRows, split_rows, with_split_column
 
 logger = logging.getLogger(__name__)
 TABLES = {".csv": "csv", ".tsv": "csv", ".jsonl": "json", ".json": "json", ".parquet": "parquet"}
@@ -59,14 +55,12 @@ def load_tables(
 ) -> dict[str, Rows]:
     """The rows of CSV, TSV, JSONL, JSON or Parquet files by split, all of one kind.
 
-    Images are bytes, or paths, where relative ones start at the folder of their file. Where no
-    file is of a split, a `split` column splits the rows, or the folders in their paths. Text is
+    Images are bytes, or paths, where relative ones start at the folder of their file. Text is
     UTF-8, or as its first bytes or `encoding` say. Not `with_images`, for streams only, they are
     empty, and those in Parquet are not read.
     """
     top = os.path.commonpath([file.parent for some in files.values() for file in some])
-    parts: dict[str, list[Rows]] = {}
-    lone = list(files) == ["train"]
+    found: list[NamedRows] = []
     for split, some in files.items():
         for number, (folder, group) in enumerate(groupby(sorted(some), lambda file: file.parent)):
             table = list(group)
@@ -75,20 +69,16 @@ def load_tables(
             below = folder.relative_to(top).as_posix()  # else two folders may have a 0.jpg
             with translate_dataset_errors(table[0]), _advice(files):
                 columns = asked.of_table(rows, table[0], folder=folder, below=below)
+                if split == "train":
+                    columns = with_split_column(columns, rows, table[0])
             if not with_images:
                 rows = _load_table(table, columns=columns.texts, **options)
             prefix = f"{split}-{number}" if number else split
             standard = standard_rows(
                 rows, columns, table[0], prefix=prefix, folder=folder, with_images=with_images
             )
-            found = _own_splits(rows, standard, columns, table[0]) if lone else {}
-            for name, part in (found or {split: standard}).items():
-                parts.setdefault(name, []).append(part)
-    _check_train(parts, next(iter(files.values()))[0])
-    return {
-        split: concatenate_datasets(some) if len(some) > 1 else some[0]
-        for split, some in parts.items()
-    }
+            found.append(NamedRows(split, standard, table[0]))
+    return split_rows(found)
 
 
 def _advice(files: dict[str, list[Path]]) -> AbstractContextManager[None]:
@@ -139,7 +129,8 @@ def load_hub(
         )
         for split, theirs in chosen.items()
     }
-    return FoundRows(rows, key_folders=columns["train"].key_folders)
+    parts = split_rows(NamedRows(split, part, name) for split, part in rows.items())
+    return FoundRows(parts, key_folders=columns["train"].key_folders)
 
 
 def is_saved_dataset(folder: Path) -> bool:
@@ -153,7 +144,7 @@ def load_saved_dataset(
 ) -> FoundRows:
     """The rows of a folder that `save_to_disk` has written, by split: Arrow files, no pickles.
 
-    A `split` column splits those of a `Dataset`; `split_names` says what a `DatasetDict`'s mean.
+    `split_names` says what the splits of a `DatasetDict` mean.
     """
     with translate_dataset_errors(folder), quiet():
         saved = load_from_disk(str(folder))
@@ -165,11 +156,8 @@ def load_saved_dataset(
         split: standard_rows(found[theirs], columns[split], folder, prefix=split, folder=folder)
         for split, theirs in chosen.items()
     }
-    if not isinstance(saved, DatasetDict):
-        own = _own_splits(found["train"], rows["train"], columns["train"], folder)
-        rows = own or rows
-        _check_train(rows, folder)
-    return FoundRows(rows, key_folders=columns["train"].key_folders)
+    parts = split_rows(NamedRows(split, part, folder) for split, part in rows.items())
+    return FoundRows(parts, key_folders=columns["train"].key_folders)
 
 
 def _columns_of_splits(
@@ -188,6 +176,7 @@ def _columns_of_splits(
             f"{source}: some splits have labels, others only folders in their keys. Name the "
             "column with the labels as label_column_name."
         )
+    columns["train"] = with_split_column(columns["train"], found[chosen["train"]], source)
     return columns
 
 
@@ -271,7 +260,7 @@ def _csv_options(file: Path, encoding: str) -> dict[str, Any]:
 def _encoding_of(file: Path, asked: str | None) -> str:
     """UTF-8 or UTF-16, where the file shows it, or as asked for.
 
-    No other one is guessed: labels with wrong letters would be trained. Raises `InputError` for a
+    No other one is inferred: labels with wrong letters would be trained. Raises `InputError` for a
     file that is none of these, with how its first odd line would read.
     """
     with translate_dataset_errors(file), file.open("rb") as stream:
@@ -362,37 +351,3 @@ def _usual_splits(source: str, found: list[str], wanted: dict[str, str]) -> dict
             )
         chosen[split] = plain[0]
     return chosen
-
-
-def _check_train(splits: Mapping[str, object], source: Path) -> None:
-    if "train" not in splits:
-        raise InputError(f"{source}: its split column has no train. Name the rows to train on so.")
-
-
-def _own_splits(rows: Rows, standard: Rows, columns: Columns, source: Path) -> dict[str, Rows]:
-    """The standard rows by the split column of the rows they were made of, or by their paths.
-
-    Nothing where neither names splits; of streams, the paths are not looked at.
-    """
-    if column := split_column(rows, columns, source):
-        parts = _by_column(rows, column, source)
-    elif columns.name not in (None, "__key__") and isinstance(standard, Dataset):
-        parts = splits_of_paths(standard, source)
-    else:
-        parts = {}
-    return {split: standard.select(indices) for split, indices in parts.items()}
-
-
-def _by_column(rows: Rows, column: str, source: Path) -> dict[str, list[int]]:
-    if isinstance(rows, IterableDataset):
-        raise InputError(f"{source}: a split column can't be streamed. Give a file for each split.")
-    parts: dict[str, list[int]] = {}
-    for index, value in enumerate(rows[column]):
-        split = split_named(str(value))
-        if split is None:
-            raise InputError(
-                f"{source}: split {shorten(value)!r} in row {index + 1}. Use train, validation and "
-                "test."
-            )
-        parts.setdefault(split, []).append(index)
-    return parts

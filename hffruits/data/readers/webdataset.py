@@ -8,6 +8,7 @@ import json
 import os
 import tarfile
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import groupby
 from pathlib import PurePosixPath
 
@@ -22,13 +23,13 @@ from hffruits.data.readers.column_mapping import (
     FoundRows,
     Row,
     images_in,
-    row_features,
 )
 from hffruits.data.readers.error_translation import quiet, translate_dataset_errors
 from hffruits.data.readers.image_cells import image_of
+from hffruits.data.readers.own_splits import NamedRows, split_rows
 
 MAX_BYTES = 2**28  # of a member: what is larger is not an image
-VERSION = 4  # of how shards become rows: raise it when that changes
+VERSION = 5  # of how shards become rows: raise it when that changes
 
 
 def load_webdataset(
@@ -49,20 +50,23 @@ def load_webdataset(
         raise InputError(f"{first}: no samples in it. Give shards that hold images and labels.")
     columns = asked.of_sample(sample, first)
     places = _places([shard for some in shards.values() for shard in some])
-    found = FoundRows({}, key_folders=columns.key_folders)
+    found: list[NamedRows] = []
     for split, some in shards.items():
+        own = columns if split == "train" else replace(columns, split=None)
         options = {
-            "features": row_features(columns.group),
-            "gen_kwargs": {"shards": [(s, places[s]) for s in some], "columns": columns},
+            "features": own.features,
+            "gen_kwargs": {"shards": [(s, places[s]) for s in some], "columns": own},
         }
         if streaming:
-            found[split] = IterableDataset.from_generator(_shard_rows, **options)
+            rows = IterableDataset.from_generator(_shard_rows, **options)
+            found.append(NamedRows(split, rows, some[0]))
             continue
         # `datasets` keeps what it made for the same arguments.
         options["gen_kwargs"]["version"] = (VERSION, *map(_state, some))
         with translate_dataset_errors(first), quiet():
-            found[split] = Dataset.from_generator(_shard_rows, **options)
-    return found
+            rows = Dataset.from_generator(_shard_rows, **options)
+        found.append(NamedRows(split, rows, some[0], {places[shard] for shard in some}))
+    return FoundRows(split_rows(found), key_folders=columns.key_folders)
 
 
 # ---- WebDataset ----
@@ -83,6 +87,7 @@ def _shard_rows(
     shards: list[tuple[str, str]], columns: Columns, version: object = None
 ) -> Iterator[Row]:
     """Standard rows of some shards; `version` keeps apart what `datasets` caches of them."""
+    padding = dict.fromkeys(columns.texts)
     for shard, place in shards:
         with translate_dataset_errors(shard):
             for sample in _samples(shard):
@@ -93,8 +98,7 @@ def _shard_rows(
                         "the one that counts as image_column_name."
                     )
                 content = sample.get(found[0]) if found else None
-                padded = {columns.label: None, columns.group: None} | sample
-                text = columns.text_of(padded, place)
+                text = columns.text_of(padding | sample, place)
                 if found and (why := unread_format(f"_.{found[0]}")):  # shown by no content, maybe
                     text["path"] += f".{found[0]}"
                     content = content[:1024] if why == VIDEO and content else content

@@ -21,9 +21,9 @@ EXPORT_PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 
 
 class Engine(Protocol):
-    """A model that is ready to answer, whatever runs it. Not to be called by two threads at once.
+    """A model that is ready to predict, whatever runs it. Not to be called by two threads at once.
 
-    `device` is where its answers are computed, as a user would name it.
+    `device` is where its outputs are computed, as a user would name it.
     """
 
     config: PretrainedConfig

@@ -34,9 +34,9 @@ class OpenVinoEngine:
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(B, 3, H, W) -> logits (B, K) and features (B, D), in float32."""
-        answers = self._model(np.ascontiguousarray(pixels.numpy()))
-        # copied, for the runtime writes the next answers to the same place
-        return torch.from_numpy(answers[0].copy()), torch.from_numpy(answers[1].copy())
+        outputs = self._model(np.ascontiguousarray(pixels.numpy()))
+        # copied, for the runtime writes the next outputs to the same place
+        return torch.from_numpy(outputs[0].copy()), torch.from_numpy(outputs[1].copy())
 
 
 def open_export(

@@ -16,7 +16,7 @@ PRECISIONS = ("fp32", "bf16")
 
 
 class TorchEngine:
-    """PyTorch, eager. `model` is as it was saved; what answers is a copy with folded batch norm."""
+    """PyTorch, eager. `model` is as it was saved; what runs is a copy with folded batch norm."""
 
     def __init__(
         self,

@@ -17,7 +17,7 @@ from transformers import TrainerCallback
 from hffruits.core.distributed import gather
 
 logger = logging.getLogger(__name__)
-TIMES = 10  # so much worse than guessing no model that learns is
+TIMES = 10  # so much worse than chance no model that learns is
 IN_A_ROW = 10  # steps; single ones may be
 BEFORE_SAVING = 3  # steps in a row, where weights are to be saved or training has ended
 

@@ -6,6 +6,7 @@ artifact use the average. A checkpoint has both, so that a resumed run ends with
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -20,6 +21,24 @@ from hffruits.models.saving import without_sharing
 AVERAGE_FILE = "ema.safetensors"
 
 
+class _EachTensorOnce(ModelEmaV3):
+    """timm's goes by names, of which the tensors of a shared layer have several."""
+
+    def apply_update_(self, model: nn.Module, decay: float) -> None:
+        averages, values = [], []
+        for average, value in zip(_tensors(self.module), _tensors(model), strict=True):
+            if average.is_floating_point():
+                averages.append(average)
+                values.append(value)
+            else:
+                average.copy_(value)
+        self._foreach_lerp_(averages, values, weight=1.0 - decay)
+
+
+def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:
+    return chain(module.parameters(), module.buffers())
+
+
 class EMACallback(TrainerCallback):
     """timm's `ModelEmaV3` with warmup: the average follows fast at first, then by `decay`."""
 
@@ -29,7 +48,7 @@ class EMACallback(TrainerCallback):
         self.checkpoint: str | None = None  # where a resumed run finds its average
 
     def on_train_begin(self, args, state, control, model: nn.Module = None, **kwargs):
-        self.average = ModelEmaV3(model, decay=self.decay, use_warmup=True)
+        self.average = _EachTensorOnce(model, decay=self.decay, use_warmup=True)
         if self.checkpoint is not None:
             self._load(self.average.module, Path(self.checkpoint))
 
