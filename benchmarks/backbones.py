@@ -10,6 +10,7 @@ done, which isn't tried again, and `--minutes` ends it in time.
 import argparse
 import json
 import math
+import os
 import shutil
 import sys
 import tempfile
@@ -22,6 +23,7 @@ from tqdm import tqdm
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
+from support import warm  # noqa: E402
 from support.backbones import (  # noqa: E402
     NOT_MADE,
     OUTCOMES,
@@ -31,7 +33,6 @@ from support.backbones import (  # noqa: E402
     draw_few,
     try_backbone,
 )
-from support.warm import run_apart  # noqa: E402
 
 PACKAGES = ("torch", "transformers", "timm", "onnxruntime")
 HEADER = """# Backbones
@@ -59,6 +60,9 @@ def main() -> None:
     names = [name for name in args.names or [*TRANSFORMERS, *TIMM] if name not in found]
     end = time.monotonic() + 60 * args.minutes
     with tempfile.TemporaryDirectory() as folder:
+        server = Path(folder, "warm")
+        warm.start_server(server, owner=os.getpid())
+        warm.find_server = lambda: server
         data = draw_few(Path(folder, "data"))
         for name in tqdm(names):
             if time.monotonic() > end:
@@ -73,7 +77,7 @@ def main() -> None:
 def outcomes_of(name: str, data: Path, folder: Path) -> dict[str, str]:
     """Stage by stage "yes" or the reason; what was not reached is missing."""
     folder.mkdir()
-    done = run_apart(try_backbone, name, data, folder, folder=folder)
+    done = warm.run_apart(try_backbone, name, data, folder, folder=folder)
     file = folder / OUTCOMES
     outcomes = json.loads(file.read_text()) if file.exists() else {}
     if done.returncode:

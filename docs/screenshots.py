@@ -1,0 +1,213 @@
+"""Screenshots of the reports and the demo in docs/, from two trained models, with Chromium.
+
+    python docs/screenshots.py --data_dir produce --model runs/balanced --other runs/fast
+
+`--model` and `--other` need evaluations on the same photos. Takes two minutes on 2 CPU cores.
+"""
+
+import argparse
+import io
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+import hffruits
+from hffruits.data.images import list_images
+from hffruits.data.synthetic.drawing import draw_fruit
+
+DOCS = Path(__file__).parent
+ROOT = DOCS.parent
+BACKGROUND = (255, 252, 244)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data_dir", type=Path, required=True, help="folder with train and val")
+    parser.add_argument("--model", type=Path, required=True, help="folder of the main model")
+    parser.add_argument("--other", type=Path, required=True, help="folder to compare it with")
+    args = parser.parse_args()
+    expect.set_options(timeout=120_000)  # ms
+    with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
+        folder = Path(name)
+        chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        shoot_reports(browser, args, folder)
+        shoot_demo(browser, args, folder)
+
+
+def shoot_reports(browser: Browser, args: argparse.Namespace, folder: Path) -> None:
+    report = args.model / "report.html"
+    shoot_two_parts(browser, report, DOCS / "report.png", ("#confusion", 868))
+    compared = hffruits.compare(args.other, args.model, output_dir=folder / "comparison")
+    shoot_two_parts(browser, compared.report, DOCS / "comparison.png", ("#photos", 839))
+    data = folder / "produce"  # without the test split, and named as in the docs
+    data.mkdir()
+    for split in ("train", "val"):
+        (data / split).symlink_to((args.data_dir / split).resolve())
+    explored = hffruits.explore(data, output_dir=folder / "exploration")
+    page = browser.new_page(viewport={"width": 1200, "height": 1320})
+    page.goto(explored.report.resolve().as_uri())
+    save_small(page.screenshot(), DOCS / "explore.png")
+
+
+def shoot_two_parts(browser: Browser, report: Path, output: Path, second: tuple[str, int]) -> None:
+    """The top of a report, and beside it the part that begins at an anchor."""
+    anchor, height = second
+    page = browser.new_page(viewport={"width": 700, "height": height})
+    page.goto(report.resolve().as_uri())
+    parts = [page.screenshot()]
+    page.locator(anchor).scroll_into_view_if_needed()
+    page.evaluate("anchor => document.querySelector(anchor).scrollIntoView()", anchor)
+    parts.append(page.screenshot())
+    save_small(beside(parts), output)
+
+
+def shoot_demo(browser: Browser, args: argparse.Namespace, folder: Path) -> None:
+    photos = list_images(args.data_dir / "val")
+    mango = next(path for path in photos if path.parent.name == "Mango")
+    batch = [*photos[:: len(photos) // 11][:11], folder / "broken.jpg"]
+    batch[-1].write_bytes(b"no image")
+    dragon_fruits = [folder / f"{seed}.jpg" for seed in range(6)]
+    for seed, path in enumerate(dragon_fruits):
+        draw_fruit("Dragon-Fruit", seed=seed, size=400).save(path)
+    with serve_demo(args.model.resolve(), folder) as url:
+        page = open_demo(browser, url, width=960)
+        predict(page, mango)
+        page.screenshot(path=DOCS / "demo.png", full_page=True)
+        page = open_demo(browser, url, width=896)
+        predict_batch(page, batch)
+        page.screenshot(path=DOCS / "demo-batch.png", full_page=True)
+        page = open_demo(browser, url, width=1280)
+        teach(page, "Dragon fruit", dragon_fruits)
+        page.locator("#save").click()
+        expect(page.get_by_text("Saved as")).to_be_visible()
+        save_small(page.screenshot(full_page=True), DOCS / "demo-teach.png")
+        save_small(
+            beside(shoot_phone(browser, url, mango, batch, dragon_fruits)), DOCS / "demo-phone.png"
+        )
+
+
+def shoot_phone(
+    browser: Browser, url: str, photo: Path, batch: list[Path], lesson: list[Path]
+) -> list[bytes]:
+    parts = []
+    for theme, tab in [
+        ("light", predict),
+        ("light", predict_batch),
+        ("dark", teach),
+        ("dark", correct),
+    ]:
+        page = open_demo(browser, f"{url}?__theme={theme}", width=390)
+        if tab is predict_batch:
+            tab(page, batch)
+        elif tab is teach:
+            tab(page, "Dragon fruit", lesson)
+        else:
+            tab(page, photo)
+        page.evaluate("window.scrollTo(0, 0)")
+        shot = Image.open(io.BytesIO(page.screenshot()))
+        shot.thumbnail((260, 10_000))
+        parts.append(to_png(shot))
+    return parts
+
+
+def open_demo(browser: Browser, url: str, *, width: int) -> Page:
+    height = 1400 if width < 500 else 800
+    page = browser.new_page(viewport={"width": width, "height": height}, reduced_motion="reduce")
+    page.goto(url)
+    return page
+
+
+def predict(page: Page, photo: Path) -> None:
+    page.locator("#photo input[type=file]").set_input_files(photo)
+    expect(page.get_by_test_id("label-output-value")).to_be_visible()
+
+
+def correct(page: Page, photo: Path) -> None:
+    predict(page, photo)
+    page.locator("#wrong").click()
+    expect(page.locator("#send")).to_be_visible()
+
+
+def predict_batch(page: Page, photos: list[Path]) -> None:
+    page.get_by_role("tab", name="Batch").click()
+    page.locator("#files input[type=file]").set_input_files(photos)
+    expect(page.locator("#files tr.file")).to_have_count(len(photos))
+    page.locator("#start").click()
+    expect(page.locator("#gallery img")).to_have_count(len(photos) - 1)
+
+
+def teach(page: Page, name: str, photos: list[Path]) -> None:
+    """Teaches all but the last photo, and tries that one."""
+    page.get_by_role("tab", name="Teach").click()
+    page.locator("#name textarea, #name input").fill(name)
+    page.locator("#photos input[type=file]").first.set_input_files(photos[:-1])
+    expect(page.locator("#photos .grid-container img")).to_have_count(len(photos) - 1)
+    page.locator("#teach").click()
+    expect(page.get_by_text("Learned from")).to_be_visible()
+    page.locator("#trial-photo input[type=file]").set_input_files(photos[-1])
+    expect(page.locator("#trial-answer dl").first).to_contain_text(name)
+
+
+@contextmanager
+def serve_demo(model: Path, folder: Path) -> Iterator[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}/"
+    environment = os.environ | {"GRADIO_SERVER_PORT": url.rsplit(":", 1)[1].strip("/")}
+    command = [sys.executable, str(ROOT / "app.py"), "--model", str(model)]
+    server = subprocess.Popen(command, cwd=folder, env=environment)
+    try:
+        wait_for(f"{url}health", server)
+        yield url
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def wait_for(url: str, server: subprocess.Popen) -> None:
+    while server.poll() is None:
+        try:
+            httpx.get(url)
+            return
+        except httpx.ConnectError:
+            time.sleep(0.5)
+    raise SystemExit("the demo did not start")
+
+
+def beside(shots: list[bytes], gap: int = 20) -> bytes:
+    """PNGs of equal height, from left to right."""
+    images = [Image.open(io.BytesIO(shot)).convert("RGB") for shot in shots]
+    width = sum(image.width for image in images) + gap * (len(images) - 1)
+    whole = Image.new("RGB", (width, max(image.height for image in images)), BACKGROUND)
+    left = 0
+    for image in images:
+        whole.paste(image, (left, 0))
+        left += image.width + gap
+    return to_png(whole)
+
+
+def to_png(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
+def save_small(shot: bytes, output: Path) -> None:
+    """With a palette of 256 colours: a third of the size."""
+    Image.open(io.BytesIO(shot)).convert("RGB").quantize(256).save(output, optimize=True)
+
+
+if __name__ == "__main__":
+    main()
