@@ -2,10 +2,10 @@
 
     python benchmarks/ood.py --data_dir produce --far_dir photos_of_other_things
 
-Leaves every fifth class out of training (chosen by `--fold`), trains the `fast` recipe on the
-others, and compares scores on the validation photos of known classes with those of all photos of
-the classes left out (near OOD) and of anything but produce (far OOD): drawn patterns and scenes,
-and the photos of a folder. The test split is not read.
+Leaves every fifth class out of training (chosen by `--fold`), trains a recipe on the others, and
+compares scores on the validation photos of known classes with those of all photos of the classes
+left out (near OOD) and of anything but produce (far OOD): drawn patterns and scenes, and the
+photos of a folder. The test split is not read.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from hffruits.data.images import list_images
 from hffruits.data.readers.folders import find_image_files
 from hffruits.evaluation.metrics import auroc, false_positive_rate
 from hffruits.inference.classifier import FruitClassifier
-from hffruits.inference.ood import IMAGES_PER_CLASS, find_prototypes
+from hffruits.inference.ood import IMAGES_PER_CLASS, explain_by, find_prototypes, ood_score
 from hffruits.training.parser import parse_train_arguments
 from hffruits.training.run import train
 
@@ -110,7 +110,8 @@ def make_scores(
     few = np.concatenate(
         [np.flatnonzero(labels == k)[:IMAGES_PER_CLASS] for k in np.unique(labels)]
     )
-    prototypes = find_prototypes(features[few], labels[few]).numpy()
+    prototypes = find_prototypes(features[few], labels[few])
+    explained = explain_by(prototypes)
 
     def mahalanobis(logits: np.ndarray, own: np.ndarray) -> np.ndarray:
         off = [((own - m) @ precision * (own - m)).sum(1) for m in middles]
@@ -126,9 +127,12 @@ def make_scores(
         "nearest training image (arXiv:2204.06507)": lambda logits, own: (unit(own) @ train.T).max(
             1
         ),
-        "nearest of 3 prototypes per class (used)": lambda logits, own: (
-            unit(own) @ prototypes.T
+        "nearest of 3 prototypes per class": lambda logits, own: (
+            unit(own) @ prototypes.numpy().T
         ).max(1),
+        "explained by those prototypes (after arXiv:2203.10807; used)": lambda logits, own: (
+            -ood_score(own, explained)
+        ),
     }
 
 
@@ -148,6 +152,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data_dir", type=Path, required=True, help="folder with train and val")
     parser.add_argument("--far_dir", type=Path, help="photos of anything but produce")
+    parser.add_argument("--recipe", default="fast", help="[%(default)s]")
     parser.add_argument("--fold", type=int, default=0, help="0 to 4")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -155,7 +160,7 @@ def main() -> None:
         known, near, left_out = link_classes(args.data_dir, work / "data", args.fold)
         print(f"Left out: {', '.join(left_out)}")
         run = work / "run"
-        command = [str(work / "data"), "--recipe=fast", f"--output_dir={run}", "--bf16=false"]
+        command = [str(work / "data"), f"--recipe={args.recipe}", f"--output_dir={run}"]
         train(*parse_train_arguments([*command, "--disable_tqdm=true"]))
         fruits = FruitClassifier.from_pretrained(run)
         train_files = list_images(work / "data" / "train")

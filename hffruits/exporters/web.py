@@ -11,6 +11,7 @@ from torchvision.transforms.functional import InterpolationMode
 from hffruits.core.errors import InputError
 from hffruits.data.transforms import Preprocessing
 from hffruits.exporters.onnx import OPSET
+from hffruits.inference.ood import explain_by
 
 
 def with_preprocessing(
@@ -40,10 +41,10 @@ def with_preprocessing(
     _add_constants(first, constants)
     last = parser.parse_model(_PREDICT)
     if prototypes is None:
-        prototypes, ood_threshold = torch.zeros(1, _width_of(graph, "features")), 2.0
+        prototypes, ood_threshold = torch.zeros(1, _width_of(graph, "features")), 1.0
     constants = {
-        "prototypes": prototypes.numpy().T,
-        "most": np.float32(min(ood_threshold, 2.0)),  # no cosine distance lies above
+        "explained": explain_by(prototypes).T,
+        "most": np.float32(min(ood_threshold, 1.0)),  # no score lies above
     }
     _add_constants(last, constants)
     for part in (first, last):
@@ -137,14 +138,14 @@ _PREDICT = (
     + """
 predict (float[batch, classes] logits, float[batch, wide] features)
     => (float[classes] scores, bool known)
-<int64[1] rows = {0}, int64[1] columns = {1}, float same = {1.0}> {
+<int64[1] rows = {0}, int64[1] columns = {1}, float whole = {1.0}> {
     probabilities = Softmax <axis = 1> (logits)
     scores = Squeeze (probabilities, rows)
     length = ReduceL2 <keepdims = 1> (features, columns)
     unit = Div (features, length)
-    alike = MatMul (unit, prototypes)
-    nearest = ReduceMax <keepdims = 0> (alike)
-    ood_score = Sub (same, nearest)
+    shares = MatMul (unit, explained)
+    explained_share = ReduceSumSquare <keepdims = 0> (shares)
+    ood_score = Sub (whole, explained_share)
     known = LessOrEqual (ood_score, most)
 }"""
 )

@@ -42,7 +42,7 @@ from hffruits.data.readers.archives import is_archive
 from hffruits.data.transforms import EvalTransform, input_size
 from hffruits.inference.engines.base import Engine, open_engine
 from hffruits.inference.engines.torch import TorchEngine
-from hffruits.inference.ood import load_prototypes, ood_score
+from hffruits.inference.ood import explain_by, load_prototypes, ood_score
 from hffruits.inference.saliency import heatmaps, overlay, undo_preprocessing
 from hffruits.inference.tta import choose_views, view_names
 from hffruits.models.artifact import PROTOTYPES
@@ -133,7 +133,7 @@ class FruitClassifier:
         tta: names of `VIEWS` whose logits are averaged with those of the image itself: slower by
             their number, and a little more often right.
         prototypes, ood_threshold: (P, D) and a number that decide what is reported as unknown
-            (cosine k-NN, arXiv:2204.06507); without them nothing is.
+            (`inference/ood.py`, after arXiv:2203.10807); without them nothing is.
         folder: where it was loaded from; a Hub model's is in the cache.
 
     >>> from hffruits import FruitClassifier
@@ -163,7 +163,7 @@ class FruitClassifier:
         self.labels = [names[index] for index in range(len(names))]
         self.tta = view_names(tta)
         self._views = choose_views(self.tta)
-        self.prototypes = prototypes  # (P, D); without them, everything is taken for known
+        self.prototypes = prototypes
         above = getattr(self.config, "ood_threshold", None)
         if not isinstance(above, int | float | None):
             raise InputError(
@@ -400,10 +400,20 @@ class FruitClassifier:
             return self.engine.forward(pixels)
 
     def ood_score(self, features: torch.Tensor) -> np.ndarray:
-        """OOD scores (B,) of features (B, D): in [0, 2], higher for what is unlike all classes."""
+        """OOD scores (B,) of features (B, D): in [0, 1], higher for what is unlike all classes."""
         if self.prototypes is None:
             return np.zeros(len(features), np.float32)
-        return ood_score(features.numpy(), self.prototypes.numpy())
+        return ood_score(features.numpy(), self._explained)
+
+    @property
+    def prototypes(self) -> torch.Tensor | None:
+        """(P, D), of unit length; without them, everything is taken for known."""
+        return self._prototypes
+
+    @prototypes.setter
+    def prototypes(self, prototypes: torch.Tensor | None) -> None:
+        self._prototypes = prototypes
+        self._explained = None if prototypes is None else explain_by(prototypes)
 
     def is_known(self, features: torch.Tensor) -> np.ndarray:
         """Whether images with these features (B, D) are taken for one of the classes, (B,) bool."""
