@@ -32,8 +32,10 @@ def test_without_output_dir_each_run_gets_a_folder_of_its_own(tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     for name in ("fruits", "fruits-2", "fruits-3"):
         run = choose_run_dir(None, name="fruits")
+        os.utime(tmp_path, (0, 0))
         assert run.folder == Path("runs", name) and not run.folder.exists()
         run.folder.mkdir(parents=True)
+        assert tmp_path.stat().st_mtime == 0  # not even for a moment: another run may be there
         assert run.checkpoint is None and not run.replaces
 
 
@@ -148,17 +150,28 @@ def test_a_checkpoint_that_is_not_there_is_explained(tmp_path, resume, output_di
 
 def test_a_folder_that_cannot_be_written_is_explained(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="can't be written"):
-        choose_run_dir(str(tmp_path / "file"), name="x")
-    with pytest.raises(InputError, match="can't be written"):
-        choose_run_dir(str(tmp_path / "file" / "below"), name="x")
+    for folder in ("file", "file/below"):
+        asked = FruitTrainingArguments(str(tmp_path / folder))
+        with pytest.raises(InputError, match=r"can't be written .* Give another output_dir"):
+            choose_run(Arguments(DataArguments(), ModelArguments(), asked), ExitStack())
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_read_only_folder_is_explained(tmp_path):
     tmp_path.chmod(0o500)
-    with pytest.raises(InputError, match="can't be written"):
-        choose_run_dir(str(tmp_path / "run"), name="x")
+    asked = FruitTrainingArguments(str(tmp_path / "run"))
+    with pytest.raises(InputError, match=r"can't be written .* Give another output_dir"):
+        choose_run(Arguments(DataArguments(), ModelArguments(), asked), ExitStack())
+
+
+def test_a_list_that_another_program_has_open_is_named(tmp_path):
+    def write_lists(folder):
+        raise PermissionError(13, "The file is used by a process", str(folder / "train.txt"))
+
+    run = SimpleNamespace(folder=tmp_path, run_dir=RunDir(tmp_path))
+    run.datasets = SimpleNamespace(write_lists=write_lists)
+    with pytest.raises(InputError, match=r"splits/train.txt: can't be replaced .* Close it if"):
+        start_folder(run)
 
 
 def test_clearing_removes_what_a_run_wrote_and_nothing_else(tmp_path):
