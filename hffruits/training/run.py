@@ -208,7 +208,7 @@ def set_views(run: TrainingRun, views: int) -> None:
 
 def warn_of_few_steps(images: int, args: FruitTrainingArguments) -> None:
     """Warn where epochs that suit thousands of photos leave very few steps."""
-    an_epoch = math.ceil(images / args.total_batch_size)
+    an_epoch = args.steps_per_epoch(images)
     steps = math.ceil(an_epoch * args.num_train_epochs)
     if steps < FEWEST_STEPS and args.max_steps <= 0:
         enough = math.ceil(FEWEST_STEPS / an_epoch)
