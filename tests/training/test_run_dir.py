@@ -4,6 +4,7 @@ import json
 import os
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from support.runs import tiny_arguments
@@ -13,7 +14,7 @@ from hffruits.core.errors import InputError
 from hffruits.data.arguments import DataArguments
 from hffruits.training.arguments import Arguments, FruitTrainingArguments, ModelArguments
 from hffruits.training.checkpointing import seal
-from hffruits.training.run import choose_run, train
+from hffruits.training.run import choose_run, start_folder, train
 from hffruits.training.run_dir import RunDir, choose_run_dir, clear_run
 
 
@@ -31,11 +32,11 @@ def make_run(folder: Path, *steps: int) -> Path:
 def test_without_output_dir_each_run_gets_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("fruits", "fruits-2", "fruits-3"):
-        run = choose_run_dir(None, name="fruits")
         os.utime(tmp_path, (0, 0))
+        run = choose_run_dir(None, name="fruits")
         assert run.folder == Path("runs", name) and not run.folder.exists()
-        run.folder.mkdir(parents=True)
         assert tmp_path.stat().st_mtime == 0  # not even for a moment: another run may be there
+        run.folder.mkdir(parents=True)
         assert run.checkpoint is None and not run.replaces
 
 
