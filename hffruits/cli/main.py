@@ -21,7 +21,7 @@ from hffruits.core.errors import (
 )
 from hffruits.core.escaping import printable
 from hffruits.core.flags import OneLineParser
-from hffruits.core.imports import load
+from hffruits.core.imports import import_module
 from hffruits.core.malloc import keep_freed_memory
 from hffruits.core.names import did_you_mean
 
@@ -31,7 +31,7 @@ _LOGGED_EVERY = "20"  # seconds; where a progress bar is written to a file, and 
 def run_train(argv: list[str]) -> None:
     """Fine-tune a model on a folder of fruit photos."""
     arguments = parsers.parse_train(argv)
-    training = load("hffruits.training.run")
+    training = import_module("hffruits.training.run")
     metrics = training.train(*arguments, command=parsers.command_line("train", argv))
     if _is_main_process():
         _print(_output().format_summary(metrics))
@@ -68,7 +68,7 @@ def run_preview(argv: list[str]) -> None:
     """Draw what training will see of some photos."""
     parser = parsers.preview_parser(run_preview.__doc__)
     args, arguments = parsers.parse_beside_training(parser, argv)
-    preview = load("hffruits.training.augmentation_preview").preview
+    preview = import_module("hffruits.training.augmentation_preview").preview
     preview(*arguments, file=args.output, photos=args.photos, views=args.views)
     _print(f"Drawn     {args.output}")
 
@@ -76,7 +76,7 @@ def run_preview(argv: list[str]) -> None:
 def run_plot_lr(argv: list[str]) -> None:
     """Draw learning-rate schedules."""
     args = parsers.plot_lr_parser(run_plot_lr.__doc__).parse_args(argv)
-    schedules = load("hffruits.training.lr_schedules")
+    schedules = import_module("hffruits.training.lr_schedules")
     rates = schedules.compare_schedules(
         args.schedules,
         peak=args.learning_rate,
@@ -84,7 +84,7 @@ def run_plot_lr(argv: list[str]) -> None:
         warmup=args.warmup_steps,
         options=args.lr_scheduler_kwargs,
     )
-    load("hffruits.core.plots").draw_schedules(rates, args.output)
+    import_module("hffruits.core.plots").draw_schedules(rates, args.output)
     _print(f"Drawn     {args.output}")
 
 
@@ -93,7 +93,7 @@ def run_find_lr(argv: list[str]) -> None:
     parser = parsers.find_lr_parser(run_find_lr.__doc__)
     args, arguments = parsers.parse_beside_training(parser, argv)
     options = {"lowest": args.lowest, "highest": args.highest, "steps": args.steps}
-    finder = load("hffruits.training.lr_finder")
+    finder = import_module("hffruits.training.lr_finder")
     result = finder.find_lr(*arguments, file=args.output, **options)
     if args.output.is_file():
         _print(f"Drawn     {args.output}")
@@ -104,7 +104,7 @@ def run_search(argv: list[str]) -> None:
     """Search hyper-parameters; stop it at any time, and the same command resumes."""
     parser = parsers.search_parser(run_search.__doc__)
     args, arguments = parsers.parse_beside_training(parser, argv)
-    search = load("hffruits.training.hyperparameter_search")
+    search = import_module("hffruits.training.hyperparameter_search")
     result = search.search(*arguments, trials=args.trials)
     _print(f"{result.trials} trials; the best has {result.best_accuracy:.1%} on validation")
     command = search.format_command(result.best, parsers.without(argv, "trials", "output_dir"))
@@ -153,7 +153,7 @@ def run_predict(argv: list[str]) -> None:
             raise InputError("revision: doesn't go with --output yet. Leave one of them out.")
         _predict_into_table(args)
         return
-    predict = load("hffruits.inference.classifier")
+    predict = import_module("hffruits.inference.classifier")
     paths = predict.find_images(args.images)
     options = {"revision": args.revision, "precision": args.precision}
     fruits = predict.FruitClassifier.from_pretrained(args.model, **options)
@@ -182,7 +182,7 @@ def _given(args: argparse.Namespace, *names: str) -> dict[str, Any]:
 
 
 def _predict_into_table(args: argparse.Namespace) -> None:
-    labelled = load("hffruits.inference.batch_predict").label_into_table(
+    labelled = import_module("hffruits.inference.batch_predict").label_into_table(
         args.model,
         args.images,
         args.output,
@@ -205,7 +205,7 @@ def run_push(argv: list[str]) -> None:
 def run_push_data(argv: list[str]) -> None:
     """Put photos on the Hub as a cleaned dataset: no broken files, leaks or duplicates."""
     data, options = parsers.parse_data(parsers.push_data_parser(run_push_data.__doc__), argv)
-    push_data = load("hffruits.hub.push_dataset").push_data
+    push_data = import_module("hffruits.hub.push_dataset").push_data
     pushed, written = push_data(data, **options)
     _print(f"Photos    {', '.join(f'{split} {n:,}' for split, n in written['images'].items())}")
     _print_left_out(written["left_out"])
@@ -219,7 +219,7 @@ def run_push_data(argv: list[str]) -> None:
 def run_space(argv: list[str]) -> None:
     """Put the demo of a Hub model online as a Space, tried before it is pushed."""
     args = parsers.space_parser(run_space.__doc__).parse_args(argv)
-    made = load("hffruits.hub.space").make_space(**vars(args))
+    made = import_module("hffruits.hub.space").make_space(**vars(args))
     if args.output_dir:
         _print(f"Written   {args.output_dir}")
     if made.pushed:
@@ -247,7 +247,7 @@ def _print_left_out(left_out: dict[str, int]) -> None:
 def run_demo(argv: list[str]) -> None:
     """Open a web page that classifies photos, one or many, and learns new fruits."""
     args = parsers.demo_parser(run_demo.__doc__).parse_args(argv)
-    load("hffruits.demo.app").launch_demo(
+    import_module("hffruits.demo.app").launch_demo(
         args.named or args.model,
         revision=args.revision,
         share=args.share,
@@ -355,7 +355,7 @@ def _print_report(result: Any) -> None:
 
 
 def _output() -> Any:
-    return load("hffruits.cli.output")
+    return import_module("hffruits.cli.output")
 
 
 class _PlainFormatter(logging.Formatter):
