@@ -1,6 +1,7 @@
 """The `hffruits` command: a table of commands, each of which imports what it needs when called."""
 
 import argparse
+import errno
 import io
 import logging
 import os
@@ -19,7 +20,7 @@ from hffruits.core.errors import (
     PeersLostError,
     RunInterruptedError,
 )
-from hffruits.core.escaping import printable
+from hffruits.core.escaping import printable, shorten
 from hffruits.core.flags import OneLineParser
 from hffruits.core.imports import import_module
 from hffruits.core.malloc import keep_freed_memory
@@ -323,11 +324,11 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # `hffruits predict ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        if error.errno not in DISK_FULL:
+        if error.errno not in _ANYWHERE:
             raise
-        where = f"{error.filename}: " if error.filename else ""
+        where = f"{shorten(error.filename)}: " if error.filename else ""
         notes = getattr(error, "__notes__", [])  # what is saved already, say
-        _print_error(" ".join([f"hffruits: error: {where}the disk is full. Free some.", *notes]))
+        _print_error(" ".join([f"hffruits: error: {where}{_ANYWHERE[error.errno]}", *notes]))
         return 2
     except KeyboardInterrupt:
         journal = any(word.startswith("--output") for word in argv)
@@ -337,6 +338,10 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+_ANYWHERE = {  # what the system may say wherever a file is named
+    **dict.fromkeys(DISK_FULL, "the disk is full. Free some."),
+    errno.ENAMETOOLONG: "the name is too long. Check the path.",
+}
 _RESUMES = {
     "train": "; the same command with --resume_from_checkpoint --output_dir RUN resumes",
     "search": "; the same command resumes",
