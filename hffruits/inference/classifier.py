@@ -461,7 +461,7 @@ class FruitClassifier:
     ) -> torch.Tensor | InputError:
         """The views of an image, (V, 3, H, W)."""
         try:
-            image = _open(source, max_pixels, truncated)
+            image = open_image(source, max_pixels, truncated)
         except OSError as error:
             return UnreadableImageError(source, str(error))
         views = [image, *(view for make in self._views for view in make(image))]
@@ -478,7 +478,7 @@ class FruitClassifier:
             yield Prediction(label=top[0][0], score=top[0][1], top=top, path=path, known=is_known)
 
 
-def _open(source: ImageSource, max_pixels: int, truncated: FewWarnings | None) -> Image.Image:
+def open_image(source: ImageSource, max_pixels: int, truncated: FewWarnings | None) -> Image.Image:
     """As `open_rgb`; where `truncated` warns of JPEGs that are, what is there of these."""
     try:
         return open_rgb(source, max_pixels=max_pixels)
