@@ -509,15 +509,15 @@ def find_images(sources: Iterable[str | Path]) -> list[Path]:
         if not found:
             raise InputError(f"{path}: no image files. Give a folder with .jpg, .png, ... files.")
         paths += found
-    return without_repeats(paths)
+    return list(by_place(paths).values())
 
 
-def without_repeats(paths: Iterable[Path]) -> list[Path]:
-    """Each file or folder once, as it is written first."""
-    whole: dict[str, Path] = {}
+def by_place(paths: Iterable[Path]) -> dict[Path, Path]:
+    """Each file or folder once, as it is written first, by its absolute path without `..`."""
+    places: dict[Path, Path] = {}
     for path in paths:
-        whole.setdefault(os.path.abspath(path), path)  # noqa: PTH100, less `..`
-    return list(whole.values())
+        places.setdefault(Path(os.path.abspath(path)), path)  # noqa: PTH100
+    return places
 
 
 def expand_sources(sources: Iterable[str | Path]) -> list[Path]:
