@@ -33,6 +33,8 @@ from hffruits.data.images import (
     ImageSource,
     check_max_pixels,
     complete_jpeg,
+    has_remedy,
+    is_image_file,
     is_over_limit,
     is_truncated,
     list_images,
@@ -108,12 +110,14 @@ class UnreadableImageError(InputError):
     """A file that is no complete, sanely sized image, and why."""
 
     def __init__(self, source: ImageSource, reason: str):
-        name = source if isinstance(source, str | Path) else "the image"
-        super().__init__(f"{name}: {reason}. {_remedy(reason)}")
+        name = shorten(source) if isinstance(source, str | Path) else "the image"
+        super().__init__(f"{name}: {reason}. {_remedy(reason)}".rstrip())
         self.source, self.reason = source, reason
 
 
 def _remedy(reason: str) -> str:
+    if has_remedy(reason):
+        return ""
     if is_over_limit(reason):
         return "Raise it, or shrink the photo."
     return TRUNCATED_REMEDY if is_truncated(reason) else "Give a complete image file."
@@ -276,8 +280,9 @@ class FruitClassifier:
         >>> fruits.predict("photo.jpg").label
         'Apple'
         """
-        if isinstance(images, str | Path) and not Path(images).is_file():
-            images = find_images([images])
+        if isinstance(images, str | Path):
+            is_file = os.path.isfile(images)  # noqa: PTH113, False for a name that is too long
+            images = images if is_file else find_images([images])
         reading = {"max_image_pixels": max_image_pixels}
         reading |= {"allow_truncated_images": allow_truncated_images}
         if isinstance(images, str | Path | bytes | Image.Image):
@@ -523,25 +528,31 @@ def by_place(paths: Iterable[Path]) -> dict[Path, Path]:
 def expand_sources(sources: Iterable[str | Path]) -> list[Path]:
     """The files and folders that are meant, also by patterns that no shell has expanded.
 
-    Raises `InputError` for a URL, an archive by itself, and what is not there.
+    Raises `InputError` for a URL, an archive, and what is not there.
     """
     paths = []
     for source in map(str, sources):
+        name = shorten(source)
         if "://" in source:
-            raise InputError(f"{source}: a URL. Download the photo first.")
+            raise InputError(f"{name}: a URL. Download the photo first.")
         path = Path(source).expanduser()
-        found = [path] if path.exists() else _matching(path)
+        try:
+            found = [path] if path.exists() else _matching(path)
+        except OSError as error:  # a name that is too long, a folder that may not be read
+            raise InputError(f"{name}: {short_reason(error)}. Check the path.") from error
         if not found:
-            raise InputError(f"{source}: no such file or folder. Check the path.")
+            raise InputError(f"{name}: no such file or folder. Check the path.")
+        if is_archive(path):
+            raise InputError(f"{name}: an archive. Unpack it, and give the folder.")
         paths += found
-    if len(paths) == 1 and is_archive(paths[0]):
-        raise InputError(f"{paths[0]}: an archive. Unpack it, and give the folder.")
     return paths
 
 
 def _matching(pattern: Path) -> list[Path]:
+    """The photos and folders that fit a pattern; the other files where it fits nothing else."""
     names = glob(str(pattern), recursive=True)  # noqa: PTH207, which refuses some patterns
-    return sorted(map(Path, names))
+    paths = sorted(map(Path, names))
+    return [path for path in paths if path.is_dir() or is_image_file(path)] or paths
 
 
 def open_classifier(
