@@ -1,6 +1,7 @@
 """The `hffruits` command: a table of commands, each of which imports what it needs when called."""
 
 import argparse
+import errno
 import io
 import logging
 import os
@@ -19,9 +20,9 @@ from hffruits.core.errors import (
     PeersLostError,
     RunInterruptedError,
 )
-from hffruits.core.escaping import printable
+from hffruits.core.escaping import printable, shorten
 from hffruits.core.flags import OneLineParser
-from hffruits.core.imports import load
+from hffruits.core.imports import import_module
 from hffruits.core.launch import is_main_process, launched_processes
 from hffruits.core.malloc import keep_freed_memory
 from hffruits.core.names import did_you_mean
@@ -32,7 +33,7 @@ _LOGGED_EVERY = "20"  # seconds; where a progress bar is written to a file, and 
 def run_train(argv: list[str]) -> None:
     """Fine-tune a model on a folder of fruit photos."""
     arguments = parsers.parse_train(argv)
-    training = load("hffruits.training.run")
+    training = import_module("hffruits.training.run")
     metrics = training.train(*arguments, command=parsers.command_line("train", argv))
     if is_main_process():
         _print(_output().format_summary(metrics))
@@ -69,7 +70,7 @@ def run_preview(argv: list[str]) -> None:
     """Draw what training will see of some photos."""
     parser = parsers.preview_parser(run_preview.__doc__)
     args, arguments = parsers.parse_beside_training(parser, argv)
-    preview = load("hffruits.training.augmentation_preview").preview
+    preview = import_module("hffruits.training.augmentation_preview").preview
     preview(*arguments, file=args.output, photos=args.photos, views=args.views)
     _print(f"Drawn     {args.output}")
 
@@ -77,7 +78,7 @@ def run_preview(argv: list[str]) -> None:
 def run_plot_lr(argv: list[str]) -> None:
     """Draw learning-rate schedules."""
     args = parsers.plot_lr_parser(run_plot_lr.__doc__).parse_args(argv)
-    schedules = load("hffruits.training.lr_schedules")
+    schedules = import_module("hffruits.training.lr_schedules")
     rates = schedules.compare_schedules(
         args.schedules,
         peak=args.learning_rate,
@@ -85,7 +86,7 @@ def run_plot_lr(argv: list[str]) -> None:
         warmup=args.warmup_steps,
         options=args.lr_scheduler_kwargs,
     )
-    load("hffruits.core.plots").draw_schedules(rates, args.output)
+    import_module("hffruits.core.plots").draw_schedules(rates, args.output)
     _print(f"Drawn     {args.output}")
 
 
@@ -94,7 +95,7 @@ def run_find_lr(argv: list[str]) -> None:
     parser = parsers.find_lr_parser(run_find_lr.__doc__)
     args, arguments = parsers.parse_beside_training(parser, argv)
     options = {"lowest": args.lowest, "highest": args.highest, "steps": args.steps}
-    finder = load("hffruits.training.lr_finder")
+    finder = import_module("hffruits.training.lr_finder")
     result = finder.find_lr(*arguments, file=args.output, **options)
     if args.output.is_file():
         _print(f"Drawn     {args.output}")
@@ -105,7 +106,7 @@ def run_search(argv: list[str]) -> None:
     """Search hyper-parameters; stop it at any time, and the same command resumes."""
     parser = parsers.search_parser(run_search.__doc__)
     args, arguments = parsers.parse_beside_training(parser, argv)
-    search = load("hffruits.training.hyperparameter_search")
+    search = import_module("hffruits.training.hyperparameter_search")
     result = search.search(*arguments, trials=args.trials)
     _print(f"{result.trials} trials; the best has {result.best_accuracy:.1%} on validation")
     command = search.format_command(result.best, parsers.without(argv, "trials", "output_dir"))
@@ -154,7 +155,7 @@ def run_predict(argv: list[str]) -> None:
             raise InputError("revision: doesn't go with --output yet. Leave one of them out.")
         _predict_into_table(args)
         return
-    predict = load("hffruits.inference.classifier")
+    predict = import_module("hffruits.inference.classifier")
     paths = predict.find_images(args.images)
     options = {"revision": args.revision, "precision": args.precision}
     fruits = predict.FruitClassifier.from_pretrained(args.model, **options)
@@ -183,7 +184,7 @@ def _given(args: argparse.Namespace, *names: str) -> dict[str, Any]:
 
 
 def _predict_into_table(args: argparse.Namespace) -> None:
-    labelled = load("hffruits.inference.batch_predict").label_into_table(
+    labelled = import_module("hffruits.inference.batch_predict").label_into_table(
         args.model,
         args.images,
         args.output,
@@ -206,7 +207,7 @@ def run_push(argv: list[str]) -> None:
 def run_push_data(argv: list[str]) -> None:
     """Put photos on the Hub as a cleaned dataset: no broken files, leaks or duplicates."""
     data, options = parsers.parse_data(parsers.push_data_parser(run_push_data.__doc__), argv)
-    push_data = load("hffruits.hub.push_dataset").push_data
+    push_data = import_module("hffruits.hub.push_dataset").push_data
     pushed, written = push_data(data, **options)
     _print(f"Photos    {', '.join(f'{split} {n:,}' for split, n in written['images'].items())}")
     _print_left_out(written["left_out"])
@@ -220,7 +221,7 @@ def run_push_data(argv: list[str]) -> None:
 def run_space(argv: list[str]) -> None:
     """Put the demo of a Hub model online as a Space, tried before it is pushed."""
     args = parsers.space_parser(run_space.__doc__).parse_args(argv)
-    made = load("hffruits.hub.space").make_space(**vars(args))
+    made = import_module("hffruits.hub.space").make_space(**vars(args))
     if args.output_dir:
         _print(f"Written   {args.output_dir}")
     if made.pushed:
@@ -248,7 +249,7 @@ def _print_left_out(left_out: dict[str, int]) -> None:
 def run_demo(argv: list[str]) -> None:
     """Open a web page that classifies photos, one or many, and learns new fruits."""
     args = parsers.demo_parser(run_demo.__doc__).parse_args(argv)
-    load("hffruits.demo.app").launch_demo(
+    import_module("hffruits.demo.app").launch_demo(
         args.named or args.model,
         revision=args.revision,
         share=args.share,
@@ -324,11 +325,11 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # `hffruits predict ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        if error.errno not in DISK_FULL:
+        if error.errno not in _ANYWHERE:
             raise
-        where = f"{error.filename}: " if error.filename else ""
+        where = f"{shorten(error.filename)}: " if error.filename else ""
         notes = getattr(error, "__notes__", [])  # what is saved already, say
-        _print_error(" ".join([f"hffruits: error: {where}the disk is full. Free some.", *notes]))
+        _print_error(" ".join([f"hffruits: error: {where}{_ANYWHERE[error.errno]}", *notes]))
         return 2
     except KeyboardInterrupt:
         journal = any(word.startswith("--output") for word in argv)
@@ -338,6 +339,10 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+_ANYWHERE = {  # what the system may say wherever a file is named
+    **dict.fromkeys(DISK_FULL, "the disk is full. Free some."),
+    errno.ENAMETOOLONG: "the name is too long. Check the path.",
+}
 _RESUMES = {
     "train": "; the same command with --resume_from_checkpoint --output_dir RUN resumes",
     "search": "; the same command resumes",
@@ -356,7 +361,7 @@ def _print_report(result: Any) -> None:
 
 
 def _output() -> Any:
-    return load("hffruits.cli.output")
+    return import_module("hffruits.cli.output")
 
 
 class _PlainFormatter(logging.Formatter):

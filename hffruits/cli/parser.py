@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hffruits.core.flags import OneLineParser
-from hffruits.core.imports import load
+from hffruits.core.imports import import_module
 
 if TYPE_CHECKING:
     from hffruits.data.arguments import DataArguments
@@ -43,8 +43,8 @@ def data_parser(
     `words` are what comes before the data, with their help, and `then` what comes after them; the
     data must be named where something does.
     """
-    parsing = load("hffruits.data.parser")
-    data = load("hffruits.data.arguments")
+    parsing = import_module("hffruits.data.parser")
+    data = import_module("hffruits.data.arguments")
     first = "".join(f"{word.upper()} " for word in words)
     last = "".join(f" {word.upper()}" for word in then or ())
     named = f"DATA_DIR{last}" if then else "[DATA_DIR]"
@@ -241,7 +241,7 @@ def parse_train(
     argv: list[str], *, prog: str = "hffruits train", also: Iterable[str] = ()
 ) -> "Arguments":
     """The flags of training; `also` are those of the command itself."""
-    parsing = load("hffruits.training.parser")
+    parsing = import_module("hffruits.training.parser")
     return parsing.parse_train_arguments(argv, prog=prog, also=also)
 
 

@@ -5,6 +5,7 @@ file systems may not reach other machines, so a record beside the lock says who 
 touched every few seconds: what another machine has left is watched before it counts as stale.
 """
 
+import errno
 import functools
 import inspect
 import json
@@ -31,6 +32,7 @@ logger = logging.getLogger(__name__)
 CLAIM = ".claim"  # the record; the lock is beside it
 BEAT = 5.0  # seconds between two signs of life
 WATCHED = 4 * BEAT
+_NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL)
 
 
 class InUseError(InputError):
@@ -90,15 +92,17 @@ def claims_output_dir(function: Callable[P, T]) -> Callable[P, T]:
 
 def _lock(folder: Path, place: Path, stack: ExitStack) -> bool:
     """Hold the lock until the stack ends; False on a file system without locks."""
-    lock = FileLock(place.with_name(f"{place.name}.lock"), timeout=0)
+    # a stand-in by the file's existence would outlive its process
+    lock = FileLock(place.with_name(f"{place.name}.lock"), timeout=0, fallback_to_soft=False)
     try:
         lock.acquire()
     except Timeout as error:
         raise _in_use(folder, _read(place)) from error
-    except (OSError, NotImplementedError) as error:
-        if isinstance(error, PermissionError):
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
             raise
         logger.debug("%s: no locks here (%s)", folder, error)
+        stack.callback(_remove, Path(lock.lock_file))  # which holds nothing here
         return False
     stack.callback(release_lock, lock)
     return True

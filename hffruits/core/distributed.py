@@ -58,7 +58,7 @@ def may_use_gpu() -> bool:
 
 def may_use_cuda() -> bool:
     """Whether that GPU is NVIDIA's, or AMD's: for others, as Apple's, memory isn't pinned."""
-    return may_use_gpu() and torch.cuda.is_available()
+    return may_use_gpu() and torch.accelerator.current_accelerator().type == "cuda"
 
 
 def on_main_process(action: Callable[[], T]) -> T:

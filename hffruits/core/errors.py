@@ -65,7 +65,7 @@ class FewWarnings:
         if self.count <= self.MOST:
             self.log.warning(text, *values)
         elif self.count == self.MOST + 1:
-            self.log.warning("there are more of these; they are only counted")
+            self.log.warning("there are more of these, which are not listed")
 
 
 @contextmanager

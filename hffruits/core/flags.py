@@ -14,7 +14,7 @@ _OURS = {
     "activation_checkpointing": ("gradient_checkpoint", "checkpoint_activations"),
     "augment": ("aa", "augmentation", "augmentations", "aug", "auto_augment", "data_augmentation"),
     "batch_size": ("batch", "bs", "b", "train_batch_size", "val_batch_size", "eval_batch_size"),
-    "bf16": ("amp", "mixed_precision", "half", "dtype", "amp_dtype"),
+    "bf16": ("amp",),
     "dataloader_num_workers": ("workers", "num_workers", "j", "n_workers", "num_proc"),
     "data_dir": (
         "data", "data_path", "data_folder", "dataset", "dataset_dir", "dataset_path", "root",
@@ -26,7 +26,8 @@ _OURS = {
     "early_stopping_patience": ("patience", "early_stopping", "early_stop"),
     "ema_decay": ("ema", "model_ema", "model_ema_decay"),
     "eval_strategy": ("evaluation_strategy", "eval_steps_strategy", "val_interval"),
-    "freeze": ("freeze_backbone", "freeze_base", "freeze_layers", "frozen", "trainable"),
+    "fp16": ("half",),
+    "freeze": ("freeze_backbone", "freeze_base", "freeze_layers", "frozen"),
     "gradient_accumulation_steps": ("accumulate", "accum_iter", "grad_accum_steps", "grad_accum"),
     "group_by": ("groups", "group_column"),
     "hub_token": ("token", "use_auth_token"),
@@ -55,18 +56,26 @@ _OURS = {
     ),
     "per_device_eval_batch_size": ("eval_batch_size", "val_batch_size", "validation_batch_size",
                                    "vb", "per_gpu_eval_batch_size"),
+    "precision": ("dtype",),
     "resume_from_checkpoint": ("resume", "resume_from", "initial_checkpoint", "restore"),
     "seed": ("random_seed", "random_state", "manual_seed"),
     "split": ("subset", "phase"),
-    "test_fraction": ("test_size", "test_split", "test_ratio", "test_pct"),
+    "test_fraction": ("test_size", "test_split", "test_ratio"),
     "top_k": ("topk", "k", "num_predictions"),
     "tta": ("ten_crop", "test_time_augmentation"),
     "use_cpu": ("no_cuda", "cpu"),
     "validation_fraction": ("val_split", "validation_split", "val_size", "val_ratio",
-                            "train_val_split", "valid_pct", "val_fraction"),
-    "warmup_steps": ("warmup_ratio", "warmup_epochs", "warmup", "num_warmup_steps"),
+                            "train_val_split", "val_fraction"),
+    "warmup_steps": ("warmup_ratio", "warmup", "num_warmup_steps"),
     "weight_decay": ("wd", "weight_decay_rate", "l2"),
 }  # fmt: skip
+# Those whose value means something else: the flag that is meant, and what to give it.
+_CONVERTED = {
+    **dict.fromkeys(("mixed_precision", "dtype", "amp_dtype"), ("bf16", "or fp16 for float16")),
+    "test_pct": ("test_fraction", "0.2 for 20 percent"),
+    "valid_pct": ("validation_fraction", "0.2 for 20 percent"),
+    "warmup_epochs": ("warmup_steps", "0.1 for one epoch of ten"),
+}
 _BESIDE_TRAIN = (
     *("validation_dir", "validation_folder", "validation_file", "validation_path"),
     *("val_dir", "val_folder", "val_file", "val_path", "val_data", "valid_dir", "valid_file"),
@@ -126,6 +135,8 @@ class OneLineParser(argparse.ArgumentParser):
         return suggest(name, [*flags, *self.also], prefix="--", words=words)
 
     def error(self, message: str) -> NoReturn:
+        if message.startswith("the following arguments are required"):
+            message += f". See `{self.prog} --help`."
         self.exit(2, f"{self.prog}: error: {printable(one_spelling(message))}\n")
 
 
@@ -139,6 +150,9 @@ def suggest(
     known, words = list(known), list(words)
     if wrong.lower() in _BESIDE_TRAIN and "validation_fraction" in known:
         return f" (put val and test beside train, below {prefix}data_dir)"
+    own, value = _CONVERTED.get(wrong.lower(), ("", ""))
+    if own in known:
+        return f" (did you mean {prefix}{own}, {value}?)"
     meant = [wrong, *OTHER_NAMES.get(wrong.lower(), ())]
     for name in meant:
         if name in known:

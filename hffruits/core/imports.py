@@ -1,4 +1,4 @@
-"""Heavy modules, imported in less time: meanwhile nobody looks for garbage.
+"""Heavy modules, imported in less time, with garbage collection paused.
 
 PyTorch and transformers make a million objects and none to throw away; looking through them again
 and again takes a tenth of the time or more.
@@ -23,7 +23,7 @@ def without_collection() -> Iterator[None]:
             gc.enable()
 
 
-def load(name: str) -> ModuleType:
+def import_module(name: str) -> ModuleType:
     """`importlib.import_module`, without collecting garbage."""
     with without_collection():
         return importlib.import_module(name)

@@ -163,7 +163,7 @@ def _figure(width: float, height: float, file: Path, names: Iterable[str] = ()) 
         yield figure
         try:
             with write_aside(file) as aside:
-                figure.savefig(aside, dpi=130)
+                figure.savefig(aside, dpi=130, format=file.suffix[1:] or "png")
         except (OSError, ValueError) as error:  # ValueError: a suffix that matplotlib can't write
             raise InputError(f"{file}: can't be written ({error}). Name a .png file.") from error
 
@@ -216,4 +216,7 @@ def _families() -> list[str]:
 @cache
 def _charmap(family: str) -> frozenset[int]:
     properties = font_manager.FontProperties(family=[family])
-    return frozenset(font_manager.get_font(font_manager.findfont(properties)).get_charmap())
+    try:
+        return frozenset(font_manager.get_font(font_manager.findfont(properties)).get_charmap())
+    except (OSError, RuntimeError):  # a font that is damaged, or gone since it was listed
+        return frozenset()

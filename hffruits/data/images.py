@@ -231,6 +231,11 @@ def is_over_limit(reason: str) -> bool:
     return LIMIT in reason
 
 
+def has_remedy(reason: str) -> bool:
+    """Whether the reason that a photo isn't read says what to do, too."""
+    return ": " in reason and reason in {*_UNREAD_SUFFIXES.values(), *_NO_IMAGES.values()}
+
+
 TRUNCATED_REMEDY = "Set allow_truncated_images for JPEGs that lack only their last bytes."
 
 

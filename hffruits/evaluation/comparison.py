@@ -14,7 +14,7 @@ from hffruits import __version__
 from hffruits.core.claims import claims_output_dir
 from hffruits.core.distributed import on_main_process
 from hffruits.core.errors import InputError, optional_output
-from hffruits.core.files import write_json
+from hffruits.core.files import translate_open_errors, write_json
 from hffruits.core.html import part_of, render_page, thumbnail_uri
 from hffruits.core.names import match_names, name_key
 from hffruits.core.results import Result
@@ -186,7 +186,8 @@ def compare(
     record["verdict"] = verdict_of(record)
     if any(record["trained_on"].values()):
         record["verdict"] += " But they were trained on some of these photos."
-    on_main_process(lambda: write_json(output_dir / "compare.json", record))
+    with translate_open_errors(output_dir):
+        on_main_process(lambda: write_json(output_dir / "compare.json", record))
     if PartialState().is_main_process:
         page = output_dir / PAGE
         with optional_output(page, remedy="compare.json next to it has the metrics."):

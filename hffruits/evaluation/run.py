@@ -167,7 +167,8 @@ def evaluate(
     if corruptions:  # takes many times as long
         some = photos.draw(MAX_IMAGES)
         record["corruptions"] = measure_corruptions(fruits, some, **options)
-        on_main_process(lambda: write_json(output_dir / METRICS, record))
+        with translate_open_errors(output_dir):
+            on_main_process(lambda: write_json(output_dir / METRICS, record))
     if PartialState().is_main_process:
         with optional_output(output_dir / REPORT, remedy=f"{METRICS} beside it has the metrics."):
             write_report(

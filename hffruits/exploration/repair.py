@@ -97,7 +97,8 @@ def photos_outside(parts: Mapping[str, Part], data_args: DataArguments) -> list[
         return []
     folder = next(place for place in (source, *source.parents) if place.is_dir())
     whole = os.path.abspath(folder)  # noqa: PTH100, keeps links
-    tops = (whole, os.path.realpath(folder), cache_root())  # which holds what archives held
+    unpacked = os.path.abspath(cache_root())  # noqa: PTH100, which holds what archives held
+    tops = (whole, os.path.realpath(folder), unpacked)
     files = chain.from_iterable(files_of(part.rows) for part in parts.values())
     places = (os.path.abspath(file) for file in files if file)  # noqa: PTH100
     return [place for place in places if not any(map(PurePath(place).is_relative_to, tops))]

@@ -1,7 +1,7 @@
 """`hffruits split`: split lists for a dataset, k-fold too, and a repaired list or copy of it."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -126,7 +126,7 @@ def split(
         names = [f"fold-{number}" for number in range(1, folds + 1)]
         folded = dict(zip(names, fold_splits(usable, data_args, folds, seed), strict=True))
         made = {name: fold.parts for name, fold in folded.items()}
-        left_out = min((fold.left_out for fold in folded.values()), key=len)  # of all of them
+        left_out = left_out_of_all(folded.values())
     else:
         divided = usable.divided(data_args, seed)
         if repair == "none":
@@ -189,6 +189,12 @@ def fold_splits(usable: Cleaned, data_args: DataArguments, folds: int, seed: int
             fold |= {"validation": fold["test"], "test": usable.parts["test"]}
         made.append(replace(usable, parts=fold).divided(data_args, seed))
     return made
+
+
+def left_out_of_all(folds: Iterable[Cleaned]) -> dict[str, str]:
+    """Path -> reason, of the photos that no fold has."""
+    first, *others = [fold.left_out for fold in folds]
+    return {path: why for path, why in first.items() if all(path in more for more in others)}
 
 
 def _without_rare(

@@ -3,13 +3,15 @@
 The rule, for labels and for known or unknown alike: an export is refused where fewer than
 `FEWEST_ALIKE` of the predictions are the model's, and the images prove it: the upper end of the
 share's 95 % interval (Wilson's, as in an evaluation) is below that. So one photo of four that
-changes sides refuses no export, and 58 % of a dozen do. An image whose OOD score is at the
-threshold to rounding counts as the same: the threshold is the score of one of the images that it
-was chosen on. Besides, accuracy may fall by `max_accuracy_drop` or one image, whichever is more,
-and in fp32 no score may change by more than `EXACT`.
+changes sides refuses no export, and 58 % of a dozen do. An image whose OOD score is at the threshold to rounding
+counts as the same: the threshold is the score of one of the images that it was chosen on. Where
+they are many, as of a model to which all images are alike, a warning says so. Besides, accuracy may
+fall by `max_accuracy_drop` or one image, whichever is more, and in fp32 no score may change by more
+than `EXACT`.
 """
 
 import importlib
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -27,8 +29,10 @@ from hffruits.inference.classifier import FruitClassifier
 from hffruits.inference.engines.base import RUNTIMES
 from hffruits.models.artifact import TORCH, WEB
 
+logger = logging.getLogger(__name__)
 BATCH = 16
 FEWEST_ALIKE = 0.9  # share of images with the same label, and of those known, or not, as before
+MOST_UNDECIDED = 0.1  # share of images that rounding may decide about without a warning
 ROUNDING = 1e-3  # of an OOD score: by so much saving prototypes in half precision may move it
 EXACT = 0.01  # by which fp32 may move a score: resizing in the graph is not the same to the bit
 
@@ -60,8 +64,15 @@ def compare(
         "images": len(labels),
         "agreement": float((predicted == exported_as).mean()),
         "known_agreement": float(((own.known == other.known) | own.undecided).mean()),
+        "undecided": float(own.undecided.mean()),
         "largest_difference": float(np.abs(own.scores - other.scores).max()),
     }
+    if own.undecided.sum() > max(1, MOST_UNDECIDED * len(labels)):
+        logger.warning(
+            "known or unknown: can't be checked on %.0f%% of the images, whose OOD scores are at "
+            "the threshold. `hffruits evaluate --unknown_dir` shows what the model rejects",
+            100 * check["undecided"],
+        )
     if known_class.any():
         check["labelled"] = int(known_class.sum())
         check["accuracy_before"] = float((predicted == labels)[known_class].mean())

@@ -6,7 +6,6 @@ so that none waits for another.
 """
 
 import logging
-import os
 import re
 import zlib
 from collections.abc import Iterable, Iterator
@@ -23,6 +22,7 @@ from hffruits.inference.classifier import (
     FruitClassifier,
     Prediction,
     UnreadableImageError,
+    by_place,
     expand_sources,
     open_classifier,
 )
@@ -116,7 +116,7 @@ class Job:
 
     def images(self) -> Iterator[Path]:
         """All of them: files that were named, and images in folders; none twice."""
-        named = {Path(os.path.abspath(source)): source for source in self.sources}  # noqa: PTH100
+        named = by_place(self.sources)
         for whole, source in named.items():
             if not named.keys().isdisjoint(whole.parents):
                 continue  # it lies in another source

@@ -33,6 +33,8 @@ from hffruits.data.images import (
     ImageSource,
     check_max_pixels,
     complete_jpeg,
+    has_remedy,
+    is_image_file,
     is_over_limit,
     is_truncated,
     list_images,
@@ -108,12 +110,14 @@ class UnreadableImageError(InputError):
     """A file that is no complete, sanely sized image, and why."""
 
     def __init__(self, source: ImageSource, reason: str):
-        name = source if isinstance(source, str | Path) else "the image"
-        super().__init__(f"{name}: {reason}. {_remedy(reason)}")
+        name = shorten(source) if isinstance(source, str | Path) else "the image"
+        super().__init__(f"{name}: {reason}. {_remedy(reason)}".rstrip())
         self.source, self.reason = source, reason
 
 
 def _remedy(reason: str) -> str:
+    if has_remedy(reason):
+        return ""
     if is_over_limit(reason):
         return "Raise it, or shrink the photo."
     return TRUNCATED_REMEDY if is_truncated(reason) else "Give a complete image file."
@@ -276,8 +280,9 @@ class FruitClassifier:
         >>> fruits.predict("photo.jpg").label
         'Apple'
         """
-        if isinstance(images, str | Path) and not Path(images).is_file():
-            images = find_images([images])
+        if isinstance(images, str | Path):
+            is_file = os.path.isfile(images)  # noqa: PTH113, False for a name that is too long
+            images = images if is_file else find_images([images])
         reading = {"max_image_pixels": max_image_pixels}
         reading |= {"allow_truncated_images": allow_truncated_images}
         if isinstance(images, str | Path | bytes | Image.Image):
@@ -471,7 +476,7 @@ class FruitClassifier:
     ) -> torch.Tensor | InputError:
         """The views of an image, (V, 3, H, W)."""
         try:
-            image = _open(source, max_pixels, truncated)
+            image = open_image(source, max_pixels, truncated)
         except OSError as error:
             return UnreadableImageError(source, str(error))
         views = [image, *(view for make in self._views for view in make(image))]
@@ -488,7 +493,7 @@ class FruitClassifier:
             yield Prediction(label=top[0][0], score=top[0][1], top=top, path=path, known=is_known)
 
 
-def _open(source: ImageSource, max_pixels: int, truncated: FewWarnings | None) -> Image.Image:
+def open_image(source: ImageSource, max_pixels: int, truncated: FewWarnings | None) -> Image.Image:
     """As `open_rgb`; where `truncated` warns of JPEGs that are, what is there of these."""
     try:
         return open_rgb(source, max_pixels=max_pixels)
@@ -519,39 +524,45 @@ def find_images(sources: Iterable[str | Path]) -> list[Path]:
         if not found:
             raise InputError(f"{path}: no image files. Give a folder with .jpg, .png, ... files.")
         paths += found
-    return without_repeats(paths)
+    return list(by_place(paths).values())
 
 
-def without_repeats(paths: Iterable[Path]) -> list[Path]:
-    """Each file or folder once, as it is written first."""
-    whole: dict[str, Path] = {}
+def by_place(paths: Iterable[Path]) -> dict[Path, Path]:
+    """Each file or folder once, as it is written first, by its absolute path without `..`."""
+    places: dict[Path, Path] = {}
     for path in paths:
-        whole.setdefault(os.path.abspath(path), path)  # noqa: PTH100, less `..`
-    return list(whole.values())
+        places.setdefault(Path(os.path.abspath(path)), path)  # noqa: PTH100
+    return places
 
 
 def expand_sources(sources: Iterable[str | Path]) -> list[Path]:
     """The files and folders that are meant, also by patterns that no shell has expanded.
 
-    Raises `InputError` for a URL, an archive by itself, and what is not there.
+    Raises `InputError` for a URL, an archive, and what is not there.
     """
     paths = []
     for source in map(str, sources):
+        name = shorten(source)
         if "://" in source:
-            raise InputError(f"{source}: a URL. Download the photo first.")
+            raise InputError(f"{name}: a URL. Download the photo first.")
         path = Path(source).expanduser()
-        found = [path] if path.exists() else _matching(path)
+        try:
+            found = [path] if path.exists() else _matching(path)
+        except OSError as error:  # a name that is too long, a folder that may not be read
+            raise InputError(f"{name}: {short_reason(error)}. Check the path.") from error
         if not found:
-            raise InputError(f"{source}: no such file or folder. Check the path.")
+            raise InputError(f"{name}: no such file or folder. Check the path.")
+        if is_archive(path):
+            raise InputError(f"{name}: an archive. Unpack it, and give the folder.")
         paths += found
-    if len(paths) == 1 and is_archive(paths[0]):
-        raise InputError(f"{paths[0]}: an archive. Unpack it, and give the folder.")
     return paths
 
 
 def _matching(pattern: Path) -> list[Path]:
+    """The photos and folders that fit a pattern; the other files where it fits nothing else."""
     names = glob(str(pattern), recursive=True)  # noqa: PTH207, which refuses some patterns
-    return sorted(map(Path, names))
+    paths = sorted(map(Path, names))
+    return [path for path in paths if path.is_dir() or is_image_file(path)] or paths
 
 
 def open_classifier(

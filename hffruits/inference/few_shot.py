@@ -22,8 +22,13 @@ from hffruits.core.claims import make_new
 from hffruits.core.errors import FewWarnings, InputError, optional_output
 from hffruits.core.files import translate_write_errors
 from hffruits.core.names import clean_name, match_names
-from hffruits.data.images import ImageSource, open_rgb
-from hffruits.inference.classifier import FruitClassifier, find_images
+from hffruits.data.images import MAX_PIXELS, ImageSource, check_max_pixels
+from hffruits.inference.classifier import (
+    FruitClassifier,
+    UnreadableImageError,
+    find_images,
+    open_image,
+)
 from hffruits.inference.engines.torch import TorchEngine
 from hffruits.inference.ood import find_prototypes, save_prototypes
 from hffruits.inference.tta import choose_views
@@ -45,6 +50,8 @@ def teach(
     images: Sequence[ImageSource] | str | Path,
     *,
     output_dir: str | Path | None = None,
+    max_image_pixels: int = MAX_PIXELS,
+    allow_truncated_images: bool = False,
 ) -> FruitClassifier:
     """Teach a trained model one more class from a few photos, in seconds, without the old ones.
 
@@ -57,6 +64,7 @@ def teach(
         images: two or more photos of it: paths, bytes or PIL images, or a folder of them.
             Unreadable ones are left out with a warning.
         output_dir: a new folder to save the result in, as training saves a model, with a card.
+        max_image_pixels, allow_truncated_images: as for `FruitClassifier.predict`.
 
     Returns:
         A classifier whose last label is `name`; `save_taught` saves it later.
@@ -72,6 +80,7 @@ def teach(
     >>> hffruits.FruitClassifier.from_pretrained("runs/more").predict("1.jpg").label
     'Lychee'
     """
+    check_max_pixels(max_image_pixels)
     if output_dir is not None:
         _check_new(Path(output_dir).expanduser())
     fruits = model if isinstance(model, FruitClassifier) else FruitClassifier.from_pretrained(model)
@@ -79,13 +88,19 @@ def teach(
         images = find_images([images])
     elif isinstance(images, bytes | Image.Image):
         images = [images]
-    taught = _learn(fruits, name, images)
+    reading = max_image_pixels, FewWarnings(logger) if allow_truncated_images else None
+    taught = _learn(fruits, name, images, reading)
     if output_dir is not None:
         save_taught(taught, output_dir)
     return taught
 
 
-def _learn(fruits: FruitClassifier, name: str, images: Sequence[ImageSource]) -> FruitClassifier:
+def _learn(
+    fruits: FruitClassifier,
+    name: str,
+    images: Sequence[ImageSource],
+    reading: tuple[int, FewWarnings | None],
+) -> FruitClassifier:
     """A classifier with a row for `name` in its head, which shares all other weights."""
     name = _check_name(name, fruits.labels)
     if fruits.prototypes is None:
@@ -98,7 +113,7 @@ def _learn(fruits: FruitClassifier, name: str, images: Sequence[ImageSource]) ->
     options = {"tta": fruits.tta, "prototypes": fruits.prototypes}
     taught = FruitClassifier(engine, fruits.transform.processor, **options)
     head = _find_head(model)[1]
-    features = _embed(taught, name, images)  # (N, V, D)
+    features = _embed(taught, name, images, reading)  # (N, V, D)
     model.config.taught = {**(getattr(model.config, "taught", None) or {}), name: len(features)}
     seen = features.flatten(0, 1)
     others = fruits.prototypes * seen.norm(dim=1).mean()  # prototypes are of unit length
@@ -235,17 +250,21 @@ def _extend_config(old: PretrainedConfig, name: str) -> PretrainedConfig:
     return config
 
 
-def _embed(fruits: FruitClassifier, name: str, images: Sequence[ImageSource]) -> torch.Tensor:
+def _embed(
+    fruits: FruitClassifier,
+    name: str,
+    images: Sequence[ImageSource],
+    reading: tuple[int, FewWarnings | None],
+) -> torch.Tensor:
     """Features of each readable image and of its views, (N, V, D), the image itself first."""
     head = _find_head(fruits.model)[1]
     rows = choose_views(VIEWS)
     found, warnings = [], FewWarnings(logger)
     for source in images:
         try:
-            image = open_rgb(source)
+            image = open_image(source, *reading)
         except OSError as error:
-            shown = source if isinstance(source, str | Path) else "a photo"
-            warnings.warn("left out: %s: %s", shown, error)
+            warnings.warn("left out: %s", UnreadableImageError(source, str(error)))
             continue
         views = [image, *(view for make in rows for view in make(image))]
         logits, features = fruits.forward(torch.stack([fruits.transform(view) for view in views]))

@@ -373,9 +373,8 @@ def check_photos(args: FruitTrainingArguments, images: int) -> None:
             f"dataloader_drop_last: the {images} photos to train on are fewer than a batch of "
             f"{batch}, so none would be left. Leave it out, or use smaller batches."
         )
-    steps, by_epoch = args.max_steps, args.eval_strategy == IntervalStrategy.EPOCH
-    if steps <= 0:
-        steps = math.ceil(math.ceil(images / args.total_batch_size) * args.num_train_epochs)
+    an_epoch, by_epoch = args.steps_per_epoch(images), args.eval_strategy == IntervalStrategy.EPOCH
+    steps = args.max_steps if args.max_steps > 0 else math.ceil(an_epoch * args.num_train_epochs)
     if args.warmup_steps >= max(2, steps) and args.schedule not in ("one_cycle", *BY_VALIDATION):
         raise InputError(
             f"warmup_steps={args.warmup_steps:g}: training has {steps} steps, so it would never "
@@ -386,7 +385,7 @@ def check_photos(args: FruitTrainingArguments, images: int) -> None:
             f"eval_steps={args.eval_steps:g}: training has {steps} steps, so it would never be "
             "validated. Use fewer, or eval_strategy=epoch."
         )
-    unit, last = ("epochs", args.num_train_epochs) if by_epoch else ("steps", steps)
+    unit, last = ("epochs", steps / an_epoch) if by_epoch else ("steps", steps)
     if args.eval_strategy != IntervalStrategy.NO and args.eval_delay > last:
         raise InputError(
             f"eval_delay={args.eval_delay:g}: training has {last:g} {unit}, so it would never be "

@@ -241,6 +241,12 @@ class FruitTrainingArguments(TrainingArguments):
         """Images that one update of the weights sees, on all devices."""
         return self.train_batch_size * self.gradient_accumulation_steps * self.world_size
 
+    def steps_per_epoch(self, images: int) -> int:
+        """Updates of the weights in an epoch of so many images."""
+        batches = images / (self.train_batch_size * self.world_size)
+        batches = int(batches) if self.dataloader_drop_last else math.ceil(batches)
+        return max(1, math.ceil(batches / self.gradient_accumulation_steps))
+
     @property
     def learning_rate_factor(self) -> float:
         """What `scale_learning_rate` makes of the batch size."""

@@ -208,7 +208,7 @@ def set_views(run: TrainingRun, views: int) -> None:
 
 def warn_of_few_steps(images: int, args: FruitTrainingArguments) -> None:
     """Warn where epochs that suit thousands of photos leave very few steps."""
-    an_epoch = math.ceil(images / args.total_batch_size)
+    an_epoch = args.steps_per_epoch(images)
     steps = math.ceil(an_epoch * args.num_train_epochs)
     if steps < FEWEST_STEPS and args.max_steps <= 0:
         enough = math.ceil(FEWEST_STEPS / an_epoch)
@@ -284,8 +284,8 @@ def start_folder(run: TrainingRun) -> None:
             clear_run(run.folder)
         for name in (METRICS, DIVERGED, CARD, REPORT, PLOT):  # a run that is resumed has not ended
             (run.folder / name).unlink(missing_ok=True)
-    run.datasets.write_lists(run.run_dir.lists)
-    write_json(run.folder / TRAINING_ARGS, argument_record(run))
+        run.datasets.write_lists(run.run_dir.lists)
+        write_json(run.folder / TRAINING_ARGS, argument_record(run))
 
 
 # ---- finish: save, measure, show, push ----
@@ -316,7 +316,7 @@ def finish(run: TrainingRun, output: TrainOutput) -> dict[str, Any]:
 
 def save(run: TrainingRun, model: nn.Module, weights: dict[str, Any] | None = None) -> None:
     """The model and the log; `weights` are whole where the model's own are divided."""
-    with translate_disk_errors(run.folder):
+    with translate_disk_errors(run.folder), translate_open_errors(run.folder):
         save_model(model, run.prepared.processor, run.folder, weights=weights)
         write_json(run.folder / LOG, run.trainer.state.log_history)
 

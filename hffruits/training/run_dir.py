@@ -13,7 +13,6 @@ from accelerate import PartialState
 
 from hffruits.core.distributed import gather, on_main_process
 from hffruits.core.errors import InputError
-from hffruits.core.files import check_writable
 from hffruits.models.artifact import (
     ARTIFACT_FILES,
     CONFIG,
@@ -77,7 +76,7 @@ class RunDir:
 def choose_run_dir(
     output_dir: str | None, *, name: str, resume: str | None = None, overwrite: bool = False
 ) -> RunDir:
-    """`output_dir`, or the next free `runs/NAME`; tried, so that it is sure to be writable.
+    """`output_dir`, or the next free `runs/NAME`; whoever claims it makes it.
 
     `resume` is a checkpoint folder, `last` for the newest whole one in `output_dir`, or `auto` for
     the same, and a new run where there is none. Raises `InputError` before anything of an earlier
@@ -98,10 +97,6 @@ def choose_run_dir(
             f"{folder}: already holds a run. Choose another output_dir, resume it with "
             "resume_from_checkpoint, or replace it with overwrite_output_dir."
         )
-    new = [path for path in (folder, *folder.parents) if not path.exists()]
-    check_writable(folder, "Give another output_dir.")
-    for path in new:  # a run that is refused leaves no empty folder
-        path.rmdir()
     return RunDir(folder, checkpoint, replaces=occupied, by_itself=resume == "auto")
 
 

@@ -83,6 +83,9 @@ def test_of_many_bad_photos_predict_names_ten_and_counts_the_rest(untrained, tmp
         ["train", "--augment", "wild"],
         ["train", "--model_name_or_path", "resnet_18"],
         ["predict", "/no/such/model", __file__],
+        ["explore", "Zm9v" * 100],
+        ["train", "--exclude", "Zm9v" * 100],
+        ["evaluate", "Zm9v" * 100],
         ["demo", "/no/such/model"],
     ],
 )

@@ -6,6 +6,7 @@ import pytest
 
 import hffruits
 from hffruits.cli import parser as parsers
+from hffruits.data.images import MAX_PIXELS
 
 PARSERS = {
     "evaluate": parsers.evaluate_parser,
@@ -33,6 +34,11 @@ def test_push_has_the_options_and_defaults_of_its_function():
     assert set(options) == set(known) - {"token"}  # that of the login
     for option in set(options) - {"folder", "repo_id"}:
         assert options[option] == known[option].default
+
+
+@pytest.mark.parametrize("make", [parsers.predict_parser, parsers.demo_parser])
+def test_the_help_names_the_limit_that_photos_have(make):
+    assert f"[{MAX_PIXELS}]" in make("Help.").format_help()
 
 
 @pytest.mark.parametrize("name", PARSERS)

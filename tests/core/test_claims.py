@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import warnings
 from contextlib import suppress
 from pathlib import Path
 
@@ -127,6 +128,32 @@ def test_without_locks_the_record_is_watched(tmp_path, quick, monkeypatch):
         pass
     with claim(tmp_path / "run"):
         pass
+
+
+def test_a_file_system_without_locks_is_known_by_its_error(tmp_path, quick, monkeypatch):
+    def refuse(handle, operation):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # of filelock
+        with claim(tmp_path / "run"), pytest.raises(InUseError), claim(tmp_path / "run"):
+            pass
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.ESTALE])
+def test_a_lock_that_fails_otherwise_is_an_error(tmp_path, monkeypatch, number):
+    def fail(self, **options):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(FileLock, "acquire", fail)
+    with (
+        pytest.raises(InputError, match=rf"run: can't be written \({os.strerror(number)}\)"),
+        claim(tmp_path / "run"),
+    ):
+        pass
+    assert not any(tmp_path.iterdir())
 
 
 def test_of_two_that_make_the_same_new_folder_the_second_is_refused(tmp_path):

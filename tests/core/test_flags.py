@@ -72,11 +72,25 @@ def test_all_unknown_names_of_a_file_are_named_at_once(capsys, tmp_path):
          "--step 8 (did you mean --steps?), --epochs 3 (did you mean --num_train_epochs?)"),
         (["push", "runs/a", "user/a", "--token", "x", "--licence", "mit"], "--license"),
         (["predit", "runs/a"], "predit: unknown (did you mean predict?). See `hffruits --help`."),
-        ([], "COMMAND"),
+        (["train", "fruits", "--warmup_epochs", "5"],
+         "--warmup_epochs 5 (did you mean --warmup_steps, 0.1 for one epoch of ten?)"),
+        (["train", "fruits", "--test_pct", "20"],
+         "(did you mean --test_fraction, 0.2 for 20 percent?)"),
+        (["train", "fruits", "--dtype", "float16"],
+         "(did you mean --bf16, or fp16 for float16?)"),
+        (["train", "fruits", "--half"], "--half (did you mean --fp16?)"),
+        (["predict", "runs/a", "b.jpg", "--dtype", "bf16"], "(did you mean --precision?)"),
+        ([], "required: COMMAND. See `hffruits --help`."),
+        (["predict"], "required: model, images. See `hffruits predict --help`."),
     ],
 )  # fmt: skip
 def test_every_command_says_what_is_meant_in_one_line(argv, message, capsys):
     assert message in complaint(capsys, main, argv)
+
+
+def test_a_flag_that_says_the_opposite_is_not_suggested(capsys):
+    line = complaint(capsys, parse_train_arguments, ["fruits", "--trainable", "head"])
+    assert "--freeze" not in line
 
 
 @pytest.mark.parametrize("name", ["validation_dir", "val_dir", "valid_dir", "test_file"])

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 import hffruits
-from hffruits.core.imports import load
+from hffruits.core.imports import import_module
 
 
 @pytest.mark.parametrize("collects", [True, False])
@@ -15,10 +15,10 @@ def test_a_module_is_imported_without_collecting_garbage(tmp_path, monkeypatch, 
     monkeypatch.syspath_prepend(tmp_path)
     (gc.enable if collects else gc.disable)()
     try:
-        assert not load("heavy").COLLECTED
+        assert not import_module("heavy").COLLECTED
         assert gc.isenabled() == collects
         with pytest.raises(ImportError):
-            load("no_such_module_of_ours")
+            import_module("no_such_module_of_ours")
         assert gc.isenabled() == collects
     finally:
         gc.enable()

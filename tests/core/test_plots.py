@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.font_manager import FontEntry, fontManager
 from PIL import Image
 
 from hffruits.core import plots
-from hffruits.core.plots import draw_evaluation, draw_grid, drawable
+from hffruits.core.errors import InputError
+from hffruits.core.plots import draw_bars, draw_evaluation, draw_grid, drawable
 
 NAMES = [
     "Jalapeño", "Яблоко", "苹果", "りんご", "사과", "सेब", "تفاح", "แอปเปิ้ล", "🍎", "🍋\u200d🟩", "❤️",
@@ -66,6 +68,28 @@ def draw_names(names: list[str], folder: Path) -> None:
     draw_grid([(name, [np.zeros((8, 8, 3))]) for name in names], ["one"], folder / "grid.png")
     matrix, diagram = np.zeros((count, count, 4), np.uint8), (np.ones(3),) * 3
     draw_evaluation(matrix, names, {"one": diagram}, title="test", file=folder / "evaluation.png")
+
+
+def test_a_file_without_a_suffix_is_a_png_and_an_unknown_one_leaves_nothing(tmp_path):
+    draw_bars({"a": 1.0}, title="test", file=tmp_path / "bars")
+    with Image.open(tmp_path / "bars") as image:
+        assert image.format == "PNG"
+    with pytest.raises(InputError, match=r"bars.xyz: can't be written .* Name a .png file"):
+        draw_bars({"a": 1.0}, title="test", file=tmp_path / "bars.xyz")
+    assert [path.name for path in tmp_path.iterdir()] == ["bars"]
+
+
+def test_a_damaged_font_is_one_that_has_no_letter(tmp_path, monkeypatch):
+    (tmp_path / "bad.ttf").write_bytes(b"no font")
+    bad = FontEntry(fname=str(tmp_path / "bad.ttf"), name="Aaa Sans", weight=400)
+    monkeypatch.setattr(fontManager, "ttflist", [*fontManager.ttflist, bad])
+    plots._families.cache_clear()
+    try:
+        assert "Aaa Sans" in plots._families()
+        assert drawable(["\U0010fffd"]) == ["#0"]  # looked for in every font
+    finally:
+        plots._families.cache_clear()
+        plots._charmap.cache_clear()
 
 
 def test_installed_fonts_are_known_by_their_letters():

@@ -339,7 +339,7 @@ def test_of_many_unreadable_photos_ten_are_named_and_all_counted(caplog):
     rows = make_rows(stream_of(40, 1, broken=frozenset(range(30))))
     assert len(list(rows)) == 40 and rows.skipped == 30
     assert len(caplog.messages) == 11
-    assert caplog.messages[-1] == "there are more of these; they are only counted"
+    assert caplog.messages[-1] == "there are more of these, which are not listed"
 
 
 def test_what_workers_skip_is_counted():

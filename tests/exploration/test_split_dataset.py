@@ -186,6 +186,24 @@ def test_folds_hold_each_photo_out_once(plain, tmp_path, capsys):
     assert f"--split_lists {out / 'fold-1'}" in printed
 
 
+def test_only_what_no_fold_has_is_left_out(tmp_path):
+    """Apple has one photo in shop b, Banana one in shop a: each fold drops another of them."""
+    photos = {"Apple": "aaab", "Banana": "abbb", "Cherry": "aaabbb"}
+    for name, shops in photos.items():
+        (tmp_path / "in" / name).mkdir(parents=True)
+        for number, shop in enumerate(shops):
+            draw(name, number).save(tmp_path / "in" / name / f"{shop}{number}.png")
+    options = {"folds": 2, "group_by": "[ab](?=[0-9])", "rare_classes": "drop"}
+    done = split_folder(tmp_path / "in", tmp_path / "out", repair="list", **options)
+    folds = [set(), set()]
+    for number, listed in enumerate(folds, 1):
+        for file in (tmp_path / "out" / f"fold-{number}").glob("*.txt"):
+            listed |= {line.split("/")[0] for line in file.read_text().splitlines()}
+    assert sorted(map(sorted, folds)) == [["Apple", "Cherry"], ["Banana", "Cherry"]]
+    assert done["left_out"] == {}
+    assert len((tmp_path / "out" / "exclude.txt").read_text().splitlines()) == 1  # its heading
+
+
 def test_folds_of_data_with_a_test_split_leave_it_as_it_is(faulty, tmp_path):
     split_folder(faulty, tmp_path / "out", folds=2)
     one, two = (lists(tmp_path / "out" / f"fold-{number}") for number in (1, 2))
@@ -433,6 +451,17 @@ def test_photos_outside_of_the_tables_folder_are_copied_with_a_warning(plain, tm
     table = table_of(plain, tmp_path / "in")
     split_folder(table, tmp_path / "out", repair="copy")
     assert "30 of the photos that are copied lie outside the table's folder: " in caplog.text
+
+
+def test_photos_of_an_archive_are_not_outside_though_the_cache_is_a_relative_path(
+    plain, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HFFRUITS_CACHE", "in/../cache")
+    archive = shutil.make_archive(str(tmp_path / "in/plain"), "zip", plain.parent, plain.name)
+    split_folder(archive, tmp_path / "out", repair="copy")
+    assert len(list((tmp_path / "out" / "photos").rglob("*.png"))) == 30
+    assert "outside" not in caplog.text
 
 
 def test_a_file_of_two_labels_is_an_error_that_a_repair_leaves_out(plain, tmp_path):

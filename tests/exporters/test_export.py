@@ -359,6 +359,18 @@ def test_an_image_at_the_threshold_is_no_disagreement(small):
     assert parity.compare(own, lambda *_: opposite, samples, 10**6)["known_agreement"] == 0.0
 
 
+def test_a_warning_says_so_where_rounding_decides_about_many_images(small, monkeypatch, caplog):
+    own = FruitClassifier.from_pretrained(small)
+    samples = [Sample("a", draw_fruit("Apple", seed=1, size=64), 0)] * 8
+    predicted = parity.predict_all(own, samples, 10**6)
+    for undecided, warned in ((1, False), (2, True)):
+        some = predicted._replace(undecided=np.arange(8) < undecided)
+        monkeypatch.setattr(parity, "predict_all", lambda *_, some=some: some)
+        check = parity.compare(own, parity.predict_all, samples, 10**6)
+        assert check["undecided"] == undecided / 8
+        assert ("can't be checked on 25% of the images" in caplog.text) == warned
+
+
 @pytest.mark.parametrize(
     ("format", "dtype"),
     [

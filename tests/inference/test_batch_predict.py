@@ -252,6 +252,12 @@ def test_a_kill_after_the_table_is_written_leaves_no_journal(fruits, photos, tmp
     assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
 
 
+def test_what_is_named_twice_has_the_path_that_was_written_first(photos, tmp_path):
+    named = [photos / "0" / ".." / "1", photos / "1"]
+    found = list(job_of(tmp_path / "a.csv", *named).images())
+    assert len(found) == 10 and all(path.is_relative_to(named[0]) for path in found)
+
+
 def test_an_image_that_is_named_twice_has_one_row(model, photos, tmp_path):
     twice = [photos, photos / "0", photos / "0" / "deep" / "00.png", str(photos)]
     assert label_into_table(model, twice, tmp_path / "a.csv").images == 32

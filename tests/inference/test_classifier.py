@@ -73,6 +73,8 @@ def test_vision_transformers_predict_too(folder):
     ("source", "options", "message"),
     [
         ("missing.jpg", {}, "missing.jpg: no such file"),
+        ("Zm9v" * 100, {}, r"^(?:Zm9v){15}\.\.\.\S+: File name too long\. Check the path\.$"),
+        (["Zm9v" * 100], {}, r"^(?:Zm9v){15}\.\.\.\S+: File name too long\."),
         ("https://x.org/a.jpg", {}, "https://x.org/a.jpg: a URL. Download the photo first"),
         ("no/*.jpg", {}, r"no/\*.jpg: no such file or folder"),
         (b"junk", {}, "the image: not an image"),
@@ -92,6 +94,14 @@ def test_a_pattern_that_no_shell_has_expanded_is_read(fruits, folder):
     )
 
 
+def test_of_what_a_pattern_fits_photos_and_folders_are_meant(fruits, folder):
+    files = sorted(folder.rglob("*.png"))
+    assert [one.path for one in fruits.predict(f"{folder}/**")] == files
+    assert find_images([folder / "*"]) == files
+    with pytest.raises(InputError, match=r"notes\.txt: a text or a table, not a photo"):
+        fruits.predict(f"{folder}/*.txt")
+
+
 def test_what_is_no_photo_is_named_as_what_it_is(fruits, folder, tmp_path):
     photo = folder / "0" / "0.png"
     reasons = {
@@ -103,8 +113,18 @@ def test_what_is_no_photo_is_named_as_what_it_is(fruits, folder, tmp_path):
         (tmp_path / name).write_text("no photo")
         with pytest.raises(InputError, match=what):
             fruits.predict([photo, tmp_path / name])
-    with pytest.raises(InputError, match=r"a\.zip: an archive. Unpack it, and give the folder\.$"):
-        find_images([tmp_path / "a.zip"])
+    for others in ([], [photo]):
+        with pytest.raises(InputError, match=r"a\.zip: an archive\. Unpack it, and give the fold"):
+            find_images([*others, tmp_path / "a.zip"])
+
+
+@pytest.mark.parametrize("name", ["a.zip", "b.cr2", "c.psd", "d.svg", "e.ico"])
+def test_of_two_remedies_only_the_one_that_helps_is_given(fruits, tmp_path, name):
+    (tmp_path / name).write_text("no photo")
+    with pytest.raises(InputError) as caught:
+        fruits.predict(tmp_path / name)
+    assert ": unpack it" in str(caught.value) or ": export it as" in str(caught.value)
+    assert "complete image" not in str(caught.value)
 
 
 def test_a_photo_that_is_named_again_is_found_once(folder):
@@ -147,7 +167,7 @@ def test_a_photo_that_is_too_large_or_truncated_is_refused_by_the_name_of_a_flag
     assert "cut.jpg: truncated; read as far as it goes" in caplog.text
     caplog.clear()
     fruits.predict([cut] * 12, allow_truncated_images=True)
-    assert len(caplog.messages) == 11 and "more of these; they are only" in caplog.messages[-1]
+    assert len(caplog.messages) == 11 and "more of these, which are not" in caplog.messages[-1]
     assert fruits.predict([cut], allow_truncated_images=True)[0].label == allowed.label
     assert fruits.explain(cut, allow_truncated_images=True).image.size == (224, 224)
     for limit in (0, 10**9):

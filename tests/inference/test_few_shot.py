@@ -124,6 +124,24 @@ def test_images_that_cannot_be_read_are_left_out(fruits, taught, caplog):
     assert torch.equal(logits_of(again, images), logits_of(taught, images))
 
 
+def test_large_and_truncated_images_teach_where_that_is_allowed(fruits, tmp_path, caplog):
+    cut = tmp_path / "cut.jpg"
+    draw("Kiwi", 1)[0].resize((300, 300)).save(cut)
+    cut.write_bytes(cut.read_bytes()[:-20])
+    draw("Kiwi", 1)[0].save(tmp_path / "whole.png")
+    with pytest.raises(InputError, match="Kiwi: 1 of 2 photos can be read"):
+        teach(fruits, "Kiwi", tmp_path)
+    assert "cut.jpg: image file is truncated" in caplog.text
+    assert "Set allow_truncated_images" in caplog.text
+    new = teach(fruits, "Kiwi", tmp_path, allow_truncated_images=True)
+    assert new.model.config.taught == {"Kiwi": 2}
+    with pytest.raises(InputError, match="Kiwi: 1 of 2 photos can be read"):
+        teach(fruits, "Kiwi", tmp_path, allow_truncated_images=True, max_image_pixels=64 * 64)
+    assert "(max_image_pixels). Raise it, or shrink the photo." in caplog.text
+    with pytest.raises(InputError, match="max_image_pixels=0"):
+        teach(fruits, "Kiwi", tmp_path, max_image_pixels=0)
+
+
 # ---- the fit ----
 
 

@@ -1,6 +1,7 @@
 """On Windows: nothing that is open or mapped is replaced, renamed or removed; no `fork`."""
 
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -106,3 +107,20 @@ def test_a_table_that_a_spreadsheet_has_open_is_named(windows, untrained, make_f
     said = r"predictions.csv: can't be replaced .* Close it if"
     with (output / "predictions.csv").open(), pytest.raises(InputError, match=said):
         hffruits.evaluate(untrained, data, output_dir=output)
+
+
+def test_a_record_that_another_program_has_open_is_named(
+    windows, untrained, make_folder, tmp_path, monkeypatch
+):
+    data, output = make_folder({"Kiwi": 2, "Lime": 2}), tmp_path / "compared"
+    hffruits.compare(untrained, untrained, data, output_dir=output)
+    said = r"compare.json: can't be replaced .* Close it if"
+    with (output / "compare.json").open(), pytest.raises(InputError, match=said):
+        hffruits.compare(untrained, untrained, data, output_dir=output)
+    with ExitStack() as opened:  # while the corruptions are measured
+        monkeypatch.setattr(
+            "hffruits.evaluation.run.measure_corruptions",
+            lambda *_, **__: opened.enter_context((tmp_path / "out" / "metrics.json").open()),
+        )
+        with pytest.raises(InputError, match=r"metrics.json: can't be replaced .* Close it if"):
+            hffruits.evaluate(untrained, data, output_dir=tmp_path / "out", corruptions=True)

@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import TrainerCallback
 
 from hffruits import InputError
+from hffruits.core.distributed import may_use_cuda
 from hffruits.data.transforms import scaling_of
 from hffruits.training import arguments as config
 from hffruits.training import run as training
@@ -24,6 +25,14 @@ pytestmark = pytest.mark.usefixtures("without_report")
 def losses(folder) -> list[float]:
     rows = json.loads((folder / "log_history.json").read_text())
     return [row["loss"] for row in rows if "loss" in row]
+
+
+@pytest.mark.parametrize(("kind", "pinned"), [("cuda", True), ("mps", False)])
+def test_memory_is_pinned_for_the_accelerator_that_is_used(monkeypatch, kind, pinned):
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: True)
+    monkeypatch.setattr("torch.accelerator.current_accelerator", lambda: torch.device(kind))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert may_use_cuda() == pinned
 
 
 def test_a_device_that_scales_the_pixels_learns_the_same(drawn_fruits, tmp_path, monkeypatch):

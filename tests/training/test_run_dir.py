@@ -4,6 +4,7 @@ import json
 import os
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from support.runs import tiny_arguments
@@ -13,7 +14,7 @@ from hffruits.core.errors import InputError
 from hffruits.data.arguments import DataArguments
 from hffruits.training.arguments import Arguments, FruitTrainingArguments, ModelArguments
 from hffruits.training.checkpointing import seal
-from hffruits.training.run import choose_run, train
+from hffruits.training.run import choose_run, start_folder, train
 from hffruits.training.run_dir import RunDir, choose_run_dir, clear_run
 
 
@@ -31,8 +32,10 @@ def make_run(folder: Path, *steps: int) -> Path:
 def test_without_output_dir_each_run_gets_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("fruits", "fruits-2", "fruits-3"):
+        os.utime(tmp_path, (0, 0))
         run = choose_run_dir(None, name="fruits")
         assert run.folder == Path("runs", name) and not run.folder.exists()
+        assert tmp_path.stat().st_mtime == 0  # not even for a moment: another run may be there
         run.folder.mkdir(parents=True)
         assert run.checkpoint is None and not run.replaces
 
@@ -148,17 +151,28 @@ def test_a_checkpoint_that_is_not_there_is_explained(tmp_path, resume, output_di
 
 def test_a_folder_that_cannot_be_written_is_explained(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="can't be written"):
-        choose_run_dir(str(tmp_path / "file"), name="x")
-    with pytest.raises(InputError, match="can't be written"):
-        choose_run_dir(str(tmp_path / "file" / "below"), name="x")
+    for folder in ("file", "file/below"):
+        asked = FruitTrainingArguments(str(tmp_path / folder))
+        with pytest.raises(InputError, match=r"can't be written .* Give another output_dir"):
+            choose_run(Arguments(DataArguments(), ModelArguments(), asked), ExitStack())
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_read_only_folder_is_explained(tmp_path):
     tmp_path.chmod(0o500)
-    with pytest.raises(InputError, match="can't be written"):
-        choose_run_dir(str(tmp_path / "run"), name="x")
+    asked = FruitTrainingArguments(str(tmp_path / "run"))
+    with pytest.raises(InputError, match=r"can't be written .* Give another output_dir"):
+        choose_run(Arguments(DataArguments(), ModelArguments(), asked), ExitStack())
+
+
+def test_a_list_that_another_program_has_open_is_named(tmp_path):
+    def write_lists(folder):
+        raise PermissionError(13, "The file is used by a process", str(folder / "train.txt"))
+
+    run = SimpleNamespace(folder=tmp_path, run_dir=RunDir(tmp_path))
+    run.datasets = SimpleNamespace(write_lists=write_lists)
+    with pytest.raises(InputError, match=r"splits/train.txt: can't be replaced .* Close it if"):
+        start_folder(run)
 
 
 def test_clearing_removes_what_a_run_wrote_and_nothing_else(tmp_path):

@@ -22,7 +22,7 @@ from hffruits.data.transforms import EvalTransform
 from hffruits.evaluation.run import evaluate_artifact
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.models.loading import build_model, load_model
-from hffruits.training.argument_checks import check_arguments
+from hffruits.training.argument_checks import check_arguments, check_photos
 from hffruits.training.arguments import FruitTrainingArguments, ModelArguments
 from hffruits.training.datasets import as_tensors
 from hffruits.training.run import finished_metrics, train, warn_of_few_steps
@@ -367,6 +367,29 @@ def test_of_epochs_that_do_not_differ_significantly_the_later_wins(drawn_fruits,
 def test_few_steps_are_warned_of(caplog, tmp_path, images, options, said):
     warn_of_few_steps(images, FruitTrainingArguments(str(tmp_path), use_cpu=True, **options))
     assert said in caplog.text if said else not caplog.text
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"max_steps": 20, "eval_delay": 4, "num_train_epochs": 2}, None),  # 5 epochs
+        ({"max_steps": 8, "eval_delay": 3, "num_train_epochs": 9}, "training has 2 epochs"),
+        ({"num_train_epochs": 2, "eval_delay": 2}, None),
+        ({"num_train_epochs": 2, "eval_delay": 9, "eval_strategy": "steps", "eval_steps": 1},
+         "training has 8 steps"),  # the last photos of an epoch are no batch
+    ],
+)  # fmt: skip
+def test_a_validation_that_would_never_come_is_found_by_the_steps_there_are(
+    tmp_path, options, said
+):
+    options = {"dataloader_drop_last": True, "per_device_train_batch_size": 8, **options}
+    options |= {"load_best_model_at_end": False}
+    args = FruitTrainingArguments(str(tmp_path), use_cpu=True, **options)
+    if said is None:
+        check_photos(args, 39)
+    else:
+        with pytest.raises(InputError, match=said):
+            check_photos(args, 39)
 
 
 def test_a_run_may_not_lie_in_its_data(drawn_fruits, tmp_path):
