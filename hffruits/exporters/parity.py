@@ -3,11 +3,11 @@
 The rule, for labels and for known or unknown alike: an export is refused where fewer than
 `FEWEST_ALIKE` of the predictions are the model's, and the images prove it: the upper end of the
 share's 95 % interval (Wilson's, as in an evaluation) is below that. So one photo of four that
-changes sides refuses no export, and 58 % of a dozen do. An image whose OOD score is at the threshold to rounding
-counts as the same: the threshold is the score of one of the images that it was chosen on. Where
-they are many, as of a model to which all images are alike, a warning says so. Besides, accuracy may
-fall by `max_accuracy_drop` or one image, whichever is more, and in fp32 no score may change by more
-than `EXACT`.
+changes sides refuses no export, and 58 % of a dozen do. An image whose OOD score is at the
+threshold to rounding counts as the same: the threshold is the score of one of the images that it
+was chosen on. Where they are many, as of a model to which all images are alike, a warning says so.
+Besides, accuracy may fall by `max_accuracy_drop` or one image, whichever is more, and in fp32 no
+score may change by more than `EXACT`.
 """
 
 import importlib
