@@ -377,7 +377,7 @@ def test_every_value_of_an_evaluation_is_on_its_page(evaluated: Callable, names:
         "1.9 %",
     ]:
         assert value in text
-    assert "80.0 % to 100.0 % if 90 % are answered" in text
+    assert "80.0 % to 100.0 % if 90 % are left to the model" in text
     for value in ["0.941", "31.3 %", "66.4 %", "5.1 %", "70.1 %", "Best: 10", "Threshold 0.612"]:
         assert value in text
     sources = {attrs["src"] for tag, attrs in page.tags if tag == "img"}

@@ -61,18 +61,19 @@ def test_a_gpu_that_is_not_used_decides_nothing(monkeypatch, launched):
     assert not args.dataloader_num_workers and not args.dataloader_pin_memory
 
 
-@pytest.mark.parametrize("is_cuda", [True, False])
-def test_memory_is_pinned_only_for_cuda(monkeypatch, is_cuda):
+@pytest.mark.parametrize("name", ["cuda", "mps"])
+def test_memory_is_pinned_only_for_cuda(monkeypatch, name):
     """Apple's GPUs can't, and a copy that nothing waits for would then be of changing memory."""
     monkeypatch.setattr(config, "may_use_gpu", lambda: True)
     monkeypatch.setattr(config, "gpu_has_bf16", lambda: False)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: is_cuda)
+    accelerator = torch.device(name)
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: accelerator)
     monkeypatch.setattr(FruitTrainingArguments.__base__, "__post_init__", lambda self: None)
     args = FruitTrainingArguments()
     assert args.dataloader_num_workers > 0 and not args.use_cpu
-    assert args.dataloader_pin_memory is is_cuda
-    assert args.accelerator_config == ({"non_blocking": True} if is_cuda else None)
+    assert args.dataloader_pin_memory is (name == "cuda")
+    assert args.accelerator_config == ({"non_blocking": True} if name == "cuda" else None)
 
 
 @pytest.mark.parametrize("name", ["mps", "xpu"])
