@@ -64,7 +64,8 @@ def teach(
         images: two or more photos of it: paths, bytes or PIL images, or a folder of them.
             Unreadable ones are left out with a warning.
         output_dir: a new folder to save the result in, as training saves a model, with a card.
-        max_image_pixels, allow_truncated_images: as for `FruitClassifier.predict`.
+        max_image_pixels: larger images are left out, as `FruitClassifier.predict` refuses them.
+        allow_truncated_images: read JPEGs that lack only their last bytes, with a warning.
 
     Returns:
         A classifier whose last label is `name`; `save_taught` saves it later.
