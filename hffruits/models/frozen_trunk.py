@@ -105,6 +105,8 @@ def find_trunk(model: nn.Module, pixels: torch.Tensor) -> FrozenTrunk:
             activations = trunk.activations(model, pixels)
             with trunk.skipped(model, activations):
                 parts = model(pixel_values=torch.zeros_like(pixels[:1])).logits
+    except RuntimeError as error:  # the pixels go past the trunk, as in a DenseNet
+        raise InputError(_UNCUT) from error
     finally:
         model.train(was_training)
     if not same_outputs(whole, parts):

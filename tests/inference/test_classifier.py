@@ -173,3 +173,11 @@ def test_a_photo_that_is_too_large_or_truncated_is_refused_by_the_name_of_a_flag
     for limit in (0, 10**9):
         with pytest.raises(InputError, match="max_image_pixels"):
             fruits.predict(large, max_image_pixels=limit)
+
+
+def test_a_net_that_keeps_what_it_computed_is_explained_after_a_prediction():
+    """ConViT keeps its positions, which no gradient could go through after inference mode."""
+    fruits = FruitClassifier(*build_model("convit_tiny", labels=LABELS, pretrained=False))
+    photo = draw_fruit("Kiwi", seed=0, size=64)
+    fruits.predict(photo)
+    assert fruits.explain(photo).heat.max() > 0

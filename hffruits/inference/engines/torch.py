@@ -40,7 +40,7 @@ class TorchEngine:
         self.megabytes = model.get_memory_footprint() / 1e6
         self._folded: PreTrainedModel | None = None
 
-    @torch.inference_mode()
+    @torch.no_grad()  # inference mode would spoil what some nets keep for later
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(B, 3, H, W) -> logits (B, K) and features (B, D), on the CPU, in float32."""
         pixels = pixels.to(self.device, self.model.dtype)

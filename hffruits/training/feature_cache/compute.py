@@ -93,7 +93,7 @@ class FrozenPart:
             speed_up_bfloat16(folded)
         return cls(folded, trunk, bf16)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
         kind = pixels.device.type
         with torch.autocast(kind, torch.bfloat16) if self.bf16 else nullcontext():
