@@ -408,6 +408,11 @@ class FruitClassifier:
         """OOD scores (B,) of features (B, D): in [0, 1], higher for what is unlike all classes."""
         if self.prototypes is None:
             return np.zeros(len(features), np.float32)
+        if (width := self.prototypes.shape[1]) != features.shape[1]:
+            raise InputError(
+                f"{PROTOTYPES}: of {width} features, and the model has {features.shape[1]}. Save "
+                "the model again."
+            )
         return ood_score(features.numpy(), self._explained)
 
     @property

@@ -1,6 +1,7 @@
 """`FruitClassifier` on an image, a list or a folder, from any source."""
 
 import pytest
+import torch
 from PIL import Image
 
 from hffruits.core.errors import InputError
@@ -54,6 +55,12 @@ def test_batches_give_what_single_images_give_in_the_same_order(fruits, folder):
             assert one.score == pytest.approx(other.score, abs=1e-5)
     assert [p.path for p in fruits.predict(folder)] == paths
     assert [p.path for p in fruits.predict(str(folder))] == paths
+
+
+def test_prototypes_of_another_model_are_refused(folder):
+    other = FruitClassifier(*build_model(labels=LABELS), prototypes=torch.eye(3, 8))
+    with pytest.raises(InputError, match=r"prototypes.safetensors: of 8 features, and the model"):
+        other.predict(folder / "0" / "0.png")
 
 
 def test_an_empty_list_gives_an_empty_list(fruits):
