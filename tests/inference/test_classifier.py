@@ -57,6 +57,14 @@ def test_batches_give_what_single_images_give_in_the_same_order(fruits, folder):
     assert [p.path for p in fruits.predict(str(folder))] == paths
 
 
+def test_a_stream_takes_what_predict_takes(fruits, folder):
+    one = folder / "1" / "1.png"
+    for images in (folder, str(folder), one, str(one), one.read_bytes(), Image.open(one)):
+        expected = fruits.predict(images)
+        listed = expected if isinstance(expected, list) else [expected]
+        assert [p.label for p in fruits.stream(images)] == [p.label for p in listed]
+
+
 def test_prototypes_of_another_model_are_refused(folder):
     other = FruitClassifier(*build_model(labels=LABELS), prototypes=torch.eye(3, 8))
     with pytest.raises(InputError, match=r"prototypes.safetensors: of 8 features, and the model"):
