@@ -129,12 +129,7 @@ def run_compare(argv: list[str]) -> None:
     command = parsers.command_line("compare", argv)
     comparison = hffruits.compare(data=data, **options, command=command)
     if is_main_process():
-        for name, row in comparison.metrics.items():
-            _print(
-                f"{name:18}{row['a']:.1%}  {row['b']:.1%}  {row['difference']:+.1%} "
-                f"({row['low']:+.1%} to {row['high']:+.1%})"
-            )
-        _print(comparison.verdict)
+        _print(_output().format_comparison(comparison.record))
         _print_report(comparison)
 
 
