@@ -775,6 +775,12 @@ def test_a_file_that_a_table_names_twice_is_warned_of(tmp_path, caplog):
     assert "2 rows name a file again, with the same label (such as photos/0.jpg)" in caplog.text
 
 
+def test_two_columns_of_one_name_are_refused(tmp_path):
+    file = write_csv(tmp_path / "a.csv", header=("path", "label", "label"), more=NAMES)
+    with pytest.raises(InputError, match="label heads two columns"):
+        load_fruits(file)
+
+
 def test_nothing_is_written_beside_a_saved_dataset(tmp_path):
     folder = ARCHIVES["saved dataset"](tmp_path)
     before = sorted(folder.iterdir())
