@@ -169,7 +169,7 @@ class FruitClassifier:
         self._views = choose_views(self.tta)
         self.prototypes = prototypes
         above = getattr(self.config, "ood_threshold", None)
-        if not isinstance(above, int | float | None):
+        if not isinstance(above, int | float | None) or above != above:  # NaN
             raise InputError(
                 f"config.json: ood_threshold={above!r} must be a number. Train the model again."
             )

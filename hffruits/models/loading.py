@@ -313,6 +313,10 @@ _MOST_PIXELS = 8192  # a side
 def _check_weights(folder: Path, name: str) -> None:
     """Reject pickles, and configs that fetch other files; transformers and timm would load them."""
     if not any(folder.glob("model*.safetensors")):
+        if Path(name).is_dir() and not any(
+            file.suffix in _WEIGHT_FILES for file in folder.iterdir()
+        ):
+            raise InputError(f"{name}: has no model.safetensors. {_FOLDER}.")
         raise InputError(
             f"{name}: has no model.safetensors. Other weights (pytorch_model.bin) are pickles, "
             "which can run any code, and are never loaded. Choose another model."

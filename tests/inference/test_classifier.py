@@ -57,6 +57,14 @@ def test_batches_give_what_single_images_give_in_the_same_order(fruits, folder):
     assert [p.path for p in fruits.predict(str(folder))] == paths
 
 
+@pytest.mark.parametrize("threshold", ["high", float("nan")])
+def test_a_threshold_that_is_not_a_number_is_refused(threshold):
+    model, processor = build_model(labels=LABELS)
+    model.config.ood_threshold = threshold
+    with pytest.raises(InputError, match="must be a number"):
+        FruitClassifier(model, processor)
+
+
 def test_a_stream_takes_what_predict_takes(fruits, folder):
     one = folder / "1" / "1.png"
     for images in (folder, str(folder), one, str(one), one.read_bytes(), Image.open(one)):

@@ -237,6 +237,16 @@ def test_tensors_of_two_names_are_saved_and_loaded(tmp_path):
         assert torch.equal(loaded(pixels).logits, model.eval()(pixels).logits)
 
 
+def test_a_folder_without_weights_is_refused_without_a_word_of_others(tmp_path):
+    save_tiny_vit(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(
+        InputError, match=r"has no model.safetensors\. Give the folder with"
+    ) as caught:
+        load_model(tmp_path)
+    assert "pytorch_model" not in str(caught.value)
+
+
 def test_pickled_weights_are_refused(tmp_path):
     save_tiny_vit(tmp_path)
     (tmp_path / "model.safetensors").unlink()
