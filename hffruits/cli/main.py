@@ -339,7 +339,8 @@ _ANYWHERE = {  # what the system may say wherever a file is named
     errno.ENAMETOOLONG: "the name is too long. Check the path.",
 }
 _RESUMES = {
-    "train": "; the same command with --resume_from_checkpoint --output_dir RUN resumes",
+    "train": "; if the run's folder has a checkpoint, the same command with "
+    "--resume_from_checkpoint --output_dir RUN resumes",
     "search": "; the same command resumes",
     "predict": "; the same command resumes",
 }
