@@ -129,12 +129,7 @@ def run_compare(argv: list[str]) -> None:
     command = parsers.command_line("compare", argv)
     comparison = hffruits.compare(data=data, **options, command=command)
     if is_main_process():
-        for name, row in comparison.metrics.items():
-            _print(
-                f"{name:18}{row['a']:.1%}  {row['b']:.1%}  {row['difference']:+.1%} "
-                f"({row['low']:+.1%} to {row['high']:+.1%})"
-            )
-        _print(comparison.verdict)
+        _print(_output().format_comparison(comparison.record))
         _print_report(comparison)
 
 
@@ -344,7 +339,8 @@ _ANYWHERE = {  # what the system may say wherever a file is named
     errno.ENAMETOOLONG: "the name is too long. Check the path.",
 }
 _RESUMES = {
-    "train": "; the same command with --resume_from_checkpoint --output_dir RUN resumes",
+    "train": "; if the run's folder has a checkpoint, the same command with "
+    "--resume_from_checkpoint --output_dir RUN resumes",
     "search": "; the same command resumes",
     "predict": "; the same command resumes",
 }

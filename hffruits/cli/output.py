@@ -8,6 +8,7 @@ from typing import Any
 from hffruits.core.durations import format_duration
 from hffruits.core.escaping import printable
 from hffruits.core.names import list_counts
+from hffruits.evaluation.report import METRIC_TITLES
 from hffruits.evaluation.results import format_accuracy
 from hffruits.models.artifact import REPORT
 
@@ -100,6 +101,22 @@ def format_evaluation(record: dict[str, Any]) -> str:
         r = record["corruptions"]
         lines.append(f"Corrupted {r['mean']:.1%} on average, {r['clean']:.1%} on clean photos")
     return "\n".join(lines)
+
+
+def format_comparison(record: dict[str, Any]) -> str:
+    """A table of two models' metrics and their differences, and the verdict."""
+    lines = [
+        f"A         {printable(record['a'])}",
+        f"B         {printable(record['b'])}",
+        f"{'':18}{'A':>7}{'B':>8}  B - A in points (95 % interval)",
+    ]
+    for name, row in record["metrics"].items():
+        difference, low, high = (100 * row[key] for key in ("difference", "low", "high"))
+        lines.append(
+            f"{METRIC_TITLES[name][0]:18}{row['a']:>7.1%}{row['b']:>8.1%}  {difference:+.1f} "
+            f"({low:+.1f} to {high:+.1f})"
+        )
+    return "\n".join([*lines, printable(record["verdict"])])
 
 
 def format_export(folder: Path, record: dict[str, Any]) -> str:

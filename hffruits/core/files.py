@@ -23,6 +23,12 @@ WINDOWS = os.name == "nt"
 CSV_ENCODING = "utf-8-sig"  # spreadsheets take a CSV without this mark for one in a local code page
 
 
+def warn_if_replaced(file: Path) -> None:
+    """Say that results will be replaced, where `file`, their record, is there already."""
+    if file.exists():
+        logger.warning("%s: replacing its results. Set output_dir to keep both", file.parent)
+
+
 @contextmanager
 def write_aside(file: Path) -> Iterator[Path]:
     """Within it, a path to write to, in the same folder; at the end it becomes `file`.

@@ -102,13 +102,15 @@ def _reason(error: BaseException, kind: str, revision: str | None, token: str | 
     if isinstance(error, OfflineModeIsEnabled):
         if kind == "repository":
             return "HF_HUB_OFFLINE forbids access to the Hub. Unset it."
-        return f"{_missing(kind)} in the cache, and HF_HUB_OFFLINE forbids downloads. Unset it."
+        check = "Check the path, or unset it" if kind == "model" else "Unset it"
+        return f"{_missing(kind)} in the cache, and HF_HUB_OFFLINE forbids downloads. {check}."
     if status is not None:
         return f"the Hub returned {status} ({words}). Try again later."
     if isinstance(error, _UNREACHABLE):
         where = f"{_missing(kind)} in the cache, and " if kind == "model" else ""
         problem = f"{where}{constants.ENDPOINT} can't be reached ({words})"
-        return f"{problem}. Try again later."
+        check = "Check the path, or try" if kind == "model" else "Try"
+        return f"{problem}. {check} again later."
     return f"can't be read or written ({words})."
 
 

@@ -4,10 +4,12 @@ import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
+from numbers import Real
 from pathlib import Path
 from typing import Any, Self
 
 from hffruits.core.errors import InputError
+from hffruits.core.escaping import shorten
 from hffruits.core.flags import suggest
 from hffruits.data.images import MAX_PIXELS, check_max_pixels
 
@@ -155,10 +157,18 @@ class DataArguments:
             raise InputError(
                 said if all(hints.values()) else f"{said}. Known: {', '.join(all_names)}."
             )
+        for name, value in options.items():
+            if isinstance(default := getattr(cls, name), int | float | str):
+                _check_kind(name, value, default)
         if isinstance(data, DataArguments):
             return replace(data, **options)
         if data is None:
             return cls(**options)
+        if not isinstance(data, str | Path):
+            raise InputError(
+                f"{shorten(data)}: the data is one folder, file, pattern or Hub id, not a "
+                f"{type(data).__name__}. Give its name."
+            )
         if twice := {"data_dir", "dataset_name"} & set(options):
             raise InputError(f"{data} and {twice.pop()}: give one of them.")
         return cls(**{"dataset_name" if _is_hub_id(data) else "data_dir": str(data)}, **options)
@@ -219,6 +229,14 @@ class DataArguments:
                 f"output_dir={output_dir}: lies in the data folder, where it would be taken for "
                 "data. Name one elsewhere."
             )
+
+
+def _check_kind(name: str, value: object, default: bool | int | float | str) -> None:
+    """Raise `InputError` for a text in place of a number, or the other way round."""
+    kinds = {bool: (bool, "True or False"), str: ((str, Path), "a text")}
+    kind, said = kinds.get(type(default), (Real, "a number"))
+    if not isinstance(value, kind):
+        raise InputError(f"{name}={shorten(repr(value))}: not {said}. Give one.")
 
 
 def _keywords(function: Callable[..., Any]) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Value, concatenate_datasets
+from datasets import ClassLabel, Dataset, DatasetDict, Features, concatenate_datasets
 
 from hffruits.core.errors import InputError
 from hffruits.core.names import list_names
@@ -20,7 +20,6 @@ from hffruits.data.arguments import DataArguments
 from hffruits.data.class_hierarchy import read_coarse_labels
 from hffruits.data.image_cache import cache_images
 from hffruits.data.images import decode_images
-from hffruits.data.readers.error_translation import quiet
 from hffruits.data.readers.folders import SPLIT_NAMES
 from hffruits.data.sources import open_source
 from hffruits.data.split_protocol import MapSplit, Split
@@ -201,11 +200,14 @@ def _label_names(labels: dict[str, list[str]]) -> list[str]:
 
 def _build_dataset(rows: Dataset, names: list[str], max_pixels: int) -> Dataset:
     ids = {name: index for index, name in enumerate(names)}
+    # Numbers are put beside all rows of the source, and rows selected then: beside selected rows,
+    # `datasets` would copy their photos, into the folder that they came from.
+    everything = Dataset(rows.data, rows.info)
+    chosen = rows._indices["indices"].to_numpy() if rows._indices else np.arange(len(everything))
+    labels = np.zeros(len(everything), np.int64)
+    labels[chosen] = [ids[label] for label in rows["label"][:]]
+    numbers = Dataset.from_dict({"label": labels}, Features({"label": ClassLabel(names=names)}))
     # `image` stays undecoded, so that only `open_rgb` decides how a file becomes an image
-    texts = Dataset.from_dict(
-        {"label": [ids[label] for label in rows["label"][:]], "path": rows["path"][:]},
-        Features({"label": ClassLabel(names=names), "path": Value("string")}),
-    )
-    with quiet():
-        rows = concatenate_datasets([rows.select_columns("image"), texts], axis=1)
+    joined = [everything.select_columns("image"), numbers, everything.select_columns("path")]
+    rows = concatenate_datasets(joined, axis=1).select(chosen)
     return rows.with_transform(partial(decode_images, max_pixels=max_pixels))

@@ -131,12 +131,13 @@ def _warn_of_split(split: "GroupSplit", data: DataArguments) -> None:
         logger.warning("rare_classes=train_only: trained on, not held out: %s", listed)
     if split.cut:
         train_only = data.rare_classes == "train_only"
-        why = f"group_by={data.group_by} gives" if data.group_by else "near-duplicates leave"
+        why = f"groups of group_by={data.group_by}" if data.group_by else "near-duplicates"
         logger.warning(
-            "%s: %s too few groups to split, or too large ones, so each is cut in the order of its "
-            "files. Their metrics will be too optimistic%s", list_names(split.cut, 20), why,
-            "" if train_only else "; rare_classes=train_only leaves the former to train",
-        )  # fmt: skip
+            "%s: the %s can't be kept whole, being fewer than the splits or too large, so these "
+            "classes are split file by file. Their metrics will be too optimistic%s",
+            *(list_names(split.cut, 20), why),
+            "" if train_only else "; rare_classes=train_only only trains on those with too few",
+        )
 
 
 def independent_groups(parts: Mapping[str, Part], data: DataArguments) -> dict[str, np.ndarray]:

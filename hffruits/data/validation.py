@@ -25,6 +25,7 @@ from hffruits.data.images import (
     TRUNCATED_REMEDY,
     VIDEO,
     complete_jpeg,
+    is_over_limit,
     is_truncated,
 )
 from hffruits.data.near_duplicates import find_groups
@@ -429,7 +430,9 @@ def _check_unreadable(usable: dict[str, int], skipped: list[Skipped], most: floa
     usual, most_alike = reasons.most_common(1)[0] if reasons else ("", 0)
     if most_alike * 2 > total:  # one cause, not many faults
         first = f"{usual}: {list_names(bad.path for bad in skipped if bad.reason == usual)}"
-    remedy = _REMEDIES.get(usual, "Fix or remove them")
+    too_large = sum(is_over_limit(bad.reason) for bad in skipped)
+    other = "Raise max_image_pixels" if too_large * 2 > len(skipped) else "Fix or remove them"
+    remedy = _REMEDIES.get(usual, other)
     truncated = any(is_truncated(bad.reason) for bad in skipped)
     hint = f" {TRUNCATED_REMEDY}" if truncated else ""
     if skipped and len(skipped) == total:

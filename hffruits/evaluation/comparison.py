@@ -14,7 +14,7 @@ from hffruits import __version__
 from hffruits.core.claims import claims_output_dir
 from hffruits.core.distributed import on_main_process
 from hffruits.core.errors import InputError, optional_output
-from hffruits.core.files import translate_open_errors, write_json
+from hffruits.core.files import translate_open_errors, warn_if_replaced, write_json
 from hffruits.core.html import part_of, render_page, thumbnail_uri
 from hffruits.core.names import match_names, name_key
 from hffruits.core.results import Result
@@ -35,6 +35,7 @@ from hffruits.models.heads import coarse_ids
 
 TEMPLATE = Path(__file__).with_name("templates") / "compare.html.jinja"
 PAGE = "compare.html"
+RECORD = "compare.json"
 GALLERY = 18
 
 
@@ -142,6 +143,7 @@ def compare(
     own = data_of_run(model_b, data_args)
     data_args = own.data_args
     check_output_dir(data_args, output_dir)
+    warn_if_replaced(output_dir / RECORD)
     models = [open_classifier(model) for model in (model_a, model_b)]
     labels = models[0].labels
     if set(map(name_key, labels)) != set(map(name_key, models[1].labels)):
@@ -187,10 +189,10 @@ def compare(
     if any(record["trained_on"].values()):
         record["verdict"] += " But they were trained on some of these photos."
     with translate_open_errors(output_dir):
-        on_main_process(lambda: write_json(output_dir / "compare.json", record))
+        on_main_process(lambda: write_json(output_dir / RECORD, record))
     if PartialState().is_main_process:
         page = output_dir / PAGE
-        with optional_output(page, remedy="compare.json next to it has the metrics."):
+        with optional_output(page, remedy=f"{RECORD} next to it has the metrics."):
             show(record, models, predicted, seconds, photos, page)
     return Comparison(output_dir, record)
 
@@ -224,7 +226,8 @@ def compare_figures(
     theirs = compute_metrics(second)
     for name, (value,) in compute_metrics(first).items():
         own, other = float(value), float(theirs[name][0])
-        low, high = percentile_interval(np.concatenate(drawn[name]), other - own)
+        interval = percentile_interval(np.concatenate(drawn[name]), other - own)
+        low, high = (min(max(end, -1.0), 1.0) for end in interval)  # less their bias, it may pass
         row = {"a": own, "b": other, "difference": other - own, "low": low, "high": high}
         compared[name] = row
     return compared

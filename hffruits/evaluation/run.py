@@ -26,6 +26,7 @@ from hffruits.core.files import (
     CSV_ENCODING,
     check_writable,
     translate_open_errors,
+    warn_if_replaced,
     write_aside,
     write_json,
 )
@@ -130,6 +131,7 @@ def evaluate(
     own = data_of_run(model, data_args)
     data_args = own.data_args
     check_output_dir(data_args, output_dir)
+    warn_if_replaced(output_dir / METRICS)
     if corruptions and data_args.streaming:
         raise InputError("corruptions: needs photos that stay. Leave it out, or don't stream.")
     unknown_photos = unknown_samples(unknown_dir) if unknown_dir else []

@@ -18,7 +18,13 @@ from hffruits import __version__
 from hffruits.core.claims import claims_output_dir
 from hffruits.core.errors import InputError, optional_output
 from hffruits.core.escaping import list_line, printable
-from hffruits.core.files import check_writable, translate_write_errors, write_json, write_text
+from hffruits.core.files import (
+    check_writable,
+    translate_write_errors,
+    warn_if_replaced,
+    write_json,
+    write_text,
+)
 from hffruits.core.results import Result
 from hffruits.data.arguments import OF_EPOCHS, DataArguments
 from hffruits.data.readers.folders import SPLIT_NAMES
@@ -32,6 +38,7 @@ from hffruits.exploration.sampling import draw_evenly, sources_of
 from hffruits.exploration.stream_scan import check_stream
 
 PAGE = "explore.html"
+RECORD = "explore.json"
 MAX_IMAGES = 20_000  # whose features are computed
 
 
@@ -144,10 +151,10 @@ def explore(
         "formats": dict(Counter(f.decode() for f in part.records["format"]).most_common()),
     }
     with translate_write_errors(output_dir):
-        write_json(output_dir / "explore.json", record)
+        write_json(output_dir / RECORD, record)
         write_lists(findings, paths, output_dir, earlier=data_args.exclude)
     page = output_dir / PAGE
-    with optional_output(page, remedy="explore.json beside it has the findings."):
+    with optional_output(page, remedy=f"{RECORD} beside it has the findings."):
         content = record | {"title": data_args.name}
         options = {"kept": kept, "features": features, "embedded": chosen, "seed": seed}
         write_report(page, content, findings, scanned, **options)
@@ -161,6 +168,7 @@ def _scan_for(
     data_args.check_outside(output_dir)
     made = not output_dir.exists()
     check_writable(output_dir)
+    warn_if_replaced(output_dir / RECORD)
     try:
         return scan_data(data_args, keep=max(max_images, MAP_POINTS), seed=seed)
     except InputError:

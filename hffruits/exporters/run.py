@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from hffruits import __version__
 from hffruits.core.claims import make_new
-from hffruits.core.errors import InputError, short_reason
+from hffruits.core.errors import InputError
 from hffruits.core.files import write_json
 from hffruits.core.results import Result
 from hffruits.data.arguments import DataArguments
@@ -28,7 +28,7 @@ from hffruits.evaluation.dataset import MissingSplitError, Photos, choose_photos
 from hffruits.evaluation.run_data import RunData, data_of_run, refuse_training_options
 from hffruits.exporters.formats import choose_format
 from hffruits.exporters.parity import BATCH, compare, open_exported, refuse_difference
-from hffruits.exporters.torch_export import TRACING_ERRORS
+from hffruits.exporters.torch_export import TRACING_ERRORS, first_cause
 from hffruits.hub.redaction import file_below
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.inference.ood import save_prototypes
@@ -144,16 +144,9 @@ def export(
         raise
     except (*TRACING_ERRORS, OSError) as error:  # of torch, ONNX, the disk
         raise InputError(
-            f"{model}: can't be exported to {format}: {_first_cause(error)}. Choose another format."
+            f"{model}: can't be exported to {format}: {first_cause(error)}. Choose another format."
         ) from error
     return Export(output_dir, record)
-
-
-def _first_cause(error: BaseException) -> str:
-    """What torch's exporter met with: its own words are about which step of it failed."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return short_reason(error).rstrip(".")
 
 
 def default_dir(model: str | Path, format: str, precision: str) -> Path:

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from hffruits.core.errors import short_reason
 from hffruits.models.bn_folding import fold_batch_norm
 from hffruits.models.heads import logits_and_features
 from hffruits.models.saving import quiet_transformers
@@ -58,8 +57,19 @@ def with_any_attention(convert: Callable[[PreTrainedModel], T], model: PreTraine
         unfused = copy.deepcopy(model)
         if not unfuse_attention(unfused):
             raise
-        logger.info("trying again with plain attention: %s", short_reason(error))
+        logger.info("trying again with plain attention: %s", first_cause(error))
         return convert(unfused)
+
+
+def first_cause(error: BaseException) -> str:
+    """What torch's exporter met with: its own words are about which step of it failed.
+
+    In its first line: what follows says where, or what to report to PyTorch.
+    """
+    while error.__cause__ is not None:
+        error = error.__cause__
+    first = next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
+    return first[:300].rstrip(".:")
 
 
 def unfuse_attention(model: PreTrainedModel) -> bool:

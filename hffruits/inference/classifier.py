@@ -169,7 +169,7 @@ class FruitClassifier:
         self._views = choose_views(self.tta)
         self.prototypes = prototypes
         above = getattr(self.config, "ood_threshold", None)
-        if not isinstance(above, int | float | None):
+        if not isinstance(above, int | float | None) or above != above:  # NaN
             raise InputError(
                 f"config.json: ood_threshold={above!r} must be a number. Train the model again."
             )
@@ -280,13 +280,12 @@ class FruitClassifier:
         >>> fruits.predict("photo.jpg").label
         'Apple'
         """
-        if isinstance(images, str | Path):
-            is_file = os.path.isfile(images)  # noqa: PTH113, False for a name that is too long
-            images = images if is_file else find_images([images])
         reading = {"max_image_pixels": max_image_pixels}
         reading |= {"allow_truncated_images": allow_truncated_images}
-        if isinstance(images, str | Path | bytes | Image.Image):
-            return next(self.stream([images], top_k=top_k, **reading))
+        if is_one_image(images):
+            return next(self.stream(images, top_k=top_k, **reading))
+        if isinstance(images, str | Path):
+            images = find_images([images])
         if not isinstance(images, Sequence):
             kind = type(images).__name__
             raise InputError(f"{kind}: not an image. Give a path, bytes, a PIL image or a list.")
@@ -296,7 +295,7 @@ class FruitClassifier:
 
     def stream(
         self,
-        images: Iterable[ImageSource],
+        images: ImageSource | Iterable[ImageSource],
         *,
         top_k: int = 5,
         batch_size: int = 32,
@@ -307,7 +306,8 @@ class FruitClassifier:
         """Like `predict`, one result at a time: holds two batches, whatever the number.
 
         Args:
-            images: paths, bytes or PIL images, of any number.
+            images: paths, bytes or PIL images, of any number; or, as for `predict`, one of them,
+                or a folder.
             top_k: how many labels each has, at most K.
             batch_size: images a step.
             max_image_pixels, allow_truncated_images: as for `predict`.
@@ -329,6 +329,10 @@ class FruitClassifier:
         check_max_pixels(max_image_pixels)
         options = {"batch_size": batch_size, "on_unreadable": on_unreadable}
         options |= {"max_pixels": max_image_pixels, "allow_truncated": allow_truncated_images}
+        if is_one_image(images):
+            images = [images]
+        elif isinstance(images, str | Path):
+            images = find_images([images])
         for outputs in self.infer(images, **options):
             yield from self._name(outputs, top_k)
 
@@ -408,6 +412,11 @@ class FruitClassifier:
         """OOD scores (B,) of features (B, D): in [0, 1], higher for what is unlike all classes."""
         if self.prototypes is None:
             return np.zeros(len(features), np.float32)
+        if (width := self.prototypes.shape[1]) != features.shape[1]:
+            raise InputError(
+                f"{PROTOTYPES}: of {width} features, and the model has {features.shape[1]}. Save "
+                "the model again."
+            )
         return ood_score(features.numpy(), self._explained)
 
     @property
@@ -511,6 +520,13 @@ def _stack(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     if len(tensors) == 1:
         return tensors[0][None]
     return torch.from_numpy(np.stack([tensor.numpy() for tensor in tensors]))
+
+
+def is_one_image(images: object) -> bool:
+    """True for bytes, a PIL image and the path of a file, none of which may be iterated over."""
+    if isinstance(images, str | Path):
+        return os.path.isfile(images)  # noqa: PTH113, False for a name that is too long
+    return isinstance(images, bytes | Image.Image)
 
 
 def find_images(sources: Iterable[str | Path]) -> list[Path]:

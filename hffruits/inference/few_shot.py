@@ -26,6 +26,7 @@ from hffruits.data.images import MAX_PIXELS, ImageSource, check_max_pixels
 from hffruits.inference.classifier import (
     FruitClassifier,
     UnreadableImageError,
+    by_place,
     find_images,
     open_image,
 )
@@ -89,6 +90,9 @@ def teach(
         images = find_images([images])
     elif isinstance(images, bytes | Image.Image):
         images = [images]
+    paths = by_place(Path(image) for image in images if isinstance(image, str | Path))
+    others = [image for image in images if not isinstance(image, str | Path)]
+    images = [*paths.values(), *others]  # a file that is given twice is one photo
     reading = max_image_pixels, FewWarnings(logger) if allow_truncated_images else None
     taught = _learn(fruits, name, images, reading)
     if output_dir is not None:

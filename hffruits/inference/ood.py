@@ -39,7 +39,8 @@ def find_prototypes(features: np.ndarray, labels: np.ndarray) -> torch.Tensor:
     centres = []
     for label in np.unique(labels):
         own = unit[labels == label]
-        means = KMeans(min(PROTOTYPES_PER_CLASS, len(own)), n_init=1, random_state=0).fit(own)
+        count = min(PROTOTYPES_PER_CLASS, len(np.unique(own, axis=0)))
+        means = KMeans(count, n_init=1, random_state=0).fit(own)
         centres.append(means.cluster_centers_)
     saved = torch.from_numpy(np.concatenate(centres)).half()  # as they will be read back
     return normalize(saved.float(), dim=1)

@@ -27,6 +27,7 @@ from transformers import (
 from transformers.image_processing_utils import BaseImageProcessor
 
 from hffruits.core.errors import InputError
+from hffruits.core.escaping import shorten
 from hffruits.core.hub_client import one_line
 from hffruits.models.artifact import ADAPTER, CONFIG
 from hffruits.models.bundled import BUNDLED, DEFAULT_BACKBONE, bundled_folder, create_timm
@@ -65,7 +66,9 @@ def build_model(
         "id2label": dict(enumerate(labels)),
         "label2id": {label: index for index, label in enumerate(labels)},
     }
-    if not pretrained and timm.is_model(_timm_name(name_or_path)):
+    of_timm = timm.is_model(_timm_name(name_or_path)) and not _not_a_model(name_or_path)
+    if not pretrained and of_timm:
+        _hub_id_of_timm(_timm_name(name_or_path))  # which raises for weights that there aren't
         model = create_timm(_timm_name(name_or_path), **head)
         return model, load_processor_of(model)
     folder = find_model(name_or_path, revision=revision, cache_dir=cache_dir)
@@ -133,7 +136,9 @@ def load_config(
     Raises `InputError` for a folder that says neither.
     """
     with _translate_model_errors(name or folder, "not a model that can be loaded"):
-        return AutoConfig.from_pretrained(**_source(folder)), _load_processor(_source(folder))
+        config = AutoConfig.from_pretrained(**_source(folder))
+        _check_labels(config)
+        return config, _load_processor(_source(folder))
 
 
 def check_classifies(model: PreTrainedModel, size: tuple[int, int], *, name: str) -> None:
@@ -308,6 +313,10 @@ _MOST_PIXELS = 8192  # a side
 def _check_weights(folder: Path, name: str) -> None:
     """Reject pickles, and configs that fetch other files; transformers and timm would load them."""
     if not any(folder.glob("model*.safetensors")):
+        if Path(name).is_dir() and not any(
+            file.suffix in _WEIGHT_FILES for file in folder.iterdir()
+        ):
+            raise InputError(f"{name}: has no model.safetensors. {_FOLDER}.")
         raise InputError(
             f"{name}: has no model.safetensors. Other weights (pytorch_model.bin) are pickles, "
             "which can run any code, and are never loaded. Choose another model."
@@ -328,6 +337,9 @@ _OF_FILES = {"checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_
 
 
 def _check_labels(config: PretrainedConfig) -> None:
+    if sorted(config.id2label) != [*range(len(config.id2label))]:
+        numbers = ", ".join(map(str, sorted(config.id2label)))
+        raise ValueError(f"id2label numbers its classes {shorten(numbers)}, not from 0 on")
     wrong = [label for label in config.id2label.values() if not isinstance(label, str)]
     if wrong:
         raise ValueError(f"{wrong[0]!r} is not the name of a class")

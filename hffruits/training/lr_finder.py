@@ -4,6 +4,7 @@ arXiv:1506.01186, section 3.3. One pass of some hundred steps; nothing is saved 
 """
 
 import copy
+import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from hffruits.training.arguments import FruitTrainingArguments, ModelArguments
 from hffruits.training.run_state import TrainingRun
 from hffruits.training.setup import load_datasets, make_trainer, prepare_model, resolve_arguments
 
+logger = logging.getLogger(__name__)
 SMOOTHING = 0.9  # of the loss, by an exponential mean over the steps
 DIVERGED_FACTOR = 3.0  # stop where the smoothed loss is this many times its minimum
 
@@ -63,6 +65,10 @@ def find_lr(
     logged = [row for row in trainer.state.log_history if "learning_rate" in row]
     rates = [row["learning_rate"] for row in logged]
     losses = [row["loss"] for row in logged]
+    if len(rates) < steps:
+        logger.info(
+            "stopped at %.1e, after %d of %d steps: the loss diverged", rates[-1], len(rates), steps
+        )
     best = suggest(rates, losses)
     with optional_output(file, remedy=f"The rate that it suggests: {best:.1e}."):
         draw_lr_range(rates, losses, smooth(losses), best, file)

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from hffruits.core.errors import InputError
+from hffruits.core.errors import InputError, short_reason
 from hffruits.core.flags import OneLineParser, one_spelling
 from hffruits.data.arguments import DataArguments
 from hffruits.data.parser import DataParser, HelpFormatter
@@ -60,10 +60,11 @@ def parse_train_arguments(
     if known.help or known.help_all:
         _print_help(parser, everything=known.help_all)
         parser.exit()
-    if known.recipe:
-        parser.set_defaults(**_read_config(parser, _find_recipe(parser, known.recipe)))
-    if known.config:
-        parser.set_defaults(**_read_config(parser, Path(known.config)))
+    config = _read_config(parser, Path(known.config)) if known.config else {}
+    recipe = config.pop("recipe", None)
+    if known.recipe or recipe:
+        parser.set_defaults(**_read_config(parser, _find_recipe(parser, known.recipe or recipe)))
+    parser.set_defaults(**config)
     data, model, training, _ = parser.parse(argv)
     return Arguments(data, model, training)
 
@@ -111,7 +112,9 @@ def _add_first_flags(parser: argparse.ArgumentParser) -> None:
     """What must be known before the rest can be parsed."""
     names = ", ".join(sorted(RECIPES))
     parser.add_argument("--recipe", help=f"settings that were measured together: {names}")
-    parser.add_argument("--config", help="YAML or JSON file with any of these; flags override it")
+    parser.add_argument(
+        "--config", help="YAML or JSON file with any of these, a recipe too; flags override it"
+    )
     parser.add_argument("-h", "--help", action="store_true", help="show the usual options and exit")
     parser.add_argument("--help_all", action="store_true", help="show every option and exit")
 
@@ -123,19 +126,25 @@ def _find_recipe(parser: argparse.ArgumentParser, name: str) -> Path:
 
 
 def _read_config(parser: DataParser, file: Path) -> dict[str, object]:
-    """Values by field name, as text, so that argparse converts and checks them like flags."""
+    """Values by field name, as text, so that argparse converts and checks them like flags.
+
+    Without those that are null.
+    """
     try:
         text = file.read_text(encoding="utf-8")
         values = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
+    except UnicodeDecodeError:
+        parser.error(f"--config {file}: not UTF-8. Save it as that.")
     except (OSError, ValueError, yaml.YAMLError) as error:
-        parser.error(f"--config {file}: {error}")
+        parser.error(f"--config {file}: {short_reason(error)}")
     if not isinstance(values, dict):
         parser.error(f"--config {file}: holds no `name: value` lines.")
     several = {action.dest for action in parser._actions if action.nargs == "+"}
-    known = {f.name for group in _GROUPS for f in fields(group)}
+    known = {"recipe", *(f.name for group in _GROUPS for f in fields(group))}
     if unknown := [str(name) for name in values if name not in known]:
         said = ", ".join(name + parser.suggest(name) for name in unknown)
         parser.error(f"--config {file}: unknown {said}")
+    values = {name: value for name, value in values.items() if value is not None}
     for name, value in values.items():
         if value is False and name.endswith("_strategy"):
             values[name] = "no"  # YAML reads a bare no as false

@@ -114,7 +114,7 @@ def describe_start(run: TrainingRun) -> str:
     return (
         f"{len(run.labels)} classes; {sizes} images{left_out}\n"
         f"{run.model_args.model_name_or_path} at {size}: {parameters / 1e6:.1f} M parameters, "
-        f"{count_frozen(prepared.model) / parameters:.0%} frozen (freeze={prepared.plan}, "
+        f"{count_frozen(prepared.model) / parameters:.0%} of them frozen (freeze={prepared.plan}, "
         f"batch_norm={prepared.batch_norm})\n"
         f"learning rate {args.learning_rate:g}{scaled} ({args.schedule}), {precision} on "
         f"{args.device.type}{cached}"

@@ -111,9 +111,18 @@ def test_a_full_disk_is_reported_with_what_is_already_saved(capsys, monkeypatch)
 
 
 @pytest.mark.parametrize(
-    ("command", "hint"), [("search", "; the same command resumes"), ("explore", "")]
+    ("command", "hint"),
+    [
+        ("search", "; the same command resumes"),
+        ("explore", ""),
+        (
+            "train",
+            "; if the run's folder has a checkpoint, the same command with "
+            "--resume_from_checkpoint --output_dir RUN resumes",
+        ),
+    ],
 )
-def test_a_search_that_is_interrupted_says_how_to_resume(command, hint, capsys, monkeypatch):
+def test_what_is_interrupted_says_how_to_resume(command, hint, capsys, monkeypatch):
     def interrupt(argv: list[str]) -> None:
         raise KeyboardInterrupt
 

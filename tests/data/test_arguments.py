@@ -36,6 +36,22 @@ def test_an_unknown_option_is_refused_with_those_like_it(load, tmp_path):
         load(tmp_path, zebra=1)
 
 
+@pytest.mark.parametrize(
+    ("data", "options", "message"),
+    [
+        (["a.csv"], {}, "the data is one folder, file, pattern or Hub id, not a list"),
+        (5, {}, "5: the data is one folder"),
+        (b"fruits", {}, "not a bytes"),
+        ("fruits", {"test_fraction": "0.2"}, "test_fraction='0.2': not a number"),
+        ("fruits", {"streaming": "yes"}, "streaming='yes': not True or False"),
+        ("fruits", {"augment": 3}, "augment=3: not a text"),
+    ],
+)
+def test_values_of_another_type_are_refused_before_the_data_is_read(data, options, message):
+    with pytest.raises(InputError, match=message):
+        load_fruits(data, **options)
+
+
 def test_a_text_names_a_hub_id_where_no_folder_is_meant_and_a_path_never_does(
     tmp_path, monkeypatch
 ):

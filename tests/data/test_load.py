@@ -282,6 +282,11 @@ def test_photos_beside_class_folders_make_classes_of_both_with_a_warning(make_fo
     assert "holds photos and class folders" in caplog.text
 
 
+def test_photos_over_the_pixel_limit_name_the_limit_as_the_remedy(make_folder):
+    with pytest.raises(InputError, match=r"\. Raise max_image_pixels\.$"):
+        load_fruits(make_folder({"Apple": 8, "Lime": 8}), max_image_pixels=100)
+
+
 def test_the_pixel_limit_holds_for_decoding_too(make_folder):
     root = make_folder({"A": 3, "B": 3})
     Image.new("1", (9500, 9500)).save(root / "A" / "0.png")  # over the default limit

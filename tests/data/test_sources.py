@@ -775,6 +775,31 @@ def test_a_file_that_a_table_names_twice_is_warned_of(tmp_path, caplog):
     assert "2 rows name a file again, with the same label (such as photos/0.jpg)" in caplog.text
 
 
+def test_two_columns_of_one_name_are_refused(tmp_path):
+    file = write_csv(tmp_path / "a.csv", header=("path", "label", "label"), more=NAMES)
+    with pytest.raises(InputError, match="label heads two columns"):
+        load_fruits(file)
+
+
+def test_nothing_is_written_beside_a_saved_dataset(tmp_path):
+    folder = ARCHIVES["saved dataset"](tmp_path)
+    before = sorted(folder.iterdir())
+    found = load_fruits(DataArguments(str(folder), test_fraction=0.2))
+    assert sorted(found) == ["test", "train", "validation"]
+    for rows in found.values():  # each photo has its own label and path
+        for row in rows:
+            assert row["path"] and row["image"].mode == "RGB"
+    assert sorted(folder.iterdir()) == before
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", '{"_data_files": []}'])
+def test_a_damaged_saved_dataset_is_one_line(tmp_path, text):
+    folder = ARCHIVES["saved dataset"](tmp_path)
+    (folder / "state.json").write_text(text)
+    with pytest.raises(InputError, match=r"can't be read as a dataset .*Fix or replace it"):
+        load_fruits(DataArguments(str(folder)))
+
+
 def test_a_saved_dataset_is_not_streamed(tmp_path):
     with pytest.raises(InputError, match="Leave it out: photos in folders and saved datasets"):
         open_source(DataArguments(ARCHIVES["saved dataset"](tmp_path), streaming=True))

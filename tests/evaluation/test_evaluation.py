@@ -27,7 +27,7 @@ from hffruits.data.arguments import DataArguments
 from hffruits.data.split_protocol import UNKNOWN, Sample
 from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
 from hffruits.evaluation.calibration import calibrate
-from hffruits.evaluation.comparison import McNemar, compare, compare_classes
+from hffruits.evaluation.comparison import McNemar, compare, compare_classes, compare_figures
 from hffruits.evaluation.corruptions import CORRUPTIONS, SEVERITIES, measure_corruptions
 from hffruits.evaluation.intervals import wilson_interval
 from hffruits.evaluation.metrics import reliability
@@ -422,6 +422,16 @@ def test_the_command_prints_figures(trained: Path, tmp_path: Path, capsys):
 # ---- two models ----
 
 
+def test_no_difference_is_larger_than_all_there_is():
+    labels = np.array([0, 1, 2])
+    few = {"scores": np.full((3, 3), 1 / 3), "groups": labels}
+    few |= dict.fromkeys(("losses", "uncalibrated", "ood_score"), np.zeros(3))
+    ranks = [np.stack([(labels + first + rank) % 3 for rank in range(3)], 1) for first in (0, 1)]
+    sides = [Predictions(list("abc"), labels, ranked, **few) for ranked in ranks]
+    for row in compare_figures(*sides, list("abc"), None).values():
+        assert -1 <= row["low"] <= row["difference"] <= row["high"] <= 1
+
+
 @pytest.fixture(scope="module")
 def worse(trained: Path, tmp_path_factory) -> Path:
     """The same model with the rows of two classes exchanged."""
@@ -451,11 +461,15 @@ def test_the_better_model_is_named(trained: Path, worse: Path, tmp_path: Path):
     assert (tmp_path / "out/compare.html").stat().st_size > 10_000
 
 
-def test_a_model_is_no_better_than_itself(trained: Path, tmp_path: Path, capsys):
+def test_a_model_is_no_better_than_itself(trained: Path, tmp_path: Path, capsys, caplog):
     command = ["compare", str(trained), str(trained), "--output_dir", str(tmp_path / "out")]
     assert main(command) == 0
     said = "No difference can be shown: each of 20 photos is predicted right by both or by neither."
-    assert said in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert said in out and "Macro F1" in out and "B - A in points (95 % interval)" in out
+    assert main(command) == 0
+    warned = f"{tmp_path / 'out'}: replacing its results. Set output_dir to keep both"
+    assert warned in caplog.text
     page = (tmp_path / "out/compare.html").read_text("utf-8")
     assert "equal on every photo" in page and "0.0 to" not in page and "of one group" not in page
 

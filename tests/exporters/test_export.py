@@ -593,3 +593,11 @@ def test_images_with_too_many_pixels_are_not_checked_on(small, tmp_path):
     fruits, samples = FruitClassifier.from_pretrained(small), [Sample("a", tmp_path / "a.png", 0)]
     assert len(parity.predict_all(fruits, samples, 64 * 64).samples) == 1
     assert not parity.predict_all(fruits, samples, 64 * 64 - 1).samples
+
+
+def test_only_the_first_line_of_an_exporters_first_cause_is_shown():
+    cause = ValueError("\nCan't slice it.\nNext steps:\n- Create an issue")
+    error = RuntimeError("Failed to decompose the FX graph")
+    error.__cause__ = cause
+    assert torch_export.first_cause(error) == "Can't slice it"
+    assert torch_export.first_cause(ValueError()) == "ValueError"

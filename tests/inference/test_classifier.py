@@ -1,6 +1,7 @@
 """`FruitClassifier` on an image, a list or a folder, from any source."""
 
 import pytest
+import torch
 from PIL import Image
 
 from hffruits.core.errors import InputError
@@ -54,6 +55,28 @@ def test_batches_give_what_single_images_give_in_the_same_order(fruits, folder):
             assert one.score == pytest.approx(other.score, abs=1e-5)
     assert [p.path for p in fruits.predict(folder)] == paths
     assert [p.path for p in fruits.predict(str(folder))] == paths
+
+
+@pytest.mark.parametrize("threshold", ["high", float("nan")])
+def test_a_threshold_that_is_not_a_number_is_refused(threshold):
+    model, processor = build_model(labels=LABELS)
+    model.config.ood_threshold = threshold
+    with pytest.raises(InputError, match="must be a number"):
+        FruitClassifier(model, processor)
+
+
+def test_a_stream_takes_what_predict_takes(fruits, folder):
+    one = folder / "1" / "1.png"
+    for images in (folder, str(folder), one, str(one), one.read_bytes(), Image.open(one)):
+        expected = fruits.predict(images)
+        listed = expected if isinstance(expected, list) else [expected]
+        assert [p.label for p in fruits.stream(images)] == [p.label for p in listed]
+
+
+def test_prototypes_of_another_model_are_refused(folder):
+    other = FruitClassifier(*build_model(labels=LABELS), prototypes=torch.eye(3, 8))
+    with pytest.raises(InputError, match=r"prototypes.safetensors: of 8 features, and the model"):
+        other.predict(folder / "0" / "0.png")
 
 
 def test_an_empty_list_gives_an_empty_list(fruits):

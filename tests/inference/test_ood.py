@@ -71,6 +71,11 @@ def test_a_class_of_one_image_has_one_prototype():
     assert find_prototypes(features[one], labels[one]).shape == (7, 32)
 
 
+@pytest.mark.filterwarnings("error")
+def test_images_of_equal_features_have_one_prototype():
+    assert find_prototypes(np.ones((5, 8), np.float32), np.zeros(5, int)).shape == (1, 8)
+
+
 def test_prototypes_come_back_as_they_were_saved(tmp_path: Path):
     (tmp_path / "config.json").write_text("{}")
     features, labels = make_features(4, 9)

@@ -28,7 +28,7 @@ from hffruits.core.errors import InputError
 from hffruits.models.bundled import BUNDLED, bundled_folder
 from hffruits.models.heads import last_layers, scale_logits
 from hffruits.models.layers import is_convolutional
-from hffruits.models.loading import build_model, check_classifies, load_model
+from hffruits.models.loading import build_model, check_classifies, load_config, load_model
 from hffruits.models.saving import save_model
 
 LABELS = ["Apple", "Banana", "Lime"]
@@ -155,7 +155,7 @@ def test_the_bundled_folder_is_made_once(tmp_path):
         ("s3://bucket/model", "a URL. Download the model's folder first"),
         (r"C:\runs\fruits", "no such folder"),
         ("./runs/nothing", "no such folder"),
-        ("timm/resnet18.a1_in1k", "no such Hub model in the cache"),
+        ("timm/resnet18.a1_in1k", r"no such Hub model in the cache.*Check the path"),
         ("resnet18", "HF_HUB_OFFLINE"),
         ("bad//name!", "no such folder"),
         ("resnet50.nothing", "unknown weights. Known: .*resnet50.a1_in1k"),
@@ -235,6 +235,16 @@ def test_tensors_of_two_names_are_saved_and_loaded(tmp_path):
     pixels = torch.rand(1, *size, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         assert torch.equal(loaded(pixels).logits, model.eval()(pixels).logits)
+
+
+def test_a_folder_without_weights_is_refused_without_a_word_of_others(tmp_path):
+    save_tiny_vit(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(
+        InputError, match=r"has no model.safetensors\. Give the folder with"
+    ) as caught:
+        load_model(tmp_path)
+    assert "pytorch_model" not in str(caught.value)
 
 
 def test_pickled_weights_are_refused(tmp_path):
@@ -354,3 +364,23 @@ def test_a_model_whose_classes_have_no_names_is_refused(untrained, tmp_path):
     (folder / "config.json").write_text(json.dumps(config | {"label_names": [None] * 3}))
     with pytest.raises(InputError, match="None is not the name of a class"):
         load_model(folder)
+
+
+def test_classes_that_are_not_numbered_from_0_on_are_refused(tmp_path):
+    config = json.loads((save_tiny_vit(tmp_path) / "config.json").read_text())
+    config["id2label"] = {str(number): f"Fruit {number}" for number in (0, 1, 2, 3, 5)}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    said = "id2label numbers its classes 0, 1, 2, 3, 5, not from 0 on"
+    for load in (load_model, load_config):
+        with pytest.raises(InputError, match=said):
+            load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("resnet18.foo", "unknown weights. Known: resnet18.a1_in1k"), ("resnet50.h5", "a checkpoint")],
+)
+@pytest.mark.parametrize("pretrained", [True, False])
+def test_a_timm_name_with_unknown_weights_is_refused(name, reason, pretrained):
+    with pytest.raises(InputError, match=reason):
+        build_model(name, labels=LABELS, pretrained=pretrained)

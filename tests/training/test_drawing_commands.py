@@ -88,6 +88,18 @@ def test_the_range_test_raises_the_rate_and_suggests_one_on_the_slope(drawn_frui
     assert not (tmp_path / "run" / "model.safetensors").exists()
 
 
+def test_a_range_test_that_stops_early_says_where_and_prints_no_empty_table(
+    drawn_fruits, tmp_path, caplog, capsys, monkeypatch
+):
+    monkeypatch.setattr("hffruits.training.lr_finder.DIVERGED_FACTOR", 0.0)  # at the first step
+    caplog.set_level("INFO", logger="hffruits")
+    arguments = tiny_arguments(drawn_fruits, tmp_path / "run", disable_tqdm=False)
+    with pytest.raises(InputError, match="from the start"):
+        find_lr(*arguments, file=tmp_path / "find.png", lowest=1e-5, steps=20)
+    assert "stopped at 1.0e-05, after 1 of 20 steps: the loss diverged" in caplog.text
+    assert "val loss" not in "".join(capsys.readouterr())
+
+
 def test_the_suggestion_is_where_the_loss_falls_most():
     rates = np.geomspace(1e-6, 1, 100)
     losses = 3 - 2 / (1 + np.exp(-4 * (np.log10(rates) + 3))) + np.maximum(0, rates - 0.05) * 50

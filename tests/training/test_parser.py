@@ -84,6 +84,17 @@ def test_a_file_may_say_no_true_and_lists_as_yaml_does(tmp_path):
     assert data.data_dir == "fruits"
 
 
+def test_a_file_may_name_a_recipe_which_its_own_values_and_flags_override(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("recipe: fast\nweight_decay: 0.5\nrare_classes: null\n")
+    data, model, training = parse_train_arguments(["--config", str(file)])
+    _, fast, of_fast = parse_train_arguments(["--recipe", "fast"])
+    assert model == fast and training.num_train_epochs == of_fast.num_train_epochs
+    assert training.weight_decay == 0.5 and data.rare_classes == "error"
+    _, model, _ = parse_train_arguments(["--config", str(file), "--recipe", "balanced"])
+    assert model == parse_train_arguments(["--recipe", "balanced"])[1] != fast
+
+
 def test_mistakes_are_reported_with_the_remedy(capsys, tmp_path):
     assert "did you mean --learning_rate?" in fails(capsys, ["--learning_rat", "1"])
     assert "invalid float" in fails(capsys, ["--learning_rate", "fast"])
@@ -102,6 +113,10 @@ def test_mistakes_are_reported_with_the_remedy(capsys, tmp_path):
     assert "name: value" in fails(capsys, ["--config", str(file)])
     file.write_text("a: [")
     assert "while parsing" in fails(capsys, ["--config", str(file)])
+    file.write_bytes("output_dir: Früchte".encode("cp1252"))
+    assert "not UTF-8. Save it as that." in fails(capsys, ["--config", str(file)])
+    file.write_text("recipe: slow")
+    assert "--recipe slow: unknown. Known: balanced" in fails(capsys, ["--config", str(file)])
 
 
 def test_help_is_grouped_and_short_and_help_all_has_everything(capsys):

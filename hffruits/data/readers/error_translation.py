@@ -63,4 +63,7 @@ def translate_dataset_errors(source: object) -> Iterator[None]:
         ) from error
 
 
-_DAMAGE = (OSError, ValueError, TypeError, RuntimeError, EOFError, zlib.error, csv.Error)
+_DAMAGE = (
+    *(OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, EOFError),
+    *(zlib.error, csv.Error),
+)

@@ -8,6 +8,7 @@ import csv
 import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from itertools import groupby
@@ -247,6 +248,8 @@ def _csv_options(file: Path, encoding: str) -> dict[str, Any]:
         names = next(csv.reader([header], delimiter=sep, skipinitialspace=True), [])
         if not stream.read(1):
             raise no_rows(file)
+    if twice := [name for name, count in Counter(names).items() if name and count > 1]:
+        raise InputError(f"{file}: {list_names(twice)} heads two columns. Rename one of them.")
     return {
         "features": Features({name: Value("string") for name in names if name}) or None,
         "sep": sep,

@@ -33,7 +33,8 @@ class EpochTableCallback(ProgressCallback):
             bar.initial = bar.n = bar.last_print_n = self.current_step = done
             bar.set_description("Training", refresh=False)
             bar.unit = "step"
-            self._write("epoch  train loss  val loss  val accuracy  val macro-F1")
+            if args.eval_strategy != IntervalStrategy.NO:  # else there is no line
+                self._write("epoch  train loss  val loss  val accuracy  val macro-F1")
 
     def on_prediction_step(self, args, state, control, eval_dataloader=None, **kwargs):
         if self.training_bar is None:  # validation within training is short, and has its line
