@@ -15,6 +15,7 @@ import numpy as np
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value, concatenate_datasets
 
 from hffruits.core.errors import InputError
+from hffruits.core.files import write_text
 from hffruits.core.names import list_names
 from hffruits.data.arguments import DataArguments
 from hffruits.data.class_hierarchy import read_coarse_labels
@@ -24,7 +25,13 @@ from hffruits.data.readers.error_translation import quiet
 from hffruits.data.readers.folders import SPLIT_NAMES
 from hffruits.data.sources import open_source
 from hffruits.data.split_protocol import MapSplit, Split
-from hffruits.data.splits import choose_splits, count_leaks, independent_groups, write_lists
+from hffruits.data.splits import (
+    TRAIN_DIGESTS,
+    choose_splits,
+    count_leaks,
+    independent_groups,
+    write_lists,
+)
 from hffruits.data.stream_dataset import FruitStreams, load_streams
 from hffruits.data.validation import Part, Skipped, check_images
 
@@ -39,7 +46,8 @@ class FruitDatasets(DatasetDict):
     `leaks`: for each split held out, how many of its images have a near-duplicate in train.
     `groups`: numbers of the images of each split, equal for those that are not independent.
     `fingerprint`: a digest of all images' bytes, labels and splits, wherever they lie. `truncated`:
-    the files that lack their end, used since `allow_truncated_images` was set.
+    the files that lack their end, used since `allow_truncated_images` was set. `digests`: of the
+    bytes of each image of train.
     """
 
     def __init__(
@@ -53,11 +61,13 @@ class FruitDatasets(DatasetDict):
         dropped: dict[str, int] | None = None,
         truncated: list[str] | None = None,
         groups: dict[str, np.ndarray] | None = None,
+        digests: list[str] | None = None,
     ):
         super().__init__(splits)
         self.skipped, self.fingerprint = skipped, fingerprint
         self.coarse, self.leaks, self.groups = coarse or {}, leaks or {}, groups or {}
         self.dropped, self.truncated = dropped or {}, truncated or []
+        self.digests = digests or []
 
     def split(self, name: str) -> Split:
         """One of them as a `Split`."""
@@ -67,8 +77,12 @@ class FruitDatasets(DatasetDict):
         return MapSplit(rows, labels, names, self.groups.get(name))
 
     def write_lists(self, folder: Path) -> None:
-        """Write `train.txt`, ...: one path a line, so that the same split can be made again."""
+        """Write `train.txt`, ...: one path a line, so that the same split can be made again.
+
+        And `train_digests.txt`, so that photos of train are known in other places.
+        """
         write_lists(self, folder)
+        write_text(folder / TRAIN_DIGESTS, "\n".join(self.digests) + "\n")
 
     def __reduce__(self):
         return partial(FruitDatasets, **vars(self)), (dict(self),)
@@ -147,6 +161,7 @@ def load_fruits(
         dropped=parts.dropped,
         truncated=checked.truncated,
         groups=independent_groups(parts, data),
+        digests=parts["train"].digests,
     )
 
 

@@ -42,6 +42,11 @@ class Part:
     records: np.ndarray  # (N,) of `scan_images`
     groups: np.ndarray  # (N,) numbers, equal for near-duplicates, also in other parts
 
+    @property
+    def digests(self) -> list[str]:
+        """Of the images' bytes, (N,), hexadecimal; "" of those that can't be read."""
+        return self.records["digest"].astype(str).tolist()
+
     def take(self, indices: Sequence[int]) -> "Part":
         """These rows, in this order."""
         return Part(self.rows.select(indices), self.records[indices], self.groups[indices])
