@@ -200,9 +200,12 @@ def _list_below(root: Path, listing: Iterable[tuple[Path, list[str]]]) -> _Liste
         below = parent.relative_to(root)
         photos = [below / name for name in names if is_image_file(parent / name)]
         videos = [below / name for name in names if kind_of(name) is Kind.VIDEO]
+        broken = [name for name in names if _is_broken_link(parent / name)]
+        names = set(names).difference(broken)
         rest = sorted({below / name for name in names}.difference(photos, videos))
         listed.others += {kind_of(path.name) is Kind.NOTE: path for path in reversed(rest)}.values()
         listed.folders.add(below)
+        listed.folders.update(below / name for name in broken)
         listed.photos += photos
         listed.videos += videos
     listed.photos.sort()
@@ -213,6 +216,11 @@ def _list_below(root: Path, listing: Iterable[tuple[Path, list[str]]]) -> _Liste
             name = path.as_posix().encode(errors="surrogateescape")
             raise InputError(f"{name}: not a UTF-8 name. Rename the file or folder.") from error
     return listed
+
+
+def _is_broken_link(path: Path) -> bool:
+    """Whether it may have been a class folder: a link to nothing, not named like a file."""
+    return kind_of(path.name) is Kind.UNKNOWN and path.is_symlink() and not path.exists()
 
 
 # ---- where the split folders stand ----
@@ -573,7 +581,7 @@ def _find_empty_in(
         elif others[folder]:
             logger.warning("%s: holds no photos, and is ignored", root / folder)
         else:
-            yield folder, "no file"
+            yield folder, "no file" if (root / folder).exists() else "a link to nothing"
 
 
 def _may_be_class(layout: _Layout, folder: Path) -> bool:
