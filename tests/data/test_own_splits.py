@@ -217,6 +217,20 @@ def test_keys_with_no_folder_but_those_of_splits_name_no_class(write):
         counts(write("shards", train=rows))
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_split_folders_in_paths_split_what_a_column_has_only_train_of(write, form):
+    folders = [f"all/{split}/{'AB'[n % 2]}" for n, split in enumerate(NAMED)]
+    assert counts(write(form, train=rows_of(folders=folders, column=["train"] * 8))) == SPLIT
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_photos_of_test_folders_that_a_column_has_as_train_are_refused(write, form):
+    folders = [f"{split}/{'AB'[n % 2]}" for n, split in enumerate(["train"] * 6 + ["test"] * 2)]
+    column = [*["train"] * 4, *["val"] * 2, *["train"] * 2]
+    with pytest.raises(InputError, match="train by the split column, but test by its folder"):
+        counts(write(form, train=rows_of(folders=folders, column=column)))
+
+
 # folders -> the split of each, or the error's words
 FOLDERS = {
     "none": (["a/b", "a/c", ""], {}),

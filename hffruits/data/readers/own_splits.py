@@ -1,8 +1,9 @@
 """Splits that rows name themselves: in a column, or in the folders of their paths.
 
 One rule for tables, shards, saved datasets and the Hub: names of files, shards and splits come
-first. Where they name none but train, a split column splits the rows, or else the split folders in
-their paths; a stream, which can't be split so, is refused.
+first. Where they name none but train, a split column splits the rows, or else (also where that
+column has only train) the split folders in their paths; a stream, which can't be split so, is
+refused, and so are photos of test or validation folders that a column has as train.
 """
 
 import logging
@@ -23,7 +24,11 @@ from hffruits.data.readers.column_mapping import (
     features_of,
     plain_name,
 )
-from hffruits.data.readers.folders import split_named, splits_of_folders
+from hffruits.data.readers.folders import (
+    split_named,
+    split_names_of,
+    splits_of_folders,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -98,8 +103,10 @@ def _own_splits(named: NamedRows, *, lone: bool) -> dict[str, Rows]:
     if has_column:
         parts = _by_column(rows["split"][:], source, lone=lone)
         rows = rows.remove_columns("split")
-    elif lone:
+    if lone and parts.keys() <= {"train"}:
         parts = _by_path(rows["path"][:], source, named.places)
+    elif lone:
+        _check_folders(rows["path"][:], parts.get("train", []), source, named.places)
     return {split: rows.select(indices) for split, indices in parts.items()} or {"train": rows}
 
 
@@ -134,6 +141,19 @@ def _by_path(paths: list[str], source: object, places: Collection[str]) -> dict[
     if parts:
         logger.info("%s: split as the folders in its paths say", source)
     return parts
+
+
+def _check_folders(
+    paths: list[str], train: list[int], source: object, places: Collection[str]
+) -> None:
+    """Raise `InputError` where rows of train by their column lie in folders of another split."""
+    named = split_names_of({_folder_of(path, places) for path in paths})
+    for path in (paths[index] for index in train):
+        if others := named.get(_folder_of(path, places), set()) - {"train"}:
+            raise InputError(
+                f"{source}: {path} is train by the split column, but {' and '.join(others)} by its "
+                "folder. Correct the column, or remove it."
+            )
 
 
 def _folder_of(path: str, places: Collection[str]) -> str:
