@@ -72,8 +72,8 @@ def open_source(data: DataArguments, *, with_images: bool = True, to_train: bool
     """Find the rows of any usual form of data; no image is decoded.
 
     Not `with_images`, for streams only, they are empty where that spares reading them. Not
-    `to_train`, folders need no train split. Raises `InputError` for what is not there or can't be
-    understood.
+    `to_train`, folders, saved datasets and those of the Hub need no train split. Raises
+    `InputError` for what is not there or can't be understood.
     """
     if data.label_from not in (None, *LABEL_FROM):
         raise InputError(f"label_from={data.label_from}: must be one of {', '.join(LABEL_FROM)}.")
@@ -87,6 +87,7 @@ def open_source(data: DataArguments, *, with_images: bool = True, to_train: bool
         _check_encoding(data)
     if data.dataset_name:
         options |= {"config": data.dataset_config_name, "split_names": data.split_names}
+        options["to_train"] = to_train
         found = load_hub(data.dataset_name, asked, with_images=with_images, **options)
         return _rows_of(found, data)
     if data.data_dir is None and not data.streaming:
@@ -97,7 +98,8 @@ def open_source(data: DataArguments, *, with_images: bool = True, to_train: bool
     path = Path(data.data_dir or samples_dir()).expanduser()
     if is_saved_dataset(path) and not data.streaming:
         _check_encoding(data)
-        return _rows_of(load_saved_dataset(path, asked, split_names=data.split_names), data)
+        reading = {"split_names": data.split_names, "to_train": to_train}
+        return _rows_of(load_saved_dataset(path, asked, **reading), data)
     listing = list(walk_folders(path)) if path.is_dir() else None
     files = _files_of(path, listing)
     _check_encoding(data, files)

@@ -110,7 +110,7 @@ def _choose_stream(
 ) -> Photos:
     if seed is None:
         refuse_lists(data_args)
-        raw = open_source(data_args)
+        raw = open_source(data_args, to_train=False)
         streams = raw.splits
         chosen = _choose_split(list(streams), split)
         stream = streams[chosen]

@@ -266,6 +266,15 @@ def test_paths_and_keys_of_which_only_some_name_a_split_are_refused(write, form)
 # ---- data with other splits ----
 
 
+@pytest.mark.parametrize("form", ["saved splits", "Hub"])
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_a_lone_split_to_measure_on_is_not_trained_on(write, form, split):
+    data = write(form, **{split: rows_of(folders=["p"] * 4)})
+    with pytest.raises(InputError, match=rf"none of its splits \({split}\) is called train"):
+        open_source(data)
+    assert len(open_source(data, to_train=False).splits["train"]) == 4
+
+
 @pytest.mark.parametrize("form", OF_SEVERAL)
 def test_rows_of_train_whose_column_names_another_split_are_refused(write, form):
     rows, test = rows_of(column=["train", "train", "val", "val"]), rows_of(column=["test"] * 2)

@@ -97,13 +97,15 @@ def load_hub(
     split_names: dict[str, str] | None = None,
     streaming: bool = False,
     with_images: bool = True,
+    to_train: bool = True,
 ) -> FoundRows:
     """The rows of a Hub dataset by split; `split_names` says what its splits mean.
 
     Where it has no labels but keys (`Apple/Red/1`), labels are their folders, as of shards.
 
-    Not `with_images`, for streams only, they are empty, and not read where that can be. It can't
-    run code: `datasets` no longer runs any that comes with the data.
+    Not `to_train`, its only split may be one to measure on. Not `with_images`, for streams only,
+    they are empty, and not read where that can be. It can't run code: `datasets` no longer runs
+    any that comes with the data.
     """
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
         raise InputError(f"{name}: not a Hub dataset id (user/name). Use data_dir for files.")
@@ -118,7 +120,7 @@ def load_hub(
                 f"{name}: {problem}. Name one of {known[1]} as dataset_config_name."
             ) from error
         raise
-    chosen = _choose_splits(name, list(found), split_names or {})
+    chosen = _choose_splits(name, list(found), split_names or {}, to_train=to_train)
     columns = _columns_of_splits(name, found, chosen, asked)
     if not with_images:
         needed = {text for some in columns.values() for text in some.texts}
@@ -140,17 +142,22 @@ def is_saved_dataset(folder: Path) -> bool:
 
 
 def load_saved_dataset(
-    folder: Path, asked: AskedColumns, *, split_names: dict[str, str] | None = None
+    folder: Path,
+    asked: AskedColumns,
+    *,
+    split_names: dict[str, str] | None = None,
+    to_train: bool = True,
 ) -> FoundRows:
     """The rows of a folder that `save_to_disk` has written, by split: Arrow files, no pickles.
 
-    `split_names` says what the splits of a `DatasetDict` mean.
+    `split_names` says what the splits of a `DatasetDict` mean. Not `to_train`, its only split may
+    be one to measure on.
     """
     with translate_dataset_errors(folder), quiet():
         saved = load_from_disk(str(folder))
     found = saved if isinstance(saved, DatasetDict) else DatasetDict({"train": saved})
     found = found.with_format(None)  # the format that was set is saved, too
-    chosen = _choose_splits(str(folder), list(found), split_names or {})
+    chosen = _choose_splits(str(folder), list(found), split_names or {}, to_train=to_train)
     columns = _columns_of_splits(folder, found, chosen, asked, folder=folder)
     rows = {
         split: standard_rows(found[theirs], columns[split], folder, prefix=split, folder=folder)
@@ -314,7 +321,9 @@ def _without_magic(file: Path) -> str:
     return re.sub(r"([*?[])", r"[\1]", str(file.absolute()))
 
 
-def _choose_splits(source: str, found: list[str], wanted: dict[str, str]) -> dict[str, str]:
+def _choose_splits(
+    source: str, found: list[str], wanted: dict[str, str], *, to_train: bool
+) -> dict[str, str]:
     """Our split names -> theirs: as asked for, else by their usual names."""
     for theirs in wanted.values():
         if theirs not in found:
@@ -323,7 +332,8 @@ def _choose_splits(source: str, found: list[str], wanted: dict[str, str]) -> dic
         raise InputError(f"{source}: the same split is named twice. Name another, or none.")
     rest = [name for name in found if name not in wanted.values()]
     chosen = _usual_splits(source, rest, wanted) | wanted
-    if "train" not in chosen and len(found) == 1 and not wanted:
+    of_no_split = len(found) == 1 and not (to_train and split_named(found[0]))
+    if "train" not in chosen and of_no_split and not wanted:
         chosen = {"train": found[0]}
     if "train" not in chosen:
         raise InputError(
