@@ -176,6 +176,12 @@ def test_a_split_column_may_have_long_names(write):
     assert counts(write("table", train=rows_of(column=names))) == SPLIT
 
 
+@pytest.mark.parametrize("value", ["", " "])
+def test_an_empty_cell_of_a_split_column_is_called_empty(write, value):
+    with pytest.raises(InputError, match=r"split empty in row 8\. Use train"):
+        counts(write("table", train=rows_of(column=[*NAMED[:7], value])))
+
+
 def test_a_split_column_of_numbered_classes_is_read_by_their_names(tmp_path):
     rows = as_dataset(tmp_path, rows_of(column=NAMED))
     numbered = rows.cast_column("split", ClassLabel(names=["val", "train", "holdout"]))

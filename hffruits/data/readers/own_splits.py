@@ -56,7 +56,7 @@ def with_split_column(columns: Columns, rows: Rows, source: object) -> Columns:
             logger.warning(
                 "%s: its column %s names splits, but also %s, so it is not used. Call it split, "
                 "and use train, validation and test",
-                *(source, name, list_names(map(repr, others))),
+                *(source, name, list_names(map(_shown, others))),
             )
     return columns
 
@@ -116,13 +116,17 @@ def _by_column(values: list[str | None], source: object, *, lone: bool) -> dict[
         split = split_named(value or "")
         if lone and split is None:
             raise InputError(
-                f"{source}: split {shorten(value)!r} in row {index + 1}. Use train, validation and "
+                f"{source}: split {_shown(value)} in row {index + 1}. Use train, validation and "
                 "test."
             )
         parts.setdefault(split or "train", []).append(index)
     if not lone and (others := parts.keys() - {"train"}):
         raise _two_names(source, others)
     return parts
+
+
+def _shown(value: str | None) -> str:
+    return repr(shorten(value)) if value and value.strip() else "empty"
 
 
 def _two_names(source: object, others: Iterable[str]) -> InputError:
@@ -175,7 +179,7 @@ def _check_train(value: str | None, source: str, *, lone: bool) -> dict[str, str
     split = split_named(value or "")
     if lone and split != "train":
         raise InputError(
-            f"{source}: a split column can't be streamed, and one row's is {shorten(value)!r}. "
+            f"{source}: a split column can't be streamed, and one row's is {_shown(value)}. "
             "Give a file for each split, or leave streaming out."
         )
     if split not in ("train", None):
