@@ -199,8 +199,17 @@ def test_a_sideways_photo_is_loaded_upright(make_folder):
     assert sizes["A/0.jpg"] == (20, 30)
 
 
-def test_macos_leftovers_and_other_files_are_no_images(make_folder):
-    root = make_folder({"A": 3, "B": 3, "__MACOSX/A": 3, ".thumbs": 2})
+def test_a_photo_in_two_classes_is_warned_of(make_folder, caplog):
+    root = make_folder({"A": 8, "B": 8})
+    shutil.copy(root / "A/3.jpg", root / "B/copy.jpg")
+    load_fruits(root)
+    assert "1 photo(s) in several classes, the same byte for byte (A/3.jpg and B/copy.jpg)" in (
+        caplog.text
+    )
+
+
+def test_leftovers_of_macos_and_synology_and_other_files_are_no_images(make_folder):
+    root = make_folder({"A": 3, "B": 3, "__MACOSX/A": 3, ".thumbs": 2, "A/@eaDir/0.jpg": 2})
     (root / "A" / "._0.jpg").write_bytes(b"junk")
     (root / "A" / "notes.txt").write_text("ripe")
     assert len(find_image_files(root)["train"]) == 6

@@ -729,6 +729,14 @@ def test_rows_of_the_hub_reach_no_file_of_this_computer(tmp_path, monkeypatch):
     assert pairs_of_stream(rows) == pairs()
 
 
+def test_one_file_under_two_labels_through_a_link_is_refused(tmp_path):
+    file = write_csv(tmp_path / "a.csv", ["photos/link.jpg", *PATHS[1:]])
+    (tmp_path / "photos/link.jpg").unlink(missing_ok=True)
+    (tmp_path / "photos/link.jpg").symlink_to(tmp_path / PATHS[-1])
+    with pytest.raises(InputError, match=r"1 file\(s\) with more than one label \(photos/"):
+        load_fruits(file)
+
+
 def test_one_file_under_two_spellings_and_labels_is_refused(tmp_path):
     file = write_csv(tmp_path / "a.csv", [PATHS[0], f"./photos/../{PATHS[0]}", *PATHS[2:]])
     with pytest.raises(InputError, match=r"1 file\(s\) with more than one label \(photos/0.jpg as"):
