@@ -284,8 +284,13 @@ def start_folder(run: TrainingRun) -> None:
             clear_run(run.folder)
         for name in (METRICS, DIVERGED, CARD, REPORT, PLOT):  # a run that is resumed has not ended
             (run.folder / name).unlink(missing_ok=True)
-        run.datasets.write_lists(run.run_dir.lists)
-        write_json(run.folder / TRAINING_ARGS, argument_record(run))
+        write_start(run)
+
+
+def write_start(run: TrainingRun) -> None:
+    """The split lists, and last the arguments: with these, evaluation knows what was trained on."""
+    run.datasets.write_lists(run.run_dir.lists)
+    write_json(run.folder / TRAINING_ARGS, argument_record(run))
 
 
 # ---- finish: save, measure, show, push ----
@@ -317,6 +322,8 @@ def finish(run: TrainingRun, output: TrainOutput) -> dict[str, Any]:
 def save(run: TrainingRun, model: nn.Module, weights: dict[str, Any] | None = None) -> None:
     """The model and the log; `weights` are whole where the model's own are divided."""
     with translate_disk_errors(run.folder), translate_open_errors(run.folder):
+        if not (run.folder / TRAINING_ARGS).is_file():  # the folder was removed meanwhile
+            write_start(run)
         save_model(model, run.prepared.processor, run.folder, weights=weights)
         write_json(run.folder / LOG, run.trainer.state.log_history)
 
