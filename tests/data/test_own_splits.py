@@ -205,6 +205,14 @@ def test_a_column_that_names_splits_among_others_is_warned_of(write, form, caplo
     assert "its column subset names splits, but also 'unused', so it is not used" in caplog.text
 
 
+@pytest.mark.parametrize("name", ["is_train", "Fold"])
+@pytest.mark.parametrize("form", ["table", "saved dataset", "Hub"])
+def test_a_column_that_may_mean_splits_by_numbers_is_warned_of(write, form, name, caplog):
+    rows = [row | {name: str(n % 2)} for n, row in enumerate(rows_of(folders=["p"] * 8))]
+    assert list(counts(write(form, train=rows))) == ["train"]
+    assert f"its column {name} may name splits, but is not used" in caplog.text
+
+
 def test_keys_that_name_splits_are_read_as_folders_are(write):
     keys = ["train/Kiwi/1", "val/Kiwi/2", "train/Lime/images/3", "Lime/test/4"]
     raw = open_source(write("shards", train=[{"path": f"{key}.jpg"} for key in keys]))

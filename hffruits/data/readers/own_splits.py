@@ -18,6 +18,7 @@ from hffruits.core.errors import InputError
 from hffruits.core.escaping import shorten
 from hffruits.core.names import list_names
 from hffruits.data.readers.column_mapping import (
+    FLAGS_OF_SPLITS,
     SPLIT_COLUMNS,
     Columns,
     Rows,
@@ -58,6 +59,12 @@ def with_split_column(columns: Columns, rows: Rows, source: object) -> Columns:
                 "and use train, validation and test",
                 *(source, name, list_names(map(_shown, others))),
             )
+    if flags := [names[usual] for usual in FLAGS_OF_SPLITS if usual in names]:
+        logger.warning(
+            "%s: its column %s may name splits, but is not used. Add a column split with train, "
+            "validation and test to have it split so",
+            *(source, list_names(flags)),
+        )
     return columns
 
 
