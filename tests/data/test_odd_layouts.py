@@ -328,6 +328,10 @@ REFUSED = {
         {"Kiwi/train": 2, "Kiwi/test": 1, "Photos/train": 3, "Lime/train": 1},
         "Photos/train: holds photos, next to those in Kiwi, Lime, but Photos names no class",
     ),
+    "two parts of a test split": (
+        {"train/Kiwi": 2, "train/Lime": 2, "test_public/Kiwi": 1, "test_private/Lime": 1},
+        r"test_private: named like a part of the test split, .* Put its class folders into \S+test",
+    ),
     "two kinds of folders in a class": (
         {"Kiwi/images": 2, "Kiwi/green": 2, "Lime/images": 2},
         "Kiwi/images: holds photos, next to those in green, but images names no class",

@@ -436,7 +436,10 @@ def _no_train(
 def _warn_of_ignored(
     root: Path, layout: _Layout, listed: _Listed, photos: Mapping[str, list[Path]]
 ) -> None:
-    """Folders beside the split folders, and split folders without photos."""
+    """Folders beside the split folders, and split folders without photos.
+
+    Raises `InputError` where one beside them has the photos of a split that is not there.
+    """
     if not layout.has_splits:
         return
     filled = {parent for path in listed.photos for parent in path.parents}
@@ -447,8 +450,24 @@ def _warn_of_ignored(
             what = "no class folders" if filled.intersection(own) else "no photos"
             place = root / own[0]
             logger.warning("%s: holds %s, so there is no %s split", place, what, split)
-    if extra := _beside(layout, listed):
+    extra = _beside(layout, listed)
+    for folder in sorted(listed.folders & filled) if extra else ():
+        split = _split_beside(layout, folder)
+        if split and split not in photos:
+            raise InputError(
+                f"{root / folder}: named like a part of the {split} split, which is not there "
+                f"otherwise. Put its class folders into {root / layout.above / split}, or move it "
+                "out of the data folder."
+            )
+    if extra:
         logger.warning("ignored next to the split folders: %s", list_names(extra, 20))
+
+
+def _split_beside(layout: _Layout, folder: Path) -> str | None:
+    """The split that the name of a folder next to the split folders has in it (`test_public`)."""
+    beside = folder.parent == layout.above and not layout.split(folder)
+    named = {SPLIT_ALIASES[word.lower()] for word in _SPLIT_IN_NAME.findall(folder.name)}
+    return named.pop() if beside and len(named) == 1 else None
 
 
 def _beside(layout: _Layout, listed: _Listed, *, only_photos: bool = False) -> list[str]:
