@@ -30,6 +30,7 @@ from hffruits.data.splits import (
     choose_splits,
     count_leaks,
     independent_groups,
+    shares_to_hold_out,
     write_lists,
 )
 from hffruits.data.stream_dataset import FruitStreams, load_streams
@@ -136,6 +137,8 @@ def load_fruits(
     if data.streaming:
         return load_streams(data, seed=seed)
     raw = open_source(data)
+    if data.split_lists is None:
+        shares_to_hold_out(data, raw.splits)  # what is wrong with them, before photos are read
     checked = check_images(raw, data, num_workers=num_workers)
     checked.check_classes()
     checked.check_labels()

@@ -215,6 +215,16 @@ def test_leftovers_of_macos_and_synology_and_other_files_are_no_images(make_fold
     assert len(find_image_files(root)["train"]) == 6
 
 
+@pytest.mark.parametrize(
+    ("test", "message"),
+    [(1, "^test_fraction=1: fractions"), (0.9, "^validation_fraction=0.15, test_fraction=0.9: ")],
+)
+def test_a_wrong_fraction_is_named_before_photos_are_read(make_folder, monkeypatch, test, message):
+    monkeypatch.setattr("hffruits.data.load.check_images", None)
+    with pytest.raises(InputError, match=message):
+        load_fruits(make_folder({"A": 4, "B": 4}), test_fraction=test)
+
+
 # ---- folders that can't be used: value, reason, remedy in one line ----
 
 
