@@ -218,6 +218,7 @@ TABLES = {
     ),
     "csv, pipes": lambda at: write_csv(at / "a.csv", sep="|"),
     "csv, UTF-16": lambda at: write_csv(at / "a.csv", encoding="utf-16"),
+    "csv, UTF-32": lambda at: write_csv(at / "a.csv", encoding="utf-32"),
     "csv in a folder of patterns": lambda at: write_csv(at / "a [b]*?" / "a.csv"),
     "csv beside photos": lambda at: write_csv(at / "a.csv").parent,
     "jsonl": lambda at: write_lines(
@@ -741,6 +742,14 @@ def test_one_file_under_two_spellings_and_labels_is_refused(tmp_path):
     file = write_csv(tmp_path / "a.csv", [PATHS[0], f"./photos/../{PATHS[0]}", *PATHS[2:]])
     with pytest.raises(InputError, match=r"1 file\(s\) with more than one label \(photos/0.jpg as"):
         load_fruits(file)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+def test_a_wide_encoding_without_a_mark_is_advised(encoding, tmp_path):
+    file = write_csv(tmp_path / "a.csv", encoding=encoding)
+    with pytest.raises(InputError, match=f"with {encoding}, a line of it is 'path,label'"):
+        open_source(DataArguments(str(file)))
+    assert open_source(DataArguments(str(file), table_encoding=encoding)).splits["train"]
 
 
 @pytest.mark.parametrize("form", ["folder", "parquet, binary", "cls", "saved dataset"])

@@ -240,8 +240,10 @@ def _text_options(files: list[Path], asked: str | None) -> dict[str, Any]:
     encoding = encodings[files[0]]
     if kind == "csv":
         return _csv_options(files[0], encoding)
-    if encoding.startswith("utf-16"):  # which `datasets` would cut at single bytes
-        raise InputError(f"{files[0]}: UTF-16, which JSON is not read in. Save it as UTF-8.")
+    if encoding.startswith(("utf-16", "utf-32")):  # which `datasets` would cut at single bytes
+        raise InputError(
+            f"{files[0]}: {encoding.upper()}, which JSON is not read in. Save it as UTF-8."
+        )
     return {} if encoding == "utf-8" else {"encoding": encoding}
 
 
@@ -265,13 +267,16 @@ def _csv_options(file: Path, encoding: str) -> dict[str, Any]:
 
 
 def _encoding_of(file: Path, asked: str | None) -> str:
-    """UTF-8 or UTF-16, where the file shows it, or as asked for.
+    """UTF-8, UTF-16 or UTF-32, where the file shows it, or as asked for.
 
     No other one is inferred: labels with wrong letters would be trained. Raises `InputError` for a
     file that is none of these, with how its first odd line would read.
     """
     with translate_dataset_errors(file), file.open("rb") as stream:
-        if stream.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        mark = stream.read(4)
+        if mark in (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE):  # before UTF-16, which starts alike
+            return "utf-32"
+        if mark[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
             return "utf-16"
         stream.seek(0)
         head = stream.read(_CHECKED)
@@ -286,11 +291,24 @@ def _encoding_of(file: Path, asked: str | None) -> str:
         return known
     if odd is None:
         return "utf-8"
-    usual = "utf-16-le" if b"\0" in odd else "cp1252"
+    usual = _wide_encoding(head) if b"\0" in odd else "cp1252"
+    if usual != "cp1252":  # whose lines don't end at a single byte
+        letter = 4 if "32" in usual else 2
+        odd = head[: len(odd) // letter * letter]
     raise InputError(
         f"{file}: not UTF-8. Save it as that, or name its encoding as table_encoding: with "
         f"{usual}, a line of it is {shorten(odd.decode(usual, errors='replace').strip())!r}."
     )
+
+
+def _wide_encoding(head: bytes) -> str:
+    """The encoding without a mark of a text of several bytes a letter, whose first is ASCII."""
+    zeros = tuple(byte == 0 for byte in head[:4])
+    if zeros[:3] == (True, True, True):
+        return "utf-32-be"
+    if zeros[1:] == (True, True, True):
+        return "utf-32-le"
+    return "utf-16-be" if zeros[0] else "utf-16-le"
 
 
 _CHECKED = 2**26  # bytes of a table, whose encoding is looked for
