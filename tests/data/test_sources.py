@@ -432,6 +432,21 @@ def test_the_splits_of_a_form_are_kept(form, tmp_path):
         assert pairs_of(data[split]) == pairs(of_split(theirs))
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_range_in_the_name_of_shards_means_each_of_them(tmp_path, streaming):
+    for number in range(3):
+        own = range(number, COUNT, 3)
+        write_tar(tmp_path / f"f-{number:03}.tar", samples("cls", NAMES.__getitem__, numbers=own))
+
+    def read(last: str):
+        data = DataArguments(str(tmp_path / f"f-{{000..{last}}}.tar"), streaming=streaming)
+        return list(open_source(data).splits["train"])
+
+    assert len(read("001")) == len(range(0, COUNT, 3)) + len(range(1, COUNT, 3))
+    with pytest.raises(InputError, match=r"f-003\.tar: no table or archive fits this pattern"):
+        read("003")
+
+
 @pytest.mark.parametrize("form", ["csv files in folders", "shards"])
 def test_the_splits_of_a_stream_are_kept(form, tmp_path):
     splits = open_source(DataArguments(SPLIT[form](tmp_path), streaming=True)).splits
