@@ -15,7 +15,6 @@ import numpy as np
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value, concatenate_datasets
 
 from hffruits.core.errors import InputError
-from hffruits.core.files import write_text
 from hffruits.core.names import list_names
 from hffruits.data.arguments import DataArguments
 from hffruits.data.class_hierarchy import read_coarse_labels
@@ -26,7 +25,6 @@ from hffruits.data.readers.folders import SPLIT_NAMES
 from hffruits.data.sources import open_source
 from hffruits.data.split_protocol import MapSplit, Split
 from hffruits.data.splits import (
-    TRAIN_DIGESTS,
     choose_splits,
     count_leaks,
     independent_groups,
@@ -78,12 +76,8 @@ class FruitDatasets(DatasetDict):
         return MapSplit(rows, labels, names, self.groups.get(name))
 
     def write_lists(self, folder: Path) -> None:
-        """Write `train.txt`, ...: one path a line, so that the same split can be made again.
-
-        And `train_digests.txt`, so that photos of train are known in other places.
-        """
+        """Write `train.txt`, ...: one path a line, so that the same split can be made again."""
         write_lists(self, folder)
-        write_text(folder / TRAIN_DIGESTS, "\n".join(self.digests) + "\n")
 
     def __reduce__(self):
         return partial(FruitDatasets, **vars(self)), (dict(self),)

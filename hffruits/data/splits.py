@@ -27,7 +27,6 @@ from hffruits.data.readers.folders import SPLIT_NAMES
 from hffruits.data.validation import Part, join_parts
 
 logger = logging.getLogger(__name__)
-TRAIN_DIGESTS = "train_digests.txt"  # beside the lists: knows photos of train in other places
 SPLIT_BY = ("duplicates", "class")
 RARE_CLASSES = ("error", "train_only", "drop")
 

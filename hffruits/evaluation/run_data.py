@@ -12,9 +12,8 @@ from pathlib import Path
 from hffruits.core.errors import InputError
 from hffruits.core.escaping import name_in_line
 from hffruits.data.arguments import DataArguments
-from hffruits.data.splits import TRAIN_DIGESTS
 from hffruits.evaluation.predictions import Predictions
-from hffruits.models.artifact import METRICS, SPLITS, TRAIN_LIST, TRAINING_ARGS
+from hffruits.models.artifact import METRICS, SPLITS, TRAIN_DIGESTS, TRAIN_LIST, TRAINING_ARGS
 from hffruits.models.loading import find_model
 
 logger = logging.getLogger(__name__)
