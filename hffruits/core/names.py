@@ -92,7 +92,7 @@ def file_name(name: str) -> str:
     name = re.sub(r'[/\\<>:"|?*\x00-\x1f]', "_", name)
     name = re.sub(r"[. ]+$", lambda end: "_" * len(end[0]), name)  # which Windows drops
     reserved = not name or name.startswith(".") or _WINDOWS_DEVICES.match(name)
-    return f"_{name}" if reserved or name == "__MACOSX" else name
+    return f"_{name}" if reserved or name in ("__MACOSX", "@eaDir") else name
 
 
 def file_key(path: str) -> str:

@@ -286,8 +286,8 @@ def walk_folders(folder: Path) -> Iterator[tuple[Path, list[str]]]:
 
 
 def is_hidden(name: str) -> bool:
-    """True for `.thumbnails`, `._photo.jpg` and the folder that macOS puts into zips."""
-    return name.startswith(".") or name == "__MACOSX"
+    """True for `.thumbnails`, `._photo.jpg`, and folders that macOS and Synology add."""
+    return name.startswith(".") or name in ("__MACOSX", "@eaDir")
 
 
 def kind_of(name: str) -> Kind:

@@ -23,7 +23,13 @@ from hffruits.data.images import decode_images
 from hffruits.data.readers.folders import SPLIT_NAMES
 from hffruits.data.sources import open_source
 from hffruits.data.split_protocol import MapSplit, Split
-from hffruits.data.splits import choose_splits, count_leaks, independent_groups, write_lists
+from hffruits.data.splits import (
+    choose_splits,
+    count_leaks,
+    independent_groups,
+    shares_to_hold_out,
+    write_lists,
+)
 from hffruits.data.stream_dataset import FruitStreams, load_streams
 from hffruits.data.validation import Part, Skipped, check_images
 
@@ -38,7 +44,8 @@ class FruitDatasets(DatasetDict):
     `leaks`: for each split held out, how many of its images have a near-duplicate in train.
     `groups`: numbers of the images of each split, equal for those that are not independent.
     `fingerprint`: a digest of all images' bytes, labels and splits, wherever they lie. `truncated`:
-    the files that lack their end, used since `allow_truncated_images` was set.
+    the files that lack their end, used since `allow_truncated_images` was set. `digests`: of the
+    bytes of each image of train.
     """
 
     def __init__(
@@ -52,11 +59,13 @@ class FruitDatasets(DatasetDict):
         dropped: dict[str, int] | None = None,
         truncated: list[str] | None = None,
         groups: dict[str, np.ndarray] | None = None,
+        digests: list[str] | None = None,
     ):
         super().__init__(splits)
         self.skipped, self.fingerprint = skipped, fingerprint
         self.coarse, self.leaks, self.groups = coarse or {}, leaks or {}, groups or {}
         self.dropped, self.truncated = dropped or {}, truncated or []
+        self.digests = digests or []
 
     def split(self, name: str) -> Split:
         """One of them as a `Split`."""
@@ -121,6 +130,8 @@ def load_fruits(
     if data.streaming:
         return load_streams(data, seed=seed)
     raw = open_source(data)
+    if data.split_lists is None:
+        shares_to_hold_out(data, raw.splits)  # what is wrong with them, before photos are read
     checked = check_images(raw, data, num_workers=num_workers)
     checked.check_classes()
     checked.check_labels()
@@ -146,6 +157,7 @@ def load_fruits(
         dropped=parts.dropped,
         truncated=checked.truncated,
         groups=independent_groups(parts, data),
+        digests=parts["train"].digests,
     )
 
 

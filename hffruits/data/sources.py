@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import takewhile
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +72,8 @@ def open_source(data: DataArguments, *, with_images: bool = True, to_train: bool
     """Find the rows of any usual form of data; no image is decoded.
 
     Not `with_images`, for streams only, they are empty where that spares reading them. Not
-    `to_train`, folders need no train split. Raises `InputError` for what is not there or can't be
-    understood.
+    `to_train`, folders, saved datasets and those of the Hub need no train split. Raises
+    `InputError` for what is not there or can't be understood.
     """
     if data.label_from not in (None, *LABEL_FROM):
         raise InputError(f"label_from={data.label_from}: must be one of {', '.join(LABEL_FROM)}.")
@@ -87,6 +87,7 @@ def open_source(data: DataArguments, *, with_images: bool = True, to_train: bool
         _check_encoding(data)
     if data.dataset_name:
         options |= {"config": data.dataset_config_name, "split_names": data.split_names}
+        options["to_train"] = to_train
         found = load_hub(data.dataset_name, asked, with_images=with_images, **options)
         return _rows_of(found, data)
     if data.data_dir is None and not data.streaming:
@@ -97,7 +98,8 @@ def open_source(data: DataArguments, *, with_images: bool = True, to_train: bool
     path = Path(data.data_dir or samples_dir()).expanduser()
     if is_saved_dataset(path) and not data.streaming:
         _check_encoding(data)
-        return _rows_of(load_saved_dataset(path, asked, split_names=data.split_names), data)
+        reading = {"split_names": data.split_names, "to_train": to_train}
+        return _rows_of(load_saved_dataset(path, asked, **reading), data)
     listing = list(walk_folders(path)) if path.is_dir() else None
     files = _files_of(path, listing)
     _check_encoding(data, files)
@@ -161,18 +163,23 @@ def _are_shards(files: list[Path], streaming: bool) -> bool:
 
 
 def _shard_urls(url: str) -> list[str]:
-    """The URLs that are meant; `{000..012}` in one means that many, as in WebDataset."""
+    """The URLs of shards that are meant."""
     if found := re.match(r"(?:https?://huggingface\.co|hf:/)/datasets/([^/]+/[^/?#]+)/?$", url):
         raise InputError(f"{url}: a dataset of the Hub. Give its id, {found[1]}, as dataset_name.")
     if not re.search(r"\.(tar|tar\.gz|tgz)$", url):
         raise InputError(f"{url}: only shards (.tar) are read from a URL. Download it first.")
-    if not (found := re.search(r"\{(\d+)\.\.(\d+)\}", url)):
-        return [url]
+    return _in_range(url)
+
+
+def _in_range(name: str) -> list[str]:
+    """The names that `{000..012}` in one means, as in WebDataset."""
+    if not (found := _RANGE.search(name)):
+        return [name]
     first, last = found.groups()
-    if not int(first) <= int(last) < 1_000_000 or "{" in url[found.end() :]:
-        raise InputError(f"{url}: give one range of shards, the lower end first: {{000..012}}.")
+    if not int(first) <= int(last) < 1_000_000 or "{" in name[found.end() :]:
+        raise InputError(f"{name}: give one range of shards, the lower end first: {{000..012}}.")
     numbers = [f"{number:0{len(first)}}" for number in range(int(first), int(last) + 1)]
-    return [url[: found.start()] + number + url[found.end() :] for number in numbers]
+    return [name[: found.start()] + number + name[found.end() :] for number in numbers]
 
 
 def _files_of(path: Path, listing: Listing | None) -> list[Path]:
@@ -187,11 +194,16 @@ def _files_of(path: Path, listing: Listing | None) -> list[Path]:
             f"it, or a table ({', '.join(TABLES)})."
         )
     if _MAGIC.search(str(path)):
-        found = Path(path.anchor or ".").glob(str(path.relative_to(path.anchor or ".")))
-        if files := sorted(p for p in found if p.suffix.lower() in TABLES or is_archive(p)):
-            return _of_one_kind(path, files)
-        raise InputError(f"{path}: no table or archive fits this pattern.")
+        files = chain.from_iterable(map(_files_of_pattern, map(Path, _in_range(str(path)))))
+        return _of_one_kind(path, sorted(files))
     return []
+
+
+def _files_of_pattern(path: Path) -> list[Path]:
+    found = Path(path.anchor or ".").glob(str(path.relative_to(path.anchor or ".")))
+    if files := [p for p in found if p.suffix.lower() in TABLES or is_archive(p)]:
+        return files
+    raise InputError(f"{path}: no table or archive fits this pattern.")
 
 
 def _files_in(folder: Path, listing: Listing, *, archive: Path | None = None) -> list[Path]:
@@ -271,7 +283,8 @@ def _is_table_or_archive(path: Path) -> bool:
 
 # What `datasets` writes beside its files.
 _NO_TABLES = ("dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json")
-_MAGIC = re.compile(r"[*?\[]")
+_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_MAGIC = re.compile(rf"[*?\[]|{_RANGE.pattern}")
 _SUBMISSION = re.compile(r"(?:^|[\W_])submissions?(?:$|[\W_])", re.IGNORECASE)
 
 

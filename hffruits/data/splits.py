@@ -66,7 +66,6 @@ def choose_splits(
         return ChosenSplits(listed, gone.dropped, gone.left_out)
     if not (fractions := shares_to_hold_out(data, parts)):
         return ChosenSplits(parts)
-    _check_fractions(fractions)
     rare = find_rare(parts["train"].rows["label"][:], 1 + len(fractions))
     kept = drop_classes(parts, rare if data.rare_classes == "drop" else ())
     train = kept["train"]
@@ -81,7 +80,10 @@ def choose_splits(
 
 
 def shares_to_hold_out(data: DataArguments, present: Container[str]) -> dict[str, float]:
-    """Split -> the share of train that it takes, of those that are missing; {} where none is."""
+    """Split -> the share of train that it takes, of those that are missing; {} where none is.
+
+    Raises `InputError` for shares that leave a split empty.
+    """
     if "validation" in present:
         return {}
     if data.validation_fraction == 0:
@@ -90,8 +92,10 @@ def shares_to_hold_out(data: DataArguments, present: Container[str]) -> dict[str
             "scores, so some are needed. Give a small share, as 0.05, and test_fraction=0."
         )
     shares = {"validation": data.validation_fraction}
-    without_test = "test" in present or data.test_fraction == 0
-    return shares if without_test else shares | {"test": data.test_fraction}
+    if "test" not in present and data.test_fraction != 0:
+        shares["test"] = data.test_fraction
+    _check_fractions(shares)
+    return shares
 
 
 def find_rare(labels: Iterable[str], needed: int) -> dict[str, int]:
@@ -364,12 +368,12 @@ def count_few_groups(labels: Sequence[str], groups: Sequence[int], needed: int) 
 
 
 def _check_fractions(fractions: dict[str, float]) -> None:
-    for split, fraction in fractions.items():
-        if not 0 < fraction < 1 or sum(fractions.values()) >= 1:
-            raise InputError(
-                f"{split}_fraction={fraction:g}: fractions lie between 0 and 1 and leave some for "
-                "train. Try 0.15."
-            )
+    wrong = [split for split, fraction in fractions.items() if not 0 < fraction < 1]
+    if wrong or sum(fractions.values()) >= 1:
+        named = ", ".join(f"{split}_fraction={fractions[split]:g}" for split in wrong or fractions)
+        raise InputError(
+            f"{named}: fractions lie between 0 and 1 and leave some for train. Try 0.15."
+        )
 
 
 def _place(

@@ -126,6 +126,7 @@ class FruitStreams(dict[str, StreamSplit]):
         self.leaks: dict[str, int] = {}
         self.dropped: dict[str, int] = {}
         self.truncated: list[str] = []
+        self.digests: list[str] = []
 
     def split(self, name: str) -> Split:
         """One of them."""

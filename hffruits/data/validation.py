@@ -43,6 +43,11 @@ class Part:
     records: np.ndarray  # (N,) of `scan_images`
     groups: np.ndarray  # (N,) numbers, equal for near-duplicates, also in other parts
 
+    @property
+    def digests(self) -> list[str]:
+        """Of the images' bytes, (N,), hexadecimal; "" of those that can't be read."""
+        return self.records["digest"].astype(str).tolist()
+
     def take(self, indices: Sequence[int]) -> "Part":
         """These rows, in this order."""
         return Part(self.rows.select(indices), self.records[indices], self.groups[indices])
@@ -159,6 +164,7 @@ def _find_conflicts(usable: Iterable[tuple[Dataset, np.ndarray]]) -> dict[str, l
     """
     labels: dict[tuple[str, bytes], list[str]] = defaultdict(list)
     names: dict[tuple[str, bytes], str] = {}
+    of_bytes: dict[bytes, dict[str, str]] = defaultdict(dict)  # digest -> label -> path
     for own, records in usable:
         texts = own["path"][:], own["label"][:]
         rows = zip(*texts, files_of(own), records["digest"], strict=True)
@@ -167,6 +173,7 @@ def _find_conflicts(usable: Iterable[tuple[Dataset, np.ndarray]]) -> dict[str, l
             key = (_real(file), b"") if file else (name, digest)
             names.setdefault(key, name)
             labels[key].append(label)
+            of_bytes[digest].setdefault(label, name)
     repeated = {key: len(own) - len(set(own)) for key, own in labels.items()}
     if count := sum(repeated.values()):
         logger.warning(
@@ -174,7 +181,16 @@ def _find_conflicts(usable: Iterable[tuple[Dataset, np.ndarray]]) -> dict[str, l
             "once. `hffruits split --repair list` lists them for --exclude",
             *(count, shorten(names[max(repeated, key=repeated.get)])),
         )
-    return {names[key]: sorted(set(own)) for key, own in labels.items() if len(set(own)) > 1}
+    conflicts = {names[key]: sorted(set(own)) for key, own in labels.items() if len(set(own)) > 1}
+    several = [own for own in of_bytes.values() if len(own) > 1]
+    if several and not conflicts:
+        listed = list_names(" and ".join(own.values()) for own in several)
+        logger.warning(
+            "%d photo(s) in several classes, the same byte for byte (%s): one class is wrong. "
+            "`hffruits explore` shows them, `hffruits split --repair` fixes them",
+            *(len(several), listed),
+        )
+    return conflicts
 
 
 def files_of(rows: Dataset) -> list[str | None]:
@@ -188,7 +204,9 @@ def files_of(rows: Dataset) -> list[str | None]:
 
 
 def _real(file: str) -> str:
-    """A file's path as it is however it was written: without `..` and links of folders."""
+    """A file's path as it is however it was written: without `..` and links."""
+    if Path(file).is_symlink():
+        return os.path.realpath(file)
     folder, name = os.path.split(file)
     return f"{_real_folder(folder)}/{name}"
 

@@ -175,7 +175,7 @@ def compare(
         "split": photos.split,
         "images": len(a),
         "trained_on": {
-            side: count_training_images(model, data_args, a)
+            side: count_training_images(model, data_args, a, photos.digests)
             for side, model in {"a": model_a, "b": model_b}.items()
         },
         "metrics": compare_figures(a, b, labels, coarse_ids(models[0].config)),

@@ -41,6 +41,7 @@ class Photos:
     rows: Split
     total: int | None  # None for a stream that was not counted
     foreign: dict[str, int] = field(default_factory=dict)  # classes that the model lacks: photos
+    digests: dict[str, str] = field(default_factory=dict)  # path -> of the bytes; none of a stream
 
     def samples(self) -> Iterator[Sample]:
         """Those of this process."""
@@ -97,10 +98,11 @@ def choose_photos(
             *(name, foreign[name], f". Is it {near[0]}?" if near else ""),
         )
     name = "all" if list(parts) == ["train"] and split is None else chosen
-    grouped = {chosen: find_duplicates(parts[chosen], raw, data_args)}
-    groups = independent_groups(grouped, data_args)[chosen]
+    part = find_duplicates(parts[chosen], raw, data_args)
+    groups = independent_groups({chosen: part}, data_args)[chosen]
+    digests = dict(zip(rows["path"][:], part.digests, strict=True))
     rows = MapSplit(rows, found, tuple(labels), groups)
-    return Photos(name, rows, len(found), dict(foreign))
+    return Photos(name, rows, len(found), dict(foreign), digests)
 
 
 def _choose_stream(
@@ -108,7 +110,7 @@ def _choose_stream(
 ) -> Photos:
     if seed is None:
         refuse_lists(data_args)
-        raw = open_source(data_args)
+        raw = open_source(data_args, to_train=False)
         streams = raw.splits
         chosen = _choose_split(list(streams), split)
         stream = streams[chosen]

@@ -156,7 +156,7 @@ def evaluate(
         **measure(known, fruits),
         "images_per_second": round(len(predictions) / seconds, 2),
         "unknown_classes": photos.foreign,
-        "trained_on": count_training_images(model, data_args, known),
+        "trained_on": count_training_images(model, data_args, known, photos.digests),
         "unknown": {name: measure_unknown(known, some, fruits) for name, some in unknown.items()},
     }
 

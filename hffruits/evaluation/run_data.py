@@ -5,6 +5,7 @@ Reads what training recorded in the model's folder: `training_args.json` and the
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hffruits.core.errors import InputError
 from hffruits.core.escaping import name_in_line
 from hffruits.data.arguments import DataArguments
 from hffruits.evaluation.predictions import Predictions
-from hffruits.models.artifact import METRICS, SPLITS, TRAIN_LIST, TRAINING_ARGS
+from hffruits.models.artifact import METRICS, SPLITS, TRAIN_DIGESTS, TRAIN_LIST, TRAINING_ARGS
 from hffruits.models.loading import find_model
 
 logger = logging.getLogger(__name__)
@@ -104,18 +105,33 @@ def is_same_data(named: DataArguments, own: DataArguments, path: str | None) -> 
 
 
 def count_training_images(
-    model: str | Path, data_args: DataArguments, predictions: Predictions
+    model: str | Path,
+    data_args: DataArguments,
+    predictions: Predictions,
+    digests: Mapping[str, str],
 ) -> int:
-    """How many of the images a run was trained on, by their paths in its data; warns of them."""
-    trained = Path(model).expanduser() / SPLITS / TRAIN_LIST
-    recorded = trained.is_file() and read_record(trained.parents[1] / TRAINING_ARGS)
-    if not recorded or not is_same_data(data_args, recorded[0], recorded[1]):
-        return 0
-    lines = trained.read_text(encoding="utf-8").split("\n")
-    seen = set(map(name_in_line, lines)) & set(predictions.paths)
-    if seen:
+    """How many of the images a run was trained on, by their paths in its data; warns of them.
+
+    In other data, as in a copy of it, they are known by the `digests` of their bytes, by path.
+    """
+    folder = Path(model).expanduser()
+    lists = folder / SPLITS
+    recorded = read_record(folder / TRAINING_ARGS)
+    is_own = recorded and is_same_data(data_args, recorded[0], recorded[1])
+    paths = set(map(name_in_line, _lines_of(lists / TRAIN_LIST))) if is_own else set()
+    trained = set(_lines_of(lists / TRAIN_DIGESTS))
+    seen = [path in paths or digests.get(path) in trained for path in predictions.paths]
+    if any(seen):
+        listed = not is_own and data_args.split_lists is None
+        remedy = f". split_lists={lists} leaves those out where the paths are the same"
         logger.warning(
-            "%s was trained on %d of these %d photos: its metrics are too optimistic",
-            *(model, len(seen), len(predictions)),
+            "%s was trained on %d of these %d photos: its metrics are too optimistic%s",
+            *(model, sum(seen), len(seen), remedy if listed else ""),
         )
-    return len(seen)
+    return sum(seen)
+
+
+def _lines_of(file: Path) -> list[str]:
+    if not file.is_file():
+        return []
+    return [line for line in file.read_text(encoding="utf-8").split("\n") if line]

@@ -5,8 +5,10 @@ loaders raise for broken or hostile folders becomes an `InputError`.
 """
 
 import json
+import logging
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -29,11 +31,14 @@ from transformers.image_processing_utils import BaseImageProcessor
 from hffruits.core.errors import InputError
 from hffruits.core.escaping import shorten
 from hffruits.core.hub_client import one_line
+from hffruits.core.names import list_names
 from hffruits.models.artifact import ADAPTER, CONFIG
 from hffruits.models.bundled import BUNDLED, DEFAULT_BACKBONE, bundled_folder, create_timm
 from hffruits.models.fetching import fetch_model
 from hffruits.models.heads import head_names, logits_and_features, reset_head
 from hffruits.models.saving import quiet_transformers
+
+logger = logging.getLogger(__name__)
 
 _OF_OTHER_CLASSES = (
     *("label_names", "calibration", "ood_threshold", "coarse_labels"),
@@ -117,7 +122,7 @@ def load_folder(folder: Path, *, name: str | None = None) -> ModelAndProcessor:
             **_source(folder), **_LOGITS_ONLY, **_LOADING
         )
         processor = _load_processor(_source(folder))
-        _check_labels(model.config)
+        _check_labels(model.config, folder)
     model.config.name_or_path = name  # not the cache's folder of a Hub model
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
@@ -137,7 +142,7 @@ def load_config(
     """
     with _translate_model_errors(name or folder, "not a model that can be loaded"):
         config = AutoConfig.from_pretrained(**_source(folder))
-        _check_labels(config)
+        _check_labels(config, folder)
         return config, _load_processor(_source(folder))
 
 
@@ -336,10 +341,21 @@ def _check_weights(folder: Path, name: str) -> None:
 _OF_FILES = {"checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay"}
 
 
-def _check_labels(config: PretrainedConfig) -> None:
+def _check_labels(config: PretrainedConfig, folder: Path) -> None:
+    """Raise `ValueError` for names that are none, or not one a class; warn of equal ones.
+
+    transformers replaces names of another number by LABEL_0, LABEL_1, ...
+    """
+    said = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    given = said.get("label_names") or said.get("id2label") or {}
+    if given and len(given) != config.num_labels:
+        raise ValueError(f"config.json names {len(given)} of its {config.num_labels} classes")
     if sorted(config.id2label) != [*range(len(config.id2label))]:
         numbers = ", ".join(map(str, sorted(config.id2label)))
         raise ValueError(f"id2label numbers its classes {shorten(numbers)}, not from 0 on")
+    counts = Counter(config.id2label.values())
+    if equal := [label for label, count in counts.items() if count > 1]:
+        logger.warning("%s: several classes are called %s", folder, list_names(map(str, equal)))
     wrong = [label for label in config.id2label.values() if not isinstance(label, str)]
     if wrong:
         raise ValueError(f"{wrong[0]!r} is not the name of a class")

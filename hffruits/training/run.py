@@ -29,7 +29,7 @@ from hffruits.core.dataloader_workers import translate_worker_errors
 from hffruits.core.distributed import on_main_process, translate_peer_errors
 from hffruits.core.durations import parse_duration
 from hffruits.core.errors import InputError, added_to_errors, optional_output
-from hffruits.core.files import translate_open_errors, write_json
+from hffruits.core.files import translate_open_errors, write_json, write_text
 from hffruits.data.arguments import DataArguments
 from hffruits.data.transforms import EvalTransform
 from hffruits.evaluation.run import (
@@ -40,7 +40,16 @@ from hffruits.evaluation.run import (
 )
 from hffruits.hub import push_model
 from hffruits.hub.commit import check_push
-from hffruits.models.artifact import CARD, DIVERGED, LOG, METRICS, PLOT, REPORT, TRAINING_ARGS
+from hffruits.models.artifact import (
+    CARD,
+    DIVERGED,
+    LOG,
+    METRICS,
+    PLOT,
+    REPORT,
+    TRAIN_DIGESTS,
+    TRAINING_ARGS,
+)
 from hffruits.models.batch_norm import recalibrate
 from hffruits.models.lora import merge_lora
 from hffruits.models.model_card import write_model_card
@@ -284,8 +293,15 @@ def start_folder(run: TrainingRun) -> None:
             clear_run(run.folder)
         for name in (METRICS, DIVERGED, CARD, REPORT, PLOT):  # a run that is resumed has not ended
             (run.folder / name).unlink(missing_ok=True)
-        run.datasets.write_lists(run.run_dir.lists)
-        write_json(run.folder / TRAINING_ARGS, argument_record(run))
+        write_start(run)
+
+
+def write_start(run: TrainingRun) -> None:
+    """The split lists, and last the arguments: with these, evaluation knows what was trained on."""
+    run.datasets.write_lists(run.run_dir.lists)
+    if run.datasets.digests:
+        write_text(run.run_dir.lists / TRAIN_DIGESTS, "\n".join(run.datasets.digests) + "\n")
+    write_json(run.folder / TRAINING_ARGS, argument_record(run))
 
 
 # ---- finish: save, measure, show, push ----
@@ -317,6 +333,8 @@ def finish(run: TrainingRun, output: TrainOutput) -> dict[str, Any]:
 def save(run: TrainingRun, model: nn.Module, weights: dict[str, Any] | None = None) -> None:
     """The model and the log; `weights` are whole where the model's own are divided."""
     with translate_disk_errors(run.folder), translate_open_errors(run.folder):
+        if not (run.folder / TRAINING_ARGS).is_file():  # the folder was removed meanwhile
+            write_start(run)
         save_model(model, run.prepared.processor, run.folder, weights=weights)
         write_json(run.folder / LOG, run.trainer.state.log_history)
 

@@ -199,11 +199,30 @@ def test_a_sideways_photo_is_loaded_upright(make_folder):
     assert sizes["A/0.jpg"] == (20, 30)
 
 
-def test_macos_leftovers_and_other_files_are_no_images(make_folder):
-    root = make_folder({"A": 3, "B": 3, "__MACOSX/A": 3, ".thumbs": 2})
+def test_a_photo_in_two_classes_is_warned_of(make_folder, caplog):
+    root = make_folder({"A": 8, "B": 8})
+    shutil.copy(root / "A/3.jpg", root / "B/copy.jpg")
+    load_fruits(root)
+    assert "1 photo(s) in several classes, the same byte for byte (A/3.jpg and B/copy.jpg)" in (
+        caplog.text
+    )
+
+
+def test_leftovers_of_macos_and_synology_and_other_files_are_no_images(make_folder):
+    root = make_folder({"A": 3, "B": 3, "__MACOSX/A": 3, ".thumbs": 2, "A/@eaDir/0.jpg": 2})
     (root / "A" / "._0.jpg").write_bytes(b"junk")
     (root / "A" / "notes.txt").write_text("ripe")
     assert len(find_image_files(root)["train"]) == 6
+
+
+@pytest.mark.parametrize(
+    ("test", "message"),
+    [(1, "^test_fraction=1: fractions"), (0.9, "^validation_fraction=0.15, test_fraction=0.9: ")],
+)
+def test_a_wrong_fraction_is_named_before_photos_are_read(make_folder, monkeypatch, test, message):
+    monkeypatch.setattr("hffruits.data.load.check_images", None)
+    with pytest.raises(InputError, match=message):
+        load_fruits(make_folder({"A": 4, "B": 4}), test_fraction=test)
 
 
 # ---- folders that can't be used: value, reason, remedy in one line ----

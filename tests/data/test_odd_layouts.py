@@ -13,6 +13,7 @@ from support.runs import paint
 
 from hffruits.core.errors import InputError
 from hffruits.data.arguments import DataArguments
+from hffruits.data.load import load_fruits
 from hffruits.data.readers.folders import (
     class_of_folder,
     find_image_files,
@@ -327,6 +328,10 @@ REFUSED = {
         {"Kiwi/train": 2, "Kiwi/test": 1, "Photos/train": 3, "Lime/train": 1},
         "Photos/train: holds photos, next to those in Kiwi, Lime, but Photos names no class",
     ),
+    "two parts of a test split": (
+        {"train/Kiwi": 2, "train/Lime": 2, "test_public/Kiwi": 1, "test_private/Lime": 1},
+        r"test_private: named like a part of the test split, .* Put its class folders into \S+test",
+    ),
     "two kinds of folders in a class": (
         {"Kiwi/images": 2, "Kiwi/green": 2, "Lime/images": 2},
         "Kiwi/images: holds photos, next to those in green, but images names no class",
@@ -349,6 +354,18 @@ def test_an_empty_class_folder_is_named_wherever_split_folders_stand(make_folder
     root = make_folder({f"Kiwi/{below}": 3, f"Lime/{below}": 3, "Lime/test": 1 if below else 0})
     (root / "Fig" / below).mkdir(parents=True)
     assert find_image_files(root).empty == {Path("Fig"): "no file"}
+
+
+def test_a_class_folder_that_is_a_link_to_nothing_is_named_as_an_empty_one(make_folder):
+    root = make_folder({"Kiwi": 3, "Lime": 3})
+    (root / "Fig").symlink_to(root / "gone/Fig")
+    (root / "Pear").mkdir()
+    assert find_image_files(root).empty == {
+        Path("Fig"): "a link to nothing",
+        Path("Pear"): "no file",
+    }
+    with pytest.raises(InputError, match=r"2 class\(es\) .*Fig: a link to nothing; Pear: no file"):
+        load_fruits(root)
 
 
 # ---- tables beside photos ----

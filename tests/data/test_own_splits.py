@@ -176,6 +176,12 @@ def test_a_split_column_may_have_long_names(write):
     assert counts(write("table", train=rows_of(column=names))) == SPLIT
 
 
+@pytest.mark.parametrize("value", ["", " "])
+def test_an_empty_cell_of_a_split_column_is_called_empty(write, value):
+    with pytest.raises(InputError, match=r"split empty in row 8\. Use train"):
+        counts(write("table", train=rows_of(column=[*NAMED[:7], value])))
+
+
 def test_a_split_column_of_numbered_classes_is_read_by_their_names(tmp_path):
     rows = as_dataset(tmp_path, rows_of(column=NAMED))
     numbered = rows.cast_column("split", ClassLabel(names=["val", "train", "holdout"]))
@@ -199,6 +205,14 @@ def test_a_column_that_names_splits_among_others_is_warned_of(write, form, caplo
     assert "its column subset names splits, but also 'unused', so it is not used" in caplog.text
 
 
+@pytest.mark.parametrize("name", ["is_train", "Fold"])
+@pytest.mark.parametrize("form", ["table", "saved dataset", "Hub"])
+def test_a_column_that_may_mean_splits_by_numbers_is_warned_of(write, form, name, caplog):
+    rows = [row | {name: str(n % 2)} for n, row in enumerate(rows_of(folders=["p"] * 8))]
+    assert list(counts(write(form, train=rows))) == ["train"]
+    assert f"its column {name} may name splits, but is not used" in caplog.text
+
+
 def test_keys_that_name_splits_are_read_as_folders_are(write):
     keys = ["train/Kiwi/1", "val/Kiwi/2", "train/Lime/images/3", "Lime/test/4"]
     raw = open_source(write("shards", train=[{"path": f"{key}.jpg"} for key in keys]))
@@ -215,6 +229,20 @@ def test_keys_with_no_folder_but_those_of_splits_name_no_class(write):
     rows = [{"path": f"{key}.jpg"} for key in ("train/1", "train/2", "test/3")]
     with pytest.raises(InputError, match="label_column_name: unclear which column it is"):
         counts(write("shards", train=rows))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_split_folders_in_paths_split_what_a_column_has_only_train_of(write, form):
+    folders = [f"all/{split}/{'AB'[n % 2]}" for n, split in enumerate(NAMED)]
+    assert counts(write(form, train=rows_of(folders=folders, column=["train"] * 8))) == SPLIT
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_photos_of_test_folders_that_a_column_has_as_train_are_refused(write, form):
+    folders = [f"{split}/{'AB'[n % 2]}" for n, split in enumerate(["train"] * 6 + ["test"] * 2)]
+    column = [*["train"] * 4, *["val"] * 2, *["train"] * 2]
+    with pytest.raises(InputError, match="train by the split column, but test by its folder"):
+        counts(write(form, train=rows_of(folders=folders, column=column)))
 
 
 # folders -> the split of each, or the error's words
@@ -250,6 +278,15 @@ def test_paths_and_keys_of_which_only_some_name_a_split_are_refused(write, form)
 
 
 # ---- data with other splits ----
+
+
+@pytest.mark.parametrize("form", ["saved splits", "Hub"])
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_a_lone_split_to_measure_on_is_not_trained_on(write, form, split):
+    data = write(form, **{split: rows_of(folders=["p"] * 4)})
+    with pytest.raises(InputError, match=rf"none of its splits \({split}\) is called train"):
+        open_source(data)
+    assert len(open_source(data, to_train=False).splits["train"]) == 4
 
 
 @pytest.mark.parametrize("form", OF_SEVERAL)

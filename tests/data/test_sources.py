@@ -218,6 +218,7 @@ TABLES = {
     ),
     "csv, pipes": lambda at: write_csv(at / "a.csv", sep="|"),
     "csv, UTF-16": lambda at: write_csv(at / "a.csv", encoding="utf-16"),
+    "csv, UTF-32": lambda at: write_csv(at / "a.csv", encoding="utf-32"),
     "csv in a folder of patterns": lambda at: write_csv(at / "a [b]*?" / "a.csv"),
     "csv beside photos": lambda at: write_csv(at / "a.csv").parent,
     "jsonl": lambda at: write_lines(
@@ -429,6 +430,21 @@ def test_the_splits_of_a_form_are_kept(form, tmp_path):
     data = load_fruits(SPLIT[form](tmp_path))
     for split, theirs in {"train": "train", "validation": "val", "test": "test"}.items():
         assert pairs_of(data[split]) == pairs(of_split(theirs))
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_range_in_the_name_of_shards_means_each_of_them(tmp_path, streaming):
+    for number in range(3):
+        own = range(number, COUNT, 3)
+        write_tar(tmp_path / f"f-{number:03}.tar", samples("cls", NAMES.__getitem__, numbers=own))
+
+    def read(last: str):
+        data = DataArguments(str(tmp_path / f"f-{{000..{last}}}.tar"), streaming=streaming)
+        return list(open_source(data).splits["train"])
+
+    assert len(read("001")) == len(range(0, COUNT, 3)) + len(range(1, COUNT, 3))
+    with pytest.raises(InputError, match=r"f-003\.tar: no table or archive fits this pattern"):
+        read("003")
 
 
 @pytest.mark.parametrize("form", ["csv files in folders", "shards"])
@@ -729,10 +745,26 @@ def test_rows_of_the_hub_reach_no_file_of_this_computer(tmp_path, monkeypatch):
     assert pairs_of_stream(rows) == pairs()
 
 
+def test_one_file_under_two_labels_through_a_link_is_refused(tmp_path):
+    file = write_csv(tmp_path / "a.csv", ["photos/link.jpg", *PATHS[1:]])
+    (tmp_path / "photos/link.jpg").unlink(missing_ok=True)
+    (tmp_path / "photos/link.jpg").symlink_to(tmp_path / PATHS[-1])
+    with pytest.raises(InputError, match=r"1 file\(s\) with more than one label \(photos/"):
+        load_fruits(file)
+
+
 def test_one_file_under_two_spellings_and_labels_is_refused(tmp_path):
     file = write_csv(tmp_path / "a.csv", [PATHS[0], f"./photos/../{PATHS[0]}", *PATHS[2:]])
     with pytest.raises(InputError, match=r"1 file\(s\) with more than one label \(photos/0.jpg as"):
         load_fruits(file)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+def test_a_wide_encoding_without_a_mark_is_advised(encoding, tmp_path):
+    file = write_csv(tmp_path / "a.csv", encoding=encoding)
+    with pytest.raises(InputError, match=f"with {encoding}, a line of it is 'path,label'"):
+        open_source(DataArguments(str(file)))
+    assert open_source(DataArguments(str(file), table_encoding=encoding)).splits["train"]
 
 
 @pytest.mark.parametrize("form", ["folder", "parquet, binary", "cls", "saved dataset"])

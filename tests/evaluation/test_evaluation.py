@@ -485,6 +485,22 @@ def test_photos_that_the_other_model_was_trained_on_give_a_warning(
     assert "But they were trained" in (tmp_path / "out/compare.html").read_text("utf-8")
 
 
+def test_training_photos_are_known_in_a_copy_of_the_data(
+    trained: Path, drawn_fruits: Path, tmp_path: Path, caplog
+):
+    moved = tmp_path / "moved"
+    for number, file in enumerate(sorted(drawn_fruits.glob("t*/**/*.png"))):  # train and test
+        (moved / file.parent.name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, moved / file.parent.name / f"{number}.png")
+    record = evaluate(trained, str(moved), output_dir=tmp_path / "out").record
+    assert record["trained_on"] == 32 and record["images"] == 52
+    assert "was trained on 32 of these 52 photos" in caplog.text
+    same = shutil.copytree(drawn_fruits, tmp_path / "same")
+    lists = str(trained / "splits")
+    record = evaluate(trained, str(same), output_dir=tmp_path / "b", split_lists=lists).record
+    assert record["trained_on"] == 0 and record["images"] == 20
+
+
 def test_photos_that_a_model_was_trained_on_give_a_warning(trained: Path, tmp_path: Path, caplog):
     record = evaluate(trained, DataArguments(), output_dir=tmp_path / "out", split="train").record
     assert record["trained_on"] == record["images"] == 32

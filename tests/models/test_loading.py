@@ -384,3 +384,21 @@ def test_classes_that_are_not_numbered_from_0_on_are_refused(tmp_path):
 def test_a_timm_name_with_unknown_weights_is_refused(name, reason, pretrained):
     with pytest.raises(InputError, match=reason):
         build_model(name, labels=LABELS, pretrained=pretrained)
+
+
+def test_names_of_another_number_than_the_classes_are_refused_and_equal_ones_warned_of(
+    untrained, tmp_path, caplog
+):
+    folder = shutil.copytree(untrained, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    names, count = config.pop("label_names"), config["num_classes"]
+
+    def load(names: list[str]):
+        named = {str(index): name for index, name in enumerate(names)}
+        (folder / "config.json").write_text(json.dumps(config | {"id2label": named}))
+        return load_model(folder)
+
+    with pytest.raises(InputError, match=rf"config.json names {count + 1} of its {count} classes"):
+        load([*names, "Fig"])
+    load([names[0], *names[:-1]])
+    assert f"several classes are called {names[0]}" in caplog.text

@@ -2,12 +2,14 @@
 
 import json
 import os
+import shutil
 from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from support.runs import tiny_arguments
+from support.runs import tiny_arguments, trainer_with
+from transformers import TrainerCallback
 
 from hffruits.core.claims import InUseError, claim
 from hffruits.core.errors import InputError
@@ -16,6 +18,7 @@ from hffruits.training.arguments import Arguments, FruitTrainingArguments, Model
 from hffruits.training.checkpointing import seal
 from hffruits.training.run import choose_run, start_folder, train
 from hffruits.training.run_dir import RunDir, choose_run_dir, clear_run
+from hffruits.training.trainer import FruitTrainer
 
 
 def make_run(folder: Path, *steps: int) -> Path:
@@ -181,3 +184,18 @@ def test_clearing_removes_what_a_run_wrote_and_nothing_else(tmp_path):
     (folder / "notes.txt").touch()
     clear_run(folder)
     assert {path.name for path in folder.iterdir()} == {"checkpoint-notes", "notes.txt"}
+
+
+def test_a_run_whose_folder_is_removed_meanwhile_is_saved_whole(
+    drawn_fruits, tmp_path, monkeypatch
+):
+    run = tmp_path / "run"
+
+    class Remove(TrainerCallback):
+        def on_train_end(self, *_, **__):
+            shutil.rmtree(run)
+
+    monkeypatch.setattr(FruitTrainer, "__init__", trainer_with(Remove()))
+    train(*tiny_arguments(drawn_fruits, run, max_steps=1))
+    written = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
+    assert {"training_args.json", "splits/train.txt", "splits/test.txt", "metrics.json"} <= written

@@ -55,6 +55,10 @@ _LABELS = (
 )  # fmt: skip
 _NAMES = ("path", "file_name", "filename", "image_path", "filepath", "__key__")
 SPLIT_COLUMNS = ("split", "set", "subset", "data_set", "dataset", "partition", "phase")
+FLAGS_OF_SPLITS = (  # which may mean splits, but not which way round
+    "is_train", "is_training", "is_val", "is_valid", "is_validation", "is_test",
+    "fold", "folds", "kfold", "k_fold",
+)  # fmt: skip
 _BITS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
 
 

@@ -200,9 +200,12 @@ def _list_below(root: Path, listing: Iterable[tuple[Path, list[str]]]) -> _Liste
         below = parent.relative_to(root)
         photos = [below / name for name in names if is_image_file(parent / name)]
         videos = [below / name for name in names if kind_of(name) is Kind.VIDEO]
+        broken = [name for name in names if _is_broken_link(parent / name)]
+        names = set(names).difference(broken)
         rest = sorted({below / name for name in names}.difference(photos, videos))
         listed.others += {kind_of(path.name) is Kind.NOTE: path for path in reversed(rest)}.values()
         listed.folders.add(below)
+        listed.folders.update(below / name for name in broken)
         listed.photos += photos
         listed.videos += videos
     listed.photos.sort()
@@ -213,6 +216,11 @@ def _list_below(root: Path, listing: Iterable[tuple[Path, list[str]]]) -> _Liste
             name = path.as_posix().encode(errors="surrogateescape")
             raise InputError(f"{name}: not a UTF-8 name. Rename the file or folder.") from error
     return listed
+
+
+def _is_broken_link(path: Path) -> bool:
+    """Whether it may have been a class folder: a link to nothing, not named like a file."""
+    return kind_of(path.name) is Kind.UNKNOWN and path.is_symlink() and not path.exists()
 
 
 # ---- where the split folders stand ----
@@ -428,7 +436,10 @@ def _no_train(
 def _warn_of_ignored(
     root: Path, layout: _Layout, listed: _Listed, photos: Mapping[str, list[Path]]
 ) -> None:
-    """Folders beside the split folders, and split folders without photos."""
+    """Folders beside the split folders, and split folders without photos.
+
+    Raises `InputError` where one beside them has the photos of a split that is not there.
+    """
     if not layout.has_splits:
         return
     filled = {parent for path in listed.photos for parent in path.parents}
@@ -439,8 +450,24 @@ def _warn_of_ignored(
             what = "no class folders" if filled.intersection(own) else "no photos"
             place = root / own[0]
             logger.warning("%s: holds %s, so there is no %s split", place, what, split)
-    if extra := _beside(layout, listed):
+    extra = _beside(layout, listed)
+    for folder in sorted(listed.folders & filled) if extra else ():
+        split = _split_beside(layout, folder)
+        if split and split not in photos:
+            raise InputError(
+                f"{root / folder}: named like a part of the {split} split, which is not there "
+                f"otherwise. Put its class folders into {root / layout.above / split}, or move it "
+                "out of the data folder."
+            )
+    if extra:
         logger.warning("ignored next to the split folders: %s", list_names(extra, 20))
+
+
+def _split_beside(layout: _Layout, folder: Path) -> str | None:
+    """The split that the name of a folder next to the split folders has in it (`test_public`)."""
+    beside = folder.parent == layout.above and not layout.split(folder)
+    named = {SPLIT_ALIASES[word.lower()] for word in _SPLIT_IN_NAME.findall(folder.name)}
+    return named.pop() if beside and len(named) == 1 else None
 
 
 def _beside(layout: _Layout, listed: _Listed, *, only_photos: bool = False) -> list[str]:
@@ -573,7 +600,7 @@ def _find_empty_in(
         elif others[folder]:
             logger.warning("%s: holds no photos, and is ignored", root / folder)
         else:
-            yield folder, "no file"
+            yield folder, "no file" if (root / folder).exists() else "a link to nothing"
 
 
 def _may_be_class(layout: _Layout, folder: Path) -> bool:

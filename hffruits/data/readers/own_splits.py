@@ -1,8 +1,9 @@
 """Splits that rows name themselves: in a column, or in the folders of their paths.
 
 One rule for tables, shards, saved datasets and the Hub: names of files, shards and splits come
-first. Where they name none but train, a split column splits the rows, or else the split folders in
-their paths; a stream, which can't be split so, is refused.
+first. Where they name none but train, a split column splits the rows, or else (also where that
+column has only train) the split folders in their paths; a stream, which can't be split so, is
+refused, and so are photos of test or validation folders that a column has as train.
 """
 
 import logging
@@ -17,13 +18,18 @@ from hffruits.core.errors import InputError
 from hffruits.core.escaping import shorten
 from hffruits.core.names import list_names
 from hffruits.data.readers.column_mapping import (
+    FLAGS_OF_SPLITS,
     SPLIT_COLUMNS,
     Columns,
     Rows,
     features_of,
     plain_name,
 )
-from hffruits.data.readers.folders import split_named, splits_of_folders
+from hffruits.data.readers.folders import (
+    split_named,
+    split_names_of,
+    splits_of_folders,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -51,8 +57,14 @@ def with_split_column(columns: Columns, rows: Rows, source: object) -> Columns:
             logger.warning(
                 "%s: its column %s names splits, but also %s, so it is not used. Call it split, "
                 "and use train, validation and test",
-                *(source, name, list_names(map(repr, others))),
+                *(source, name, list_names(map(_shown, others))),
             )
+    if flags := [names[usual] for usual in FLAGS_OF_SPLITS if usual in names]:
+        logger.warning(
+            "%s: its column %s may name splits, but is not used. Add a column split with train, "
+            "validation and test to have it split so",
+            *(source, list_names(flags)),
+        )
     return columns
 
 
@@ -98,8 +110,10 @@ def _own_splits(named: NamedRows, *, lone: bool) -> dict[str, Rows]:
     if has_column:
         parts = _by_column(rows["split"][:], source, lone=lone)
         rows = rows.remove_columns("split")
-    elif lone:
+    if lone and parts.keys() <= {"train"}:
         parts = _by_path(rows["path"][:], source, named.places)
+    elif lone:
+        _check_folders(rows["path"][:], parts.get("train", []), source, named.places)
     return {split: rows.select(indices) for split, indices in parts.items()} or {"train": rows}
 
 
@@ -109,13 +123,17 @@ def _by_column(values: list[str | None], source: object, *, lone: bool) -> dict[
         split = split_named(value or "")
         if lone and split is None:
             raise InputError(
-                f"{source}: split {shorten(value)!r} in row {index + 1}. Use train, validation and "
+                f"{source}: split {_shown(value)} in row {index + 1}. Use train, validation and "
                 "test."
             )
         parts.setdefault(split or "train", []).append(index)
     if not lone and (others := parts.keys() - {"train"}):
         raise _two_names(source, others)
     return parts
+
+
+def _shown(value: str | None) -> str:
+    return repr(shorten(value)) if value and value.strip() else "empty"
 
 
 def _two_names(source: object, others: Iterable[str]) -> InputError:
@@ -134,6 +152,19 @@ def _by_path(paths: list[str], source: object, places: Collection[str]) -> dict[
     if parts:
         logger.info("%s: split as the folders in its paths say", source)
     return parts
+
+
+def _check_folders(
+    paths: list[str], train: list[int], source: object, places: Collection[str]
+) -> None:
+    """Raise `InputError` where rows of train by their column lie in folders of another split."""
+    named = split_names_of({_folder_of(path, places) for path in paths})
+    for path in (paths[index] for index in train):
+        if others := named.get(_folder_of(path, places), set()) - {"train"}:
+            raise InputError(
+                f"{source}: {path} is train by the split column, but {' and '.join(others)} by its "
+                "folder. Correct the column, or remove it."
+            )
 
 
 def _folder_of(path: str, places: Collection[str]) -> str:
@@ -155,7 +186,7 @@ def _check_train(value: str | None, source: str, *, lone: bool) -> dict[str, str
     split = split_named(value or "")
     if lone and split != "train":
         raise InputError(
-            f"{source}: a split column can't be streamed, and one row's is {shorten(value)!r}. "
+            f"{source}: a split column can't be streamed, and one row's is {_shown(value)}. "
             "Give a file for each split, or leave streaming out."
         )
     if split not in ("train", None):

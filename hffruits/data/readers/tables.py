@@ -98,13 +98,15 @@ def load_hub(
     split_names: dict[str, str] | None = None,
     streaming: bool = False,
     with_images: bool = True,
+    to_train: bool = True,
 ) -> FoundRows:
     """The rows of a Hub dataset by split; `split_names` says what its splits mean.
 
     Where it has no labels but keys (`Apple/Red/1`), labels are their folders, as of shards.
 
-    Not `with_images`, for streams only, they are empty, and not read where that can be. It can't
-    run code: `datasets` no longer runs any that comes with the data.
+    Not `to_train`, its only split may be one to measure on. Not `with_images`, for streams only,
+    they are empty, and not read where that can be. It can't run code: `datasets` no longer runs
+    any that comes with the data.
     """
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
         raise InputError(f"{name}: not a Hub dataset id (user/name). Use data_dir for files.")
@@ -119,7 +121,7 @@ def load_hub(
                 f"{name}: {problem}. Name one of {known[1]} as dataset_config_name."
             ) from error
         raise
-    chosen = _choose_splits(name, list(found), split_names or {})
+    chosen = _choose_splits(name, list(found), split_names or {}, to_train=to_train)
     columns = _columns_of_splits(name, found, chosen, asked)
     if not with_images:
         needed = {text for some in columns.values() for text in some.texts}
@@ -141,17 +143,22 @@ def is_saved_dataset(folder: Path) -> bool:
 
 
 def load_saved_dataset(
-    folder: Path, asked: AskedColumns, *, split_names: dict[str, str] | None = None
+    folder: Path,
+    asked: AskedColumns,
+    *,
+    split_names: dict[str, str] | None = None,
+    to_train: bool = True,
 ) -> FoundRows:
     """The rows of a folder that `save_to_disk` has written, by split: Arrow files, no pickles.
 
-    `split_names` says what the splits of a `DatasetDict` mean.
+    `split_names` says what the splits of a `DatasetDict` mean. Not `to_train`, its only split may
+    be one to measure on.
     """
     with translate_dataset_errors(folder), quiet():
         saved = load_from_disk(str(folder))
     found = saved if isinstance(saved, DatasetDict) else DatasetDict({"train": saved})
     found = found.with_format(None)  # the format that was set is saved, too
-    chosen = _choose_splits(str(folder), list(found), split_names or {})
+    chosen = _choose_splits(str(folder), list(found), split_names or {}, to_train=to_train)
     columns = _columns_of_splits(folder, found, chosen, asked, folder=folder)
     rows = {
         split: standard_rows(found[theirs], columns[split], folder, prefix=split, folder=folder)
@@ -234,8 +241,10 @@ def _text_options(files: list[Path], asked: str | None) -> dict[str, Any]:
     encoding = encodings[files[0]]
     if kind == "csv":
         return _csv_options(files[0], encoding)
-    if encoding.startswith("utf-16"):  # which `datasets` would cut at single bytes
-        raise InputError(f"{files[0]}: UTF-16, which JSON is not read in. Save it as UTF-8.")
+    if encoding.startswith(("utf-16", "utf-32")):  # which `datasets` would cut at single bytes
+        raise InputError(
+            f"{files[0]}: {encoding.upper()}, which JSON is not read in. Save it as UTF-8."
+        )
     return {} if encoding == "utf-8" else {"encoding": encoding}
 
 
@@ -261,13 +270,16 @@ def _csv_options(file: Path, encoding: str) -> dict[str, Any]:
 
 
 def _encoding_of(file: Path, asked: str | None) -> str:
-    """UTF-8 or UTF-16, where the file shows it, or as asked for.
+    """UTF-8, UTF-16 or UTF-32, where the file shows it, or as asked for.
 
     No other one is inferred: labels with wrong letters would be trained. Raises `InputError` for a
     file that is none of these, with how its first odd line would read.
     """
     with translate_dataset_errors(file), file.open("rb") as stream:
-        if stream.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        mark = stream.read(4)
+        if mark in (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE):  # before UTF-16, which starts alike
+            return "utf-32"
+        if mark[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
             return "utf-16"
         stream.seek(0)
         head = stream.read(_CHECKED)
@@ -282,11 +294,24 @@ def _encoding_of(file: Path, asked: str | None) -> str:
         return known
     if odd is None:
         return "utf-8"
-    usual = "utf-16-le" if b"\0" in odd else "cp1252"
+    usual = _wide_encoding(head) if b"\0" in odd else "cp1252"
+    if usual != "cp1252":  # whose lines don't end at a single byte
+        letter = 4 if "32" in usual else 2
+        odd = head[: len(odd) // letter * letter]
     raise InputError(
         f"{file}: not UTF-8. Save it as that, or name its encoding as table_encoding: with "
         f"{usual}, a line of it is {shorten(odd.decode(usual, errors='replace').strip())!r}."
     )
+
+
+def _wide_encoding(head: bytes) -> str:
+    """The encoding without a mark of a text of several bytes a letter, whose first is ASCII."""
+    zeros = tuple(byte == 0 for byte in head[:4])
+    if zeros[:3] == (True, True, True):
+        return "utf-32-be"
+    if zeros[1:] == (True, True, True):
+        return "utf-32-le"
+    return "utf-16-be" if zeros[0] else "utf-16-le"
 
 
 _CHECKED = 2**26  # bytes of a table, whose encoding is looked for
@@ -317,7 +342,9 @@ def _without_magic(file: Path) -> str:
     return re.sub(r"([*?[])", r"[\1]", str(file.absolute()))
 
 
-def _choose_splits(source: str, found: list[str], wanted: dict[str, str]) -> dict[str, str]:
+def _choose_splits(
+    source: str, found: list[str], wanted: dict[str, str], *, to_train: bool
+) -> dict[str, str]:
     """Our split names -> theirs: as asked for, else by their usual names."""
     for theirs in wanted.values():
         if theirs not in found:
@@ -326,7 +353,8 @@ def _choose_splits(source: str, found: list[str], wanted: dict[str, str]) -> dic
         raise InputError(f"{source}: the same split is named twice. Name another, or none.")
     rest = [name for name in found if name not in wanted.values()]
     chosen = _usual_splits(source, rest, wanted) | wanted
-    if "train" not in chosen and len(found) == 1 and not wanted:
+    of_no_split = len(found) == 1 and not (to_train and split_named(found[0]))
+    if "train" not in chosen and of_no_split and not wanted:
         chosen = {"train": found[0]}
     if "train" not in chosen:
         raise InputError(
