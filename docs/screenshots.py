@@ -29,6 +29,13 @@ from hffruits.data.synthetic.drawing import draw_fruit
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 BACKGROUND = (255, 252, 244)
+SHORTEN_PATHS = r"""() => {
+    const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    while (texts.nextNode()) {
+        const text = texts.currentNode;
+        text.data = text.data.replace(/(^| )\/\S+\/(?=\S)/g, "$1");
+    }
+}"""
 
 
 def main() -> None:
@@ -47,30 +54,34 @@ def main() -> None:
 
 
 def shoot_reports(browser: Browser, args: argparse.Namespace, folder: Path) -> None:
-    report = args.model / "report.html"
-    shoot_two_parts(browser, report, DOCS / "report.png", ("#confusion", 868))
+    shoot_two_parts(browser, args.model / "report.html", DOCS / "report.png", "#confusion")
     compared = hffruits.compare(args.other, args.model, output_dir=folder / "comparison")
-    shoot_two_parts(browser, compared.report, DOCS / "comparison.png", ("#photos", 839))
-    data = folder / "produce"  # without the test split, and named as in the docs
+    shoot_two_parts(browser, compared.report, DOCS / "comparison.png", "#photos")
+    data = folder / "produce"  # without the test split
     data.mkdir()
     for split in ("train", "val"):
         (data / split).symlink_to((args.data_dir / split).resolve())
     explored = hffruits.explore(data, output_dir=folder / "exploration")
-    page = browser.new_page(viewport={"width": 1200, "height": 1320})
-    page.goto(explored.report.resolve().as_uri())
+    page = open_report(browser, explored.report, width=1200, height=1320)
     save_small(page.screenshot(), DOCS / "explore.png")
 
 
-def shoot_two_parts(browser: Browser, report: Path, output: Path, second: tuple[str, int]) -> None:
-    """The top of a report, and beside it the part that begins at an anchor."""
-    anchor, height = second
-    page = browser.new_page(viewport={"width": 700, "height": height})
+def open_report(browser: Browser, report: Path, *, width: int, height: int) -> Page:
+    """A report, with the names of folders in place of their whole paths on this machine."""
+    page = browser.new_page(viewport={"width": width, "height": height}, reduced_motion="reduce")
     page.goto(report.resolve().as_uri())
+    page.evaluate(SHORTEN_PATHS)
+    return page
+
+
+def shoot_two_parts(browser: Browser, report: Path, output: Path, anchor: str) -> None:
+    """The top of a report, and beside it the part that begins at an anchor."""
+    page = open_report(browser, report, width=1000, height=1240)
     parts = [page.screenshot()]
-    page.locator(anchor).scroll_into_view_if_needed()
     page.evaluate("anchor => document.querySelector(anchor).scrollIntoView()", anchor)
+    page.wait_for_timeout(500)  # ms, for images that are drawn when they are seen
     parts.append(page.screenshot())
-    save_small(beside(parts), output)
+    save_small(beside([make_smaller(part, width=700) for part in parts], gap=0), output)
 
 
 def shoot_demo(browser: Browser, args: argparse.Namespace, folder: Path) -> None:
@@ -78,14 +89,14 @@ def shoot_demo(browser: Browser, args: argparse.Namespace, folder: Path) -> None
     mango = next(path for path in photos if path.parent.name == "Mango")
     batch = [*photos[:: len(photos) // 11][:11], folder / "broken.jpg"]
     batch[-1].write_bytes(b"no image")
-    dragon_fruits = [folder / f"{seed}.jpg" for seed in range(6)]
-    for seed, path in enumerate(dragon_fruits):
-        draw_fruit("Dragon-Fruit", seed=seed, size=400).save(path)
+    dragon_fruits = [folder / f"{seed}.jpg" for seed in (0, 1, 2, 3, 4, 6)]
+    for path in dragon_fruits:
+        draw_fruit("Dragon-Fruit", seed=int(path.stem), size=400).save(path)
     with serve_demo(args.model.resolve(), folder) as url:
-        page = open_demo(browser, url, width=960)
+        page = open_demo(browser, url, width=1280)
         predict(page, mango)
         page.screenshot(path=DOCS / "demo.png", full_page=True)
-        page = open_demo(browser, url, width=896)
+        page = open_demo(browser, url, width=1280)
         predict_batch(page, batch)
         page.screenshot(path=DOCS / "demo-batch.png", full_page=True)
         page = open_demo(browser, url, width=1280)
@@ -116,14 +127,12 @@ def shoot_phone(
         else:
             tab(page, photo)
         page.evaluate("window.scrollTo(0, 0)")
-        shot = Image.open(io.BytesIO(page.screenshot()))
-        shot.thumbnail((260, 10_000))
-        parts.append(to_png(shot))
+        parts.append(make_smaller(page.screenshot(), width=260))
     return parts
 
 
 def open_demo(browser: Browser, url: str, *, width: int) -> Page:
-    height = 1400 if width < 500 else 800
+    height = 1365 if width < 500 else 800
     page = browser.new_page(viewport={"width": width, "height": height}, reduced_motion="reduce")
     page.goto(url)
     return page
@@ -196,6 +205,11 @@ def beside(shots: list[bytes], gap: int = 20) -> bytes:
         whole.paste(image, (left, 0))
         left += image.width + gap
     return to_png(whole)
+
+
+def make_smaller(shot: bytes, width: int) -> bytes:
+    image = Image.open(io.BytesIO(shot))
+    return to_png(image.resize((width, width * image.height // image.width)))
 
 
 def to_png(image: Image.Image) -> bytes:
