@@ -95,10 +95,10 @@ def shoot_demo(browser: Browser, args: argparse.Namespace, folder: Path) -> None
     with serve_demo(args.model.resolve(), folder) as url:
         page = open_demo(browser, url, width=1280)
         predict(page, mango)
-        page.screenshot(path=DOCS / "demo.png", full_page=True)
+        save_small(page.screenshot(full_page=True), DOCS / "demo.png")
         page = open_demo(browser, url, width=1280)
         predict_batch(page, batch)
-        page.screenshot(path=DOCS / "demo-batch.png", full_page=True)
+        save_small(page.screenshot(full_page=True), DOCS / "demo-batch.png")
         page = open_demo(browser, url, width=1280)
         teach(page, "Dragon fruit", dragon_fruits)
         page.locator("#save").click()
@@ -166,7 +166,7 @@ def teach(page: Page, name: str, photos: list[Path]) -> None:
     page.locator("#teach").click()
     expect(page.get_by_text("Learned from")).to_be_visible()
     page.locator("#trial-photo input[type=file]").set_input_files(photos[-1])
-    expect(page.locator("#trial-answer dl").first).to_contain_text(name)
+    expect(page.locator("#trial-prediction dl").first).to_contain_text(name)
 
 
 @contextmanager
