@@ -215,7 +215,9 @@ def _build_dataset(rows: Dataset, names: list[str], max_pixels: int) -> Dataset:
     # Numbers are put beside all rows of the source, and rows selected then: beside selected rows,
     # `datasets` would copy their photos, into the folder that they came from.
     everything = Dataset(rows.data, rows.info)
-    chosen = rows._indices["indices"].to_numpy() if rows._indices else np.arange(len(everything))
+    chosen = np.arange(len(everything))
+    if rows._indices is not None:
+        chosen = rows._indices["indices"].to_numpy().astype(np.int64)
     labels = np.zeros(len(everything), np.int64)
     labels[chosen] = [ids[label] for label in rows["label"][:]]
     numbers = Dataset.from_dict({"label": labels}, Features({"label": ClassLabel(names=names)}))

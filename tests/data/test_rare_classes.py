@@ -82,7 +82,7 @@ def test_a_class_of_one_group_is_only_trained_on_if_asked(make_folder, caplog):
     assert counts["train"]["Fig"] == 5 and "Fig" not in counts["validation"] + counts["test"]
     caplog.clear()
     counts = counts_of(load_fruits(root, **by_shop))
-    assert counts["test"]["Fig"] == 1 and "Fig: group_by" in caplog.text
+    assert counts["test"]["Fig"] == 1 and "Fig: the groups of group_by" in caplog.text
 
 
 def test_an_unknown_way_with_rare_classes_lists_the_known_ones(make_folder):
