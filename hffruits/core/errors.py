@@ -49,7 +49,12 @@ def short_reason(error: BaseException) -> str:
     Never nothing.
     """
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(_COLOURS.sub("", text).split())[:300] or type(error).__name__
+    return plain_line(text) or type(error).__name__
+
+
+def plain_line(text: str) -> str:
+    """A foreign text in one line of at most 300 characters, without colours."""
+    return " ".join(_COLOURS.sub("", text).split())[:300]
 
 
 class FewWarnings:

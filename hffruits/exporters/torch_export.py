@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from hffruits.core.errors import short_reason
+from hffruits.core.errors import plain_line
 from hffruits.models.bn_folding import fold_batch_norm
 from hffruits.models.heads import logits_and_features
 from hffruits.models.saving import quiet_transformers
@@ -69,8 +69,8 @@ def first_cause(error: BaseException) -> str:
     """
     while error.__cause__ is not None:
         error = error.__cause__
-    first = next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
-    return short_reason(ValueError(first)).rstrip(".:")
+    lines = filter(None, map(plain_line, str(error).splitlines()))
+    return next(lines, type(error).__name__).rstrip(".:")
 
 
 def unfuse_attention(model: PreTrainedModel) -> bool:

@@ -115,8 +115,7 @@ def _learn(
         )
     model = _add_class(fruits.model, name)
     engine = TorchEngine(model, device=fruits.device, precision=fruits.engine.precision)
-    options = {"tta": fruits.tta, "prototypes": fruits.prototypes}
-    taught = FruitClassifier(engine, fruits.transform.processor, **options)
+    taught = FruitClassifier(engine, fruits.transform.processor, tta=fruits.tta)
     head = _find_head(model)[1]
     features = _embed(taught, name, images, reading)  # (N, V, D)
     model.config.taught = {**(getattr(model.config, "taught", None) or {}), name: len(features)}

@@ -158,12 +158,13 @@ def _check_folders(
     paths: list[str], train: list[int], source: object, places: Collection[str]
 ) -> None:
     """Raise `InputError` where rows of train by their column lie in folders of another split."""
-    named = split_names_of({_folder_of(path, places) for path in paths})
-    for path in (paths[index] for index in train):
-        if others := named.get(_folder_of(path, places), set()) - {"train"}:
+    folders = [_folder_of(path, places) for path in paths]
+    named = split_names_of(set(folders))
+    for index in train:
+        if others := named.get(folders[index], set()) - {"train"}:
             raise InputError(
-                f"{source}: {path} is train by the split column, but {' and '.join(others)} by its "
-                "folder. Correct the column, or remove it."
+                f"{source}: {paths[index]} is train by the split column, but "
+                f"{' and '.join(others)} by its folder. Correct the column, or remove it."
             )
 
 
