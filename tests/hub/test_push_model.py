@@ -315,6 +315,17 @@ def test_files_of_an_earlier_model_go_and_a_users_own_stay(local_hub, untrained)
 # ---- faults ----
 
 
+@pytest.fixture
+def own_model(untrained, tmp_path) -> Path:
+    """A copy that a test may change: `untrained` is shared by all processes of the run."""
+    return Path(shutil.copytree(untrained, tmp_path / "own"))
+
+
+def rename_kiwi(model: Path) -> None:
+    config = model / "config.json"
+    config.write_bytes(config.read_bytes().replace(b'"Kiwi"', b'"Kiwis"'))
+
+
 @pytest.mark.parametrize(
     "fault",
     [
@@ -328,41 +339,33 @@ def test_files_of_an_earlier_model_go_and_a_users_own_stay(local_hub, untrained)
     ],
     ids=["503", "429", "answer lost", "cut", "who", "upload cut", "slow"],
 )
-def test_a_transient_fault_is_retried_and_one_commit_is_made(local_hub, untrained, fault):
-    push(untrained, REPO_ID)
-    weights = (untrained / "config.json").read_bytes()
-    try:
-        (untrained / "config.json").write_bytes(weights.replace(b'"Kiwi"', b'"Kiwis"'))
-        before = commits_of(local_hub)
-        local_hub.faults.append(fault)
-        local_hub.repos["model", REPO_ID].objects.clear()  # so that weights are sent
-        assert push(untrained, REPO_ID).changed
-    finally:
-        (untrained / "config.json").write_bytes(weights)
+def test_a_transient_fault_is_retried_and_one_commit_is_made(local_hub, own_model, fault):
+    push(own_model, REPO_ID)
+    rename_kiwi(own_model)
+    before = commits_of(local_hub)
+    local_hub.faults.append(fault)
+    local_hub.repos["model", REPO_ID].objects.clear()  # so that weights are sent
+    assert push(own_model, REPO_ID).changed
     assert fault.times <= 0, "the fault did not happen"
     assert commits_of(local_hub) == before + 1
 
 
 def test_a_push_that_fails_leaves_the_repository_as_it_was_and_the_next_sends_less(
-    local_hub, untrained
+    local_hub, own_model
 ):
-    push(untrained, "user/other")
-    head = push(untrained, REPO_ID).commit
-    config = (untrained / "config.json").read_bytes()
+    push(own_model, "user/other")
+    head = push(own_model, REPO_ID).commit
+    rename_kiwi(own_model)
     before = dict(files_of(local_hub))
-    try:
-        (untrained / "config.json").write_bytes(config.replace(b'"Kiwi"', b'"Kiwis"'))
-        local_hub.repos["model", REPO_ID].objects.clear()
-        local_hub.faults.append(Fault("/commit/", status=500, times=3))
-        with pytest.raises(InputError, match="the Hub returned 500") as raised:
-            push(untrained, REPO_ID)
-        assert "\n" not in str(raised.value)
-        assert files_of(local_hub) == before
-        sent = local_hub.count("PUT", "/lfs/")
-        assert push(untrained, REPO_ID).commit != head
-        assert local_hub.count("PUT", "/lfs/") == sent  # all was there
-    finally:
-        (untrained / "config.json").write_bytes(config)
+    local_hub.repos["model", REPO_ID].objects.clear()
+    local_hub.faults.append(Fault("/commit/", status=500, times=3))
+    with pytest.raises(InputError, match="the Hub returned 500") as raised:
+        push(own_model, REPO_ID)
+    assert "\n" not in str(raised.value)
+    assert files_of(local_hub) == before
+    sent = local_hub.count("PUT", "/lfs/")
+    assert push(own_model, REPO_ID).commit != head
+    assert local_hub.count("PUT", "/lfs/") == sent  # all was there
 
 
 @pytest.mark.slow

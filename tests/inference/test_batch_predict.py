@@ -182,7 +182,7 @@ def test_processes_share_the_images_and_each_has_its_own_table(fruits, photos, t
     files = sorted(tmp_path.iterdir())
     assert [file.name for file in files] == [f"a-0000{n}-of-00003.parquet" for n in range(3)]
     parts = [[row["path"] for row in read(file)] for file in files]
-    assert all(5 <= len(part) <= 16 for part in parts)
+    assert all(parts)  # shares are by a hash of the path, which differs from run to run
     assert len({path for part in parts for path in part}) == sum(map(len, parts)) == 32
     with pytest.raises(InputError, match="complete already"):
         jobs[0].check()
