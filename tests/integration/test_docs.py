@@ -1,6 +1,8 @@
 """The documentation site: it builds, and what leads nowhere fails the build."""
 
+import importlib
 import inspect
+import re
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -78,3 +80,21 @@ def test_what_leads_nowhere_fails_the_build(tmp_path: Path):
     assert built.returncode != 0
     for reason in ("'none.md'", "'none'", "none.png", "hffruits.data.none", "any toctree"):
         assert reason in built.stderr, (reason, built.stderr)
+
+
+SHELL = re.compile(r"^ *```sh\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+PAGES = [*ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md"), ROOT / "README.md"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_in_the_pages_name_flags_that_there_are(page: Path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    flag_tables = importlib.import_module("flag_tables")
+    text = "".join(SHELL.findall(page.read_text(encoding="utf-8"))).replace("\\\n", " ")
+    for line in re.findall(r"\bhffruits (?!-)\S.*", text):
+        command, *words = line.split("#")[0].split()[1:]
+        commands = [command, *(["train"] if command in ("preview", "find-lr", "search") else [])]
+        parsers = [flag_tables.parser_of(name) for name in commands]
+        known = {flag for parser in parsers for flag in parser._option_string_actions}
+        given = {word.split("=")[0] for word in words if word.startswith("--")}
+        assert given <= known, line
