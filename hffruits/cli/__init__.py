@@ -2,6 +2,7 @@
 
 main    a function for each command: parse, call, print
 parser  their flags; the command line as it is recorded
+loading heavy modules, with a notice on the terminal
 output  results as text for the terminal
 """
 
