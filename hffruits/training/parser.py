@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import yaml
 
 from hffruits.core.errors import InputError, short_reason
-from hffruits.core.flags import HelpFormatter, OneLineParser, one_spelling
+from hffruits.core.flags import OneLineParser, one_spelling
 from hffruits.core.imports import import_module
 from hffruits.core.names import did_you_mean
 from hffruits.data.arguments import DataArguments
@@ -104,7 +104,8 @@ def _parse(parser: DataParser, argv: list[str], command: Command) -> tuple[Any, 
     _add_first_flags(first)
     known, _ = first.parse_known_args(argv)
     if known.help or known.help_all:
-        print(format_help(parser, command, everything=known.help_all), end="")
+        arrange_help(parser, command, everything=known.help_all)
+        parser.print_help()
         parser.exit()
     config = _read_config(parser, Path(known.config)) if known.config else {}
     recipe = config.pop("recipe", None)
@@ -202,35 +203,33 @@ def _read_config(parser: DataParser, file: Path) -> dict[str, object]:
 # ---- help ----
 
 
-def format_help(parser: DataParser, command: Command, *, everything: bool) -> str:
-    """The flags that a command uses: the usual ones in a line each, or everything by sections."""
+def arrange_help(parser: DataParser, command: Command, *, everything: bool) -> None:
+    """Have the help show the flags that a command uses: the usual ones, or all by sections."""
     actions = {action.dest: action for action in reversed(parser._actions)}  # --x before --no_x
-    formatter = HelpFormatter(parser.prog)
-    formatter.add_usage(parser.usage, [], [])
-    formatter.add_text(command.description)
-    _add_section(formatter, None, [actions["data"]])
-    _add_section(formatter, "flags" if command.own else None, command.own)
-    for title, texts in _sections(parser, everything=everything).items():
+    parser._action_groups.clear()
+    _add_section(parser, None, [actions["data"]])
+    _add_section(parser, "flags" if command.own else None, command.own)
+    sections = _all_sections(parser) if everything else {"usual flags": USUAL}
+    for title, texts in sections.items():
         used = [name for name in texts if name in actions and name not in command.without_effect]
         for name in used:
-            actions[name].help = command.words.get(name) or texts[name] or actions[name].help
-        _add_section(formatter, title, [actions[name] for name in used])
-    _add_section(formatter, None, [actions["help"], actions["help_all"]])
-    formatter.add_text(_TURNED_OFF if everything else _MORE)
-    return formatter.format_help()
+            text = command.words.get(name) or texts[name]
+            actions[name].help = text or actions[name].help
+        _add_section(parser, title, [actions[name] for name in used])
+    if not everything:
+        _add_section(parser, None, [actions["help"], actions["help_all"]])
+    parser.epilog = _TURNED_OFF if everything else _MORE
 
 
 _TURNED_OFF = "A flag with [True] is turned off by `--flag false`."
 _MORE = "These are the flags that most people need; --help_all lists all of them."
 
 
-def _sections(parser: DataParser, *, everything: bool) -> dict[str, dict[str, str]]:
+def _all_sections(parser: DataParser) -> dict[str, dict[str, str]]:
     """Title -> flag -> its help, where it isn't that of the field."""
-    if not everything:
-        return {"usual flags": USUAL}
     data, model, training = ([f.name for f in fields(one)] for one in parser.dataclass_types)
     named = {
-        "settings": {name: USUAL[name] for name in ("recipe", "config")},
+        "options": dict.fromkeys(("recipe", "config", "help", "help_all"), ""),
         "data": dict.fromkeys(data, ""),
         "model": dict.fromkeys(model, ""),
         **SECTIONS,
@@ -241,9 +240,7 @@ def _sections(parser: DataParser, *, everything: bool) -> dict[str, dict[str, st
 
 
 def _add_section(
-    formatter: HelpFormatter, title: str | None, actions: Collection[argparse.Action]
+    parser: DataParser, title: str | None, actions: Collection[argparse.Action]
 ) -> None:
     if actions:
-        formatter.start_section(title)
-        formatter.add_arguments(actions)
-        formatter.end_section()
+        parser.add_argument_group(title)._group_actions.extend(actions)

@@ -82,5 +82,6 @@ def test_a_field_that_a_later_version_adds_is_a_flag_and_listed_last(tmp_path, m
     monkeypatch.setattr(spec, "origin", str(tmp_path / "__init__.py"))
     monkeypatch.setattr(transformers_fields, "find_spec", lambda name: spec)
     parser = parsing.make_parser(parsing._training_fields.__wrapped__(), parsing.TRAIN)
-    text = parsing.format_help(parser, parsing.TRAIN, everything=True)
+    parsing.arrange_help(parser, parsing.TRAIN, everything=True)
+    text = parser.format_help()
     assert "others of transformers:\n  --newest" in text and "As new [a]" in text
