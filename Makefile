@@ -10,7 +10,7 @@ help:
 	@echo 'make train   train on the drawn sample set        make demo   open the demo'
 	@echo 'make test    run all tests                        make lint   check the style'
 	@echo 'make test-quick   only the unit tests'
-	@echo 'make dist    build and check the wheel            make clean  remove what was built'
+	@echo 'make dist    build a release and try it           make clean  remove what was built'
 
 setup: .venv/.done
 
@@ -39,10 +39,9 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# Builds into dist/, then installs, trains and serves that in an empty environment: some minutes.
 dist: setup
-	rm -rf dist
-	$(BIN)/python -m build --quiet
-	$(BIN)/twine check --strict dist/*
+	$(BIN)/python scripts/check_release.py
 
 clean:
 	rm -rf dist build .pytest_cache .ruff_cache
