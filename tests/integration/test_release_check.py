@@ -1,4 +1,4 @@
-"""The parts of the release check, in this environment. `make dist` runs it whole in an empty one."""
+"""The parts of the release check. `make dist` runs it whole, in an empty environment."""
 
 import importlib.util
 import subprocess
