@@ -7,7 +7,7 @@ TRAIN_ARGS ?= --num_train_epochs 3
 .PHONY: help setup train test test-quick lint demo dist clean
 
 help:
-	@echo 'make train   train on the drawn sample set        make demo   open the demo'
+	@echo 'make train   train on the sample photos           make demo   open the demo'
 	@echo 'make test    run all tests                        make lint   check the style'
 	@echo 'make test-quick   only the unit tests'
 	@echo 'make dist    build a release and try it           make clean  remove what was built'
@@ -23,6 +23,7 @@ setup: .venv/.done
 train: setup
 	$(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no \
 		--dynamo_backend no scripts/train.py $(TRAIN_ARGS)
+	@[ -n "$$VIRTUAL_ENV" ] || echo 'For these commands, once in each terminal: . $(BIN)/activate'
 
 demo: setup
 	$(BIN)/python app.py
