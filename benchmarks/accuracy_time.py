@@ -1,13 +1,11 @@
-"""Draw the chart of README, accuracy against time, from accuracy_time.csv.
+"""Draw the chart of README, accuracy against time, from results/train.csv.
 
     python benchmarks/accuracy_time.py
 
-The figures are those of "Against other recipes" in benchmarks/README.md: two CPU cores, 1,704 test
-photos of produce, seconds from the start of the process to the last step (the mean of three seeds).
+Times are from the start of the process to the last step; of several seeds, the mean.
 """
 
 import csv
-from collections import defaultdict
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -21,30 +19,34 @@ BACKGROUND = "#fffcf4"
 
 
 def main() -> None:
-    draw(read(HERE / "accuracy_time.csv"), CHART)
+    draw(read(HERE / "results/train.csv"), CHART)
 
 
-def read(file: Path) -> dict[str, list[tuple[float, float]]]:
-    """Recipe -> minutes and test accuracy in percent, of each seed."""
-    points = defaultdict(list)
+def read(file: Path) -> dict[str, tuple[float, list[float]]]:
+    """Recipe -> minutes, and the test accuracy of each seed in percent."""
     with file.open(encoding="utf-8", newline="") as stream:
-        for row in csv.DictReader(stream):
-            points[row["recipe"]].append((float(row["seconds"]) / 60, float(row["test_accuracy"])))
-    return dict(points)
+        return {
+            row["recipe"].replace("`", ""): (
+                float(row["seconds"].replace(",", "")) / 60,
+                [float(figure) for figure in row["test top-1 by seed"].split(",")],
+            )
+            for row in csv.DictReader(stream)
+        }
 
 
-def draw(points: dict[str, list[tuple[float, float]]], output: Path) -> None:
+def draw(points: dict[str, tuple[float, list[float]]], output: Path) -> None:
     figure = Figure(figsize=(8, 2.9), layout="constrained", facecolor=BACKGROUND)
     axes = figure.add_subplot(facecolor=BACKGROUND)
-    for recipe, measured in points.items():
+    for recipe, (minutes, accuracies) in points.items():
         colour = COLOURS.get(recipe.split()[0], OTHERS)
-        minutes, accuracies = zip(*measured, strict=True)
-        axes.scatter(minutes, accuracies, s=70, color=colour, alpha=0.8, linewidths=0)
+        axes.scatter(
+            [minutes] * len(accuracies), accuracies, s=70, color=colour, alpha=0.8, linewidths=0
+        )
         mean = sum(accuracies) / len(accuracies)
-        left = max(minutes) > 15
+        left = minutes > 15
         axes.annotate(
-            f"{recipe}\n{mean:.0f} % in {minutes[0]:.1f} min",
-            (minutes[0], mean),
+            f"{recipe}\n{mean:.0f} % in {minutes:.1f} min",
+            (minutes, mean),
             xytext=(-10 if left else 10, 0),
             textcoords="offset points",
             ha="right" if left else "left",
