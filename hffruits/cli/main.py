@@ -13,6 +13,7 @@ from typing import Any
 
 import hffruits
 from hffruits.cli import parser as parsers
+from hffruits.core.counts import counted
 from hffruits.core.errors import (
     DISK_FULL,
     FewWarnings,
@@ -26,8 +27,6 @@ from hffruits.core.imports import import_module
 from hffruits.core.launch import is_main_process, launched_processes
 from hffruits.core.malloc import keep_freed_memory
 from hffruits.core.names import did_you_mean
-
-_LOGGED_EVERY = "20"  # seconds; where a progress bar is written to a file, and from then on
 
 
 def run_train(argv: list[str]) -> None:
@@ -108,7 +107,9 @@ def run_search(argv: list[str]) -> None:
     args, arguments = parsers.parse_beside_training(parser, argv)
     search = import_module("hffruits.training.hyperparameter_search")
     result = search.search(*arguments, trials=args.trials)
-    _print(f"{result.trials} trials; the best has {result.best_accuracy:.1%} on validation")
+    _print(
+        f"{counted(result.trials, 'trial')}; the best has {result.best_accuracy:.1%} on validation"
+    )
     command = search.format_command(result.best, parsers.without(argv, "trials", "output_dir"))
     _print(f"Train     {shlex.quote(_output().program_path())} {command}")
 
@@ -162,8 +163,8 @@ def run_predict(argv: list[str]) -> None:
         scores = scores if result.known else f"unknown (nearest {scores})"
         _print(f"{printable(result.path)}\t{printable(scores)}")
     if len(bad) > FewWarnings.MOST:
-        said = f"{len(bad)} of {len(paths)} photos can't be read. --output FILE lists all of them."
-        bad = [*bad[: FewWarnings.MOST], InputError(said)]
+        said = f"{len(bad)} of {counted(len(paths), 'photo')} can't be read."
+        bad = [*bad[: FewWarnings.MOST], InputError(f"{said} --output FILE lists all of them.")]
     for error in bad[:-1]:
         _print_error(f"hffruits: error: {error}")
     if bad:
@@ -207,7 +208,7 @@ def run_push_data(argv: list[str]) -> None:
     _print(f"Photos    {', '.join(f'{split} {n:,}' for split, n in written['images'].items())}")
     _print_left_out(written["left_out"])
     if written["located"]:
-        _print(f"Removed   the position from {written['located']:,} photos")
+        _print(f"Removed   the position from {counted(written['located'], 'photo')}")
     _print_push(pushed)
     _print(f"Train     hffruits train {pushed.repo_id}")
     _print_license(options["license"])
@@ -293,10 +294,9 @@ def main(argv: list[str] | None = None) -> int:
         hint = did_you_mean(args.command, COMMANDS)
         parser.error(f"{args.command}: unknown{hint}. See `hffruits --help`.")
     keep_freed_memory()
-    if not (sys.stderr and sys.stderr.isatty()):
-        # in a log each update is kept; tqdm reads these when it is imported, in children too
-        for name in ("TQDM_MININTERVAL", "TQDM_MAXINTERVAL", "TQDM_DELAY"):
-            os.environ.setdefault(name, _LOGGED_EVERY)
+    if not (sys.stderr and sys.stderr.isatty()):  # ours become lines, others' would overwrite
+        for name in ("HF_DATASETS", "HF_HUB"):
+            os.environ.setdefault(f"{name}_DISABLE_PROGRESS_BARS", "1")
     handler = logging.StreamHandler()
     handler.setFormatter(_PlainFormatter("%(message)s"))
     logging.basicConfig(handlers=[handler])

@@ -12,6 +12,7 @@ from scipy.stats import binomtest, false_discovery_control
 
 from hffruits import __version__
 from hffruits.core.claims import claims_output_dir
+from hffruits.core.counts import counted
 from hffruits.core.distributed import on_main_process
 from hffruits.core.errors import InputError, optional_output
 from hffruits.core.files import translate_open_errors, warn_if_replaced, write_json
@@ -276,8 +277,8 @@ def verdict_of(record: dict[str, Any]) -> str:
             f"in {chance} of cases."
         )
     return (
-        f"No difference can be shown: {points} on {record['images']:,} photos, which chance gives "
-        f"in {chance} of cases."
+        f"No difference can be shown: {points} on {counted(record['images'], 'photo')}, which "
+        f"chance gives in {chance} of cases."
     )
 
 

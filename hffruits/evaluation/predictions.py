@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
-from tqdm.auto import tqdm
 
 from hffruits.core.errors import FewWarnings, InputError
+from hffruits.core.progress import progress_bar
 from hffruits.data.images import MAX_PIXELS, ImageSource
 from hffruits.data.split_protocol import UNGROUPED, UNKNOWN, Sample
 from hffruits.evaluation.metrics import RANKED, PredictionCounts, Reliability, reliability
@@ -102,7 +102,7 @@ def predict_samples(
 
     total = total and -(-(total - state.process_index) // state.num_processes)
     hidden = not state.is_main_process
-    bar = tqdm(samples, description, total, unit="img", leave=False, disable=hidden)
+    bar = progress_bar(samples, description, total, unit="img", leave=False, disable=hidden)
     options = {"batch_size": batch_size, "on_unreadable": on_unreadable, "max_pixels": max_pixels}
     for outputs in fruits.infer(bar, source=_source_of, **options):
         parts.append(_predictions(fruits, outputs, temperature))
@@ -186,7 +186,7 @@ def collect_outputs(
     logits: list[torch.Tensor] = []
     features: list[torch.Tensor] = []
     labels: list[int] = []
-    bar = tqdm(samples, description, unit="img", leave=False)
+    bar = progress_bar(samples, description, unit="img", leave=False)
     options = {"batch_size": batch_size, "on_unreadable": lambda _: None, "max_pixels": max_pixels}
     for outputs in fruits.infer(bar, source=_source_of, **options):
         logits.append(outputs.logits if keep_logits else outputs.logits[:, :0])

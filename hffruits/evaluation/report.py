@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from tqdm.auto import tqdm
 
+from hffruits.core.counts import counted
 from hffruits.core.errors import InputError, optional_output
 from hffruits.core.html import part_of, render_page, thumbnail_uri
 from hffruits.core.names import list_counts, list_names
 from hffruits.core.plots import MOST_NAMED, draw_evaluation, drawable
+from hffruits.core.progress import progress_bar
 from hffruits.evaluation.metrics import (
     Reliability,
     cluster_order,
@@ -143,7 +144,7 @@ def draw_summary(file: Path, known: Predictions, names: Sequence[str], *, split:
         _colours(matrix),
         [shown_as[name] for name in used],
         shown,
-        title=f"{len(known):,} {split} images{most}",
+        title=f"{counted(len(known), f'{split} image')}{most}",
         file=file,
     )
 
@@ -303,7 +304,7 @@ def advice(measured: dict[str, Any], split: str, labels: Sequence[str]) -> list[
     notes = []
     few = [name for name, own in measured["classes"].items() if 0 < own["support"] < FEW]
     if few:
-        count = "1 class has" if len(few) == 1 else f"{len(few)} classes have"
+        count = counted(len(few), "class has", "classes have")
         notes.append(f"{count} fewer than {FEW} photos here: their metrics are unreliable.")
     if measured.get("trained_on"):
         notes.append(
@@ -337,7 +338,7 @@ def advice(measured: dict[str, Any], split: str, labels: Sequence[str]) -> list[
     low, high = measured["intervals"]["accuracy"]
     if high - low > 0.1:
         notes.append(
-            f"With {measured['images']} photos the accuracy is known to "
+            f"With {counted(measured['images'], 'photo')} the accuracy is known to "
             f"{(high - low) / 2:.0%} either way. More test photos would narrow it."
         )
     return notes
@@ -361,7 +362,7 @@ class Gallery:
         """The most confident ones."""
         wrong = np.flatnonzero(~self.predictions.hits)
         rows = wrong[np.argsort(-self.predictions.confidence[wrong], kind="stable")][:GALLERY]
-        bar = tqdm(rows, "Drawing mistakes", unit="img", leave=False)
+        bar = progress_bar(rows, "Drawing mistakes", unit="img", leave=False)
         return [self._photo(row, heat=True) for row in bar]
 
     def doubtful(self) -> list[dict[str, Any]]:

@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from PIL import Image
-from tqdm.auto import tqdm
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
@@ -27,6 +26,7 @@ from hffruits.core.distributed import cores_per_process, use_own_cores
 from hffruits.core.errors import FewWarnings, InputError, short_reason
 from hffruits.core.escaping import shorten
 from hffruits.core.names import match_names
+from hffruits.core.progress import progress_bar
 from hffruits.data.images import (
     MAX_PIXELS,
     TRUNCATED_REMEDY,
@@ -291,7 +291,7 @@ class FruitClassifier:
             raise InputError(f"{kind}: not an image. Give a path, bytes, a PIL image or a list.")
         stream = self.stream(images, top_k=top_k, batch_size=batch_size, **reading)
         few = len(images) < 100
-        return list(tqdm(stream, "Predicting", len(images), unit="img", disable=few))
+        return list(progress_bar(stream, "Predicting", len(images), unit="img", disable=few))
 
     def stream(
         self,

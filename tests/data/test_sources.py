@@ -749,13 +749,13 @@ def test_one_file_under_two_labels_through_a_link_is_refused(tmp_path):
     file = write_csv(tmp_path / "a.csv", ["photos/link.jpg", *PATHS[1:]])
     (tmp_path / "photos/link.jpg").unlink(missing_ok=True)
     (tmp_path / "photos/link.jpg").symlink_to(tmp_path / PATHS[-1])
-    with pytest.raises(InputError, match=r"1 file\(s\) with more than one label \(photos/"):
+    with pytest.raises(InputError, match=r"1 file with more than one label \(photos/"):
         load_fruits(file)
 
 
 def test_one_file_under_two_spellings_and_labels_is_refused(tmp_path):
     file = write_csv(tmp_path / "a.csv", [PATHS[0], f"./photos/../{PATHS[0]}", *PATHS[2:]])
-    with pytest.raises(InputError, match=r"1 file\(s\) with more than one label \(photos/0.jpg as"):
+    with pytest.raises(InputError, match=r"1 file with more than one label \(photos/0.jpg as"):
         load_fruits(file)
 
 
@@ -1012,7 +1012,7 @@ UNUSABLE = {
     ),
     "two labels": (
         lambda at: write_csv(at / "a.csv", [PATHS[0], PATHS[0], *PATHS[2:]]), {},
-        r"1 file\(s\) with more than one label \(photos/0.jpg as Apple and Açaí\)",
+        r"1 file with more than one label \(photos/0.jpg as Apple and Açaí\)",
     ),
     "ragged": (
         lambda at: write_bytes(at / "a.csv", b"path,label\na,b\nc,d\ne,f,g\n"), {},
