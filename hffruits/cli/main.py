@@ -13,6 +13,7 @@ from typing import Any
 
 import hffruits
 from hffruits.cli import parser as parsers
+from hffruits.cli.wrapping import terminal_width, wrap
 from hffruits.core.counts import counted
 from hffruits.core.errors import (
     DISK_FULL,
@@ -56,7 +57,7 @@ def run_split(argv: list[str]) -> None:
         name = f"Fold {number}" if options["folds"] else "Split"
         _print(f"{name:10}{', '.join(f'{split} {count:,}' for split, count in images.items())}")
     _print_left_out(lists.left_out)
-    _print(f"Written   {lists.folder}")
+    _print(f"Saved     {lists.folder}")
     if lists.photos:
         words = [str(lists.photos)]
         words += ["--label_from", "path"] if data.label_from == "path" else []
@@ -71,7 +72,7 @@ def run_preview(argv: list[str]) -> None:
     args, arguments = parsers.parse_beside_training(parser, argv)
     preview = import_module("hffruits.training.augmentation_preview").preview
     preview(*arguments, file=args.output, photos=args.photos, views=args.views)
-    _print(f"Drawn     {args.output}")
+    _print(f"Saved     {args.output}")
 
 
 def run_plot_lr(argv: list[str]) -> None:
@@ -86,7 +87,7 @@ def run_plot_lr(argv: list[str]) -> None:
         options=args.lr_scheduler_kwargs,
     )
     import_module("hffruits.core.plots").draw_schedules(rates, args.output)
-    _print(f"Drawn     {args.output}")
+    _print(f"Saved     {args.output}")
 
 
 def run_find_lr(argv: list[str]) -> None:
@@ -97,7 +98,7 @@ def run_find_lr(argv: list[str]) -> None:
     finder = import_module("hffruits.training.lr_finder")
     result = finder.find_lr(*arguments, file=args.output, **options)
     if args.output.is_file():
-        _print(f"Drawn     {args.output}")
+        _print(f"Saved     {args.output}")
     _print(f"Suggested --learning_rate {result.suggestion:.1e}")
 
 
@@ -111,7 +112,7 @@ def run_search(argv: list[str]) -> None:
         f"{counted(result.trials, 'trial')}; the best has {result.best_accuracy:.1%} on validation"
     )
     command = search.format_command(result.best, parsers.without(argv, "trials", "output_dir"))
-    _print(f"Train     {shlex.quote(_output().program_path())} {command}")
+    _print(f"Train     hffruits {command}")
 
 
 def run_evaluate(argv: list[str]) -> None:
@@ -219,7 +220,7 @@ def run_space(argv: list[str]) -> None:
     args = parsers.space_parser(run_space.__doc__).parse_args(argv)
     made = import_module("hffruits.hub.space").make_space(**vars(args))
     if args.output_dir:
-        _print(f"Written   {args.output_dir}")
+        _print(f"Saved     {args.output_dir}")
     if made.pushed:
         _print_push(made.pushed)
     if made.private_model:
@@ -265,7 +266,7 @@ def run_samples(argv: list[str]) -> None:
     _print(f"Photos    {count} of {len(samples.sample_files())} kinds")
     _print(f"Origin    {samples.CITATION}")
     _print(f"License   {samples.LICENSE}, see {folder / 'LICENSE'}")
-    _print(f"Written   {folder}")
+    _print(f"Saved     {folder}")
     _print(f"Train     {shlex.join(['hffruits', 'train', str(folder)])}")
 
 
@@ -361,12 +362,13 @@ _RESUMES = {
 
 def _print(text: object) -> None:
     """On stdout. Names of files and classes can't steer the terminal."""
-    print(printable(text, keep="\n\t"), flush=True)
+    lines = printable(text, keep="\n\t")
+    print(wrap(lines, terminal_width(sys.stdout)), flush=True)
 
 
 def _print_report(result: Any) -> None:
     if result.report:  # else it was warned of
-        _print(f"Open      {result.report}")
+        _print(f"Report    {result.report}")
 
 
 def _output() -> Any:
@@ -374,15 +376,15 @@ def _output() -> Any:
 
 
 class _PlainFormatter(logging.Formatter):
-    """Log lines that can't steer the terminal either."""
+    """Log lines that can't steer the terminal either, and fit into it."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record), keep="\n\t")
+        return wrap(printable(super().format(record), keep="\n\t"), terminal_width(sys.stderr))
 
 
 def _print_error(text: str) -> None:
     """On stderr, in a line of its own, where a progress bar may stand."""
-    text = printable(text)
+    text = wrap(printable(text), terminal_width(sys.stderr))
     bars = sys.modules.get("tqdm")
     bars.tqdm.write(text, file=sys.stderr) if bars else print(text, file=sys.stderr)
 

@@ -123,6 +123,12 @@ def temperature_of(fruits: FruitClassifier) -> float:
     return float(calibration.get("temperature", 1.0))
 
 
+def reject_rate_of(fruits: FruitClassifier) -> float:
+    """The share of known images that calibration let the model reject as unknown; 0 for none."""
+    calibration = getattr(fruits.config, "calibration", None) or {}
+    return float(calibration.get("reject_rate") or 0.0)
+
+
 def _source_of(sample: Sample) -> ImageSource:
     return sample.source
 

@@ -48,9 +48,9 @@ class Labelled:
         several = self.processes > 1
         share = f" by this one of {self.processes} processes" if several else ""
         return (
-            f"Labelled  {counted(self.images, 'photo')}{before}{share}; {self.unknown:,} reported "
-            f"as unknown, {self.unreadable:,} unreadable\n"
-            f"Written   {self.file}{', a part of the table' if several else ''}"
+            f"Labelled  {counted(self.images, 'photo')}{before}{share}; {self.unknown:,} not "
+            f"recognised, {self.unreadable:,} unreadable\n"
+            f"Saved     {self.file}{', a part of the table' if several else ''}"
         )
 
 

@@ -54,7 +54,7 @@ def test_preview_and_plot_lr_run_from_the_command_line(drawn_fruits, tmp_path, c
     assert main(["plot-lr", "cosine", "step", "--steps", "50", "--output", str(lines)]) == 0
     assert colours(grid) > 500 and colours(lines) > 50
     assert capsys.readouterr().out.splitlines() == [
-        f"Drawn     {grid}", f"Drawn     {lines}",
+        f"Saved     {grid}", f"Saved     {lines}",
     ]  # fmt: skip
 
 
