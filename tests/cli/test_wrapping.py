@@ -60,7 +60,7 @@ def test_a_terminal_says_how_wide_it_is_and_a_file_has_no_width(tmp_path, monkey
     monkeypatch.delenv("COLUMNS", raising=False)
     master, side = pty.openpty()
     termios.tcsetwinsize(side, (24, columns))
-    with open(side, "w") as terminal, open(tmp_path / "log", "w") as log:
+    with os.fdopen(side, "w") as terminal, (tmp_path / "log").open("w") as log:
         assert terminal_width(terminal) == columns
         assert terminal_width(log) is None and terminal_width(None) is None
         monkeypatch.setenv("COLUMNS", "50")
