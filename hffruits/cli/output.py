@@ -82,8 +82,8 @@ def format_evaluation(record: dict[str, Any]) -> str:
     lines = [
         *format_figures(_TITLES.get(record["split"], "Measured"), record),
         f"Scores    confidence differs from accuracy by {_with_interval(record, 'ece')} on average "
-        f"(ECE); by {_with_interval(record, 'ece_uncalibrated')} before calibration "
-        f"(temperature {temperature:.2f})",
+        f"(ECE); by {_with_interval(record, 'ece_uncalibrated')} before calibration, which divides "
+        f"the scores by {temperature:.2f} (temperature)",
     ]
     if asked := record["reject_rate"]:
         lines.append(
@@ -93,8 +93,8 @@ def format_evaluation(record: dict[str, Any]) -> str:
     for name, some in record["unknown"].items():
         lines.append(
             f"Unknown   {printable(name)}: {_with_interval(some, 'rejected')} of "
-            f"{counted(some['images'], 'photo')} not recognised, as it should be; AUROC "
-            f"{some['auroc']:.3f} "
+            f"{counted(some['images'], 'photo')} not recognised (all is best); AUROC "
+            f"(1 is best) {some['auroc']:.3f} "
             f"({' to '.join(f'{end:.3f}' for end in some['intervals']['auroc'])}), "
             f"FPR@95 {_with_interval(some, 'fpr95')}"
         )

@@ -24,7 +24,7 @@ from hffruits.evaluation.dataset import Photos, choose_photos
 from hffruits.evaluation.intervals import LEVEL, draw_counts, percentile_interval
 from hffruits.evaluation.metrics import PredictionCounts, compute_metrics
 from hffruits.evaluation.predictions import Predictions, predict_samples, split_unknown
-from hffruits.evaluation.report import METRIC_TITLES, THUMB, RowOpener
+from hffruits.evaluation.report import METRIC_TITLES, THUMB, RowOpener, short_name
 from hffruits.evaluation.run import check_output_dir
 from hffruits.evaluation.run_data import (
     count_training_images,
@@ -307,7 +307,8 @@ def show(
 
     content = {
         **{key: record[key] for key in ("created", "version", "command", "split", "images")},
-        "title": Path(record["data"]).name,
+        "title": f"{short_name(record['a'])} and {short_name(record['b'])} on "
+        f"{Path(record['data']).name}",
         "source": record["data"],
         "a": sides[0],
         "b": sides[1],

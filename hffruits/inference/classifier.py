@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 from hffruits.core.distributed import cores_per_process, use_own_cores
 from hffruits.core.errors import FewWarnings, InputError, short_reason
 from hffruits.core.escaping import shorten
-from hffruits.core.names import match_names
+from hffruits.core.names import list_names, match_names
 from hffruits.core.progress import progress_bar
 from hffruits.data.images import (
     MAX_PIXELS,
@@ -165,6 +166,8 @@ class FruitClassifier:
         self.transform = EvalTransform(processor)
         names = self.config.id2label
         self.labels = [names[index] for index in range(len(names))]
+        if equal := [label for label, count in Counter(self.labels).items() if count > 1]:
+            logger.warning("several classes of the model are called %s", list_names(equal))
         self.tta = view_names(tta)
         self._views = choose_views(self.tta)
         self.prototypes = prototypes
