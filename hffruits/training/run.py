@@ -223,8 +223,8 @@ def warn_of_few_steps(images: int, args: FruitTrainingArguments) -> None:
     if steps < FEWEST_STEPS and args.max_steps <= 0:
         enough = math.ceil(FEWEST_STEPS / an_epoch)
         logger.warning(
-            f"{counted(args.num_train_epochs, 'epoch')} of these photos: only "
-            f"{counted(steps, 'step')}, and few photos may need more (num_train_epochs={enough})"
+            f"{counted(args.num_train_epochs, 'epoch is', 'epochs are')} only "
+            f"{counted(steps, 'step')}: few photos may need more (num_train_epochs={enough})"
         )
 
 

@@ -626,7 +626,7 @@ def test_one_hot_rows_of_no_class_or_two_are_left_out_and_counted(tmp_path, capl
     assert {str(bad.path): bad.reason for bad in data.skipped} == {
         PATHS[1]: "no label", PATHS[3]: "no label",
     }  # fmt: skip
-    assert "1 rows have several and 1 none (row 2: Apple, Açaí), and are left out" in caplog.text
+    assert "1 row has several and 1 none (row 2: Apple, Açaí), and are left out" in caplog.text
 
 
 def write_bits(file: Path, more: dict[str, list], *, split: bool = False) -> Path:
@@ -694,7 +694,7 @@ def test_a_missing_photo_is_not_replaced_by_one_that_lies_elsewhere(tmp_path, fo
     (tmp_path / "masks" / "9.png").write_bytes(draw(50, "PNG"))
     data = load_fruits(file, image_column_name="image", max_unreadable_fraction=0.1)
     assert [bad.reason for bad in data.skipped] == ["No such file or directory"]
-    assert "1 photos (such as 9) are missing, and masks/9.png is not taken for them" in caplog.text
+    assert "1 photo (such as 9) missing, and masks/9.png is not taken for them" in caplog.text
 
 
 def test_photos_of_a_table_may_lie_in_several_folders(tmp_path, caplog):

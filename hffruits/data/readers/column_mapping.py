@@ -27,6 +27,7 @@ from datasets import (
     concatenate_datasets,
 )
 
+from hffruits.core.counts import counted
 from hffruits.core.errors import InputError
 from hffruits.core.escaping import shorten
 from hffruits.core.names import clean_name, list_names
@@ -315,8 +316,8 @@ def _check_one_hot(rows: Dataset, columns: Columns, source: object) -> None:
     if not first:
         return
     said = (
-        f"{source}: of the classes {list_names(columns.one_hot)}, {counts[2]} rows have several "
-        f"and {counts[0]} none ({first})"
+        f"{source}: of the classes {list_names(columns.one_hot)}, "
+        f"{counted(counts[2], 'row has', 'rows have')} several and {counts[0]} none ({first})"
     )
     hint = ""
     if counts[2] > 1 and len(shared) == 1:
