@@ -29,10 +29,8 @@ from hffruits.core.escaping import shorten
 from hffruits.core.names import list_names, match_names
 from hffruits.core.progress import progress_bar
 from hffruits.data.images import (
-    MAX_PIXELS,
     TRUNCATED_REMEDY,
     ImageSource,
-    check_max_pixels,
     complete_jpeg,
     has_remedy,
     is_image_file,
@@ -41,6 +39,7 @@ from hffruits.data.images import (
     list_images,
     open_rgb,
 )
+from hffruits.data.pixel_limit import MAX_PIXELS, check_max_pixels
 from hffruits.data.readers.archives import is_archive
 from hffruits.data.transforms import EvalTransform, input_size
 from hffruits.inference.engines.base import Engine, open_engine
