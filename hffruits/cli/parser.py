@@ -313,7 +313,7 @@ def push_parser(description: str | None) -> argparse.ArgumentParser:
         "--no_report",
         dest="report",
         action="store_false",
-        help="don't publish report.html, which shows some of the photos",
+        help="don't publish report.html and examples/, which show some of the photos",
     )
     return parser
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
-from gradio.route_utils import API_PREFIX
+from gradio.route_utils import API_PREFIX, get_root_url
 from gradio_client.utils import is_http_url_like
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -19,6 +19,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hffruits.core.errors import InputError
+from hffruits.demo.link_preview import LinkPreview
 from hffruits.demo.multipart import FilePartsOnly
 from hffruits.demo.upload_folder import UploadFolder
 from hffruits.demo.uploads import MAX_IMAGE_BYTES, MAX_IMAGES, NOT_SENT
@@ -128,11 +129,13 @@ class Guard:
 
     A file can be named, letter by letter, where `/upload` gave out its path or the page did: what
     else there is, and whether it is, nobody learns. Gradio by itself opens links below its folder,
-    and downloads an image that is given by its URL.
+    and downloads an image that is given by its URL. The page itself is sent with its preview.
     """
 
-    def __init__(self, app: ASGIApp, demo: gr.Blocks, folder: UploadFolder):
-        self.app, self.demo, self.folder = app, demo, folder
+    def __init__(
+        self, app: ASGIApp, demo: gr.Blocks, folder: UploadFolder, preview: LinkPreview
+    ):
+        self.app, self.demo, self.folder, self.preview = app, demo, folder, preview
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -141,7 +144,11 @@ class Guard:
             self._check_path(scope["path"])
             if scope["method"] == "POST":
                 receive = await self._checked(scope, receive)
-            await self.app(scope, receive, _with_headers(send, scope["path"]))
+            send_on = _with_headers(send, scope["path"])
+            if scope["method"] == "GET" and not _route(scope):
+                root = get_root_url(Request(scope), "/", self.demo.root_path or None)
+                send_on = _with_preview(send_on, self.preview, root)
+            await self.app(scope, receive, send_on)
         except _RefusedError as refused:
             status, reason = refused.args
             await JSONResponse({"detail": reason}, status)(scope, receive, send)
@@ -252,6 +259,27 @@ def _values(record: Any) -> Iterator[tuple[str, Any]]:
             waiting += value.items()
         elif isinstance(value, list):
             waiting += [(key, one) for one in value]
+
+
+def _with_preview(send: Send, preview: LinkPreview, root: str) -> Send:
+    """The page is held until it is whole, and sent with its preview in its head."""
+    start: Message = {}
+    body = bytearray()
+
+    async def with_preview(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            start.update(message)
+            return
+        body.extend(message.get("body", b""))
+        if message.get("more_body"):
+            return
+        page = preview.in_page(body.decode(), root=root).encode()
+        headers = [(name, value) for name, value in start["headers"] if name != b"content-length"]
+        headers.append((b"content-length", b"%d" % len(page)))
+        await send(start | {"headers": headers})
+        await send({"type": "http.response.body", "body": page})
+
+    return with_preview
 
 
 def _with_headers(send: Send, path: str) -> Send:
