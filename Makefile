@@ -1,5 +1,6 @@
 # `make train` and `make test` set up .venv by themselves, with uv if it is installed.
 PYTHON ?= python3
+TORCH ?= auto
 BIN := .venv/bin
 TRAIN_ARGS ?= --num_train_epochs 3
 
@@ -16,13 +17,7 @@ setup: .venv/.done
 .venv/.done: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo 'hffruits needs Python 3.11 or later; name one: make PYTHON=python3.12'; exit 2; }
-	@if command -v uv >/dev/null; then \
-		uv venv --quiet --allow-existing --python $(PYTHON) .venv && \
-		uv pip install --python $(BIN)/python -c constraints.txt -e '.[dev]'; \
-	else \
-		scripts/make_venv.sh $(PYTHON) && \
-		$(BIN)/python -m pip install --quiet --progress-bar on -c constraints.txt -e '.[dev]'; \
-	fi
+	@TORCH=$(TORCH) scripts/make_venv.sh $(PYTHON)
 	@touch $@
 
 train: setup

@@ -256,8 +256,21 @@ def run_demo(argv: list[str]) -> None:
     )
 
 
+def run_samples(argv: list[str]) -> None:
+    """Copy the sample photos into a folder, to play with."""
+    folder = parsers.samples_parser(run_samples.__doc__).parse_args(argv).folder
+    samples = import_module("hffruits.data.samples")
+    count = samples.copy_samples(folder)
+    _print(f"Photos    {count} of {len(samples.sample_files())} kinds")
+    _print(f"Origin    {samples.CITATION}")
+    _print(f"License   {samples.LICENSE}, see {folder / 'LICENSE'}")
+    _print(f"Written   {folder}")
+    _print(f"Train     {shlex.join(['hffruits', 'train', str(folder)])}")
+
+
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "train": run_train,
+    "samples": run_samples,
     "explore": run_explore,
     "split": run_split,
     "preview": run_preview,

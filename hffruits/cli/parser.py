@@ -336,6 +336,12 @@ def space_parser(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+def samples_parser(description: str | None) -> argparse.ArgumentParser:
+    parser = OneLineParser(prog="hffruits samples", description=description)
+    parser.add_argument("folder", metavar="DIR", type=Path, help="a new or empty folder")
+    return parser
+
+
 def demo_parser(description: str | None) -> argparse.ArgumentParser:
     parser = OneLineParser(prog="hffruits demo", description=description)
     model = "folder or Hub id [the newest below runs/, else the bundled ImageNet model]"

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from support.runs import TINY_FLAGS
 
+from hffruits.data.samples import samples_dir
+
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 SOURCES = {".py", ".yaml", ".jinja", ".css", ".js"}
@@ -18,16 +20,20 @@ SOURCES = {".py", ".yaml", ".jinja", ".css", ".js"}
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", folder, ROOT]
+    # of the source distribution, so what that lacks, this lacks too
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT]
     subprocess.run(command, check=True, capture_output=True)
     return next(folder.glob("*.whl"))
 
 
-def test_the_wheel_is_valid_and_holds_every_module(wheel):
+def test_the_wheel_is_valid_and_holds_every_module_and_the_sample_photos(wheel):
     subprocess.run([sys.executable, "-m", "twine", "check", "--strict", wheel], check=True)
     names = set(zipfile.ZipFile(wheel).namelist())
     sources = [path for path in (ROOT / "hffruits").rglob("*") if path.suffix in SOURCES]
     assert {str(path.relative_to(ROOT)) for path in sources} <= names
+    samples = [path for path in samples_dir().rglob("*") if path.is_file()]
+    assert {path.name for path in samples} >= {"LICENSE", "README.md", "Royal-Gala_005.jpg"}
+    assert {str(path.relative_to(ROOT)) for path in samples} <= names
     assert not [name for name in names if name.startswith(("tests/", "scripts/", "runs/"))]
 
 

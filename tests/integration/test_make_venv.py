@@ -1,0 +1,154 @@
+"""Which build of torch `make setup` installs: pip, uv and the GPU are stand-ins."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="the script's choice is for Linux"),
+    pytest.mark.skipif(Path("/proc/driver/nvidia/version").exists(), reason="there is a GPU"),
+]
+ROOT = Path(__file__).parents[2]
+PINS = dict(re.findall(r"^(torch\w*)==(.*)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
+CPU = f"torch=={PINS['torch']}+cpu torchvision=={PINS['torchvision']}+cpu"
+NEEDED = ("sh", "sed", "grep", "mkdir", "cp", "cat", "uname", "id")
+
+PYTHON = """#!/bin/sh
+case "$*" in
+"-m venv .venv") mkdir -p .venv/bin; cp "$0" .venv/bin/python ;;
+*metadata*) cat installed ;;
+*"pip install"*)
+    echo "pip $*" >>log
+    case "$*" in *+cpu*) [ -e has_cpu_builds ] ;; esac ;;
+esac
+"""
+UV = """#!/bin/sh
+echo "uv $*" >>log
+case "$*" in
+venv*) mkdir -p .venv/bin; cp fakes/python .venv/bin/python ;;
+*+cpu*) [ -e has_cpu_builds ] ;;
+*torch-backend*) [ -e reaches_pytorch ] ;;
+esac
+"""
+
+
+class Setup(NamedTuple):
+    """What one call of the script printed and installed."""
+
+    code: int
+    said: str
+    installed: list[str]
+
+
+@pytest.fixture
+def setup(tmp_path):
+    """Runs the script in a folder of its own, with no more programs than it is given."""
+    fakes = tmp_path / "fakes"
+    fakes.mkdir()
+    for name in NEEDED:
+        (fakes / name).symlink_to(shutil.which(name))
+    shutil.copy(ROOT / "constraints.txt", tmp_path)
+
+    def run(*, torch: str = "auto", programs: dict[str, str] | None = None, files=()) -> Setup:
+        for name, text in ({"python": PYTHON} | (programs or {})).items():
+            (fakes / name).unlink(missing_ok=True)
+            (fakes / name).write_text(text)
+            (fakes / name).chmod(0o755)
+        for name in files:
+            (tmp_path / name).touch()
+        done = subprocess.run(
+            ["sh", ROOT / "scripts/make_venv.sh", fakes / "python"],
+            cwd=tmp_path,
+            env={"PATH": str(fakes), "TORCH": torch, "HOME": os.environ.get("HOME", "/")},
+            capture_output=True,
+            text=True,
+        )
+        log = tmp_path / "log"
+        lines = log.read_text().splitlines() if log.exists() else []
+        return Setup(
+            done.returncode, done.stdout + done.stderr, [x for x in lines if " install" in x]
+        )
+
+    return run
+
+
+def test_without_a_gpu_the_cpu_builds_of_the_pinned_versions_are_installed_first(setup):
+    done = setup(files=["has_cpu_builds"])
+    assert done.code == 0 and "torch: the CPU build" in done.said
+    assert done.installed[0].endswith(f"-c constraints.txt {CPU}")
+    assert done.installed[1].endswith("-c constraints.txt -e .[dev]") and len(done.installed) == 2
+
+
+def test_an_index_without_cpu_builds_gives_the_default_build_with_its_size_and_a_remedy(setup):
+    done = setup()
+    assert done.code == 0 and "CUDA libraries take 5 GB" in done.said
+    assert f"no CPU build of torch {PINS['torch']}" in done.said
+    assert "PIP_EXTRA_INDEX_URL" in done.said and "Install uv" in done.said
+    assert len(done.installed) == 2 and done.installed[1].endswith("-e .[dev]")
+
+
+def test_with_an_nvidia_gpu_no_cpu_build_is_looked_for(setup):
+    done = setup(
+        programs={"nvidia-smi": "#!/bin/sh\necho 'GPU 0: NVIDIA H200'\n"}, files=["has_cpu_builds"]
+    )
+    assert "for the NVIDIA GPU of this machine" in done.said
+    assert len(done.installed) == 1 and done.installed[0].endswith("-e .[dev]")
+
+
+def test_a_driver_that_finds_no_gpu_counts_as_none(setup):
+    broken = "#!/bin/sh\necho 'NVIDIA-SMI has failed'\nexit 9\n"
+    done = setup(programs={"nvidia-smi": broken}, files=["has_cpu_builds"])
+    assert CPU in done.installed[0]
+
+
+def test_uv_takes_the_cpu_builds_from_the_configured_index(setup):
+    done = setup(programs={"uv": UV}, files=["has_cpu_builds"])
+    assert done.installed[0].endswith(CPU) and len(done.installed) == 2
+
+
+def test_uv_takes_them_from_pytorchs_index_where_the_configured_one_has_none(setup):
+    done = setup(programs={"uv": UV}, files=["reaches_pytorch"])
+    assert "torch: the CPU build" in done.said
+    assert done.installed[1].endswith("--torch-backend=cpu torch torchvision")
+    assert done.installed[2].endswith("-e .[dev]") and len(done.installed) == 3
+
+
+def test_uv_without_either_index_gives_the_default_build(setup):
+    done = setup(programs={"uv": UV})
+    assert done.code == 0 and "Is PyTorch's index reachable?" in done.said
+    assert done.installed[-1].endswith("-e .[dev]")
+
+
+@pytest.mark.parametrize("version", [PINS["torch"], f"{PINS['torch']}+cpu"])
+def test_the_pinned_torch_stays_when_it_is_installed(setup, tmp_path, version):
+    (tmp_path / "installed").write_text(version)
+    done = setup(files=["has_cpu_builds"])
+    assert f"torch: {version} is installed, and stays" in done.said and len(done.installed) == 1
+
+
+def test_another_version_of_torch_does_not_stay(setup, tmp_path):
+    (tmp_path / "installed").write_text("1.0+cpu")
+    assert CPU in setup(files=["has_cpu_builds"]).installed[0]
+
+
+def test_torch_may_be_chosen_by_hand(setup):
+    assert len(setup(torch="cuda", files=["has_cpu_builds"]).installed) == 1
+    chosen = setup(torch="gpu")
+    assert chosen.code == 2 and "TORCH=gpu: unknown. Choose auto, cpu or cuda" in chosen.said
+
+
+def test_cpu_by_hand_never_installs_the_cuda_build(setup):
+    done = setup(torch="cpu")
+    assert done.code == 2 and "TORCH=cpu: no CPU build of torch" in done.said
+    assert len(done.installed) == 1 and CPU in done.installed[0]
+
+
+def test_other_systems_have_builds_without_cuda(setup):
+    done = setup(programs={"uname": "#!/bin/sh\necho Darwin\n"})
+    assert "the build for Darwin" in done.said and len(done.installed) == 1
