@@ -25,7 +25,7 @@ train: setup
 		--dynamo_backend no scripts/train.py $(TRAIN_ARGS)
 
 demo: setup
-	$(BIN)/python app.py
+	$(BIN)/python app.py --open
 
 # Three processes for two cores: many tests wait for servers, pages and other processes.
 test: setup

@@ -244,10 +244,13 @@ def _print_left_out(left_out: dict[str, int]) -> None:
 def run_demo(argv: list[str]) -> None:
     """Open a web page that classifies photos, one or many, and learns new fruits."""
     args = parsers.demo_parser(run_demo.__doc__).parse_args(argv)
+    port = import_module("hffruits.demo.port").choose_port(args.port)  # before gradio reads it
     import_module("hffruits.demo.app").launch_demo(
         args.named or args.model,
         revision=args.revision,
         share=args.share,
+        port=port,
+        open_browser=args.open,
         auth=args.auth,
         data_dir=args.data_dir,
         feedback_dir=args.feedback_dir,

@@ -1,7 +1,8 @@
 """The example photos of the Recognise tab: of the model's own data, each with its true class.
 
 They are the model's `examples`; else photos below the folder that the user named as its data, of
-those that it was not trained on. Never photos of other things than it has learned.
+those that it was not trained on; else those of the sample set, if it has all of its classes. The
+bundled ImageNet model has photos of those of its classes that the sample set has. Never of others.
 """
 
 import html
@@ -15,10 +16,9 @@ from gradio.processing_utils import move_files_to_cache, save_bytes_to_cache
 from PIL import Image
 
 from hffruits.core.html import thumbnail_uri
-from hffruits.data.splits import TEST_LIST, VALIDATION_LIST
+from hffruits.demo.class_photos import listed_photos, sample_photos
 from hffruits.demo.widgets import WRONG_FORM, visitor_error
 from hffruits.inference.classifier import FruitClassifier
-from hffruits.models.artifact import SPLITS
 from hffruits.models.examples import COUNT, Example, small_jpeg, spread
 
 THUMBNAIL = 200  # pixels
@@ -35,14 +35,22 @@ def find_examples(
     fruits: FruitClassifier, artifact: Path | None, data_dir: Path | None
 ) -> list[Example]:
     """What there is to show; photos as JPEGs that are new, small and without metadata."""
-    found = fruits.examples or held_out_photos(fruits.labels, artifact, data_dir)
     shown = []
-    for label, photo in found:
+    for label, photo in fruits.examples or _other_photos(fruits.labels, artifact, data_dir):
         try:
             shown.append(Example(label, small_jpeg(photo)))
         except OSError:  # gone, or none
             continue
     return shown
+
+
+def _other_photos(labels: list[str], artifact: Path | None, data_dir: Path | None) -> list[Example]:
+    found = listed_photos(labels, artifact, data_dir, "test")
+    found = found or listed_photos(labels, artifact, data_dir, "validation")
+    if not found:
+        samples = sample_photos(labels)
+        found = samples if artifact is None or len(samples) == len(labels) else {}
+    return [Example(label, found[label]) for label in spread(sorted(found), COUNT)]
 
 
 def examples_strip(examples: Sequence[Example], photo: gr.Image, *, taught: Sequence[str]) -> None:
@@ -63,6 +71,7 @@ def examples_strip(examples: Sequence[Example], photo: gr.Image, *, taught: Sequ
     strip = gr.HTML(
         f"<h2>No photo at hand? Try one of these</h2><div>{buttons}</div>",
         js_on_load=_CHOOSE,
+        apply_default_css=False,
         elem_id="examples",
     )
     strip.click(

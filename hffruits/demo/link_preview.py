@@ -16,6 +16,7 @@ from starlette.routing import Route
 PICTURE = "/preview.jpg"
 WIDTH, HEIGHT = 1200, 630  # pixels, as previews are shown
 TILE, GAP, TOP = 250, 24, 190
+_CHARSET = '<meta charset="utf-8" />'
 _PEEL, _CREAM, _FIG = "#ee6c1a", "#fffaf2", "#251b29"
 _OWN = re.compile(r'\s*<meta\s+(?:property="og:|name="(?:twitter:|description))[^>]*>')
 
@@ -53,7 +54,7 @@ class LinkPreview:
         }
         tags = [f'<meta {name} content="{html.escape(text)}" />' for name, text in facts.items()]
         head = "\n\t\t".join(["", f"<title>{html.escape(self.title)}</title>", *tags])
-        return _OWN.sub("", page).replace("<head>", f"<head>{head}", 1)
+        return _OWN.sub("", page).replace(_CHARSET, _CHARSET + head, 1)
 
 
 def draw_picture(title: str, photos: list[Image.Image]) -> bytes:

@@ -5,8 +5,11 @@ import logging
 import os
 import re
 import signal
+import sys
 import threading
+import webbrowser
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import gradio as gr
@@ -87,6 +90,39 @@ def log_errors_in_a_line(record: logging.LogRecord) -> bool:
     return True
 
 
+def has_display() -> bool:
+    """Whether a browser can open a window: elsewhere one in text mode would take the terminal."""
+    remote = os.environ.get("SSH_CONNECTION")
+    if os.name == "nt" or sys.platform == "darwin":
+        return not remote
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def announce(demo: gr.Blocks, *, shared: bool, open_browser: bool) -> None:
+    """Say where the page is, and open it if asked to and there is a display."""
+    logger.info("Demo      serves at %s (Ctrl-C ends it)", demo.share_url or demo.local_url)
+    if not shared and is_private(shared):
+        logger.info("Public    only with --share: a link for others, for a week at most")
+    if open_browser and has_display():
+        webbrowser.open(demo.share_url or demo.local_url)
+
+
+@contextmanager
+def translate_launch_errors(port: int) -> Iterator[None]:
+    """Within it, a page that can't be served is an `InputError`; gradio speaks of its arguments."""
+    try:
+        yield
+    except OSError as error:  # taken meanwhile
+        raise InputError(f"port={port}: can't be used. Choose another with --port.") from error
+    except ValueError as error:
+        if "localhost is not accessible" not in str(error):
+            raise
+        raise InputError(
+            f"http://127.0.0.1:{port}/: can't be reached from here. Set NO_PROXY=127.0.0.1, or "
+            "make a public link with --share."
+        ) from error
+
+
 def wait_and_stop(demo: gr.Blocks, stopping: threading.Event) -> None:
     """Serve until Ctrl-C or SIGTERM, then let go of visitors and return. Main thread only."""
     caught = threading.Event()
@@ -132,9 +168,7 @@ class Guard:
     and downloads an image that is given by its URL. The page itself is sent with its preview.
     """
 
-    def __init__(
-        self, app: ASGIApp, demo: gr.Blocks, folder: UploadFolder, preview: LinkPreview
-    ):
+    def __init__(self, app: ASGIApp, demo: gr.Blocks, folder: UploadFolder, preview: LinkPreview):
         self.app, self.demo, self.folder, self.preview = app, demo, folder, preview
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

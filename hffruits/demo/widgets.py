@@ -4,6 +4,7 @@ They take payloads as visitors send them (`preprocess=False`), of which gradio h
 """
 
 import html
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from PIL import Image
 
 from hffruits.core.errors import InputError
 from hffruits.demo.uploads import NOT_SENT, Upload, open_upload, shown_name
-from hffruits.inference.classifier import FruitClassifier, Prediction
+from hffruits.inference.classifier import FruitClassifier
 
 WRONG_FORM = "Invalid request. For other clients, see Use via API in the page's footer."
 UNKNOWN = '<div class="unknown"><h2>Unknown fruit</h2><p>Most similar classes:</p></div>'
@@ -42,6 +43,39 @@ class Page(gr.Blocks):
             if isinstance(block, gr.Dataset) and value is None:  # no example's number
                 raise visitor_error(WRONG_FORM)
         return values
+
+
+class PhotoInput(gr.Image):
+    """An image input whose example on the API page is a file of the reader's, not one elsewhere."""
+
+    is_template = True  # as gradio calls a component of its own with other defaults
+
+    def example_payload(self) -> dict[str, Any]:
+        return _local_file("photo.jpg")
+
+
+class FilesInput(gr.File):
+    """As `PhotoInput`, for files."""
+
+    is_template = True
+
+    def example_payload(self) -> list[dict[str, Any]]:
+        return [_local_file("photo.jpg"), _local_file("photos.zip")]
+
+
+class Note(gr.HTML):
+    """A line for visitors of the page, which clients of the API don't get."""
+
+    skip_api = True
+
+
+def _local_file(name: str) -> dict[str, Any]:
+    return {"path": name, "url": name, "meta": {"_type": "gradio.FileData"}}
+
+
+def problem(message: str) -> str:
+    """What is wrong, as HTML, for a line of the page."""
+    return f'<p class="problem" role="alert">{html.escape(message, quote=False)}</p>'
 
 
 def upload_folder() -> Path:
@@ -77,7 +111,12 @@ def sent_files(files: list[dict] | None) -> list[Upload]:
 
 def name_image(
     fruits: FruitClassifier, image: Image.Image, top_k: int
-) -> tuple[dict[str, float], str, Prediction]:
-    """What `gr.Label` shows, what stands above it, and the prediction itself."""
+) -> tuple[dict[str, float], str, str]:
+    """What `gr.Label` shows, what stands above it, and how long it took, below it."""
+    started = time.perf_counter()
     found = fruits.predict(image, top_k=top_k)
-    return dict(found.top), "" if found.known else UNKNOWN, found
+    seconds = time.perf_counter() - started
+    took = f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+    device = "the CPU" if fruits.device.type == "cpu" else "an accelerator"
+    note = f'<p class="took">Predicted in {took} on {device}</p>'
+    return dict(found.top), "" if found.known else UNKNOWN, note

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from PIL import Image
 
@@ -25,6 +25,8 @@ DRAWN = 100  # photos that these are chosen from
 SHORT_SIDE = 320  # pixels
 MOST = 40  # of a folder, whoever filled it
 MAX_LABELS = 100_000  # bytes of the list of their classes
+MAX_BYTES = 2_000_000  # of a photo
+Value = TypeVar("Value")
 
 
 class Example(NamedTuple):
@@ -43,7 +45,7 @@ def choose_examples(split: Split, *, max_pixels: int = MAX_PIXELS) -> list[Examp
     for sample in split.draw_known(DRAWN):
         by_class.setdefault(sample.label, sample)
     found = []
-    for label in _spread(sorted(by_class), COUNT):
+    for label in spread(sorted(by_class), COUNT):
         with suppress(OSError):
             content = small_jpeg(by_class[label].source, max_pixels=max_pixels)
             found.append(Example(split.names[label], content))
@@ -92,7 +94,7 @@ def load_examples(model: Path | None) -> list[Example]:
     return [
         Example(label, photo)
         for name, label in labels.items()
-        if (photo := file_below(model, f"{EXAMPLES}/{name}"))
+        if (photo := file_below(model, f"{EXAMPLES}/{name}")) and photo.stat().st_size < MAX_BYTES
     ]
 
 
@@ -109,7 +111,7 @@ def _read_labels(model: Path) -> dict[str, str]:
     return {name: record[name] for name in names if isinstance(record.get(name), str)}
 
 
-def _spread(values: Sequence[int], count: int) -> Iterator[int]:
+def spread(values: Sequence[Value], count: int) -> Iterator[Value]:
     """Up to `count` of the values, at equal distances."""
     most = min(count, len(values))
     return (values[number * len(values) // most] for number in range(most))

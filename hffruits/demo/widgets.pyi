@@ -1,0 +1,134 @@
+"""What the tabs of the demo share: a visitor's files opened, and errors in one line.
+
+They take payloads as visitors send them (`preprocess=False`), of which gradio has checked little.
+"""
+
+import html
+import time
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.blocks import BlockFunction
+from gradio.utils import get_upload_folder
+from PIL import Image
+
+from hffruits.core.errors import InputError
+from hffruits.demo.uploads import NOT_SENT, Upload, open_upload, shown_name
+from hffruits.inference.classifier import FruitClassifier
+
+WRONG_FORM = "Invalid request. For other clients, see Use via API in the page's footer."
+UNKNOWN = '<div class="unknown"><h2>Unknown fruit</h2><p>Most similar classes:</p></div>'
+
+def visitor_error(message: str) -> gr.Error:
+    """An error that a visitor reads; gradio shows it as HTML, and logs no traceback."""
+    return gr.Error(html.escape(message, quote=False), print_exception=False)
+
+class Page(gr.Blocks):
+    """Blocks that refuse, in one line, a payload of another form than their inputs'.
+
+    By itself gradio logs a traceback for each number that stands where a file belongs.
+    """
+
+    async def preprocess_data(
+        self, block_fn: BlockFunction, inputs: list[Any], *arguments: Any, **options: Any
+    ) -> list[Any]:
+        try:
+            values = await super().preprocess_data(block_fn, inputs, *arguments, **options)
+        except ValueError as error:  # pydantic's are, too
+            raise visitor_error(WRONG_FORM) from error
+        for block, value in zip(block_fn.inputs, values, strict=True):
+            if isinstance(block, gr.Dataset) and value is None:  # no example's number
+                raise visitor_error(WRONG_FORM)
+        return values
+
+class PhotoInput(gr.Image):
+    """An image input whose example on the API page is a file of the reader's, not one elsewhere."""
+
+    is_template = True  # as gradio calls a component of its own with other defaults
+
+    def example_payload(self) -> dict[str, Any]:
+        return _local_file("photo.jpg")
+    from collections.abc import Callable, Sequence
+    from typing import TYPE_CHECKING, Any, Literal
+
+    from gradio.blocks import Block
+
+    if TYPE_CHECKING:
+        from gradio.components import Timer
+        from gradio.components.base import Component
+
+class FilesInput(gr.File):
+    """As `PhotoInput`, for files."""
+
+    is_template = True
+
+    def example_payload(self) -> list[dict[str, Any]]:
+        return [_local_file("photo.jpg"), _local_file("photos.zip")]
+    from collections.abc import Callable, Sequence
+    from typing import TYPE_CHECKING, Any, Literal
+
+    from gradio.blocks import Block
+
+    if TYPE_CHECKING:
+        from gradio.components import Timer
+        from gradio.components.base import Component
+
+class Note(gr.HTML):
+    """A line for visitors of the page, which clients of the API don't get."""
+
+    skip_api = True
+    from collections.abc import Callable, Sequence
+    from typing import TYPE_CHECKING, Any, Literal
+
+    from gradio.blocks import Block
+
+    if TYPE_CHECKING:
+        from gradio.components import Timer
+        from gradio.components.base import Component
+
+def _local_file(name: str) -> dict[str, Any]:
+    return {"path": name, "url": name, "meta": {"_type": "gradio.FileData"}}
+
+def problem(message: str) -> str:
+    """What is wrong, as HTML, for a line of the page."""
+    return f'<p class="problem" role="alert">{html.escape(message, quote=False)}</p>'
+
+def upload_folder() -> Path:
+    """The folder that everything lies in which visitors may name."""
+    return Path(get_upload_folder())
+
+def open_image(sent: Any, max_pixels: int) -> Image.Image:
+    """The image of a payload. Raises `InputError` with a reason, which names no path."""
+    path = sent.get("path") if isinstance(sent, dict) else None
+    if not isinstance(path, str):
+        raise InputError(NOT_SENT)
+    return open_upload(path, upload_folder(), max_pixels=max_pixels)
+
+def open_sent(sent: Any, max_pixels: int) -> Image.Image:
+    """As `open_image`, with an error for the visitor."""
+    try:
+        return open_image(sent, max_pixels)
+    except InputError as error:
+        remedy = "Try another one, as JPEG, PNG or WebP."
+        raise visitor_error(f"This photo can't be read: {error}. {remedy}") from error
+
+def sent_files(files: list[dict] | None) -> list[Upload]:
+    """The files that a visitor sent, with the names that they had there."""
+    return [
+        Upload(shown_name(one.get("orig_name") or Path(one["path"]).name), Path(one["path"]))
+        for one in files or []
+        if isinstance(one, dict) and one.get("path")
+    ]
+
+def name_image(
+    fruits: FruitClassifier, image: Image.Image, top_k: int
+) -> tuple[dict[str, float], str, str]:
+    """What `gr.Label` shows, what stands above it, and how long it took, below it."""
+    started = time.perf_counter()
+    found = fruits.predict(image, top_k=top_k)
+    seconds = time.perf_counter() - started
+    took = f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+    device = "the CPU" if fruits.device.type == "cpu" else "an accelerator"
+    note = f'<p class="took">Predicted in {took} on {device}</p>'
+    return dict(found.top), "" if found.known else UNKNOWN, note
