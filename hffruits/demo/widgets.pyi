@@ -49,11 +49,8 @@ class PhotoInput(gr.Image):
 
     def example_payload(self) -> dict[str, Any]:
         return _local_file("photo.jpg")
-    from collections.abc import Callable, Sequence
-    from typing import TYPE_CHECKING, Any, Literal
-
+    from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
     from gradio.blocks import Block
-
     if TYPE_CHECKING:
         from gradio.components import Timer
         from gradio.components.base import Component
@@ -65,11 +62,8 @@ class FilesInput(gr.File):
 
     def example_payload(self) -> list[dict[str, Any]]:
         return [_local_file("photo.jpg"), _local_file("photos.zip")]
-    from collections.abc import Callable, Sequence
-    from typing import TYPE_CHECKING, Any, Literal
-
+    from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
     from gradio.blocks import Block
-
     if TYPE_CHECKING:
         from gradio.components import Timer
         from gradio.components.base import Component
@@ -78,11 +72,8 @@ class Note(gr.HTML):
     """A line for visitors of the page, which clients of the API don't get."""
 
     skip_api = True
-    from collections.abc import Callable, Sequence
-    from typing import TYPE_CHECKING, Any, Literal
-
+    from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
     from gradio.blocks import Block
-
     if TYPE_CHECKING:
         from gradio.components import Timer
         from gradio.components.base import Component
