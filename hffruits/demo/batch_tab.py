@@ -17,7 +17,7 @@ from hffruits.core.errors import InputError
 from hffruits.core.escaping import spreadsheet_cell
 from hffruits.core.files import CSV_ENCODING
 from hffruits.demo.uploads import MAX_IMAGES, UPLOAD_SUFFIXES, Upload, list_uploads, open_upload
-from hffruits.demo.widgets import FilesInput, Note, sent_files, upload_folder, visitor_error
+from hffruits.demo.widgets import sent_files, upload_folder, visitor_error, with_local_example
 from hffruits.inference.classifier import FruitClassifier, Prediction
 
 THUMBNAIL = 320  # pixels
@@ -70,7 +70,7 @@ def batch_tab(fruits: FruitClassifier, *, stopping: threading.Event, max_pixels:
 
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=280, elem_id="sending"):
-            files = FilesInput(
+            files = gr.File(
                 file_count="multiple",
                 file_types=["image", *sorted(UPLOAD_SUFFIXES), ".zip"],  # browsers don't know all
                 label="Photos or a zip",
@@ -78,6 +78,7 @@ def batch_tab(fruits: FruitClassifier, *, stopping: threading.Event, max_pixels:
                 elem_id="files",
                 elem_classes="drop",
             )
+            with_local_example(files)
             start = gr.Button("Name them all", variant="primary", elem_id="start")
             gr.Markdown(
                 f"Up to {MAX_IMAGES} photos of 50 MB each, one by one or in zips of 100 MB.",
@@ -86,18 +87,19 @@ def batch_tab(fruits: FruitClassifier, *, stopping: threading.Event, max_pixels:
         with gr.Column(scale=3, min_width=280, elem_id="results"):
             summary, table, shown, download = _result_table()
     gallery = _result_gallery()
+    rows = gr.State("")  # clients of the API get no state
     start.click(
         batch,
         files,
-        [table, gallery, download, summary, shown],
+        [table, gallery, download, summary, rows],
         api_name="batch",
         preprocess=False,
         concurrency_id="batch",
         concurrency_limit=1,
         show_progress_on=summary,
     ).success(
-        lambda: [gr.update(visible=True)] * 2,
-        *(None, [gallery, download]),
+        lambda text: (text, gr.update(visible=True), gr.update(visible=True)),
+        *(rows, [shown, gallery, download]),
         api_visibility="private",
         queue=False,
     )
@@ -116,7 +118,7 @@ def _result_table() -> tuple[gr.Markdown, gr.Dataframe, gr.HTML, gr.DownloadButt
         interactive=False,
         visible="hidden",
     )
-    shown = Note(elem_id="table")
+    shown = gr.HTML(elem_id="table", apply_default_css=False)
     download = gr.DownloadButton("Download as CSV", elem_id="csv", visible="hidden")
     return summary, table, shown, download
 

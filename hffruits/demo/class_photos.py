@@ -36,11 +36,15 @@ def listed_photos(
     return found
 
 
-def sample_photos(labels: list[str]) -> dict[str, Path]:
-    """The sample set's photo of each class that it has, too."""
+def sample_photos(labels: list[str], *, bundled: bool) -> dict[str, Path]:
+    """The sample set's photo of each class, if it has all of them; of the bundled model, of some.
+
+    Else none: photos of a few classes by others than the user would mislead.
+    """
     own = {_plain(name): photo for name, photo in example_photos().items()}
     names = {label: _plain(label.rpartition("/")[-1]) for label in labels}
-    return {label: own[name] for label, name in names.items() if name in own}
+    found = {label: own[name] for label, name in names.items() if name in own}
+    return found if bundled or len(found) == len(labels) else {}
 
 
 def read_text_below(artifact: Path, name: str) -> str:

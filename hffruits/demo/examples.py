@@ -47,9 +47,7 @@ def find_examples(
 def _other_photos(labels: list[str], artifact: Path | None, data_dir: Path | None) -> list[Example]:
     found = listed_photos(labels, artifact, data_dir, "test")
     found = found or listed_photos(labels, artifact, data_dir, "validation")
-    if not found:
-        samples = sample_photos(labels)
-        found = samples if artifact is None or len(samples) == len(labels) else {}
+    found = found or sample_photos(labels, bundled=artifact is None)
     return [Example(label, found[label]) for label in spread(sorted(found), COUNT)]
 
 

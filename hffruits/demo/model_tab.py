@@ -80,8 +80,8 @@ def class_gallery(
 def class_photos(
     fruits: FruitClassifier, artifact: Path | None, data_dir: Path | None
 ) -> dict[str, Path | bytes]:
-    """What there is of each class; of the bundled model's, photos of the sample set."""
-    samples = sample_photos(fruits.labels) if artifact is None else {}
+    """What there is of each class."""
+    samples = sample_photos(fruits.labels, bundled=artifact is None)
     trained_on = listed_photos(fruits.labels, artifact, data_dir, "train")
     return samples | dict(fruits.examples) | trained_on
 

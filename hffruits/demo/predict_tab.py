@@ -8,7 +8,7 @@ from PIL import Image
 from hffruits.core.errors import InputError
 from hffruits.demo.examples import examples_strip
 from hffruits.demo.feedback import FeedbackBox
-from hffruits.demo.widgets import Note, PhotoInput, name_image, open_sent, visitor_error
+from hffruits.demo.widgets import name_image, open_sent, visitor_error, with_local_example
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.models.examples import Example
 
@@ -70,7 +70,8 @@ def predict_tab(
         with gr.Column(elem_id="predictions", elem_classes="predictions"):
             verdict = gr.HTML(label="verdict", elem_classes="verdict")
             prediction = prediction_label(top_k, "prediction")
-            took = Note(elem_id="took")
+            took = gr.State("")  # clients of the API get no state
+            note = gr.HTML(elem_id="took")
             shown = gr.Button("Show heatmap", elem_id="explain")
             if feedback:
                 _ask(fruits, feedback, photo, max_pixels)
@@ -81,6 +82,13 @@ def predict_tab(
     # checks the place only of files that call themselves gradio.FileData.
     shows = [prediction, verdict, took]
     named = photo.change(predict, photo, shows, api_name="predict", preprocess=False)
+    named.success(
+        lambda text: text,
+        *(took, note),
+        api_visibility="private",
+        queue=False,
+        show_progress="hidden",
+    )
     named.failure(lambda: None, None, photo, api_visibility="private", queue=False)
     shown.click(explain, photo, heat, api_name="explain", preprocess=False).success(
         lambda: gr.Image(visible=True), None, heat, api_visibility="private"
@@ -90,7 +98,7 @@ def predict_tab(
 
 def photo_input(elem_id: str, height: int = 400) -> gr.Image:
     """Where one photo comes in: a file, the camera or the clipboard, but no address."""
-    return PhotoInput(
+    photo = gr.Image(
         type="filepath",
         label="photo",
         sources=["upload", "webcam", "clipboard"],
@@ -101,6 +109,7 @@ def photo_input(elem_id: str, height: int = 400) -> gr.Image:
         elem_id=elem_id,
         elem_classes="photo",
     )
+    return with_local_example(photo)
 
 
 def prediction_label(top_k: int, elem_id: str) -> gr.Label:

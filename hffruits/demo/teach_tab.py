@@ -13,7 +13,7 @@ from PIL import Image
 from hffruits.core.errors import InputError
 from hffruits.demo.predict_tab import photo_input, prediction_label
 from hffruits.demo.server import RETENTION_SECONDS
-from hffruits.demo.widgets import Note, name_image, open_image, problem
+from hffruits.demo.widgets import name_image, open_image, problem
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.inference.few_shot import save_taught, teach
 
@@ -24,6 +24,12 @@ MAX_SAVED_BYTES = 2 * 10**9  # of all of them
 LONG_SIDE = 1024  # pixels; all that the model ever sees of a photo is smaller
 NOTHING = "Nothing taught yet. What you teach is visible only to you, until you save it."
 
+# Gradio's own scroll_to_output leaves a line that begins in view where it is.
+_SHOW_ANSWER = """() => {
+    const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    const how = {block: "center", behavior: calm ? "auto" : "smooth"};
+    requestAnimationFrame(() => document.getElementById("said")?.scrollIntoView(how));
+}"""
 UNTEACHABLE = (
     "This model can't be taught: it has no prototypes of its classes. Train one of your own first, "
     "with `hffruits train YOUR_FOLDER`."
@@ -88,7 +94,7 @@ def teach_tab(fruits: FruitClassifier, *, top_k: int, folder: Path | None, max_p
             photo = photo_input("trial-photo", height=300)
             verdict = gr.HTML(elem_classes="verdict")
             prediction = prediction_label(top_k, "trial-prediction")
-            took = Note()
+            took = gr.HTML()
     with gr.Column(elem_id="keep"):
         summary = gr.HTML(_describe(None), elem_id="taught")
         with gr.Row():
@@ -107,9 +113,10 @@ def teach_tab(fruits: FruitClassifier, *, top_k: int, folder: Path | None, max_p
         concurrency_id="teach",
         concurrency_limit=1,
         show_progress_on=said,
-        scroll_to_output=True,
         **private,
-    ).success(try_it, [state, photo], shows, **private)
+    ).then(None, None, None, js=_SHOW_ANSWER, api_visibility="private").success(
+        try_it, [state, photo], shows, **private
+    )
     photo.change(try_it, [state, photo], shows, **private)
     saved.click(save, state, [state, summary], concurrency_id="teach", **private)
     forgotten.click(forget, None, [state, summary, saved, said], queue=False, **private).success(
@@ -122,7 +129,7 @@ def _lesson_inputs(*, teachable: bool) -> tuple[gr.Textbox, gr.Gallery, gr.Butto
     gr.HTML('<h2 class="step"><b>1</b> Show it a new fruit</h2>')
     name = gr.Textbox(label="Its name", placeholder="Dragon fruit", max_length=60, elem_id="name")
     photos = gr.Gallery(
-        label="A few photos, from different sides",
+        label="A few photos",
         sources=["upload", "webcam", "clipboard"],
         type="filepath",
         interactive=True,
@@ -135,7 +142,7 @@ def _lesson_inputs(*, teachable: bool) -> tuple[gr.Textbox, gr.Gallery, gr.Butto
     )
     learned = gr.Button("Teach it", variant="primary", interactive=teachable, elem_id="teach")
     said = gr.HTML(elem_id="said")
-    hint = "Two photos are enough to begin with; five to ten are better."
+    hint = "Two photos are enough to begin with; five to ten, from different sides, are better."
     hint = hint if teachable else UNTEACHABLE
     gr.Markdown(hint, elem_classes="hint")
     return name, photos, learned, said

@@ -155,18 +155,19 @@ button:focus-visible, input:focus-visible, textarea:focus-visible, a:focus-visib
 #summary p { font-size: 20px; margin: 0; }
 #results, #sending, #lesson, #trial { gap: 14px; }
 #table:not(:has(tr)) { display: none; }
-#table { border-radius: 20px; background: var(--block-background-fill); padding: 8px 20px; }
-#table { max-height: 460px; overflow-y: auto; box-shadow: var(--block-shadow); }
+#table { border-radius: 20px !important; background: var(--block-background-fill); }
+#table { max-height: 460px; overflow: auto !important; padding: 8px 20px; }
+#table { box-shadow: var(--block-shadow); }
 #table table { width: 100%; border-collapse: collapse; margin: 0; }
-#table :is(td, th) { padding: 10px 12px 10px 0; text-align: left; vertical-align: top; border: 0; }
-#table :is(td, th) { font-size: 16px; }
+#table td, #table th { padding: 10px 12px 10px 0; text-align: left; vertical-align: top; }
+#table td, #table th { font-size: 16px; border: 0; }
 #table tbody tr { border-top: 1px solid var(--border-color-primary); }
-#table td:first-child { overflow-wrap: anywhere; }
+#table td:first-child { min-width: 180px; overflow-wrap: anywhere; }
 #table td:last-child { color: var(--wrong); }
-#files .filename, #files .filename * { white-space: normal; overflow-wrap: anywhere; }
-#files .filename * { text-overflow: clip; overflow: visible; }
+#files .filename { display: block; white-space: normal; overflow-wrap: anywhere; }
+#files .filename * { display: inline; white-space: normal; }
 #gallery .caption-label { white-space: normal; overflow: visible; }
-#gallery .grid-wrap { max-height: none; height: auto; padding: 14px; }
+#gallery .grid-wrap { max-height: none; min-height: 0; height: auto; padding: 14px; }
 #gallery .grid-container { grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); }
 #photos .grid-container { grid-template-columns: repeat(4, minmax(0, 1fr)); padding: 36px 8px 8px; }
 #gallery .caption-label { left: 0; right: 0; bottom: 0; max-width: none; border-radius: 0; }
