@@ -13,6 +13,7 @@ from PIL import Image
 from hffruits.core.errors import InputError
 from hffruits.demo.predict_tab import photo_input, prediction_label
 from hffruits.demo.server import RETENTION_SECONDS
+from hffruits.demo.uploads import UPLOAD_SUFFIXES
 from hffruits.demo.widgets import name_image, open_image, problem
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.inference.few_shot import save_taught, teach
@@ -130,6 +131,7 @@ def _lesson_inputs(*, teachable: bool) -> tuple[gr.Textbox, gr.Gallery, gr.Butto
     name = gr.Textbox(label="Its name", placeholder="Dragon fruit", max_length=60, elem_id="name")
     photos = gr.Gallery(
         label="A few photos",
+        file_types=["image", *sorted(UPLOAD_SUFFIXES)],  # and no video from the camera
         sources=["upload", "webcam", "clipboard"],
         type="filepath",
         interactive=True,

@@ -353,10 +353,13 @@ def test_what_is_wrong_with_a_lesson_stands_below_the_button_and_nothing_is_clea
 
 
 def test_photos_to_teach_come_from_the_camera_too(lesson: sync_api.Page) -> None:
-    lesson.locator("#photos").get_by_label("webcam", exact=False).first.click()
-    lesson.locator("#photos").get_by_text("Click to Access Webcam").click()
-    lesson.locator("#photos").get_by_label("capture photo").click()
-    sync_api.expect(lesson.locator("#photos .grid-container img")).to_have_count(1)
+    photos = lesson.locator("#photos")
+    sync_api.expect(photos.get_by_label("Capture from camera")).to_be_visible()
+    assert photos.get_by_label("Record video").count() == 0
+    photos.get_by_label("Capture from camera").click()
+    photos.get_by_text("Click to Access Webcam").click()
+    photos.get_by_label("capture photo").click()
+    sync_api.expect(photos.locator(".grid-container img")).to_have_count(1)
 
 
 def test_no_image_is_loaded_from_elsewhere(url: str, page: sync_api.Page) -> None:
