@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 from PIL import Image
 
+from hffruits.core.counts import counted
 from hffruits.core.errors import InputError
 from hffruits.demo.predict_tab import photo_input, prediction_label
 from hffruits.demo.server import RETENTION_SECONDS
@@ -192,7 +193,8 @@ def _learn(
         raise InputError(f"{_sentence(error)} {unread}".strip()) from error
     seconds = time.perf_counter() - started
     name = after.labels[-1]
-    about = f"Learned {name} from {len(images)} photos in {seconds:.1f} seconds. {unread}"
+    learned = f"Learned {name} from {counted(len(images), 'photo')} in {seconds:.1f} seconds."
+    about = f"{learned} {unread}"
     return Taught(after, (*before.names, name)), about.strip()
 
 
@@ -226,7 +228,9 @@ def _describe(taught: Taught | None, about: str = "") -> str:
         return about or f"<p>{NOTHING}</p>"
     counts = taught.fruits.config.taught
     chips = "".join(
-        f"<li>{html.escape(name)} <b>{counts[name]} photos</b></li>" for name in taught.names
+        f"<li>{html.escape(name)} <b>{counted(counts[name], 'photo')}</b></li>"
+        for name in taught.names
     )
-    classes = f"It has {len(taught.fruits.labels)} classes now, these from you:"
+    total = counted(len(taught.fruits.labels), "class", "classes")
+    classes = f"It has {total} now, these from you:"
     return f'{about}<p>{classes}</p><ul class="kinds">{chips}</ul>'
