@@ -1,6 +1,7 @@
 """README keeps to its size, its links lead somewhere, and its commands have the flags it names."""
 
 import csv
+import importlib
 import re
 import runpy
 import shlex
@@ -9,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -44,7 +46,7 @@ def test_readme_tables_have_at_most_eight_rows():
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_to_files_and_headings_of_the_repository(page):
     text = page.read_text(encoding="utf-8")
-    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+    for target in re.findall(r"""(?:\]\(|src=")([^)\s"]+)[")]""", text):
         if target.startswith("https://"):
             continue
         name, _, anchor = target.partition("#")
@@ -133,3 +135,15 @@ def test_the_chart_of_readme_shows_the_figures_in_its_caption():
     assert f"{sum(accuracies) / len(accuracies):.0f} % after {minutes:.1f} minutes" in said
     minutes, accuracies = recipes["plain Hugging Face recipe"]
     assert f"{accuracies[0]:.0f} % after {minutes:.0f}" in said
+
+
+def test_an_animation_loops_over_its_scenes_and_may_not_be_large(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    animation = importlib.import_module("animation")
+    scenes = [animation.Scene(Image.new("RGB", (8, 8), colour), 500) for colour in ("red", "blue")]
+    animation.save(scenes, tmp_path / "a.webp")
+    with Image.open(tmp_path / "a.webp") as made:
+        assert made.n_frames == 2 * (1 + animation.FADE) and made.info["loop"] == 0
+    monkeypatch.setattr(animation, "LIMIT", 10)
+    with pytest.raises(SystemExit, match="over 2 MB"):
+        animation.save(scenes, tmp_path / "b.webp")
