@@ -2,9 +2,9 @@
 
     python docs/animation.py --model runs/sample --data_dir produce
 
-`--data_dir` has train and val folders: the known photo is of val, those to teach are of train, where
-the model has seen none of their class. Screenshots of the running demo, crossfaded into a WebP;
-takes a minute on 2 CPU cores.
+`--data_dir` has train and val folders: the known photo is of val, those to teach are of train,
+where the model has seen none of their class. Screenshots of the running demo, crossfaded into a
+WebP; takes a minute on 2 CPU cores.
 """
 
 import argparse
