@@ -16,6 +16,7 @@ from PIL import Image
 from starlette.middleware import Middleware
 
 from hffruits import __version__
+from hffruits.core.counts import counted
 from hffruits.core.errors import InputError
 from hffruits.core.escaping import markdown_code
 from hffruits.data.pixel_limit import MAX_PIXELS, check_max_pixels
@@ -72,15 +73,15 @@ def open_model(
     chosen = name or newest_model()
     source = chosen or pretrained_produce_folder()
     classifier = FruitClassifier.from_pretrained(source, revision=revision)
-    classes = len(classifier.labels)
+    classes = counted(len(classifier.labels), "class", "classes")
     if chosen:
         which = "" if name else ", the run that finished last"
         shown = markdown_code(_shown_place(chosen))
-        about = f"Predictions come from {shown}{which}. It has {classes} classes."
+        about = f"Predictions come from {shown}{which}. It has {classes}."
         return classifier, about, classifier.folder
     about = (
         "Nothing is trained yet: predictions come from the bundled ImageNet model, which has only "
-        f"the {classes} classes listed under Model. Train your own with `make train`, or with "
+        f"the {classes} listed under Model. Train your own with `make train`, or with "
         "`hffruits train YOUR_FOLDER`."
     )
     return classifier, about, None
@@ -192,7 +193,10 @@ def launch_demo(
         stopping=stopping,
     )
     served = Path(model or folder or "bundled").name
-    logger.info("Model     %s, %d classes", model or folder or "bundled", len(classifier.labels))
+    logger.info(
+        "Model     %s, %s",
+        *(model or folder or "bundled", counted(len(classifier.labels), "class", "classes")),
+    )
     uploads = UploadFolder(place)
     logger.info("Uploads   in %s, %.1f GB at most, for an hour", place, uploads.bound / 1e9)
     facts = {"model": served, "classes": len(classifier.labels), "version": __version__}

@@ -6,9 +6,8 @@ accuracy on photographs.
 
 from pathlib import Path
 
-from tqdm.auto import tqdm
-
 from hffruits.core.cache import cache_root, make_once
+from hffruits.core.progress import progress_bar
 from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
 
 VERSION = 1  # part of the cached folder's name: raise it when a drawing changes
@@ -37,7 +36,8 @@ def write_samples(
     jobs = [(split, name, i) for split, n in counts.items() for name in FRUITS for i in range(n)]
 
     def draw(folder: Path) -> None:
-        for number, (split, name, i) in enumerate(tqdm(jobs, "Drawing sample fruits", unit="img")):
+        bar = progress_bar(jobs, "Drawing sample fruits", unit="img")
+        for number, (split, name, i) in enumerate(bar):
             path = folder / split / GROUPS.get(name, "") / name / f"{i:03d}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
             draw_fruit(name, seed=seed * len(jobs) + number, size=size).save(path, quality=90)
