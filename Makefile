@@ -7,7 +7,7 @@ TRAIN_ARGS ?= --num_train_epochs 3
 .PHONY: help setup train test test-quick lint demo dist clean
 
 help:
-	@echo 'make train   train on the drawn sample set        make demo   open the demo'
+	@echo 'make train   train on the sample photos           make demo   open the demo'
 	@echo 'make test    run all tests                        make lint   check the style'
 	@echo 'make test-quick   only the unit tests'
 	@echo 'make dist    build and check the wheel            make clean  remove what was built'

@@ -358,7 +358,7 @@ def demo_parser(description: str | None) -> argparse.ArgumentParser:
         "--data_dir",
         type=Path,
         metavar="DIR",
-        help="what the model was trained on: show visitors a photo of each class [drawn ones]",
+        help="what the model was trained on: show visitors a photo of each class",
     )
     parser.add_argument(
         "--feedback_dir",

@@ -23,7 +23,7 @@ from huggingface_hub import get_token
 
 from hffruits.core.errors import InputError
 from hffruits.core.hub_client import one_line, without_token
-from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
+from hffruits.data.samples import example_photos
 from hffruits.inference.classifier import FruitClassifier
 
 logger = logging.getLogger(__name__)
@@ -60,9 +60,7 @@ def check_space(
     environment["PYTHONDONTWRITEBYTECODE"] = "1"  # the files stay what they are
     if token := token or get_token():  # one that was saved lies in the home that it doesn't see
         environment["HF_TOKEN"] = token
-    images = [place / f"{name}.png" for name in list(FRUITS)[:ASKED]]
-    for image in images:
-        draw_fruit(image.stem, seed=70_000, size=384).save(image)
+    images = list(example_photos().values())[:ASKED]
     with started(python, folder, environment, log=place / "log.txt") as url:
         labels = [_ask(url, image) for image in images]
     for label, own in zip(labels, fruits.predict(images), strict=True):

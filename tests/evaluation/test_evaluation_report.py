@@ -12,10 +12,10 @@ import jinja2
 import numpy as np
 import pytest
 from PIL import Image
+from support.drawing import FRUITS, draw_fruit
 from support.pages import HOSTILE, Tags, in_browser
 
 from hffruits.core.html import render_page, thumbnail_uri
-from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
 from hffruits.evaluation.comparison import TEMPLATE as COMPARE
 from hffruits.evaluation.report import TEMPLATE as EVALUATE
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard
 from support import warm
+from support.drawing import draw_fruit
 from support.hub_server import OTHER_TOKEN, READ_TOKEN, TOKEN, Fault, Hub, Repo
 from support.runs import REPO_ID, UNTRAINED_LABELS, put, save_untrained, tiny_arguments
 from support.warm import Warm
@@ -20,7 +21,6 @@ from transformers import ViTConfig, ViTForImageClassification
 
 from hffruits import FruitClassifier, InputError
 from hffruits.data.arguments import DataArguments
-from hffruits.data.synthetic.drawing import draw_fruit
 from hffruits.exporters.run import export
 from hffruits.hub.commit import Repository
 from hffruits.hub.push_model import push

@@ -1,7 +1,7 @@
 """Images of fruit drawn by code, with only numpy and Pillow.
 
 Sixteen fruits in varied poses, ripeness, light and on varied tables, the same for the same seed.
-No files: `samples.py` makes a dataset of them.
+No files.
 """
 
 import zlib
