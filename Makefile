@@ -4,12 +4,13 @@ TORCH ?= auto
 BIN := .venv/bin
 TRAIN_ARGS ?= --num_train_epochs 3
 
-.PHONY: help setup train test test-quick lint demo dist clean
+.PHONY: help setup train test test-quick lint demo docs docs-serve dist clean
 
 help:
 	@echo 'make train   train on the sample photos           make demo   open the demo'
 	@echo 'make test    run all tests                        make lint   check the style'
 	@echo 'make test-quick   only the unit tests'
+	@echo 'make docs    build the documentation (build/docs)  make docs-serve   and serve it'
 	@echo 'make dist    build and check the wheel            make clean  remove what was built'
 
 setup: .venv/.done
@@ -38,6 +39,14 @@ test-quick: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+# Strict: a link, anchor, image or name that leads nowhere fails, and a page that no menu has.
+docs: setup
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -c docs . build/docs
+	@echo 'Open      build/docs/index.html'
+
+docs-serve: docs
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory build/docs 8000
 
 dist: setup
 	rm -rf dist

@@ -1,5 +1,6 @@
 """Benchmarks made for GPUs also run on any other machine."""
 
+import io
 import re
 import sys
 
@@ -22,3 +23,24 @@ def test_throughput_is_measured_for_all_pipelines(drawn_fruits, monkeypatch, cap
     rates = re.findall(r"[\d,]+\.\d", row)
     assert row.startswith("| test_vit |") and len(rates) == len(module.PIPELINES)
     assert all(float(rate.replace(",", "")) > 0 for rate in rates)
+
+
+def test_the_page_of_results_shows_the_tables_of_its_files(monkeypatch):
+    render = load_benchmark("render", monkeypatch)
+    page = render.PAGE.read_text(encoding="utf-8")
+    assert render.render(page) == page
+    files = {file.name for file in (render.PAGE.parent / "results").glob("*.csv")}
+    assert files == {name for _, name, _ in render.MARKED.findall(page)}
+
+
+def test_a_printed_table_becomes_the_file_that_gives_it_again(tmp_path, monkeypatch):
+    render = load_benchmark("render", monkeypatch)
+    monkeypatch.setattr(render, "PAGE", tmp_path / "README.md")
+    table = "| a | b, c |\n| --- | --- |\n| 1 | `x` |\n"
+    render.PAGE.write_text("<!-- results/t.csv -->\n<!-- end -->\nafter\n")
+    (tmp_path / "results").mkdir()
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"| no |\n|---|\n\nwords\n{table}\n"))
+    monkeypatch.setattr(sys, "argv", ["render.py", "t"])
+    render.main()
+    assert (tmp_path / "results" / "t.csv").read_text() == 'a,"b, c"\n1,`x`\n'
+    assert render.PAGE.read_text() == f"<!-- results/t.csv -->\n{table}<!-- end -->\nafter\n"

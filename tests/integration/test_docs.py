@@ -1,0 +1,80 @@
+"""The documentation site: it builds, and what leads nowhere fails the build."""
+
+import inspect
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from support.runs import ROOT
+
+import hffruits
+from hffruits.cli.main import COMMANDS
+from hffruits.data import DataArguments
+from hffruits.training import FruitTrainingArguments, ModelArguments
+
+HIDDEN = {"logging_nan_inf_filter", "remove_unused_columns"}  # of --help_all as well
+STRICT = ("--quiet", "--fail-on-warning", "--keep-going")  # as `make docs`
+
+
+def build(source: Path, output: Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "sphinx", *STRICT, "-c", ROOT / "docs", source, output]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    output = tmp_path_factory.mktemp("site")
+    built = build(ROOT, output)
+    assert built.returncode == 0, built.stderr
+    return output
+
+
+def text_of(page: Path) -> str:
+    parts: list[str] = []
+    parser = HTMLParser()
+    parser.handle_data = parts.append
+    parser.feed(page.read_text(encoding="utf-8"))
+    return "".join(parts)
+
+
+@pytest.mark.slow
+def test_the_site_has_every_flag_and_every_public_name(site: Path):
+    text = text_of(site / "docs/reference/cli.html")
+    for command, run in COMMANDS.items():
+        about = run.__doc__.replace("`", "") if command != "train" else "Fine-tune an image model"
+        assert f"hffruits {command}" in text and about in text, command
+    for group in (DataArguments, ModelArguments, FruitTrainingArguments):
+        for name in inspect.get_annotations(group):
+            shown = name.startswith("_") or name in HIDDEN or f"--{name}" in text
+            assert shown, name
+    names = text_of(site / "docs/reference/api.html")
+    for name in hffruits.__all__:
+        assert name in names, name
+
+
+@pytest.mark.slow
+def test_pages_outside_docs_are_on_the_site_and_nothing_is_fetched(site: Path):
+    for page in ("docs/index", "benchmarks/README", "CONTRIBUTING", "docs/quickstart"):
+        html = (site / f"{page}.html").read_text(encoding="utf-8")
+        for attribute in ('src="http', 'rel="stylesheet" type="text/css" href="http', "@import"):
+            assert attribute not in html, (page, attribute)
+    assert "docs/index.html" in (site / "index.html").read_text()
+    assert "hffruits" in (site / "searchindex.js").read_text()
+
+
+@pytest.mark.slow
+def test_what_leads_nowhere_fails_the_build(tmp_path: Path):
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    (docs / "index.md").write_text(
+        "# Fruits\n\n```{toctree}\nother\n```\n\n[page](none.md) [part](other.md#none)\n\n"
+        "![image](none.png)\n\n{py:obj}`hffruits.data.none`\n"
+    )
+    (docs / "other.md").write_text("# Other\n")
+    (docs / "lost.md").write_text("# In no menu\n")
+    built = build(tmp_path, tmp_path / "site")
+    assert built.returncode != 0
+    for reason in ("'none.md'", "'none'", "none.png", "hffruits.data.none", "any toctree"):
+        assert reason in built.stderr, (reason, built.stderr)
