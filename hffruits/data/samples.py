@@ -1,4 +1,4 @@
-"""The sample set: photos of 18 kinds of fruit and vegetables, the default data of a run.
+"""The sample set: photos of 20 kinds of fruit and vegetables, the default data of a run.
 
 They lie in the package, which is never written to, in class folders without splits. Enough to see
 what each command does; too few for a model to be relied on. `benchmarks/make_samples.py` chose and

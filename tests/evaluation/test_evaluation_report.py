@@ -122,6 +122,7 @@ def evaluation(names: list[str]) -> dict[str, Any]:
     return {
         "title": f"fruits {names[0]}",
         "source": f"/data/{names[0]}",
+        "origin": None,
         "created": "2026-11-22 21:30",
         "version": "0.1.0",
         "command": f"hffruits evaluate runs/best --data '{names[0]}'",
@@ -276,6 +277,7 @@ def comparison(names: list[str]) -> dict[str, Any]:
     return {
         "title": f"fruits {names[0]}",
         "source": f"/data/{names[0]}",
+        "origin": None,
         "created": "2026-11-22 21:30",
         "version": "0.1.0",
         "command": f"hffruits compare runs/a runs/b --data '{names[0]}'",
