@@ -11,7 +11,7 @@ help:
 	@echo 'make test    run all tests                        make lint   check the style'
 	@echo 'make test-quick   only the unit tests'
 	@echo 'make docs    build the documentation (build/docs)  make docs-serve   and serve it'
-	@echo 'make dist    build and check the wheel            make clean  remove what was built'
+	@echo 'make dist    build a release and try it           make clean  remove what was built'
 
 setup: .venv/.done
 
@@ -24,6 +24,7 @@ setup: .venv/.done
 train: setup
 	$(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no \
 		--dynamo_backend no scripts/train.py $(TRAIN_ARGS)
+	@[ -n "$$VIRTUAL_ENV" ] || echo 'For these commands, once in each terminal: . $(BIN)/activate'
 
 demo: setup
 	$(BIN)/python app.py
@@ -48,10 +49,9 @@ docs: setup
 docs-serve: docs
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory build/docs 8000
 
+# Builds into dist/, then installs, trains and serves that in an empty environment: some minutes.
 dist: setup
-	rm -rf dist
-	$(BIN)/python -m build --quiet
-	$(BIN)/twine check --strict dist/*
+	$(BIN)/python scripts/check_release.py
 
 clean:
 	rm -rf dist build .pytest_cache .ruff_cache

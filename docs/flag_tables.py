@@ -19,7 +19,7 @@ from sphinx.util.docutils import SphinxDirective
 from hffruits.cli.main import COMMANDS
 
 ALL_FLAGS = {"train": "--help_all"}  # commands whose --help leaves some out
-COMMON = ("options", "optional arguments", "positional arguments")  # argparse's names of no group
+COMMON = (None, "options", "positional arguments")  # names of no group
 
 
 class _Printed(Exception):
@@ -59,7 +59,7 @@ def describe(action: argparse.Action) -> tuple[str, str, str]:
     spellings = [name for name in action.option_strings if "-" not in name.lstrip("-")]
     name = ", ".join(spellings or action.option_strings) or action.metavar or action.dest.upper()
     default = action.default
-    if default in (None, "", False, argparse.SUPPRESS) or action.const is False:
+    if default is False or default in (None, "", (), [], {}, argparse.SUPPRESS):
         default = ""
     text = " ".join((action.help or "").replace("[%(default)s]", "").split())
     text = text % (vars(action) | {"prog": "hffruits"}) if "%" in text else text

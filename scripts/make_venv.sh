@@ -1,12 +1,15 @@
 #!/bin/sh
-# Create .venv with the given Python, and install this package into it with the pinned versions,
-# with uv where there is one, else with pip.
+# Create an environment and install this package into it with the pinned versions, with uv where
+# there is one, else with pip:
+#
+#     scripts/make_venv.sh PYTHON [FOLDER [PACKAGE]]      FOLDER: .venv; PACKAGE: a wheel, say
 #
 # PyPI's torch for Linux brings CUDA libraries of several GB. Without an NVIDIA GPU, the CPU builds
 # are taken where they can be had: from the configured index, or, with uv, from PyTorch's own.
-# TORCH=cpu or TORCH=cuda decides instead; the pinned torch, if it is in .venv already, stays.
+# TORCH=cpu or TORCH=cuda decides instead; the pinned torch, if it is in FOLDER already, stays.
 set -eu
 python=$1
+venv=${2:-.venv}
 torch=${TORCH:-auto}
 case $torch in
 auto | cpu | cuda) ;;
@@ -18,24 +21,24 @@ esac
 
 create_venv() {
     if has_uv; then
-        uv venv --quiet --allow-existing --python "$python" .venv
+        uv venv --quiet --allow-existing --python "$python" "$venv"
         return
     fi
     if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
         install_venv_package
     fi
-    "$python" -m venv .venv
+    "$python" -m venv "$venv"
 }
 
 # Debian has `venv` in a separate package: install it as root.
 install_venv_package() {
     package="python$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')-venv"
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        echo "Installing $package, which $python needs to make .venv"
+        echo "Installing $package, which $python needs to make environments"
         apt-get update -qq
         DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$package"
     else
-        echo "$python can't make .venv: run 'sudo apt-get install $package', or install uv" >&2
+        echo "$python can't make environments: run 'sudo apt-get install $package', or install uv" >&2
         exit 2
     fi
 }
@@ -44,9 +47,9 @@ has_uv() { command -v uv >/dev/null; }
 
 install() {
     if has_uv; then
-        uv pip install --python .venv/bin/python -c constraints.txt "$@"
+        uv pip install --python "$venv/bin/python" -c constraints.txt "$@"
     else
-        .venv/bin/python -m pip install --quiet --progress-bar on -c constraints.txt "$@"
+        "$venv/bin/python" -m pip install --quiet --progress-bar on -c constraints.txt "$@"
     fi
 }
 
@@ -61,7 +64,7 @@ choose_torch() {
     elif [ "$torch" = auto ] && has_nvidia_gpu; then
         echo "torch: the default build, for the NVIDIA GPU of this machine"
     elif install_cpu_torch; then
-        echo "torch: the CPU build (for an NVIDIA GPU: rm -r .venv; make setup TORCH=cuda)"
+        echo "torch: the CPU build (for an NVIDIA GPU: rm -r $venv; make setup TORCH=cuda)"
     elif [ "$torch" = cpu ]; then
         echo "TORCH=cpu: no CPU build of torch $(pinned torch). $(remedy)" >&2
         exit 2
@@ -72,7 +75,7 @@ choose_torch() {
 }
 
 installed_torch() {
-    .venv/bin/python -c 'from importlib.metadata import version; print(version("torch"))' \
+    "$venv/bin/python" -c 'from importlib.metadata import version; print(version("torch"))' \
         2>/dev/null || echo none
 }
 
@@ -100,4 +103,4 @@ remedy() {
 
 create_venv
 choose_torch
-install -e '.[dev]'
+if [ $# -gt 2 ]; then install "$3"; else install -e '.[dev]'; fi

@@ -13,6 +13,7 @@ from typing import Any
 
 import hffruits
 from hffruits.cli import parser as parsers
+from hffruits.cli.loading import load
 from hffruits.core.errors import (
     DISK_FULL,
     FewWarnings,
@@ -33,7 +34,7 @@ _LOGGED_EVERY = "20"  # seconds; where a progress bar is written to a file, and 
 def run_train(argv: list[str]) -> None:
     """Fine-tune a model on a folder of fruit photos."""
     arguments = parsers.parse_train(argv)
-    training = import_module("hffruits.training.run")
+    training = load("hffruits.training.run")
     metrics = training.train(*arguments, command=parsers.command_line("train", argv))
     if is_main_process():
         _print(_output().format_summary(metrics))
@@ -43,7 +44,7 @@ def run_explore(argv: list[str]) -> None:
     """Find what is wrong with the data: one page, with the commands that fix it."""
     data, options = parsers.parse_data(parsers.explore_parser(run_explore.__doc__), argv)
     command = parsers.command_line("explore", argv)
-    exploration = hffruits.explore(data, **options, command=command)
+    exploration = load("hffruits.exploration.run").explore(data, **options, command=command)
     for finding in exploration.findings:
         _print(f"{finding['severity']:8}  {finding['title']}")
     _print_report(exploration)
@@ -52,7 +53,7 @@ def run_explore(argv: list[str]) -> None:
 def run_split(argv: list[str]) -> None:
     """Write leak-free split lists, k-fold too; repair a dataset without touching it."""
     data, options = parsers.parse_data(parsers.split_parser(run_split.__doc__), argv)
-    lists = hffruits.split(data, **options)
+    lists = load("hffruits.exploration.split_dataset").split(data, **options)
     for number, images in enumerate(lists.images, 1):
         name = f"Fold {number}" if options["folds"] else "Split"
         _print(f"{name:10}{', '.join(f'{split} {count:,}' for split, count in images.items())}")
@@ -69,8 +70,9 @@ def run_split(argv: list[str]) -> None:
 def run_preview(argv: list[str]) -> None:
     """Draw what training will see of some photos."""
     parser = parsers.preview_parser(run_preview.__doc__)
-    args, arguments = parsers.parse_beside_training(parser, argv)
-    preview = import_module("hffruits.training.augmentation_preview").preview
+    module = "hffruits.training.augmentation_preview"
+    args, arguments = parsers.parse_beside_training(parser, argv, module=module)
+    preview = import_module(module).preview
     preview(*arguments, file=args.output, photos=args.photos, views=args.views)
     _print(f"Drawn     {args.output}")
 
@@ -78,8 +80,14 @@ def run_preview(argv: list[str]) -> None:
 def run_plot_lr(argv: list[str]) -> None:
     """Draw learning-rate schedules."""
     args = parsers.plot_lr_parser(run_plot_lr.__doc__).parse_args(argv)
-    schedules = import_module("hffruits.training.lr_schedules")
-    rates = schedules.compare_schedules(
+    functions = import_module("hffruits.training.schedule_functions")
+    upstream = import_module("hffruits.training.transformers_fields").read_schedule_names()
+    if upstream is not None:
+        known = [*functions.SCHEDULES, *upstream]
+        functions.check_schedules(args.schedules, known, steps=args.steps)
+    only_ours = args.schedules and set(args.schedules) <= set(functions.SCHEDULES)
+    module = functions if only_ours else load("hffruits.training.lr_schedules")
+    rates = module.compare_schedules(
         args.schedules,
         peak=args.learning_rate,
         total=args.steps,
@@ -93,9 +101,10 @@ def run_plot_lr(argv: list[str]) -> None:
 def run_find_lr(argv: list[str]) -> None:
     """Test which learning rates train: raise it step by step, and draw the loss."""
     parser = parsers.find_lr_parser(run_find_lr.__doc__)
-    args, arguments = parsers.parse_beside_training(parser, argv)
+    module = "hffruits.training.lr_finder"
+    args, arguments = parsers.parse_beside_training(parser, argv, module=module)
     options = {"lowest": args.lowest, "highest": args.highest, "steps": args.steps}
-    finder = import_module("hffruits.training.lr_finder")
+    finder = import_module(module)
     result = finder.find_lr(*arguments, file=args.output, **options)
     if args.output.is_file():
         _print(f"Drawn     {args.output}")
@@ -105,8 +114,9 @@ def run_find_lr(argv: list[str]) -> None:
 def run_search(argv: list[str]) -> None:
     """Search hyper-parameters; stop it at any time, and the same command resumes."""
     parser = parsers.search_parser(run_search.__doc__)
-    args, arguments = parsers.parse_beside_training(parser, argv)
-    search = import_module("hffruits.training.hyperparameter_search")
+    module = "hffruits.training.hyperparameter_search"
+    args, arguments = parsers.parse_beside_training(parser, argv, module=module)
+    search = import_module(module)
     result = search.search(*arguments, trials=args.trials)
     _print(f"{result.trials} trials; the best has {result.best_accuracy:.1%} on validation")
     command = search.format_command(result.best, parsers.without(argv, "trials", "output_dir"))
@@ -116,8 +126,9 @@ def run_search(argv: list[str]) -> None:
 def run_evaluate(argv: list[str]) -> None:
     """Measure a trained model: metrics with intervals, and an HTML report."""
     data, options = parsers.parse_data(parsers.evaluate_parser(run_evaluate.__doc__), argv)
+    _check_model_names(options["model"])
     command = parsers.command_line("evaluate", argv)
-    evaluation = hffruits.evaluate(data=data, **options, command=command)
+    evaluation = load("hffruits.evaluation.run").evaluate(data=data, **options, command=command)
     if is_main_process():
         _print(_output().format_evaluation(evaluation.metrics))
         _print_report(evaluation)
@@ -126,8 +137,11 @@ def run_evaluate(argv: list[str]) -> None:
 def run_compare(argv: list[str]) -> None:
     """Compare two trained models on the same photos: is the difference more than chance?"""
     data, options = parsers.parse_data(parsers.compare_parser(run_compare.__doc__), argv)
+    _check_model_names(options["model_a"], options["model_b"])
     command = parsers.command_line("compare", argv)
-    comparison = hffruits.compare(data=data, **options, command=command)
+    comparison = load("hffruits.evaluation.comparison").compare(
+        data=data, **options, command=command
+    )
     if is_main_process():
         _print(_output().format_comparison(comparison.record))
         _print_report(comparison)
@@ -136,13 +150,15 @@ def run_compare(argv: list[str]) -> None:
 def run_export(argv: list[str]) -> None:
     """Write a trained model for another runtime: faster, smaller, or for a browser."""
     data, options = parsers.parse_data(parsers.export_parser(run_export.__doc__), argv)
-    exported = hffruits.export(data=data, **options)
+    _check_model_names(options["model"])
+    exported = load("hffruits.exporters.run").export(data=data, **options)
     _print(_output().format_export(exported.folder, exported.record))
 
 
 def run_predict(argv: list[str]) -> None:
     """Label photos with a trained model, or millions of them into a table."""
     args = parsers.predict_parser(run_predict.__doc__).parse_args(argv)
+    _check_model_names(args.model)
     if not args.output and launched_processes() > 1:
         raise InputError("--output: several processes need a table to write. Name one.")
     if args.output:
@@ -150,7 +166,7 @@ def run_predict(argv: list[str]) -> None:
             raise InputError("revision: doesn't go with --output yet. Leave one of them out.")
         _predict_into_table(args)
         return
-    predict = import_module("hffruits.inference.classifier")
+    predict = load("hffruits.inference.classifier")
     paths = predict.find_images(args.images)
     options = {"revision": args.revision, "precision": args.precision}
     fruits = predict.FruitClassifier.from_pretrained(args.model, **options)
@@ -170,6 +186,12 @@ def run_predict(argv: list[str]) -> None:
         raise bad[-1]
 
 
+def _check_model_names(*names: str | None) -> None:
+    check = import_module("hffruits.models.names").check_model_name
+    for name in filter(None, names):
+        check(name)
+
+
 _PREDICTING = ("top_k", "batch_size", "max_image_pixels", "allow_truncated_images")
 
 
@@ -179,7 +201,7 @@ def _given(args: argparse.Namespace, *names: str) -> dict[str, Any]:
 
 
 def _predict_into_table(args: argparse.Namespace) -> None:
-    labelled = import_module("hffruits.inference.batch_predict").label_into_table(
+    labelled = load("hffruits.inference.batch_predict").label_into_table(
         args.model,
         args.images,
         args.output,
@@ -193,7 +215,7 @@ def _predict_into_table(args: argparse.Namespace) -> None:
 def run_push(argv: list[str]) -> None:
     """Put a trained, taught or exported model on the Hub, with its card, in one commit."""
     args = parsers.push_parser(run_push.__doc__).parse_args(argv)
-    pushed = hffruits.push(**vars(args))
+    pushed = load("hffruits.hub.push_model").push(**vars(args))
     _print_push(pushed)
     _print(f'Load      FruitClassifier.from_pretrained("{pushed.repo_id}")')
     _print_license(args.license or args.card)
@@ -202,7 +224,7 @@ def run_push(argv: list[str]) -> None:
 def run_push_data(argv: list[str]) -> None:
     """Put photos on the Hub as a cleaned dataset: no broken files, leaks or duplicates."""
     data, options = parsers.parse_data(parsers.push_data_parser(run_push_data.__doc__), argv)
-    push_data = import_module("hffruits.hub.push_dataset").push_data
+    push_data = load("hffruits.hub.push_dataset").push_data
     pushed, written = push_data(data, **options)
     _print(f"Photos    {', '.join(f'{split} {n:,}' for split, n in written['images'].items())}")
     _print_left_out(written["left_out"])
@@ -216,7 +238,7 @@ def run_push_data(argv: list[str]) -> None:
 def run_space(argv: list[str]) -> None:
     """Put the demo of a Hub model online as a Space, tried before it is pushed."""
     args = parsers.space_parser(run_space.__doc__).parse_args(argv)
-    made = import_module("hffruits.hub.space").make_space(**vars(args))
+    made = load("hffruits.hub.space").make_space(**vars(args))
     if args.output_dir:
         _print(f"Written   {args.output_dir}")
     if made.pushed:
@@ -244,7 +266,9 @@ def _print_left_out(left_out: dict[str, int]) -> None:
 def run_demo(argv: list[str]) -> None:
     """Open a web page that classifies photos, one or many, and learns new fruits."""
     args = parsers.demo_parser(run_demo.__doc__).parse_args(argv)
-    import_module("hffruits.demo.app").launch_demo(
+    _check_model_names(args.named or args.model)
+    app = load("hffruits.demo.app", of="PyTorch, transformers and Gradio")
+    app.launch_demo(
         args.named or args.model,
         revision=args.revision,
         share=args.share,
@@ -288,23 +312,33 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
 }
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run one command. Returns the exit code: 0, or one of errors.py's; one line says why."""
-    argv = sys.argv[1:] if argv is None else argv
+def _command(argv: list[str]) -> str:
+    """The command that is named first; prints the help where none is, and exits as git does: not
+    with 0, for nothing was done."""
     parser = OneLineParser(
         prog="hffruits",
         description="Fruit photos in, a model you can trust out.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="hffruits COMMAND [--flag value ...]",
         epilog="commands:\n"
         + "\n".join(f"  {name:11}{run.__doc__}" for name, run in COMMANDS.items())
         + "\n\nSee `hffruits COMMAND --help`.",
     )
     parser.add_argument("--version", action="version", version=f"hffruits {hffruits.__version__}")
-    parser.add_argument("command", metavar="COMMAND", help="see below")
-    args = parser.parse_args(argv[:1])
-    if args.command not in COMMANDS:
-        hint = did_you_mean(args.command, COMMANDS)
-        parser.error(f"{args.command}: unknown{hint}. See `hffruits --help`.")
+    parser.add_argument("command", metavar="COMMAND", help=argparse.SUPPRESS)
+    if not argv:
+        parser.print_help()
+        parser.exit(2)
+    command = parser.parse_args(argv[:1]).command
+    if command not in COMMANDS:
+        hint = did_you_mean(command, COMMANDS)
+        parser.error(f"{command}: unknown{hint}. See `hffruits --help`.")
+    return command
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command. Returns the exit code: 0, or one of errors.py's; one line says why."""
+    argv = sys.argv[1:] if argv is None else argv
+    command = _command(argv)
     keep_freed_memory()
     if not (sys.stderr and sys.stderr.isatty()):
         # in a log each update is kept; tqdm reads these when it is imported, in children too
@@ -320,7 +354,7 @@ def main(argv: list[str] | None = None) -> int:
     logging.getLogger("huggingface_hub").propagate = False  # it prints by itself
     logging.getLogger("hffruits").setLevel(logging.INFO if is_main_process() else logging.ERROR)
     try:
-        COMMANDS[args.command](argv[1:])
+        COMMANDS[command](argv[1:])
     except InputError as error:
         if is_main_process():
             _print_error(f"hffruits: error: {error}")
@@ -341,7 +375,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         journal = any(word.startswith("--output") for word in argv)
-        hint = _RESUMES.get(args.command) if journal or args.command != "predict" else None
+        hint = _RESUMES.get(command) if journal or command != "predict" else None
         print(f"\ninterrupted{hint or ''}", file=sys.stderr)
         return 130
     return 0

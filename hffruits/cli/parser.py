@@ -1,23 +1,61 @@
 """The flags of each command but `train`, and the command line as it may be recorded.
 
 What a function of the package takes is named alike here, so that a command passes its flags on.
-Nothing heavy is imported before a command about data asks for its parser.
+Nothing heavy is imported before a command line is known to be right.
 """
 
 import argparse
 import json
+import logging
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hffruits.cli.loading import load
 from hffruits.core.flags import OneLineParser
 from hffruits.core.imports import import_module
 
 if TYPE_CHECKING:
     from hffruits.data.arguments import DataArguments
     from hffruits.training.arguments import Arguments
+    from hffruits.training.parser import Command
+
+logger = logging.getLogger(__name__)
+# command -> flags of data or training that it takes, and that have no effect on it or are refused
+_OF_EPOCHS = {"augment", "image_cache", "image_cache_size", "shuffle_buffer"}
+_OF_SPLITS = {"split_by", "validation_fraction", "test_fraction", "rare_classes"}
+_TO_MEASURE = _OF_EPOCHS | _OF_SPLITS | {"coarse_labels", "max_unreadable_fraction"}
+_OF_A_RUN = {  # what is done with a trained model, and how it is chosen
+    *("overwrite_output_dir", "resume_from_checkpoint", "time_budget", "reject_rate"),
+    *("scale_learning_rate", "early_stopping_patience", "load_best_model_at_end"),
+    *("save_strategy", "save_steps", "save_total_limit", "ignore_data_skip"),
+    *("push_to_hub", "hub_model_id", "hub_private_repo", "hub_license", "hub_report", "hub_token"),
+    *("restore_callback_states_from_checkpoint", "enable_jit_checkpoint"),
+}
+_WITHOUT_EFFECT: dict[str, set[str]] = {
+    "explore": _OF_EPOCHS | {"split_lists"},
+    "split": _OF_EPOCHS | {"streaming", "split_lists"},
+    "push-data": _OF_EPOCHS | {"streaming", "split_lists"},
+    "evaluate": _TO_MEASURE,
+    "compare": _TO_MEASURE,
+    "export": _TO_MEASURE,
+    "search": _OF_A_RUN | {"weight_decay", "label_smoothing_factor"},
+    "find-lr": _OF_A_RUN
+    | {"learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps"}
+    | {"num_train_epochs", "max_steps", "ema_decay", "metric_for_best_model", "output_dir"}
+    | {"eval_strategy", "eval_steps", "eval_delay", "logging_steps", "logging_nan_inf_filter"},
+}
+_REFUSED = {"time_budget", "scale_learning_rate"}  # by these two, with the reason
+_OF_A_PREVIEW = {"mixup_alpha", "cutmix_alpha", "mix_probability", "seed"}  # beside data and model
+
+_WORDS = {  # what a flag of training means to a command, where that is something else
+    "search": {
+        "output_dir": "where the trials go [runs/search-NAME_OF_DATA]",
+        "learning_rate": "middle of those tried [1e-3 or 1e-4]",
+    },
+}
 
 MODEL = "folder that training wrote, or Hub id"
 REPO_ID = "user/name, made if it is new; or a name under your account"
@@ -54,8 +92,8 @@ def data_parser(
         usage=f"hffruits {command} {first}{named} [--flag value ...]",
         description=description,
         allow_abbrev=False,
-        formatter_class=parsing.HelpFormatter,
     )
+    hide_flags(parser, _WITHOUT_EFFECT[command])
     for word, help in words.items():
         parser.add_argument(word, help=help)
     optional = {} if then else {"nargs": "?"}
@@ -73,7 +111,15 @@ def parse_data(
     Exits with code 2 and one line where they are wrong.
     """
     data, own = parser.parse(argv)
+    data.check_exists()
     return data, vars(own)
+
+
+def hide_flags(parser: argparse.ArgumentParser, names: Collection[str]) -> None:
+    """Leave these out of the help; those that would be ignored are refused when they are given."""
+    for action in parser._actions:
+        if action.dest in names or any(flag.startswith("--no_") for flag in action.option_strings):
+            action.help = argparse.SUPPRESS
 
 
 def explore_parser(description: str | None) -> argparse.ArgumentParser:
@@ -83,7 +129,7 @@ def explore_parser(description: str | None) -> argparse.ArgumentParser:
         "--max_images",
         type=int,
         default=20_000,
-        help="photos to compute features of, for label errors and the map [%(default)s]",
+        help="photos to compute features of, for label errors and the map",
     )
     _add_seed(parser)
     return parser
@@ -135,16 +181,14 @@ def compare_parser(description: str | None) -> argparse.ArgumentParser:
 
 def export_parser(description: str | None) -> argparse.ArgumentParser:
     parser = data_parser("export", description, model=MODEL)
-    parser.add_argument(
-        "--format", default="openvino", help="onnx, openvino, web, torch [%(default)s]"
-    )
-    parser.add_argument("--precision", default="fp32", help="fp32, fp16, bf16, int8 [%(default)s]")
-    parser.add_argument("--output_dir", help="[MODEL-format-precision]")
+    parser.add_argument("--format", default="openvino", help="onnx, openvino, web, torch")
+    parser.add_argument("--precision", default="fp32", help="fp32, fp16, bf16, int8")
+    parser.add_argument("--output_dir", help="where the export goes [MODEL-format-precision]")
     parser.add_argument(
         "--max_accuracy_drop",
         type=float,
         default=0.005,
-        help="accuracy that may be lost [%(default)s]",
+        help="accuracy that may be lost",
     )
     parser.add_argument(
         "--force", action="store_true", help="keep it regardless of the accuracy lost"
@@ -166,11 +210,11 @@ def push_data_parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def _add_output_dir(parser: argparse.ArgumentParser, default: str) -> None:
-    parser.add_argument("--output_dir", default=default, help="[%(default)s]")
+    parser.add_argument("--output_dir", default=default, help="where results go")
 
 
 def _add_batch_size(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--batch_size", type=int, default=32, help="photos per step [%(default)s]")
+    parser.add_argument("--batch_size", type=int, default=32, help="photos per step")
 
 
 def _add_max_image_pixels(parser: argparse.ArgumentParser) -> None:
@@ -188,7 +232,7 @@ def _add_resplit(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_seed(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--seed", type=int, default=42, help="random seed [%(default)s]")
+    parser.add_argument("--seed", type=int, default=42, help="random seed")
 
 
 # ---- commands that take the flags of training as well ----
@@ -196,53 +240,74 @@ def _add_seed(parser: argparse.ArgumentParser) -> None:
 
 def preview_parser(description: str | None) -> argparse.ArgumentParser:
     parser = _parser_beside_training("preview", description)
-    parser.add_argument("--output", type=Path, default=Path("preview.png"), help="[%(default)s]")
-    parser.add_argument("--photos", type=int, default=6, help="rows [%(default)s]")
-    parser.add_argument("--views", type=int, default=7, help="augmented columns [%(default)s]")
+    parser.add_argument("--output", type=Path, default=Path("preview.png"), help="the image")
+    parser.add_argument("--photos", type=int, default=6, help="rows")
+    parser.add_argument("--views", type=int, default=7, help="augmented columns")
     return parser
 
 
 def find_lr_parser(description: str | None) -> argparse.ArgumentParser:
     parser = _parser_beside_training("find-lr", description)
-    parser.add_argument("--output", type=Path, default=Path("find_lr.png"), help="[%(default)s]")
-    parser.add_argument("--lowest", type=float, default=1e-6, help="first rate [%(default)s]")
-    parser.add_argument("--highest", type=float, default=1.0, help="last rate [%(default)s]")
-    parser.add_argument("--steps", type=int, default=100, help="of training [%(default)s]")
+    parser.add_argument("--output", type=Path, default=Path("find_lr.png"), help="the plot")
+    parser.add_argument("--lowest", type=float, default=1e-6, help="first rate")
+    parser.add_argument("--highest", type=float, default=1.0, help="last rate")
+    parser.add_argument("--steps", type=int, default=100, help="of training")
     return parser
 
 
 def search_parser(description: str | None) -> argparse.ArgumentParser:
     parser = _parser_beside_training("search", description)
-    parser.add_argument(
-        "--trials", type=int, default=20, help="total number of trials [%(default)s]"
-    )
+    parser.add_argument("--trials", type=int, default=20, help="total number of trials")
     return parser
 
 
 def _parser_beside_training(name: str, description: str | None) -> argparse.ArgumentParser:
     return OneLineParser(
-        prog=f"hffruits {name}",
-        description=description,
-        usage=f"hffruits {name} [DATA_DIR] [--flag value ...]",
-        epilog="Takes the flags of `hffruits train` as well.",
-        allow_abbrev=False,
+        prog=f"hffruits {name}", description=description, add_help=False, allow_abbrev=False
     )
 
 
 def parse_beside_training(
-    parser: argparse.ArgumentParser, argv: list[str]
+    parser: argparse.ArgumentParser, argv: list[str], *, module: str
 ) -> tuple[argparse.Namespace, "Arguments"]:
-    """A command's own flags, and those of training."""
+    """A command's own flags, and those of training; `module` is what will take them.
+
+    Warns of those of training that the command doesn't use.
+    """
+    parsing = import_module("hffruits.training.parser")
     args, rest = parser.parse_known_args(argv)
-    return args, parse_train(rest, prog=parser.prog, also=list(vars(args)))
+    unused = _without_effect(name := parser.prog.split()[-1])
+    own = tuple(parser._actions)
+    command = parsing.Command(
+        parser.prog, parser.description, own=own, without_effect=unused, words=_WORDS.get(name, {})
+    )
+    arguments = parse_train(rest, command, module=module)
+    given = {word.split("=")[0].lstrip("-").replace("-", "_") for word in rest if word[:2] == "--"}
+    if ignored := sorted(given & unused - (_REFUSED if name in _WITHOUT_EFFECT else set())):
+        named = ", ".join(f"--{flag}" for flag in ignored)
+        logger.warning("%s: no effect on %s", named, parser.prog)
+    return args, arguments
+
+
+def _without_effect(command: str) -> set[str]:
+    """Flags of training that one of these commands doesn't use."""
+    if command in _WITHOUT_EFFECT:
+        return _WITHOUT_EFFECT[command]
+    sections = import_module("hffruits.training.flag_help").SECTIONS.values()
+    of_training = {name for texts in sections for name in texts} - _OF_A_PREVIEW
+    of_model = {"freeze", "feature_cache_views", "lora_rank"}
+    return of_training | of_model | {"streaming", "shuffle_buffer"}
 
 
 def parse_train(
-    argv: list[str], *, prog: str = "hffruits train", also: Iterable[str] = ()
+    argv: list[str], command: "Command | None" = None, *, module: str = "hffruits.training.run"
 ) -> "Arguments":
-    """The flags of training; `also` are those of the command itself."""
+    """The flags of training; what they say wrong is said before `module` is imported."""
     parsing = import_module("hffruits.training.parser")
-    return parsing.parse_train_arguments(argv, prog=prog, also=also)
+    command = command or parsing.TRAIN
+    parsing.check_train_arguments(argv, command)
+    load(module)
+    return parsing.parse_train_arguments(argv, command)
 
 
 def without(argv: list[str], *names: str) -> list[str]:
@@ -259,10 +324,10 @@ def without(argv: list[str], *names: str) -> list[str]:
 def plot_lr_parser(description: str | None) -> argparse.ArgumentParser:
     parser = OneLineParser(prog="hffruits plot-lr", description=description)
     parser.add_argument("schedules", nargs="*", help="names; default: all that need no validation")
-    parser.add_argument("--output", type=Path, default=Path("lr.png"), help="[%(default)s]")
-    parser.add_argument("--steps", type=int, default=1000, help="of training [%(default)s]")
-    parser.add_argument("--warmup_steps", type=int, default=100, help="of them [%(default)s]")
-    parser.add_argument("--learning_rate", type=float, default=1e-3, help="peak [%(default)s]")
+    parser.add_argument("--output", type=Path, default=Path("lr.png"), help="the plot")
+    parser.add_argument("--steps", type=int, default=1000, help="of training")
+    parser.add_argument("--warmup_steps", type=int, default=100, help="of them")
+    parser.add_argument("--learning_rate", type=float, default=1e-3, help="peak")
     parser.add_argument(
         "--lr_scheduler_kwargs", type=json.loads, default={}, help='JSON, as in {"gamma": 0.5}'
     )
@@ -274,12 +339,12 @@ def predict_parser(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("model", help=MODEL)
     parser.add_argument("images", nargs="+", help="image files, or folders of them")
     parser.add_argument("--revision", help="which commit, branch or tag of a Hub model")
-    parser.add_argument("--top_k", type=int, default=1, help="labels per photo [%(default)s]")
-    parser.add_argument("--batch_size", type=int, default=32, help="photos per step [%(default)s]")
+    parser.add_argument("--top_k", type=int, default=1, help="labels per photo")
+    parser.add_argument("--batch_size", type=int, default=32, help="photos per step")
     parser.add_argument(
         "--precision",
         default="fp32",
-        help="bf16: faster on CPUs and GPUs with bfloat16 units [fp32]",
+        help="bf16: faster on CPUs and GPUs with bfloat16 units",
     )
     _add_max_image_pixels(parser)
     parser.add_argument(
@@ -324,14 +389,14 @@ def space_parser(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("repo_id", nargs="?", help="user/name of the Space, made if it is new")
     parser.add_argument("--revision", help="which commit, branch or tag of the model")
     parser.add_argument("--output_dir", type=Path, help="write its files here, too")
-    parser.add_argument("--title", default="What fruit is this?", help="[%(default)s]")
+    parser.add_argument("--title", default="What fruit is this?", help="of the page")
     _add_push_flags(parser)
     parser.add_argument(
         "--check",
         default="full",
         metavar="full|quick|none",
         help="start its files first: with its requirements in an environment of their own "
-        "(minutes, some GB), or with the packages that are installed here [%(default)s]",
+        "(minutes, some GB), or with the packages that are installed here",
     )
     return parser
 

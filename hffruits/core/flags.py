@@ -1,7 +1,9 @@
-"""Command-line flags: errors in one line, and which flag a wrong one means, or another tool's."""
+"""Command-line flags: one-line errors, which flag a wrong one means, or another tool's; help."""
 
 import argparse
 import re
+import shutil
+import textwrap
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
@@ -109,6 +111,9 @@ class OneLineParser(argparse.ArgumentParser):
 
     also: Iterable[str] = ()
 
+    def __init__(self, *args: Any, **options: Any):
+        super().__init__(*args, **{"formatter_class": HelpFormatter} | options)
+
     def parse_args(self, args: Any = None, namespace: Any = None) -> argparse.Namespace:
         """As argparse's, with hints for what is unknown."""
         known, unknown = self.parse_known_args(args, namespace)
@@ -138,6 +143,43 @@ class OneLineParser(argparse.ArgumentParser):
         if message.startswith("the following arguments are required"):
             message += f". See `{self.prog} --help`."
         self.exit(2, f"{self.prog}: error: {printable(one_spelling(message))}\n")
+
+
+class HelpFormatter(argparse.HelpFormatter):
+    """Flags without `--with-hyphens` twins and metavars, the default behind, once.
+
+    Lines as wide as the terminal, 100 columns at most, broken only between words.
+    """
+
+    def __init__(self, prog: str):
+        width = min(100, shutil.get_terminal_size().columns - 2)
+        super().__init__(prog, max_help_position=33 if width >= 72 else 8, width=width)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        return ", ".join(plain(action.option_strings) or [str(action.metavar or action.dest)])
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text, default = action.help or "", action.default
+        shown = default is not False and default not in (None, "", (), [], {}, argparse.SUPPRESS)
+        if not (shown and action.option_strings) or re.search(r"%\(default\)|\[[^\]]+\]\.?$", text):
+            return text
+        default = f"{default:g}" if isinstance(default, float) else str(default)
+        text = re.sub(r"(?<!\.)\.$", "", text)
+        return f"{text} [{default.replace('%', '%%')}]"
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return _wrap(text, width)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        lines = (_wrap(line, width - len(indent)) or [""] for line in text.splitlines())
+        return "\n".join(indent + part for parts in lines for part in parts)
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    """Lines of a text; what it is indented by, all of them are."""
+    lead = re.match(r"\s*(?:\S+ {2,})?", text)
+    wide = {"break_long_words": False, "break_on_hyphens": False}
+    return textwrap.wrap(text, width, subsequent_indent=" " * len(lead[0]), **wide)
 
 
 def suggest(

@@ -10,6 +10,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from pathlib import Path
 from unicodedata import normalize
 
 from hffruits.core.errors import FewWarnings
@@ -112,3 +113,13 @@ def did_you_mean(wrong: str, known: Iterable[str], *, prefix: str = "") -> str:
         if near := difflib.get_close_matches(wrong, known, most, cutoff):
             return f" (did you mean {' or '.join(prefix + name for name in near)}?)"
     return ""
+
+
+def similar_path(path: Path) -> str:
+    """What lies beside a path that doesn't exist and is most like it, as a hint in brackets."""
+    try:
+        beside = [found.name for found in path.parent.iterdir() if not found.name.startswith(".")]
+    except OSError:
+        return ""
+    where = "" if path.parent == Path() else f"{path.parent}/"
+    return did_you_mean(path.name, sorted(beside), prefix=shorten(where))

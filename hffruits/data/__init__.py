@@ -5,6 +5,7 @@ parser              command lines about data: one-line errors, short help
 load                `load_fruits`: all of it, as a `DatasetDict`
 split_protocol      `Sample` and `Split`: what map-style and streamed splits have in common
 sources, readers/   folders, archives, tables, WebDataset shards, Hub datasets as standard rows
+pixel_limit         how large a photo may be
 images              which files are images; one file as an upright RGB image
 scan                every image read once and measured; the measurements are cached
 validation          rows with a label and a readable image; what is left out is listed

@@ -11,7 +11,8 @@ from typing import Any, Self
 from hffruits.core.errors import InputError
 from hffruits.core.escaping import shorten
 from hffruits.core.flags import suggest
-from hffruits.data.images import MAX_PIXELS, check_max_pixels
+from hffruits.core.names import similar_path
+from hffruits.data.pixel_limit import MAX_PIXELS, check_max_pixels
 
 OF_EPOCHS = ("augment", "image_cache", "image_cache_size", "shuffle_buffer")  # act in training only
 SAMPLE = "the sample set"  # what no name means
@@ -221,6 +222,12 @@ class DataArguments:
         }
         return {split: name for split, name in names.items() if name}
 
+    def check_exists(self) -> None:
+        """Raise `InputError` for data that is not there, as far as its name alone says that."""
+        name = str(self.data_dir or "")
+        if name and "://" not in name and not re.search(r"[*?\[{]", name):
+            check_exists(Path(name).expanduser())
+
     def check_outside(self, output_dir: Path) -> None:
         """Raise `InputError` for an output folder within the data."""
         data = Path(self.data_dir).expanduser() if self.data_dir else None
@@ -229,6 +236,13 @@ class DataArguments:
                 f"output_dir={output_dir}: lies in the data folder, where it would be taken for "
                 "data. Name one elsewhere."
             )
+
+
+def check_exists(path: Path) -> None:
+    """Raise `InputError` for data that is not there, with what lies beside it and is like it."""
+    if not path.exists():
+        hint = similar_path(path)
+        raise InputError(f"{path}: no such folder{hint}. Check the path given as data_dir.")
 
 
 def _check_kind(name: str, value: object, default: bool | int | float | str) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image, ImageOps, features
 
 from hffruits.core.errors import InputError, short_reason
+from hffruits.data.pixel_limit import MAX_PIXELS
 
 logger = logging.getLogger(__name__)
 SUFFIXES = {
@@ -29,7 +30,6 @@ SUFFIXES = {
 }  # fmt: skip
 # HEIF after AVIF: libheif also opens AVIF, but can't decode it.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "HEIF", "PPM", "JPEG2000")
-MAX_PIXELS = 89_478_485  # where Pillow begins to warn of decompression bombs; 256 MB as RGB
 LIMIT = "max_image_pixels"  # what the limit is called wherever it can be set
 MOST_LOST = 0.1  # of its rows, that a truncated JPEG may lack
 
@@ -145,15 +145,6 @@ def open_rgb(
             return _to_rgb(image)
     except _DECODER_ERRORS as error:
         raise OSError(short_reason(error)) from error
-
-
-def check_max_pixels(max_pixels: int) -> None:
-    """Raise `InputError` for a limit that can't be."""
-    if not 1 <= max_pixels <= 2 * MAX_PIXELS:
-        raise InputError(
-            f"max_image_pixels={max_pixels}: must be between 1 and {2 * MAX_PIXELS:,}, the most "
-            "that Pillow takes. Shrink larger photos first, or save them as JPEG."
-        )
 
 
 @contextmanager

@@ -1,20 +1,41 @@
-"""A command line parsed into dataclasses: one-line errors, short help, a first word that is data.
+"""A command line parsed into dataclasses: one-line errors, a first word that is data.
 
-`training.parser` and `cli.parser` build theirs with it.
+`training.parser` and `cli.parser` build theirs with it. Imports nothing heavy.
 """
 
 import argparse
+import importlib.util
 import re
+import sys
+from pathlib import Path
 from typing import Any
 
-from transformers import HfArgumentParser
-
 from hffruits.core.errors import InputError
-from hffruits.core.flags import OneLineParser, plain
+from hffruits.core.flags import OneLineParser
 from hffruits.data.arguments import DataArguments
 
 
-class DataParser(OneLineParser, HfArgumentParser):
+def _parser_class() -> type[argparse.ArgumentParser]:
+    """transformers' `HfArgumentParser`, from its file: the package takes most of a second.
+
+    Where that file has come to need more of the package, from there.
+    """
+    package = importlib.util.find_spec("transformers")
+    file = Path(package.origin or "").with_name("hf_argparser.py") if package else Path()
+    if "transformers" not in sys.modules and file.is_file():
+        spec = importlib.util.spec_from_file_location("hffruits.data.hf_argparser", file)
+        module = importlib.util.module_from_spec(spec)
+        try:
+            spec.loader.exec_module(module)
+            return module.HfArgumentParser
+        except ImportError:
+            pass
+    from transformers import HfArgumentParser
+
+    return HfArgumentParser
+
+
+class DataParser(OneLineParser, _parser_class()):
     """Of the fields of dataclasses, `DataArguments` first; a positional `data` names the data."""
 
     def parse(self, argv: list[str]) -> tuple[Any, ...]:
@@ -44,18 +65,3 @@ class DataParser(OneLineParser, HfArgumentParser):
             self.error(f"{word} and {named[0]}: give one of them.")
         meant = DataArguments.of(word)
         data.data_dir, data.dataset_name = meant.data_dir, meant.dataset_name
-
-
-class HelpFormatter(argparse.HelpFormatter):
-    """One line a flag: no `--with-hyphens` twins, no metavar in capitals, the default behind."""
-
-    def __init__(self, prog: str):
-        super().__init__(prog, max_help_position=34, width=100)
-
-    def _format_action_invocation(self, action: argparse.Action) -> str:
-        return ", ".join(plain(action.option_strings) or [action.dest])
-
-    def _get_help_string(self, action: argparse.Action) -> str:
-        text = action.help or ""
-        plain = action.default not in (None, "", argparse.SUPPRESS, False)
-        return text + (" [%(default)s]" if plain and action.option_strings else "")

@@ -18,7 +18,7 @@ from starlette.middleware import Middleware
 from hffruits import __version__
 from hffruits.core.errors import InputError
 from hffruits.core.escaping import markdown_code
-from hffruits.data.images import MAX_PIXELS, check_max_pixels
+from hffruits.data.pixel_limit import MAX_PIXELS, check_max_pixels
 from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
 from hffruits.demo.batch_tab import batch_tab
 from hffruits.demo.fallback_model import pretrained_produce_folder

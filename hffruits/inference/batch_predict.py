@@ -17,7 +17,8 @@ from tqdm.auto import tqdm
 from hffruits.core.distributed import join_processes, on_main_process
 from hffruits.core.errors import InputError
 from hffruits.core.files import translate_write_errors
-from hffruits.data.images import MAX_PIXELS, check_max_pixels, is_image_file, walk_files
+from hffruits.data.images import is_image_file, walk_files
+from hffruits.data.pixel_limit import MAX_PIXELS, check_max_pixels
 from hffruits.inference.classifier import (
     FruitClassifier,
     Prediction,

@@ -28,10 +28,8 @@ from hffruits.core.errors import FewWarnings, InputError, short_reason
 from hffruits.core.escaping import shorten
 from hffruits.core.names import match_names
 from hffruits.data.images import (
-    MAX_PIXELS,
     TRUNCATED_REMEDY,
     ImageSource,
-    check_max_pixels,
     complete_jpeg,
     has_remedy,
     is_image_file,
@@ -40,6 +38,7 @@ from hffruits.data.images import (
     list_images,
     open_rgb,
 )
+from hffruits.data.pixel_limit import MAX_PIXELS, check_max_pixels
 from hffruits.data.readers.archives import is_archive
 from hffruits.data.transforms import EvalTransform, input_size
 from hffruits.inference.engines.base import Engine, open_engine

@@ -22,7 +22,8 @@ from hffruits.core.claims import make_new
 from hffruits.core.errors import FewWarnings, InputError, optional_output
 from hffruits.core.files import translate_write_errors
 from hffruits.core.names import clean_name, match_names
-from hffruits.data.images import MAX_PIXELS, ImageSource, check_max_pixels
+from hffruits.data.images import ImageSource
+from hffruits.data.pixel_limit import MAX_PIXELS, check_max_pixels
 from hffruits.inference.classifier import (
     FruitClassifier,
     UnreadableImageError,

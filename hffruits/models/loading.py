@@ -36,6 +36,7 @@ from hffruits.models.artifact import ADAPTER, CONFIG
 from hffruits.models.bundled import BUNDLED, DEFAULT_BACKBONE, bundled_folder, create_timm
 from hffruits.models.fetching import fetch_model
 from hffruits.models.heads import head_names, logits_and_features, reset_head
+from hffruits.models.names import FOLDER_REMEDY, WEIGHT_FILES, not_a_model
 from hffruits.models.saving import quiet_transformers
 
 logger = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ def build_model(
         "id2label": dict(enumerate(labels)),
         "label2id": {label: index for index, label in enumerate(labels)},
     }
-    of_timm = timm.is_model(_timm_name(name_or_path)) and not _not_a_model(name_or_path)
+    of_timm = timm.is_model(_timm_name(name_or_path)) and not not_a_model(name_or_path)
     if not pretrained and of_timm:
         _hub_id_of_timm(_timm_name(name_or_path))  # which raises for weights that there aren't
         model = create_timm(_timm_name(name_or_path), **head)
@@ -175,7 +176,7 @@ def find_model(
         if not (path / CONFIG).is_file():
             raise InputError(f"{path}: no config.json. {_hint_for_folder(path)}.")
         return path
-    if what := _not_a_model(name_or_path):
+    if what := not_a_model(name_or_path):
         raise InputError(f"{name_or_path}: {what}.")
     if "/" not in name_or_path:
         if not timm.is_model(name_or_path):
@@ -190,46 +191,12 @@ def find_model(
     return folder
 
 
-_FOLDER = "Give the folder with config.json and model.safetensors that training has written"
-_WEIGHT_FILES = {
-    **dict.fromkeys((".safetensors", ".onnx", ".xml"), _FOLDER),
-    **dict.fromkeys(
-        (".pth", ".pt", ".ckpt", ".bin", ".pkl", ".tar"),
-        f"A pickle can run any code, so it is never loaded. {_FOLDER}",
-    ),
-    **dict.fromkeys((".h5", ".keras", ".tflite", ".pb"), f"Keras models are not read. {_FOLDER}"),
-}  # suffix -> the remedy
-_HUB = r"(?:https?://(?:www\.)?(?:huggingface\.co|hf\.co)/|hf://)"
-_OTHER_HUB_URL = re.compile(rf"{_HUB}(dataset|space)s/")
-_HUB_URL = re.compile(rf"{_HUB}([^/]+/[^/?#]+)")
-
-
-def _not_a_model(name: str) -> str:
-    """What a name is that is no folder, and the remedy; "" for what may be a model's name."""
-    path = Path(name).expanduser()
-    if found := _OTHER_HUB_URL.match(name):
-        return f"a {found[1]} of the Hub, not a model. Give the id of a model"
-    if found := _HUB_URL.match(name):
-        return f"a URL. Give the id, {found[1]}"
-    if "://" in name:
-        return "a URL. Download the model's folder first, or give a Hub id"
-    may_be_id = name.count("/") == 1 and not path.parent.is_dir()
-    if (remedy := _WEIGHT_FILES.get(path.suffix.lower())) and not may_be_id:
-        own = f": {path.parent}" if (path.parent / CONFIG).is_file() else ""
-        return f"a checkpoint file, not a model's folder. {remedy}{own}"
-    if path.is_file():
-        return f"a file, not a model's folder. {_FOLDER}"
-    if name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name:
-        return "no such folder. Check the path of the trained model"
-    return ""
-
-
 def _hint_for_folder(folder: Path) -> str:
     """What to give in place of a folder without a model."""
     inner = [file.parent for file in folder.glob(f"*/{CONFIG}")]
     if inner:
         return f"Give {max(inner, key=lambda path: path.stat().st_mtime)}, which has one"
-    files = sorted(file.name for file in folder.iterdir() if file.suffix in _WEIGHT_FILES)
+    files = sorted(file.name for file in folder.iterdir() if file.suffix in WEIGHT_FILES)
     only = f"{files[0]} is not enough. " if files else ""
     return f"{only}Name a folder that training has written"
 
@@ -319,9 +286,9 @@ def _check_weights(folder: Path, name: str) -> None:
     """Reject pickles, and configs that fetch other files; transformers and timm would load them."""
     if not any(folder.glob("model*.safetensors")):
         if Path(name).is_dir() and not any(
-            file.suffix in _WEIGHT_FILES for file in folder.iterdir()
+            file.suffix in WEIGHT_FILES for file in folder.iterdir()
         ):
-            raise InputError(f"{name}: has no model.safetensors. {_FOLDER}.")
+            raise InputError(f"{name}: has no model.safetensors. {FOLDER_REMEDY}.")
         raise InputError(
             f"{name}: has no model.safetensors. Other weights (pytorch_model.bin) are pickles, "
             "which can run any code, and are never loaded. Choose another model."

@@ -34,6 +34,7 @@ from hffruits.training.feature_cache.store import MOST_VIEWS
 from hffruits.training.losses import CLASS_WEIGHTS
 from hffruits.training.lr_schedules import BY_VALIDATION, SCHEDULE_NAMES
 from hffruits.training.optimizers import check_optimizer
+from hffruits.training.options import TrainingOptions
 
 logger = logging.getLogger(__name__)
 
@@ -504,9 +505,10 @@ def check_same_run(recorded: dict[str, dict[str, Any]], arguments: Arguments) ->
             f"{' x '.join(str(began[name]) for name in _BATCH)} = {then}. Resume with the same "
             "product, or start another run."
         )
-    for group, values in zip(("data", "model", "training"), arguments, strict=True):
+    own = (DataArguments, ModelArguments, TrainingOptions)
+    for group, kind, values in zip(("data", "model", "training"), own, arguments, strict=True):
         same = (_SAME if group == "training" else set()) | streamed
-        for name in sorted(set(type(values).__annotations__) - _FREE - moved | same):
+        for name in sorted(set(kind.__annotations__) - _FREE - moved | same):
             now, then = getattr(values, name, None), recorded[group].get(name)
             now = getattr(now, "value", now)
             chosen_later = now is None  # by the model, as it was when the run began

@@ -1,64 +1,111 @@
-"""Flags, recipes and config files of `hffruits train` parsed into `Arguments`; so are keywords."""
+"""Flags, recipes and config files of `hffruits train` parsed into `Arguments`; so are keywords.
+
+A command line is checked before torch and transformers are imported, which takes seconds: against
+our own fields, and transformers' as `transformers_fields` reads them.
+"""
 
 import argparse
-import inspect
 import json
 import re
-from collections.abc import Iterable
-from dataclasses import fields
+import sys
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields, make_dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import yaml
 
 from hffruits.core.errors import InputError, short_reason
 from hffruits.core.flags import OneLineParser, one_spelling
+from hffruits.core.imports import import_module
+from hffruits.core.names import did_you_mean
 from hffruits.data.arguments import DataArguments
-from hffruits.data.parser import DataParser, HelpFormatter
-from hffruits.training.arguments import Arguments, FruitTrainingArguments, ModelArguments
+from hffruits.data.parser import DataParser
+from hffruits.training.flag_help import SECTIONS, USUAL
+from hffruits.training.options import ModelArguments, TrainingOptions
+from hffruits.training.transformers_fields import read_training_arguments
 
-_GROUPS = (DataArguments, ModelArguments, FruitTrainingArguments)
-_OWN_FLAGS = {name for group in _GROUPS for name in inspect.get_annotations(group)} | {
-    "seed", "gradient_accumulation_steps", "lr_scheduler_kwargs", "optim_args", "fp16",
-    "torch_compile", "max_steps", "push_to_hub",
-    "hub_model_id", "hub_private_repo", "full_determinism", "activation_checkpointing", "use_cpu",
-}  # fmt: skip
+if TYPE_CHECKING:
+    from hffruits.training.arguments import Arguments
+
 # name -> a file of flags, each with what it gave on real photos
 RECIPES = {file.stem: file for file in Path(__file__).with_name("recipes").glob("*.yaml")}
-_FIRST_FLAGS = {"recipe", "config", "help", "help_all"}
-_HIDDEN = {"remove_unused_columns", "gradient_checkpointing", "logging_nan_inf_filter"}
+_ARGUMENTS = "hffruits.training.arguments"  # imports torch and transformers
+
+
+@dataclass(frozen=True)
+class Command:
+    """Whose command line it is."""
+
+    prog: str = "train.py"
+    description: str = "Fine-tune an image model on folders of fruit photos."
+    own: tuple[argparse.Action, ...] = ()  # flags of the command, which are parsed before
+    without_effect: Collection[str] = field(default_factory=frozenset)  # flags of training
+    words: Mapping[str, str] = field(default_factory=dict)  # help of flags, in place of theirs
+
+
+TRAIN = Command("hffruits train")
 
 
 def parse_train_arguments(
     argv: list[str],
+    command: Command = Command(),
     *,
-    prog: str = "train.py",
     parser_class: type[DataParser] = DataParser,
-    also: Iterable[str] = (),
-) -> Arguments:
-    """Flags over a file or recipe. Exits with code 2 and one line where they are wrong.
+) -> "Arguments":
+    """Flags over a file or recipe. Exits with code 2 and one line where they are wrong."""
+    arguments = import_module(_ARGUMENTS)
+    parser = make_parser(arguments.FruitTrainingArguments, command, parser_class)
+    return arguments.Arguments(*_parse(parser, argv, command))
 
-    `also` are flags of the command that are parsed before.
+
+def check_train_arguments(argv: list[str], command: Command) -> None:
+    """Print the help, or end with what is wrong, before anything heavy is imported.
+
+    `parse_train_arguments` does it again, with transformers' own fields.
     """
+    training = None if _ARGUMENTS in sys.modules else _training_fields()
+    if training is not None:
+        data, *_ = _parse(make_parser(training, command), argv, command)
+        data.check_exists()
+
+
+@cache
+def _training_fields() -> type | None:
+    """What has the fields of `FruitTrainingArguments`, where they can be had without importing."""
+    transformers = read_training_arguments()
+    bases = (TrainingOptions, transformers)
+    return transformers and make_dataclass("TrainingFields", [], bases=bases)
+
+
+def make_parser(
+    training: type, command: Command, parser_class: type[DataParser] = DataParser
+) -> DataParser:
+    """The parser of data, model and training; `training` is a dataclass of the latter's fields."""
     parser = parser_class(
-        _GROUPS,
-        prog=prog,
+        (DataArguments, ModelArguments, training),
+        prog=command.prog,
         usage="%(prog)s [DATA_DIR] [--flag value ...]",
-        description="Fine-tune an image model on folders of fruit photos.",
-        epilog="Every other field of transformers' TrainingArguments works too: see --help_all.",
-        formatter_class=HelpFormatter,
+        description=command.description,
         add_help=False,
         allow_abbrev=False,
     )
-    parser.also = also
-    parser.add_argument("data", nargs="?", help="the same as --data_dir, or as --dataset_name")
+    parser.also = [action.dest for action in command.own]
+    help = "folder of class folders, table, archive, ..."
+    parser.add_argument("data", nargs="?", metavar="DATA_DIR", help=help)
     _add_first_flags(parser)
+    return parser
+
+
+def _parse(parser: DataParser, argv: list[str], command: Command) -> tuple[Any, Any, Any]:
     first = OneLineParser(prog=parser.prog, add_help=False, allow_abbrev=False)
     first.error = parser.error  # which may raise
     _add_first_flags(first)
     known, _ = first.parse_known_args(argv)
     if known.help or known.help_all:
-        _print_help(parser, everything=known.help_all)
+        arrange_help(parser, command, everything=known.help_all)
+        parser.print_help()
         parser.exit()
     config = _read_config(parser, Path(known.config)) if known.config else {}
     recipe = config.pop("recipe", None)
@@ -66,12 +113,12 @@ def parse_train_arguments(
         parser.set_defaults(**_read_config(parser, _find_recipe(parser, known.recipe or recipe)))
     parser.set_defaults(**config)
     data, model, training, _ = parser.parse(argv)
-    return Arguments(data, model, training)
+    return data, model, training
 
 
 def arguments_from_keywords(
     data: DataArguments | str | Path | None = None, **flags: Any
-) -> Arguments:
+) -> "Arguments":
     """The same as flags of `hffruits train`, `recipe` and `config` too; None is as if not given.
 
     `data` is as for `load_fruits`, and goes before what a file names. Raises `InputError` for an
@@ -83,7 +130,7 @@ def arguments_from_keywords(
     named = {name: str(given[name]) for name in ("data_dir", "dataset_name") if name in given}
     meant = DataArguments.of(data, **named)
     words = _words(meant.changed | given)
-    parsed = parse_train_arguments(words, prog="hffruits train", parser_class=_KeywordParser)
+    parsed = parse_train_arguments(words, TRAIN, parser_class=_KeywordParser)
     if meant.data_dir or meant.dataset_name:  # else a file may name the data
         parsed.data.data_dir, parsed.data.dataset_name = meant.data_dir, meant.dataset_name
     return parsed
@@ -110,18 +157,16 @@ class _KeywordParser(DataParser):
 
 def _add_first_flags(parser: argparse.ArgumentParser) -> None:
     """What must be known before the rest can be parsed."""
-    names = ", ".join(sorted(RECIPES))
-    parser.add_argument("--recipe", help=f"settings that were measured together: {names}")
-    parser.add_argument(
-        "--config", help="YAML or JSON file with any of these, a recipe too; flags override it"
-    )
-    parser.add_argument("-h", "--help", action="store_true", help="show the usual options and exit")
-    parser.add_argument("--help_all", action="store_true", help="show every option and exit")
+    for name in ("recipe", "config"):
+        parser.add_argument(f"--{name}", help=USUAL[name])
+    parser.add_argument("-h", "--help", action="store_true", help="the usual flags")
+    parser.add_argument("--help_all", "--help-all", action="store_true", help="all flags")
 
 
 def _find_recipe(parser: argparse.ArgumentParser, name: str) -> Path:
     if name not in RECIPES:
-        parser.error(f"--recipe {name}: unknown. Known: {', '.join(sorted(RECIPES))}.")
+        known = ", ".join(sorted(RECIPES))
+        parser.error(f"--recipe {name}: unknown{did_you_mean(name, RECIPES)}. Known: {known}.")
     return RECIPES[name]
 
 
@@ -140,7 +185,7 @@ def _read_config(parser: DataParser, file: Path) -> dict[str, object]:
     if not isinstance(values, dict):
         parser.error(f"--config {file}: holds no `name: value` lines.")
     several = {action.dest for action in parser._actions if action.nargs == "+"}
-    known = {"recipe", *(f.name for group in _GROUPS for f in fields(group))}
+    known = {"recipe", *(f.name for group in parser.dataclass_types for f in fields(group))}
     if unknown := [str(name) for name in values if name not in known]:
         said = ", ".join(name + parser.suggest(name) for name in unknown)
         parser.error(f"--config {file}: unknown {said}")
@@ -155,11 +200,47 @@ def _read_config(parser: DataParser, file: Path) -> dict[str, object]:
     return values
 
 
-def _print_help(parser: argparse.ArgumentParser, *, everything: bool) -> None:
-    for action in parser._actions:
-        if action.dest in _HIDDEN or any(o.startswith("--no_") for o in action.option_strings):
-            action.help = argparse.SUPPRESS
-        own = action.dest in _OWN_FLAGS | _FIRST_FLAGS | {"data"}
-        if not everything and not own:
-            action.help = argparse.SUPPRESS
-    parser.print_help()
+# ---- help ----
+
+
+def arrange_help(parser: DataParser, command: Command, *, everything: bool) -> None:
+    """Have the help show the flags that a command uses: the usual ones, or all by sections."""
+    actions = {action.dest: action for action in reversed(parser._actions)}  # --x before --no_x
+    parser._action_groups.clear()
+    _add_section(parser, None, [actions["data"]])
+    _add_section(parser, "flags" if command.own else None, command.own)
+    sections = _all_sections(parser) if everything else {"usual flags": USUAL}
+    for title, texts in sections.items():
+        used = [name for name in texts if name in actions and name not in command.without_effect]
+        for name in used:
+            text = command.words.get(name) or texts[name]
+            actions[name].help = text or actions[name].help
+        _add_section(parser, title, [actions[name] for name in used])
+    if not everything:
+        _add_section(parser, None, [actions["help"], actions["help_all"]])
+    parser.epilog = _TURNED_OFF if everything else _MORE
+
+
+_TURNED_OFF = "A flag with [True] is turned off by `--flag false`."
+_MORE = "These are the flags that most people need; --help_all lists all of them."
+
+
+def _all_sections(parser: DataParser) -> dict[str, dict[str, str]]:
+    """Title -> flag -> its help, where it isn't that of the field."""
+    data, model, training = ([f.name for f in fields(one)] for one in parser.dataclass_types)
+    named = {
+        "options": dict.fromkeys(("recipe", "config", "help", "help_all"), ""),
+        "data": dict.fromkeys(data, ""),
+        "model": dict.fromkeys(model, ""),
+        **SECTIONS,
+    }
+    known = {name for texts in named.values() for name in texts}
+    later = [name for name in training if name not in known]
+    return named | {"others of transformers": dict.fromkeys(later, "")}
+
+
+def _add_section(
+    parser: DataParser, title: str | None, actions: Collection[argparse.Action]
+) -> None:
+    if actions:
+        parser.add_argument_group(title)._group_actions.extend(actions)

@@ -23,11 +23,11 @@ from hffruits.models.resizing import resize_input, takes_any_size
 from hffruits.training.argument_checks import check_photos
 from hffruits.training.arguments import FruitTrainingArguments, ModelArguments, with_precision
 from hffruits.training.datasets import as_tensors
-from hffruits.training.lr_schedules import BY_VALIDATION
 from hffruits.training.optimizers import default_learning_rate
 from hffruits.training.precision import Forward, bf16_is_faster
 from hffruits.training.run_dir import RunDir
 from hffruits.training.run_state import PreparedModel, TrainingRun
+from hffruits.training.schedule_functions import BY_VALIDATION
 from hffruits.training.trainer import FruitTrainer
 
 logger = logging.getLogger(__name__)

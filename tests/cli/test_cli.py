@@ -28,7 +28,15 @@ def test_help_lists_every_command(capsys):
     assert all(f"\n  {command} " in text for command in COMMANDS)
 
 
-@pytest.mark.parametrize("argv", [[], ["bake"], ["predict"], ["train", "--epochs", "3"]])
+def test_without_a_command_the_help_is_printed_with_the_code_of_a_mistake(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([])
+    assert stop.value.code == 2
+    output = capsys.readouterr()
+    assert "\n  train " in output.out and not output.err
+
+
+@pytest.mark.parametrize("argv", [["bake"], ["predict"], ["train", "--epochs", "3"]])
 def test_a_wrong_command_line_exits_with_2(argv, capsys):
     with pytest.raises(SystemExit) as stop:
         main(argv)

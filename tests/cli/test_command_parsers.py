@@ -19,6 +19,7 @@ PARSERS = {
 
 def test_a_command_about_data_takes_a_hub_id_where_no_folder_is(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
     parser = parsers.explore_parser("Explore.")
     for word, folder, hub in (("user/fruits", None, "user/fruits"), ("photos", "photos", None)):
         data, _ = parsers.parse_data(parser, [word])

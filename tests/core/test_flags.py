@@ -80,7 +80,6 @@ def test_all_unknown_names_of_a_file_are_named_at_once(capsys, tmp_path):
          "(did you mean --bf16, or fp16 for float16?)"),
         (["train", "fruits", "--half"], "--half (did you mean --fp16?)"),
         (["predict", "runs/a", "b.jpg", "--dtype", "bf16"], "(did you mean --precision?)"),
-        ([], "required: COMMAND. See `hffruits --help`."),
         (["predict"], "required: model, images. See `hffruits predict --help`."),
     ],
 )  # fmt: skip

@@ -1,10 +1,14 @@
 """Flags and files of `hffruits train` become dataclasses; mistakes end in one line and code 2."""
 
 import json
+import re
+from dataclasses import fields
 
 import pytest
 
-from hffruits.training.arguments import FruitTrainingArguments
+from hffruits.data.arguments import DataArguments
+from hffruits.training.arguments import FruitTrainingArguments, ModelArguments
+from hffruits.training.flag_help import NOT_FOR_PHOTOS, USUAL
 from hffruits.training.parser import parse_train_arguments
 
 
@@ -117,17 +121,46 @@ def test_mistakes_are_reported_with_the_remedy(capsys, tmp_path):
     assert "not UTF-8. Save it as that." in fails(capsys, ["--config", str(file)])
     file.write_text("recipe: slow")
     assert "--recipe slow: unknown. Known: balanced" in fails(capsys, ["--config", str(file)])
+    assert "--recipe fsat: unknown (did you mean fast?)" in fails(capsys, ["--recipe", "fsat"])
 
 
-def test_help_is_grouped_and_short_and_help_all_has_everything(capsys):
-    texts = []
-    for flag in ("--help", "--help_all"):
-        with pytest.raises(SystemExit) as stop:
-            parse_train_arguments([flag])
-        assert stop.value.code == 0
-        texts.append(capsys.readouterr().out)
-    short, full = texts
-    for group in ("data:", "model:", "training:"):
-        assert group in short
-    assert "--weight_decay" in short and "--adam_beta1" not in short and "--adam_beta1" in full
-    assert len(short.splitlines()) < 195
+def help_of(capsys, *flags: str, columns: int, monkeypatch) -> str:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with pytest.raises(SystemExit) as stop:
+        parse_train_arguments([*flags])
+    assert stop.value.code == 0
+    return capsys.readouterr().out
+
+
+def test_help_has_the_fifteen_usual_flags_in_a_line_each_with_their_defaults(capsys, monkeypatch):
+    text = help_of(capsys, "--help", columns=80, monkeypatch=monkeypatch)
+    flags = re.findall(r"^ +--(\w+) {2,}\S", text, re.MULTILINE)
+    assert flags == [*USUAL, "help_all"] and len(USUAL) == 15
+    assert text.count("[16]") == text.count("[efficientnet_lite0]") == 1
+    assert "--help_all" in text.splitlines()[-1]
+    listed = text[text.index("usual flags:") :].split("\n\n")[0].splitlines()[1:]
+    assert len(listed) == 15
+
+
+def test_help_all_has_every_flag_once_in_sections_and_none_of_the_trainer(capsys, monkeypatch):
+    text = help_of(capsys, "--help_all", columns=100, monkeypatch=monkeypatch)
+    groups = (DataArguments, ModelArguments, FruitTrainingArguments)
+    names = [field.name for group in groups for field in fields(group)]
+    assert len(names) > 150
+    for name in names:
+        assert len(re.findall(rf"^  --{name}\b", text, re.MULTILINE)) == 1, name
+    for section in ("data:", "model:", "run:", "Hub:", "hardware and precision:"):
+        assert f"\n{section}\n" in text
+    usual = text[: text.index(NOT_FOR_PHOTOS)]
+    assert "Trainer" not in usual and "Whether or not" not in text
+    assert "others of transformers" not in text  # all are in our words
+
+
+@pytest.mark.parametrize("columns", [60, 80, 200])
+@pytest.mark.parametrize("flag", ["--help", "--help_all"])
+def test_help_is_broken_at_words_to_the_width_of_the_terminal(columns, flag, capsys, monkeypatch):
+    texts = {}
+    for width in (columns, 1000):
+        texts[width] = help_of(capsys, flag, columns=width, monkeypatch=monkeypatch)
+    assert max(map(len, texts[columns].splitlines())) <= min(columns - 2, 100)
+    assert texts[columns].split() == texts[1000].split()

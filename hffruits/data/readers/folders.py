@@ -14,6 +14,7 @@ from pathlib import Path, PurePath, PurePosixPath
 
 from hffruits.core.errors import InputError
 from hffruits.core.names import list_names, match_names, name_key, unify_names
+from hffruits.data.arguments import check_exists
 from hffruits.data.images import Kind, is_image_file, kind_of, walk_folders
 
 logger = logging.getLogger(__name__)
@@ -166,8 +167,7 @@ def find_image_files(
     one name apart by those above them; None for `path` where that is not in doubt. Not `to_train`,
     a train split need not be there. `listing`: what `walk_folders` gave, if that was run already.
     """
-    if not root.exists():
-        raise InputError(f"{root}: no such folder. Check the path given as data_dir.")
+    check_exists(root)
     if not root.is_dir():
         raise InputError(f"{root}: not a folder. Give the folder that holds the class folders.")
     listed = _list_below(root, walk_folders(root) if listing is None else listing)

@@ -1,0 +1,97 @@
+"""The animation of README: the demo recognises a fruit, meets one it doesn't know, and learns it.
+
+    python docs/animation.py --model runs/sample --data_dir produce/train
+
+`--data_dir` has class folders, one of them `--new`, which the model was not trained on. Screenshots
+of the running demo, crossfaded into a WebP; takes a minute on 2 CPU cores.
+"""
+
+import argparse
+import io
+import shutil
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
+from playwright.sync_api import Page, expect, sync_playwright
+from screenshots import DOCS, open_demo, predict, serve_demo, teach
+
+from hffruits.data.images import list_images
+
+OUTPUT = DOCS / "demo.webp"
+SIZE = (880, 600)
+FADE = 4  # frames between two scenes
+FRAME_MS = 60
+LIMIT = 2 * 2**20  # bytes
+
+
+class Scene(NamedTuple):
+    """What is seen, and for how long."""
+
+    image: Image.Image
+    ms: int
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", type=Path, required=True, help="folder of the model")
+    parser.add_argument("--data_dir", type=Path, required=True, help="folder of class folders")
+    parser.add_argument("--known", default="Avocado", help="a class of the model")
+    parser.add_argument("--new", default="Mango", help="a class that it doesn't have")
+    args = parser.parse_args()
+    expect.set_options(timeout=120_000)  # ms
+    photos = list_images(args.data_dir)
+    known = [path for path in photos if path.parent.name == args.known]
+    new = [path for path in photos if path.parent.name == args.new]
+    with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
+        chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        with serve_demo(args.model.resolve(), Path(name)) as url:
+            page = open_demo(browser, url, width=1100)
+            scenes = record(page, known[-1], args.new, new[-7:])
+    save(scenes, OUTPUT)
+
+
+def record(page: Page, known: Path, name: str, new: list[Path]) -> list[Scene]:
+    scenes = [shoot(page, 1200)]
+    predict(page, known)
+    scenes.append(shoot(page, 2500))
+    page.locator("#explain").click()
+    expect(page.locator("#heat img").first).to_be_visible()
+    scenes.append(shoot(page, 2500))
+    page.reload()
+    predict(page, new[-1])
+    scenes.append(shoot(page, 3000))
+    page.reload()
+    teach(page, name, new)
+    page.locator("#trial-prediction").scroll_into_view_if_needed()
+    scenes.append(shoot(page, 4000))
+    return scenes
+
+
+def shoot(page: Page, ms: int) -> Scene:
+    page.wait_for_timeout(700)  # ms, for what is still moving
+    image = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    return Scene(image.resize(SIZE, Image.Resampling.LANCZOS), ms)
+
+
+def save(scenes: list[Scene], output: Path) -> None:
+    """An endless animation; raises if it is larger than a README should load."""
+    frames, durations = [], []
+    for scene, following in zip(scenes, [*scenes[1:], scenes[0]], strict=True):
+        frames.append(scene.image)
+        durations.append(scene.ms)
+        for step in range(1, FADE + 1):
+            frames.append(Image.blend(scene.image, following.image, step / (FADE + 1)))
+            durations.append(FRAME_MS)
+    frames[0].save(
+        output, save_all=True, append_images=frames[1:], duration=durations, loop=0, quality=80,
+        method=6,
+    )  # fmt: skip
+    if output.stat().st_size > LIMIT:
+        raise SystemExit(f"{output}: {output.stat().st_size / 2**20:.1f} MB, over 2 MB")
+
+
+if __name__ == "__main__":
+    main()
