@@ -1,5 +1,6 @@
 """The sample set: what it holds, what it may be used for, and that it splits without leaks."""
 
+import shutil
 from collections import defaultdict
 from pathlib import Path
 
@@ -78,6 +79,21 @@ def test_near_duplicates_are_in_it_and_stay_on_one_side_of_the_split(loaded):
     pairs = [splits for splits in homes.values() if len(splits) > 1]
     assert len(pairs) == 7 and all(len(set(splits)) == 1 for splits in pairs)
     assert loaded.leaks == {"validation": 0, "test": 0} and not loaded.skipped
+
+
+def test_a_split_says_how_many_near_duplicates_it_kept_on_one_side(make_folder, caplog):
+    caplog.set_level("INFO")
+    load_fruits(samples_dir())
+    assert "14 near-duplicates in 7 groups, each on one side of the split" in caplog.messages
+    caplog.clear()
+    folder = make_folder({"Apple": 8, "Banana": 8})
+    load_fruits(folder)
+    for number in (8, 9):
+        shutil.copy(folder / "Apple" / "0.jpg", folder / "Apple" / f"{number}.jpg")
+    load_fruits(folder, split_by="class")  # which keeps nothing on one side
+    assert "near-duplicates in" not in caplog.text
+    load_fruits(folder)
+    assert "3 near-duplicates in 1 group, each on one side of the split" in caplog.messages
 
 
 def test_its_folders_give_coarse_labels(loaded):

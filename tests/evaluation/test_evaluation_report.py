@@ -16,6 +16,8 @@ from support.drawing import FRUITS, draw_fruit
 from support.pages import HOSTILE, Tags, in_browser
 
 from hffruits.core.html import render_page, thumbnail_uri
+from hffruits.data.arguments import SAMPLE
+from hffruits.data.samples import origin_of
 from hffruits.evaluation.comparison import TEMPLATE as COMPARE
 from hffruits.evaluation.report import TEMPLATE as EVALUATE
 
@@ -439,6 +441,14 @@ def test_one_epoch_and_no_mistake_are_drawn(evaluated: Callable):
         **{"rates": [[1, 0.0]], "best_epoch": 1},
     }
     assert 'd="M0.0 0.0h0"' in evaluated(content).read_text("utf-8")
+
+
+def test_the_origin_and_license_of_the_sample_photos_are_named(evaluated: Callable):
+    page = evaluated({**evaluation(fruits(16)), "origin": origin_of(SAMPLE)}).read_text()
+    assert 'href="https://github.com/marcusklasson/GroceryStoreDataset"' in page
+    assert "WACV 2019; MIT license" in page
+    assert "GroceryStoreDataset" not in evaluated(evaluation(fruits(16))).read_text()
+    assert origin_of("fruits") is None
 
 
 def test_groups_are_named_where_they_are_not_the_photos(compared: Callable):
