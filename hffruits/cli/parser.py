@@ -241,7 +241,7 @@ def _add_seed(parser: argparse.ArgumentParser) -> None:
 def preview_parser(description: str | None) -> argparse.ArgumentParser:
     parser = _parser_beside_training("preview", description)
     parser.add_argument("--output", type=Path, default=Path("preview.png"), help="the image")
-    parser.add_argument("--photos", type=int, default=6, help="rows")
+    parser.add_argument("--photos", type=int, default=6, help="rows; a photo of each class first")
     parser.add_argument("--views", type=int, default=7, help="augmented columns")
     return parser
 

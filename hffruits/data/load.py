@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from datasets import ClassLabel, Dataset, DatasetDict, Features, concatenate_datasets
 
+from hffruits.core.counts import counted
 from hffruits.core.errors import InputError
 from hffruits.core.names import list_names
 from hffruits.data.arguments import DataArguments
@@ -198,7 +199,7 @@ def _label_names(labels: dict[str, list[str]]) -> list[str]:
     for split, own in labels.items():
         unknown = Counter(label for label in own if label not in known)
         if unknown:
-            counts = (f"{label} ({count} images)" for label, count in unknown.items())
+            counts = (f"{label} ({counted(count, 'image')})" for label, count in unknown.items())
             listed = list_names(counts, 10)
             raise InputError(
                 f"{split} has classes that train lacks: {listed}. Add them to train, or remove "

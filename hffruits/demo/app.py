@@ -16,14 +16,16 @@ from PIL import Image
 from starlette.middleware import Middleware
 
 from hffruits import __version__
+from hffruits.core.counts import counted
 from hffruits.core.errors import InputError
 from hffruits.core.escaping import markdown_code
+from hffruits.data.images import open_rgb
 from hffruits.data.pixel_limit import MAX_PIXELS, check_max_pixels
-from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
+from hffruits.data.samples import example_photos
 from hffruits.demo.batch_tab import batch_tab
 from hffruits.demo.fallback_model import pretrained_produce_folder
 from hffruits.demo.feedback import FeedbackBox
-from hffruits.demo.model_tab import drawn_name, model_tab
+from hffruits.demo.model_tab import model_tab, photos_of_samples
 from hffruits.demo.predict_tab import predict_tab
 from hffruits.demo.server import (
     RETENTION_SECONDS,
@@ -45,7 +47,6 @@ from hffruits.models.artifact import CONFIG, METRICS, WEIGHTS
 
 logger = logging.getLogger(__name__)
 TITLE = "What fruit is this?"
-EXAMPLE_SEED = 70_000  # far from the seeds of the sample set, so that no model has learned these
 ARTIFACT = (CONFIG, WEIGHTS, METRICS)
 QUEUE_SIZE = 32  # requests that wait; the next one is refused
 MAX_SESSIONS = 64  # visitors whose taught models are remembered: a head and a config, some MB each
@@ -72,15 +73,15 @@ def open_model(
     chosen = name or newest_model()
     source = chosen or pretrained_produce_folder()
     classifier = FruitClassifier.from_pretrained(source, revision=revision)
-    classes = len(classifier.labels)
+    classes = counted(len(classifier.labels), "class", "classes")
     if chosen:
         which = "" if name else ", the run that finished last"
         shown = markdown_code(_shown_place(chosen))
-        about = f"Predictions come from {shown}{which}. It has {classes} classes."
+        about = f"Predictions come from {shown}{which}. It has {classes}."
         return classifier, about, classifier.folder
     about = (
         "Nothing is trained yet: predictions come from the bundled ImageNet model, which has only "
-        f"the {classes} classes listed under Model. Train your own with `make train`, or with "
+        f"the {classes} listed under Model. Train your own with `make train`, or with "
         "`hffruits train YOUR_FOLDER`."
     )
     return classifier, about, None
@@ -93,13 +94,10 @@ def _shown_place(model: str | Path) -> str:
     return place.resolve().name if says_where else str(model)
 
 
-def draw_examples(labels: Sequence[str], count: int = 8) -> list[Image.Image]:
-    """Drawn images of the model's classes, or of any fruits where it has none of those."""
-    known = {drawn_name(label) for label in labels}
-    names = [name for name in FRUITS if name in known] or list(FRUITS)
-    return [
-        draw_fruit(names[i % len(names)], seed=EXAMPLE_SEED + i, size=384) for i in range(count)
-    ]
+def open_examples(labels: Sequence[str], count: int = 8) -> list[Image.Image]:
+    """Sample photos of the model's classes, or of any kinds where it has none of those."""
+    photos = list(photos_of_samples(labels).values()) or list(example_photos().values())
+    return [open_rgb(photo) for photo in photos[:count]]
 
 
 def build_demo(
@@ -183,7 +181,7 @@ def launch_demo(
     demo = build_demo(
         classifier,
         about=about,
-        examples=draw_examples(classifier.labels),
+        examples=open_examples(classifier.labels),
         artifact=folder,
         data_dir=data_dir,
         feedback_dir=feedback_dir,
@@ -192,7 +190,10 @@ def launch_demo(
         stopping=stopping,
     )
     served = Path(model or folder or "bundled").name
-    logger.info("Model     %s, %d classes", model or folder or "bundled", len(classifier.labels))
+    logger.info(
+        "Model     %s, %s",
+        *(model or folder or "bundled", counted(len(classifier.labels), "class", "classes")),
+    )
     uploads = UploadFolder(place)
     logger.info("Uploads   in %s, %.1f GB at most, for an hour", place, uploads.bound / 1e9)
     facts = {"model": served, "classes": len(classifier.labels), "version": __version__}

@@ -8,6 +8,7 @@ thumbnails.
 import html
 import json
 import re
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from hffruits.core.escaping import name_in_line
 from hffruits.core.html import thumbnail_uri
 from hffruits.core.names import name_key
 from hffruits.data.images import PHOTOS, kind_of, open_small
-from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
+from hffruits.data.samples import example_photos
 from hffruits.hub.redaction import file_below, redaction_of
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.models.artifact import CARD, METRICS, REPORT, SPLITS, TRAIN_LIST
@@ -65,15 +66,12 @@ def model_card(artifact: Path | None) -> str:
 
 
 def class_gallery(labels: list[str], artifact: Path | None, data_dir: Path | None = None) -> str:
-    """Each class as a figure: a photo that it was trained on, else drawn, else its first letter."""
-    photos = sample_photos(labels, artifact, data_dir)
+    """Each class as a figure: a photo it was trained on, else of the sample set, else a letter."""
+    photos = photos_of_samples(labels) | sample_photos(labels, artifact, data_dir)
     figures = []
     for index, label in enumerate(sorted(labels)):
         few = index < MAX_SAMPLES
         source = _photo_uri(photos[label]) if few and label in photos else None
-        drawn = drawn_name(label)
-        if few and source is None and drawn:
-            source = thumbnail_uri(draw_fruit(drawn, seed=index, size=THUMBNAIL), THUMBNAIL)
         image = f'<img src="{source}" alt="" loading="lazy">' if source else None
         image = image or f'<span class="letter">{html.escape(label[:1])}</span>'
         figures.append(f"<figure>{image}<figcaption>{html.escape(label)}</figcaption></figure>")
@@ -101,16 +99,15 @@ def sample_photos(
     return found
 
 
-def drawn_name(label: str) -> str | None:
-    """What a class is called among the fruits that can be drawn."""
-    return _DRAWN.get(_plain(label.rpartition("/")[-1]))
+def photos_of_samples(labels: Sequence[str]) -> dict[str, Path]:
+    """The sample set's photo of each class that it has, too."""
+    photos = {_plain(name): photo for name, photo in example_photos().items()}
+    names = {label: _plain(label.rpartition("/")[-1]) for label in labels}
+    return {label: photos[name] for label, name in names.items() if name in photos}
 
 
 def _plain(name: str) -> str:
     return name.casefold().replace("-", " ").replace("_", " ")
-
-
-_DRAWN = {_plain(name): name for name in FRUITS}
 
 
 def _photo_uri(path: Path) -> str | None:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import gradio as gr
 from PIL import Image
 
+from hffruits.core.counts import counted
 from hffruits.core.errors import InputError
 from hffruits.demo.predict_tab import photo_input, prediction_label
 from hffruits.demo.server import RETENTION_SECONDS
@@ -58,7 +59,8 @@ def teach_tab(fruits: FruitClassifier, *, top_k: int, folder: Path | None, max_p
             raise visitor_error(f"{error} {unread}".strip()) from error
         seconds = time.perf_counter() - started
         kept = Taught(after, (*before.names, name))
-        about = f"Learned from {len(images)} photos in {seconds:.1f} seconds. {html.escape(unread)}"
+        learned = f"Learned from {counted(len(images), 'photo')} in {seconds:.1f} seconds."
+        about = f"{learned} {html.escape(unread)}"
         return kept, _describe(kept, about), "", None, gr.update(interactive=True)
 
     def try_it(taught: Taught | None, image: dict | None) -> tuple[dict[str, float] | None, str]:
@@ -191,5 +193,6 @@ def _describe(taught: Taught | None, about: str = "") -> str:
     if taught is None:
         return f"<p>{NOTHING}</p>"
     chips = "".join(f"<li>{html.escape(name)}</li>" for name in taught.names)
-    classes = f"It has {len(taught.fruits.labels)} classes now, these from you:"
+    labels = taught.fruits.labels
+    classes = f"It has {counted(len(labels), 'class', 'classes')} now, these from you:"
     return f'<p>{about}</p><p>{classes}</p><ul class="kinds">{chips}</ul>'

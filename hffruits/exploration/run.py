@@ -16,6 +16,7 @@ import numpy as np
 
 from hffruits import __version__
 from hffruits.core.claims import claims_output_dir
+from hffruits.core.counts import counted
 from hffruits.core.errors import InputError, optional_output
 from hffruits.core.escaping import list_line, printable
 from hffruits.core.files import (
@@ -55,7 +56,7 @@ class Exploration(Result):
     @property
     def summary(self) -> str:
         images, count = self.record["summary"]["images"], len(self.findings)
-        return f"{count} {'finding' if count == 1 else 'findings'} in {images:,} images"
+        return f"{counted(count, 'finding')} in {counted(images, 'image')}"
 
 
 @claims_output_dir

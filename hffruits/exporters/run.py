@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from hffruits import __version__
 from hffruits.core.claims import make_new
 from hffruits.core.errors import InputError
 from hffruits.core.files import write_json
+from hffruits.core.progress import progress_bar
 from hffruits.core.results import Result
 from hffruits.data.arguments import DataArguments
 from hffruits.data.images import open_rgb
@@ -214,7 +214,7 @@ def _pixels(
 ) -> Iterator[np.ndarray]:
     """Batches (B, 3, H, W); what can't be read is left out."""
     rows = []
-    for sample in tqdm(samples, "Calibrating", unit="img", leave=False):
+    for sample in progress_bar(samples, "Calibrating", unit="img", leave=False):
         try:
             rows.append(fruits.transform(open_rgb(sample.source, max_pixels=max_pixels)).numpy())
         except OSError:

@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,14 +20,14 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from PIL import Image
-from tqdm.auto import tqdm
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
 from hffruits.core.distributed import cores_per_process, use_own_cores
 from hffruits.core.errors import FewWarnings, InputError, short_reason
 from hffruits.core.escaping import shorten
-from hffruits.core.names import match_names
+from hffruits.core.names import list_names, match_names
+from hffruits.core.progress import progress_bar
 from hffruits.data.images import (
     TRUNCATED_REMEDY,
     ImageSource,
@@ -164,6 +165,8 @@ class FruitClassifier:
         self.transform = EvalTransform(processor)
         names = self.config.id2label
         self.labels = [names[index] for index in range(len(names))]
+        if equal := [label for label, count in Counter(self.labels).items() if count > 1]:
+            logger.warning("several classes of the model are called %s", list_names(equal))
         self.tta = view_names(tta)
         self._views = choose_views(self.tta)
         self.prototypes = prototypes
@@ -290,7 +293,7 @@ class FruitClassifier:
             raise InputError(f"{kind}: not an image. Give a path, bytes, a PIL image or a list.")
         stream = self.stream(images, top_k=top_k, batch_size=batch_size, **reading)
         few = len(images) < 100
-        return list(tqdm(stream, "Predicting", len(images), unit="img", disable=few))
+        return list(progress_bar(stream, "Predicting", len(images), unit="img", disable=few))
 
     def stream(
         self,

@@ -19,6 +19,7 @@ from torch.nn.functional import softplus
 from transformers import AutoModelForImageClassification, PretrainedConfig, PreTrainedModel
 
 from hffruits.core.claims import make_new
+from hffruits.core.counts import counted
 from hffruits.core.errors import FewWarnings, InputError, optional_output
 from hffruits.core.files import translate_write_errors
 from hffruits.core.names import clean_name, match_names
@@ -283,7 +284,7 @@ def _embed(
         found.append(features)
     if len(found) < FEWEST:
         raise InputError(
-            f"{name}: {len(found)} of {len(images)} photos can be read; teaching needs "
+            f"{name}: {len(found)} of {counted(len(images), 'photo')} can be read; teaching needs "
             f"{FEWEST}. Add some."
         )
     return torch.stack(found)

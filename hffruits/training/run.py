@@ -19,17 +19,18 @@ import torch
 from accelerate import PartialState
 from torch import nn
 from torch.optim import Optimizer
-from tqdm.auto import tqdm
 from transformers import TrainerCallback, enable_full_determinism, set_seed
 from transformers.trainer_utils import TrainOutput
 from transformers.utils.logging import disable_progress_bar
 
 from hffruits.core.claims import InUseError, claim
+from hffruits.core.counts import counted
 from hffruits.core.dataloader_workers import translate_worker_errors
 from hffruits.core.distributed import on_main_process, translate_peer_errors
 from hffruits.core.durations import parse_duration
 from hffruits.core.errors import InputError, added_to_errors, optional_output
 from hffruits.core.files import translate_open_errors, write_json, write_text
+from hffruits.core.progress import progress_bar
 from hffruits.data.arguments import DataArguments
 from hffruits.data.transforms import EvalTransform
 from hffruits.evaluation.run import (
@@ -222,8 +223,8 @@ def warn_of_few_steps(images: int, args: FruitTrainingArguments) -> None:
     if steps < FEWEST_STEPS and args.max_steps <= 0:
         enough = math.ceil(FEWEST_STEPS / an_epoch)
         logger.warning(
-            f"{args.num_train_epochs:g} epochs are only {steps} steps: few photos may need more "
-            f"(num_train_epochs={enough})"
+            f"{counted(args.num_train_epochs, 'epoch is', 'epochs are')} only "
+            f"{counted(steps, 'step')}: few photos may need more (num_train_epochs={enough})"
         )
 
 
@@ -364,7 +365,8 @@ def clean_batches(run: TrainingRun) -> Iterator[torch.Tensor]:
     train, max_pixels = run.datasets.split("train"), run.data_args.max_image_pixels
     rows = as_tensors(train, EvalTransform(run.prepared.processor), max_pixels=max_pixels)
     batches = rows.drawn_batches(RECALIBRATION_IMAGES, run.args)
-    for batch in tqdm(batches, desc="Batch norm", disable=run.args.disable_tqdm, leave=False):
+    bar = progress_bar(batches, desc="Batch norm", disable=run.args.disable_tqdm, leave=False)
+    for batch in bar:
         yield batch["pixel_values"].to(run.args.device)
 
 

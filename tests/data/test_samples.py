@@ -120,7 +120,7 @@ def test_the_command_copies_it_and_says_what_may_be_done_with_it(tmp_path, loade
     said = capsys.readouterr().out
     assert f"Photos    {count} of {len(sample_files())} kinds\n" in said
     assert CITATION in said and f"License   MIT, see {folder / 'LICENSE'}\n" in said
-    assert said.endswith(f"Written   {folder}\nTrain     hffruits train '{folder}'\n")
+    assert said.endswith(f"Saved     {folder}\nTrain     hffruits train '{folder}'\n")
     assert (folder / "README.md").is_file()
     assert load_fruits(folder).fingerprint == loaded.fingerprint
 

@@ -222,7 +222,7 @@ def test_folds_of_an_earlier_run_do_not_stay(plain, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"folds": 11}, r"3 class\(es\) with fewer groups .* folds=11: Apple \(10\), Banana \("),
+        ({"folds": 11}, r"3 classes with fewer groups .* folds=11: Apple \(10\), Banana \("),
         ({"folds": 1}, "folds=1: give 2 or more"),
         ({"folds": 2, "repair": "copy"}, "a copy has one split"),
         ({"repair": "all"}, "repair=all: must be one of none, list, copy"),
@@ -467,7 +467,7 @@ def test_photos_of_an_archive_are_not_outside_though_the_cache_is_a_relative_pat
 def test_a_file_of_two_labels_is_an_error_that_a_repair_leaves_out(plain, tmp_path):
     path = sorted(plain.rglob("*.png"))[0]
     table = table_of(plain, tmp_path / "in", (str(path), FRUITS[1]))
-    with pytest.raises(InputError, match=r"1 file\(s\) with more than one label"):
+    with pytest.raises(InputError, match=r"1 file with more than one label"):
         split_folder(table, tmp_path / "out")
     left_out = split_folder(table, tmp_path / "out", repair="list")["left_out"]
     assert left_out == {"in several classes": 2}

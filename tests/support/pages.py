@@ -54,6 +54,23 @@ def in_browser(views: list[tuple[int, str]]) -> Callable:
     return mark
 
 
+def row_ends(page, selector: str) -> set[int]:
+    """Where the rows of a grid's tiles end, from its right edge: {0} where none has a gap."""
+    return set(
+        page.evaluate(
+            """(selector) => {
+              const grid = document.querySelector(selector).getBoundingClientRect(), ends = {};
+              for (const tile of document.querySelectorAll(selector + " > div")) {
+                const box = tile.getBoundingClientRect();
+                ends[Math.round(box.top)] = Math.round(grid.right - box.right);
+              }
+              return Object.values(ends);
+            }""",
+            selector,
+        )
+    )
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator:
     reason = "the browser tests need playwright"
