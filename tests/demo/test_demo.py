@@ -30,8 +30,8 @@ gradio_client = pytest.importorskip("gradio_client", reason="the demo needs grad
 from support.drawing import draw_fruit  # noqa: E402
 
 from hffruits.core.errors import InputError  # noqa: E402
-from hffruits.data.images import open_rgb
-from hffruits.data.samples import example_photos
+from hffruits.data.images import open_rgb  # noqa: E402
+from hffruits.data.samples import example_photos  # noqa: E402
 from hffruits.demo.app import (  # noqa: E402
     ARTIFACT,
     build_demo,
