@@ -27,7 +27,7 @@ train: setup
 	@[ -n "$$VIRTUAL_ENV" ] || echo 'For these commands, once in each terminal: . $(BIN)/activate'
 
 demo: setup
-	$(BIN)/python app.py
+	$(BIN)/python app.py --open
 
 # Three processes for two cores: many tests wait for servers, pages and other processes.
 test: setup

@@ -357,8 +357,8 @@ def advice(measured: dict[str, Any], split: str, labels: Sequence[str]) -> list[
     low, high = measured["intervals"]["accuracy"]
     if high - low > 0.1:
         notes.append(
-            f"With {counted(measured['images'], 'photo')} the accuracy is known to "
-            f"{(high - low) / 2:.0%} either way. More test photos would narrow it."
+            f"With {counted(measured['images'], 'photo')} the accuracy is only known to about "
+            f"{50 * (high - low):.0f} points either way. More photos would narrow it."
         )
     return notes
 

@@ -16,8 +16,8 @@ import numpy as np
 
 from hffruits import __version__
 from hffruits.core.claims import make_new
-from hffruits.core.errors import InputError
-from hffruits.core.files import write_json
+from hffruits.core.errors import InputError, optional_output
+from hffruits.core.files import file_below, write_json
 from hffruits.core.progress import progress_bar
 from hffruits.core.results import Result
 from hffruits.data.arguments import DataArguments
@@ -29,10 +29,10 @@ from hffruits.evaluation.run_data import RunData, data_of_run, refuse_training_o
 from hffruits.exporters.formats import choose_format
 from hffruits.exporters.parity import BATCH, compare, open_exported, refuse_difference
 from hffruits.exporters.torch_export import TRACING_ERRORS, first_cause
-from hffruits.hub.redaction import file_below
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.inference.ood import save_prototypes
-from hffruits.models.artifact import EXPORT, SPLITS, TRAINING_ARGS
+from hffruits.models.artifact import EXAMPLES, EXPORT, SPLITS, TRAINING_ARGS
+from hffruits.models.examples import save_examples
 from hffruits.models.saving import save_config
 
 logger = logging.getLogger(__name__)
@@ -227,10 +227,12 @@ def _pixels(
 
 
 def _copy_beside(model: Path, fruits: FruitClassifier, folder: Path) -> None:
-    """Labels, preprocessing and prototypes, and which photos the run was trained on."""
+    """Labels, preprocessing, prototypes and examples, and which photos the run was trained on."""
     save_config(fruits.config, fruits.transform.processor, folder)
     if fruits.prototypes is not None:
         save_prototypes(fruits.prototypes, folder)
+    with optional_output(folder / EXAMPLES, remedy="The demo of this export shows none."):
+        save_examples(fruits.examples, folder)
     if record := file_below(model, TRAINING_ARGS):
         shutil.copy(record, folder / TRAINING_ARGS)
     for named in (model / SPLITS).glob("*"):

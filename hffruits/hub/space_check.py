@@ -28,7 +28,7 @@ from hffruits.inference.classifier import FruitClassifier
 
 logger = logging.getLogger(__name__)
 WAYS = ("full", "quick", "none")
-ASKED = 3  # images
+ASKED = 3  # of the sample photos
 START_SECONDS = 300  # with the model to be fetched
 _PASSED_ON = (  # of our environment: where things are fetched, and with whose token
     *("PATH", "LANG", "SYSTEMROOT", "TMPDIR", "HF_ENDPOINT", "HF_TOKEN", "HF_HUB_DISABLE_XET"),
