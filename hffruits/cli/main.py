@@ -269,11 +269,14 @@ def run_demo(argv: list[str]) -> None:
     """Open a web page that classifies photos, one or many, and learns new fruits."""
     args = parsers.demo_parser(run_demo.__doc__).parse_args(argv)
     _check_model_names(args.named or args.model)
+    port = import_module("hffruits.demo.port").choose_port(args.port)  # before gradio reads it
     app = load("hffruits.demo.app", of="PyTorch, transformers and Gradio")
     app.launch_demo(
         args.named or args.model,
         revision=args.revision,
         share=args.share,
+        port=port,
+        open_browser=args.open,
         auth=args.auth,
         data_dir=args.data_dir,
         feedback_dir=args.feedback_dir,

@@ -59,12 +59,15 @@ def _rare_lines(data: dict[str, Any]) -> list[str]:
 def format_figures(title: str, measured: dict[str, Any]) -> list[str]:
     """The metrics of one split as a row of two lines."""
     low, high = measured["intervals"]["accuracy"]
-    group = measured.get("coarse_accuracy")
+    more = [f"macro-F1 {measured['macro_f1']:.1%}"]
+    if len(measured["classes"]) > 5:  # else that is always right
+        more.insert(0, f"in the top 5 {measured['top5_accuracy']:.1%}")
+    if "coarse_accuracy" in measured:
+        more.insert(0, f"the right group (coarse class) {measured['coarse_accuracy']:.1%}")
     return [
         f"{title:10}accuracy {measured['accuracy']:.1%} on {counted(measured['images'], 'photo')} "
         f"(95% confidence: {low:.1%} to {high:.1%})",
-        f"          {'' if group is None else f'the right group (coarse class) {group:.1%}, '}"
-        f"in the top 5 {measured['top5_accuracy']:.1%}, macro-F1 {measured['macro_f1']:.1%}",
+        f"          {', '.join(more)}",
     ]
 
 
@@ -81,9 +84,9 @@ def format_evaluation(record: dict[str, Any]) -> str:
     temperature = record["temperature"]
     lines = [
         *format_figures(_TITLES.get(record["split"], "Measured"), record),
-        f"Scores    confidence differs from accuracy by {_with_interval(record, 'ece')} on average "
-        f"(ECE); by {_with_interval(record, 'ece_uncalibrated')} before calibration, which divides "
-        f"the scores by {temperature:.2f} (temperature)",
+        f"Scores    confidence is off by {_with_interval(record, 'ece')} on average (ECE); before "
+        f"scores were divided by {temperature:.2f} (temperature) it was by "
+        f"{_with_interval(record, 'ece_uncalibrated')}",
     ]
     if asked := record["reject_rate"]:
         lines.append(

@@ -24,8 +24,7 @@ def wrap(text: str, width: int | None) -> str:
 
 
 def _wrap_line(line: str, width: int) -> str:
-    found = _LABEL.match(line)
-    labelled = found is not None and found.end() == LABEL
+    labelled = bool(_LABEL.fullmatch(line[:LABEL]))
     body = line[LABEL:] if labelled else line
     if len(line) <= width or _WHOLE.match(line) or _COLUMNS.search(body):
         return line

@@ -19,6 +19,7 @@ from markupsafe import Markup
 from PIL import Image, ImageOps
 
 from hffruits.core.counts import counted
+from hffruits.core.durations import format_duration
 from hffruits.core.errors import optional_output
 from hffruits.core.files import translate_write_errors, write_aside
 
@@ -53,6 +54,7 @@ def _load_template(file: Path) -> jinja2.Template:
     environment.filters |= {
         "number": _number,
         "counted": counted,
+        "duration": format_duration,
         "by_severity": _by_severity,
     }
     environment.globals |= {

@@ -20,6 +20,7 @@ from hffruits.core.html import part_of, render_page, thumbnail_uri
 from hffruits.core.names import list_counts, list_names
 from hffruits.core.plots import MOST_NAMED, draw_evaluation, drawable
 from hffruits.core.progress import progress_bar
+from hffruits.data.samples import origin_of
 from hffruits.evaluation.metrics import (
     Reliability,
     cluster_order,
@@ -74,6 +75,7 @@ def write_report(
         "created": record["created"],
         "version": record["version"],
         "command": record["command"],
+        "origin": origin_of(record["data"]),
         "split": record["split"],
         "model": {
             "name": short_name(record["model"]),
@@ -355,8 +357,8 @@ def advice(measured: dict[str, Any], split: str, labels: Sequence[str]) -> list[
     low, high = measured["intervals"]["accuracy"]
     if high - low > 0.1:
         notes.append(
-            f"With {counted(measured['images'], 'photo')} the accuracy is known to "
-            f"{(high - low) / 2:.0%} either way. More test photos would narrow it."
+            f"With {counted(measured['images'], 'photo')} the accuracy is only known to about "
+            f"{50 * (high - low):.0f} points either way. More photos would narrow it."
         )
     return notes
 

@@ -19,9 +19,10 @@ def test_lines_break_between_words_and_fit(width):
     assert wrapped.split() == PROSE.split() and wrapped.count("\n") >= 1
 
 
-def test_the_text_of_a_row_goes_on_below_itself():
-    first, *rest = wrap(f"Tested    {PROSE}", 60).split("\n")
-    assert first.startswith("Tested    12 photos")
+@pytest.mark.parametrize("label", ["Tested    ", "Validated ", "Left out  "])
+def test_the_text_of_a_row_goes_on_below_itself(label):
+    first, *rest = wrap(label + PROSE, 60).split("\n")
+    assert first.startswith(f"{label}12 photos")
     assert rest and all(line.startswith(" " * 10) and line[10] != " " for line in rest)
     first, *rest = wrap(f"          {PROSE}", 60).split("\n")
     assert all(line.startswith(" " * 10) and line[10] != " " for line in [first, *rest])
