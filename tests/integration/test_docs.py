@@ -92,7 +92,11 @@ def test_commands_in_the_pages_name_flags_that_there_are(page: Path, monkeypatch
     for line in re.findall(r"\bhffruits (?!-)\S.*", text):
         command, *words = line.split("#")[0].split()[1:]
         commands = [command, *(["train"] if command in ("preview", "find-lr", "search") else [])]
-        parsers = [flag_tables.parser_of(name) for name in commands]
-        known = {flag for parser in parsers for flag in parser._option_string_actions}
+        known = {
+            flag
+            for name in commands
+            for action in flag_tables.flags_of(name)
+            for flag in action.option_strings
+        }
         given = {word.split("=")[0] for word in words if word.startswith("--")}
         assert given <= known, line
