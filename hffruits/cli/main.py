@@ -22,7 +22,7 @@ from hffruits.core.errors import (
     RunInterruptedError,
 )
 from hffruits.core.escaping import printable, shorten
-from hffruits.core.flags import OneLineParser
+from hffruits.core.flags import OneLineParser, spell_as_flags
 from hffruits.core.imports import import_module
 from hffruits.core.launch import is_main_process, launched_processes
 from hffruits.core.malloc import keep_freed_memory
@@ -119,7 +119,8 @@ def run_search(argv: list[str]) -> None:
     search = import_module(module)
     result = search.search(*arguments, trials=args.trials)
     _print(f"{result.trials} trials; the best has {result.best_accuracy:.1%} on validation")
-    command = search.format_command(result.best, parsers.without(argv, "trials", "output_dir"))
+    apart = ("trials", "output_dir", *(["num_train_epochs"] if result.epochs else []), *result.best)
+    command = search.format_command(result, parsers.without(argv, *apart))
     _print(f"Train     {shlex.quote(_output().program_path())} {command}")
 
 
@@ -181,7 +182,7 @@ def run_predict(argv: list[str]) -> None:
         said = f"{len(bad)} of {len(paths)} photos can't be read. --output FILE lists all of them."
         bad = [*bad[: FewWarnings.MOST], InputError(said)]
     for error in bad[:-1]:
-        _print_error(f"hffruits: error: {error}")
+        _print_error(f"hffruits: error: {_with_flags(error, 'predict')}")
     if bad:
         raise bad[-1]
 
@@ -345,7 +346,7 @@ def main(argv: list[str] | None = None) -> int:
         for name in ("TQDM_MININTERVAL", "TQDM_MAXINTERVAL", "TQDM_DELAY"):
             os.environ.setdefault(name, _LOGGED_EVERY)
     handler = logging.StreamHandler()
-    handler.setFormatter(_PlainFormatter("%(message)s"))
+    handler.setFormatter(_PlainFormatter(command))
     logging.basicConfig(handlers=[handler])
     if isinstance(sys.stdout, io.TextIOWrapper):  # else a name that it can't encode would raise
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -357,12 +358,12 @@ def main(argv: list[str] | None = None) -> int:
         COMMANDS[command](argv[1:])
     except InputError as error:
         if is_main_process():
-            _print_error(f"hffruits: error: {error}")
+            _print_error(f"hffruits: error: {_with_flags(error, command)}")
         return error.code
     except (PeersLostError, RunInterruptedError) as error:
         # the main process may be the one that is lost
         if isinstance(error, PeersLostError) or is_main_process():
-            _print_error(f"hffruits: {error}")
+            _print_error(f"hffruits: {_with_flags(error, command)}")
         return error.code
     except BrokenPipeError:  # `hffruits predict ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -408,10 +409,22 @@ def _output() -> Any:
 
 
 class _PlainFormatter(logging.Formatter):
-    """Log lines that can't steer the terminal either."""
+    """Log lines that can't steer the terminal either; ours name a command's flags."""
+
+    def __init__(self, command: str):
+        super().__init__("%(message)s")
+        self.command = command
 
     def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record), keep="\n\t")
+        text = super().format(record)
+        ours = record.name.partition(".")[0] == "hffruits"
+        text = _with_flags(text, self.command) if ours else text
+        return printable(text, keep="\n\t")
+
+
+def _with_flags(text: object, command: str) -> str:
+    """A message with keywords spelled as the command's flags."""
+    return spell_as_flags(str(text), parsers.flag_names(command))
 
 
 def _print_error(text: str) -> None:

@@ -98,7 +98,7 @@ class Checked:
             raise InputError(
                 f"{len(named):,} file(s) with more than one label ({listed}). A photo needs "
                 "one: correct the table, or leave them out by `hffruits split --repair list` and "
-                "--exclude."
+                "exclude=THAT_FILE."
             )
 
 
@@ -178,7 +178,7 @@ def _find_conflicts(usable: Iterable[tuple[Dataset, np.ndarray]]) -> dict[str, l
     if count := sum(repeated.values()):
         logger.warning(
             "%d rows name a file again, with the same label (such as %s), so it counts more than "
-            "once. `hffruits split --repair list` lists them for --exclude",
+            "once. `hffruits split --repair list` lists them for exclude=FILE",
             *(count, shorten(names[max(repeated, key=repeated.get)])),
         )
     conflicts = {names[key]: sorted(set(own)) for key, own in labels.items() if len(set(own)) > 1}
