@@ -14,6 +14,8 @@ from typing import Any
 import hffruits
 from hffruits.cli import parser as parsers
 from hffruits.cli.loading import load
+from hffruits.cli.wrapping import terminal_width, wrap
+from hffruits.core.counts import counted
 from hffruits.core.errors import (
     DISK_FULL,
     FewWarnings,
@@ -27,8 +29,6 @@ from hffruits.core.imports import import_module
 from hffruits.core.launch import is_main_process, launched_processes
 from hffruits.core.malloc import keep_freed_memory
 from hffruits.core.names import did_you_mean
-
-_LOGGED_EVERY = "20"  # seconds; where a progress bar is written to a file, and from then on
 
 
 def run_train(argv: list[str]) -> None:
@@ -58,7 +58,7 @@ def run_split(argv: list[str]) -> None:
         name = f"Fold {number}" if options["folds"] else "Split"
         _print(f"{name:10}{', '.join(f'{split} {count:,}' for split, count in images.items())}")
     _print_left_out(lists.left_out)
-    _print(f"Written   {lists.folder}")
+    _print(f"Saved     {lists.folder}")
     if lists.photos:
         words = [str(lists.photos)]
         words += ["--label_from", "path"] if data.label_from == "path" else []
@@ -74,7 +74,7 @@ def run_preview(argv: list[str]) -> None:
     args, arguments = parsers.parse_beside_training(parser, argv, module=module)
     preview = import_module(module).preview
     preview(*arguments, file=args.output, photos=args.photos, views=args.views)
-    _print(f"Drawn     {args.output}")
+    _print(f"Saved     {args.output}")
 
 
 def run_plot_lr(argv: list[str]) -> None:
@@ -95,7 +95,7 @@ def run_plot_lr(argv: list[str]) -> None:
         options=args.lr_scheduler_kwargs,
     )
     import_module("hffruits.core.plots").draw_schedules(rates, args.output)
-    _print(f"Drawn     {args.output}")
+    _print(f"Saved     {args.output}")
 
 
 def run_find_lr(argv: list[str]) -> None:
@@ -107,7 +107,7 @@ def run_find_lr(argv: list[str]) -> None:
     finder = import_module(module)
     result = finder.find_lr(*arguments, file=args.output, **options)
     if args.output.is_file():
-        _print(f"Drawn     {args.output}")
+        _print(f"Saved     {args.output}")
     _print(f"Suggested --learning_rate {result.suggestion:.1e}")
 
 
@@ -118,10 +118,12 @@ def run_search(argv: list[str]) -> None:
     args, arguments = parsers.parse_beside_training(parser, argv, module=module)
     search = import_module(module)
     result = search.search(*arguments, trials=args.trials)
-    _print(f"{result.trials} trials; the best has {result.best_accuracy:.1%} on validation")
+    _print(
+        f"{counted(result.trials, 'trial')}; the best has {result.best_accuracy:.1%} on validation"
+    )
     apart = ("trials", "output_dir", *(["num_train_epochs"] if result.epochs else []), *result.best)
     command = search.format_command(result, parsers.without(argv, *apart))
-    _print(f"Train     {shlex.quote(_output().program_path())} {command}")
+    _print(f"Train     hffruits {command}")
 
 
 def run_evaluate(argv: list[str]) -> None:
@@ -179,8 +181,8 @@ def run_predict(argv: list[str]) -> None:
         scores = scores if result.known else f"unknown (nearest {scores})"
         _print(f"{printable(result.path)}\t{printable(scores)}")
     if len(bad) > FewWarnings.MOST:
-        said = f"{len(bad)} of {len(paths)} photos can't be read. --output FILE lists all of them."
-        bad = [*bad[: FewWarnings.MOST], InputError(said)]
+        said = f"{len(bad)} of {counted(len(paths), 'photo')} can't be read."
+        bad = [*bad[: FewWarnings.MOST], InputError(f"{said} --output FILE lists all of them.")]
     for error in bad[:-1]:
         _print_error(f"hffruits: error: {_with_flags(error, 'predict')}")
     if bad:
@@ -230,7 +232,7 @@ def run_push_data(argv: list[str]) -> None:
     _print(f"Photos    {', '.join(f'{split} {n:,}' for split, n in written['images'].items())}")
     _print_left_out(written["left_out"])
     if written["located"]:
-        _print(f"Removed   the position from {written['located']:,} photos")
+        _print(f"Removed   the position from {counted(written['located'], 'photo')}")
     _print_push(pushed)
     _print(f"Train     hffruits train {pushed.repo_id}")
     _print_license(options["license"])
@@ -241,7 +243,7 @@ def run_space(argv: list[str]) -> None:
     args = parsers.space_parser(run_space.__doc__).parse_args(argv)
     made = load("hffruits.hub.space").make_space(**vars(args))
     if args.output_dir:
-        _print(f"Written   {args.output_dir}")
+        _print(f"Saved     {args.output_dir}")
     if made.pushed:
         _print_push(made.pushed)
     if made.private_model:
@@ -268,11 +270,14 @@ def run_demo(argv: list[str]) -> None:
     """Open a web page that classifies photos, one or many, and learns new fruits."""
     args = parsers.demo_parser(run_demo.__doc__).parse_args(argv)
     _check_model_names(args.named or args.model)
+    port = import_module("hffruits.demo.port").choose_port(args.port)  # before gradio reads it
     app = load("hffruits.demo.app", of="PyTorch, transformers and Gradio")
     app.launch_demo(
         args.named or args.model,
         revision=args.revision,
         share=args.share,
+        port=port,
+        open_browser=args.open,
         auth=args.auth,
         data_dir=args.data_dir,
         feedback_dir=args.feedback_dir,
@@ -289,7 +294,7 @@ def run_samples(argv: list[str]) -> None:
     _print(f"Photos    {count} of {len(samples.sample_files())} kinds")
     _print(f"Origin    {samples.CITATION}")
     _print(f"License   {samples.LICENSE}, see {folder / 'LICENSE'}")
-    _print(f"Written   {folder}")
+    _print(f"Saved     {folder}")
     _print(f"Train     {shlex.join(['hffruits', 'train', str(folder)])}")
 
 
@@ -341,10 +346,9 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     command = _command(argv)
     keep_freed_memory()
-    if not (sys.stderr and sys.stderr.isatty()):
-        # in a log each update is kept; tqdm reads these when it is imported, in children too
-        for name in ("TQDM_MININTERVAL", "TQDM_MAXINTERVAL", "TQDM_DELAY"):
-            os.environ.setdefault(name, _LOGGED_EVERY)
+    if not (sys.stderr and sys.stderr.isatty()):  # ours become lines, others' would overwrite
+        for name in ("HF_DATASETS", "HF_HUB"):
+            os.environ.setdefault(f"{name}_DISABLE_PROGRESS_BARS", "1")
     handler = logging.StreamHandler()
     handler.setFormatter(_PlainFormatter(command))
     logging.basicConfig(handlers=[handler])
@@ -396,12 +400,13 @@ _RESUMES = {
 
 def _print(text: object) -> None:
     """On stdout. Names of files and classes can't steer the terminal."""
-    print(printable(text, keep="\n\t"), flush=True)
+    lines = printable(text, keep="\n\t")
+    print(wrap(lines, terminal_width(sys.stdout)), flush=True)
 
 
 def _print_report(result: Any) -> None:
     if result.report:  # else it was warned of
-        _print(f"Open      {result.report}")
+        _print(f"Report    {result.report}")
 
 
 def _output() -> Any:
@@ -409,7 +414,7 @@ def _output() -> Any:
 
 
 class _PlainFormatter(logging.Formatter):
-    """Log lines that can't steer the terminal either; ours name a command's flags."""
+    """Log lines that can't steer the terminal and fit into it; ours name a command's flags."""
 
     def __init__(self, command: str):
         super().__init__("%(message)s")
@@ -419,7 +424,7 @@ class _PlainFormatter(logging.Formatter):
         text = super().format(record)
         ours = record.name.partition(".")[0] == "hffruits"
         text = _with_flags(text, self.command) if ours else text
-        return printable(text, keep="\n\t")
+        return wrap(printable(text, keep="\n\t"), terminal_width(sys.stderr))
 
 
 def _with_flags(text: object, command: str) -> str:
@@ -429,7 +434,7 @@ def _with_flags(text: object, command: str) -> str:
 
 def _print_error(text: str) -> None:
     """On stderr, in a line of its own, where a progress bar may stand."""
-    text = printable(text)
+    text = wrap(printable(text), terminal_width(sys.stderr))
     bars = sys.modules.get("tqdm")
     bars.tqdm.write(text, file=sys.stderr) if bars else print(text, file=sys.stderr)
 

@@ -1,15 +1,14 @@
 """A finished run on one screen, for the terminal."""
 
 import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
+from hffruits.core.counts import counted
 from hffruits.core.durations import format_duration
 from hffruits.core.escaping import printable
 from hffruits.core.names import list_counts
 from hffruits.evaluation.report import METRIC_TITLES
-from hffruits.evaluation.results import format_accuracy
 from hffruits.models.artifact import REPORT
 
 
@@ -27,23 +26,23 @@ def format_summary(metrics: dict[str, Any]) -> str:
     best = f", best epoch {training['best_epoch']:.4g}" if training["best_epoch"] else ""
     lines = [
         "",
-        f"Data      {printable(data['data_dir'])}: {data['classes']} classes; {sizes} images; "
-        f"{left_out}",
+        f"Data      {printable(data['data_dir'])}: {counted(data['classes'], 'class', 'classes')}; "
+        f"{sizes} images; {left_out}",
         *_rare_lines(data),
         f"Model     {metrics['model']['name_or_path']}, "
         f"{metrics['model']['parameters'] / 1e6:.1f} M parameters",
-        f"Training  {training['epochs']:.4g} epochs{best}, {training['images_per_second']:.1f} "
-        f"images/s; {since} {spent}",
+        f"Training  {counted(training['epochs'], 'epoch')}{best}, "
+        f"{training['images_per_second']:.1f} images/s; {since} {spent}",
     ]
     for split, title in (("validation", "Validated"), ("test", "Tested")):
         if split in metrics:
-            lines.append(f"{title:10}{format_figures(metrics[split])}")
+            lines += format_figures(title, metrics[split])
             if leaks := data["near_duplicates_in_train"].get(split):
                 lines.append(f"          {leaks} of these images have a near-duplicate in train")
-    command = shlex.join([program_path(), "demo", folder])
     report = Path(folder) / REPORT
     page = [f"Report    {report}"] if report.is_file() else []  # else it was warned of
-    return "\n".join([*lines, "", f"Saved     {folder}", *page, f"Demo      {command}"])
+    demo = shlex.join(["hffruits", "demo", folder])
+    return "\n".join([*lines, "", f"Saved     {folder}", *page, f"Demo      {demo}"])
 
 
 def _rare_lines(data: dict[str, Any]) -> list[str]:
@@ -51,21 +50,25 @@ def _rare_lines(data: dict[str, Any]) -> list[str]:
     kinds = {"only trained on, measured nowhere": data.get("not_measured")}
     kinds["left out as too rare"] = data.get("dropped_classes")
     return [
-        f"          {len(some)} {'class' if len(some) == 1 else 'classes'} {what}: "
-        f"{printable(list_counts(some))}"
+        f"          {counted(len(some), 'class', 'classes')} {what}: {printable(list_counts(some))}"
         for what, some in kinds.items()
         if some
     ]
 
 
-def format_figures(measured: dict[str, Any]) -> str:
-    """The metrics of one split on a line."""
-    coarse = f"coarse {measured['coarse_accuracy']:.1%}, " if "coarse_accuracy" in measured else ""
-    return (
-        f"{format_accuracy(measured)}, {coarse}"
-        f"top-5 {measured['top5_accuracy']:.1%}, macro-F1 {measured['macro_f1']:.1%} "
-        f"({measured['images']:,} images)"
-    )
+def format_figures(title: str, measured: dict[str, Any]) -> list[str]:
+    """The metrics of one split as a row of two lines."""
+    low, high = measured["intervals"]["accuracy"]
+    more = [f"macro-F1 {measured['macro_f1']:.1%}"]
+    if len(measured["classes"]) > 5:  # else that is always right
+        more.insert(0, f"in the top 5 {measured['top5_accuracy']:.1%}")
+    if "coarse_accuracy" in measured:
+        more.insert(0, f"the right group (coarse class) {measured['coarse_accuracy']:.1%}")
+    return [
+        f"{title:10}accuracy {measured['accuracy']:.1%} on {counted(measured['images'], 'photo')} "
+        f"(95% confidence: {low:.1%} to {high:.1%})",
+        f"          {', '.join(more)}",
+    ]
 
 
 def _with_interval(measured: dict[str, Any], name: str) -> str:
@@ -78,24 +81,30 @@ _TITLES = {"train": "Trained", "validation": "Validated", "test": "Tested"}
 
 def format_evaluation(record: dict[str, Any]) -> str:
     """An evaluation on one screen, from what its `metrics.json` holds."""
+    temperature = record["temperature"]
     lines = [
-        f"{_TITLES.get(record['split'], 'Measured'):10}{format_figures(record)}",
-        f"Scores    off by {_with_interval(record, 'ece')} on average; "
-        f"{_with_interval(record, 'ece_uncalibrated')} before temperature "
-        f"{record['temperature']:.2f}",
-        f"Unknown   {_with_interval(record, 'rejected')} of these rejected",
+        *format_figures(_TITLES.get(record["split"], "Measured"), record),
+        f"Scores    confidence is off by {_with_interval(record, 'ece')} on average (ECE); before "
+        f"scores were divided by {temperature:.2f} (temperature) it was by "
+        f"{_with_interval(record, 'ece_uncalibrated')}",
     ]
+    if asked := record["reject_rate"]:
+        lines.append(
+            f"Known     {_with_interval(record, 'rejected')} of these photos not recognised (they "
+            f"are reported as unknown); {asked:.0%} was asked for"
+        )
     for name, some in record["unknown"].items():
         lines.append(
             f"Unknown   {printable(name)}: {_with_interval(some, 'rejected')} of "
-            f"{some['images']:,} rejected, AUROC {some['auroc']:.3f} "
+            f"{counted(some['images'], 'photo')} not recognised (all is best); AUROC "
+            f"(1 is best) {some['auroc']:.3f} "
             f"({' to '.join(f'{end:.3f}' for end in some['intervals']['auroc'])}), "
             f"FPR@95 {_with_interval(some, 'fpr95')}"
         )
     for pair in record["most_confused"][:3]:
         lines.append(
             f"Confused  {printable(pair['class'])} predicted as {printable(pair['predicted'])}: "
-            f"{pair['images']} photos ({pair['share']:.0%})"
+            f"{counted(pair['images'], 'photo')} ({pair['share']:.0%} of the class)"
         )
     if "corruptions" in record:
         r = record["corruptions"]
@@ -108,15 +117,18 @@ def format_comparison(record: dict[str, Any]) -> str:
     lines = [
         f"A         {printable(record['a'])}",
         f"B         {printable(record['b'])}",
-        f"{'':18}{'A':>7}{'B':>8}  B - A in points (95 % interval)",
+        "",
+        f"{'Metric, %':17}{'A':>7}{'B':>7}  B - A (95 % interval)",
     ]
     for name, row in record["metrics"].items():
-        difference, low, high = (100 * row[key] for key in ("difference", "low", "high"))
+        a, b, difference, low, high = (
+            100 * row[key] for key in ("a", "b", "difference", "low", "high")
+        )
         lines.append(
-            f"{METRIC_TITLES[name][0]:18}{row['a']:>7.1%}{row['b']:>8.1%}  {difference:+.1f} "
+            f"{METRIC_TITLES[name][0]:17}{a:>7.1f}{b:>7.1f}  {difference:+.1f} "
             f"({low:+.1f} to {high:+.1f})"
         )
-    return "\n".join([*lines, printable(record["verdict"])])
+    return "\n".join([*lines, "", printable(record["verdict"])])
 
 
 def format_export(folder: Path, record: dict[str, Any]) -> str:
@@ -130,21 +142,9 @@ def format_export(folder: Path, record: dict[str, Any]) -> str:
     lines = [
         f"Checked   {check['images']:,} {check['data']}: {check['agreement']:.1%} the same "
         f"predictions, scores differ by up to {check['largest_difference']:.2g}{accuracy}",
-        f"Written   {folder} ({record['megabytes']:.1f} MB)",
+        f"Saved     {folder} ({record['megabytes']:.1f} MB)",
     ]
     if record["format"] in ("onnx", "openvino"):
-        words = [program_path(), "predict", str(folder), "FOLDER", "--output", "predictions.csv"]
-        command = shlex.join(words)
-        lines.append(f"Use       {command}")
+        words = ["hffruits", "predict", str(folder), "FOLDER", "--output", "predictions.csv"]
+        lines.append(f"Use       {shlex.join(words)}")
     return "\n".join(lines)
-
-
-def program_path() -> str:
-    """`hffruits` as it can be typed here: it lies beside the interpreter, on the PATH or not."""
-    beside = Path(sys.executable).with_name("hffruits")
-    if not beside.exists():
-        return "hffruits"
-    try:
-        return str(beside.relative_to(Path.cwd()))
-    except ValueError:
-        return str(beside)

@@ -242,7 +242,7 @@ def _add_seed(parser: argparse.ArgumentParser) -> None:
 def preview_parser(description: str | None) -> argparse.ArgumentParser:
     parser = _parser_beside_training("preview", description)
     parser.add_argument("--output", type=Path, default=Path("preview.png"), help="the image")
-    parser.add_argument("--photos", type=int, default=6, help="rows")
+    parser.add_argument("--photos", type=int, default=6, help="rows; a photo of each class first")
     parser.add_argument("--views", type=int, default=7, help="augmented columns")
     return parser
 
@@ -392,7 +392,7 @@ def push_parser(description: str | None) -> argparse.ArgumentParser:
         "--no_report",
         dest="report",
         action="store_false",
-        help="don't publish report.html, which shows some of the photos",
+        help="don't publish report.html and examples/, which show some of the photos",
     )
     return parser
 
@@ -427,7 +427,15 @@ def demo_parser(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("model", nargs="?", help=model)
     parser.add_argument("--model", dest="named", help="the same as MODEL above")
     parser.add_argument("--revision", help="which commit, branch or tag of a Hub model")
-    parser.add_argument("--share", action="store_true", help="make a public link, for 3 days")
+    parser.add_argument(
+        "--port",
+        type=int,
+        help="serve at this port [GRADIO_SERVER_PORT, else the first free one from 7860]",
+    )
+    parser.add_argument(
+        "--open", action="store_true", help="open a browser, where there is a display"
+    )
+    parser.add_argument("--share", action="store_true", help="make a public link, for a week")
     parser.add_argument(
         "--auth",
         metavar="USER:PASSWORD",
@@ -437,7 +445,7 @@ def demo_parser(description: str | None) -> argparse.ArgumentParser:
         "--data_dir",
         type=Path,
         metavar="DIR",
-        help="what the model was trained on: show visitors a photo of each class [drawn ones]",
+        help="what the model was trained on: show visitors a photo of each class [its examples]",
     )
     parser.add_argument(
         "--feedback_dir",

@@ -18,6 +18,8 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image, ImageOps
 
+from hffruits.core.counts import counted
+from hffruits.core.durations import format_duration
 from hffruits.core.errors import optional_output
 from hffruits.core.files import translate_write_errors, write_aside
 
@@ -49,7 +51,12 @@ def _load_template(file: Path) -> jinja2.Template:
         lstrip_blocks=True,
     )
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False}  # browsers can't parse NaN
-    environment.filters |= {"number": _number, "by_severity": _by_severity}
+    environment.filters |= {
+        "number": _number,
+        "counted": counted,
+        "duration": format_duration,
+        "by_severity": _by_severity,
+    }
     environment.globals |= {
         "inline": partial(_inline, folders),
         "script_hashes": _script_hashes(folders),

@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from unicodedata import normalize
 
+from hffruits.core.counts import counted
 from hffruits.core.errors import FewWarnings
 from hffruits.core.escaping import shorten
 
@@ -57,7 +58,7 @@ def unify_names(counts: Mapping[str, int]) -> dict[str, str]:
     for key, own in forms.items():
         chosen[key] = min(own, key=lambda name: (-own[name], name))
         if len(own) > 1:
-            listed = ", ".join(f"{name} ({own[name]} photos)" for name in sorted(own))
+            listed = ", ".join(f"{name} ({counted(own[name], 'photo')})" for name in sorted(own))
             warnings.warn("%s: treated as one name, %s", listed, chosen[key])
     return {name: chosen[name_key(name)] or name for name in counts}
 

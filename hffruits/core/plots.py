@@ -18,6 +18,7 @@ from matplotlib import font_manager, rc_context, rcParams
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
+from hffruits.core.counts import counted
 from hffruits.core.errors import InputError
 from hffruits.core.escaping import printable
 from hffruits.core.files import write_aside
@@ -45,9 +46,9 @@ def drawable(names: Sequence[str]) -> list[str]:
     numbered = [f"{new} {name}" for new, name in zip(drawn, names, strict=True) if new != name]
     if numbered:
         logger.warning(
-            "no installed font has the letters of %d classes; plots show their numbers: %s. "
+            "no installed font has the letters of %s; plots show numbers instead: %s. "
             "Install one, such as Noto Sans, for their names.",
-            *(len(numbered), ", ".join(numbered[:20])),
+            *(counted(len(numbered), "class", "classes"), ", ".join(numbered[:20])),
         )
     return drawn
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from datasets import ClassLabel, Dataset, DatasetDict, Features, concatenate_datasets
 
+from hffruits.core.counts import counted
 from hffruits.core.errors import InputError
 from hffruits.core.names import list_names
 from hffruits.data.arguments import DataArguments
@@ -103,7 +104,7 @@ def load_fruits(
     Args:
         data: a folder of class folders, nested at any depth; a zip or tar of one; a CSV, JSONL or
             Parquet file; WebDataset shards; a folder that `save_to_disk` wrote; a Hub id
-            (`user/name`); or a ready `DataArguments`. None for the drawn sample set.
+            (`user/name`); or a ready `DataArguments`. None for the sample set.
         seed: of the splits that are made.
         num_workers: threads that read the images; by default as many as there are cores. A stream
             is read by one.
@@ -198,7 +199,7 @@ def _label_names(labels: dict[str, list[str]]) -> list[str]:
     for split, own in labels.items():
         unknown = Counter(label for label in own if label not in known)
         if unknown:
-            counts = (f"{label} ({count} images)" for label, count in unknown.items())
+            counts = (f"{label} ({counted(count, 'image')})" for label, count in unknown.items())
             listed = list_names(counts, 10)
             raise InputError(
                 f"{split} has classes that train lacks: {listed}. Add them to train, or remove "

@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from tqdm.auto import tqdm
 
 from hffruits.core.cache import cache_root
 from hffruits.core.files import optional_cache, write_aside
+from hffruits.core.progress import progress_bar
 from hffruits.data.images import decoder_versions
 
 VERSION = 2  # of the search: raise it when its results change
@@ -118,7 +118,7 @@ def _join_alike(
 
 def _blocks(count: int, size: int, desc: str, unit: str, progress: bool) -> Iterator[slice]:
     """0 .. count - 1 in slices of `size`, under a progress bar."""
-    with tqdm(total=count, desc=desc, unit=unit, leave=False, disable=not progress) as bar:
+    with progress_bar(total=count, desc=desc, unit=unit, leave=False, disable=not progress) as bar:
         for start in range(0, count, size):
             stop = min(start + size, count)
             yield slice(start, stop)

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm.auto import tqdm
 
 from hffruits.core.cache import cache_root
 from hffruits.core.files import optional_cache, write_aside
+from hffruits.core.progress import progress_bar
 from hffruits.data.images import MAX_PIXELS, check_regular, decoder_versions, open_small
 from hffruits.data.near_duplicates import COLOUR_SIZE, GREY_SIZE, fingerprint
 
@@ -67,7 +67,7 @@ def scan_images(
     old = _read(file) if file else {}
     workers = num_workers or min(32, (os.cpu_count() or 1) + 1)
     rows, fresh = [np.empty(0, _ROW)], False
-    bar = tqdm(total=total, desc="Checking images", unit="img", leave=False)
+    bar = progress_bar(total=total, desc="Checking images", unit="img", leave=False)
     with ThreadPoolExecutor(workers) as pool:
         for block in _blocks(images, 128):
             keys = [_key(named, max_pixels) for named in block]

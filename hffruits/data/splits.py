@@ -18,6 +18,7 @@ import numpy as np
 from datasets import Dataset
 from sklearn.model_selection import StratifiedGroupKFold
 
+from hffruits.core.counts import counted
 from hffruits.core.errors import InputError
 from hffruits.core.escaping import list_line, name_in_line
 from hffruits.core.files import write_text
@@ -75,6 +76,8 @@ def choose_splits(
     options["train_only"] = data.rare_classes == "train_only"
     split = split_by_groups(train.rows["label"][:], together, fractions, **options)
     _warn_of_split(split, data)
+    if data.group_by is None and data.split_by == "duplicates" and not split.cut:
+        _report_near_duplicates(together)
     made = {name: train.take(indices) for name, indices in split.parts.items()}
     return ChosenSplits(kept | made, kept.dropped, kept.left_out)
 
@@ -142,6 +145,14 @@ def _warn_of_split(split: "GroupSplit", data: DataArguments) -> None:
             *(list_names(split.cut, 20), why),
             "" if train_only else "; rare_classes=train_only only trains on those with too few",
         )
+
+
+def _report_near_duplicates(groups: Iterable[int]) -> None:
+    """Say how many images have others like them, in groups that the split kept whole."""
+    alike = [count for count in Counter(groups).values() if count > 1]
+    if alike:
+        kept = f"{sum(alike):,} near-duplicates in {counted(len(alike), 'group')}"
+        logger.info("%s, each on one side of the split", kept)
 
 
 def independent_groups(parts: Mapping[str, Part], data: DataArguments) -> dict[str, np.ndarray]:
@@ -337,9 +348,10 @@ def _check_enough(
     if rare := find_rare((label for label in labels if label not in whole), needed):
         fewer = ", test_fraction=0 to need only 2" if "test" in fractions and needed == 3 else ""
         raise InputError(
-            f"{len(rare)} class(es) with fewer photos than the {needed} that a split into {splits} "
-            f"needs: {list_counts(rare)}. Add photos, or set rare_classes=train_only to train on "
-            f"them without measuring them, rare_classes=drop to leave them out{fewer}."
+            f"{counted(len(rare), 'class', 'classes')} with fewer photos than the {needed} that "
+            f"a split into {splits} needs: {list_counts(rare)}. Add photos, or set "
+            "rare_classes=train_only to train on them without measuring them, rare_classes=drop to "
+            f"leave them out{fewer}."
         )
 
 
@@ -354,9 +366,9 @@ def fold_by_groups(
         raise InputError(f"folds={folds}: give 2 or more.")
     if few := count_few_groups(labels, groups, folds):
         raise InputError(
-            f"{len(few)} class(es) with fewer groups of photos than folds={folds}: "
-            f"{list_counts(few)}. Use fewer folds, add photos, or set rare_classes=train_only or "
-            "rare_classes=drop."
+            f"{counted(len(few), 'class', 'classes')} with fewer groups of photos than "
+            f"folds={folds}: {list_counts(few)}. Use fewer folds, add photos, or set "
+            "rare_classes=train_only or rare_classes=drop."
         )
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     return [test.tolist() for _, test in splitter.split(labels, labels, groups)]

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import datasets
-from tqdm.auto import tqdm
 
+from hffruits.core.counts import counted
 from hffruits.core.errors import InputError
+from hffruits.core.progress import progress_bar
 from hffruits.data.readers.folders import split_names_of
 
 logger = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ def index_stream(
     unlabelled, keys = 0, set()  # hashes, at half the memory of the paths
     folders: set[str] = set()
     columns = stream.select_columns(["label", "path"])
-    with tqdm(desc=description, unit="img", leave=False) as bar:
+    with progress_bar(desc=description, unit="img", leave=False) as bar:
         for shard in range(stream.num_shards):
             for row in read_shard(columns, shard):
                 label, path = row["label"], row["path"]
@@ -110,7 +111,9 @@ def index_stream(
             "files or shards so (train-000.tar), or leave streaming out."
         )
     if unlabelled:
-        logger.warning("%d rows without a label are left out", unlabelled)
+        logger.warning(
+            "%s left out", counted(unlabelled, "row without a label is", "rows without a label are")
+        )
     return StreamIndex(seed=seed, holdout=dict(holdout), shards=shards, counts=counts)
 
 

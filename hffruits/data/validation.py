@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from datasets import Dataset, concatenate_datasets
 
+from hffruits.core.counts import counted
 from hffruits.core.errors import FewWarnings, InputError
 from hffruits.core.escaping import name_in_line, shorten
 from hffruits.core.names import list_names, path_key
@@ -86,8 +87,8 @@ class Checked:
         if self.lost:
             listed = "; ".join(f"{label}: {why}" for label, why in list(self.lost.items())[:5])
             raise InputError(
-                f"{len(self.lost)} class(es) without any photo that can be used: {listed}. Add "
-                "photos, or remove what names the class."
+                f"{counted(len(self.lost), 'class', 'classes')} without any photo that can be "
+                f"used: {listed}. Add photos, or remove what names the class."
             )
 
     def check_labels(self) -> None:
@@ -96,7 +97,7 @@ class Checked:
             named = self.conflicts.items()
             listed = list_names(f"{path} as {' and '.join(own)}" for path, own in named)
             raise InputError(
-                f"{len(named):,} file(s) with more than one label ({listed}). A photo needs "
+                f"{counted(len(named), 'file')} with more than one label ({listed}). A photo needs "
                 "one: correct the table, or leave them out by `hffruits split --repair list` and "
                 "exclude=THAT_FILE."
             )
@@ -150,10 +151,12 @@ def warn_of_skipped(skipped: Sequence[Skipped]) -> None:
         paths[bad.reason].append(bad.path)
     by_count = sorted(paths.items(), key=lambda pair: -len(pair[1]))
     for reason, own in by_count[: FewWarnings.MOST - 1]:
-        logger.warning("left out %d images: %s (%s)", len(own), reason, list_names(own))
+        logger.warning("left out %s: %s (%s)", counted(len(own), "image"), reason, list_names(own))
     if rest := by_count[FewWarnings.MOST - 1 :]:
         count = sum(len(own) for _, own in rest)
-        logger.warning("left out %d images for %d other reasons", count, len(rest))
+        logger.warning(
+            "left out %s for %s", counted(count, "image"), counted(len(rest), "other reason")
+        )
 
 
 def _find_conflicts(usable: Iterable[tuple[Dataset, np.ndarray]]) -> dict[str, list[str]]:
@@ -177,18 +180,21 @@ def _find_conflicts(usable: Iterable[tuple[Dataset, np.ndarray]]) -> dict[str, l
     repeated = {key: len(own) - len(set(own)) for key, own in labels.items()}
     if count := sum(repeated.values()):
         logger.warning(
-            "%d rows name a file again, with the same label (such as %s), so it counts more than "
+            "%s a file again, with the same label (such as %s), so it counts more than "
             "once. `hffruits split --repair list` lists them for exclude=FILE",
-            *(count, shorten(names[max(repeated, key=repeated.get)])),
+            *(
+                counted(count, "row names", "rows name"),
+                shorten(names[max(repeated, key=repeated.get)]),
+            ),
         )
     conflicts = {names[key]: sorted(set(own)) for key, own in labels.items() if len(set(own)) > 1}
     several = [own for own in of_bytes.values() if len(own) > 1]
     if several and not conflicts:
         listed = list_names(" and ".join(own.values()) for own in several)
         logger.warning(
-            "%d photo(s) in several classes, the same byte for byte (%s): one class is wrong. "
+            "%s in several classes, the same byte for byte (%s): one class is wrong. "
             "`hffruits explore` shows them, `hffruits split --repair` fixes them",
-            *(len(several), listed),
+            *(counted(len(several), "photo"), listed),
         )
     return conflicts
 
@@ -255,8 +261,8 @@ def _complete(
             truncated += paths
     if truncated:
         logger.warning(
-            "%d photos are truncated, and used as far as they go: %s",
-            *(len(truncated), list_names(truncated)),
+            "%s truncated, and used as far as possible: %s",
+            *(counted(len(truncated), "photo is", "photos are"), list_names(truncated)),
         )
     return completed, records, truncated
 
@@ -299,7 +305,7 @@ def lost_classes(labels: Iterable[str | None], reasons: Iterable[str]) -> dict[s
         else:
             good.add(label)
     return {
-        label: f"none of its {len(own)} photos can be read ({own[0]})"
+        label: f"its {counted(len(own), 'photo')} can't be read ({own[0]})"
         for label, own in bad.items()
         if label and label not in good
     }
@@ -307,7 +313,7 @@ def lost_classes(labels: Iterable[str | None], reasons: Iterable[str]) -> dict[s
 
 def _list_videos(raw: RawRows) -> list[Skipped]:
     if raw.videos:
-        logger.warning("%d videos are left out, such as %s", len(raw.videos), raw.videos[0])
+        logger.warning("left out %s, such as %s", counted(len(raw.videos), "video"), raw.videos[0])
     return [Skipped(Path(path), VIDEO, photo=False) for path in raw.videos]
 
 
@@ -326,7 +332,9 @@ def labelled_rows(raw: RawRows, data: DataArguments) -> dict[str, Part]:
     for split, rows in splits.items():
         labelled = [i for i, label in enumerate(rows["label"][:]) if label]
         if len(labelled) < len(rows):
-            logger.warning("%s: %d rows without a label", split, len(rows) - len(labelled))
+            logger.warning(
+                "%s: %s without a label", split, counted(len(rows) - len(labelled), "row")
+            )
             rows = rows.select(labelled)
         parts[split] = Part(rows, np.zeros(len(rows)), np.arange(len(rows)))
     return parts
@@ -415,11 +423,11 @@ def _exclude(splits: dict[str, Dataset], file: Path) -> dict[str, Dataset]:
         for split, rows in splits.items()
     }
     gone = sum(map(len, splits.values())) - sum(map(len, left.values()))
-    logger.info("%s: %d photos excluded", file, gone)
+    logger.info("%s: %s excluded", file, counted(gone, "photo"))
     if named and not gone:
         raise InputError(
-            f"{file}: none of its {len(named)} paths is in the data (first: {min(named)}). Use the "
-            "data that the list was made for."
+            f"{file}: none of its {counted(len(named), 'path')} is in the data (first: "
+            f"{min(named)}). Use the data that the list was made for."
         )
     for split, rows in left.items():
         if not len(rows):
@@ -454,11 +462,13 @@ def _check_unreadable(usable: dict[str, int], skipped: list[Skipped], most: floa
     truncated = any(is_truncated(bad.reason) for bad in skipped)
     hint = f" {TRUNCATED_REMEDY}" if truncated else ""
     if skipped and len(skipped) == total:
-        raise InputError(f"none of the {total:,} images can be read ({first}). {remedy}.{hint}")
+        images = counted(total, "image")
+        raise InputError(f"none of the {images} can be read ({first}). {remedy}.{hint}")
     if len(skipped) > most * total:
         raise InputError(
-            f"{len(skipped)} of {total} images can't be read, over max_unreadable_fraction="
-            f"{most:g} ({first}). {remedy}, or raise max_unreadable_fraction.{hint}"
+            f"{len(skipped)} of {counted(total, 'image')} can't be read, over "
+            f"max_unreadable_fraction={most:g} ({first}). {remedy}, or raise "
+            f"max_unreadable_fraction.{hint}"
         )
     for split, count in usable.items():
         if not count:

@@ -12,6 +12,7 @@ import torch
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
+from hffruits.core.counts import counted
 from hffruits.core.errors import InputError
 from hffruits.data.split_protocol import Sample
 from hffruits.evaluation.predictions import collect_outputs, temperature_of
@@ -64,8 +65,8 @@ def calibrate(
     )
     if missing := len(fruits.labels) - len(set(classes.tolist())):
         logger.warning(
-            "nothing is rejected as unknown: %d classes have no photos to compute prototypes from",
-            missing,
+            "nothing is rejected as unknown: %s no photos to compute prototypes from",
+            counted(missing, "class has", "classes have"),
         )
         return
     fruits.prototypes = find_prototypes(known.numpy(), classes)

@@ -12,6 +12,7 @@ from scipy.stats import binomtest, false_discovery_control
 
 from hffruits import __version__
 from hffruits.core.claims import claims_output_dir
+from hffruits.core.counts import counted
 from hffruits.core.distributed import on_main_process
 from hffruits.core.errors import InputError, optional_output
 from hffruits.core.files import translate_open_errors, warn_if_replaced, write_json
@@ -19,11 +20,12 @@ from hffruits.core.html import part_of, render_page, thumbnail_uri
 from hffruits.core.names import match_names, name_key
 from hffruits.core.results import Result
 from hffruits.data.arguments import DataArguments
+from hffruits.data.samples import origin_of
 from hffruits.evaluation.dataset import Photos, choose_photos
 from hffruits.evaluation.intervals import LEVEL, draw_counts, percentile_interval
 from hffruits.evaluation.metrics import PredictionCounts, compute_metrics
 from hffruits.evaluation.predictions import Predictions, predict_samples, split_unknown
-from hffruits.evaluation.report import METRIC_TITLES, THUMB, RowOpener
+from hffruits.evaluation.report import METRIC_TITLES, THUMB, RowOpener, short_name
 from hffruits.evaluation.run import check_output_dir
 from hffruits.evaluation.run_data import (
     count_training_images,
@@ -276,8 +278,8 @@ def verdict_of(record: dict[str, Any]) -> str:
             f"in {chance} of cases."
         )
     return (
-        f"No difference can be shown: {points} on {record['images']:,} photos, which chance gives "
-        f"in {chance} of cases."
+        f"No difference can be shown: {points} on {counted(record['images'], 'photo')}, which "
+        f"chance gives in {chance} of cases."
     )
 
 
@@ -306,8 +308,10 @@ def show(
 
     content = {
         **{key: record[key] for key in ("created", "version", "command", "split", "images")},
-        "title": Path(record["data"]).name,
+        "title": f"{short_name(record['a'])} and {short_name(record['b'])} on "
+        f"{Path(record['data']).name}",
         "source": record["data"],
+        "origin": origin_of(record["data"]),
         "a": sides[0],
         "b": sides[1],
         "metrics": [

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
-from tqdm.auto import tqdm
 
 from hffruits.core.errors import FewWarnings, InputError
+from hffruits.core.progress import progress_bar
 from hffruits.data.images import MAX_PIXELS, ImageSource
 from hffruits.data.split_protocol import UNGROUPED, UNKNOWN, Sample
 from hffruits.evaluation.metrics import RANKED, PredictionCounts, Reliability, reliability
@@ -102,7 +102,7 @@ def predict_samples(
 
     total = total and -(-(total - state.process_index) // state.num_processes)
     hidden = not state.is_main_process
-    bar = tqdm(samples, description, total, unit="img", leave=False, disable=hidden)
+    bar = progress_bar(samples, description, total, unit="img", leave=False, disable=hidden)
     options = {"batch_size": batch_size, "on_unreadable": on_unreadable, "max_pixels": max_pixels}
     for outputs in fruits.infer(bar, source=_source_of, **options):
         parts.append(_predictions(fruits, outputs, temperature))
@@ -121,6 +121,12 @@ def temperature_of(fruits: FruitClassifier) -> float:
     """What the logits were divided by when the model was calibrated."""
     calibration = getattr(fruits.config, "calibration", None) or {}
     return float(calibration.get("temperature", 1.0))
+
+
+def reject_rate_of(fruits: FruitClassifier) -> float:
+    """The share of known images that calibration let the model reject as unknown; 0 for none."""
+    calibration = getattr(fruits.config, "calibration", None) or {}
+    return float(calibration.get("reject_rate") or 0.0)
 
 
 def _source_of(sample: Sample) -> ImageSource:
@@ -186,7 +192,7 @@ def collect_outputs(
     logits: list[torch.Tensor] = []
     features: list[torch.Tensor] = []
     labels: list[int] = []
-    bar = tqdm(samples, description, unit="img", leave=False)
+    bar = progress_bar(samples, description, unit="img", leave=False)
     options = {"batch_size": batch_size, "on_unreadable": lambda _: None, "max_pixels": max_pixels}
     for outputs in fruits.infer(bar, source=_source_of, **options):
         logits.append(outputs.logits if keep_logits else outputs.logits[:, :0])

@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from tqdm.auto import tqdm
 
+from hffruits.core.counts import counted
 from hffruits.core.errors import InputError, optional_output
 from hffruits.core.html import part_of, render_page, thumbnail_uri
 from hffruits.core.names import list_counts, list_names
 from hffruits.core.plots import MOST_NAMED, draw_evaluation, drawable
+from hffruits.core.progress import progress_bar
+from hffruits.data.samples import origin_of
 from hffruits.evaluation.metrics import (
     Reliability,
     cluster_order,
@@ -38,7 +40,7 @@ MOST_CLASSES = 1000  # that a confusion matrix shows
 FEW = 10  # photos of a class, below which its metrics say little
 METRIC_TITLES = {
     "accuracy": ("Accuracy", "The top prediction is correct."),
-    "coarse_accuracy": ("Coarse accuracy", "Its coarse class is correct."),
+    "coarse_accuracy": ("Coarse accuracy", "At least its group (the coarse class) is correct."),
     "top5_accuracy": ("Top-5", "The correct class is among the top five predictions."),
     "balanced_accuracy": ("Balanced accuracy", "Mean of the classes' recall."),
     "macro_f1": ("Macro F1", "Mean of the classes' F1: each class counts the same."),
@@ -68,14 +70,15 @@ def write_report(
     config, size = fruits.config, fruits.input_size
     calibration = getattr(config, "calibration", None) or {}
     content = {
-        "title": Path(record["data"]).name,
+        "title": f"{short_name(record['model'])} on {Path(record['data']).name}",
         "source": record["data"],
         "created": record["created"],
         "version": record["version"],
         "command": record["command"],
+        "origin": origin_of(record["data"]),
         "split": record["split"],
         "model": {
-            "name": Path(record["model"]).name,
+            "name": short_name(record["model"]),
             "classes": len(fruits.labels),
             "parameters": fruits.engine.parameters,
             "megabytes": fruits.engine.megabytes,
@@ -124,6 +127,16 @@ def write_report(
     render_page(TEMPLATE, content, file)
 
 
+def short_name(model: str | Path) -> str:
+    """A model as a title names it: of a path the last two parts, as `runs/fruits`."""
+    return "/".join(Path(model).parts[-2:])
+
+
+def exceeds_rate(measured: dict[str, Any]) -> bool:
+    """Whether more known photos are reported as unknown than was asked for, in whole percents."""
+    return round(measured["rejected"], 2) > measured["reject_rate"] > 0
+
+
 def draw_summary(file: Path, known: Predictions, names: Sequence[str], *, split: str) -> None:
     """The confusion matrix and the reliability diagram of one split, for a model card."""
     matrix, used, occur = _clustered(known, names)
@@ -143,7 +156,7 @@ def draw_summary(file: Path, known: Predictions, names: Sequence[str], *, split:
         _colours(matrix),
         [shown_as[name] for name in used],
         shown,
-        title=f"{len(known):,} {split} images{most}",
+        title=f"{counted(len(known), f'{split} image')}{most}",
         file=file,
     )
 
@@ -264,6 +277,7 @@ def unknowns_shown(
 
     return {
         "rate": rate,
+        "exceeds": exceeds_rate(measured),
         "threshold": fruits.ood_threshold,
         "rejected": measured["rejected"],
         "rejected_interval": measured["intervals"]["rejected"],
@@ -303,7 +317,7 @@ def advice(measured: dict[str, Any], split: str, labels: Sequence[str]) -> list[
     notes = []
     few = [name for name, own in measured["classes"].items() if 0 < own["support"] < FEW]
     if few:
-        count = "1 class has" if len(few) == 1 else f"{len(few)} classes have"
+        count = counted(len(few), "class has", "classes have")
         notes.append(f"{count} fewer than {FEW} photos here: their metrics are unreliable.")
     if measured.get("trained_on"):
         notes.append(
@@ -329,16 +343,22 @@ def advice(measured: dict[str, Any], split: str, labels: Sequence[str]) -> list[
             "The model doesn't have the classes that training left out, as they have too few "
             f"photos: {list_counts(dropped)}."
         )
+    if exceeds_rate(measured):
+        notes.append(
+            f"{measured['rejected']:.1%} of these photos are reported as unknown though the model "
+            f"has their classes, and {measured['reject_rate']:.0%} was asked for: they differ from "
+            "those that its threshold was set on."
+        )
     if split == "validation":
         notes.append(
-            "Validation chose the epoch and the temperature, so these metrics are slightly too "
-            "optimistic. A test split would be fairer."
+            "Validation chose the epoch and calibrated the confidence: these metrics are slightly "
+            "too optimistic. A test split would be fairer."
         )
     low, high = measured["intervals"]["accuracy"]
     if high - low > 0.1:
         notes.append(
-            f"With {measured['images']} photos the accuracy is known to "
-            f"{(high - low) / 2:.0%} either way. More test photos would narrow it."
+            f"With {counted(measured['images'], 'photo')} the accuracy is only known to about "
+            f"{50 * (high - low):.0f} points either way. More photos would narrow it."
         )
     return notes
 
@@ -361,7 +381,7 @@ class Gallery:
         """The most confident ones."""
         wrong = np.flatnonzero(~self.predictions.hits)
         rows = wrong[np.argsort(-self.predictions.confidence[wrong], kind="stable")][:GALLERY]
-        bar = tqdm(rows, "Drawing mistakes", unit="img", leave=False)
+        bar = progress_bar(rows, "Drawing mistakes", unit="img", leave=False)
         return [self._photo(row, heat=True) for row in bar]
 
     def doubtful(self) -> list[dict[str, Any]]:

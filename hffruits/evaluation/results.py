@@ -22,7 +22,7 @@ from hffruits.evaluation.metrics import (
     false_positive_rate,
     reliability,
 )
-from hffruits.evaluation.predictions import Predictions, temperature_of
+from hffruits.evaluation.predictions import Predictions, reject_rate_of, temperature_of
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.models.heads import coarse_ids
 
@@ -33,7 +33,8 @@ def measure(predictions: Predictions, fruits: FruitClassifier) -> dict[str, Any]
     """Metrics in [0, 1] of images whose classes the model has, and intervals of 95 %.
 
     `loss` is the mean cross-entropy; `ece` the expected calibration error; `rejected` the share of
-    these known images that the model would reject as unknown; `classes` has the metrics of each
+    these known images that the model would reject as unknown, `reject_rate` the share that was
+    asked for; `classes` has the metrics of each
     class. The intervals of accuracy at a coverage are of images with that confidence or more.
     """
     counted = predictions.count(len(fruits.labels), coarse_ids(fruits.config))
@@ -56,6 +57,7 @@ def measure(predictions: Predictions, fruits: FruitClassifier) -> dict[str, Any]
         **{name: float(value) for name, (value,) in compute_metrics(counted).items()},
         **calibration(np.arange(len(predictions))),
         "rejected": rejected,
+        "reject_rate": reject_rate_of(fruits),
         "intervals": _as_lists(intervals),
         "loss": float(predictions.losses.mean()),
         "temperature": temperature_of(fruits),

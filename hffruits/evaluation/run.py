@@ -20,6 +20,7 @@ from accelerate import PartialState
 
 from hffruits import __version__
 from hffruits.core.claims import claims_output_dir
+from hffruits.core.counts import counted
 from hffruits.core.distributed import on_main_process
 from hffruits.core.errors import InputError, optional_output
 from hffruits.core.files import (
@@ -73,7 +74,7 @@ class Evaluation(Result):
     @property
     def summary(self) -> str:
         images = self.record["images"]
-        return f"{self.record['split']} {format_accuracy(self.record)}, {images:,} images"
+        return f"{self.record['split']} {format_accuracy(self.record)}, {counted(images, 'image')}"
 
 
 @claims_output_dir

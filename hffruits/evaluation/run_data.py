@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+from hffruits.core.counts import counted
 from hffruits.core.errors import InputError
 from hffruits.core.escaping import name_in_line
 from hffruits.data.arguments import DataArguments
@@ -125,8 +126,8 @@ def count_training_images(
         listed = not is_own and data_args.split_lists is None
         remedy = f". split_lists={lists} leaves those out where the paths are the same"
         logger.warning(
-            "%s was trained on %d of these %d photos: its metrics are too optimistic%s",
-            *(model, sum(seen), len(seen), remedy if listed else ""),
+            "%s was trained on %d of these %s: its metrics are too optimistic%s",
+            *(model, sum(seen), counted(len(seen), "photo"), remedy if listed else ""),
         )
     return sum(seen)
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 from transformers import TimmWrapperForImageClassification
 
 from hffruits.core.errors import InputError
 from hffruits.core.hardware import has_bf16
+from hffruits.core.progress import progress_bar
 from hffruits.data.images import MAX_PIXELS, open_rgb
 from hffruits.data.transforms import EvalTransform
 from hffruits.models.bundled import DEFAULT_BACKBONE
@@ -41,7 +41,7 @@ def embed_images(
     transform = EvalTransform(processor)
     half = has_bf16(device)  # 1.5 to 2 times as fast
     rows = [np.zeros((0, net.num_features), np.float32)]
-    bar = tqdm(total=total, desc="Computing features", unit="img", leave=False)
+    bar = progress_bar(total=total, desc="Computing features", unit="img", leave=False)
     with (
         ThreadPoolExecutor(4) as pool,  # decodes the next batch meanwhile
         torch.inference_mode(),

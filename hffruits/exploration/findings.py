@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from hffruits.core.counts import counted
 from hffruits.core.html import SEVERITIES
 from hffruits.data.validation import Part, Skipped
 from hffruits.exploration.label_errors import LabelErrors
@@ -101,7 +102,7 @@ def find_unreadable(data: ScannedData) -> Finding | str:
     return Finding(
         "unreadable",
         "high" if share > 0.05 else "medium",
-        f"{_count(len(skipped), 'file')} can't be used",
+        f"{counted(len(skipped), 'file')} can't be used",
         "Training leaves them out, so their classes have fewer photos than it seems.",
         "Replace them, or have them left out for good.",
         _command("split", data, "--output_dir clean --repair list"),
@@ -116,7 +117,7 @@ def find_lost_classes(data: ScannedData) -> Finding | str:
     return Finding(
         "lost_classes",
         "high",
-        f"{_count(len(data.lost), 'class has', 'classes have')} no photo that can be used",
+        f"{counted(len(data.lost), 'class has', 'classes have')} no photo that can be used",
         "No model can learn it, so training refuses the data.",
         "Add photos that can be read, or remove the folder or the rows.",
         files=list(data.lost.items()),
@@ -149,7 +150,7 @@ def find_unknown_classes(data: ScannedData) -> Finding | None:
     return Finding(
         "unknown_classes",
         "high",
-        f"{_count(len(counts), 'class is', 'classes are')} held out, but train lacks "
+        f"{counted(len(counts), 'class is', 'classes are')} held out, but train lacks "
         f"{'it' if len(counts) == 1 else 'them'}",
         f"No model can know what it was never shown, so training refuses: {_listed(counts)}.",
         "Add photos of it to train, remove it, or split again, every class into every split.",
@@ -169,7 +170,7 @@ def find_leaks(data: ScannedData) -> Finding | str | None:
     return Finding(
         "leaks",
         "high",
-        f"{_count(held_out, 'photo')} held out for validation or test "
+        f"{counted(held_out, 'photo')} held out for validation or test "
         f"{'has' if held_out == 1 else 'have'} a near-duplicate in another split",
         "The model is tested on what it was trained on, so its metrics are too optimistic.",
         "Leave out the near-duplicates in train, or split again with near-duplicates on one side.",
@@ -186,7 +187,7 @@ def find_conflicts(data: ScannedData) -> Finding | str:
     return Finding(
         "conflicts",
         "high",
-        f"{_count(len(crossing), 'photo')} {'lies' if len(crossing) == 1 else 'lie'} in more than "
+        f"{counted(len(crossing), 'photo')} {'lies' if len(crossing) == 1 else 'lie'} in more than "
         "one class",
         "One of the labels is wrong; the model learns both, and one counts as its mistake.",
         "Keep each photo where it belongs, or have all its near-duplicates left out.",
@@ -213,7 +214,7 @@ def find_one_scene_classes(data: ScannedData) -> Finding | str:
     return Finding(
         "one_scene",
         "high",
-        f"{_count(len(alike), 'class', 'classes')} with mostly one scene or object",
+        f"{counted(len(alike), 'class', 'classes')} with mostly one scene or object",
         "The model learns that scene, not the fruit, and no split can show it.",
         "Add photos of other objects in other places; where the files' names identify the objects, "
         "give the pattern as group_by.",
@@ -236,7 +237,7 @@ def find_label_error_photos(data: ScannedData) -> Finding | str | None:
     return Finding(
         "label_errors",
         "high" if len(rows) > 0.03 * data.embedded else "medium",
-        f"{_count(len(rows), 'photo')} may have the wrong label{data.of_embedded}",
+        f"{counted(len(rows), 'photo')} may have the wrong label{data.of_embedded}",
         "Wrong labels teach mistakes, and in the test split they count against a model that is "
         "right.",
         "Check each and move it, or train without them all; some are right and only unusual.",
@@ -280,7 +281,7 @@ def find_small_classes(data: ScannedData) -> Finding | str:
     return Finding(
         "small_classes",
         "medium",
-        f"{_count(len(few), 'class', 'classes')} with fewer than {FEW} training photos",
+        f"{counted(len(few), 'class', 'classes')} with fewer than {FEW} training photos",
         f"They are learned badly, and their metrics are unreliable: {_listed(few)}.",
         "Add photos, or merge classes."
         + (" Those with 1 or 2 are an error in training without rare_classes." if rare else ""),
@@ -319,7 +320,7 @@ def find_exact_duplicates(data: ScannedData) -> Finding | str:
     return Finding(
         "exact_duplicates",
         "medium" if extra > 0.05 * len(data.labels) else "low",
-        f"{_count(extra, 'file is an exact duplicate', 'files are exact duplicates')} of another",
+        f"{counted(extra, 'file is an exact duplicate', 'files are exact duplicates')} of another",
         "They weigh more than other photos, and there are fewer different ones than it seems.",
         "Keep one of each.",
         _command("split", data, "--output_dir clean --repair copy"),
@@ -339,7 +340,7 @@ def find_near_duplicates(data: ScannedData) -> Finding | None:
     return Finding(
         "near_duplicates",
         "info",
-        f"{_count(len(groups), 'group')} of near-duplicates within a class",
+        f"{counted(len(groups), 'group')} of near-duplicates within a class",
         "Harmless inside one split. Where a split is made, they stay on one side by default.",
         "Nothing to do.",
         groups=sorted(groups, key=len, reverse=True),
@@ -493,7 +494,7 @@ def _singles(
     return Finding(
         id,
         severity,
-        f"{_count(len(rows), 'photo')} {what}",
+        f"{counted(len(rows), 'photo')} {what}",
         effect,
         "Check them; take those to keep off the list, and train without the others.",
         _without(data, id),
@@ -504,10 +505,6 @@ def _singles(
 
 def _train_counts(data: ScannedData) -> Counter[str]:
     return Counter(data.labels[data.splits == "train"].tolist())
-
-
-def _count(number: int, one: str, many: str | None = None) -> str:
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def _listed(labels: Sequence[str] | dict[str, int]) -> str:

@@ -13,7 +13,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.manifold import TSNE
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.neighbors import NearestNeighbors
-from tqdm.auto import tqdm
+
+from hffruits.core.progress import progress_bar
 
 DIMENSIONS = 128  # of the features, for the classifier
 FOLDS = 5
@@ -76,7 +77,7 @@ def predict_out_of_sample(
         warnings.simplefilter("ignore", UserWarning)  # classes with fewer images than folds
         warnings.simplefilter("ignore", ConvergenceWarning)  # near enough
         splits = list(splitter.split(few, labels, groups))
-        for train, test in tqdm(splits, "Checking labels", unit="fold", leave=False):
+        for train, test in progress_bar(splits, "Checking labels", unit="fold", leave=False):
             if len(test) and len(set(labels[train])) > 1:
                 classifier = LogisticRegression(C=0.3, max_iter=200, tol=1e-3).fit(
                     few[train], labels[train]

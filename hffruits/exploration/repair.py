@@ -12,13 +12,12 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path, PurePath
 
-from tqdm.auto import tqdm
-
 from hffruits.core.cache import cache_root
 from hffruits.core.errors import InputError
 from hffruits.core.escaping import list_line, printable
 from hffruits.core.files import write_text
 from hffruits.core.names import file_key, file_name
+from hffruits.core.progress import progress_bar
 from hffruits.data.arguments import DataArguments
 from hffruits.data.images import Kind, kind_of
 from hffruits.data.readers.folders import is_wrapper, split_named
@@ -194,7 +193,7 @@ def write_copy(parts: Mapping[str, Part], coarse: Mapping[str, str], folder: Pat
     total = sum(len(part.rows) for part in parts.values())
     classes = _class_folders({label for part in parts.values() for label in part.rows["label"][:]})
     taken: dict[str, int] = {}
-    bar = tqdm(total=total, desc="Copying", unit="img", leave=False)
+    bar = progress_bar(total=total, desc="Copying", unit="img", leave=False)
     try:
         for split, part in parts.items():
             for row, record in zip(part.rows, part.records, strict=True):

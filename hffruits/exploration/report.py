@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 from PIL import Image
-from tqdm.auto import tqdm
 
+from hffruits.core.counts import counted
 from hffruits.core.html import part_of, render_page, sprite_uri, thumbnail_uri
+from hffruits.core.progress import progress_bar
 from hffruits.data.images import open_small
+from hffruits.data.samples import origin_of
 from hffruits.exploration.findings import Finding, ScannedData
 from hffruits.exploration.label_errors import map_features
 from hffruits.exploration.sampling import draw_evenly, sources_of
@@ -58,6 +60,7 @@ def write_report(
     records = data.part.records
     content = {
         **record,
+        "origin": origin_of(record["source"]),
         "findings": [show_finding(finding, data) for finding in findings],
         "classes": show_classes(record["classes"], data, kept, seed=seed),
         "histograms": part_of(file, "histograms", lambda: show_histograms(records), []),
@@ -116,7 +119,7 @@ def show_classes(
     samples = min(SAMPLES, max(1, 2000 // len(counted)))
     rng = np.random.default_rng(seed)
     classes = []
-    for name, own in tqdm(counted.items(), "Drawing classes", unit="class", leave=False):
+    for name, own in progress_bar(counted.items(), "Drawing classes", unit="class", leave=False):
         rows = np.flatnonzero(data.labels == name)
         records = data.part.records[rows]
         mean = mean_image(records)
@@ -181,7 +184,7 @@ def show_map(
     if len(features) < 10:
         return None
     few = draw_evenly(data.labels[rows], MAP_POINTS, seed=seed)
-    logger.info("drawing the map of %d photos", len(few))
+    logger.info("drawing the map of %s", counted(len(few), "photo"))
     points = map_features(features[few], seed=seed)
     chosen = rows[few]
     names, splits = list(data.classes), list(dict.fromkeys(data.splits.tolist()))
@@ -189,7 +192,7 @@ def show_map(
     doubted = set() if data.label_errors is None else set(data.label_errors.indices.tolist())
     images = [
         _open_image(data.part.rows, row, TILE) or Image.new("RGB", (TILE, TILE))
-        for row in tqdm(chosen, "Drawing the map", unit="img", leave=False)
+        for row in progress_bar(chosen, "Drawing the map", unit="img", leave=False)
     ]
     columns = 50
     return {

@@ -16,6 +16,7 @@ import numpy as np
 
 from hffruits import __version__
 from hffruits.core.claims import claims_output_dir
+from hffruits.core.counts import counted
 from hffruits.core.errors import InputError, optional_output
 from hffruits.core.escaping import list_line, printable
 from hffruits.core.files import (
@@ -55,7 +56,7 @@ class Exploration(Result):
     @property
     def summary(self) -> str:
         images, count = self.record["summary"]["images"], len(self.findings)
-        return f"{count} {'finding' if count == 1 else 'findings'} in {images:,} images"
+        return f"{counted(count, 'finding')} in {counted(images, 'image')}"
 
 
 @claims_output_dir
@@ -74,7 +75,7 @@ def explore(
     finding about single photos. The photos stay as they are.
 
     Args:
-        data: labelled photos, as for `load_fruits`; None for the drawn sample set.
+        data: labelled photos, as for `load_fruits`; None for the sample set.
         output_dir: a folder for the results, outside the data; made if it is new.
         max_images: how many photos, drawn evenly from the classes, features are computed of, for
             label errors (confident learning, arXiv:1911.00068), outliers and the map; 0 for none.

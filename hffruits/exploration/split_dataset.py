@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from hffruits.core.claims import claims_output_dir
+from hffruits.core.counts import counted
 from hffruits.core.errors import InputError
 from hffruits.core.files import translate_write_errors
 from hffruits.core.names import list_names
@@ -65,7 +66,11 @@ class SplitLists(Result):
     @property
     def summary(self) -> str:
         first = ", ".join(f"{name} {count:,}" for name, count in self.images[0].items())
-        return f"{len(self.images)} folds, the first: {first}" if self.record["folds"] else first
+        return (
+            f"{counted(len(self.images), 'fold')}, the first: {first}"
+            if self.record["folds"]
+            else first
+        )
 
 
 @claims_output_dir
@@ -84,7 +89,7 @@ def split(
     Near-duplicates stay on one side, or whatever shares `group_by`; classes are divided evenly.
 
     Args:
-        data: labelled photos, as for `load_fruits`; None for the drawn sample set.
+        data: labelled photos, as for `load_fruits`; None for the sample set.
         output_dir: a folder for `train.txt`, `validation.txt`, ..., outside the data; with folds,
             for `fold-1/train.txt` and so on.
         repair: "none"; "list" leaves out unreadable files, photos in two classes, leaks and exact

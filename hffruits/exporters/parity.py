@@ -19,9 +19,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
+from hffruits.core.counts import counted
 from hffruits.core.errors import InputError
+from hffruits.core.progress import progress_bar
 from hffruits.data.images import open_rgb
 from hffruits.data.split_protocol import UNKNOWN, Sample
 from hffruits.evaluation.intervals import wilson_interval
@@ -55,7 +56,9 @@ def compare(
     """How far an export's predictions are the model's own, and how often each is right."""
     own, other = predict_all(fruits, samples, max_pixels), exported(samples, max_pixels)
     if not own.samples:
-        raise InputError(f"none of {len(samples)} images to check on can be read. Name others.")
+        raise InputError(
+            f"none of {counted(len(samples), 'image')} to check on can be read. Name others."
+        )
     assert [sample.path for sample in own.samples] == [sample.path for sample in other.samples]
     predicted, exported_as = own.scores.argmax(1), other.scores.argmax(1)
     labels = np.array([sample.label for sample in own.samples])
@@ -141,7 +144,7 @@ class _ProgramEngine:
 
 def predict_all(fruits: FruitClassifier, samples: Sequence[Sample], max_pixels: int) -> Predicted:
     """What a classifier says of the samples that can be read."""
-    bar = tqdm(samples, "Checking", unit="img", leave=False)
+    bar = progress_bar(samples, "Checking", unit="img", leave=False)
     options = {"source": lambda sample: sample.source, "on_unreadable": lambda _: None}
     options |= {"batch_size": BATCH, "max_pixels": max_pixels}
     outputs = list(fruits.infer(bar, **options))
@@ -154,7 +157,7 @@ def predict_all(fruits: FruitClassifier, samples: Sequence[Sample], max_pixels: 
 
 def _predict_by_web(session: Any, samples: Sequence[Sample], max_pixels: int) -> Predicted:
     found, rows, known = [], [], []
-    for sample in tqdm(samples, "Checking", unit="img", leave=False):
+    for sample in progress_bar(samples, "Checking", unit="img", leave=False):
         try:
             image = np.asarray(open_rgb(sample.source, max_pixels=max_pixels))
         except OSError:

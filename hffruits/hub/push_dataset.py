@@ -15,10 +15,10 @@ from datasets import ClassLabel, Dataset, DatasetInfo, Features, Image
 from datasets.info import DatasetInfosDict
 from datasets.splits import SplitDict, SplitInfo
 from huggingface_hub import CommitOperationAdd, DatasetCard, DatasetCardData
-from tqdm.auto import tqdm
 
 from hffruits.core.errors import InputError, short_reason
 from hffruits.core.escaping import markdown, shorten
+from hffruits.core.progress import progress_bar
 from hffruits.data.arguments import OF_EPOCHS, DataArguments
 from hffruits.data.readers.error_translation import quiet
 from hffruits.data.readers.folders import SPLIT_NAMES
@@ -137,7 +137,7 @@ def write_shards(
     The same photos give the same bytes, wherever they lie.
     """
     total = sum(len(part.rows) for part in parts.values())
-    with tqdm(total=total, desc="Writing shards", unit="img", leave=False) as bar:
+    with progress_bar(total=total, desc="Writing shards", unit="img", leave=False) as bar:
         for split in (name for name in SPLIT_NAMES if name in parts):
             part = parts[split]
             order = _order(part, shuffle=split == "train", seed=seed)

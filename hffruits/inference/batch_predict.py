@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm.auto import tqdm
-
+from hffruits.core.counts import counted
 from hffruits.core.distributed import join_processes, on_main_process
 from hffruits.core.errors import InputError
 from hffruits.core.files import translate_write_errors
+from hffruits.core.progress import progress_bar
 from hffruits.data.images import is_image_file, walk_files
 from hffruits.data.pixel_limit import MAX_PIXELS, check_max_pixels
 from hffruits.inference.classifier import (
@@ -49,9 +49,9 @@ class Labelled:
         several = self.processes > 1
         share = f" by this one of {self.processes} processes" if several else ""
         return (
-            f"Labelled  {self.images:,} photos{before}{share}; {self.unknown:,} reported "
-            f"as unknown, {self.unreadable:,} unreadable\n"
-            f"Written   {self.file}{', a part of the table' if several else ''}"
+            f"Labelled  {counted(self.images, 'photo')}{before}{share}; {self.unknown:,} not "
+            f"recognised, {self.unreadable:,} unreadable\n"
+            f"Saved     {self.file}{', a part of the table' if several else ''}"
         )
 
 
@@ -241,7 +241,7 @@ def _label_rest(
 ) -> None:
     rest = sum(1 for path in job.share() if str(path) not in done)
     total = {"total": len(done) + rest, "initial": len(done), "disable": job.rank > 0}
-    with tqdm(desc="Labelling", unit="img", **total) as bar:
+    with progress_bar(desc="Labelling", unit="img", **total) as bar:
 
         def keep(row: Row) -> None:
             journal.write(row)

@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,14 +20,14 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from PIL import Image
-from tqdm.auto import tqdm
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
 from hffruits.core.distributed import cores_per_process, use_own_cores
 from hffruits.core.errors import FewWarnings, InputError, short_reason
 from hffruits.core.escaping import shorten
-from hffruits.core.names import match_names
+from hffruits.core.names import list_names, match_names
+from hffruits.core.progress import progress_bar
 from hffruits.data.images import (
     TRUNCATED_REMEDY,
     ImageSource,
@@ -47,6 +48,7 @@ from hffruits.inference.ood import explain_by, load_prototypes, ood_score
 from hffruits.inference.saliency import heatmaps, overlay, undo_preprocessing
 from hffruits.inference.tta import choose_views, view_names
 from hffruits.models.artifact import PROTOTYPES
+from hffruits.models.examples import Example, load_examples
 from hffruits.models.loading import find_model
 
 logger = logging.getLogger(__name__)
@@ -164,6 +166,8 @@ class FruitClassifier:
         self.transform = EvalTransform(processor)
         names = self.config.id2label
         self.labels = [names[index] for index in range(len(names))]
+        if equal := [label for label, count in Counter(self.labels).items() if count > 1]:
+            logger.warning("several classes of the model are called %s", list_names(equal))
         self.tta = view_names(tta)
         self._views = choose_views(self.tta)
         self.prototypes = prototypes
@@ -181,6 +185,7 @@ class FruitClassifier:
                 "it again."
             ) from error
         self.folder: Path | None = None  # that it was loaded from; a Hub model's in the cache
+        self.examples: list[Example] = []  # photos with their true class, for the demo
         self._lock = threading.Lock()  # an engine serves one thread at a time
 
     @classmethod
@@ -223,7 +228,7 @@ class FruitClassifier:
                 missing = name_or_path, PROTOTYPES
                 logger.warning("%s: has no %s, so nothing is rejected as unknown", *missing)
         fruits = cls(engine, processor, tta=tta, prototypes=prototypes)
-        fruits.folder = folder
+        fruits.folder, fruits.examples = folder, load_examples(folder)
         return fruits
 
     def __repr__(self) -> str:
@@ -290,7 +295,7 @@ class FruitClassifier:
             raise InputError(f"{kind}: not an image. Give a path, bytes, a PIL image or a list.")
         stream = self.stream(images, top_k=top_k, batch_size=batch_size, **reading)
         few = len(images) < 100
-        return list(tqdm(stream, "Predicting", len(images), unit="img", disable=few))
+        return list(progress_bar(stream, "Predicting", len(images), unit="img", disable=few))
 
     def stream(
         self,

@@ -12,7 +12,7 @@ from torch import nn
 from transformers import TrainerCallback
 
 from hffruits.core.errors import InputError
-from hffruits.models.layers import layer_groups
+from hffruits.models.layers import is_convolutional, layer_groups
 
 # plan -> how many of n groups (stem, stages, head) keep their weights, at a share of training
 PLANS: dict[str, Callable[[int, float], int]] = {
@@ -75,3 +75,35 @@ class UnfreezingCallback(TrainerCallback):
             for name in group:
                 if name not in self.keep:
                     model.get_parameter(name).requires_grad_(number >= count)
+
+
+# ---- in words ----
+
+
+def describe_freezing(model: nn.Module, plan: str, *, head: tuple[str, ...]) -> str:
+    """What a plan freezes, in the model's own words: `stem and 3 of 7 stages frozen`."""
+    if plan == "none":
+        return "no stage frozen"
+    groups = layer_groups(model, head=head)
+    count = _frozen_groups(plan, len(groups))
+    if count == len(groups) - 1:
+        return "all but the head frozen" + (" at first" if plan in CHANGING else "")
+    stem = "embeddings" if any("embed" in name for name in groups[0]) else "stem"
+    stages = [_is_stage(model, group) for group in groups[1:-1]]
+    frozen = sum(stages[: count - 1])
+    of_stages = f" and {frozen} of {sum(stages)} {_name_of_stages(model, groups[1])}"
+    return f"{stem}{of_stages if frozen else ''} frozen" if count else "no stage frozen"
+
+
+def _is_stage(model: nn.Module, group: list[str]) -> bool:
+    """Whether a group has a weight matrix: norms behind the last stage are a group of some nets."""
+    return any(model.get_parameter(name).ndim > 1 for name in group)
+
+
+def _name_of_stages(model: nn.Module, stage: list[str]) -> str:
+    """What the net calls its stages: timm calls those of some convolutional nets blocks."""
+    found = re.search(r"\.(\w+)\.\d+\.", stage[0])
+    name = found[1] if found else ""
+    if name == "blocks" and not is_convolutional(model):
+        return "blocks"
+    return "layers" if name in ("layer", "layers") else "stages"

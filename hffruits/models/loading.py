@@ -8,7 +8,6 @@ import json
 import logging
 import re
 import tempfile
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -31,7 +30,6 @@ from transformers.image_processing_utils import BaseImageProcessor
 from hffruits.core.errors import InputError
 from hffruits.core.escaping import shorten
 from hffruits.core.hub_client import one_line
-from hffruits.core.names import list_names
 from hffruits.models.artifact import ADAPTER, CONFIG
 from hffruits.models.bundled import BUNDLED, DEFAULT_BACKBONE, bundled_folder, create_timm
 from hffruits.models.fetching import fetch_model
@@ -309,7 +307,7 @@ _OF_FILES = {"checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_
 
 
 def _check_labels(config: PretrainedConfig, folder: Path) -> None:
-    """Raise `ValueError` for names that are none, or not one a class; warn of equal ones.
+    """Raise `ValueError` for names that are none, or not one a class.
 
     transformers replaces names of another number by LABEL_0, LABEL_1, ...
     """
@@ -320,9 +318,6 @@ def _check_labels(config: PretrainedConfig, folder: Path) -> None:
     if sorted(config.id2label) != [*range(len(config.id2label))]:
         numbers = ", ".join(map(str, sorted(config.id2label)))
         raise ValueError(f"id2label numbers its classes {shorten(numbers)}, not from 0 on")
-    counts = Counter(config.id2label.values())
-    if equal := [label for label, count in counts.items() if count > 1]:
-        logger.warning("%s: several classes are called %s", folder, list_names(map(str, equal)))
     wrong = [label for label in config.id2label.values() if not isinstance(label, str)]
     if wrong:
         raise ValueError(f"{wrong[0]!r} is not the name of a class")

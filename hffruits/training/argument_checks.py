@@ -12,6 +12,7 @@ from accelerate.utils import DynamoBackend
 from transformers.integrations import get_available_reporting_integrations
 from transformers.trainer_utils import IntervalStrategy
 
+from hffruits.core.counts import counted
 from hffruits.core.durations import parse_duration
 from hffruits.core.errors import InputError
 from hffruits.core.hardware import cpu_has_bf16
@@ -389,20 +390,20 @@ def check_photos(args: FruitTrainingArguments, images: int) -> None:
     batch = args.train_batch_size * args.world_size
     if args.dataloader_drop_last and images < batch:
         raise InputError(
-            f"dataloader_drop_last: the {images} photos to train on are fewer than a batch of "
-            f"{batch}, so none would be left. Leave it out, or use smaller batches."
+            f"dataloader_drop_last: {counted(images, 'photo')} to train on are fewer than a batch "
+            f"of {batch}, so none would be left. Leave it out, or use smaller batches."
         )
     an_epoch, by_epoch = args.steps_per_epoch(images), args.eval_strategy == IntervalStrategy.EPOCH
     steps = args.max_steps if args.max_steps > 0 else math.ceil(an_epoch * args.num_train_epochs)
     if args.warmup_steps >= max(2, steps) and args.schedule not in ("one_cycle", *BY_VALIDATION):
         raise InputError(
-            f"warmup_steps={args.warmup_steps:g}: training has {steps} steps, so it would never "
-            "reach its learning rate. Use fewer, or a share below 1."
+            f"warmup_steps={args.warmup_steps:g}: training has {counted(steps, 'step')}, so it "
+            "would never reach its learning rate. Use fewer, or a share below 1."
         )
     if args.eval_strategy == IntervalStrategy.STEPS and args.eval_steps > steps:
         raise InputError(
-            f"eval_steps={args.eval_steps:g}: training has {steps} steps, so it would never be "
-            "validated. Use fewer, or eval_strategy=epoch."
+            f"eval_steps={args.eval_steps:g}: training has {counted(steps, 'step')}, so it would "
+            "never be validated. Use fewer, or eval_strategy=epoch."
         )
     unit, last = ("epochs", steps / an_epoch) if by_epoch else ("steps", steps)
     if args.eval_strategy != IntervalStrategy.NO and args.eval_delay > last:

@@ -1,14 +1,17 @@
-"""Augmentation preview: a grid of photos, as validation sees them and several times augmented.
+"""Augmentation preview: a photo of each class, as validation sees it and several times augmented.
 
 Seeded, so that two presets can be compared image by image.
 """
 
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
+from hffruits.core.counts import counted
 from hffruits.core.plots import draw_grid, drawable
 from hffruits.data.arguments import DataArguments
 from hffruits.data.samplers import RowKey, SeededRows
@@ -18,6 +21,8 @@ from hffruits.training.arguments import FruitTrainingArguments, ModelArguments
 from hffruits.training.datasets import as_tensors, collate
 from hffruits.training.setup import load_datasets, prepare_model
 from hffruits.training.trainer import make_mix
+
+logger = logging.getLogger(__name__)
 
 
 def preview(
@@ -31,13 +36,19 @@ def preview(
 ) -> None:
     """Draw `photos` rows of `views` augmented images into `file`; mixed ones where asked for.
 
+    Each class has a row before any has a second one; where `photos` are fewer, that is logged.
+
     Raises `InputError` for data or names that can't be used.
     """
     check_preview(data_args, photos=photos, views=views)
     check_arguments(data_args, model_args, args)
     train = load_datasets(data_args, None, args.seed).split("train")
     processor = prepare_model(model_args, args, list(train.names)).processor
-    rows = train.shuffled(photos, seed=args.seed)
+    rows = train.select(choose_rows(train.labels, photos, seed=args.seed))
+    shown = len(set(rows.labels))
+    if shown < len(train.names):
+        every = counted(len(train.names), "class", "classes")
+        logger.info("%d of %s: --photos %d has a row for each", shown, every, len(train.names))
     size, max_pixels = model_args.train_image_size, data_args.max_image_pixels
     plain = as_tensors(rows, EvalTransform(processor), max_pixels=max_pixels)
     transform = train_transform(processor, data_args.augment, size=size)
@@ -63,6 +74,23 @@ def preview(
     ]
     title = data_args.augment + (" + mixed" if mix else "")
     draw_grid(grid, ["validation", *[title] * views], file)
+
+
+def choose_rows(labels: Sequence[int], count: int, *, seed: int) -> list[int]:
+    """A drawn row of each class, then a second one of each, up to `count`; ordered by class.
+
+    Where there are more classes than that, they are spread over all of them, by name.
+    """
+    drawn: dict[int, list[int]] = {label: [] for label in sorted(set(labels))}
+    for row in np.random.default_rng(seed).permutation(len(labels)).tolist():
+        drawn[labels[row]].append(row)
+    if count < len(drawn):
+        places = np.linspace(0, len(drawn) - 1, count).round().astype(int)
+        return [list(drawn.values())[place][0] for place in places]
+    turns = sorted(
+        (turn, label, row) for label, rows in drawn.items() for turn, row in enumerate(rows)
+    )
+    return [row for _, _, row in sorted(turns[:count], key=lambda one: one[1:2] + one[:1])]
 
 
 def _pixels(batch: dict[str, torch.Tensor]) -> np.ndarray:

@@ -5,6 +5,7 @@ Arithmetic only: `budget_planner.py` measures the seconds and chooses among plan
 
 from dataclasses import dataclass
 
+from hffruits.core.counts import counted
 from hffruits.core.durations import format_duration
 from hffruits.training.arguments import ModelArguments
 
@@ -90,7 +91,7 @@ class Plan:
 def describe_plan(plan: Plan, budget: str) -> str:
     """A line that says what will be done, and how long it is estimated to take."""
     parts = ", ".join(f"{format_duration(seconds)} {name}" for name, seconds in plan.parts.items())
-    chosen = f"{plan.epochs:g} epochs, freeze={plan.model_args.freeze}"
+    chosen = f"{counted(plan.epochs, 'epoch')}, freeze={plan.model_args.freeze}"
     if plan.model_args.image_size:
         chosen = f"{plan.model_args.image_size} pixels, {chosen}"
     return f"time_budget={budget}: {chosen}; about {parts}"

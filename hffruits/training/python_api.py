@@ -4,6 +4,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from hffruits.core.counts import counted
 from hffruits.core.results import Result
 from hffruits.data.arguments import DataArguments
 from hffruits.evaluation.results import format_accuracy
@@ -35,7 +36,7 @@ class FinishedRun(Result):
     def summary(self) -> str:
         split = "test" if "test" in self.record else "validation"
         figures = self.record[split]
-        return f"{split} {format_accuracy(figures)}, {figures['images']:,} images"
+        return f"{split} {format_accuracy(figures)}, {counted(figures['images'], 'image')}"
 
 
 def train(data: DataArguments | str | Path | None = None, **flags: Any) -> FinishedRun:
@@ -43,7 +44,7 @@ def train(data: DataArguments | str | Path | None = None, **flags: Any) -> Finis
 
     Args:
         data: as for `load_fruits`: a folder of class folders, an archive, a table, shards, a Hub
-            id, or a ready `DataArguments`; None for the drawn sample set.
+            id, or a ready `DataArguments`; None for the sample set.
         **flags: `output_dir`, `recipe`, `config`, `num_train_epochs`, `learning_rate`, ...: see
             `hffruits train --help`, and transformers' `TrainingArguments`.
 

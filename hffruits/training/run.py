@@ -8,6 +8,7 @@ import json
 import logging
 import math
 import shlex
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -19,17 +20,18 @@ import torch
 from accelerate import PartialState
 from torch import nn
 from torch.optim import Optimizer
-from tqdm.auto import tqdm
 from transformers import TrainerCallback, enable_full_determinism, set_seed
 from transformers.trainer_utils import TrainOutput
 from transformers.utils.logging import disable_progress_bar
 
 from hffruits.core.claims import InUseError, claim
+from hffruits.core.counts import counted
 from hffruits.core.dataloader_workers import translate_worker_errors
 from hffruits.core.distributed import on_main_process, translate_peer_errors
 from hffruits.core.durations import parse_duration
 from hffruits.core.errors import InputError, added_to_errors, optional_output
 from hffruits.core.files import translate_open_errors, write_json, write_text
+from hffruits.core.progress import progress_bar
 from hffruits.data.arguments import DataArguments
 from hffruits.data.transforms import EvalTransform
 from hffruits.evaluation.run import (
@@ -43,6 +45,7 @@ from hffruits.hub.commit import check_push
 from hffruits.models.artifact import (
     CARD,
     DIVERGED,
+    EXAMPLES,
     LOG,
     METRICS,
     PLOT,
@@ -51,6 +54,7 @@ from hffruits.models.artifact import (
     TRAINING_ARGS,
 )
 from hffruits.models.batch_norm import recalibrate
+from hffruits.models.examples import choose_examples, save_examples
 from hffruits.models.lora import merge_lora
 from hffruits.models.model_card import write_model_card
 from hffruits.models.saving import save_model
@@ -222,8 +226,8 @@ def warn_of_few_steps(images: int, args: FruitTrainingArguments) -> None:
     if steps < FEWEST_STEPS and args.max_steps <= 0:
         enough = math.ceil(FEWEST_STEPS / an_epoch)
         logger.warning(
-            f"{args.num_train_epochs:g} epochs are only {steps} steps: few photos may need more "
-            f"(num_train_epochs={enough})"
+            f"{counted(args.num_train_epochs, 'epoch is', 'epochs are')} only "
+            f"{counted(steps, 'step')}: few photos may need more (num_train_epochs={enough})"
         )
 
 
@@ -293,6 +297,7 @@ def start_folder(run: TrainingRun) -> None:
             clear_run(run.folder)
         for name in (METRICS, DIVERGED, CARD, REPORT, PLOT):  # a run that is resumed has not ended
             (run.folder / name).unlink(missing_ok=True)
+        shutil.rmtree(run.folder / EXAMPLES, ignore_errors=True)
         write_start(run)
 
 
@@ -322,6 +327,9 @@ def finish(run: TrainingRun, output: TrainOutput) -> dict[str, Any]:
     if PartialState().is_main_process:
         log = run.trainer.state.log_history
         show_artifact(evaluated, run.data_args, log=log, best_epoch=run.best_epoch)
+        with optional_output(run.folder / EXAMPLES, remedy="The demo of this model shows none."):
+            some = choose_examples(evaluated.rows, max_pixels=run.data_args.max_image_pixels)
+            save_examples(some, run.folder)
         with optional_output(run.folder / CARD, remedy="`hffruits push` makes one of its own."):
             write_model_card(run.folder)
     PartialState().wait_for_everyone()
@@ -364,7 +372,8 @@ def clean_batches(run: TrainingRun) -> Iterator[torch.Tensor]:
     train, max_pixels = run.datasets.split("train"), run.data_args.max_image_pixels
     rows = as_tensors(train, EvalTransform(run.prepared.processor), max_pixels=max_pixels)
     batches = rows.drawn_batches(RECALIBRATION_IMAGES, run.args)
-    for batch in tqdm(batches, desc="Batch norm", disable=run.args.disable_tqdm, leave=False):
+    bar = progress_bar(batches, desc="Batch norm", disable=run.args.disable_tqdm, leave=False)
+    for batch in bar:
         yield batch["pixel_values"].to(run.args.device)
 
 

@@ -9,9 +9,11 @@ from accelerate import PartialState
 from torch import nn
 from transformers.trainer_utils import TrainOutput
 
+from hffruits.core.counts import counted
 from hffruits.core.environment import environment, versions
 from hffruits.data.load import FruitData
 from hffruits.data.transforms import input_size
+from hffruits.models.freezing import describe_freezing
 from hffruits.models.loading import hub_id
 from hffruits.training.run_state import TrainingRun
 
@@ -106,16 +108,23 @@ def describe_start(run: TrainingRun) -> str:
     sizes = ", ".join(f"{split} {len(rows):,}" for split, rows in datasets.items())
     left_out = f"; {len(datasets.skipped)} left out" if datasets.skipped else ""
     left_out += f"; {len(datasets.truncated)} truncated" if datasets.truncated else ""
+    rank = run.model_args.lora_rank
+    frozen = (
+        f"all but LoRA of rank {rank} and the head frozen"
+        if rank
+        else describe_freezing(prepared.model, prepared.plan, head=prepared.head)
+    )
     size = "x".join(map(str, input_size(prepared.processor)))
-    cached = f"; features of {prepared.views} views of each image" if prepared.views else ""
+    cached = (
+        f"; features of {counted(prepared.views, 'view')} of each image" if prepared.views else ""
+    )
     factor = args.learning_rate_factor
     scaled = f" x {factor:.3g} for batches of {args.total_batch_size:,}" if factor != 1 else ""
     precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32"
     return (
-        f"{len(run.labels)} classes; {sizes} images{left_out}\n"
-        f"{run.model_args.model_name_or_path} at {size}: {parameters / 1e6:.1f} M parameters, "
-        f"{count_frozen(prepared.model) / parameters:.0%} of them frozen (freeze={prepared.plan}, "
-        f"batch_norm={prepared.batch_norm})\n"
+        f"{counted(len(run.labels), 'class', 'classes')}; {sizes} images{left_out}\n"
+        f"{run.model_args.model_name_or_path} at {size}: {parameters / 1e6:.1f} M parameters; "
+        f"{frozen} (freeze={prepared.plan}, batch_norm={prepared.batch_norm})\n"
         f"learning rate {args.learning_rate:g}{scaled} ({args.schedule}), {precision} on "
         f"{args.device.type}{cached}"
     )

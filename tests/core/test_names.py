@@ -37,7 +37,7 @@ def test_names_that_differ_in_case_become_the_commonest_one_with_a_warning(caplo
     assert unify_names({"Apple": 2, "apple": 3, "APPLE": 1, "Kiwi": 1}) == {
         "Apple": "apple", "apple": "apple", "APPLE": "apple", "Kiwi": "Kiwi",
     }  # fmt: skip
-    assert "APPLE (1 photos), Apple (2 photos), apple (3 photos): treated as one" in caplog.text
+    assert "APPLE (1 photo), Apple (2 photos), apple (3 photos): treated as one" in caplog.text
 
 
 def test_names_in_two_unicode_forms_are_one_without_a_word(caplog):

@@ -117,7 +117,7 @@ def test_videos_beside_photos_are_listed_and_count_for_nothing(make_folder, capl
         caplog.clear()
         data = load_fruits(source)
         assert reasons_of(data) == {f"A/{n}.MOV": "a video, not a photo" for n in range(6)}
-        assert "6 videos are left out, such as A/0.MOV" in caplog.text
+        assert "left out 6 videos, such as A/0.MOV" in caplog.text
 
 
 # ---- classes that would be gone ----
@@ -128,12 +128,12 @@ def test_videos_beside_photos_are_listed_and_count_for_nothing(make_folder, capl
     ("files", "reason"),
     [
         ([], "C: no file"),
-        (["1.cr2", "2.cr2"], r"C: none of its 2 photos can be read \(camera raw isn't read"),
-        (["1.mov"], r"C: 1 video\(s\) and no photo"),
-        (["1.jpg"], r"C: none of its 1 photos can be read \(not an image"),
+        (["1.cr2", "2.cr2"], r"C: its 2 photos can't be read \(camera raw isn't read"),
+        (["1.mov"], r"C: 1 video and no photo"),
+        (["1.jpg"], r"C: its 1 photo can't be read \(not an image"),
         (["Thumbs.db", "a.pdf", "b.dat", "c.txt"], "C: no photo, but other files such as Thumbs"),
         ([".DS_Store", "a.pdf"], "C: no photo, but other files such as a.pdf"),
-        ([f"{n}.mpg" for n in range(8)], r"C: 8 video\(s\) and no photo"),
+        ([f"{n}.mpg" for n in range(8)], r"C: 8 videos and no photo"),
     ],
 )
 def test_a_class_folder_without_a_usable_photo_is_an_error(make_folder, form, files, reason):
@@ -165,7 +165,7 @@ def test_a_class_of_a_table_without_a_usable_photo_is_an_error(tmp_path):
     table = write_table(tmp_path / "all.csv", rows)
     for file in tmp_path.glob("C*.jpg"):
         file.write_bytes(b"junk")
-    with pytest.raises(InputError, match="C: none of its 8 photos can be read"):
+    with pytest.raises(InputError, match="C: its 8 photos can't be read"):
         load_fruits(table, max_unreadable_fraction=0.5)
 
 

@@ -161,7 +161,7 @@ def test_jpegs_that_lack_only_their_last_bytes_are_used_where_that_is_allowed(
     with caplog.at_level(logging.WARNING):
         data = load_fruits(root, allow_truncated_images=True)
     assert data.truncated == ["A/end.jpg"]
-    assert "1 photos are truncated, and used as far as they go: A/end.jpg" in caplog.text
+    assert "1 photo is truncated, and used as far as possible: A/end.jpg" in caplog.text
     assert [str(left.path) for left in data.skipped] == ["A/most.jpg"]
     paths = [path for rows in data.values() for path in rows["path"][:]]
     assert len(paths) == 61 and paths.count("A/end.jpg") == 1
@@ -203,7 +203,7 @@ def test_a_photo_in_two_classes_is_warned_of(make_folder, caplog):
     root = make_folder({"A": 8, "B": 8})
     shutil.copy(root / "A/3.jpg", root / "B/copy.jpg")
     load_fruits(root)
-    assert "1 photo(s) in several classes, the same byte for byte (A/3.jpg and B/copy.jpg)" in (
+    assert "1 photo in several classes, the same byte for byte (A/3.jpg and B/copy.jpg)" in (
         caplog.text
     )
 
@@ -237,7 +237,7 @@ def test_a_wrong_fraction_is_named_before_photos_are_read(make_folder, monkeypat
         ({".": 3}, "no class folders"),
         (
             {"A": 5, "B": 2, "C": 1},
-            r"2 class\(es\) with fewer photos than the 3 .*C \(1\), B \(2\)",
+            r"2 classes with fewer photos than the 3 .*C \(1\), B \(2\)",
         ),
         ({"test/A": 2, "test/B": 2}, "no train folder"),
         ({"val/A": 2, "valid/A": 2, "train/A": 2}, "both mean the validation split"),
@@ -276,7 +276,7 @@ def test_a_class_without_any_readable_file_is_an_error_that_names_it(make_folder
     shutil.rmtree(root / "train" / "B")
     (root / "train" / "B").mkdir()
     (root / "train" / "B" / "0.jpg").touch()
-    with pytest.raises(InputError, match=r"B: none of its 1 photos can be read \(empty file"):
+    with pytest.raises(InputError, match=r"B: its 1 photo can't be read \(empty file"):
         load_fruits(root)
 
 

@@ -100,7 +100,7 @@ def test_tables_in_a_folder_of_two_splits_are_split_by_their_own_names(tmp_path)
 EACH = {"Kiwi": 2, "Lime": 2}
 BOTH = {f"{split}/{name}": 2 for split in ("train", "test") for name in EACH}
 TRAIN = {"train/Kiwi": 2, "train/Lime": 2}
-OUTSIDE = "3 images lie outside any class folder and are ignored, such as "
+OUTSIDE = "3 images lie outside any class folder, so not used, such as "
 
 # photos by folder -> photos by split and class, and what is said of it
 READ = {
@@ -364,7 +364,7 @@ def test_a_class_folder_that_is_a_link_to_nothing_is_named_as_an_empty_one(make_
         Path("Fig"): "a link to nothing",
         Path("Pear"): "no file",
     }
-    with pytest.raises(InputError, match=r"2 class\(es\) .*Fig: a link to nothing; Pear: no file"):
+    with pytest.raises(InputError, match=r"2 classes .*Fig: a link to nothing; Pear: no file"):
         load_fruits(root)
 
 

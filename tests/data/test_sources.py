@@ -626,7 +626,7 @@ def test_one_hot_rows_of_no_class_or_two_are_left_out_and_counted(tmp_path, capl
     assert {str(bad.path): bad.reason for bad in data.skipped} == {
         PATHS[1]: "no label", PATHS[3]: "no label",
     }  # fmt: skip
-    assert "1 rows have several and 1 none (row 2: Apple, Açaí), and are left out" in caplog.text
+    assert "1 row has several and 1 none (row 2: Apple, Açaí), and are left out" in caplog.text
 
 
 def write_bits(file: Path, more: dict[str, list], *, split: bool = False) -> Path:
@@ -694,7 +694,7 @@ def test_a_missing_photo_is_not_replaced_by_one_that_lies_elsewhere(tmp_path, fo
     (tmp_path / "masks" / "9.png").write_bytes(draw(50, "PNG"))
     data = load_fruits(file, image_column_name="image", max_unreadable_fraction=0.1)
     assert [bad.reason for bad in data.skipped] == ["No such file or directory"]
-    assert "1 photos (such as 9) are missing, and masks/9.png is not taken for them" in caplog.text
+    assert "1 photo (such as 9) missing, and masks/9.png is not taken for them" in caplog.text
 
 
 def test_photos_of_a_table_may_lie_in_several_folders(tmp_path, caplog):
@@ -749,13 +749,13 @@ def test_one_file_under_two_labels_through_a_link_is_refused(tmp_path):
     file = write_csv(tmp_path / "a.csv", ["photos/link.jpg", *PATHS[1:]])
     (tmp_path / "photos/link.jpg").unlink(missing_ok=True)
     (tmp_path / "photos/link.jpg").symlink_to(tmp_path / PATHS[-1])
-    with pytest.raises(InputError, match=r"1 file\(s\) with more than one label \(photos/"):
+    with pytest.raises(InputError, match=r"1 file with more than one label \(photos/"):
         load_fruits(file)
 
 
 def test_one_file_under_two_spellings_and_labels_is_refused(tmp_path):
     file = write_csv(tmp_path / "a.csv", [PATHS[0], f"./photos/../{PATHS[0]}", *PATHS[2:]])
-    with pytest.raises(InputError, match=r"1 file\(s\) with more than one label \(photos/0.jpg as"):
+    with pytest.raises(InputError, match=r"1 file with more than one label \(photos/0.jpg as"):
         load_fruits(file)
 
 
@@ -1012,7 +1012,7 @@ UNUSABLE = {
     ),
     "two labels": (
         lambda at: write_csv(at / "a.csv", [PATHS[0], PATHS[0], *PATHS[2:]]), {},
-        r"1 file\(s\) with more than one label \(photos/0.jpg as Apple and Açaí\)",
+        r"1 file with more than one label \(photos/0.jpg as Apple and Açaí\)",
     ),
     "ragged": (
         lambda at: write_bytes(at / "a.csv", b"path,label\na,b\nc,d\ne,f,g\n"), {},

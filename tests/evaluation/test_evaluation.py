@@ -18,6 +18,7 @@ import torch
 from datasets import Dataset, Features, Value
 from PIL import Image
 from sklearn.metrics import accuracy_score, f1_score
+from support.drawing import FRUITS, draw_fruit
 from support.runs import launch, tiny_arguments
 from transformers import pipeline
 
@@ -25,7 +26,6 @@ from hffruits.cli.main import main
 from hffruits.core.errors import InputError
 from hffruits.data.arguments import DataArguments
 from hffruits.data.split_protocol import UNKNOWN, Sample
-from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
 from hffruits.evaluation.calibration import calibrate
 from hffruits.evaluation.comparison import McNemar, compare, compare_classes, compare_figures
 from hffruits.evaluation.corruptions import CORRUPTIONS, SEVERITIES, measure_corruptions
@@ -193,7 +193,7 @@ def test_two_processes_count_each_image_once(trained: Path, drawn_fruits: Path, 
     options = ["--output_dir", tmp_path / "both", "--split", "test"]
     run = launch([tmp_path / "two", *options], command="evaluate")
     assert run.returncode == 0, run.stderr[-2000:]
-    assert run.stdout.count("Open      ") == 1  # one process prints
+    assert run.stdout.count("Report    ") == 1  # one process prints
     both = json.loads((tmp_path / "both/metrics.json").read_text())
     for name in ("accuracy", "loss", "ece", "macro_f1", "rejected"):
         assert single[name] == pytest.approx(recorded[name], abs=1e-4), name
@@ -414,8 +414,10 @@ def test_a_table_of_predictions_is_whole_or_not_there(tmp_path: Path):
 def test_the_command_prints_figures(trained: Path, tmp_path: Path, capsys):
     assert main(["evaluate", str(trained), "--output_dir", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
-    assert printed.startswith("Tested    accuracy 100.0% (83.9% to 100.0%)")
-    assert f"Open      {tmp_path / 'out/report.html'}" in printed
+    assert printed.startswith(
+        "Tested    accuracy 100.0% on 20 photos (95% confidence: 83.9% to 100.0%)\n"
+    )
+    assert f"Report    {tmp_path / 'out/report.html'}" in printed
     assert main(["evaluate", str(trained), "--split", "x", "--output_dir", str(tmp_path)]) == 2
 
 

@@ -12,12 +12,15 @@ import jinja2
 import numpy as np
 import pytest
 from PIL import Image
-from support.pages import HOSTILE, Tags, in_browser
+from support.drawing import FRUITS, draw_fruit
+from support.pages import HOSTILE, Tags, in_browser, row_ends
 
 from hffruits.core.html import render_page, thumbnail_uri
-from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
+from hffruits.data.arguments import SAMPLE
+from hffruits.data.samples import origin_of
 from hffruits.evaluation.comparison import TEMPLATE as COMPARE
 from hffruits.evaluation.report import TEMPLATE as EVALUATE
+from hffruits.evaluation.report import exceeds_rate, short_name
 
 VIEWS = [(1280, "light"), (390, "dark"), (1280, "dark"), (390, "light")]
 KINDS = [*FRUITS, *(f"{kind} {name}" for kind in ("Golden", "Red", "Wild") for name in FRUITS)]
@@ -120,8 +123,9 @@ def evaluation(names: list[str]) -> dict[str, Any]:
         ("Coarse accuracy", 0.931, "At least the group was right."),
     ]
     return {
-        "title": f"fruits {names[0]}",
+        "title": f"runs/fruits on {names[0]}",
         "source": f"/data/{names[0]}",
+        "origin": None,
         "created": "2026-11-22 21:30",
         "version": "0.1.0",
         "command": f"hffruits evaluate runs/best --data '{names[0]}'",
@@ -217,6 +221,7 @@ def evaluation(names: list[str]) -> dict[str, Any]:
         },
         "unknowns": {
             "rate": 0.05,
+            "exceeds": True,
             "threshold": 0.6123,
             "rejected": 0.0512,
             "rejected_interval": [0.0444, 0.0588],
@@ -274,8 +279,9 @@ def comparison(names: list[str]) -> dict[str, Any]:
         }
 
     return {
-        "title": f"fruits {names[0]}",
+        "title": f"runs/fruits on {names[0]}",
         "source": f"/data/{names[0]}",
+        "origin": None,
         "created": "2026-11-22 21:30",
         "version": "0.1.0",
         "command": f"hffruits compare runs/a runs/b --data '{names[0]}'",
@@ -399,6 +405,56 @@ def test_every_value_of_a_comparison_is_on_its_page(compared: Callable, names: l
         assert value in text
 
 
+def first_screen(file: Path) -> str:
+    return flat(Tags(file.read_text("utf-8").split("<nav")[0]).text)
+
+
+def test_the_first_screen_says_how_many_known_photos_are_not_recognised(evaluated: Callable):
+    content = evaluation(fruits(4))
+    file = evaluated(content)
+    said = "Known, but not recognised5.1 %reported as unknown; 5 % was asked for"
+    assert said in first_screen(file)
+    assert '<div class="exceeds">' in file.read_text("utf-8")
+    content["unknowns"]["exceeds"] = False
+    assert '<div class="exceeds">' not in evaluated(content).read_text("utf-8")
+    assert "not recognised" not in first_screen(evaluated(content | {"unknowns": None}))
+
+
+@pytest.mark.parametrize(
+    ("rejected", "rate", "exceeds"),
+    [(0.08, 0.05, True), (0.051, 0.05, False), (0.02, 0.05, False), (0.0, 0.0, False)],
+)
+def test_more_than_was_asked_for_is_a_whole_percent_more(rejected, rate, exceeds):
+    assert exceeds_rate({"rejected": rejected, "reject_rate": rate}) is exceeds
+
+
+def test_a_model_is_named_by_its_folder_and_the_one_above():
+    names = ["/home/me/work/runs/fruits", "runs/fruits", "fruits", "user/produce"]
+    assert [short_name(name) for name in names] == [
+        *("runs/fruits", "runs/fruits", "fruits", "user/produce"),
+    ]  # fmt: skip
+
+
+def test_the_interval_of_the_accuracy_is_said_in_words_and_explained_once(evaluated: Callable):
+    file = evaluated(evaluation(fruits(4)))
+    assert "86.6 %with 95 % confidence between 84.7 % and 88.3 %" in first_screen(file)
+    text = flat(Tags(file.read_text("utf-8")).text)
+    assert text.count("95 % interval: for all photos of the same kind") == 1
+
+
+def test_terms_are_explained_where_they_are_used(evaluated: Callable):
+    text = flat(Tags(evaluated(evaluation(fruits(4))).read_text("utf-8")).text)
+    assert "off on average is the expected calibration error (ECE)" in text
+    assert "divides the scores of the net by one number, its temperature: 1.31" in text
+    assert text.count("temperature") == 1
+
+
+def test_the_columns_of_a_comparison_have_a_header(compared: Callable):
+    text = flat(Tags(compared(comparison(fruits(4))).read_text("utf-8")).text)
+    head = "Metric, by A and by B ← A is betterB is better → B minus A, in points 95 % interval"
+    assert head in text
+
+
 @pytest.mark.parametrize("names", [fruits(2), fruits(50)], ids=len)
 def test_parts_of_an_evaluation_that_are_missing_are_left_out(evaluated: Callable, names):
     content = evaluation(names) | BARE
@@ -437,6 +493,14 @@ def test_one_epoch_and_no_mistake_are_drawn(evaluated: Callable):
         **{"rates": [[1, 0.0]], "best_epoch": 1},
     }
     assert 'd="M0.0 0.0h0"' in evaluated(content).read_text("utf-8")
+
+
+def test_the_origin_and_license_of_the_sample_photos_are_named(evaluated: Callable):
+    page = evaluated({**evaluation(fruits(16)), "origin": origin_of(SAMPLE)}).read_text()
+    assert 'href="https://github.com/marcusklasson/GroceryStoreDataset"' in page
+    assert "WACV 2019; MIT license" in page
+    assert "GroceryStoreDataset" not in evaluated(evaluation(fruits(16))).read_text()
+    assert origin_of("fruits") is None
 
 
 def test_groups_are_named_where_they_are_not_the_photos(compared: Callable):
@@ -509,6 +573,13 @@ def test_the_pages_fit(evaluated, compared, open_page, width, scheme):
         page.evaluate("for (const d of document.querySelectorAll('details')) d.open = true")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert page.evaluate("typeof hacked") == "undefined"
+
+
+@in_browser([(1280, "light"), (800, "light"), (390, "light")])
+@pytest.mark.parametrize("rejects", [True, False])
+def test_no_row_of_tiles_has_a_gap(evaluated, open_page, rejects, width, scheme):
+    content = evaluation(fruits(4)) | ({} if rejects else {"unknowns": None})
+    assert row_ends(open_page(evaluated(content), width, scheme), ".tiles") == {0}
 
 
 @in_browser(VIEWS[:2])

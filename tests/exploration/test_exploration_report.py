@@ -12,7 +12,7 @@ import jinja2
 import numpy as np
 import pytest
 from PIL import Image
-from support.pages import HOSTILE, Tags, in_browser
+from support.pages import HOSTILE, Tags, in_browser, row_ends
 
 from hffruits.core.errors import InputError
 from hffruits.core.html import render_page, sprite_uri, thumbnail_uri
@@ -67,6 +67,7 @@ def content_of(names: list[str], *, points: int = 400) -> dict[str, Any]:
     return {
         "title": f"fruits {names[0]}",
         "source": f"/data/{names[0]}",
+        "origin": None,
         "created": "2026-11-22 21:30",
         "version": "0.1.0",
         "command": "hffruits explore fruits --output_dir exploration",
@@ -243,6 +244,35 @@ def test_a_point_of_the_map_shows_its_photo(render, open_page, width, scheme):
     assert abs((middle - wanted + 0.5) % 1 - 0.5) < 0.05
     page.mouse.move(5, 5)
     assert tip.is_hidden()
+
+
+@in_browser([(1280, "light"), (800, "light"), (390, "light")])
+@pytest.mark.parametrize("splits", [1, 2, 3])
+def test_no_row_of_tiles_has_a_gap(render, open_page, splits, width, scheme):
+    content = content_of(["Apple", "Pear"])
+    names = ["train", "validation", "test"][:splits]
+    content["summary"]["splits"] = dict.fromkeys(names, 100)
+    assert row_ends(open_page(render(content), width, scheme), ".tiles") == {0}
+
+
+@in_browser(VIEWS[:2])
+def test_the_legend_of_the_map_has_the_colours_of_its_dots(render, open_page, width, scheme):
+    content = content_of([f"Fruit-{i}" for i in range(5)])
+    page = open_page(render(content), width, scheme)
+    legend = page.locator(".map-legend")
+    assert [one.strip() for one in legend.locator("li").all_inner_texts()] == [
+        *(f"Fruit-{i}" for i in range(5)),
+        "Probable label error",
+    ]
+    for index in range(5):
+        item = legend.locator(".key").nth(index)
+        own = item.evaluate("(item) => getComputedStyle(item, '::before').backgroundColor")
+        painted = page.evaluate(
+            "(index) => { const at = document.createElement('i'); at.style.color = colour(index); "
+            "document.body.append(at); return getComputedStyle(at).color; }",
+            index,
+        )
+        assert own == painted
 
 
 @in_browser(VIEWS[:2])

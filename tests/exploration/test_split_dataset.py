@@ -10,6 +10,7 @@ from unicodedata import normalize
 import pytest
 from datasets import Dataset, Features, Image, Value
 from PIL import Image as Images
+from support.drawing import draw_fruit
 from support.runs import paint
 
 from hffruits.cli.main import main
@@ -20,7 +21,6 @@ from hffruits.data.images import readable_formats
 from hffruits.data.load import load_fruits
 from hffruits.data.readers.folders import find_image_files
 from hffruits.data.sources import RawRows
-from hffruits.data.synthetic.drawing import draw_fruit
 from hffruits.data.validation import check_images
 from hffruits.exploration.repair import choose_repairs, leave_out, write_copy
 from hffruits.exploration.split_dataset import split as write_split
@@ -222,7 +222,7 @@ def test_folds_of_an_earlier_run_do_not_stay(plain, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"folds": 11}, r"3 class\(es\) with fewer groups .* folds=11: Apple \(10\), Banana \("),
+        ({"folds": 11}, r"3 classes with fewer groups .* folds=11: Apple \(10\), Banana \("),
         ({"folds": 1}, "folds=1: give 2 or more"),
         ({"folds": 2, "repair": "copy"}, "a copy has one split"),
         ({"repair": "all"}, "repair=all: must be one of none, list, copy"),
@@ -467,7 +467,7 @@ def test_photos_of_an_archive_are_not_outside_though_the_cache_is_a_relative_pat
 def test_a_file_of_two_labels_is_an_error_that_a_repair_leaves_out(plain, tmp_path):
     path = sorted(plain.rglob("*.png"))[0]
     table = table_of(plain, tmp_path / "in", (str(path), FRUITS[1]))
-    with pytest.raises(InputError, match=r"1 file\(s\) with more than one label"):
+    with pytest.raises(InputError, match=r"1 file with more than one label"):
         split_folder(table, tmp_path / "out")
     left_out = split_folder(table, tmp_path / "out", repair="list")["left_out"]
     assert left_out == {"in several classes": 2}

@@ -70,7 +70,7 @@ def test_near_duplicates_are_known_across_splits_and_unreadable_rows_are_reporte
 def test_a_class_of_a_stream_without_a_usable_image_is_known():
     rows = stream([jpeg(1), jpeg(2), b"junk", b"junk"], ["Apple", "Lime", "Lime", "Fig"])
     checked = check_stream(RawRows({"train": rows}), keep=10)
-    reason = "none of its 1 photos can be read (not an image, or an unknown format)"
+    reason = "its 1 photo can't be read (not an image, or an unknown format)"
     assert checked.lost == {"Fig": reason}
 
 

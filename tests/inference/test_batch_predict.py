@@ -337,7 +337,7 @@ def test_the_command_writes_its_files_and_prints_a_summary(model, photos, tmp_pa
     command = ["predict", str(model), str(photos), "--output", output]
     assert main(command) == 0
     printed = capsys.readouterr().out
-    assert "32 photos; 0 reported as unknown, 2 unreadable" in printed and output in printed
+    assert "32 photos; 0 not recognised, 2 unreadable" in printed and output in printed
     assert main(command) == 0
     assert capsys.readouterr().out.startswith("Already complete: 32 photos in ")
 

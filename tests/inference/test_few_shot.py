@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
+from support.drawing import FRUITS, draw_fruit
 from transformers import ResNetConfig, ResNetForImageClassification, pipeline
 
 from hffruits.core.errors import InputError
-from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
 from hffruits.inference import few_shot as teaching
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.inference.few_shot import LONGEST_NAME, fit_row, save_taught, teach
@@ -281,14 +281,14 @@ def test_too_few_images_are_explained(fruits, images, count):
 def test_a_file_that_is_given_twice_is_one_photo(fruits, tmp_path):
     photo = tmp_path / "1.png"
     draw("Kiwi", 1)[0].save(photo)
-    with pytest.raises(InputError, match="Kiwi: 1 of 1 photos"):
+    with pytest.raises(InputError, match="Kiwi: 1 of 1 photo"):
         teach(fruits, "Kiwi", [photo, str(photo)])
 
 
 def test_one_image_alone_and_a_name_that_is_no_text_are_explained(fruits):
-    with pytest.raises(InputError, match="1 of 1 photos can be read"):
+    with pytest.raises(InputError, match="1 of 1 photo can be read"):
         teach(fruits, "Kiwi", draw("Kiwi", 1)[0])
-    with pytest.raises(InputError, match="0 of 1 photos can be read"):
+    with pytest.raises(InputError, match="0 of 1 photo can be read"):
         teach(fruits, "Kiwi", b"junk")
     with pytest.raises(InputError, match="name=7: not a text"):
         teach(fruits, 7, draw("Kiwi", 2))

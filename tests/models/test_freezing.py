@@ -3,10 +3,11 @@
 import pytest
 import torch
 from support.runs import quick_arguments
+from transformers import ViTConfig, ViTForImageClassification
 
 from hffruits.core.errors import InputError
 from hffruits.models.batch_norm import hold_statistics
-from hffruits.models.freezing import freeze_backbone
+from hffruits.models.freezing import describe_freezing, freeze_backbone
 from hffruits.models.heads import head_names
 from hffruits.models.layers import layer_groups
 from hffruits.models.loading import build_model, load_model
@@ -42,6 +43,36 @@ def test_a_plan_freezes_the_first_groups():
     assert {name.split(".")[1] for name in frozen["stages:0"]} == {"conv_stem", "bn1"}
     assert not any("classifier" in name for name in frozen["head_only"])
     assert len(frozen["head_only"]) == len(list(model.parameters())) - 2
+
+
+@pytest.mark.parametrize(
+    ("name", "plan", "said"),
+    [
+        ("efficientnet_lite0", "half", "stem and 3 of 7 stages frozen"),
+        ("efficientnet_lite0", "stages:0", "stem frozen"),
+        ("efficientnet_lite0", "none", "no stage frozen"),
+        ("efficientnet_lite0", "lp_ft", "all but the head frozen at first"),
+        ("resnet10t", "stages:2", "stem and 2 of 4 stages frozen"),
+        ("test_vit", "stages:2", "embeddings and 2 of 6 blocks frozen"),
+        ("test_vit", "head_only", "all but the head frozen"),
+    ],
+)
+def test_what_is_frozen_is_said_in_the_words_of_the_model(name, plan, said):
+    model, _ = build_model(name, labels=["a", "b"], pretrained=False)
+    assert describe_freezing(model, plan, head=head_names(model)) == said
+
+
+def test_layers_of_transformers_are_called_so():
+    sizes = {"hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 8}
+    model = ViTForImageClassification(ViTConfig(num_hidden_layers=12, **sizes))
+    said = describe_freezing(model, "stages:6", head=("classifier",))
+    assert said == "embeddings and 6 of 12 layers frozen"
+
+
+def test_norms_behind_the_last_stage_are_not_counted_as_one():
+    model, _ = build_model("test_convnext", labels=["a", "b"], pretrained=False)
+    said = describe_freezing(model, "stages:2", head=head_names(model))
+    assert said == "stem and 2 of 4 stages frozen"
 
 
 def test_frozen_norms_stay_in_evaluation_mode_and_the_others_do_not():

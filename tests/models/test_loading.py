@@ -25,6 +25,7 @@ from transformers import (
 )
 
 from hffruits.core.errors import InputError
+from hffruits.inference.classifier import FruitClassifier
 from hffruits.models.bundled import BUNDLED, bundled_folder
 from hffruits.models.heads import last_layers, scale_logits
 from hffruits.models.layers import is_convolutional
@@ -396,9 +397,9 @@ def test_names_of_another_number_than_the_classes_are_refused_and_equal_ones_war
     def load(names: list[str]):
         named = {str(index): name for index, name in enumerate(names)}
         (folder / "config.json").write_text(json.dumps(config | {"id2label": named}))
-        return load_model(folder)
+        return FruitClassifier.from_pretrained(folder)
 
     with pytest.raises(InputError, match=rf"config.json names {count + 1} of its {count} classes"):
         load([*names, "Fig"])
     load([names[0], *names[:-1]])
-    assert f"several classes are called {names[0]}" in caplog.text
+    assert f"several classes of the model are called {names[0]}" in caplog.text

@@ -12,7 +12,8 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 FLAGS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
+    "--disable-component-update --disable-sync --use-fake-ui-for-media-stream "
+    "--use-fake-device-for-media-stream"  # a camera
 )
 
 
@@ -52,6 +53,23 @@ def in_browser(views: list[tuple[int, str]]) -> Callable:
         return pytest.mark.browser(pytest.mark.slow(test))
 
     return mark
+
+
+def row_ends(page, selector: str) -> set[int]:
+    """Where the rows of a grid's tiles end, from its right edge: {0} where none has a gap."""
+    return set(
+        page.evaluate(
+            """(selector) => {
+              const grid = document.querySelector(selector).getBoundingClientRect(), ends = {};
+              for (const tile of document.querySelectorAll(selector + " > div")) {
+                const box = tile.getBoundingClientRect();
+                ends[Math.round(box.top)] = Math.round(grid.right - box.right);
+              }
+              return Object.values(ends);
+            }""",
+            selector,
+        )
+    )
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from hffruits.cli.main import main
 from hffruits.core.errors import InputError
 from hffruits.core.plots import draw_grid
 from hffruits.training.arguments import ModelArguments
-from hffruits.training.augmentation_preview import preview
+from hffruits.training.augmentation_preview import choose_rows, preview
 from hffruits.training.hyperparameter_search import format_command, search
 from hffruits.training.lr_finder import find_lr, smooth, suggest
 
@@ -56,7 +56,7 @@ def test_preview_and_plot_lr_run_from_the_command_line(drawn_fruits, tmp_path, c
     assert main(["plot-lr", "cosine", "step", "--steps", "50", "--output", str(lines)]) == 0
     assert colours(grid) > 500 and colours(lines) > 50
     assert capsys.readouterr().out.splitlines() == [
-        f"Drawn     {grid}", f"Drawn     {lines}",
+        f"Saved     {grid}", f"Saved     {lines}",
     ]  # fmt: skip
 
 
@@ -187,3 +187,23 @@ def test_the_range_test_takes_no_time_budget(drawn_fruits, tmp_path):
     arguments = tiny_arguments(drawn_fruits, tmp_path, time_budget="5m")
     with pytest.raises(InputError, match="time_budget: plans a whole run"):
         find_lr(*arguments, file=tmp_path / "lr.png")
+
+
+def test_the_preview_has_a_row_for_each_class_before_any_has_a_second():
+    labels = [0] * 50 + [1] * 5 + [2, 3]
+    rows = choose_rows(labels, 6, seed=0)
+    assert [labels[row] for row in rows] == [0, 0, 1, 1, 2, 3]
+    assert len(set(rows)) == 6
+    assert rows == choose_rows(labels, 6, seed=0) and rows != choose_rows(labels, 6, seed=1)
+    assert sorted(choose_rows(labels, 100, seed=0)) == [*range(len(labels))]
+
+
+def test_a_preview_of_fewer_rows_than_classes_is_spread_over_them():
+    labels = [number // 3 for number in range(150)]
+    assert [labels[row] for row in choose_rows(labels, 5, seed=0)] == [0, 12, 24, 37, 49]
+
+
+def test_the_preview_says_which_classes_it_leaves_out(drawn_fruits, tmp_path, caplog):
+    caplog.set_level("INFO", "hffruits")
+    preview(*tiny_arguments(drawn_fruits, tmp_path), file=tmp_path / "a.png", photos=2, views=1)
+    assert "2 of 4 classes: --photos 4 has a row for each" in caplog.text

@@ -18,10 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple
 
-from tqdm.auto import tqdm
-
 from hffruits.core.errors import InputError, short_reason
 from hffruits.core.escaping import printable, shorten
+from hffruits.core.progress import progress_bar
 from hffruits.data.images import PHOTOS, kind_of
 
 _OPENERS = {
@@ -68,7 +67,7 @@ def unpack(
     others: dict[tuple[PurePosixPath, object], PurePosixPath] = {}  # the first of each kind
     filled: set[PurePosixPath] = set()  # those in which something lies, in any order of entries
     with (
-        tqdm(desc=f"Unpacking {printable(archive.name)}", unit="img", leave=False) as bar,
+        progress_bar(desc=f"Unpacking {printable(archive.name)}", unit="img", leave=False) as bar,
         closing(read(archive, limits)) as members,
     ):
         for member in members:

@@ -26,11 +26,12 @@ from datasets import (
     Value,
     concatenate_datasets,
 )
-from tqdm.auto import tqdm
 
+from hffruits.core.counts import counted
 from hffruits.core.errors import InputError
 from hffruits.core.escaping import shorten
 from hffruits.core.names import clean_name, list_names
+from hffruits.core.progress import progress_bar
 from hffruits.data.images import Kind, is_image_head, kind_of
 from hffruits.data.readers.error_translation import quiet, translate_dataset_errors
 from hffruits.data.readers.folders import class_parts, split_named
@@ -315,8 +316,8 @@ def _check_one_hot(rows: Dataset, columns: Columns, source: object) -> None:
     if not first:
         return
     said = (
-        f"{source}: of the classes {list_names(columns.one_hot)}, {counts[2]} rows have several "
-        f"and {counts[0]} none ({first})"
+        f"{source}: of the classes {list_names(columns.one_hot)}, "
+        f"{counted(counts[2], 'row has', 'rows have')} several and {counts[0]} none ({first})"
     )
     hint = ""
     if counts[2] > 1 and len(shared) == 1:
@@ -373,7 +374,7 @@ def standard_rows(
         _check_one_hot(rows, columns, source)
     texts = [
         columns.text_of(row, prefix, index)
-        for index, row in enumerate(tqdm(rows.select_columns(columns.texts), **_BAR))
+        for index, row in enumerate(progress_bar(rows.select_columns(columns.texts), **_BAR))
     ]
     features = Features({name: own for name, own in columns.features.items() if name != "image"})
     texts = Dataset.from_list(texts, features)

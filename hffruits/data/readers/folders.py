@@ -12,6 +12,7 @@ from functools import lru_cache
 from itertools import chain, groupby, takewhile
 from pathlib import Path, PurePath, PurePosixPath
 
+from hffruits.core.counts import counted
 from hffruits.core.errors import InputError
 from hffruits.core.names import list_names, match_names, name_key, unify_names
 from hffruits.data.arguments import check_exists
@@ -362,8 +363,8 @@ def _photos_by_split(layout: _Layout, listed: _Listed) -> dict[str, list[Path]]:
             loose += own
     if loose:
         logger.warning(
-            "%d images lie outside any class folder and are ignored, such as %s",
-            *(len(loose), loose[0]),
+            "%s outside any class folder, so not used, such as %s",
+            *(counted(len(loose), "image lies", "images lie"), loose[0]),
         )
     return {split: own for split, own in photos.items() if own}
 
@@ -477,7 +478,7 @@ def _beside(layout: _Layout, listed: _Listed, *, only_photos: bool = False) -> l
     beside = {layout.above, *layout.above.parents}
     counts = Counter(parent for path in listed.photos for parent in path.parents)
     return [
-        f"{folder} ({counts[folder]} photos)" if counts[folder] else str(folder)
+        f"{folder} ({counted(counts[folder], 'photo')})" if counts[folder] else str(folder)
         for folder in sorted(listed.folders - beside)
         if folder.parent in beside and not layout.split(folder)
         if counts[folder] or not only_photos
@@ -507,8 +508,8 @@ def _unwrap(folders: Iterable[PurePath]) -> dict[PurePath, PurePath]:
     if wrapped := sorted(folder for folder, bare in unwrapped.items() if folder != bare):
         first = wrapped[0]
         logger.info(
-            "%s: photos of the class %s (%d such folders)",
-            *(first, unwrapped[first].name, len(wrapped)),
+            "%s: photos of the class %s (%s)",
+            *(first, unwrapped[first].name, counted(len(wrapped), "such folder")),
         )
     return unwrapped
 
@@ -594,7 +595,7 @@ def _find_empty_in(
             continue
         strange = sorted(path for path in others[folder] if kind_of(path.name) is not Kind.NOTE)
         if videos[folder]:
-            yield folder, f"{videos[folder]} video(s) and no photo"
+            yield folder, f"{counted(videos[folder], 'video')} and no photo"
         elif strange and folder.parent in next_to_classes:
             yield folder, f"no photo, but other files such as {strange[0].name}"
         elif others[folder]:

@@ -17,6 +17,7 @@ import datasets.config
 import fsspec
 from huggingface_hub import constants
 
+from hffruits.core.counts import counted
 from hffruits.core.errors import InputError
 from hffruits.core.escaping import shorten
 from hffruits.core.names import file_key, list_names
@@ -165,9 +166,9 @@ class FileFinder:
                 self._miss(path)
                 strays[str(self.folder / found)] = str(self.folder / with_slashes(path))
             logger.warning(
-                "%s: %d photos (such as %s) are missing, and %s is not taken for them, as the "
+                "%s: %s (such as %s) missing, and %s is not taken for them, as the "
                 "others lie elsewhere. Write paths from the table's folder on to use it",
-                *(self.source, len(own), shorten(own[0][0]), shorten(own[0][1])),
+                *(self.source, counted(len(own), "photo"), shorten(own[0][0]), shorten(own[0][1])),
             )
         return strays
 
@@ -179,8 +180,14 @@ class FileFinder:
         """
         for top, own in self.moved.items():
             logger.info(
-                "%s: %d photos found by the end of their paths in %s, such as %s for %s",
-                *(self.source, len(own), self.folder / top, own[0][1], shorten(own[0][0])),
+                "%s: %s found by the end of their paths in %s, such as %s for %s",
+                *(
+                    self.source,
+                    counted(len(own), "photo"),
+                    self.folder / top,
+                    own[0][1],
+                    shorten(own[0][0]),
+                ),
             )
         if self.missing * 2 <= total:
             return

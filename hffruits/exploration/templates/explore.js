@@ -92,6 +92,15 @@ function ring(index, radius) {
 
 const redraw = () => (frame ||= requestAnimationFrame(draw));
 
+// ---- The legend
+
+function paintLegend() {
+  for (const [name, item] of all(".map-legend .key").entries()) item.style.setProperty("--fill", colour(name));
+}
+
+paintLegend();
+dark.addEventListener("change", paintLegend);
+
 // ---- The tooltip
 
 function show(index) {

@@ -12,6 +12,7 @@ from transformers.trainer_utils import IntervalStrategy
 from transformers.training_args import TrainingArguments
 
 from hffruits.core.errors import optional_output
+from hffruits.core.progress import progress_bar
 
 
 class LogEachEpochCallback(TrainerCallback):
@@ -27,18 +28,20 @@ class EpochTableCallback(ProgressCallback):
     """The progress bar, with the loss in it, and one line an epoch instead of printed dicts."""
 
     def on_train_begin(self, args, state, control, **kwargs):
-        super().on_train_begin(args, state, control, **kwargs)
-        if self.training_bar is not None:
-            bar, done = self.training_bar, state.global_step  # when the run is resumed
-            bar.initial = bar.n = bar.last_print_n = self.current_step = done
-            bar.set_description("Training", refresh=False)
-            bar.unit = "step"
+        self.current_step = state.global_step  # not 0 when the run is resumed
+        if state.is_world_process_zero:
+            self.training_bar = progress_bar(
+                total=state.max_steps,
+                initial=state.global_step,
+                desc="Training",
+                unit="step",
+                dynamic_ncols=True,
+            )
             if args.eval_strategy != IntervalStrategy.NO:  # else there is no line
                 self._write("epoch  train loss  val loss  val accuracy  val macro-F1")
 
     def on_prediction_step(self, args, state, control, eval_dataloader=None, **kwargs):
-        if self.training_bar is None:  # validation within training is short, and has its line
-            super().on_prediction_step(args, state, control, eval_dataloader, **kwargs)
+        """Validation within training is short, and has its line."""
 
     def on_log(
         self,

@@ -15,6 +15,7 @@ import torch
 from accelerate import PartialState
 from datasets import Dataset, Image
 
+from hffruits.core.counts import counted
 from hffruits.core.distributed import on_main_process
 from hffruits.core.errors import InputError
 from hffruits.data.images import translate_image_errors
@@ -84,14 +85,17 @@ def _as_many_as_fit(wanted: int, datasets: FruitData, size: int) -> int:
     views = min(wanted, room // (rows * size))
     if views < min(wanted, FEWEST_VIEWS):
         logger.info(
-            "features are not cached: %d views would take %.1f GB, and there is room for %.1f GB",
-            wanted,
+            "features are not cached: %s would take %.1f GB, and there is room for %.1f GB",
+            counted(wanted, "view"),
             wanted * rows * size / 1e9,
             max(0, room) / 1e9,
         )
         return 0
     if views < wanted:
-        logger.warning("features are cached for %d views; there is no room for %d", views, wanted)
+        logger.warning(
+            "features are cached for %s; there is no room for %d",
+            *(counted(views, "view"), wanted),
+        )
     return views
 
 

@@ -17,10 +17,10 @@ import torch
 from datasets import Image
 from torch import nn
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
 
 from hffruits.core.dataloader_workers import leave_signals, translate_worker_errors
 from hffruits.core.distributed import cores_per_process
+from hffruits.core.progress import progress_bar
 from hffruits.data.images import MAX_PIXELS, translate_image_errors
 from hffruits.data.samplers import own_random_numbers
 from hffruits.data.split_protocol import MapSplit
@@ -153,7 +153,7 @@ def compute_features(
         **options,
     )
     views, done = images.views, 0
-    bar = tqdm(
+    bar = progress_bar(
         total=len(order) * views,
         desc=f"Features of {name}",
         unit="img",
