@@ -2,7 +2,7 @@
 PYTHON ?= python3
 TORCH ?= auto
 BIN := .venv/bin
-TRAIN_ARGS ?= --num_train_epochs 3
+TRAIN_ARGS ?= --recipe fast
 
 .PHONY: help setup train test test-quick lint demo docs docs-serve dist clean
 
@@ -27,7 +27,7 @@ train: setup
 	@[ -n "$$VIRTUAL_ENV" ] || echo 'For these commands, once in each terminal: . $(BIN)/activate'
 
 demo: setup
-	$(BIN)/python app.py
+	$(BIN)/python app.py --open
 
 # Three processes for two cores: many tests wait for servers, pages and other processes.
 test: setup

@@ -1,9 +1,10 @@
 """The animation of README: the demo recognises a fruit, meets one it doesn't know, and learns it.
 
-    python docs/animation.py --model runs/sample --data_dir produce/train
+    python docs/animation.py --model runs/sample --data_dir produce
 
-`--data_dir` has class folders, one of them `--new`, which the model was not trained on. Screenshots
-of the running demo, crossfaded into a WebP; takes a minute on 2 CPU cores.
+`--data_dir` has train and val folders: the known photo is of val, those to teach are of train,
+where the model has seen none of their class. Screenshots of the running demo, crossfaded into a
+WebP; takes a minute on 2 CPU cores.
 """
 
 import argparse
@@ -20,7 +21,8 @@ from screenshots import DOCS, open_demo, predict, serve_demo, teach
 from hffruits.data.images import list_images
 
 OUTPUT = DOCS / "demo.webp"
-SIZE = (880, 600)
+VIEW = (1100, 860)
+SIZE = (880, 688)
 FADE = 4  # frames between two scenes
 FRAME_MS = 60
 LIMIT = 2 * 2**20  # bytes
@@ -36,29 +38,35 @@ class Scene(NamedTuple):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, required=True, help="folder of the model")
-    parser.add_argument("--data_dir", type=Path, required=True, help="folder of class folders")
-    parser.add_argument("--known", default="Avocado", help="a class of the model")
-    parser.add_argument("--new", default="Mango", help="a class that it doesn't have")
+    parser.add_argument("--data_dir", type=Path, required=True, help="folder with train and val")
+    parser.add_argument("--known", default="Banana", help="a class of the model")
+    parser.add_argument("--new", default="Pineapple", help="a class that it doesn't have")
     args = parser.parse_args()
     expect.set_options(timeout=120_000)  # ms
-    photos = list_images(args.data_dir)
-    known = [path for path in photos if path.parent.name == args.known]
-    new = [path for path in photos if path.parent.name == args.new]
+    known = photos_of(args.known, args.data_dir / "val")
+    new = photos_of(args.new, args.data_dir / "train")
     with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
         chromium = shutil.which("chromium") or shutil.which("chromium-browser")
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         with serve_demo(args.model.resolve(), Path(name)) as url:
-            page = open_demo(browser, url, width=1100)
-            scenes = record(page, known[-1], args.new, new[-7:])
+            page = open_demo(browser, url, width=VIEW[0])
+            page.set_viewport_size({"width": VIEW[0], "height": VIEW[1]})
+            scenes = record(page, known[0], args.new, new[-7:])
     save(scenes, OUTPUT)
 
 
+def photos_of(label: str, folder: Path) -> list[Path]:
+    return [path for path in list_images(folder) if path.parent.name == label]
+
+
 def record(page: Page, known: Path, name: str, new: list[Path]) -> list[Scene]:
+    expect(page.locator("#examples img").last).to_be_visible()
     scenes = [shoot(page, 1200)]
     predict(page, known)
     scenes.append(shoot(page, 2500))
     page.locator("#explain").click()
     expect(page.locator("#heat img").first).to_be_visible()
+    page.locator("#heat").scroll_into_view_if_needed()
     scenes.append(shoot(page, 2500))
     page.reload()
     predict(page, new[-1])
@@ -71,7 +79,7 @@ def record(page: Page, known: Path, name: str, new: list[Path]) -> list[Scene]:
 
 
 def shoot(page: Page, ms: int) -> Scene:
-    page.wait_for_timeout(700)  # ms, for what is still moving
+    page.wait_for_timeout(1500)  # ms, for what is still moving
     image = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
     return Scene(image.resize(SIZE, Image.Resampling.LANCZOS), ms)
 

@@ -9,12 +9,13 @@ import json
 import logging
 import re
 import shlex
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hffruits.cli.loading import load
-from hffruits.core.flags import OneLineParser
+from hffruits.core.flags import OneLineParser, plain
 from hffruits.core.imports import import_module
 
 if TYPE_CHECKING:
@@ -318,6 +319,19 @@ def without(argv: list[str], *names: str) -> list[str]:
     return flags.parse_known_args(argv)[1]
 
 
+@cache
+def flag_names(command: str) -> frozenset[str]:
+    """Every flag that a command takes."""
+    names = set()
+    if command in _PARSERS:
+        actions = _PARSERS[command](None)._actions
+        names |= {flag[2:] for one in actions for flag in plain(one.option_strings)}
+    if command in ("train", "preview", "find-lr", "search"):
+        parsing = import_module("hffruits.training.parser")
+        names |= parsing.flag_names()
+    return frozenset(names)
+
+
 # ---- the others ----
 
 
@@ -378,7 +392,7 @@ def push_parser(description: str | None) -> argparse.ArgumentParser:
         "--no_report",
         dest="report",
         action="store_false",
-        help="don't publish report.html, which shows some of the photos",
+        help="don't publish report.html and examples/, which show some of the photos",
     )
     return parser
 
@@ -413,7 +427,15 @@ def demo_parser(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("model", nargs="?", help=model)
     parser.add_argument("--model", dest="named", help="the same as MODEL above")
     parser.add_argument("--revision", help="which commit, branch or tag of a Hub model")
-    parser.add_argument("--share", action="store_true", help="make a public link, for 3 days")
+    parser.add_argument(
+        "--port",
+        type=int,
+        help="serve at this port [GRADIO_SERVER_PORT, else the first free one from 7860]",
+    )
+    parser.add_argument(
+        "--open", action="store_true", help="open a browser, where there is a display"
+    )
+    parser.add_argument("--share", action="store_true", help="make a public link, for a week")
     parser.add_argument(
         "--auth",
         metavar="USER:PASSWORD",
@@ -423,7 +445,7 @@ def demo_parser(description: str | None) -> argparse.ArgumentParser:
         "--data_dir",
         type=Path,
         metavar="DIR",
-        help="what the model was trained on: show visitors a photo of each class [drawn ones]",
+        help="what the model was trained on: show visitors a photo of each class [its examples]",
     )
     parser.add_argument(
         "--feedback_dir",
@@ -445,3 +467,22 @@ def demo_parser(description: str | None) -> argparse.ArgumentParser:
 def _add_push_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--private", action="store_true", help="a repository that only you see")
     parser.add_argument("--license", help="the Hub's name of one: apache-2.0, cc-by-4.0, ...")
+
+
+_PARSERS: dict[str, Callable[[str | None], argparse.ArgumentParser]] = {
+    "samples": samples_parser,
+    "explore": explore_parser,
+    "split": split_parser,
+    "preview": preview_parser,
+    "plot-lr": plot_lr_parser,
+    "find-lr": find_lr_parser,
+    "search": search_parser,
+    "evaluate": evaluate_parser,
+    "compare": compare_parser,
+    "export": export_parser,
+    "predict": predict_parser,
+    "push": push_parser,
+    "push-data": push_data_parser,
+    "space": space_parser,
+    "demo": demo_parser,
+}

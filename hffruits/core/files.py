@@ -104,6 +104,21 @@ def check_writable(folder: Path, remedy: str = "Choose another folder.") -> None
         probe.unlink()
 
 
+def file_below(folder: Path, name: str | Path) -> Path | None:
+    """A regular file below a folder after links are followed; None for one that lies elsewhere.
+
+    Of a folder from a stranger, a link may lead to any file of this machine. In the Hub's cache all
+    files are links, to the `blobs` beside the snapshots.
+    """
+    root = folder.resolve()
+    places = [root, *([root.parents[1] / "blobs"] if root.parent.name == "snapshots" else [])]
+    try:
+        file = (root / name).resolve(strict=True)
+    except (OSError, ValueError, RuntimeError):  # missing; a NUL or a loop of links
+        return None
+    return file if file.is_file() and any(map(file.is_relative_to, places)) else None
+
+
 def release_lock(lock: FileLock) -> None:
     """Release it, and remove its file: where that can be, before anyone may take the same one."""
     if not WINDOWS:  # where filelock removes the file, once it is closed

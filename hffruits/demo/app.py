@@ -5,13 +5,16 @@ Serves one model to visitors and to `gradio_client`, and needs no network. Each 
 """
 
 import html
+import io
 import logging
 import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
+from huggingface_hub import constants
 from PIL import Image
 from starlette.middleware import Middleware
 
@@ -20,21 +23,25 @@ from hffruits.core.counts import counted
 from hffruits.core.errors import InputError
 from hffruits.core.escaping import markdown_code
 from hffruits.data.pixel_limit import MAX_PIXELS, check_max_pixels
-from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
 from hffruits.demo.batch_tab import batch_tab
+from hffruits.demo.examples import find_examples
 from hffruits.demo.fallback_model import pretrained_produce_folder
 from hffruits.demo.feedback import FeedbackBox
-from hffruits.demo.model_tab import drawn_name, model_tab
+from hffruits.demo.link_preview import LinkPreview
+from hffruits.demo.model_tab import model_tab
+from hffruits.demo.port import choose_port
 from hffruits.demo.predict_tab import predict_tab
 from hffruits.demo.server import (
     RETENTION_SECONDS,
     Guard,
+    announce,
     bound_statistics,
     health_route,
     is_private,
     is_shared,
     log_errors_in_a_line,
     read_auth,
+    translate_launch_errors,
     wait_and_stop,
 )
 from hffruits.demo.teach_tab import teach_tab
@@ -43,10 +50,11 @@ from hffruits.demo.upload_folder import UploadFolder, temporary_folder
 from hffruits.demo.widgets import Page
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.models.artifact import CONFIG, METRICS, WEIGHTS
+from hffruits.models.examples import Example, load_examples, spread
+from hffruits.models.fetching import fetch_examples
 
 logger = logging.getLogger(__name__)
 TITLE = "What fruit is this?"
-EXAMPLE_SEED = 70_000  # far from the seeds of the sample set, so that no model has learned these
 ARTIFACT = (CONFIG, WEIGHTS, METRICS)
 QUEUE_SIZE = 32  # requests that wait; the next one is refused
 MAX_SESSIONS = 64  # visitors whose taught models are remembered: a head and a config, some MB each
@@ -76,7 +84,11 @@ def open_model(
     classes = counted(len(classifier.labels), "class", "classes")
     if chosen:
         which = "" if name else ", the run that finished last"
-        shown = markdown_code(_shown_place(chosen))
+        if not Path(chosen).expanduser().is_dir() and classifier.folder.parent.name == "snapshots":
+            _add_examples(classifier, str(chosen))
+            shown = f"[{markdown_code(str(chosen))}]({constants.ENDPOINT}/{chosen})"
+        else:
+            shown = markdown_code(_shown_place(chosen))
         about = f"Predictions come from {shown}{which}. It has {classes}."
         return classifier, about, classifier.folder
     about = (
@@ -94,13 +106,13 @@ def _shown_place(model: str | Path) -> str:
     return place.resolve().name if says_where else str(model)
 
 
-def draw_examples(labels: Sequence[str], count: int = 8) -> list[Image.Image]:
-    """Drawn images of the model's classes, or of any fruits where it has none of those."""
-    known = {drawn_name(label) for label in labels}
-    names = [name for name in FRUITS if name in known] or list(FRUITS)
-    return [
-        draw_fruit(names[i % len(names)], seed=EXAMPLE_SEED + i, size=384) for i in range(count)
-    ]
+def _add_examples(classifier: FruitClassifier, repo_id: str) -> None:
+    """Those of a Hub model, at the commit that was loaded; it works without them, too."""
+    try:
+        fetch_examples(repo_id, revision=classifier.folder.name)
+    except InputError as error:
+        logger.warning("%s: its example photos can't be had (%s)", repo_id, error)
+    classifier.examples = load_examples(classifier.folder)
 
 
 def build_demo(
@@ -108,7 +120,7 @@ def build_demo(
     *,
     title: str = TITLE,
     about: str = "",
-    examples: Sequence[Image.Image] = (),
+    examples: Sequence[Example] = (),
     top_k: int = 5,
     artifact: Path | None = None,
     data_dir: Path | None = None,
@@ -151,6 +163,8 @@ def launch_demo(
     *,
     revision: str | None = None,
     share: bool = False,
+    port: int | None = None,
+    open_browser: bool = False,
     auth: str | None = None,
     data_dir: Path | None = None,
     feedback_dir: Path | None = None,
@@ -160,15 +174,18 @@ def launch_demo(
 ) -> gr.Blocks:
     """Open the model and serve its page until interrupted, or return with `prevent_thread_lock`.
 
+    `port` is by default that of GRADIO_SERVER_PORT, else the first free one from 7860. Where there
+    is a display, `open_browser` opens the page.
     `auth` is `user:password`, by default that of HFFRUITS_AUTH. Training photos are shown only from
     below `data_dir`: a model's own record may name any folder. Feedback goes to `feedback/`, and
     taught models below `runs/`; where others than this computer reach the server, only if given.
     Gradio's environment variables hold (GRADIO_SERVER_PORT, GRADIO_SHARE, ...), but there is no
-    public link unless asked for. Raises `InputError` for a model that can't be loaded, and for a
-    malformed `auth` or `max_image_pixels`.
+    public link unless asked for. Raises `InputError` for a model that can't be loaded, a port that
+    is taken, and a malformed `auth` or `max_image_pixels`.
     """
     login = read_auth(auth)
     check_max_pixels(max_image_pixels)
+    port = choose_port(port)
     data_dir = data_dir and data_dir.expanduser()
     if data_dir and not data_dir.is_dir():
         raise InputError(f"data_dir={data_dir}: no such folder. Name the one it was trained on.")
@@ -181,10 +198,11 @@ def launch_demo(
     bound_statistics()
     logging.getLogger("uvicorn.error").addFilter(log_errors_in_a_line)
     stopping = threading.Event()
+    examples = find_examples(classifier, folder, data_dir)
     demo = build_demo(
         classifier,
         about=about,
-        examples=draw_examples(classifier.labels),
+        examples=examples,
         artifact=folder,
         data_dir=data_dir,
         feedback_dir=feedback_dir,
@@ -192,30 +210,50 @@ def launch_demo(
         max_image_pixels=max_image_pixels,
         stopping=stopping,
     )
-    served = Path(model or folder or "bundled").name
-    logger.info(
-        "Model     %s, %s",
-        *(model or folder or "bundled", counted(len(classifier.labels), "class", "classes")),
-    )
+    classes = counted(len(classifier.labels), "class", "classes")
+    logger.info("Model     %s, %s", model or folder or "bundled", classes)
     uploads = UploadFolder(place)
     logger.info("Uploads   in %s, %.1f GB at most, for an hour", place, uploads.bound / 1e9)
+    served = Path(model or folder or "bundled").name
     facts = {"model": served, "classes": len(classifier.labels), "version": __version__}
-    guard = Middleware(Guard, demo=demo, folder=uploads)
-    demo.launch(
-        share=shared,  # never None, with which gradio may decide to share
-        auth=login,
-        prevent_thread_lock=True,
-        max_file_size="100mb",  # a zip; a photo's own limit is in uploads.py
-        state_session_capacity=MAX_SESSIONS,
-        enable_monitoring=False,  # which anybody could read
-        footer_links=["api", "gradio", "settings"],
-        # else gradio keeps every visitor's photos in the browser
-        run_history=os.environ.get("GRADIO_RUN_HISTORY", "").lower() == "true",
-        theme=fruit_theme(),
-        css=CSS,
-        i18n=gr.I18n(en=WORDS),
-        app_kwargs={"routes": [health_route(facts)], "middleware": [guard]},
-    )
+    preview = link_preview(classifier, [] if login else examples)
+    guard = Middleware(Guard, demo=demo, folder=uploads, preview=preview)
+    routes = [health_route(facts), preview.route()]
+    with translate_launch_errors(port):
+        demo.launch(
+            share=shared,  # never None, with which gradio may decide to share
+            server_port=port,
+            auth=login,
+            app_kwargs={"routes": routes, "middleware": [guard]},
+            **_launch_options(),
+        )
+    announce(demo, shared=shared, open_browser=open_browser)
     if not prevent_thread_lock:
         wait_and_stop(demo, stopping)
     return demo
+
+
+def _launch_options() -> dict[str, Any]:
+    """Those of gradio's that are always the same."""
+    return {
+        "prevent_thread_lock": True,
+        "quiet": True,  # its texts speak of arguments in Python
+        "max_file_size": "100mb",  # a zip; a photo's own limit is in uploads.py
+        "state_session_capacity": MAX_SESSIONS,
+        "enable_monitoring": False,  # which anybody could read
+        "footer_links": ["api", "gradio", "settings"],
+        # else gradio keeps every visitor's photos in the browser
+        "run_history": os.environ.get("GRADIO_RUN_HISTORY", "").lower() == "true",
+        "theme": fruit_theme(),
+        "css": CSS,
+        "i18n": gr.I18n(en=WORDS),
+    }
+
+
+def link_preview(classifier: FruitClassifier, examples: Sequence[Example]) -> LinkPreview:
+    """What a link to the page shows elsewhere."""
+    some = ", ".join(one.label for one in spread(examples, 3))
+    kinds = f"{len(classifier.labels)} kinds of fruit and vegetable"
+    description = f"Classifies photos of {kinds}{f' ({some}, ...)' if some else ''}, and says when "
+    photos = [Image.open(io.BytesIO(example.photo)) for example in spread(examples, 4)]
+    return LinkPreview(TITLE, f"{description}one is unknown.", photos)

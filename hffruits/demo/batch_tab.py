@@ -1,6 +1,7 @@
 """The Batch tab classifies many photos: files or zips in, a table, thumbnails and a CSV out."""
 
 import csv
+import html
 import io
 import tempfile
 import threading
@@ -16,11 +17,11 @@ from hffruits.core.errors import InputError
 from hffruits.core.escaping import spreadsheet_cell
 from hffruits.core.files import CSV_ENCODING
 from hffruits.demo.uploads import MAX_IMAGES, UPLOAD_SUFFIXES, Upload, list_uploads, open_upload
-from hffruits.demo.widgets import sent_files, upload_folder, visitor_error
+from hffruits.demo.widgets import sent_files, upload_folder, visitor_error, with_local_example
 from hffruits.inference.classifier import FruitClassifier, Prediction
 
 THUMBNAIL = 320  # pixels
-HEADERS = ["File", "Class", "Confidence", "Known"]
+HEADERS = ["File", "Class", "Confidence", "Known", "Problem"]
 
 
 class Row(NamedTuple):
@@ -38,13 +39,13 @@ def batch_tab(fruits: FruitClassifier, *, stopping: threading.Event, max_pixels:
     def batch(
         files: list[dict] | None,
         progress=gr.Progress(),  # noqa: B008 (gradio asks for it as a default)
-    ) -> tuple[list[list[str]], list[tuple[Image.Image, str]], str | None, str]:
+    ) -> tuple[list[list[str]], list[tuple[Image.Image, str]], str | None, str, str]:
         """Name the fruit or vegetable in each of many photos.
 
         Parameters:
             files: image files, and zips of them: 200 photos at most, 50 MB each.
         Returns:
-            table: a row for each: File, Class, Confidence in percent, Known (yes, no, or why not).
+            table: a row for each: File, Class, Confidence in percent, Known (yes or no), Problem.
             gallery: a thumbnail for each that could be read, with its class.
             csv: a table with the columns of `hffruits predict`: label, score in [0, 1], known.
             summary: how many there were.
@@ -65,7 +66,7 @@ def batch_tab(fruits: FruitClassifier, *, stopping: threading.Event, max_pixels:
         file = save_bytes_to_cache(
             to_csv(rows).encode(CSV_ENCODING), "fruits.csv", str(upload_folder())
         )
-        return table, thumbnails, file, _summary(rows)
+        return table, thumbnails, file, _summary(rows), html_table(table)
 
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=280, elem_id="sending"):
@@ -77,50 +78,49 @@ def batch_tab(fruits: FruitClassifier, *, stopping: threading.Event, max_pixels:
                 elem_id="files",
                 elem_classes="drop",
             )
+            with_local_example(files)
             start = gr.Button("Name them all", variant="primary", elem_id="start")
             gr.Markdown(
                 f"Up to {MAX_IMAGES} photos of 50 MB each, one by one or in zips of 100 MB.",
                 elem_classes="hint",
             )
         with gr.Column(scale=3, min_width=280, elem_id="results"):
-            summary, table, download = _result_table()
+            summary, table, shown, download = _result_table()
     gallery = _result_gallery()
+    rows = gr.State("")  # clients of the API get no state
     start.click(
         batch,
         files,
-        [table, gallery, download, summary],
+        [table, gallery, download, summary, rows],
         api_name="batch",
         preprocess=False,
         concurrency_id="batch",
         concurrency_limit=1,
         show_progress_on=summary,
     ).success(
-        lambda: [gr.update(visible=True)] * 3,
-        *(None, [table, gallery, download]),
+        lambda text: (text, gr.update(visible=True), gr.update(visible=True)),
+        *(rows, [shown, gallery, download]),
         api_visibility="private",
         queue=False,
     )
 
 
-def _result_table() -> tuple[gr.Markdown, gr.Dataframe, gr.DownloadButton]:
-    """What says how many there were, and the table, which are shown once there are rows."""
-    summary = gr.Markdown("Results appear here, with a table to download.", elem_id="summary")
+def _result_table() -> tuple[gr.Markdown, gr.Dataframe, gr.HTML, gr.DownloadButton]:
+    """What says how many there were; the table for clients, and as visitors see it; the CSV."""
+    summary = gr.Markdown(
+        "Results appear here, with a table to download.", label="summary", elem_id="summary"
+    )
     table = gr.Dataframe(
         label="table",
         headers=HEADERS,
-        datatype=["str", "str", "str", "str"],
+        datatype=["str"] * len(HEADERS),
         type="array",
         interactive=False,
-        show_label=False,
-        column_widths=["30%", "26%", "26%", "18%"],
-        max_height=420,
         visible="hidden",
-        wrap=True,
-        buttons=[],
-        elem_id="table",
     )
+    shown = gr.HTML(elem_id="table", apply_default_css=False)
     download = gr.DownloadButton("Download as CSV", elem_id="csv", visible="hidden")
-    return summary, table, download
+    return summary, table, shown, download
 
 
 def _result_gallery() -> gr.Gallery:
@@ -136,6 +136,14 @@ def _result_gallery() -> gr.Gallery:
         visible="hidden",
         elem_id="gallery",
     )
+
+
+def html_table(rows: list[list[str]]) -> str:
+    """The table as visitors see it: on a narrow screen each row is a block of lines."""
+    head = "".join(f"<th>{header}</th>" for header in HEADERS)
+    lines = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows)
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def to_csv(rows: list[Row]) -> str:
@@ -182,9 +190,9 @@ def _name_one(fruits: FruitClassifier, upload: Upload, max_pixels: int) -> Row:
 
 def _table_row(row: Row) -> list[str]:
     if row.found is None:
-        return [row.name, "", "", f"unreadable: {row.reason}"]
+        return [row.name, "", "", "", f"unreadable: {row.reason}"]
     known = "yes" if row.found.known else "no"
-    return [row.name, row.found.label, f"{100 * row.found.score:.0f} %", known]
+    return [row.name, row.found.label, f"{100 * row.found.score:.0f} %", known, ""]
 
 
 def _caption(found: Prediction) -> str:

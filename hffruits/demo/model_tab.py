@@ -14,18 +14,16 @@ from typing import Any
 
 import gradio as gr
 
-from hffruits.core.escaping import name_in_line
+from hffruits.core.files import file_below
 from hffruits.core.html import thumbnail_uri
-from hffruits.core.names import name_key
-from hffruits.data.images import PHOTOS, kind_of, open_small
-from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
-from hffruits.hub.redaction import file_below, redaction_of
+from hffruits.data.images import open_small
+from hffruits.demo.class_photos import listed_photos, read_text_below, sample_photos
+from hffruits.hub.redaction import redaction_of
 from hffruits.inference.classifier import FruitClassifier
-from hffruits.models.artifact import CARD, METRICS, REPORT, SPLITS, TRAIN_LIST
+from hffruits.models.artifact import CARD, METRICS, REPORT
 
 THUMBNAIL = 120  # pixels
 MAX_SAMPLES = 300  # classes that get an image
-MAX_READ = 5_000_000  # characters of a card, a report or a list
 
 
 def model_tab(
@@ -35,7 +33,7 @@ def model_tab(
 
     @cache
     def describe() -> tuple[str, str, str]:
-        gallery = class_gallery(fruits.labels, artifact, data_dir)
+        gallery = class_gallery(fruits, artifact, data_dir)
         return _figures(artifact), model_card(artifact), gallery
 
     figures = gr.HTML('<p class="loading">Reading the model ...</p>', elem_id="figures")
@@ -59,77 +57,52 @@ def model_tab(
 
 def model_card(artifact: Path | None) -> str:
     """The card without its metadata and its images, which would come from elsewhere."""
-    text = redaction_of(artifact).in_text(_read(artifact, CARD)) if artifact else ""
+    text = redaction_of(artifact).in_text(read_text_below(artifact, CARD)) if artifact else ""
     text = re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.DOTALL)
     return re.sub(r"!\[([^\]]*)\]\([^)]*\)", r"\1", text) or "This model has no card."
 
 
-def class_gallery(labels: list[str], artifact: Path | None, data_dir: Path | None = None) -> str:
-    """Each class as a figure: a photo that it was trained on, else drawn, else its first letter."""
-    photos = sample_photos(labels, artifact, data_dir)
+def class_gallery(
+    fruits: FruitClassifier, artifact: Path | None, data_dir: Path | None = None
+) -> str:
+    """Each class as a figure: a photo that it was trained on, else an example, else a letter."""
+    photos = class_photos(fruits, artifact, data_dir)
     figures = []
-    for index, label in enumerate(sorted(labels)):
+    for index, label in enumerate(sorted(fruits.labels)):
         few = index < MAX_SAMPLES
         source = _photo_uri(photos[label]) if few and label in photos else None
-        drawn = drawn_name(label)
-        if few and source is None and drawn:
-            source = thumbnail_uri(draw_fruit(drawn, seed=index, size=THUMBNAIL), THUMBNAIL)
         image = f'<img src="{source}" alt="" loading="lazy">' if source else None
         image = image or f'<span class="letter">{html.escape(label[:1])}</span>'
         figures.append(f"<figure>{image}<figcaption>{html.escape(label)}</figcaption></figure>")
     return f'<div class="classes">{"".join(figures)}</div>'
 
 
-def sample_photos(
-    labels: list[str], artifact: Path | None, data_dir: Path | None
-) -> dict[str, Path]:
-    """A training photo of each class, of those below `data_dir` after links are followed."""
-    if artifact is None or data_dir is None:
-        return {}
-    files = _read(artifact, f"{SPLITS}/{TRAIN_LIST}").split("\n")
-    by_folder: dict[tuple[str, ...], Path] = {}  # first file of each folder
-    for line in files:
-        path = Path(name_in_line(line))
-        by_folder.setdefault(tuple(map(name_key, path.parts[:-1])), path)
-    found = {}
-    for label in labels:
-        parts = tuple(map(name_key, label.split("/")))
-        names = [path for folder, path in by_folder.items() if folder[-len(parts) :] == parts]
-        path = file_below(data_dir, names[0]) if names else None
-        if path and kind_of(path.name) in PHOTOS:
-            found[label] = path
-    return found
+def class_photos(
+    fruits: FruitClassifier, artifact: Path | None, data_dir: Path | None
+) -> dict[str, Path | bytes]:
+    """What there is of each class."""
+    samples = sample_photos(fruits.labels, bundled=artifact is None)
+    trained_on = listed_photos(fruits.labels, artifact, data_dir, "train")
+    return samples | dict(fruits.examples) | trained_on
 
 
-def drawn_name(label: str) -> str | None:
-    """What a class is called among the fruits that can be drawn."""
-    return _DRAWN.get(_plain(label.rpartition("/")[-1]))
-
-
-def _plain(name: str) -> str:
-    return name.casefold().replace("-", " ").replace("_", " ")
-
-
-_DRAWN = {_plain(name): name for name in FRUITS}
-
-
-def _photo_uri(path: Path) -> str | None:
+def _photo_uri(photo: Path | bytes) -> str | None:
     try:
-        return thumbnail_uri(open_small(path, THUMBNAIL)[0], THUMBNAIL)
+        return thumbnail_uri(open_small(photo, THUMBNAIL)[0], THUMBNAIL)
     except OSError:
         return None
 
 
 def _framed(artifact: Path) -> str:
     """The report in a frame of its own origin: its scripts can reach nothing of this page."""
-    page = html.escape(redaction_of(artifact).in_page(_read(artifact, REPORT)))
+    page = html.escape(redaction_of(artifact).in_page(read_text_below(artifact, REPORT)))
     return f'<iframe title="Report" sandbox="allow-scripts" srcdoc="{page}"></iframe>'
 
 
 def _figures(artifact: Path | None) -> str:
     """The best-measured split's metrics as tiles."""
     try:
-        metrics = json.loads(_read(artifact, METRICS) if artifact else "{}")
+        metrics = json.loads(read_text_below(artifact, METRICS) if artifact else "{}")
     except ValueError:
         metrics = {}
     splits = metrics if isinstance(metrics, dict) else {}
@@ -159,12 +132,3 @@ def _tile(title: str, value: str) -> str:
 
 def _percent(value: Any) -> str:
     return f"{100 * value:.1f} %" if isinstance(value, float | int) else "-"
-
-
-def _read(artifact: Path, name: str) -> str:
-    """The text of a file of the model's, empty where it is missing or lies elsewhere."""
-    file = file_below(artifact, name)
-    if file is None:
-        return ""
-    with file.open(encoding="utf-8", errors="replace") as text:
-        return text.read(MAX_READ)

@@ -6,9 +6,11 @@ import gradio as gr
 from PIL import Image
 
 from hffruits.core.errors import InputError
+from hffruits.demo.examples import examples_strip
 from hffruits.demo.feedback import FeedbackBox
-from hffruits.demo.widgets import name_image, open_sent, visitor_error
+from hffruits.demo.widgets import name_image, open_sent, visitor_error, with_local_example
 from hffruits.inference.classifier import FruitClassifier
+from hffruits.models.examples import Example
 
 HEAT_SIZE = 448  # pixels
 NO_CLASS = "None of these"
@@ -17,14 +19,14 @@ NO_CLASS = "None of these"
 def predict_tab(
     fruits: FruitClassifier,
     *,
-    examples: Sequence[Image.Image],
+    examples: Sequence[Example],
     top_k: int,
     feedback: FeedbackBox | None,
     max_pixels: int,
 ) -> None:
     """Build the tab, inside `gr.Tab`. Without `feedback` it doesn't ask."""
 
-    def predict(image: dict | None) -> tuple[dict[str, float] | None, str]:
+    def predict(image: dict | None) -> tuple[dict[str, float] | None, str, str]:
         """Name the fruit or vegetable in one photo.
 
         Parameters:
@@ -34,8 +36,8 @@ def predict_tab(
             verdict: empty, or that the fruit is unknown; then those are the most similar classes.
         """
         if image is None:
-            return None, ""
-        return name_image(fruits, open_sent(image, max_pixels), top_k)[:2]
+            return None, "", ""
+        return name_image(fruits, open_sent(image, max_pixels), top_k)
 
     def explain(image: dict | None) -> Image.Image:
         """Show which areas of one photo support the prediction.
@@ -68,21 +70,25 @@ def predict_tab(
         with gr.Column(elem_id="predictions", elem_classes="predictions"):
             verdict = gr.HTML(label="verdict", elem_classes="verdict")
             prediction = prediction_label(top_k, "prediction")
+            took = gr.State("")  # clients of the API get no state
+            note = gr.HTML(elem_id="took")
             shown = gr.Button("Show heatmap", elem_id="explain")
             if feedback:
                 _ask(fruits, feedback, photo, max_pixels)
     if examples:
-        gr.Examples(
-            [[example] for example in examples],
-            photo,
-            label="No photo at hand? Try one of these",
-            elem_id="examples",
-            api_visibility="private",
-        )
+        taught = getattr(fruits.config, "taught", None) or ()
+        examples_strip(examples, photo, taught=taught)
     # preprocess=False: only open_upload decodes what visitors send, here and in all tabs. Gradio
     # checks the place only of files that call themselves gradio.FileData.
-    shows = [prediction, verdict]
+    shows = [prediction, verdict, took]
     named = photo.change(predict, photo, shows, api_name="predict", preprocess=False)
+    named.success(
+        lambda text: text,
+        *(took, note),
+        api_visibility="private",
+        queue=False,
+        show_progress="hidden",
+    )
     named.failure(lambda: None, None, photo, api_visibility="private", queue=False)
     shown.click(explain, photo, heat, api_name="explain", preprocess=False).success(
         lambda: gr.Image(visible=True), None, heat, api_visibility="private"
@@ -92,8 +98,9 @@ def predict_tab(
 
 def photo_input(elem_id: str, height: int = 400) -> gr.Image:
     """Where one photo comes in: a file, the camera or the clipboard, but no address."""
-    return gr.Image(
+    photo = gr.Image(
         type="filepath",
+        label="photo",
         sources=["upload", "webcam", "clipboard"],
         placeholder="# Drop a photo here\nor click to choose one",
         height=height,
@@ -102,6 +109,7 @@ def photo_input(elem_id: str, height: int = 400) -> gr.Image:
         elem_id=elem_id,
         elem_classes="photo",
     )
+    return with_local_example(photo)
 
 
 def prediction_label(top_k: int, elem_id: str) -> gr.Label:

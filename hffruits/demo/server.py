@@ -5,12 +5,15 @@ import logging
 import os
 import re
 import signal
+import sys
 import threading
+import webbrowser
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import gradio as gr
-from gradio.route_utils import API_PREFIX
+from gradio.route_utils import API_PREFIX, get_root_url
 from gradio_client.utils import is_http_url_like
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -19,6 +22,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hffruits.core.errors import InputError
+from hffruits.demo.link_preview import LinkPreview
 from hffruits.demo.multipart import FilePartsOnly
 from hffruits.demo.upload_folder import UploadFolder
 from hffruits.demo.uploads import MAX_IMAGE_BYTES, MAX_IMAGES, NOT_SENT
@@ -86,6 +90,39 @@ def log_errors_in_a_line(record: logging.LogRecord) -> bool:
     return True
 
 
+def has_display() -> bool:
+    """Whether a browser can open a window: elsewhere one in text mode would take the terminal."""
+    remote = os.environ.get("SSH_CONNECTION")
+    if os.name == "nt" or sys.platform == "darwin":
+        return not remote
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def announce(demo: gr.Blocks, *, shared: bool, open_browser: bool) -> None:
+    """Say where the page is, and open it if asked to and there is a display."""
+    logger.info("Demo      serves at %s (Ctrl-C ends it)", demo.share_url or demo.local_url)
+    if not shared and is_private(shared):
+        logger.info("Public    only with --share: a link for others, for a week at most")
+    if open_browser and has_display():
+        webbrowser.open(demo.share_url or demo.local_url)
+
+
+@contextmanager
+def translate_launch_errors(port: int) -> Iterator[None]:
+    """Within it, a page that can't be served is an `InputError`; gradio speaks of its arguments."""
+    try:
+        yield
+    except OSError as error:  # taken meanwhile
+        raise InputError(f"port={port}: can't be used. Choose another with --port.") from error
+    except ValueError as error:
+        if "localhost is not accessible" not in str(error):
+            raise
+        raise InputError(
+            f"http://127.0.0.1:{port}/: can't be reached from here. Set NO_PROXY=127.0.0.1, or "
+            "make a public link with --share."
+        ) from error
+
+
 def wait_and_stop(demo: gr.Blocks, stopping: threading.Event) -> None:
     """Serve until Ctrl-C or SIGTERM, then let go of visitors and return. Main thread only."""
     caught = threading.Event()
@@ -128,11 +165,11 @@ class Guard:
 
     A file can be named, letter by letter, where `/upload` gave out its path or the page did: what
     else there is, and whether it is, nobody learns. Gradio by itself opens links below its folder,
-    and downloads an image that is given by its URL.
+    and downloads an image that is given by its URL. The page itself is sent with its preview.
     """
 
-    def __init__(self, app: ASGIApp, demo: gr.Blocks, folder: UploadFolder):
-        self.app, self.demo, self.folder = app, demo, folder
+    def __init__(self, app: ASGIApp, demo: gr.Blocks, folder: UploadFolder, preview: LinkPreview):
+        self.app, self.demo, self.folder, self.preview = app, demo, folder, preview
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -141,7 +178,11 @@ class Guard:
             self._check_path(scope["path"])
             if scope["method"] == "POST":
                 receive = await self._checked(scope, receive)
-            await self.app(scope, receive, _with_headers(send, scope["path"]))
+            send_on = _with_headers(send, scope["path"])
+            if scope["method"] == "GET" and not _route(scope):
+                root = get_root_url(Request(scope), "/", self.demo.root_path or None)
+                send_on = _with_preview(send_on, self.preview, root)
+            await self.app(scope, receive, send_on)
         except _RefusedError as refused:
             status, reason = refused.args
             await JSONResponse({"detail": reason}, status)(scope, receive, send)
@@ -252,6 +293,27 @@ def _values(record: Any) -> Iterator[tuple[str, Any]]:
             waiting += value.items()
         elif isinstance(value, list):
             waiting += [(key, one) for one in value]
+
+
+def _with_preview(send: Send, preview: LinkPreview, root: str) -> Send:
+    """The page is held until it is whole, and sent with its preview in its head."""
+    start: Message = {}
+    body = bytearray()
+
+    async def with_preview(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            start.update(message)
+            return
+        body.extend(message.get("body", b""))
+        if message.get("more_body"):
+            return
+        page = preview.in_page(body.decode(), root=root).encode()
+        headers = [(name, value) for name, value in start["headers"] if name != b"content-length"]
+        headers.append((b"content-length", b"%d" % len(page)))
+        await send(start | {"headers": headers})
+        await send({"type": "http.response.body", "body": page})
+
+    return with_preview
 
 
 def _with_headers(send: Send, path: str) -> Send:

@@ -5,7 +5,7 @@ import re
 import time
 import unicodedata
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import gradio as gr
 from PIL import Image
@@ -14,7 +14,8 @@ from hffruits.core.counts import counted
 from hffruits.core.errors import InputError
 from hffruits.demo.predict_tab import photo_input, prediction_label
 from hffruits.demo.server import RETENTION_SECONDS
-from hffruits.demo.widgets import name_image, open_image, open_sent, visitor_error
+from hffruits.demo.uploads import UPLOAD_SUFFIXES
+from hffruits.demo.widgets import name_image, open_image, problem
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.inference.few_shot import save_taught, teach
 
@@ -25,6 +26,12 @@ MAX_SAVED_BYTES = 2 * 10**9  # of all of them
 LONG_SIDE = 1024  # pixels; all that the model ever sees of a photo is smaller
 NOTHING = "Nothing taught yet. What you teach is visible only to you, until you save it."
 
+# Gradio's own scroll_to_output leaves a line that begins in view where it is.
+_SHOW_ANSWER = """() => {
+    const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    const how = {block: "center", behavior: calm ? "auto" : "smooth"};
+    requestAnimationFrame(() => document.getElementById("said")?.scrollIntoView(how));
+}"""
 UNTEACHABLE = (
     "This model can't be taught: it has no prototypes of its classes. Train one of your own first, "
     "with `hffruits train YOUR_FOLDER`."
@@ -44,55 +51,52 @@ def teach_tab(fruits: FruitClassifier, *, top_k: int, folder: Path | None, max_p
 
     def learn(
         taught: Taught | None, name: str | None, photos: list[dict] | None
-    ) -> tuple[Taught, str, str, None, dict]:
-        name = name.strip() if isinstance(name, str) else ""
-        before = taught or Taught(fruits, ())
-        if len(before.names) >= MAX_FRUITS:
-            raise visitor_error(f"The limit is {MAX_FRUITS} fruits. Save them, or start over.")
-        images, unread = _open_photos(photos, max_pixels)
-        if not images:
-            raise visitor_error(unread or "Choose a photo first.")
-        started = time.perf_counter()
+    ) -> tuple[Taught | None, Any, Any, Any, dict, str]:
         try:
-            after = teach(before.fruits, name, images)
-        except InputError as error:
-            raise visitor_error(f"{error} {unread}".strip()) from error
-        seconds = time.perf_counter() - started
-        kept = Taught(after, (*before.names, name))
-        learned = f"Learned from {counted(len(images), 'photo')} in {seconds:.1f} seconds."
-        about = f"{learned} {html.escape(unread)}"
-        return kept, _describe(kept, about), "", None, gr.update(interactive=True)
+            kept, about = _learn(taught or Taught(fruits, ()), name, photos, max_pixels)
+        except InputError as error:  # what was filled in stays
+            return taught, gr.skip(), gr.skip(), gr.skip(), gr.skip(), problem(_sentence(error))
+        done = f'<p class="learned" role="status">{html.escape(about)}</p>'
+        return kept, _describe(kept), "", None, gr.update(interactive=True), done
 
-    def try_it(taught: Taught | None, image: dict | None) -> tuple[dict[str, float] | None, str]:
+    def try_it(
+        taught: Taught | None, image: dict | None
+    ) -> tuple[dict[str, float] | None, str, str]:
         if image is None:
-            return None, ""
-        known = taught.fruits if taught else fruits
-        return name_image(known, open_sent(image, max_pixels), top_k)[:2]
+            return None, "", ""
+        try:
+            opened = open_image(image, max_pixels)
+        except InputError as error:
+            return None, problem(f"This photo can't be read: {error}. Try another one."), ""
+        return name_image(taught.fruits if taught else fruits, opened, top_k)
 
-    def save(taught: Taught | None) -> tuple[Taught, str]:
+    def save(taught: Taught | None) -> tuple[Taught | None, str]:
         if folder is None:
-            raise visitor_error("Saving is off on this server.")
+            return taught, _describe(taught, problem("Saving is off on this server."))
         if taught is None:
-            raise visitor_error("Teach it a fruit first.")
+            return taught, _describe(taught, problem("Teach it a fruit first."))
         try:
             written = save_below(folder, taught)
         except InputError as error:
-            raise visitor_error(str(error).replace(f"{folder}", folder.name)) from error
+            said = _sentence(error).replace(f"{folder}", folder.name)
+            return taught, _describe(taught, problem(said))
         shown = html.escape(f"{Path(folder.name, written.name)}")
-        return taught._replace(saved=written), _describe(taught, f"Saved as <code>{shown}</code>.")
+        kept = taught._replace(saved=written)
+        return kept, _describe(kept, f"<p>Saved as <code>{shown}</code>.</p>")
 
-    def forget() -> tuple[None, str, dict]:
-        return None, _describe(None), gr.update(interactive=False)
+    def forget() -> tuple[None, str, dict, str]:
+        return None, _describe(None), gr.update(interactive=False), ""
 
     state = gr.State(None, time_to_live=RETENTION_SECONDS, delete_callback=lambda taught: None)
     with gr.Row(equal_height=False):
         with gr.Column(min_width=280, elem_id="lesson"):
-            name, photos, learned = _lesson_inputs(teachable=fruits.prototypes is not None)
+            name, photos, learned, said = _lesson_inputs(teachable=fruits.prototypes is not None)
         with gr.Column(min_width=280, elem_id="trial", elem_classes="predictions"):
             gr.HTML('<h2 class="step"><b>2</b> Try it at once</h2>')
             photo = photo_input("trial-photo", height=300)
             verdict = gr.HTML(elem_classes="verdict")
             prediction = prediction_label(top_k, "trial-prediction")
+            took = gr.HTML()
     with gr.Column(elem_id="keep"):
         summary = gr.HTML(_describe(None), elem_id="taught")
         with gr.Row():
@@ -104,28 +108,31 @@ def teach_tab(fruits: FruitClassifier, *, top_k: int, folder: Path | None, max_p
             note = "Saving is off on this server, since it is open to others."
             gr.Markdown(note, elem_classes="hint", elem_id="no-saving")
     private = {"api_visibility": "private", "preprocess": False}
+    shows = [prediction, verdict, took]
     learned.click(
         learn,
-        *([state, name, photos], [state, summary, name, photos, saved]),
+        *([state, name, photos], [state, summary, name, photos, saved, said]),
         concurrency_id="teach",
         concurrency_limit=1,
+        show_progress_on=said,
         **private,
-    ).success(try_it, [state, photo], [prediction, verdict], **private)
-    photo.change(try_it, [state, photo], [prediction, verdict], **private).failure(
-        lambda: None, None, photo, queue=False, **private
+    ).then(None, None, None, js=_SHOW_ANSWER, api_visibility="private").success(
+        try_it, [state, photo], shows, **private
     )
+    photo.change(try_it, [state, photo], shows, **private)
     saved.click(save, state, [state, summary], concurrency_id="teach", **private)
-    forgotten.click(forget, None, [state, summary, saved], queue=False, **private).success(
-        try_it, [state, photo], [prediction, verdict], **private
+    forgotten.click(forget, None, [state, summary, saved, said], queue=False, **private).success(
+        try_it, [state, photo], shows, **private
     )
 
 
-def _lesson_inputs(*, teachable: bool) -> tuple[gr.Textbox, gr.Gallery, gr.Button]:
-    """The name, the photos, and the button that teaches them."""
+def _lesson_inputs(*, teachable: bool) -> tuple[gr.Textbox, gr.Gallery, gr.Button, gr.HTML]:
+    """The name, the photos, the button that teaches them, and the line that answers it."""
     gr.HTML('<h2 class="step"><b>1</b> Show it a new fruit</h2>')
     name = gr.Textbox(label="Its name", placeholder="Dragon fruit", max_length=60, elem_id="name")
     photos = gr.Gallery(
-        label="A few photos, from different sides",
+        label="A few photos",
+        file_types=["image", *sorted(UPLOAD_SUFFIXES)],  # and no video from the camera
         sources=["upload", "webcam", "clipboard"],
         type="filepath",
         interactive=True,
@@ -137,10 +144,11 @@ def _lesson_inputs(*, teachable: bool) -> tuple[gr.Textbox, gr.Gallery, gr.Butto
         elem_classes="drop",
     )
     learned = gr.Button("Teach it", variant="primary", interactive=teachable, elem_id="teach")
-    hint = "Two photos are enough to begin with; five to ten are better."
+    said = gr.HTML(elem_id="said")
+    hint = "Two photos are enough to begin with; five to ten, from different sides, are better."
     hint = hint if teachable else UNTEACHABLE
     gr.Markdown(hint, elem_classes="hint")
-    return name, photos, learned
+    return name, photos, learned, said
 
 
 def save_below(folder: Path, taught: Taught) -> Path:
@@ -169,11 +177,32 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:40].strip("-") or "fruit"
 
 
+def _learn(
+    before: Taught, name: str | None, photos: list[dict] | None, max_pixels: int
+) -> tuple[Taught, str]:
+    """What the model has learned then, and how. Raises `InputError` for what can't be taught."""
+    if len(before.names) >= MAX_FRUITS:
+        raise InputError(f"The limit is {MAX_FRUITS} fruits. Save them, or start over.")
+    images, unread = _open_photos(photos, max_pixels)
+    if not images:
+        raise InputError(unread or "Choose two or more photos first.")
+    started = time.perf_counter()
+    try:
+        after = teach(before.fruits, name if isinstance(name, str) else "", images)
+    except InputError as error:
+        raise InputError(f"{_sentence(error)} {unread}".strip()) from error
+    seconds = time.perf_counter() - started
+    name = after.labels[-1]
+    learned = f"Learned {name} from {counted(len(images), 'photo')} in {seconds:.1f} seconds."
+    about = f"{learned} {unread}"
+    return Taught(after, (*before.names, name)), about.strip()
+
+
 def _open_photos(photos: list[dict] | None, max_pixels: int) -> tuple[list[Image.Image], str]:
     """The photos that can be read, small, and a sentence on the others."""
     sent = [one.get("image") for one in photos or []]  # a video has none
     if len(sent) > MAX_PHOTOS:
-        raise visitor_error(f"{len(sent)} photos: the limit is {MAX_PHOTOS} at a time.")
+        raise InputError(f"{len(sent)} photos: the limit is {MAX_PHOTOS} at a time.")
     images, reasons = [], []
     for one in sent:
         try:
@@ -188,11 +217,20 @@ def _open_photos(photos: list[dict] | None, max_pixels: int) -> tuple[list[Image
     return images, f"{len(reasons)} could not be read: {reasons[0]}."
 
 
+def _sentence(error: InputError) -> str:
+    text = str(error)
+    return text[:1].upper() + text[1:]
+
+
 def _describe(taught: Taught | None, about: str = "") -> str:
     """What the model has learned here, as HTML; `about` is HTML."""
     if taught is None:
-        return f"<p>{NOTHING}</p>"
-    chips = "".join(f"<li>{html.escape(name)}</li>" for name in taught.names)
-    labels = taught.fruits.labels
-    classes = f"It has {counted(len(labels), 'class', 'classes')} now, these from you:"
-    return f'<p>{about}</p><p>{classes}</p><ul class="kinds">{chips}</ul>'
+        return about or f"<p>{NOTHING}</p>"
+    counts = taught.fruits.config.taught
+    chips = "".join(
+        f"<li>{html.escape(name)} <b>{counted(counts[name], 'photo')}</b></li>"
+        for name in taught.names
+    )
+    total = counted(len(taught.fruits.labels), "class", "classes")
+    classes = f"It has {total} now, these from you:"
+    return f'{about}<p>{classes}</p><ul class="kinds">{chips}</ul>'

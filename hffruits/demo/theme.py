@@ -115,7 +115,12 @@ button:focus-visible, input:focus-visible, textarea:focus-visible, a:focus-visib
 .prediction .confidence-set:nth-of-type(1) { font-weight: 700; }
 
 .predictions { gap: 12px; }
-.verdict:not(:has(.unknown)) { display: none; }
+.verdict:not(:has(.unknown, .problem)) { display: none; }
+.problem { margin: 0; padding: 10px 16px; border-radius: 14px; font-weight: 700; }
+.problem { background: var(--bad); color: var(--on-bad); }
+.learned, .took { margin: 0; }
+.took { font-size: 15px; color: var(--body-text-color-subdued); padding: 0 4px; }
+#said:not(:has(p)) { display: none; }
 .verdict .unknown { padding: 18px 20px; border-radius: 20px; }
 .verdict .unknown { background: var(--block-background-fill); }
 .verdict h2 { font-size: 34px; line-height: 1.1; margin: 0 0 6px; }
@@ -136,18 +141,33 @@ button:focus-visible, input:focus-visible, textarea:focus-visible, a:focus-visib
 .hint p, #where p { font-size: 15px; margin: 0; color: var(--body-text-color-subdued); }
 #correct { align-items: end; }
 
-#examples .label svg { display: none; }
-#examples > .gallery { display: grid; grid-template-columns: repeat(8, 1fr); gap: 12px; }
-#examples .gallery-item { overflow: hidden; border-radius: 16px; }
-#examples .container { width: 100%; max-width: none; aspect-ratio: 1; border: 0; }
+#examples h2 { font-size: 16px; font-weight: 700; margin: 8px 0 10px; }
+#examples h2 + div { display: grid; gap: 12px; }
+#examples h2 + div { grid-template-columns: repeat(auto-fit, minmax(84px, 1fr)); }
+#examples button { display: flex; flex-direction: column; gap: 6px; min-width: 0; }
+#examples button { max-width: 150px; border-radius: 16px; cursor: pointer; }
+#examples img { width: 100%; aspect-ratio: 1; object-fit: cover; border-radius: 16px; margin: 0; }
+#examples button:hover img { filter: brightness(1.06); }
+#examples span { width: 100%; font-size: 14px; line-height: 1.2; overflow-wrap: anywhere; }
 
 #summary { padding: 18px 20px; border-radius: 20px !important; box-shadow: var(--block-shadow); }
 #summary { background: var(--block-background-fill); }
 #summary p { font-size: 20px; margin: 0; }
 #results, #sending, #lesson, #trial { gap: 14px; }
-#table, #table * { font-family: inherit; }
-#table td, #table th { font-size: 16px; overflow-wrap: anywhere; }
-#gallery .grid-wrap { max-height: none; height: auto; padding: 14px; }
+#table:not(:has(tr)) { display: none; }
+#table { border-radius: 20px !important; background: var(--block-background-fill); }
+#table { max-height: 460px; overflow: auto !important; padding: 8px 20px; }
+#table { box-shadow: var(--block-shadow); }
+#table table { width: 100%; border-collapse: collapse; margin: 0; }
+#table td, #table th { padding: 10px 12px 10px 0; text-align: left; vertical-align: top; }
+#table td, #table th { font-size: 16px; border: 0; }
+#table tbody tr { border-top: 1px solid var(--border-color-primary); }
+#table td:first-child { min-width: 180px; overflow-wrap: anywhere; }
+#table td:last-child { color: var(--wrong); }
+#files .filename { display: block; white-space: normal; overflow-wrap: anywhere; }
+#files .filename * { display: inline; white-space: normal; }
+#gallery .caption-label { white-space: normal; overflow: visible; }
+#gallery .grid-wrap { max-height: none; min-height: 0; height: auto; padding: 14px; }
 #gallery .grid-container { grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); }
 #photos .grid-container { grid-template-columns: repeat(4, minmax(0, 1fr)); padding: 36px 8px 8px; }
 #gallery .caption-label { left: 0; right: 0; bottom: 0; max-width: none; border-radius: 0; }
@@ -183,9 +203,14 @@ ul.kinds { padding: 0; list-style: none; }
 
 :root { --tint: color-mix(in srgb, var(--primary-500) 9%, transparent); }
 :root { --chosen: #a53f0c; --on-chosen: #fff; --ring: #a53f0c; }
+:root { --bad: #fde4e1; --on-bad: #8c1d18; }
 .dark { --chosen: #ffa666; --on-chosen: #251b29; --ring: #ffa666; }
+.dark { --bad: #5c1f1c; --on-bad: #ffdad5; }
+:root { --wrong: #a3271f; }
+.dark { --wrong: #ffb4ab; }
 @media (max-width: 640px) {
-  #examples > .gallery { grid-template-columns: repeat(4, 1fr); }
+  #examples h2 + div { grid-template-columns: repeat(4, minmax(0, 1fr)); gap: 10px; }
+  #examples span { font-size: 13px; }
   #tabs .tab-container { gap: 2px; padding: 4px; }
   #tabs .tab-container button { flex: 1 1 auto; justify-content: center; }
   #tabs .tab-container button { padding: 10px 8px; font-size: 16px; text-align: center; }
@@ -196,8 +221,13 @@ ul.kinds { padding: 0; list-style: none; }
   .classes { grid-template-columns: repeat(3, 1fr); }
   #gallery .grid-container { grid-template-columns: repeat(2, minmax(0, 1fr)); }
   #photos .grid-container { grid-template-columns: repeat(3, minmax(0, 1fr)); }
-  #table td, #table th { font-size: 13px; padding-inline: 4px; }
-  #table th { font-size: 12px; overflow-wrap: normal; }
-  #table th * { padding-inline: 0; }
+  #table { max-height: none; }
+  #table thead { display: none; }
+  #table tr { display: flex; flex-wrap: wrap; gap: 2px 14px; padding: 12px 0; }
+  #table td { padding: 0; }
+  #table td:first-child, #table td:last-child { flex-basis: 100%; }
+  #table td:nth-child(2) { font-weight: 700; }
+  #table td:empty { display: none; }
+  #table td:nth-child(4)::before { content: "known: "; }
 }
 """

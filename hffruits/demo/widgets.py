@@ -4,6 +4,7 @@ They take payloads as visitors send them (`preprocess=False`), of which gradio h
 """
 
 import html
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from PIL import Image
 
 from hffruits.core.errors import InputError
 from hffruits.demo.uploads import NOT_SENT, Upload, open_upload, shown_name
-from hffruits.inference.classifier import FruitClassifier, Prediction
+from hffruits.inference.classifier import FruitClassifier
 
 WRONG_FORM = "Invalid request. For other clients, see Use via API in the page's footer."
 UNKNOWN = '<div class="unknown"><h2>Unknown fruit</h2><p>Most similar classes:</p></div>'
@@ -42,6 +43,20 @@ class Page(gr.Blocks):
             if isinstance(block, gr.Dataset) and value is None:  # no example's number
                 raise visitor_error(WRONG_FORM)
         return values
+
+
+def with_local_example(block: gr.Image | gr.File) -> gr.Image | gr.File:
+    """The same input; on the API page its example is a file of the reader's, not one elsewhere."""
+    photo = {"path": "photo.jpg", "url": "photo.jpg", "meta": {"_type": "gradio.FileData"}}
+    example = photo if isinstance(block, gr.Image) else [photo]
+    # not in a subclass: gradio writes a stub beside the file of each subclass of its components
+    block.example_payload = lambda: example
+    return block
+
+
+def problem(message: str) -> str:
+    """What is wrong, as HTML, for a line of the page."""
+    return f'<p class="problem" role="alert">{html.escape(message, quote=False)}</p>'
 
 
 def upload_folder() -> Path:
@@ -77,7 +92,12 @@ def sent_files(files: list[dict] | None) -> list[Upload]:
 
 def name_image(
     fruits: FruitClassifier, image: Image.Image, top_k: int
-) -> tuple[dict[str, float], str, Prediction]:
-    """What `gr.Label` shows, what stands above it, and the prediction itself."""
+) -> tuple[dict[str, float], str, str]:
+    """What `gr.Label` shows, what stands above it, and how long it took, below it."""
+    started = time.perf_counter()
     found = fruits.predict(image, top_k=top_k)
-    return dict(found.top), "" if found.known else UNKNOWN, found
+    seconds = time.perf_counter() - started
+    took = f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+    device = "the CPU" if fruits.device.type == "cpu" else "an accelerator"
+    note = f'<p class="took">Predicted in {took} on {device}</p>'
+    return dict(found.top), "" if found.known else UNKNOWN, note

@@ -5,6 +5,7 @@ photos' names, or where things lay on this machine.
 """
 
 import json
+import logging
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -13,15 +14,17 @@ from pathlib import Path
 from huggingface_hub import HfApi
 
 from hffruits.core.errors import InputError, optional_output, short_reason
-from hffruits.core.files import write_json, write_text
+from hffruits.core.files import file_below, write_json, write_text
 from hffruits.core.hub_client import translate_hub_errors
 from hffruits.hub.commit import Files, Pushed, Repository, check_push, push_files
-from hffruits.hub.redaction import file_below, redaction_of
+from hffruits.hub.redaction import redaction_of
 from hffruits.inference.engines.base import read_export
 from hffruits.models.artifact import (
     ARTIFACT_FILES,
     CARD,
     CONFIG,
+    EXAMPLE_LABELS,
+    EXAMPLES,
     EXPORT,
     ONNX,
     OPENVINO,
@@ -31,10 +34,16 @@ from hffruits.models.artifact import (
     WEIGHT_PARTS,
     WEIGHTS,
 )
+from hffruits.models.examples import load_examples, save_examples
 from hffruits.models.model_card import model_card
 
+logger = logging.getLogger(__name__)
 EXPORTS = (EXPORT, ONNX, OPENVINO, OPENVINO_WEIGHTS)
-OWNED = (*sorted(ARTIFACT_FILES), *EXPORTS, WEIGHT_INDEX, WEIGHT_PARTS)
+_OF_EXAMPLES = (EXAMPLE_LABELS, "[0-9].jpg", "[0-9][0-9].jpg")
+OWNED = (
+    *(*sorted(ARTIFACT_FILES), *EXPORTS, WEIGHT_INDEX, WEIGHT_PARTS),
+    *(f"{EXAMPLES}/{name}" for name in _OF_EXAMPLES),
+)
 
 
 def push(
@@ -59,7 +68,8 @@ def push(
         license: the Hub's name of one, such as "apache-2.0", for the card.
         datasets: Hub datasets that the model was trained on, for the card; a run names its own.
         card: a Markdown file to take for the card instead.
-        report: publish `report.html`, which shows some of the photos.
+        report: publish `report.html`, which shows some of the photos, and the `examples`, some
+            held-out photos for the demo.
         token: a Hub token that may write; by default that of the login.
 
     Returns:
@@ -151,7 +161,20 @@ def gather(folder: Path, public: Path, *, report: bool = True) -> dict[str, Path
                 write_text(target, redaction.in_page(source.read_text(encoding="utf-8")))
         else:
             _link(source, target)
-    return {file.name: file for file in sorted(public.iterdir())}
+    if report:
+        _add_examples(folder, public)
+    files = (file for file in sorted(public.rglob("*")) if file.is_file())
+    return {file.relative_to(public).as_posix(): file for file in files}
+
+
+def _add_examples(folder: Path, public: Path) -> None:
+    """Copies: where a file links elsewhere, `load_examples` has left it out."""
+    examples = load_examples(folder)
+    save_examples(examples, public)
+    shown = [f"{len(examples)} photos in {EXAMPLES}/"] if examples else []
+    shown += [f"those in {REPORT}"] if (public / REPORT).is_file() else []
+    if shown:
+        logger.info("Photos    %s are published (--no_report: none)", " and ".join(shown))
 
 
 def _link(source: Path, target: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from markupsafe import escape
 
+from hffruits.core.files import file_below
 from hffruits.models.artifact import TRAINING_ARGS
 
 # Fields that name a file or folder, or may: of them the last name is enough.
@@ -54,21 +55,6 @@ class Redaction:
         if field in _PATH_FIELDS:
             return _last_name(value)
         return self.in_text(value)
-
-
-def file_below(folder: Path, name: str | Path) -> Path | None:
-    """A regular file below a folder after links are followed; None for one that lies elsewhere.
-
-    Of a folder from a stranger, a link may lead to any file of this machine. In the Hub's cache all
-    files are links, to the `blobs` beside the snapshots.
-    """
-    root = folder.resolve()
-    places = [root, *([root.parents[1] / "blobs"] if root.parent.name == "snapshots" else [])]
-    try:
-        file = (root / name).resolve(strict=True)
-    except (OSError, ValueError, RuntimeError):  # missing; a NUL or a loop of links
-        return None
-    return file if file.is_file() and any(map(file.is_relative_to, places)) else None
 
 
 def redaction_of(folder: Path) -> Redaction:

@@ -23,12 +23,12 @@ from huggingface_hub import get_token
 
 from hffruits.core.errors import InputError
 from hffruits.core.hub_client import one_line, without_token
-from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
+from hffruits.data.samples import example_photos
 from hffruits.inference.classifier import FruitClassifier
 
 logger = logging.getLogger(__name__)
 WAYS = ("full", "quick", "none")
-ASKED = 3  # images
+ASKED = 3  # of the sample photos
 START_SECONDS = 300  # with the model to be fetched
 _PASSED_ON = (  # of our environment: where things are fetched, and with whose token
     *("PATH", "LANG", "SYSTEMROOT", "TMPDIR", "HF_ENDPOINT", "HF_TOKEN", "HF_HUB_DISABLE_XET"),
@@ -60,9 +60,7 @@ def check_space(
     environment["PYTHONDONTWRITEBYTECODE"] = "1"  # the files stay what they are
     if token := token or get_token():  # one that was saved lies in the home that it doesn't see
         environment["HF_TOKEN"] = token
-    images = [place / f"{name}.png" for name in list(FRUITS)[:ASKED]]
-    for image in images:
-        draw_fruit(image.stem, seed=70_000, size=384).save(image)
+    images = list(example_photos().values())[:ASKED]
     with started(python, folder, environment, log=place / "log.txt") as url:
         labels = [_ask(url, image) for image in images]
     for label, own in zip(labels, fruits.predict(images), strict=True):

@@ -48,6 +48,7 @@ from hffruits.inference.ood import explain_by, load_prototypes, ood_score
 from hffruits.inference.saliency import heatmaps, overlay, undo_preprocessing
 from hffruits.inference.tta import choose_views, view_names
 from hffruits.models.artifact import PROTOTYPES
+from hffruits.models.examples import Example, load_examples
 from hffruits.models.loading import find_model
 
 logger = logging.getLogger(__name__)
@@ -184,6 +185,7 @@ class FruitClassifier:
                 "it again."
             ) from error
         self.folder: Path | None = None  # that it was loaded from; a Hub model's in the cache
+        self.examples: list[Example] = []  # photos with their true class, for the demo
         self._lock = threading.Lock()  # an engine serves one thread at a time
 
     @classmethod
@@ -226,7 +228,7 @@ class FruitClassifier:
                 missing = name_or_path, PROTOTYPES
                 logger.warning("%s: has no %s, so nothing is rejected as unknown", *missing)
         fruits = cls(engine, processor, tta=tta, prototypes=prototypes)
-        fruits.folder = folder
+        fruits.folder, fruits.examples = folder, load_examples(folder)
         return fruits
 
     def __repr__(self) -> str:

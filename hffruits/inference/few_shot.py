@@ -35,7 +35,8 @@ from hffruits.inference.classifier import (
 from hffruits.inference.engines.torch import TorchEngine
 from hffruits.inference.ood import find_prototypes, save_prototypes
 from hffruits.inference.tta import choose_views
-from hffruits.models.artifact import CARD
+from hffruits.models.artifact import CARD, EXAMPLES
+from hffruits.models.examples import Example, save_examples, small_jpeg
 from hffruits.models.heads import last_layers
 from hffruits.models.model_card import write_model_card
 from hffruits.models.saving import save_model
@@ -119,7 +120,8 @@ def _learn(
     engine = TorchEngine(model, device=fruits.device, precision=fruits.engine.precision)
     taught = FruitClassifier(engine, fruits.transform.processor, tta=fruits.tta)
     head = _find_head(model)[1]
-    features = _embed(taught, name, images, reading)  # (N, V, D)
+    features, example = _embed(taught, name, images, reading)  # (N, V, D)
+    taught.examples = [*fruits.examples, example]
     model.config.taught = {**(getattr(model.config, "taught", None) or {}), name: len(features)}
     seen = features.flatten(0, 1)
     others = fruits.prototypes * seen.norm(dim=1).mean()  # prototypes are of unit length
@@ -145,6 +147,8 @@ def save_taught(fruits: FruitClassifier, folder: str | Path) -> None:
     def fill(aside: Path) -> None:
         save_model(fruits.model, fruits.transform.processor, aside)
         save_prototypes(fruits.prototypes, aside)
+        with optional_output(aside / EXAMPLES, remedy="The demo of this model shows none."):
+            save_examples(fruits.examples, aside)
         with optional_output(aside / CARD, remedy="`hffruits push` makes one of its own."):
             write_model_card(aside, name=folder.name)
 
@@ -261,11 +265,14 @@ def _embed(
     name: str,
     images: Sequence[ImageSource],
     reading: tuple[int, FewWarnings | None],
-) -> torch.Tensor:
-    """Features of each readable image and of its views, (N, V, D), the image itself first."""
+) -> tuple[torch.Tensor, Example]:
+    """Features of each readable image and of its views, (N, V, D), the image itself first.
+
+    And the first of these images, small, for the demo.
+    """
     head = _find_head(fruits.model)[1]
     rows = choose_views(VIEWS)
-    found, warnings = [], FewWarnings(logger)
+    found, examples, warnings = [], [], FewWarnings(logger)
     for source in images:
         try:
             image = open_image(source, *reading)
@@ -282,9 +289,11 @@ def _embed(
                 "class can't be added. Train again with the new class."
             )
         found.append(features)
+        if not examples:
+            examples.append(Example(name, small_jpeg(image)))
     if len(found) < FEWEST:
         raise InputError(
             f"{name}: {len(found)} of {counted(len(images), 'photo')} can be read; teaching needs "
             f"{FEWEST}. Add some."
         )
-    return torch.stack(found)
+    return torch.stack(found), examples[0]

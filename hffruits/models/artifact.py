@@ -15,6 +15,8 @@ CARD, REPORT, PLOT = "README.md", "report.html", "evaluation.png"  # optional
 SPLITS = "splits"  # a folder: which files are in which split
 TRAIN_LIST = "train.txt"  # in that folder
 TRAIN_DIGESTS = "train_digests.txt"  # there, too: knows photos of train in other places
+EXAMPLES = "examples"  # a folder: some held-out photos, small, for the demo; optional
+EXAMPLE_LABELS = "labels.json"  # in that folder: their classes
 
 EXPORT = "export.json"  # instead of weights: format, precision and check of an export
 ONNX, OPENVINO, OPENVINO_WEIGHTS = "model.onnx", "openvino_model.xml", "openvino_model.bin"

@@ -121,7 +121,7 @@ class TrainingOptions:
         None, "With push_to_hub: the Hub's name of the model's license, as apache-2.0."
     )
     hub_report: bool = option(
-        True, "With push_to_hub: publish the report as well, which shows some of the photos."
+        True, "With push_to_hub: publish the report and examples as well, which show some photos."
     )
     reject_rate: float = option(
         0.05,

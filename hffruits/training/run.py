@@ -8,6 +8,7 @@ import json
 import logging
 import math
 import shlex
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -44,6 +45,7 @@ from hffruits.hub.commit import check_push
 from hffruits.models.artifact import (
     CARD,
     DIVERGED,
+    EXAMPLES,
     LOG,
     METRICS,
     PLOT,
@@ -52,6 +54,7 @@ from hffruits.models.artifact import (
     TRAINING_ARGS,
 )
 from hffruits.models.batch_norm import recalibrate
+from hffruits.models.examples import choose_examples, save_examples
 from hffruits.models.lora import merge_lora
 from hffruits.models.model_card import write_model_card
 from hffruits.models.saving import save_model
@@ -156,7 +159,7 @@ def finished_metrics(run: TrainingRun) -> dict[str, Any]:
         folder = run.run_dir.checkpoint.parent
         raise InputError(
             f"{folder}: this run has finished. To train its model further, start another run from "
-            f"it: --model_name_or_path {shlex.quote(str(folder))}, with another output_dir."
+            f"it: model_name_or_path={shlex.quote(str(folder))}, with another output_dir."
         )
     logger.info("%s: this run has finished", run.folder)
     recorded = json.loads((run.folder / METRICS).read_text(encoding="utf-8"))
@@ -294,6 +297,7 @@ def start_folder(run: TrainingRun) -> None:
             clear_run(run.folder)
         for name in (METRICS, DIVERGED, CARD, REPORT, PLOT):  # a run that is resumed has not ended
             (run.folder / name).unlink(missing_ok=True)
+        shutil.rmtree(run.folder / EXAMPLES, ignore_errors=True)
         write_start(run)
 
 
@@ -323,6 +327,9 @@ def finish(run: TrainingRun, output: TrainOutput) -> dict[str, Any]:
     if PartialState().is_main_process:
         log = run.trainer.state.log_history
         show_artifact(evaluated, run.data_args, log=log, best_epoch=run.best_epoch)
+        with optional_output(run.folder / EXAMPLES, remedy="The demo of this model shows none."):
+            some = choose_examples(evaluated.rows, max_pixels=run.data_args.max_image_pixels)
+            save_examples(some, run.folder)
         with optional_output(run.folder / CARD, remedy="`hffruits push` makes one of its own."):
             write_model_card(run.folder)
     PartialState().wait_for_everyone()

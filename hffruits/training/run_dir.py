@@ -16,6 +16,7 @@ from hffruits.core.errors import InputError
 from hffruits.models.artifact import (
     ARTIFACT_FILES,
     CONFIG,
+    EXAMPLES,
     METRICS,
     SPLITS,
     TRAIN_LIST,
@@ -166,7 +167,7 @@ def find_checkpoint(resume: str, output_dir: str | None) -> Path | None:
 
 def clear_run(folder: Path) -> None:
     """Delete what a run wrote, and nothing else that may lie in its folder."""
-    for path in [*checkpoints(folder), folder / ASIDE, folder / SPLITS]:
+    for path in [*checkpoints(folder), folder / ASIDE, folder / SPLITS, folder / EXAMPLES]:
         shutil.rmtree(path, ignore_errors=True)
     for name in ARTIFACT_FILES:
         (folder / name).unlink(missing_ok=True)

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -16,12 +17,12 @@ from urllib.parse import urlsplit
 
 import pytest
 from PIL import Image
+from support.drawing import draw_fruit
 from support.hostile_files import image_bytes, zipped
 from support.pages import CHROMIUM
 from support.runs import save_untrained
 from support.warm import Warm
 
-from hffruits.data.synthetic.drawing import draw_fruit
 from hffruits.demo.fallback_model import pretrained_produce_folder
 from hffruits.inference.classifier import FruitClassifier
 
@@ -156,8 +157,25 @@ def test_a_click_shows_the_heatmap_and_another_photo_hides_it(
 
 def test_an_example_is_answered_at_a_click(url: str, page: sync_api.Page) -> None:
     page.goto(url)
-    page.locator("#examples button").first.click()
+    page.get_by_role("button", name="Try a photo: Banana").click()
     sync_api.expect(_prediction(page)).to_have_text("Banana")
+    sync_api.expect(page.locator("#took")).to_contain_text(re.compile(r"in \d+ ms|in \d+\.\d s"))
+
+
+def test_each_example_is_reached_by_keyboard_and_named_after_its_class(
+    url: str, page: sync_api.Page
+) -> None:
+    page.goto(url)
+    buttons = page.locator("#examples button")
+    sync_api.expect(buttons.first).to_be_visible()
+    captions = buttons.all_inner_texts()
+    assert len(captions) >= 5 and len(set(captions)) == len(captions)
+    for button, caption in zip(buttons.all(), captions, strict=True):
+        assert button.get_attribute("aria-label") == f"Try a photo: {caption}"
+        assert button.locator("img").get_attribute("alt") == caption
+    buttons.last.focus()
+    page.keyboard.press("Enter")
+    sync_api.expect(page.locator("#photo img")).to_be_visible()
 
 
 def test_a_broken_photo_is_refused_and_the_next_one_answered(
@@ -223,7 +241,7 @@ def test_a_wrong_prediction_is_corrected_and_stored(
 
 
 def test_a_confirmed_prediction_is_stored_on_a_click(opened: sync_api.Page, folder: Path) -> None:
-    opened.locator("#examples button").nth(opened.viewport_size["width"] % 7).click()
+    opened.locator("#examples button").nth(opened.viewport_size["width"] % 7 % 6).click()
     sync_api.expect(_prediction(opened)).to_be_visible()
     opened.locator("#right").click()
     sync_api.expect(opened.get_by_text("Thank you! Your feedback is saved.")).to_be_visible()
@@ -247,6 +265,11 @@ def test_a_batch_gives_a_table_thumbnails_and_a_csv(opened: sync_api.Page, tmp_p
     sync_api.expect(opened.locator("#summary")).to_contain_text("1 unreadable")
     sync_api.expect(opened.locator("#gallery img")).to_have_count(2)
     sync_api.expect(opened.locator("#table")).to_contain_text("banana.png")
+    problem = opened.locator("#table tr", has_text="broken.jpg").locator("td").last
+    sync_api.expect(problem).to_contain_text("unreadable: ")
+    cut = "cells => cells.filter(cell => cell.scrollWidth > cell.clientWidth + 1).length"
+    for cells in ("#table td", "#files .filename", "#gallery .caption-label"):
+        assert opened.locator(cells).evaluate_all(cut) == 0, cells
     with opened.expect_download() as download:
         opened.locator("#csv").click()
     rows = list(csv.DictReader(Path(download.value.path()).read_text("utf-8-sig").splitlines()))
@@ -272,7 +295,8 @@ def test_a_fruit_is_taught_tried_and_saved(
     lesson.locator("#photos input[type=file]").first.set_input_files(paths[:5])
     sync_api.expect(lesson.locator("#photos .grid-container img")).to_have_count(5)
     lesson.locator("#teach").click()
-    sync_api.expect(lesson.get_by_text("Learned from 5 photos")).to_be_visible()
+    sync_api.expect(lesson.get_by_text(f"Learned {name} from 5 photos")).to_be_in_viewport()
+    sync_api.expect(lesson.locator("#taught")).to_contain_text(f"{name} 5 photos")
     lesson.locator("#trial-photo input[type=file]").set_input_files(paths[5])
     sync_api.expect(lesson.locator("#trial-prediction dl").first).to_contain_text(name)
     lesson.locator("#save").click()
@@ -297,7 +321,7 @@ def test_what_one_visitor_taught_another_does_not_see(
     page.locator("#photos input[type=file]").first.set_input_files(paths[:2])
     sync_api.expect(page.locator("#photos .grid-container img")).to_have_count(2)
     page.locator("#teach").click()
-    sync_api.expect(page.get_by_text("Learned from 2 photos")).to_be_visible()
+    sync_api.expect(page.get_by_text("Learned Pitaya from 2 photos")).to_be_visible()
     for visitor in (page, other):
         visitor.locator("#trial-photo input[type=file]").set_input_files(paths[2])
         sync_api.expect(visitor.locator("#trial-prediction dl").first).to_be_visible()
@@ -306,10 +330,36 @@ def test_what_one_visitor_taught_another_does_not_see(
     other.close()
 
 
-def test_a_lesson_without_photos_is_refused(lesson: sync_api.Page) -> None:
-    lesson.locator("#name textarea, #name input").fill("Pitaya")
+def test_what_is_wrong_with_a_lesson_stands_below_the_button_and_nothing_is_cleared(
+    lesson: sync_api.Page, tmp_path: Path
+) -> None:
+    paths = [tmp_path / f"{seed}.jpg" for seed in range(2)]
+    for seed, path in enumerate(paths):
+        draw_fruit("Dragon-Fruit", seed=seed, size=240).save(path)
+    name, said = lesson.locator("#name textarea, #name input"), lesson.locator("#said")
     lesson.locator("#teach").click()
-    sync_api.expect(lesson.get_by_test_id("toast-body")).to_contain_text("Choose a photo first")
+    sync_api.expect(said).to_contain_text("Choose two or more photos first.")
+    lesson.locator("#photos input[type=file]").first.set_input_files(paths[:1])
+    sync_api.expect(lesson.locator("#photos .grid-container img")).to_have_count(1)
+    for wrong, answer in {"": "has no name", "kiwi": "has Kiwi already", "Fig": "needs 2"}.items():
+        name.fill(wrong)
+        lesson.locator("#teach").click()
+        sync_api.expect(said).to_contain_text(answer)
+        sync_api.expect(said).to_be_in_viewport()
+        sync_api.expect(name).to_have_value(wrong)
+        sync_api.expect(lesson.locator("#photos .grid-container img")).to_have_count(1)
+        assert lesson.get_by_test_id("toast-body").count() == 0
+        assert lesson.get_by_text("Error", exact=True).filter(visible=True).count() == 0
+
+
+def test_photos_to_teach_come_from_the_camera_too(lesson: sync_api.Page) -> None:
+    photos = lesson.locator("#photos")
+    sync_api.expect(photos.get_by_label("Capture from camera")).to_be_visible()
+    assert photos.get_by_label("Record video").count() == 0
+    photos.get_by_label("Capture from camera").click()
+    photos.get_by_text("Click to Access Webcam").click()
+    photos.get_by_label("capture photo").click()
+    sync_api.expect(photos.locator(".grid-container img")).to_have_count(1)
 
 
 def test_no_image_is_loaded_from_elsewhere(url: str, page: sync_api.Page) -> None:

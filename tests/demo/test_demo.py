@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,32 +22,35 @@ import pytest
 from PIL import Image
 from support import warm
 from support.hostile_files import ACCEPTED, REFUSED, ZIPS, image_bytes, zipped
+from support.hub_server import Hub
 from support.runs import load_benchmark, save_untrained
 from support.warm import Warm
 
 gradio = pytest.importorskip("gradio", reason="the demo needs it")
 gradio_client = pytest.importorskip("gradio_client", reason="the demo needs gradio")
 
+from support.drawing import draw_fruit  # noqa: E402
+
 from hffruits.core.errors import InputError  # noqa: E402
-from hffruits.data.synthetic.drawing import draw_fruit  # noqa: E402
 from hffruits.demo.app import (  # noqa: E402
     ARTIFACT,
     build_demo,
-    draw_examples,
     launch_demo,
     newest_model,
     open_model,
 )
 from hffruits.demo.batch_tab import Row, to_csv  # noqa: E402
+from hffruits.demo.class_photos import listed_photos  # noqa: E402
 from hffruits.demo.model_tab import (  # noqa: E402
     _figures,
     class_gallery,
     model_card,
-    sample_photos,
 )
-from hffruits.demo.server import is_private, is_shared, read_auth  # noqa: E402
+from hffruits.demo.server import announce, is_private, is_shared, read_auth  # noqa: E402
 from hffruits.demo.teach_tab import Taught, save_below, slug  # noqa: E402
+from hffruits.hub.push_model import push  # noqa: E402
 from hffruits.inference.classifier import FruitClassifier, Prediction  # noqa: E402
+from hffruits.models.examples import Example, save_examples  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 LABELS = ["Apple", "Banana", "Dragon fruit", "Kiwi", "Lemon", "Pear"]
@@ -131,10 +135,27 @@ def test_the_newest_trained_model_is_served_and_named(
     assert classifier.labels == LABELS
 
 
-def test_examples_show_classes_that_the_model_knows() -> None:
-    known = [draw_fruit("Dragon-Fruit", seed=70_000 + i, size=384) for i in range(3)]
-    assert draw_examples(["Pitaya", "Tropical/dragon fruit"], count=3) == known
-    assert len(draw_examples(["Car", "Boat"])) == 8
+def test_a_model_of_the_hub_is_linked_and_brings_its_examples(
+    trained: Path, tmp_path: Path, local_hub: Hub
+) -> None:
+    folder = shutil.copytree(trained, tmp_path / "run")
+    save_examples([Example("Kiwi", image_bytes())], folder)
+    push(folder, "user/fruits")
+    classifier, about, place = open_model("user/fruits")
+    assert f"[`user/fruits`]({local_hub.url}/user/fruits)" in about
+    assert [one.label for one in classifier.examples] == ["Kiwi"]
+    assert place == classifier.folder
+
+
+def test_links_to_the_page_show_its_title_a_sentence_and_a_picture(served: str) -> None:
+    page = httpx.get(served).text
+    assert "<title>What fruit is this?</title>" in page
+    assert 'property="og:title" content="What fruit is this?"' in page
+    assert re.search(r'name="description" content="Classifies photos of 6 kinds', page)
+    assert f'property="og:image" content="{served}preview.jpg"' in page
+    assert 'content="Gradio"' not in page
+    picture = httpx.get(f"{served}preview.jpg")
+    assert picture.headers["content-type"] == "image/jpeg" and picture.content[:2] == b"\xff\xd8"
 
 
 @pytest.mark.parametrize("kind", ["png", "turned jpeg", "16-bit png", "see-through webp", "tiff"])
@@ -168,7 +189,14 @@ def test_the_api_is_predict_explain_and_batch_and_described(client: gradio_clien
     assert set(api["named_endpoints"]) == {"/predict", "/explain", "/batch"}
     assert not api["unnamed_endpoints"]
     endpoint = api["named_endpoints"]["/predict"]
-    assert [row["parameter_name"] for row in endpoint["parameters"]] == ["image"]
+    for endpoint in api["named_endpoints"].values():
+        names = {row["parameter_name"] for row in endpoint["parameters"]}
+        assert names in ({"image"}, {"files"})
+        example = json.dumps(endpoint["parameters"][0]["example_input"])
+        assert '"url": "photo.jpg"' in example and "http" not in example
+        returned = [row["label"] for row in endpoint["returns"]]
+        assert not [name for name in returned if re.match(r"(value|param)_?\d", name)]
+    endpoint = api["named_endpoints"]["/predict"]
     assert "Name the fruit" in endpoint["description"]
 
 
@@ -290,11 +318,12 @@ def test_a_batch_answers_for_each_photo_as_predict_does(
     sent = [gradio_client.handle_file(tmp_path / name) for name in files]
     table, gallery, file, summary = client.predict(sent, api_name="/batch")
     expected = fruits.predict(tmp_path / "pear.jpg")
-    assert table["headers"] == ["File", "Class", "Confidence", "Known"]
+    assert table["headers"] == ["File", "Class", "Confidence", "Known", "Problem"]
     by_name = {row[0]: row[1:] for row in table["data"]}
     assert by_name["pear.jpg"][:2] == [expected.label, f"{100 * expected.score:.0f} %"]
     assert by_name["kiwi.png"][0] and by_name["broken.jpg"][0] == ""
-    assert by_name["up.zip"][2] == (
+    assert by_name["pear.jpg"][3] == "" and by_name["broken.jpg"][3].startswith("unreadable: ")
+    assert by_name["up.zip"][3] == (
         "unreadable: '../../up.jpg' has '..' in its path. Rename it and pack the folder again."
     )
     assert len(gallery) == 3 and "**2** unreadable" in summary
@@ -441,6 +470,7 @@ def test_a_public_link_is_made_only_where_asked_for_also_on_colab(
         monkeypatch.setenv("GRADIO_SHARE", variable)
     given = {}
     monkeypatch.setattr("gradio.Blocks.launch", lambda self, **options: given.update(options))
+    monkeypatch.setattr("hffruits.demo.app.announce", lambda *_, **__: None)
     demo = launch_demo(str(trained), prevent_thread_lock=True)
     assert given["share"] is (variable is not None)
     shown = {
@@ -479,6 +509,10 @@ def test_with_a_password_only_health_is_open(trained: Path) -> None:
     try:
         assert httpx.get(f"{demo.local_url}health").json()["status"] == "ok"
         assert httpx.get(f"{demo.local_url}gradio_api/info").status_code == 401
+        assert httpx.get(f"{demo.local_url}preview.jpg").status_code == 200  # without photos
+        page = httpx.get(demo.local_url).text
+        assert "<title>What fruit is this?</title>" in page
+        assert not [label for label in LABELS if label in page]
         files = {"files": ("a.jpg", image_bytes(), "image/jpeg")}
         assert httpx.post(f"{demo.local_url}gradio_api/upload", files=files).status_code == 401
         login = {"auth": ("ann", "secret"), "verbose": False, "analytics_enabled": False}
@@ -546,16 +580,18 @@ def artifact(data: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def test_classes_have_a_photo_they_were_trained_on_or_a_drawn_one_or_a_letter(
-    artifact: Path, data: Path
+def test_classes_have_a_photo_they_were_trained_on_or_an_example_or_a_letter(
+    artifact: Path, data: Path, fruits: FruitClassifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     labels = ["Red/Apple", "Banana", "Kiwi", "<b>Plum"]
-    photos = sample_photos(labels, artifact, data)
+    photos = listed_photos(labels, artifact, data, "train")
     assert {label: path.parent.name for label, path in photos.items()} == {
         "Red/Apple": "Apple",
         "Banana": "Banana",
     }
-    shown = class_gallery(labels, artifact, data)
+    monkeypatch.setattr(fruits, "labels", labels)
+    monkeypatch.setattr(fruits, "examples", [Example("Kiwi", image_bytes())])
+    shown = class_gallery(fruits, artifact, data)
     assert shown.count("<img") == 3 and shown.count("data:image/jpeg") == 3
     assert "&lt;b&gt;Plum" in shown and "<b>" not in shown
 
@@ -563,7 +599,8 @@ def test_classes_have_a_photo_they_were_trained_on_or_a_drawn_one_or_a_letter(
 def test_a_class_has_its_photo_also_where_case_and_spaces_differ(
     artifact: Path, data: Path
 ) -> None:
-    assert set(sample_photos(["red/ apple", "BANANA"], artifact, data)) == {"red/ apple", "BANANA"}
+    labels = ["red/ apple", "BANANA"]
+    assert set(listed_photos(labels, artifact, data, "train")) == set(labels)
 
 
 def test_no_file_outside_the_training_data_is_shown(
@@ -576,18 +613,23 @@ def test_no_file_outside_the_training_data_is_shown(
     lists = ["../../secret/Plum/0.jpg", f"{secret}/0.jpg", "link/Plum/0.jpg", "link/0.jpg"]
     for line in (*lists, "Plum/\0.jpg", f"Plum/{'a' * 5000}.jpg", "Plum"):
         (artifact / "splits" / "train.txt").write_text(line)
-        assert sample_photos(["Plum", "link"], artifact, data) == {}
+        assert listed_photos(["Plum", "link"], artifact, data, "train") == {}
 
 
 @pytest.mark.parametrize("named", ["{data}", ".", "..", "/", "fruits"])
 def test_no_photo_is_shown_of_a_folder_that_only_the_model_names(
-    named: str, artifact: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+    named: str,
+    artifact: Path,
+    data: Path,
+    fruits: FruitClassifier,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(data.parent)
+    monkeypatch.setattr(fruits, "labels", ["Banana", "Red/Apple"])
     record = {"data": {"data_dir": named.format(data=data)}, "data_path": str(data)}
     (artifact / "training_args.json").write_text(json.dumps(record))
-    assert sample_photos(["Banana"], artifact, None) == {}
-    assert class_gallery(["Red/Unknown"], artifact, None).count("<img") == 0
+    assert listed_photos(["Banana"], artifact, None, "test") == {}
+    assert class_gallery(fruits, artifact, None).count("<img") == 0
 
 
 @pytest.mark.parametrize("name", ["README.md", "report.html", "metrics.json"])
@@ -731,6 +773,37 @@ def _is_up(url: str) -> bool:
         return httpx.get(f"{url}health").status_code == 200
     except httpx.TransportError:
         return False
+
+
+def test_the_terminal_says_where_the_page_is_in_our_own_words(
+    trained: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "hffruits.demo"):
+        demo = launch_demo(str(trained), prevent_thread_lock=True)
+    demo.close(verbose=False)
+    assert f"Demo      serves at {demo.local_url} (Ctrl-C ends it)" in caplog.messages
+    assert [line for line in caplog.messages if "--share" in line]
+    assert "share=True" not in "".join([*capfd.readouterr(), *caplog.messages])
+
+
+@pytest.mark.parametrize(
+    ("variables", "opens"),
+    [({"DISPLAY": ":0"}, True), ({"WAYLAND_DISPLAY": "wayland-0"}, True), ({}, False)],
+)
+def test_a_browser_is_opened_where_asked_for_and_there_is_a_display(
+    variables: dict[str, str], opens: bool, demo: gradio.Blocks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    monkeypatch.setattr("sys.platform", "linux")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    announce(demo, shared=False, open_browser=False)
+    assert opened == []
+    announce(demo, shared=False, open_browser=True)
+    assert opened == [demo.local_url] * opens
 
 
 @pytest.mark.slow

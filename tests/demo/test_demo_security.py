@@ -1,5 +1,6 @@
 """Hostile HTTP requests to the running demo: they reveal nothing of the server."""
 
+import io
 import json
 import os
 import threading
@@ -12,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+from PIL import Image
 from support.hostile_files import image_bytes
 from support.runs import UNTRAINED_LABELS, save_untrained
 
@@ -22,6 +24,7 @@ from gradio.utils import get_upload_folder
 from hffruits.demo.app import launch_demo
 from hffruits.demo.uploads import NOT_SENT
 from hffruits.demo.widgets import WRONG_FORM
+from hffruits.models.examples import SHORT_SIDE, Example, load_examples, save_examples
 
 JSON = {"content-type": "application/json"}
 META = {"_type": "gradio.FileData"}
@@ -60,7 +63,20 @@ ODD = [5, 1.5, True, None, [], ["/etc/passwd"], {}, {"path": "/etc/passwd"}]
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:
-    return save_untrained(tmp_path_factory.mktemp("model") / "sample", UNTRAINED_LABELS)
+    """With four examples, of which one links elsewhere, and one is no photo."""
+    folder = tmp_path_factory.mktemp("model") / "sample"
+    save_untrained(folder, UNTRAINED_LABELS)
+    photo = Image.effect_noise((600, 400), 90).convert("RGB")
+    jpeg = io.BytesIO()
+    photo.save(jpeg, "JPEG")
+    examples = [Example(label, jpeg.getvalue()) for label in ("Kiwi", "<b>Kiwi", "Lime", "Pear")]
+    save_examples(examples, folder)
+    (folder / "examples" / "secret.jpg").write_bytes(jpeg.getvalue())
+    (folder / "examples" / "3.jpg").write_bytes(b"no photo")
+    (folder / "examples" / "4.jpg").unlink()
+    (folder.parent / "private.jpg").write_bytes(jpeg.getvalue())
+    (folder / "examples" / "4.jpg").symlink_to(folder.parent / "private.jpg")
+    return folder
 
 
 class Visitor:
@@ -75,10 +91,10 @@ class Visitor:
         (path,) = self.http.post("upload", files={"files": (name, content)}).json()
         return path
 
-    def join(self, function: str, data: list, session: str = "") -> tuple[int, Any]:
+    def join(self, function: str, data: list, session: str = "", **more: Any) -> tuple[int, Any]:
         """Ask by the function's number, which also reaches what no API lists."""
         session = session or f"session{id(self)}-{next(self._sessions)}"
-        body = {"data": data, "fn_index": self.functions[function], "session_hash": session}
+        body = {"data": data, "fn_index": self.functions[function], "session_hash": session, **more}
         answer = self.http.post("queue/join", content=json.dumps(body), headers=JSON)
         if answer.status_code != 200:
             return answer.status_code, answer.json()
@@ -88,6 +104,12 @@ class Visitor:
                     done = json.loads(line.removeprefix("data:"))
                     return 200, done["output"] if done["success"] else done["output"]["error"]
         raise AssertionError("no answer")
+
+
+def said(answer: Any) -> str:
+    """The error, or in the Teach tab the line that stands in its place."""
+    text = answer if isinstance(answer, str) else json.dumps(answer["data"])
+    return text.replace("&#x27;", "'")
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +213,7 @@ def test_what_was_removed_reads_like_what_never_was(visitor: Visitor) -> None:
     (Path(path).parent / "b.png").symlink_to("/etc/passwd")
     for function in ("predict", "explain", "keep_right", "try_it"):
         file = {"path": path, "meta": META}
-        assert NOT_SENT in visitor.join(function, TAKES[function](file))[1].replace("&#x27;", "'")
+        assert NOT_SENT in said(visitor.join(function, TAKES[function](file))[1])
 
 
 @pytest.mark.parametrize("function", [name for name in TAKES if name != "batch"])
@@ -207,13 +229,31 @@ def test_an_upload_that_became_a_link_a_device_or_a_fifo_is_not_read(
         make(path, tmp_path / "private.jpg")
         answers.append(visitor.join(function, TAKES[function]({"path": str(path)})))
     assert {status for status, _ in answers} == {200}
-    assert len({text for _, text in answers}) == 1 and NOT_SENT in answers[0][1]
+    answered = {said(answer) for _, answer in answers}
+    assert len(answered) == 1 and NOT_SENT in answered.pop()
 
 
 def test_examples_are_answered_too(visitor: Visitor) -> None:
-    body = {"data": [0], "fn_index": visitor.functions["load_example"], "session_hash": "x"}
-    shown = visitor.http.post("run/predict", json=body).json()["data"][0]["value"]
-    assert visitor.join("predict", [shown])[0] == 200
+    for number in range(2):
+        _, shown = visitor.join("show_example", [], event_data={"number": number})
+        (file,) = shown["data"]
+        assert visitor.join("predict", [file])[1]["data"][0]["label"] in UNTRAINED_LABELS
+        with Image.open(io.BytesIO(visitor.http.get(f"file={file['path']}").content)) as image:
+            assert image.format == "JPEG" and min(image.size) == SHORT_SIDE
+
+
+def test_of_an_examples_folder_only_its_numbered_photos_are_shown_as_new_files(
+    visitor: Visitor, model: Path
+) -> None:
+    """The one that links elsewhere, and the one that is no photo, are passed over."""
+    assert len(load_examples(model)) == 3
+    page = visitor.http.get("..").text
+    assert page.count("data-number=") == 2 and "<b>Kiwi" not in page
+    _, shown = visitor.join("show_example", [], event_data={"number": 0})
+    for path in (model / "examples" / "1.jpg", model / "examples", model / "examples/secret.jpg"):
+        assert visitor.http.get(f"file={path}").status_code == 403
+        assert visitor.join("predict", [{"path": str(path)}]) == REFUSED
+    assert str(model) not in json.dumps(shown) and str(model) not in page
 
 
 def test_files_are_served_where_the_page_gave_out_their_names(
@@ -285,16 +325,25 @@ def test_a_payload_of_another_form_is_refused_without_a_traceback(
     payloads = [TAKES[function](file) for file in odd]
     for payload in [*payloads, payloads[0][:-1], payloads[0][:-2]]:  # too few values, too
         status, answer = visitor.join(function, payload)
-        assert status == 200 and isinstance(answer, str), (payload, answer)
+        assert status == 200, payload
+        assert isinstance(answer, str) or 'class="problem"' in said(answer).replace("\\", "")
     assert WRONG_FORM.partition(".")[0] in answer.replace("&#x27;", "'")
     assert "Traceback" not in "".join(capfd.readouterr())
 
 
-@pytest.mark.parametrize("example", ["x", None, 10**6, [], {}])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        *(None, 0, "x", [], ["number"], {}, {"number": None}, {"number": "0"}, {"number": [0]}),
+        *({"number": number} for number in (-1, 2, 10**6, 0.0, "../1", {"number": 0})),
+        {"path": "/etc/passwd"},
+    ],
+)
 def test_an_example_that_is_not_there_leaves_no_traceback(
-    example: Any, visitor: Visitor, capfd
+    asked: Any, visitor: Visitor, capfd
 ) -> None:
-    assert isinstance(visitor.join("load_example", [example])[1], str)
+    status, answer = visitor.join("show_example", [], event_data=asked)
+    assert status == 403 or isinstance(answer, str), answer
     assert "Traceback" not in "".join(capfd.readouterr())
 
 
@@ -329,16 +378,33 @@ def test_the_same_lesson_is_saved_once_and_without_telling_where(
     session = "saver"
     lesson = [None, "Plum", [{"image": {"path": path}}] * 2]
     assert visitor.join("learn", lesson, session)[0] == 200
-    said = [visitor.join("save", [None], session)[1]["data"][1] for _ in range(3)]
-    assert said[0] == said[1] == said[2] and f"<code>{saved.name}/taught-plum</code>" in said[0]
+    first, *others = [visitor.join("save", [None], session)[1]["data"][1] for _ in range(3)]
+    assert others == [first, first] and f"<code>{saved.name}/taught-plum</code>" in first
     assert [folder.name for folder in saved.glob("taught-*")] == ["taught-plum"]
 
 
 def test_a_lesson_without_photos_says_so(visitor: Visitor) -> None:
     path = visitor.upload(b"no image")
-    assert visitor.join("learn", [None, "Plum", []])[1] == "Choose a photo first."
-    _, said = visitor.join("learn", [None, "Plum", [{"image": {"path": path}}]])
-    assert said.startswith("1 could not be read") and "0 of 0" not in said
+    assert "Choose two or more photos first." in said(visitor.join("learn", [None, "Plum", []])[1])
+    answer = said(visitor.join("learn", [None, "Plum", [{"image": {"path": path}}]])[1])
+    assert ">1 could not be read" in answer and "0 of 0" not in answer
+
+
+def test_what_is_wrong_with_a_lesson_is_answered_beside_it_and_clears_nothing(
+    visitor: Visitor,
+) -> None:
+    photos = [{"image": {"path": visitor.upload(image_bytes())}}] * 2
+    for name, answer in {
+        "": "The new class has no name.",
+        "Kiwi": "Kiwi: the model has Kiwi already.",
+        "<img src=x onerror=alert(1)>\n": "&lt;img",
+    }.items():
+        _, _, name_box, photo_box, _, line = visitor.join("learn", [None, name, photos])[1]["data"]
+        assert answer in line or name.startswith("<"), line
+        assert "<img" not in line
+        if not name.startswith("<"):
+            assert 'class="problem"' in line
+            assert name_box == photo_box == {"__type__": "update"}
 
 
 def test_the_servers_figures_and_its_developers_routes_are_not_there(visitor: Visitor) -> None:
@@ -371,7 +437,7 @@ def test_another_visitor_reaches_an_upload_only_by_its_full_path(visitor: Visito
 def test_an_odd_name_is_refused(name: Any, visitor: Visitor) -> None:
     file = {"path": visitor.upload(image_bytes()), "meta": META}
     status, answer = visitor.join("learn", [None, name, [{"image": file}] * 2])
-    assert status == 403 or "name" in answer
+    assert status == 403 or "name" in said(answer)
 
 
 def test_with_a_password_no_route_answers_without_it_but_a_few_that_hold_nothing(
@@ -474,6 +540,7 @@ def test_where_uploads_lie_and_how_much_may_is_said_at_the_start(
     model: Path, caplog, monkeypatch
 ) -> None:
     monkeypatch.setattr("gradio.Blocks.launch", lambda self, **options: None)
+    monkeypatch.setattr("hffruits.demo.app.announce", lambda *_, **__: None)
     with caplog.at_level("INFO", "hffruits.demo.app"):
         launch_demo(str(model), prevent_thread_lock=True)
     (line,) = [line for line in caplog.messages if line.startswith("Uploads")]

@@ -13,20 +13,21 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard
 from support import warm
+from support.drawing import draw_fruit
 from support.hub_server import OTHER_TOKEN, READ_TOKEN, TOKEN, Fault, Hub, Repo
 from support.runs import REPO_ID, UNTRAINED_LABELS, put, save_untrained, tiny_arguments
 from support.warm import Warm
 from transformers import ViTConfig, ViTForImageClassification
 
 from hffruits import FruitClassifier, InputError
-from hffruits.data.arguments import DataArguments
-from hffruits.data.synthetic.drawing import draw_fruit
+from hffruits.data.arguments import SAMPLE, DataArguments
 from hffruits.exporters.run import export
 from hffruits.hub.commit import Repository
 from hffruits.hub.push_model import push
 from hffruits.hub.redaction import Redaction
 from hffruits.inference.few_shot import save_taught, teach
-from hffruits.models.fetching import fetch_model
+from hffruits.models.examples import load_examples
+from hffruits.models.fetching import fetch_examples, fetch_model
 from hffruits.models.loading import load_folder
 from hffruits.models.model_card import model_card
 from hffruits.training.run import train
@@ -62,7 +63,8 @@ def test_the_files_are_those_that_loading_judging_and_repeating_need(local_hub, 
     assert set(files_of(local_hub)) == {
         *(".gitattributes", "README.md", "config.json", "model.safetensors", "metrics.json"),
         *("training_args.json", "log_history.json", "prototypes.safetensors", "report.html"),
-        "evaluation.png",
+        *("evaluation.png", "examples/labels.json"),
+        *(f"examples/{number}.jpg" for number in range(1, 5)),
     }
 
 
@@ -121,9 +123,44 @@ def test_names_of_classes_and_images_are_not_taken_for_places():
 
 
 def test_without_the_report_no_photo_is_published(local_hub, trained):
+    push(trained, REPO_ID)
+    put({"examples/usage.py": b"", "examples/99.jpg": b""})
     push(trained, REPO_ID, report=False)
-    assert "report.html" not in files_of(local_hub)
+    assert not [name for name in files_of(local_hub) if "report.html" in name or "jpg" in name]
+    assert "examples/labels.json" not in files_of(local_hub)
+    assert "examples/usage.py" in files_of(local_hub)  # someone else's
     assert "report.html" not in files_of(local_hub)["README.md"].decode()
+
+
+def test_a_push_says_which_photos_it_publishes(local_hub, trained, caplog):
+    with caplog.at_level("INFO", "hffruits.hub.push_model"):
+        push(trained, REPO_ID, report=False)
+        assert "published" not in caplog.text
+        push(trained, REPO_ID)
+    assert "4 photos in examples/ and those in report.html are published (--no_report" in (
+        caplog.text
+    )
+
+
+def test_an_example_that_links_elsewhere_is_not_published(local_hub, trained, tmp_path):
+    run = shutil.copytree(trained, tmp_path / "run")
+    (tmp_path / "secret").write_text("secret")
+    (run / "examples" / "1.jpg").unlink()
+    (run / "examples" / "1.jpg").symlink_to(tmp_path / "secret")
+    push(run, REPO_ID)
+    assert b"secret" not in files_of(local_hub).values()
+    labels = json.loads(files_of(local_hub)["examples/labels.json"])
+    assert sorted(labels) == ["1.jpg", "2.jpg", "3.jpg"]
+
+
+def test_examples_are_fetched_for_the_demo_alone(local_hub, trained):
+    commit = push(trained, REPO_ID).commit
+    folder = fetch_model(REPO_ID)
+    assert not load_examples(folder)
+    assert fetch_examples(REPO_ID, revision=commit) == folder
+    assert [one.label for one in load_examples(folder)] == [
+        one.label for one in load_examples(trained)
+    ]
 
 
 def test_a_card_of_ones_own_is_taken_as_it_is(local_hub, untrained, tmp_path):
@@ -238,6 +275,21 @@ def test_a_model_trained_by_an_older_version_is_pushed_too(local_hub, trained, t
     assert ModelCard(card).data.base_model == "timm/tf_efficientnet_lite0.in1k"
 
 
+def test_the_card_names_origin_and_license_of_the_sample_photos(trained, tmp_path):
+    run = shutil.copytree(trained, tmp_path / "run")
+    assert "Grocery Store" not in model_card(run).text
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["data"]["data_dir"] = SAMPLE
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    text = model_card(run).text
+    assert "training images of the sample set" in text
+    assert (
+        "They are from the [Grocery Store Dataset]"
+        "(https://github.com/marcusklasson/GroceryStoreDataset) (Klasson, Zhang and" in text
+    )
+    assert "WACV 2019), MIT license." in text
+
+
 @pytest.mark.parametrize("base", ["vit-base", "~/vit", "/gone/vit"])
 def test_a_base_model_that_is_not_on_the_hub_is_not_named_in_the_card(trained, tmp_path, base):
     run = shutil.copytree(trained, tmp_path / "run")
@@ -270,7 +322,7 @@ def test_what_was_taught_to_a_hub_model_names_it(local_hub, untrained, tmp_path)
 @pytest.mark.slow
 def test_an_export_is_pushed_and_answers_from_there(local_hub, tmp_path, photo, monkeypatch):
     pytest.importorskip("onnxruntime")
-    monkeypatch.setattr("hffruits.exporters.run.DRAWN", 12)
+    monkeypatch.setattr("hffruits.exporters.run.SAMPLES", 1)
     small = save_untrained(tmp_path / "small", UNTRAINED_LABELS, net="test_efficientnet")
     export(small, DataArguments(), format="onnx", output_dir=tmp_path / "onnx", force=True)
     push(tmp_path / "onnx", REPO_ID)
