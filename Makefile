@@ -2,7 +2,7 @@
 PYTHON ?= python3
 TORCH ?= auto
 BIN := .venv/bin
-TRAIN_ARGS ?= --num_train_epochs 3
+TRAIN_ARGS ?= --recipe fast
 
 .PHONY: help setup train test test-quick lint demo docs docs-serve dist clean
 

@@ -30,12 +30,12 @@ from tqdm import tqdm
 from transformers import TrainerCallback
 
 from hffruits.cli.main import main as run_command
-from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
 from hffruits.training.checkpointing import ASIDE, checkpoints, newest_whole, step_of
 from hffruits.training.trainer import FruitTrainer
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 from support import two_hosts
+from support.drawing import FRUITS, draw_fruit
 
 STEPS, SAVE_STEPS = 120, 5
 NET = ["--model_name_or_path", "test_efficientnet", "--no_pretrained", "--image_size", "32",

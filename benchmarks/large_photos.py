@@ -8,7 +8,9 @@ values (0 to 255) between the two at the size that the model sees.
 
 import argparse
 import io
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,9 +18,11 @@ from PIL import Image
 from tqdm import tqdm
 
 from hffruits.data.images import open_rgb
-from hffruits.data.synthetic.drawing import draw_fruit
 from hffruits.data.transforms import TrainTransform, open_for, train_transform
 from hffruits.models.loading import build_model
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+from support.drawing import draw_fruit
 
 INPUT_SIZE = 224  # pixels
 SIZES = [(640, 480), (1600, 1200), (4000, 3000), (8000, 6000)]

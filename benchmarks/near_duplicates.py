@@ -29,7 +29,9 @@ from tqdm import tqdm
 from hffruits.data.near_duplicates import Fingerprints, fingerprint, group_duplicates
 from hffruits.data.readers.folders import find_image_files
 from hffruits.data.scan import NamedImage, scan_images
-from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+from support.drawing import FRUITS, draw_fruit
 
 COPIES = 300  # of each change
 

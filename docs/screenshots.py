@@ -24,7 +24,9 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 import hffruits
 from hffruits.data.images import list_images
-from hffruits.data.synthetic.drawing import draw_fruit
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+from support.drawing import draw_fruit
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent

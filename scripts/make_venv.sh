@@ -69,8 +69,8 @@ choose_torch() {
         echo "TORCH=cpu: no CPU build of torch $(pinned torch). $(remedy)" >&2
         exit 2
     else
-        echo "torch: the default build, whose CUDA libraries take 5 GB of disk. This machine has no"
-        echo "NVIDIA GPU, but there is no CPU build of torch $(pinned torch) to be had. $(remedy)"
+        echo "torch: the default build, as there is no CPU build of $(pinned torch) to be had. Its CUDA"
+        echo "libraries, of no use without an NVIDIA GPU, take 5 GB of disk. $(remedy)"
     fi
 }
 
@@ -97,7 +97,7 @@ remedy() {
     if has_uv; then
         echo "Is PyTorch's index reachable?"
     else
-        echo "Install uv, or name PyTorch's CPU index in PIP_EXTRA_INDEX_URL (docs/install.md)"
+        echo "To avoid that, see docs/install.md"
     fi
 }
 

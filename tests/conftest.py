@@ -17,13 +17,13 @@ import huggingface_hub
 from filelock import FileLock
 from PIL import features
 from support import warm
+from support.drawing import FRUITS, draw_fruit
 from support.hub_server import TOKEN, Hub, serve_hub
 from support.pages import browser, open_page  # noqa: F401, fixtures
 from support.runs import UNTRAINED_LABELS, paint, quick_arguments, save_untrained
 from support.windows import windows  # noqa: F401, a fixture
 
 from hffruits.data.images import decoder_versions
-from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
 
 
 def pytest_configure() -> None:

@@ -1,4 +1,4 @@
-"""The cache folder, and folders in it made once: drawn samples, bundled backbones."""
+"""The cache folder, and folders in it made once: archives unpacked, bundled backbones."""
 
 import os
 import shutil

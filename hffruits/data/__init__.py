@@ -18,7 +18,6 @@ samplers            order and augmentation by seed, epoch and index
 stream_dataset      `load_streams`: splits of data larger than the disk
 stream_index, stream_rows  their rows counted, and dealt out to processes and workers
 samples             the sample set: photos that lie in the package
-synthetic/          the drawn sample set
 """
 
 import lazy_loader

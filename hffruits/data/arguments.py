@@ -15,7 +15,7 @@ from hffruits.core.names import similar_path
 from hffruits.data.pixel_limit import MAX_PIXELS, check_max_pixels
 
 OF_EPOCHS = ("augment", "image_cache", "image_cache_size", "shuffle_buffer")  # act in training only
-SAMPLE = "the drawn sample set"  # what no name means
+SAMPLE = "the sample set"  # what no name means
 
 
 def option(default: object, help: str, **argparse_options: object):
@@ -26,7 +26,7 @@ def option(default: object, help: str, **argparse_options: object):
 class DataArguments:
     """Which photos, how they are read, split and augmented. Passed whole to what reads them.
 
-    Neither `data_dir` nor `dataset_name` means the drawn sample set.
+    Neither `data_dir` nor `dataset_name` means the sample set.
     """
 
     _argument_group_name = "data"
@@ -35,7 +35,7 @@ class DataArguments:
         None,
         "Folder of class folders, nested or split as you like; a zip or tar of one; a CSV, JSONL "
         "or Parquet file; WebDataset shards; or a folder that `save_to_disk` of datasets wrote. "
-        "Default: the drawn sample set.",
+        "Default: the sample set.",
     )
     dataset_name: str | None = option(None, "A Hub dataset instead, as user/name.")
     dataset_config_name: str | None = option(None, "Configuration of the Hub dataset.")
@@ -129,7 +129,7 @@ class DataArguments:
             value = getattr(self, name)
             if value is not None and not str(value).strip():
                 raise InputError(
-                    f"{name}: empty. Name the data, or leave it out for the drawn sample set."
+                    f"{name}: empty. Name the data, or leave it out for the sample set."
                 )
         check_max_pixels(self.max_image_pixels)
         for name in ("split_lists", "exclude", "coarse_labels"):

@@ -104,7 +104,7 @@ def load_fruits(
     Args:
         data: a folder of class folders, nested at any depth; a zip or tar of one; a CSV, JSONL or
             Parquet file; WebDataset shards; a folder that `save_to_disk` wrote; a Hub id
-            (`user/name`); or a ready `DataArguments`. None for the drawn sample set.
+            (`user/name`); or a ready `DataArguments`. None for the sample set.
         seed: of the splits that are made.
         num_workers: threads that read the images; by default as many as there are cores. A stream
             is read by one.

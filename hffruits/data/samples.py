@@ -1,4 +1,4 @@
-"""The sample set: photos of 18 kinds of fruit and vegetables, the default data of a run.
+"""The sample set: photos of 20 kinds of fruit and vegetables, the default data of a run.
 
 They lie in the package, which is never written to, in class folders without splits. Enough to see
 what each command does; too few for a model to be relied on. `benchmarks/make_samples.py` chose and
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hffruits.core.errors import InputError
 from hffruits.core.files import translate_write_errors
+from hffruits.data.arguments import SAMPLE
 
 FOLDER = Path(__file__).with_name("sample_photos")
 LICENSE = "MIT"
@@ -18,6 +19,11 @@ CITATION = (
     "Semantic Labels, WACV 2019"
 )
 URL = "https://github.com/marcusklasson/GroceryStoreDataset"
+
+
+def origin_of(data: str) -> dict[str, str] | None:
+    """Where the photos of `DataArguments.source_name` come from, if they are the sample photos."""
+    return {"citation": CITATION, "license": LICENSE, "url": URL} if data == SAMPLE else None
 
 
 def samples_dir() -> Path:

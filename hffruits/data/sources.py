@@ -43,7 +43,7 @@ from hffruits.data.readers.tables import (
     load_tables,
 )
 from hffruits.data.readers.webdataset import load_webdataset
-from hffruits.data.synthetic.samples import samples_dir
+from hffruits.data.samples import samples_dir
 
 logger = logging.getLogger(__name__)
 VERSION = 5  # of what is unpacked of an archive: raise it when that changes

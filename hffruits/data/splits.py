@@ -76,6 +76,8 @@ def choose_splits(
     options["train_only"] = data.rare_classes == "train_only"
     split = split_by_groups(train.rows["label"][:], together, fractions, **options)
     _warn_of_split(split, data)
+    if data.group_by is None and data.split_by == "duplicates" and not split.cut:
+        _report_near_duplicates(together)
     made = {name: train.take(indices) for name, indices in split.parts.items()}
     return ChosenSplits(kept | made, kept.dropped, kept.left_out)
 
@@ -143,6 +145,14 @@ def _warn_of_split(split: "GroupSplit", data: DataArguments) -> None:
             *(list_names(split.cut, 20), why),
             "" if train_only else "; rare_classes=train_only only trains on those with too few",
         )
+
+
+def _report_near_duplicates(groups: Iterable[int]) -> None:
+    """Say how many images have others like them, in groups that the split kept whole."""
+    alike = [count for count in Counter(groups).values() if count > 1]
+    if alike:
+        kept = f"{sum(alike):,} near-duplicates in {counted(len(alike), 'group')}"
+        logger.info("%s, each on one side of the split", kept)
 
 
 def independent_groups(parts: Mapping[str, Part], data: DataArguments) -> dict[str, np.ndarray]:

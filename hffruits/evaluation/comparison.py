@@ -20,6 +20,7 @@ from hffruits.core.html import part_of, render_page, thumbnail_uri
 from hffruits.core.names import match_names, name_key
 from hffruits.core.results import Result
 from hffruits.data.arguments import DataArguments
+from hffruits.data.samples import origin_of
 from hffruits.evaluation.dataset import Photos, choose_photos
 from hffruits.evaluation.intervals import LEVEL, draw_counts, percentile_interval
 from hffruits.evaluation.metrics import PredictionCounts, compute_metrics
@@ -310,6 +311,7 @@ def show(
         "title": f"{short_name(record['a'])} and {short_name(record['b'])} on "
         f"{Path(record['data']).name}",
         "source": record["data"],
+        "origin": origin_of(record["data"]),
         "a": sides[0],
         "b": sides[1],
         "metrics": [

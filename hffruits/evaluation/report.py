@@ -20,6 +20,7 @@ from hffruits.core.html import part_of, render_page, thumbnail_uri
 from hffruits.core.names import list_counts, list_names
 from hffruits.core.plots import MOST_NAMED, draw_evaluation, drawable
 from hffruits.core.progress import progress_bar
+from hffruits.data.samples import origin_of
 from hffruits.evaluation.metrics import (
     Reliability,
     cluster_order,
@@ -74,6 +75,7 @@ def write_report(
         "created": record["created"],
         "version": record["version"],
         "command": record["command"],
+        "origin": origin_of(record["data"]),
         "split": record["split"],
         "model": {
             "name": short_name(record["model"]),

@@ -17,6 +17,7 @@ from hffruits.core.counts import counted
 from hffruits.core.html import part_of, render_page, sprite_uri, thumbnail_uri
 from hffruits.core.progress import progress_bar
 from hffruits.data.images import open_small
+from hffruits.data.samples import origin_of
 from hffruits.exploration.findings import Finding, ScannedData
 from hffruits.exploration.label_errors import map_features
 from hffruits.exploration.sampling import draw_evenly, sources_of
@@ -59,6 +60,7 @@ def write_report(
     records = data.part.records
     content = {
         **record,
+        "origin": origin_of(record["source"]),
         "findings": [show_finding(finding, data) for finding in findings],
         "classes": show_classes(record["classes"], data, kept, seed=seed),
         "histograms": part_of(file, "histograms", lambda: show_histograms(records), []),

@@ -75,7 +75,7 @@ def explore(
     finding about single photos. The photos stay as they are.
 
     Args:
-        data: labelled photos, as for `load_fruits`; None for the drawn sample set.
+        data: labelled photos, as for `load_fruits`; None for the sample set.
         output_dir: a folder for the results, outside the data; made if it is new.
         max_images: how many photos, drawn evenly from the classes, features are computed of, for
             label errors (confident learning, arXiv:1911.00068), outliers and the map; 0 for none.

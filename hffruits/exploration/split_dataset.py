@@ -89,7 +89,7 @@ def split(
     Near-duplicates stay on one side, or whatever shares `group_by`; classes are divided evenly.
 
     Args:
-        data: labelled photos, as for `load_fruits`; None for the drawn sample set.
+        data: labelled photos, as for `load_fruits`; None for the sample set.
         output_dir: a folder for `train.txt`, `validation.txt`, ..., outside the data; with folds,
             for `fold-1/train.txt` and so on.
         repair: "none"; "list" leaves out unreadable files, photos in two classes, leaks and exact

@@ -22,8 +22,8 @@ from hffruits.core.progress import progress_bar
 from hffruits.core.results import Result
 from hffruits.data.arguments import DataArguments
 from hffruits.data.images import open_rgb
+from hffruits.data.samples import sample_files
 from hffruits.data.split_protocol import UNKNOWN, Sample
-from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
 from hffruits.evaluation.dataset import MissingSplitError, Photos, choose_photos
 from hffruits.evaluation.run_data import RunData, data_of_run, refuse_training_options
 from hffruits.exporters.formats import choose_format
@@ -38,7 +38,7 @@ from hffruits.models.saving import save_config
 logger = logging.getLogger(__name__)
 CALIBRATION_PHOTOS = 300  # more give the same
 CHECKED = 2000  # photos at most
-DRAWN = 64  # images to check on where no photos are at hand
+SAMPLES = 4  # of each class of the sample set, to check on where no photos are at hand
 
 
 class Export(Result):
@@ -82,7 +82,7 @@ def export(
         precision: "fp32", "fp16", "bf16" or "int8", as far as the format has it.
         output_dir: a new folder; by default beside the model, `MODEL-format-precision`.
         max_accuracy_drop: the accuracy in [0, 1] that may be lost; where there are no photos, the
-            share of drawn images that may be predicted otherwise.
+            share of the sample photos that may be predicted otherwise.
         force: keep the export, whatever it loses.
         **data_options: fields of `DataArguments`.
 
@@ -173,7 +173,7 @@ class Images(NamedTuple):
 def choose_images(
     model: str | Path, data_args: DataArguments, fruits: FruitClassifier, *, calibrate: bool
 ) -> Images:
-    """The photos named, or those of the model's run, or drawn ones.
+    """The photos named, or those of the model's run, or the sample photos.
 
     Raises `InputError` for data that is named and can't be used, and where there is nothing to
     `calibrate` by.
@@ -185,11 +185,10 @@ def choose_images(
     except InputError as error:
         if data_args.data_dir or data_args.dataset_name or calibrate:
             raise
-        logger.warning("Checked on drawn images only: %s", error)
-        names = list(FRUITS)
-        drawn = (draw_fruit(names[i % len(names)], seed=60_000 + i, size=320) for i in range(DRAWN))
-        samples = [Sample(str(i), image, UNKNOWN) for i, image in enumerate(drawn)]
-        return Images("drawn images", samples, [], data_args.max_image_pixels)
+        logger.warning("Checked on sample photos only: %s", error)
+        photos = [photo for files in sample_files().values() for photo in files[:SAMPLES]]
+        samples = [Sample(photo.name, photo, UNKNOWN) for photo in photos]
+        return Images("sample photos", samples, [], data_args.max_image_pixels)
     check, after, calibration = held_out or training, 0, []
     if calibrate:
         if training is None:

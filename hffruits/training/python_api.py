@@ -44,7 +44,7 @@ def train(data: DataArguments | str | Path | None = None, **flags: Any) -> Finis
 
     Args:
         data: as for `load_fruits`: a folder of class folders, an archive, a table, shards, a Hub
-            id, or a ready `DataArguments`; None for the drawn sample set.
+            id, or a ready `DataArguments`; None for the sample set.
         **flags: `output_dir`, `recipe`, `config`, `num_train_epochs`, `learning_rate`, ...: see
             `hffruits train --help`, and transformers' `TrainingArguments`.
 

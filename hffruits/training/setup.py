@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 def load_datasets(data_args: DataArguments, run: RunDir | None, seed: int) -> FruitData:
     """Check and split the photos; a resumed run keeps the split that it began with."""
     if not (data_args.data_dir or data_args.dataset_name):
-        logger.info("no data given: using the drawn sample set")
+        logger.info("no data given: using the sample set")
     lists = data_args.split_lists or (run and run.lists_to_repeat)
     return load_fruits(data_args, split_lists=lists and str(lists), seed=seed)
 

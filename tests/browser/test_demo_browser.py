@@ -17,12 +17,12 @@ from urllib.parse import urlsplit
 
 import pytest
 from PIL import Image
+from support.drawing import draw_fruit
 from support.hostile_files import image_bytes, zipped
 from support.pages import CHROMIUM
 from support.runs import save_untrained
 from support.warm import Warm
 
-from hffruits.data.synthetic.drawing import draw_fruit
 from hffruits.demo.fallback_model import pretrained_produce_folder
 from hffruits.inference.classifier import FruitClassifier
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from huggingface_hub import HfApi, constants
 from safetensors.torch import load_file, save
+from support.drawing import draw_fruit
 from support.hub_server import TOKEN, Fault, Repo
 from support.runs import REPO_ID, UNTRAINED_LABELS, put
 
@@ -16,7 +17,6 @@ from hffruits import FruitClassifier, InputError
 from hffruits.cli.main import main
 from hffruits.cli.parser import command_line
 from hffruits.core.hub_client import one_line, without_token
-from hffruits.data.synthetic.drawing import draw_fruit
 from hffruits.demo.app import open_model
 from hffruits.hub.push_model import push
 from hffruits.models import loading as models

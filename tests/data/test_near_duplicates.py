@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
+from support.drawing import FRUITS, draw_fruit
 
 from hffruits.data.near_duplicates import (
     ALIKE,
@@ -15,7 +16,6 @@ from hffruits.data.near_duplicates import (
     fingerprint,
     group_duplicates,
 )
-from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
 
 
 def recompress(image: Image.Image) -> Image.Image:

@@ -1,136 +1,142 @@
-"""The drawn sample set: deterministic, complete, and neither trivial nor impossible to learn."""
+"""The sample set: what it holds, what it may be used for, and that it splits without leaks."""
 
-import hashlib
-import os
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
+import shutil
+from collections import defaultdict
 from pathlib import Path
 
-import numpy as np
 import pytest
+from PIL import Image
 
-from hffruits.data.synthetic import samples
-from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
-from hffruits.data.synthetic.samples import samples_dir, write_samples
-
-
-def pixels(name: str, *, seed: int, size: int = 48) -> np.ndarray:
-    return np.asarray(draw_fruit(name, seed=seed, size=size), np.float32)
-
-
-def write_few(folder: Path, *, train: int = 1, test: int = 1) -> Path:
-    return write_samples(folder, train=train, validation=0, test=test, size=16, seed=3)
-
-
-@pytest.mark.parametrize("name", FRUITS)
-def test_every_fruit_is_an_rgb_image_of_the_asked_size(name):
-    image = draw_fruit(name, seed=1, size=50)
-    assert (image.mode, image.size) == ("RGB", (50, 50))
-    assert np.asarray(image).std() > 10  # not blank
+from hffruits.cli.main import main
+from hffruits.core.errors import InputError
+from hffruits.data.load import load_fruits
+from hffruits.data.samples import (
+    CITATION,
+    LICENSE,
+    URL,
+    copy_samples,
+    example_photos,
+    sample_files,
+    samples_dir,
+)
 
 
-@pytest.mark.parametrize("name", FRUITS)
-def test_same_seed_draws_the_same_and_another_seed_does_not(name):
-    assert np.array_equal(pixels(name, seed=5), pixels(name, seed=5))
-    assert not np.array_equal(pixels(name, seed=5), pixels(name, seed=6))
+@pytest.fixture(scope="module")
+def loaded():
+    return load_fruits(samples_dir())
 
 
-def test_another_process_draws_the_same_pixels():
-    code = (
-        "import hashlib; from hffruits.data.synthetic.drawing import draw_fruit;"
-        "print(hashlib.sha256(draw_fruit('Kiwi', seed=7, size=48).tobytes()).hexdigest())"
+def state_of(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in [folder, *folder.rglob("*")]}
+
+
+def test_it_has_16_kinds_of_about_30_photos_in_folders_of_uneven_depth():
+    files = sample_files()
+    assert len(files) >= 16
+    assert all(25 <= len(photos) <= 35 for photos in files.values())
+    depths = {len(photos[0].relative_to(samples_dir()).parts) for photos in files.values()}
+    assert depths == {3, 4}
+
+
+def test_it_has_kinds_that_are_hard_to_tell_apart():
+    for pair in ("Royal-Gala Pink-Lady", "Satsumas Orange", "Lemon Lime", "Peach Nectarine"):
+        assert set(pair.split()) <= set(sample_files())
+
+
+def test_all_of_it_takes_8_megabytes_at_most():
+    assert sum(path.stat().st_size for path in samples_dir().rglob("*")) <= 8e6
+
+
+def test_the_photos_are_small_jpegs_without_metadata():
+    for photo in (photo for photos in sample_files().values() for photo in photos):
+        with Image.open(photo) as image:
+            assert (image.format, image.mode, min(image.size)) == ("JPEG", "RGB", 256)
+            assert not image.getexif()
+            assert not {"exif", "icc_profile", "xmp", "comment", "photoshop"} & set(image.info)
+
+
+def test_its_license_and_origin_lie_beside_it():
+    assert "MIT License" in (samples_dir() / "LICENSE").read_text()
+    assert "Copyright (c) 2019 Marcus Klasson" in (samples_dir() / "LICENSE").read_text()
+    text = (samples_dir() / "README.md").read_text(encoding="utf-8")
+    assert "@inproceedings{klasson2019hierarchical" in text and URL in text
+    assert LICENSE == "MIT" and "Klasson" in CITATION and "WACV 2019" in CITATION
+
+
+def test_its_page_says_how_many_photos_there_are():
+    files = sample_files()
+    counts = sorted(map(len, files.values()))
+    text = (samples_dir() / "README.md").read_text(encoding="utf-8").replace("\n", " ")
+    assert f"{sum(counts)} photos of {len(files)} kinds of fruit and vegetables" in text
+    assert f"{counts[0]} to {counts[-1]} of each" in text
+
+
+def test_near_duplicates_are_in_it_and_stay_on_one_side_of_the_split(loaded):
+    homes = defaultdict(list)
+    for split, groups in loaded.groups.items():
+        for number in groups:
+            homes[number].append(split)
+    pairs = [splits for splits in homes.values() if len(splits) > 1]
+    assert len(pairs) == 7 and all(len(set(splits)) == 1 for splits in pairs)
+    assert loaded.leaks == {"validation": 0, "test": 0} and not loaded.skipped
+
+
+def test_a_split_says_how_many_near_duplicates_it_kept_on_one_side(make_folder, caplog):
+    caplog.set_level("INFO")
+    load_fruits(samples_dir())
+    assert "14 near-duplicates in 7 groups, each on one side of the split" in caplog.messages
+    caplog.clear()
+    folder = make_folder({"Apple": 8, "Banana": 8})
+    load_fruits(folder)
+    for number in (8, 9):
+        shutil.copy(folder / "Apple" / "0.jpg", folder / "Apple" / f"{number}.jpg")
+    load_fruits(folder, split_by="class")  # which keeps nothing on one side
+    assert "near-duplicates in" not in caplog.text
+    load_fruits(folder)
+    assert "3 near-duplicates in 1 group, each on one side of the split" in caplog.messages
+
+
+def test_its_folders_give_coarse_labels(loaded):
+    assert {loaded.coarse[name] for name in ("Royal-Gala", "Pink-Lady")} == {"Apple"}
+    assert loaded.coarse["Banana"] == "Banana"
+
+
+def test_reading_it_writes_nothing_beside_it():
+    before = state_of(samples_dir())
+    load_fruits(samples_dir(), image_cache="decoded")["train"][0]
+    assert state_of(samples_dir()) == before
+
+
+def test_there_is_an_example_of_each_kind():
+    examples = example_photos()
+    assert list(examples) == list(sample_files()) == sorted(examples)
+    assert all(photo.is_file() and photo.parent.name == name for name, photo in examples.items())
+
+
+def test_the_command_copies_it_and_says_what_may_be_done_with_it(tmp_path, loaded, capsys):
+    folder = tmp_path / "new" / "fruit photos"
+    assert main(["samples", str(folder)]) == 0
+    count = sum(map(len, sample_files().values()))
+    said = capsys.readouterr().out
+    assert f"Photos    {count} of {len(sample_files())} kinds\n" in said
+    assert CITATION in said and f"License   MIT, see {folder / 'LICENSE'}\n" in said
+    assert said.endswith(f"Saved     {folder}\nTrain     hffruits train '{folder}'\n")
+    assert (folder / "README.md").is_file()
+    assert load_fruits(folder).fingerprint == loaded.fingerprint
+
+
+def test_the_copies_can_be_changed_though_the_package_cannot(tmp_path):
+    copy_samples(tmp_path)
+    assert all(path.stat().st_mode & 0o200 for path in tmp_path.rglob("*"))
+
+
+def test_a_folder_that_holds_something_is_left_as_it_is(tmp_path, capsys):
+    (tmp_path / "mine.txt").write_text("mine")
+    assert main(["samples", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert said == (
+        f"hffruits: error: {tmp_path}: not empty. Name a new folder, or an empty one.\n"
     )
-    env = os.environ | {"PYTHONHASHSEED": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
-    there = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=True)
-    here = hashlib.sha256(draw_fruit("Kiwi", seed=7, size=48).tobytes()).hexdigest()
-    assert there.stdout.decode().strip() == here
-
-
-def test_an_unknown_fruit_raises_and_lists_the_known_ones():
-    with pytest.raises(ValueError, match=r"Stone: .*Apple, .*Watermelon"):
-        draw_fruit("Stone", seed=0)
-
-
-def test_too_small_an_image_raises():
-    with pytest.raises(ValueError, match="8: too few pixels"):
-        draw_fruit("Apple", seed=0, size=8)
-
-
-def test_each_split_has_its_number_of_every_fruit_at_uneven_depth(tmp_path):
-    folder = write_samples(tmp_path / "set", train=2, validation=0, test=1, size=16, seed=0)
-    assert folder == tmp_path / "set"
-    for split, count in {"train": 2, "validation": 0, "test": 1}.items():
-        parents = [path.parent for path in (folder / split).rglob("*.jpg")]
-        assert sorted(p.name for p in parents) == sorted(list(FRUITS) * count)
-    assert (folder / "train" / "Banana" / "000.jpg").is_file()
-    assert (folder / "train" / "Citrus" / "Orange" / "001.jpg").is_file()
-
-
-def test_no_image_is_drawn_twice(tmp_path):
-    folder = write_few(tmp_path / "set", train=2)
-    contents = {path.read_bytes() for path in folder.rglob("*.jpg")}
-    assert len(contents) == 3 * len(FRUITS)
-
-
-def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
-    def interrupt(name: str, **options):
-        if name == "Cherry":
-            raise KeyboardInterrupt
-        return draw_fruit(name, **options)
-
-    monkeypatch.setattr(samples, "draw_fruit", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        write_few(tmp_path / "set")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_two_writers_at_once_leave_one_whole_set(tmp_path):
-    with ThreadPoolExecutor(2) as pool:
-        folders = list(pool.map(write_few, [tmp_path / "set"] * 2))
-    assert folders == [tmp_path / "set"] * 2 == list(tmp_path.iterdir()) * 2
-    assert len(list(folders[0].rglob("*.jpg"))) == 2 * len(FRUITS)
-
-
-def test_the_slower_of_two_writers_keeps_what_the_faster_wrote(tmp_path, monkeypatch):
-    def overtaken(name: str, **options):
-        (tmp_path / "set" / "train").mkdir(parents=True, exist_ok=True)
-        return draw_fruit(name, **options)
-
-    monkeypatch.setattr(samples, "draw_fruit", overtaken)
-    folder = write_few(tmp_path / "set")
-    assert [path.name for path in folder.rglob("*")] == ["train"]
-    assert list(tmp_path.iterdir()) == [folder]
-
-
-def test_the_cache_is_drawn_once_and_found_through_the_environment(tmp_path, monkeypatch):
-    drawn = []
-
-    def draw_small(name: str, *, seed: int, size: int):
-        drawn.append(name)
-        return draw_fruit("Apple", seed=0, size=16)
-
-    monkeypatch.setattr(samples, "draw_fruit", draw_small)
-    folder = samples_dir(tmp_path)
-    count = len(drawn)
-    assert count == 50 * len(FRUITS)
-    monkeypatch.setenv("HFFRUITS_CACHE", str(tmp_path))
-    assert samples_dir(tmp_path) == samples_dir() == folder
-    assert len(drawn) == count
-    assert folder.parent == tmp_path and folder.name.endswith(f"v{samples.VERSION}")
-
-
-def test_mean_colour_tells_fruits_apart_better_than_chance_but_not_well():
-    """A mean colour is a poor classifier; the set must neither defeat nor flatter it."""
-
-    def mean_colour(name: str, seed: int) -> np.ndarray:
-        return pixels(name, seed=seed)[12:36, 12:36].mean((0, 1))  # (48, 48, 3) -> (3,)
-
-    names = list(FRUITS)
-    centres = np.stack([np.mean([mean_colour(n, s) for s in range(8)], 0) for n in names])
-    hits = [
-        names[np.square(centres - mean_colour(name, seed)).sum(1).argmin()] == name
-        for name in names
-        for seed in range(100, 106)
-    ]
-    assert 2 / len(names) < np.mean(hits) < 0.8
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+    with pytest.raises(InputError, match=r"mine\.txt: can't be written"):
+        copy_samples(tmp_path / "mine.txt")

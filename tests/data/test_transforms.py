@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.drawing import draw_fruit
 from torchvision.transforms import v2
 from transformers import (
     AutoImageProcessor,
@@ -15,7 +16,6 @@ from transformers import (
 )
 
 from hffruits.data.images import open_rgb
-from hffruits.data.synthetic.drawing import draw_fruit
 from hffruits.data.transforms import (
     AUGMENTATIONS,
     EvalTransform,

@@ -29,8 +29,9 @@ from support.warm import Warm
 gradio = pytest.importorskip("gradio", reason="the demo needs it")
 gradio_client = pytest.importorskip("gradio_client", reason="the demo needs gradio")
 
+from support.drawing import draw_fruit  # noqa: E402
+
 from hffruits.core.errors import InputError  # noqa: E402
-from hffruits.data.synthetic.drawing import draw_fruit  # noqa: E402
 from hffruits.demo.app import (  # noqa: E402
     ARTIFACT,
     build_demo,

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from support.drawing import draw_fruit
 
 from hffruits.core.errors import InputError
-from hffruits.data.synthetic.drawing import draw_fruit
 from hffruits.demo.feedback import LINES, FeedbackBox
 
 SAID = {"predicted": "Pear", "score": 0.91234, "known": True, "label": "Kiwi"}

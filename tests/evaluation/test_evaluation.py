@@ -18,6 +18,7 @@ import torch
 from datasets import Dataset, Features, Value
 from PIL import Image
 from sklearn.metrics import accuracy_score, f1_score
+from support.drawing import FRUITS, draw_fruit
 from support.runs import launch, tiny_arguments
 from transformers import pipeline
 
@@ -25,7 +26,6 @@ from hffruits.cli.main import main
 from hffruits.core.errors import InputError
 from hffruits.data.arguments import DataArguments
 from hffruits.data.split_protocol import UNKNOWN, Sample
-from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
 from hffruits.evaluation.calibration import calibrate
 from hffruits.evaluation.comparison import McNemar, compare, compare_classes, compare_figures
 from hffruits.evaluation.corruptions import CORRUPTIONS, SEVERITIES, measure_corruptions

@@ -12,10 +12,12 @@ import jinja2
 import numpy as np
 import pytest
 from PIL import Image
+from support.drawing import FRUITS, draw_fruit
 from support.pages import HOSTILE, Tags, in_browser, row_ends
 
 from hffruits.core.html import render_page, thumbnail_uri
-from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
+from hffruits.data.arguments import SAMPLE
+from hffruits.data.samples import origin_of
 from hffruits.evaluation.comparison import TEMPLATE as COMPARE
 from hffruits.evaluation.report import TEMPLATE as EVALUATE
 from hffruits.evaluation.report import exceeds_rate, short_name
@@ -123,6 +125,7 @@ def evaluation(names: list[str]) -> dict[str, Any]:
     return {
         "title": f"runs/fruits on {names[0]}",
         "source": f"/data/{names[0]}",
+        "origin": None,
         "created": "2026-11-22 21:30",
         "version": "0.1.0",
         "command": f"hffruits evaluate runs/best --data '{names[0]}'",
@@ -278,6 +281,7 @@ def comparison(names: list[str]) -> dict[str, Any]:
     return {
         "title": f"runs/fruits on {names[0]}",
         "source": f"/data/{names[0]}",
+        "origin": None,
         "created": "2026-11-22 21:30",
         "version": "0.1.0",
         "command": f"hffruits compare runs/a runs/b --data '{names[0]}'",
@@ -489,6 +493,14 @@ def test_one_epoch_and_no_mistake_are_drawn(evaluated: Callable):
         **{"rates": [[1, 0.0]], "best_epoch": 1},
     }
     assert 'd="M0.0 0.0h0"' in evaluated(content).read_text("utf-8")
+
+
+def test_the_origin_and_license_of_the_sample_photos_are_named(evaluated: Callable):
+    page = evaluated({**evaluation(fruits(16)), "origin": origin_of(SAMPLE)}).read_text()
+    assert 'href="https://github.com/marcusklasson/GroceryStoreDataset"' in page
+    assert "WACV 2019; MIT license" in page
+    assert "GroceryStoreDataset" not in evaluated(evaluation(fruits(16))).read_text()
+    assert origin_of("fruits") is None
 
 
 def test_groups_are_named_where_they_are_not_the_photos(compared: Callable):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from support.drawing import FRUITS, draw_fruit
 
 import hffruits.exploration.report
 import hffruits.exploration.run
@@ -16,7 +17,6 @@ from hffruits.cli.main import main
 from hffruits.core.errors import InputError
 from hffruits.data.arguments import DataArguments
 from hffruits.data.sources import open_source
-from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
 from hffruits.data.validation import check_images, join_parts
 from hffruits.exploration.label_errors import LabelErrors
 from hffruits.exploration.report import _varied, mean_image, show_histograms

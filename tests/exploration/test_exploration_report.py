@@ -67,6 +67,7 @@ def content_of(names: list[str], *, points: int = 400) -> dict[str, Any]:
     return {
         "title": f"fruits {names[0]}",
         "source": f"/data/{names[0]}",
+        "origin": None,
         "created": "2026-11-22 21:30",
         "version": "0.1.0",
         "command": "hffruits explore fruits --output_dir exploration",

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageFilter
+from support.drawing import draw_fruit
 
 from hffruits.data.arguments import DataArguments
-from hffruits.data.synthetic.drawing import draw_fruit
 from hffruits.data.validation import join_parts
 from hffruits.exploration.findings import (
     CHECKS,

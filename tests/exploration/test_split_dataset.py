@@ -10,6 +10,7 @@ from unicodedata import normalize
 import pytest
 from datasets import Dataset, Features, Image, Value
 from PIL import Image as Images
+from support.drawing import draw_fruit
 from support.runs import paint
 
 from hffruits.cli.main import main
@@ -20,7 +21,6 @@ from hffruits.data.images import readable_formats
 from hffruits.data.load import load_fruits
 from hffruits.data.readers.folders import find_image_files
 from hffruits.data.sources import RawRows
-from hffruits.data.synthetic.drawing import draw_fruit
 from hffruits.data.validation import check_images
 from hffruits.exploration.repair import choose_repairs, leave_out, write_copy
 from hffruits.exploration.split_dataset import split as write_split

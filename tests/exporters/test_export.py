@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 from pyarrow import parquet
+from support.drawing import draw_fruit
 from support.runs import paint, tiny_arguments
 
 from hffruits.cli.main import main
@@ -22,7 +23,6 @@ from hffruits.core.errors import InputError
 from hffruits.data.arguments import DataArguments
 from hffruits.data.images import open_rgb
 from hffruits.data.split_protocol import Sample
-from hffruits.data.synthetic.drawing import draw_fruit
 from hffruits.data.transforms import preprocessing_of
 from hffruits.exporters import onnx as onnx_export
 from hffruits.exporters import parity, torch_export
@@ -478,14 +478,14 @@ def test_max_accuracy_drop_is_a_share(small, tmp_path):
         )
 
 
-def test_without_photos_drawn_images_are_checked_on(small, tmp_path, caplog):
+def test_without_photos_the_sample_photos_are_checked_on(small, tmp_path, caplog):
     lone = tmp_path / "lone"
     model, _ = build_model(str(small), labels=FruitClassifier.from_pretrained(small).labels)
     model.save_pretrained(lone)
     done = export(lone, DataArguments(), format="onnx", output_dir=tmp_path / "x").record
-    assert done["check"]["data"] == "drawn images" and "accuracy" not in done["check"]
+    assert done["check"]["data"] == "sample photos" and "accuracy" not in done["check"]
     assert done["check"]["agreement"] == 1.0
-    assert "drawn images only" in caplog.text
+    assert "sample photos only" in caplog.text
     with pytest.raises(InputError, match="doesn't say what it was trained on"):
         export(lone, DataArguments(), format="onnx", precision="int8", output_dir=tmp_path / "y")
 

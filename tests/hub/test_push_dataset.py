@@ -10,13 +10,13 @@ import pytest
 from huggingface_hub import DatasetCard
 from PIL import ExifTags, Image
 from support import warm
+from support.drawing import FRUITS, draw_fruit
 from support.hub_server import Fault
 from support.runs import tiny_arguments
 
 from hffruits import InputError
 from hffruits.data.arguments import DataArguments
 from hffruits.data.images import open_rgb, readable_formats
-from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
 from hffruits.hub.exif_gps import has_location, without_location
 from hffruits.hub.push_dataset import push_data
 

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard
 from support import warm
+from support.drawing import draw_fruit
 from support.hub_server import OTHER_TOKEN, READ_TOKEN, TOKEN, Fault, Hub, Repo
 from support.runs import REPO_ID, UNTRAINED_LABELS, put, save_untrained, tiny_arguments
 from support.warm import Warm
 from transformers import ViTConfig, ViTForImageClassification
 
 from hffruits import FruitClassifier, InputError
-from hffruits.data.arguments import DataArguments
-from hffruits.data.synthetic.drawing import draw_fruit
+from hffruits.data.arguments import SAMPLE, DataArguments
 from hffruits.exporters.run import export
 from hffruits.hub.commit import Repository
 from hffruits.hub.push_model import push
@@ -273,6 +273,21 @@ def test_a_model_trained_by_an_older_version_is_pushed_too(local_hub, trained, t
     card = files_of(local_hub)["README.md"].decode()
     assert "evaluation.png" not in card and "None" not in card.replace("[None]", "")
     assert ModelCard(card).data.base_model == "timm/tf_efficientnet_lite0.in1k"
+
+
+def test_the_card_names_origin_and_license_of_the_sample_photos(trained, tmp_path):
+    run = shutil.copytree(trained, tmp_path / "run")
+    assert "Grocery Store" not in model_card(run).text
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["data"]["data_dir"] = SAMPLE
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    text = model_card(run).text
+    assert "training images of the sample set" in text
+    assert (
+        "They are from the [Grocery Store Dataset]"
+        "(https://github.com/marcusklasson/GroceryStoreDataset) (Klasson, Zhang and" in text
+    )
+    assert "WACV 2019), MIT license." in text
 
 
 @pytest.mark.parametrize("base", ["vit-base", "~/vit", "/gone/vit"])

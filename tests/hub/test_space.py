@@ -14,11 +14,11 @@ import huggingface_hub
 import pytest
 import yaml
 from support import warm
+from support.drawing import draw_fruit
 from support.hub_server import TOKEN, Hub, serve_hub
 from support.pages import CHROMIUM, FLAGS
 
 from hffruits import InputError
-from hffruits.data.synthetic.drawing import draw_fruit
 from hffruits.hub.push_model import push
 from hffruits.hub.space import make_space, pinned
 from hffruits.hub.space_check import check_space, install, started

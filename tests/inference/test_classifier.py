@@ -3,9 +3,9 @@
 import pytest
 import torch
 from PIL import Image
+from support.drawing import draw_fruit
 
 from hffruits.core.errors import InputError
-from hffruits.data.synthetic.drawing import draw_fruit
 from hffruits.inference.classifier import FruitClassifier, Prediction, find_images
 from hffruits.models.loading import build_model
 

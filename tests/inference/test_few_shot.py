@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
+from support.drawing import FRUITS, draw_fruit
 from transformers import ResNetConfig, ResNetForImageClassification, pipeline
 
 from hffruits.core.errors import InputError
-from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
 from hffruits.inference import few_shot as teaching
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.inference.few_shot import LONGEST_NAME, fit_row, save_taught, teach

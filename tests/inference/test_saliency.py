@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.drawing import draw_fruit
 from torch import nn
 from torch.nn import functional as F
 from transformers import (
@@ -26,7 +27,6 @@ from transformers import (
 from transformers.modeling_outputs import ImageClassifierOutput
 
 from hffruits.core.errors import InputError
-from hffruits.data.synthetic.drawing import draw_fruit
 from hffruits.data.transforms import EvalTransform
 from hffruits.demo.fallback_model import pretrained_produce_folder
 from hffruits.inference.saliency import heatmaps, overlay, undo_preprocessing

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.drawing import draw_fruit
 
 from hffruits.core.errors import InputError
-from hffruits.data.synthetic.drawing import draw_fruit
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.inference.tta import VIEWS, choose_views
 

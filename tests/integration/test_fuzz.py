@@ -20,13 +20,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from support.drawing import draw_fruit
 from support.hostile_files import encoded, film, image_bytes, long_gif, png_bomb, unsized_bmp
 from support.runs import UNTRAINED_LABELS, save_untrained
 
 from hffruits import FruitClassifier, InputError, load_fruits
 from hffruits.core.durations import parse_duration
 from hffruits.data.images import MAX_PIXELS, open_rgb, open_small
-from hffruits.data.synthetic.drawing import draw_fruit
 from hffruits.demo.uploads import Upload, list_uploads, open_upload
 from hffruits.inference.classifier import UnreadableImageError
 from hffruits.training.checkpointing import SUMS, find_fault, newest_whole

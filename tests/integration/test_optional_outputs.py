@@ -7,13 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.drawing import draw_fruit
 from support.runs import TINY_FLAGS, save_untrained, tiny_arguments
 from support.warm import run_group
 
 from hffruits.cli.main import main
 from hffruits.core.errors import InputError, RunInterruptedError, added_to_errors, optional_output
 from hffruits.data.arguments import DataArguments
-from hffruits.data.synthetic.drawing import draw_fruit
 from hffruits.demo.app import newest_model
 from hffruits.evaluation.comparison import compare
 from hffruits.evaluation.run import evaluate

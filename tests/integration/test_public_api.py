@@ -6,10 +6,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from support.drawing import draw_fruit
 
 import hffruits
 from hffruits import FruitClassifier, InputError, Prediction
-from hffruits.data.synthetic.drawing import draw_fruit
 
 METHODS = ("from_pretrained", "predict", "stream", "explain")
 PUBLIC = [getattr(hffruits, name) for name in hffruits.__all__]

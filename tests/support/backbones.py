@@ -25,7 +25,6 @@ from transformers import (
 
 from hffruits.core.errors import InputError, short_reason
 from hffruits.data.images import open_rgb
-from hffruits.data.synthetic.drawing import FRUITS, draw_fruit
 from hffruits.exporters.run import export
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.models.artifact import METRICS
@@ -33,6 +32,7 @@ from hffruits.models.loading import load_model, load_processor_of
 from hffruits.models.saving import save_model
 from hffruits.training.arguments import ModelArguments
 from hffruits.training.run import train
+from support.drawing import FRUITS, draw_fruit
 from support.runs import quick_arguments
 
 STAGES = ("training", "resuming", "prediction", "heatmap", "onnx", "torch")

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from hffruits.data.images import readable_formats
-from hffruits.data.synthetic.drawing import draw_fruit
+from support.drawing import draw_fruit
 
 PDF = b"%PDF-1.7\n%%EOF"
 HTML = b"<html><script>alert(1)</script></html>"

@@ -18,8 +18,8 @@ from transformers import TrainerCallback
 
 from hffruits.data.arguments import DataArguments
 from hffruits.data.images import readable_formats
-from hffruits.data.synthetic.drawing import draw_fruit
 from hffruits.training.arguments import FruitTrainingArguments, ModelArguments
+from support.drawing import draw_fruit
 from support.warm import run_group
 
 ROOT = Path(__file__).parents[2]
