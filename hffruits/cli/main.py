@@ -24,7 +24,7 @@ from hffruits.core.errors import (
     RunInterruptedError,
 )
 from hffruits.core.escaping import printable, shorten
-from hffruits.core.flags import OneLineParser
+from hffruits.core.flags import OneLineParser, spell_as_flags
 from hffruits.core.imports import import_module
 from hffruits.core.launch import is_main_process, launched_processes
 from hffruits.core.malloc import keep_freed_memory
@@ -121,7 +121,8 @@ def run_search(argv: list[str]) -> None:
     _print(
         f"{counted(result.trials, 'trial')}; the best has {result.best_accuracy:.1%} on validation"
     )
-    command = search.format_command(result.best, parsers.without(argv, "trials", "output_dir"))
+    apart = ("trials", "output_dir", *(["num_train_epochs"] if result.epochs else []), *result.best)
+    command = search.format_command(result, parsers.without(argv, *apart))
     _print(f"Train     hffruits {command}")
 
 
@@ -183,7 +184,7 @@ def run_predict(argv: list[str]) -> None:
         said = f"{len(bad)} of {counted(len(paths), 'photo')} can't be read."
         bad = [*bad[: FewWarnings.MOST], InputError(f"{said} --output FILE lists all of them.")]
     for error in bad[:-1]:
-        _print_error(f"hffruits: error: {error}")
+        _print_error(f"hffruits: error: {_with_flags(error, 'predict')}")
     if bad:
         raise bad[-1]
 
@@ -349,7 +350,7 @@ def main(argv: list[str] | None = None) -> int:
         for name in ("HF_DATASETS", "HF_HUB"):
             os.environ.setdefault(f"{name}_DISABLE_PROGRESS_BARS", "1")
     handler = logging.StreamHandler()
-    handler.setFormatter(_PlainFormatter("%(message)s"))
+    handler.setFormatter(_PlainFormatter(command))
     logging.basicConfig(handlers=[handler])
     if isinstance(sys.stdout, io.TextIOWrapper):  # else a name that it can't encode would raise
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -361,12 +362,12 @@ def main(argv: list[str] | None = None) -> int:
         COMMANDS[command](argv[1:])
     except InputError as error:
         if is_main_process():
-            _print_error(f"hffruits: error: {error}")
+            _print_error(f"hffruits: error: {_with_flags(error, command)}")
         return error.code
     except (PeersLostError, RunInterruptedError) as error:
         # the main process may be the one that is lost
         if isinstance(error, PeersLostError) or is_main_process():
-            _print_error(f"hffruits: {error}")
+            _print_error(f"hffruits: {_with_flags(error, command)}")
         return error.code
     except BrokenPipeError:  # `hffruits predict ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -413,10 +414,22 @@ def _output() -> Any:
 
 
 class _PlainFormatter(logging.Formatter):
-    """Log lines that can't steer the terminal either, and fit into it."""
+    """Log lines that can't steer the terminal and fit into it; ours name a command's flags."""
+
+    def __init__(self, command: str):
+        super().__init__("%(message)s")
+        self.command = command
 
     def format(self, record: logging.LogRecord) -> str:
-        return wrap(printable(super().format(record), keep="\n\t"), terminal_width(sys.stderr))
+        text = super().format(record)
+        ours = record.name.partition(".")[0] == "hffruits"
+        text = _with_flags(text, self.command) if ours else text
+        return wrap(printable(text, keep="\n\t"), terminal_width(sys.stderr))
+
+
+def _with_flags(text: object, command: str) -> str:
+    """A message with keywords spelled as the command's flags."""
+    return spell_as_flags(str(text), parsers.flag_names(command))
 
 
 def _print_error(text: str) -> None:

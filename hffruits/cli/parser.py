@@ -9,12 +9,13 @@ import json
 import logging
 import re
 import shlex
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hffruits.cli.loading import load
-from hffruits.core.flags import OneLineParser
+from hffruits.core.flags import OneLineParser, plain
 from hffruits.core.imports import import_module
 
 if TYPE_CHECKING:
@@ -318,6 +319,19 @@ def without(argv: list[str], *names: str) -> list[str]:
     return flags.parse_known_args(argv)[1]
 
 
+@cache
+def flag_names(command: str) -> frozenset[str]:
+    """Every flag that a command takes."""
+    names = set()
+    if command in _PARSERS:
+        actions = _PARSERS[command](None)._actions
+        names |= {flag[2:] for one in actions for flag in plain(one.option_strings)}
+    if command in ("train", "preview", "find-lr", "search"):
+        parsing = import_module("hffruits.training.parser")
+        names |= parsing.flag_names()
+    return frozenset(names)
+
+
 # ---- the others ----
 
 
@@ -453,3 +467,22 @@ def demo_parser(description: str | None) -> argparse.ArgumentParser:
 def _add_push_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--private", action="store_true", help="a repository that only you see")
     parser.add_argument("--license", help="the Hub's name of one: apache-2.0, cc-by-4.0, ...")
+
+
+_PARSERS: dict[str, Callable[[str | None], argparse.ArgumentParser]] = {
+    "samples": samples_parser,
+    "explore": explore_parser,
+    "split": split_parser,
+    "preview": preview_parser,
+    "plot-lr": plot_lr_parser,
+    "find-lr": find_lr_parser,
+    "search": search_parser,
+    "evaluate": evaluate_parser,
+    "compare": compare_parser,
+    "export": export_parser,
+    "predict": predict_parser,
+    "push": push_parser,
+    "push-data": push_data_parser,
+    "space": space_parser,
+    "demo": demo_parser,
+}

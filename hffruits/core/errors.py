@@ -39,7 +39,7 @@ class RunInterruptedError(Exception):
     def __init__(self, number: int, checkpoint: Path | None):
         self.code, self.checkpoint = 128 + number, checkpoint
         saved = f": {checkpoint} is saved" if checkpoint else ""
-        again = "the same command" + (" with --resume_from_checkpoint" if checkpoint else "")
+        again = "the same command" + (" with resume_from_checkpoint" if checkpoint else "")
         super().__init__(f"ended by {signal.Signals(number).name}{saved}; {again} resumes it.")
 
 

@@ -206,6 +206,31 @@ def suggest(
     return did_you_mean(wrong, known, prefix=prefix)
 
 
+def spell_as_flags(message: str, names: Iterable[str]) -> str:
+    """A message of a function with its keywords as the flags of a command: `--freeze=half`.
+
+    A name that is an English word too is taken for a flag only with a value, at the head of a
+    message, or where it is to be set or left out. The opposite is the business of the parsers of
+    keywords, whose messages begin as flags.
+    """
+    names = set(names)
+    words = "|".join(sorted(names, key=len, reverse=True))
+    long = "|".join(sorted((name for name in names if "_" in name), key=len, reverse=True))
+    head, colon, rest = message.partition(": ")
+    named = re.split(r", | and ", head)
+    if colon and all(name.split("=")[0] in names for name in named):
+        head = re.sub(rf"(?:^|(?<=, )|(?<= and ))(?={words})", "--", head)
+    text = head + colon + rest
+    free = r"(?<![\w./\\'\"`-])"
+    text = re.sub(rf"{free}({words})(?==[^\s=])", r"--\1", text)
+    if long:
+        text = re.sub(rf"{free}({long})(?![\w/\\=-]|\.\w)", r"--\1", text)
+    for _ in range(2):  # each finds the next one of a list
+        text = re.sub(rf"(--\w+,) ({words})(?=,| or\b| and\b)", r"\1 --\2", text)
+    to_do = r"\b([Ss]et|[Ll]eave|[Uu]se|with|and|or|,) "
+    return re.sub(rf"{to_do}({words})(?= to\b| out\b| as well\b)", r"\1 --\2", text)
+
+
 def _grouped(words: list[str]) -> list[list[str]]:
     """Each flag with the values behind it."""
     groups: list[list[str]] = []

@@ -99,7 +99,7 @@ class Checked:
             raise InputError(
                 f"{counted(len(named), 'file')} with more than one label ({listed}). A photo needs "
                 "one: correct the table, or leave them out by `hffruits split --repair list` and "
-                "--exclude."
+                "exclude=THAT_FILE."
             )
 
 
@@ -181,7 +181,7 @@ def _find_conflicts(usable: Iterable[tuple[Dataset, np.ndarray]]) -> dict[str, l
     if count := sum(repeated.values()):
         logger.warning(
             "%s a file again, with the same label (such as %s), so it counts more than "
-            "once. `hffruits split --repair list` lists them for --exclude",
+            "once. `hffruits split --repair list` lists them for exclude=FILE",
             *(
                 counted(count, "row names", "rows name"),
                 shorten(names[max(repeated, key=repeated.get)]),

@@ -28,7 +28,7 @@ from hffruits.inference.classifier import (
     open_classifier,
 )
 from hffruits.inference.journal import Journal, Row
-from hffruits.inference.table_writer import WRITERS, write_table
+from hffruits.inference.table_writer import WRITERS, read_paths, table_text, write_table
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +53,17 @@ class Labelled:
             f"recognised, {self.unreadable:,} unreadable\n"
             f"Saved     {self.file}{', a part of the table' if several else ''}"
         )
+
+
+@dataclass(frozen=True)
+class AlreadyComplete:
+    """A table that was there, with all the photos that were asked for."""
+
+    file: Path
+    images: int
+
+    def __str__(self) -> str:
+        return f"Already complete: {self.images:,} photos in {self.file}"
 
 
 @dataclass(frozen=True)
@@ -88,11 +99,11 @@ class Job:
             "folder": str(Path.cwd()),  # that paths start from
         }
 
-    def check(self) -> None:
-        """Make the output's folder.
+    def check(self) -> AlreadyComplete | None:
+        """Make the output's folder; says if the output is there with all of the images.
 
         Raises `InputError` for sources without images, and for an output of an unknown kind, that
-        is there already, or that was started with another number of processes.
+        is there without some of them, or that was started with another number of processes.
         """
         if self.top_k < 1:
             raise InputError(f"top_k={self.top_k}: must be 1 or more.")
@@ -106,14 +117,26 @@ class Job:
             )
         with translate_write_errors(self.output):
             self.output.parent.mkdir(parents=True, exist_ok=True)
-        if all(self._file_of(rank).exists() for rank in range(self.processes)):
-            raise InputError(f"{self.output}: is complete already. Name another, or remove it.")
-        own = {self._file_of(rank).name for rank in range(self.processes)}
+        files = [self._file_of(rank) for rank in range(self.processes)]
+        if all(file.exists() for file in files):
+            return self._complete(files)
+        own = {file.name for file in files}
         if other := sorted(self._begun() - own):
             raise InputError(
                 f"{self.output.with_name(other[0])}: was started with another number of processes. "
                 "Use the same number, or remove it."
             )
+        return None
+
+    def _complete(self, files: list[Path]) -> AlreadyComplete:
+        there = {path for file in files for path in read_paths(file)}
+        lacking = sum(table_text(str(path)) not in there for path in self.images())
+        if lacking:
+            raise InputError(
+                f"{self.output}: is there, without {lacking:,} of these photos. Name another, or "
+                "remove it."
+            )
+        return AlreadyComplete(self.output, len(there))
 
     def images(self) -> Iterator[Path]:
         """All of them: files that were named, and images in folders; none twice."""
@@ -157,12 +180,12 @@ def label_into_table(
     precision: str = "fp32",
     max_image_pixels: int = MAX_PIXELS,
     allow_truncated_images: bool = False,
-) -> Labelled | None:
+) -> Labelled | AlreadyComplete | None:
     """Label the images among `sources`, files and folders, into `output`; counts its own.
 
     Under `accelerate launch`, every process calls this, and writes `output` with its number in the
-    name; None from one whose table was complete before. Raises `InputError` for a model, sources
-    or an output that can't be used.
+    name; None from one whose table was complete before the others'. Raises `InputError` for a
+    model, sources or an output that can't be used.
     """
     state = join_processes()
     found = on_main_process(lambda: expand_sources(sources))
@@ -177,7 +200,8 @@ def label_into_table(
         rank=state.process_index,
         processes=state.num_processes,
     )
-    on_main_process(job.check)
+    if complete := on_main_process(job.check):
+        return complete
     fruits = open_classifier(model, precision=precision)
     try:
         return label_files(fruits, job, batch_size=batch_size)

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hffruits.core.errors import InputError, short_reason
 from hffruits.core.files import CSV_ENCODING, write_aside
 
 Row = dict[str, Any]
@@ -35,7 +36,41 @@ def write_table(rows: Iterable[Row], file: Path, *, top_k: int) -> None:
 
 def _in_utf8(row: Row) -> Row:
     """File names need not be, but tables are."""
-    return row | {"path": row["path"].encode("utf-8", "backslashreplace").decode()}
+    return row | {"path": table_text(row["path"])}
+
+
+def table_text(path: str) -> str:
+    """A path as tables have it."""
+    return path.encode("utf-8", "backslashreplace").decode()
+
+
+def read_paths(file: Path) -> list[str]:
+    """The `path` column of a table that `write_table` wrote.
+
+    Raises `InputError` for another file.
+    """
+    try:
+        return READERS[file.suffix.lower()](file)
+    except (OSError, ValueError, LookupError, TypeError, pa.ArrowException) as error:
+        raise InputError(
+            f"{file}: is there, and not a table of labels ({short_reason(error)}). Name another."
+        ) from error
+
+
+def _read_csv(file: Path) -> list[str]:
+    with file.open(newline="", encoding=CSV_ENCODING) as stream:
+        rows = csv.reader(stream)
+        column = next(rows, []).index("path")
+        return [row[column] for row in rows]
+
+
+def _read_jsonl(file: Path) -> list[str]:
+    with file.open(encoding="utf-8") as stream:
+        return [json.loads(line)["path"] for line in stream]
+
+
+def _read_parquet(file: Path) -> list[str]:
+    return pq.read_table(file, columns=["path"])["path"].to_pylist()
 
 
 def _write_csv(rows: Iterable[Row], kinds: Columns, file: Path) -> None:
@@ -64,4 +99,9 @@ WRITERS: dict[str, Callable[[Iterable[Row], Columns, Path], None]] = {
     ".csv": _write_csv,
     ".jsonl": _write_jsonl,
     ".parquet": _write_parquet,
+}
+READERS: dict[str, Callable[[Path], list[str]]] = {
+    ".csv": _read_csv,
+    ".jsonl": _read_jsonl,
+    ".parquet": _read_parquet,
 }

@@ -15,6 +15,8 @@ from transformers.trainer_utils import IntervalStrategy
 from hffruits.core.counts import counted
 from hffruits.core.durations import parse_duration
 from hffruits.core.errors import InputError
+from hffruits.core.hardware import cpu_has_bf16
+from hffruits.core.launch import launched_processes
 from hffruits.core.names import did_you_mean
 from hffruits.data.arguments import DataArguments
 from hffruits.data.image_cache import CACHES
@@ -353,8 +355,24 @@ def check_arguments(
         if file and not Path(file).exists():
             raise InputError(f"{name}={file}: no such file or folder. Check the path.")
     check_conflicts(*groups)
+    warn_of_missing_gpu(args)
     if model_args.pretrained:
         find_model(model_args.model_name_or_path, revision=model_args.model_revision)
+
+
+def warn_of_missing_gpu(args: FruitTrainingArguments) -> None:
+    """Warn, in one line, of what asks for a GPU where training runs on the CPU."""
+    if args.device.type != "cpu":
+        return
+    asked = []
+    if launched_processes() > 1 and os.environ.get("ACCELERATE_USE_CPU", "").lower() == "false":
+        asked.append(f"{launched_processes()} processes share it (launch them with --cpu)")
+    if args.fp16 or (args.bf16 and not cpu_has_bf16()):
+        name = "fp16" if args.fp16 else "bf16"
+        asked.append(f"{name} is slower than float32 there (leave it out)")
+    if asked:
+        said = ", and ".join(asked)
+        logger.warning("no GPU is used: training runs on the CPU; %s. nvidia-smi lists GPUs", said)
 
 
 def check_conflicts(

@@ -152,7 +152,7 @@ def translate_disk_errors(folder: Path) -> Iterator[None]:
         left = shutil.disk_usage(folder).free / 1e6
         raise InputError(
             f"{folder}: the disk is full ({left:.0f} MB are left). Free some: the same command "
-            "with --resume_from_checkpoint resumes."
+            "with resume_from_checkpoint resumes."
         ) from error
 
 

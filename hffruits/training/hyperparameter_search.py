@@ -4,13 +4,15 @@ Every trial is stored in a database on disk, so a stopped search is resumed.
 """
 
 import copy
+import logging
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transformers import set_seed
+from transformers import PrinterCallback, TrainerCallback, set_seed
 from transformers.trainer_utils import SaveStrategy
 
 from hffruits.core.claims import claim
@@ -25,6 +27,7 @@ from hffruits.training.argument_checks import (
     takes_layer_decay,
 )
 from hffruits.training.arguments import Arguments, FruitTrainingArguments, ModelArguments
+from hffruits.training.callbacks.progress import EpochTableCallback
 from hffruits.training.run_state import TrainingRun
 from hffruits.training.setup import (
     load_datasets,
@@ -36,6 +39,7 @@ from hffruits.training.setup import (
 if TYPE_CHECKING:
     import optuna
 
+logger = logging.getLogger(__name__)
 STUDY = "hffruits"
 
 
@@ -46,6 +50,7 @@ class SearchResult:
     trials: int  # finished
     best_accuracy: float  # on validation, in [0, 1]
     best: dict[str, Any]  # flag -> value
+    epochs: float | None = None  # of each trial; None where max_steps says how long it is
 
 
 def search(
@@ -67,8 +72,21 @@ def search(
     check_search(training_args, trials=trials)
     args = trial_arguments(training_args, folder=f"runs/search-{data_args.name}")
     check_arguments(data_args, model_args, args)
-    with claim(Path(args.output_dir).expanduser()):
+    with claim(Path(args.output_dir).expanduser()), _quiet_optuna():
         return _search(Arguments(data_args, model_args, training_args), args, trials)
+
+
+@contextmanager
+def _quiet_optuna() -> Iterator[None]:
+    """Optuna has a line for each trial with all digits, and others; we have one."""
+    import optuna
+
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)
 
 
 def _search(requested: Arguments, args: FruitTrainingArguments, trials: int) -> SearchResult:
@@ -87,10 +105,11 @@ def _search(requested: Arguments, args: FruitTrainingArguments, trials: int) -> 
     run.args = resolve_arguments(args, run.prepared)
     done = len(finished_trials(study))
     if done < trials:
-        run_trials(run, trials - done, seed=run.args.seed + done, **stored)  # no draw twice
+        run_trials(run, trials, done=done, **stored)
     if len(finished_trials(study)) >= 3:
         draw_importance(study, folder / "importance.png")
-    return SearchResult(len(finished_trials(study)), study.best_value, study.best_params)
+    epochs = None if args.max_steps > 0 else args.num_train_epochs
+    return SearchResult(len(finished_trials(study)), study.best_value, study.best_params, epochs)
 
 
 def trial_arguments(
@@ -105,25 +124,62 @@ def trial_arguments(
     return args
 
 
-def run_trials(run: TrainingRun, count: int, *, seed: int, **study: Any) -> None:
-    """Train `count` models more; `study` says where Optuna stores them."""
+class _TrialCallback(TrainerCallback):
+    """Reports each trial in a line, in place of a table of its epochs."""
+
+    def __init__(self, *, done: int, trials: int):
+        self.number, self.trials = done, trials
+        self.running: str | None = None  # its settings
+        self.accuracy: float | None = None
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.finish(stopped=True)
+        self.number, self.running = self.number + 1, format_settings(state.trial_params or {})
+
+    def on_evaluate(self, args, state, control, metrics=None, **kwargs):
+        self.accuracy = (metrics or {}).get("eval_accuracy")
+
+    def on_train_end(self, args, state, control, **kwargs):
+        self.finish()
+
+    def finish(self, *, stopped: bool = False) -> None:
+        """Report the trial that runs, if any; the pruner has `stopped` it, or it has ended."""
+        if self.running is not None and self.accuracy is not None:
+            logger.info(
+                "trial %d of %d: accuracy %.1f%%%s (%s)",
+                *(self.number, self.trials, 100 * self.accuracy),
+                *(", stopped early" if stopped else "", self.running),
+            )
+        self.running = self.accuracy = None
+
+
+def run_trials(run: TrainingRun, trials: int, *, done: int, **study: Any) -> None:
+    """Train models until there are `trials`, of which some are `done`.
+
+    `study` says where Optuna stores them.
+    """
     import optuna
 
     def new_model() -> Any:
         set_seed(run.args.seed)
         return prepare_model(run.model_args, run.args, run.labels).model
 
-    trainer = make_trainer(run, model_init=new_model, stop_if_diverged=False)  # it is a bad trial
+    line = _TrialCallback(done=done, trials=trials)
+    # one that diverges is a bad trial
+    trainer = make_trainer(run, callbacks=[line], model_init=new_model, stop_if_diverged=False)
+    for each_epoch in (EpochTableCallback, PrinterCallback):
+        trainer.remove_callback(each_epoch)
     trainer.hyperparameter_search(
         search_space(run),
         lambda metrics: metrics["eval_accuracy"],
-        n_trials=count,
+        n_trials=trials - done,
         direction="maximize",
         backend="optuna",
-        sampler=optuna.samplers.TPESampler(seed=seed),
+        sampler=optuna.samplers.TPESampler(seed=run.args.seed + done),  # no draw twice
         pruner=optuna.pruners.MedianPruner(n_startup_trials=5),
         **study,
     )
+    line.finish(stopped=True)
 
 
 def draw_importance(study: "optuna.Study", file: Path) -> None:
@@ -169,7 +225,19 @@ def finished_trials(study: "optuna.Study") -> list["optuna.trial.FrozenTrial"]:
     return study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED))
 
 
-def format_command(best: dict[str, Any], argv: list[str]) -> str:
-    """`train` with the flags of the search's own command line and the best trial."""
-    flags = [word for name, value in best.items() for word in (f"--{name}", f"{value}")]
+def format_command(result: SearchResult, argv: list[str]) -> str:
+    """`train` with the flags of the search's own command line, the epochs and the best trial."""
+    epochs = {} if result.epochs is None else {"num_train_epochs": result.epochs}
+    flags = [word for name, text in _texts(epochs | result.best) for word in (f"--{name}", text)]
     return shlex.join(["train", *argv, *flags])
+
+
+def format_settings(settings: dict[str, Any]) -> str:
+    """`learning_rate=0.00043, ...`"""
+    return ", ".join(f"{name}={text}" for name, text in _texts(settings))
+
+
+def _texts(settings: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Numbers with three digits: more say nothing of a draw."""
+    for name, value in settings.items():
+        yield name, f"{value:.3g}" if isinstance(value, float) else str(value)

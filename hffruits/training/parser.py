@@ -98,6 +98,13 @@ def make_parser(
     return parser
 
 
+def flag_names() -> set[str]:
+    """Every flag of training."""
+    groups = (DataArguments, ModelArguments, TrainingOptions)
+    own = {one.name for group in groups for one in fields(group)}
+    return own | {name for texts in SECTIONS.values() for name in texts} | {"recipe", "config"}
+
+
 def _parse(parser: DataParser, argv: list[str], command: Command) -> tuple[Any, Any, Any]:
     first = OneLineParser(prog=parser.prog, add_help=False, allow_abbrev=False)
     first.error = parser.error  # which may raise

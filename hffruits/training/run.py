@@ -159,7 +159,7 @@ def finished_metrics(run: TrainingRun) -> dict[str, Any]:
         folder = run.run_dir.checkpoint.parent
         raise InputError(
             f"{folder}: this run has finished. To train its model further, start another run from "
-            f"it: --model_name_or_path {shlex.quote(str(folder))}, with another output_dir."
+            f"it: model_name_or_path={shlex.quote(str(folder))}, with another output_dir."
         )
     logger.info("%s: this run has finished", run.folder)
     recorded = json.loads((run.folder / METRICS).read_text(encoding="utf-8"))

@@ -1,10 +1,15 @@
 """Wrong flags and those of other tools: one line names each, with the flag that is meant."""
 
+import logging
+import re
+
 import pytest
 
+import hffruits
 from hffruits import InputError, load_fruits
 from hffruits.cli import parser as parsers
-from hffruits.cli.main import main
+from hffruits.cli.main import COMMANDS, _PlainFormatter, main
+from hffruits.core.flags import spell_as_flags
 from hffruits.training.parser import arguments_from_keywords, parse_train_arguments
 
 OF_OTHERS = {
@@ -120,3 +125,52 @@ def test_help_of_a_command_is_as_before(capsys):
     with pytest.raises(SystemExit) as stop:
         parsers.predict_parser("Help.").parse_args(["--help"])
     assert stop.value.code == 0 and "--top_k" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("message", "spelled"),
+    [
+        ("freeze=some: unknown. Known: none, half.", "--freeze=some: unknown. Known: none, half."),
+        ("few steps: more (num_train_epochs=11)", "few steps: more (--num_train_epochs=11)"),
+        ("lora_rank and freeze: LoRA freezes the backbone itself. Leave freeze out.",
+         "--lora_rank and --freeze: LoRA freezes the backbone itself. Leave --freeze out."),
+        ("streaming: split_lists, exclude, group_by need photos, which freeze.",
+         "--streaming: --split_lists, --exclude, --group_by need photos, which freeze."),
+        ("Set freeze to half.", "Set --freeze to half."),
+        ("output_dir=/my/output_dir/seed=3: not empty. Choose another output_dir.",
+         "--output_dir=/my/output_dir/seed=3: not empty. Choose another --output_dir."),
+        ("batch_norm=sync: only on GPUs. Use train or freeze.",
+         "--batch_norm=sync: only on GPUs. Use train or freeze."),
+        ("seed: photos that nobody wrote of", "--seed: photos that nobody wrote of"),
+        ("`hffruits train --seed 3`, 'seed=3' and --seed=3", "`hffruits train --seed 3`, 'seed=3' "
+         "and --seed=3"),
+        ("Apple: 1 photo; splitting needs 2.", "Apple: 1 photo; splitting needs 2."),
+    ],
+)  # fmt: skip
+def test_a_message_of_a_function_names_the_flags_on_the_command_line(message, spelled):
+    assert spell_as_flags(message, parsers.flag_names("train")) == spelled
+
+
+def test_remedies_are_flags_on_the_command_line_and_keywords_in_python(tmp_path, capsys):
+    (tmp_path / "Apple").mkdir()
+    words = {"freeze": "head_only", "layer_decay": 0.5}
+    assert main(["train", str(tmp_path), *(f"--{name}={value}" for name, value in words.items())])
+    said = capsys.readouterr().err
+    assert said.startswith("hffruits: error: --freeze=head_only and --layer_decay: only one")
+    with pytest.raises(InputError, match=r"^freeze=head_only and layer_decay: only one"):
+        hffruits.train(str(tmp_path), **words)
+
+
+def test_a_log_line_names_flags_too():
+    record = logging.makeLogRecord({"name": "hffruits.data", "msg": "with another output_dir"})
+    assert _PlainFormatter("train").format(record) == "with another --output_dir"
+    record.name = "transformers"
+    assert _PlainFormatter("train").format(record) == "with another output_dir"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_flags_of_every_command_are_known(command, capsys):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    listed = set(re.findall(r"^  --(\w+)", capsys.readouterr().out, re.MULTILINE))
+    assert listed - {"help_all"} <= parsers.flag_names(command) | {"help"}

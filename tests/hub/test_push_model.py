@@ -322,7 +322,7 @@ def test_what_was_taught_to_a_hub_model_names_it(local_hub, untrained, tmp_path)
 @pytest.mark.slow
 def test_an_export_is_pushed_and_answers_from_there(local_hub, tmp_path, photo, monkeypatch):
     pytest.importorskip("onnxruntime")
-    monkeypatch.setattr("hffruits.exporters.run.DRAWN", 12)
+    monkeypatch.setattr("hffruits.exporters.run.SAMPLES", 1)
     small = save_untrained(tmp_path / "small", UNTRAINED_LABELS, net="test_efficientnet")
     export(small, DataArguments(), format="onnx", output_dir=tmp_path / "onnx", force=True)
     push(tmp_path / "onnx", REPO_ID)

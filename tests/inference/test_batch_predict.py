@@ -184,14 +184,36 @@ def test_processes_share_the_images_and_each_has_its_own_table(fruits, photos, t
     parts = [[row["path"] for row in read(file)] for file in files]
     assert all(parts)  # shares are by a hash of the path, which differs from run to run
     assert len({path for part in parts for path in part}) == sum(map(len, parts)) == 32
-    with pytest.raises(InputError, match="complete already"):
-        jobs[0].check()
+    assert jobs[0].check().images == 32
     files[1].unlink()  # one process was killed: it resumes, the others have nothing to do
     jobs[0].check()
     assert label_files(fruits, jobs[0]) is None
     assert label_files(fruits, jobs[1]).images == len(parts[1])
     with pytest.raises(InputError, match="another number of processes"):
         job_of(tmp_path / "a.parquet", photos, processes=2).check()
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
+def test_a_complete_table_is_no_mistake_but_one_without_some_of_the_photos_is(
+    name, untrained, tmp_path, capsys
+):
+    for number in range(3):
+        paint(tmp_path / "photos" / f"{number}.png", seed=number)
+    table = tmp_path / name
+    words = ["predict", str(untrained), str(tmp_path / "photos"), "--output", str(table)]
+    assert main(words) == 0
+    before = table.read_bytes()
+    capsys.readouterr()
+    assert main(words) == 0
+    assert capsys.readouterr().out == f"Already complete: 3 photos in {table}\n"
+    paint(tmp_path / "photos" / "new.png", seed=4)
+    assert main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{table}: is there, without 1 of these photos. Name another" in line
+    assert table.read_bytes() == before
+    table.write_text("words")
+    assert main(words) == 2
+    assert "not a table of labels" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -316,8 +338,8 @@ def test_the_command_writes_its_files_and_prints_a_summary(model, photos, tmp_pa
     assert main(command) == 0
     printed = capsys.readouterr().out
     assert "32 photos; 0 not recognised, 2 unreadable" in printed and output in printed
-    assert main(command) == 2
-    assert "complete already" in capsys.readouterr().err
+    assert main(command) == 0
+    assert capsys.readouterr().out.startswith("Already complete: 32 photos in ")
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ import re
 import sys
 
 import pytest
+from PIL import ExifTags, Image
 from support.runs import load_benchmark
 
 
@@ -44,3 +45,33 @@ def test_a_printed_table_becomes_the_file_that_gives_it_again(tmp_path, monkeypa
     render.main()
     assert (tmp_path / "results" / "t.csv").read_text() == 'a,"b, c"\n1,`x`\n'
     assert render.PAGE.read_text() == f"<!-- results/t.csv -->\n{table}<!-- end -->\nafter\n"
+
+
+def test_the_sample_set_is_made_small_without_metadata_and_the_same_each_time(
+    tmp_path, monkeypatch, capsys
+):
+    module = load_benchmark("make_samples", monkeypatch)
+    data, (kind, *others) = tmp_path / "train", module.KINDS
+    for name, count in {kind: 40, **dict.fromkeys(others, 1)}.items():
+        (data / name).mkdir(parents=True)
+        for number in range(count):
+            exif = Image.Exif()
+            exif[ExifTags.Base.Artist] = "somebody"
+            image = Image.new("RGB", (464, 348), (number, 99, 0))
+            image.save(data / name / f"{number:03d}.jpg", exif=exif)
+    made = []
+    for folder in (tmp_path / "once", tmp_path / "again"):
+        words = [module.__file__, "--data_dir", str(data), "--output_dir", str(folder)]
+        monkeypatch.setattr(sys, "argv", words)
+        module.main()
+        files = sorted(folder.rglob("*.jpg"))
+        made.append({file.relative_to(folder): file.read_bytes() for file in files})
+    assert made[0] == made[1] and len(made[0]) == module.PHOTOS + len(others)
+    for file in files:
+        with Image.open(file) as image:
+            assert image.size == (341, 256) and not image.getexif()
+    assert f"{len(files)} photos of {len(module.KINDS)} kinds" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", [module.__file__, "--data_dir", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        module.main()
+    assert "Name the `train` folder." in capsys.readouterr().err

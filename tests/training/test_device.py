@@ -15,6 +15,7 @@ from hffruits.data.transforms import scaling_of
 from hffruits.training import arguments as config
 from hffruits.training import run as training
 from hffruits.training import setup as preparation
+from hffruits.training.argument_checks import warn_of_missing_gpu
 from hffruits.training.arguments import ModelArguments
 from hffruits.training.run import train
 from hffruits.training.run_state import PreparedModel
@@ -144,3 +145,28 @@ def test_a_nan_loss_is_logged(drawn_fruits, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="training has diverged"):
         train(*tiny_arguments(drawn_fruits, tmp_path, optim="sgd", **options))
     assert math.isfinite(logged[0]) and math.isnan(logged[-1])
+
+
+@pytest.mark.parametrize(
+    ("options", "environment", "said"),
+    [
+        ({"fp16": True}, {}, "fp16 is slower than float32 there"),
+        ({"bf16": True}, {}, "bf16 is slower than float32 there"),
+        ({}, {"ACCELERATE_MIXED_PRECISION": "fp16"}, "fp16 is slower than float32 there"),
+        ({}, {"ACCELERATE_USE_CPU": "False", "WORLD_SIZE": "4"}, "4 processes share it"),
+        ({}, {"ACCELERATE_USE_CPU": "True", "WORLD_SIZE": "4"}, None),
+        ({}, {}, None),
+    ],
+)
+def test_what_asks_for_a_gpu_where_there_is_none_is_warned_of_in_a_line(
+    options, environment, said, monkeypatch, caplog
+):
+    monkeypatch.setattr("hffruits.training.argument_checks.cpu_has_bf16", lambda: False)
+    size = environment.pop("WORLD_SIZE", "1")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    args = config.FruitTrainingArguments(output_dir="run", **options)
+    monkeypatch.setenv("WORLD_SIZE", size)  # else the arguments would wait for the others
+    warn_of_missing_gpu(args)
+    lines = [line for line in caplog.messages if "no GPU is used" in line]
+    assert len(lines) == (said is not None) and (not said or said in lines[0])

@@ -1,6 +1,8 @@
 """The commands that plot: augmentation preview, schedules, LR range test, search."""
 
+import logging
 import math
+import re
 import sqlite3
 
 import numpy as np
@@ -108,23 +110,36 @@ def test_the_suggestion_is_where_the_loss_falls_most():
 
 
 @pytest.mark.slow
-def test_a_stopped_search_is_resumed(drawn_fruits, tmp_path, capsys):
+def test_a_stopped_search_is_resumed_and_has_a_line_for_each_trial(
+    drawn_fruits, tmp_path, capsys, caplog
+):
     folder = tmp_path / "search"
     options = {"eval_strategy": "epoch", "num_train_epochs": 1}
 
     def trials(count: int):
         return search(*tiny_arguments(drawn_fruits, folder, **options), trials=count)
 
-    assert trials(2).trials == 2
-    result = trials(4)
+    with caplog.at_level(logging.INFO):
+        assert trials(2).trials == 2
+        result = trials(4)
+    lines = [line for line in caplog.messages if line.startswith("trial ")]
+    assert [line.split(":")[0] for line in lines] == [
+        "trial 1 of 2", "trial 2 of 2", "trial 3 of 4", "trial 4 of 4",
+    ]  # fmt: skip
+    assert all("%" in line and "learning_rate=" in line for line in lines)
+    assert not any(record.name.startswith("optuna") for record in caplog.records)
+    output = capsys.readouterr()
+    assert "val accuracy" not in output.out + output.err and "{'" not in output.out
     assert result.trials == 4
     with sqlite3.connect(folder / "search.db") as database:
         assert database.execute("select count(*) from trials").fetchone() == (4,)
         best = database.execute("select max(value) from trial_values").fetchone()[0]
     assert result.best_accuracy == best
     assert colours(folder / "importance.png") > 20
-    command = format_command(result.best, [str(drawn_fruits), "--num_train_epochs", "1"])
+    command = format_command(result, [str(drawn_fruits)])
     assert command.startswith(f"train {drawn_fruits} --num_train_epochs 1 --")
+    numbers = re.findall(r" ([\d.e-]+)(?= |$)", command)
+    assert len(numbers) > 3 and all(f"{float(number):.3g}" == number for number in numbers)
     assert all(f"--{name}" in command for name in ("learning_rate", "layer_decay"))
 
 
