@@ -76,9 +76,7 @@ def test_a_run_is_not_resumed_with_other_options(trained, drawn_fruits):
 
 def test_a_finished_run_is_not_changed(trained, drawn_fruits):
     before = (trained / "model.safetensors").stat().st_mtime_ns
-    with pytest.raises(
-        InputError, match=r"this run has finished\. To train .*model_name_or_path="
-    ):
+    with pytest.raises(InputError, match=r"this run has finished\. To train .*model_name_or_path="):
         train(*quick_arguments(drawn_fruits, trained, resume_from_checkpoint="last"))
     assert (trained / "model.safetensors").stat().st_mtime_ns == before
 
