@@ -63,10 +63,6 @@ def record(page: Page, known: Path, name: str, new: list[Path]) -> list[Scene]:
     scenes = [shoot(page, 1200)]
     predict(page, known)
     scenes.append(shoot(page, 2500))
-    page.locator("#explain").click()
-    expect(page.locator("#heat img").first).to_be_visible()
-    page.locator("#heat").scroll_into_view_if_needed()
-    scenes.append(shoot(page, 2500))
     page.reload()
     page.locator("#photo input[type=file]").set_input_files(new[-1])
     expect(page.get_by_test_id("label-output-value")).to_be_attached()  # hidden if it is unknown

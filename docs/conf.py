@@ -42,6 +42,7 @@ nitpicky = True
 myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist"]
 myst_heading_anchors = 4
 
+highlight_language = "text"  # of blocks that name none: outputs
 smartquotes = False  # of --flags they make dashes
 default_role = "code"  # a name in single backticks, as our docstrings have them
 autodoc_member_order = "bysource"

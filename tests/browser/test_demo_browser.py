@@ -358,6 +358,8 @@ def test_photos_to_teach_come_from_the_camera_too(lesson: sync_api.Page) -> None
     assert photos.get_by_label("Record video").count() == 0
     photos.get_by_label("Capture from camera").click()
     photos.get_by_text("Click to Access Webcam").click()
+    started = "document.querySelector('#photos video')?.videoWidth > 0"
+    lesson.wait_for_function(started, timeout=60_000)
     photos.get_by_label("capture photo").click()
     sync_api.expect(photos.locator(".grid-container img")).to_have_count(1)
 

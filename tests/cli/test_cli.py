@@ -162,5 +162,38 @@ def test_a_log_is_not_full_of_progress_bars(drawn_fruits, tmp_path):
     words += ["--num_train_epochs=10", "--logging_steps=1"]
     command = [sys.executable, "-m", "hffruits", "train", *words]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    seconds = json.loads((tmp_path / "run" / "metrics.json").read_text())["training"]["seconds"]
-    assert done.stderr.count("Training:") <= 2 * 10 + 5 + seconds / 20  # of 40 steps
+    assert "\r" not in done.stdout + done.stderr and "%|" not in done.stderr
+    assert [line.split()[0] for line in done.stdout.splitlines()[1:11]] == [
+        str(epoch) for epoch in range(1, 11)
+    ]
+
+
+def test_a_log_of_training_has_a_line_an_epoch_and_no_carriage_return(
+    drawn_fruits, tmp_path, capfd, monkeypatch
+):
+    monkeypatch.setattr("hffruits.core.progress.LOGGED_EVERY", 0)  # as often as bars are drawn
+    words = [*TINY_FLAGS, "--eval_strategy=epoch", "--num_train_epochs=2"]
+    assert main(["train", str(drawn_fruits), *words, f"--output_dir={tmp_path / 'run'}"]) == 0
+    printed = capfd.readouterr()
+    assert "\r" not in printed.out + printed.err
+    table = printed.out.split("\n\n")[0].splitlines()
+    assert [line.split()[0] for line in table] == ["epoch", "1", "2"]
+    progress = [line for line in printed.err.splitlines() if line.endswith(" so far")]
+    assert any(line.startswith("Training: ") for line in progress)
+    assert not any("%|" in line or "it/s" in line for line in printed.err.splitlines())
+
+
+def test_a_log_of_the_other_commands_has_no_carriage_return(
+    trained, drawn_fruits, tmp_path, capfd, monkeypatch
+):
+    monkeypatch.setattr("hffruits.core.progress.LOGGED_EVERY", 0)
+    data, out = str(drawn_fruits), str(tmp_path)
+    for words in (
+        ["evaluate", str(trained), data, "--output_dir", f"{out}/evaluation"],
+        ["compare", str(trained), str(trained), data, "--output_dir", f"{out}/comparison"],
+        ["predict", str(trained), data, "--output", f"{out}/table.csv"],
+        ["split", data, "--output_dir", f"{out}/splits"],
+    ):
+        assert main(words) == 0
+        printed = capfd.readouterr()
+        assert "\r" not in printed.out + printed.err

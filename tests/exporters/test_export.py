@@ -109,6 +109,10 @@ def test_an_export_refuses_what_its_model_refuses(trained, images, tmp_path):
     export(trained, DataArguments(), format="openvino", output_dir=tmp_path / "x")
     own, exported = (FruitClassifier.from_pretrained(path) for path in (trained, tmp_path / "x"))
     torch.testing.assert_close(exported.prototypes, own.prototypes)
+    photos = [
+        [(one.label, one.photo.read_bytes()) for one in each.examples] for each in (own, exported)
+    ]
+    assert photos[0] == photos[1] and len(photos[0]) == len(own.labels)
     assert 0 < exported.ood_threshold == own.ood_threshold < 1
     strange = [*images, Image.effect_noise((90, 90), 80), Image.new("RGB", (64, 64), "navy")]
     known = [own.predict(image).known for image in strange]
@@ -237,7 +241,7 @@ def test_an_export_of_a_strangers_model_copies_no_file_that_lies_elsewhere(tmp_p
     (model / "splits" / "train.txt").symlink_to(secret / "train.txt")
     (model / "splits" / "test.txt").write_text("Kiwi/0.jpg")
     fruits = SimpleNamespace(
-        config=None, transform=SimpleNamespace(processor=None), prototypes=None
+        config=None, transform=SimpleNamespace(processor=None), prototypes=None, examples=[]
     )
     _copy_beside(model, fruits, folder)
     assert [path.name for path in folder.rglob("*.txt")] == ["test.txt"]

@@ -78,6 +78,7 @@ def test_the_space_says_in_a_browser_what_the_model_says(
     """The whole way: trained, pushed, loaded by id from an empty cache, served from the files."""
     from playwright import sync_api
 
+    sync_api.expect.set_options(timeout=60_000)  # ms; the other tests may have the processor
     photo = tmp_path / "photo.png"
     draw_fruit("Banana", seed=5, size=320).save(photo)
     environment = site.environment(tmp_path / "home", token=None)
@@ -91,7 +92,10 @@ def test_the_space_says_in_a_browser_what_the_model_says(
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS.split())
         page = browser.new_page()
         page.goto(url)
-        sync_api.expect(page.get_by_text("user/fruits")).to_be_visible()
+        link = page.get_by_role("link", name="user/fruits")
+        sync_api.expect(link).to_have_attribute("href", f"{site.url}/user/fruits")
+        examples = page.get_by_role("button", name="Try a photo: ")  # of the model's own data
+        sync_api.expect(examples).to_have_count(len(fruits.labels))
         page.locator("#photo input[type=file]").set_input_files(photo)
         answer = page.get_by_test_id("label-output-value")
         sync_api.expect(answer).to_have_text(expected.label)

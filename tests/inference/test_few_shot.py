@@ -16,6 +16,7 @@ from hffruits.core.errors import InputError
 from hffruits.inference import few_shot as teaching
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.inference.few_shot import LONGEST_NAME, fit_row, save_taught, teach
+from hffruits.models.examples import load_examples
 from hffruits.models.heads import last_layers
 from hffruits.models.loading import build_model
 
@@ -229,6 +230,18 @@ def test_a_saved_classifier_predicts_the_same_everywhere(taught, trained, tmp_pa
     again = teach(loaded, "Strawberry", draw("Strawberry", 2))
     assert again.model.config.taught == {"Kiwi": 4, "Strawberry": 2}
     assert again.model.config.taught_from == trained.name
+
+
+def test_a_saved_classifier_keeps_the_examples_and_adds_one_of_the_new_class(
+    taught, fruits, tmp_path
+):
+    save_taught(teach(taught, "Fig", draw("Dragon-Fruit", 2)), tmp_path / "taught")
+    saved = load_examples(tmp_path / "taught")
+    assert [one.label for one in saved] == [*OLD, "Kiwi", "Fig"]
+    for before, after in zip(fruits.examples, saved, strict=False):
+        assert before.photo.read_bytes() == after.photo.read_bytes()
+    with Image.open(saved[-1].photo) as photo:
+        assert photo.size == (64, 64) and photo.format == "JPEG"
 
 
 def test_a_half_written_folder_never_appears(taught, tmp_path, monkeypatch):

@@ -1,5 +1,7 @@
 """The documentation site: it builds, and what leads nowhere fails the build."""
 
+import importlib
+import re
 import subprocess
 import sys
 from dataclasses import fields
@@ -76,3 +78,25 @@ def test_what_leads_nowhere_fails_the_build(tmp_path: Path):
     assert built.returncode != 0
     for reason in ("'none.md'", "'none'", "none.png", "hffruits.data.none", "any toctree"):
         assert reason in built.stderr, (reason, built.stderr)
+
+
+SHELL = re.compile(r"^ *```sh\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+PAGES = [*ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md"), ROOT / "README.md"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_in_the_pages_name_flags_that_there_are(page: Path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    flag_tables = importlib.import_module("flag_tables")
+    text = "".join(SHELL.findall(page.read_text(encoding="utf-8"))).replace("\\\n", " ")
+    for line in re.findall(r"\bhffruits (?!-)\S.*", text):
+        command, *words = line.split("#")[0].split()[1:]
+        commands = [command, *(["train"] if command in ("preview", "find-lr", "search") else [])]
+        known = {
+            flag
+            for name in commands
+            for action in flag_tables.flags_of(name)
+            for flag in action.option_strings
+        }
+        given = {word.split("=")[0] for word in words if word.startswith("--")}
+        assert given <= known, line
