@@ -166,7 +166,7 @@ def teach(page: Page, name: str, photos: list[Path]) -> None:
     page.locator("#photos input[type=file]").first.set_input_files(photos[:-1])
     expect(page.locator("#photos .grid-container img")).to_have_count(len(photos) - 1)
     page.locator("#teach").click()
-    expect(page.get_by_text("Learned Dragon fruit from")).to_be_visible()
+    expect(page.get_by_text(f"Learned {name} from")).to_be_visible()
     page.locator("#trial-photo input[type=file]").set_input_files(photos[-1])
     expect(page.locator("#trial-prediction dl").first).to_contain_text(name)
 

@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import matplotlib
 import numpy as np
 import torch
 from PIL import Image
@@ -25,7 +24,7 @@ from hffruits.core.errors import InputError
 from hffruits.data.transforms import EvalTransform
 
 _MOST_EXTRA_TOKENS = 16  # class, distillation and register tokens; all nets put them first
-_COLOURS = matplotlib.colormaps["plasma"]  # its lightness rises evenly, also for the colour-blind
+_COLOURS = "plasma"  # its lightness rises evenly, also for the colour-blind
 _STRONGEST = 0.75  # of the colour, so that the image shows through
 
 
@@ -66,7 +65,9 @@ def overlay(image: Image.Image, heat: np.ndarray) -> Image.Image:
     """
     resized = Image.fromarray(heat.astype(np.float32)).resize(image.size, Image.BILINEAR)
     warmth = np.asarray(resized)[..., None].clip(0, 1)  # (H, W, 1)
-    colours = 255 * _COLOURS(warmth[..., 0])[..., :3]
+    import matplotlib  # which only this needs
+
+    colours = 255 * matplotlib.colormaps[_COLOURS](warmth[..., 0])[..., :3]
     strength = _STRONGEST * warmth
     mixed = (1 - strength) * np.asarray(image.convert("RGB")) + strength * colours
     return Image.fromarray(mixed.round().astype(np.uint8))

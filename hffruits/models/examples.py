@@ -11,14 +11,16 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from PIL import Image
 
 from hffruits.core.files import file_below, write_aside, write_json
 from hffruits.data.images import MAX_PIXELS, open_small
-from hffruits.data.split_protocol import Sample, Split
 from hffruits.models.artifact import EXAMPLE_LABELS, EXAMPLES
+
+if TYPE_CHECKING:  # it imports datasets, which prediction needn't
+    from hffruits.data.split_protocol import Sample, Split
 
 COUNT = 10  # classes, of each one photo
 DRAWN = 100  # photos that these are chosen from
@@ -36,7 +38,7 @@ class Example(NamedTuple):
     photo: Path | bytes
 
 
-def choose_examples(split: Split, *, max_pixels: int = MAX_PIXELS) -> list[Example]:
+def choose_examples(split: "Split", *, max_pixels: int = MAX_PIXELS) -> list[Example]:
     """Up to `COUNT` photos of different classes, spread over all classes; the same ones each time.
 
     Of a stream, among the first photos of its shards. Photos that can't be read are passed over.

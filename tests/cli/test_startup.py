@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from support.runs import paint
 
 LIGHT = {
     "help": (["train", "--help"], 0, "--num_train_epochs"),
@@ -64,6 +65,28 @@ def test_schedules_of_ours_are_drawn_without_torch(tmp_path):
     env = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     subprocess.run([sys.executable, "-c", code, *words], check=True, env=env)
     assert (tmp_path / "lr.png").is_file()
+
+
+def test_prediction_imports_nothing_that_training_data_and_plots_need(untrained, tmp_path):
+    paint(tmp_path / "fruit.png", seed=1)
+    unneeded = {
+        *("transformers.trainer", "transformers.training_args", "peft", "datasets", "pandas"),
+        *("sklearn", "matplotlib", "optuna", "gradio", "hffruits.training.arguments"),
+    }
+    code = f"""
+import sys
+from hffruits import FruitClassifier
+imported = {unneeded} & set(sys.modules)
+assert not imported, imported
+from hffruits.cli.main import main
+code = main(["predict", {str(untrained)!r}, {str(tmp_path / "fruit.png")!r}])
+imported = {unneeded} & set(sys.modules)
+assert not imported, imported
+sys.exit(code)
+"""
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
+    assert done.returncode == 0 and "%" in done.stdout, done.stderr
 
 
 def loads(*, terminal: bool, tmp_path) -> str:
