@@ -6,6 +6,7 @@ Left out: appending (the journal of a batch prediction), large arrays that are f
 (checkpoints, exports, Spaces).
 """
 
+import hashlib
 import json
 import logging
 import os
@@ -48,6 +49,11 @@ def write_aside(file: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             aside.unlink(missing_ok=True)
+
+
+def content_digest(content: bytes) -> str:
+    """BLAKE2b of 16 bytes, hexadecimal: equal for equal files, wherever they lie."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def write_text(file: Path, text: str) -> None:

@@ -3,7 +3,6 @@
 Records are cached on disk, so that the next run only asks for sizes and times of the files.
 """
 
-import hashlib
 import logging
 import os
 from collections.abc import Iterable, Iterator
@@ -16,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from hffruits.core.cache import cache_root
-from hffruits.core.files import optional_cache, write_aside
+from hffruits.core.files import content_digest, optional_cache, write_aside
 from hffruits.core.progress import progress_bar
 from hffruits.data.images import MAX_PIXELS, check_regular, decoder_versions, open_small
 from hffruits.data.near_duplicates import COLOUR_SIZE, GREY_SIZE, fingerprint
@@ -151,7 +150,7 @@ def _key(named: NamedImage, max_pixels: int) -> bytes:
 
 
 def _digest(content: bytes) -> bytes:
-    return hashlib.blake2b(content, digest_size=16).hexdigest().encode()
+    return content_digest(content).encode()
 
 
 def _file_of(name: str) -> Path:

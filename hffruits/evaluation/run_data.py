@@ -123,7 +123,8 @@ def count_training_images(
     trained = set(_lines_of(lists / TRAIN_DIGESTS))
     seen = [path in paths or digests.get(path) in trained for path in predictions.paths]
     if any(seen):
-        listed = not is_own and data_args.split_lists is None
+        has_lists = (lists / TRAIN_LIST).is_file()  # a taught model has none
+        listed = has_lists and not is_own and data_args.split_lists is None
         remedy = f". split_lists={lists} leaves those out where the paths are the same"
         logger.warning(
             "%s was trained on %d of these %s: its metrics are too optimistic%s",

@@ -186,6 +186,9 @@ class FruitClassifier:
             ) from error
         self.folder: Path | None = None  # that it was loaded from; a Hub model's in the cache
         self.examples: list[Example] = []  # photos with their true class, for the demo
+        self.taught_digests: list[
+            str
+        ] = []  # of photos it learned from since its run, and the run's
         self._lock = threading.Lock()  # an engine serves one thread at a time
 
     @classmethod

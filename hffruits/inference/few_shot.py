@@ -21,7 +21,7 @@ from transformers import AutoModelForImageClassification, PretrainedConfig, PreT
 from hffruits.core.claims import make_new
 from hffruits.core.counts import counted
 from hffruits.core.errors import FewWarnings, InputError, optional_output
-from hffruits.core.files import translate_write_errors
+from hffruits.core.files import content_digest, translate_write_errors, write_text
 from hffruits.core.names import clean_name, match_names
 from hffruits.data.images import ImageSource
 from hffruits.data.pixel_limit import MAX_PIXELS, check_max_pixels
@@ -35,7 +35,7 @@ from hffruits.inference.classifier import (
 from hffruits.inference.engines.torch import TorchEngine
 from hffruits.inference.ood import find_prototypes, save_prototypes
 from hffruits.inference.tta import choose_views
-from hffruits.models.artifact import CARD, EXAMPLES
+from hffruits.models.artifact import CARD, EXAMPLES, SPLITS, TRAIN_DIGESTS
 from hffruits.models.examples import Example, save_examples, small_jpeg
 from hffruits.models.heads import last_layers
 from hffruits.models.model_card import write_model_card
@@ -122,6 +122,7 @@ def _learn(
     head = _find_head(model)[1]
     features, example = _embed(taught, name, images, reading)  # (N, V, D)
     taught.examples = [*fruits.examples, example]
+    taught.taught_digests = [*_trained_digests(fruits), *_digests_of(images)]
     model.config.taught = {**(getattr(model.config, "taught", None) or {}), name: len(features)}
     seen = features.flatten(0, 1)
     others = fruits.prototypes * seen.norm(dim=1).mean()  # prototypes are of unit length
@@ -147,6 +148,8 @@ def save_taught(fruits: FruitClassifier, folder: str | Path) -> None:
     def fill(aside: Path) -> None:
         save_model(fruits.model, fruits.transform.processor, aside)
         save_prototypes(fruits.prototypes, aside)
+        if fruits.taught_digests:
+            write_text(aside / SPLITS / TRAIN_DIGESTS, "\n".join(fruits.taught_digests) + "\n")
         with optional_output(aside / EXAMPLES, remedy="The demo of this model shows none."):
             save_examples(fruits.examples, aside)
         with optional_output(aside / CARD, remedy="`hffruits push` makes one of its own."):
@@ -155,6 +158,22 @@ def save_taught(fruits: FruitClassifier, folder: str | Path) -> None:
     with translate_write_errors(folder):
         make_new(folder, fill, remedy="Choose another folder.")
     fruits.folder = folder
+
+
+def _trained_digests(fruits: FruitClassifier) -> list[str]:
+    """Of the photos that `fruits` learned from, so that `evaluate` knows them; none of the Hub."""
+    if fruits.taught_digests or not fruits.folder:
+        return fruits.taught_digests
+    file = fruits.folder / SPLITS / TRAIN_DIGESTS
+    return file.read_text(encoding="utf-8").split() if file.is_file() else []
+
+
+def _digests_of(images: Sequence[ImageSource]) -> list[str]:
+    """Of the files among them; PIL images are of no file that is known."""
+    files = [Path(image) for image in images if isinstance(image, str | Path)]
+    contents = [file.read_bytes() for file in files if file.is_file()]
+    contents += [image for image in images if isinstance(image, bytes)]
+    return [content_digest(content) for content in contents]
 
 
 def fit_row(

@@ -35,6 +35,7 @@ from hffruits.evaluation.predictions import Predictions, predict_samples, temper
 from hffruits.evaluation.results import measure
 from hffruits.evaluation.run import evaluate, write_predictions
 from hffruits.inference.classifier import FruitClassifier, Outputs
+from hffruits.inference.few_shot import teach
 from hffruits.models.heads import scale_logits
 from hffruits.models.loading import load_model
 from hffruits.training.run import train
@@ -501,6 +502,23 @@ def test_training_photos_are_known_in_a_copy_of_the_data(
     lists = str(trained / "splits")
     record = evaluate(trained, str(same), output_dir=tmp_path / "b", split_lists=lists).record
     assert record["trained_on"] == 0 and record["images"] == 20
+
+
+def test_a_taught_model_knows_the_photos_that_it_and_its_run_learned_from(
+    trained: Path, drawn_fruits: Path, tmp_path: Path, caplog
+):
+    photos = shutil.copytree(drawn_fruits / "train", tmp_path / "photos")
+    for name in ("Fig", "Date"):
+        for number in range(3):
+            file = photos / name / f"{number}.png"
+            file.parent.mkdir(exist_ok=True)
+            draw_fruit("Kiwi", seed=len(name) * 10 + number, size=64).save(file)
+    taught = teach(trained, "Fig", photos / "Fig")
+    teach(taught, "Date", photos / "Date", output_dir=tmp_path / "taught")
+    record = evaluate(tmp_path / "taught", str(photos), output_dir=tmp_path / "out").record
+    assert record["trained_on"] == record["images"] == 32 + 6
+    assert "was trained on 38 of these 38 photos" in caplog.text
+    assert "split_lists" not in caplog.text
 
 
 def test_photos_that_a_model_was_trained_on_give_a_warning(trained: Path, tmp_path: Path, caplog):
