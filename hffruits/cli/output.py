@@ -84,9 +84,9 @@ def format_evaluation(record: dict[str, Any]) -> str:
     temperature = record["temperature"]
     lines = [
         *format_figures(_TITLES.get(record["split"], "Measured"), record),
-        f"Scores    confidence is off by {_with_interval(record, 'ece')} on average (ECE); before "
-        f"scores were divided by {temperature:.2f} (temperature) it was by "
-        f"{_with_interval(record, 'ece_uncalibrated')}",
+        f"Scores    confidence is off by {_with_interval(record, 'ece')} on average (ECE); by "
+        f"{_with_interval(record, 'ece_uncalibrated')} before calibration (temperature "
+        f"{temperature:.2f})",
     ]
     if asked := record["reject_rate"]:
         lines.append(

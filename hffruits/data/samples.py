@@ -13,6 +13,7 @@ from hffruits.core.files import translate_write_errors
 from hffruits.data.arguments import SAMPLE
 
 FOLDER = Path(__file__).with_name("sample_photos")
+README = "README.md"  # of the set, with its license and origin
 LICENSE = "MIT"
 CITATION = (
     "Klasson, Zhang and Kjellström, A Hierarchical Grocery Store Image Dataset with Visual and "
@@ -22,8 +23,15 @@ URL = "https://github.com/marcusklasson/GroceryStoreDataset"
 
 
 def origin_of(data: str) -> dict[str, str] | None:
-    """Where the photos of `DataArguments.source_name` come from, if they are the sample photos."""
-    return {"citation": CITATION, "license": LICENSE, "url": URL} if data == SAMPLE else None
+    """Where the photos of `DataArguments.source_name` come from, if they are the sample photos.
+
+    A copy of them, as `copy_samples` makes, is known by its README.md.
+    """
+    copied = Path(data).expanduser() / README
+    is_copy = copied.is_file() and copied.read_bytes() == (FOLDER / README).read_bytes()
+    if data != SAMPLE and not is_copy:
+        return None
+    return {"citation": CITATION, "license": LICENSE, "url": URL}
 
 
 def samples_dir() -> Path:

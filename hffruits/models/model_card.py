@@ -155,15 +155,15 @@ def _data_facts(
     data: dict[str, Any], arguments: dict[str, Any], datasets: tuple[str, ...]
 ) -> dict[str, Any]:
     """What is known of the photos; a stream's were not checked before."""
-    origin = origin_of(str(data.get("data_dir")))
+    source = str(data.get("data_dir"))
     per_class = data.get("images_per_class")
     counts = list((per_class or {}).values())
     few = [markdown(name) for name, count in (per_class or {}).items() if count < FEW]
     reasons = Counter(re.split(r": | \(", left["reason"])[0] for left in data.get("skipped", ()))
     return data | {
         "name": ", ".join(map(markdown_code, datasets))
-        or (SAMPLE if origin else markdown_code(Path(str(data.get("data_dir"))).name)),
-        "origin": origin,
+        or (SAMPLE if source == SAMPLE else markdown_code(Path(source).name)),
+        "origin": origin_of(source),
         "range": (min(counts), max(counts)) if counts else None,
         "few": few[:MOST_NAMED],
         "more_few": max(0, len(few) - MOST_NAMED),

@@ -9,6 +9,7 @@ from PIL import Image
 
 from hffruits.cli.main import main
 from hffruits.core.errors import InputError
+from hffruits.data.arguments import SAMPLE
 from hffruits.data.load import load_fruits
 from hffruits.data.samples import (
     CITATION,
@@ -16,6 +17,7 @@ from hffruits.data.samples import (
     URL,
     copy_samples,
     example_photos,
+    origin_of,
     sample_files,
     samples_dir,
 )
@@ -128,6 +130,13 @@ def test_the_command_copies_it_and_says_what_may_be_done_with_it(tmp_path, loade
 def test_the_copies_can_be_changed_though_the_package_cannot(tmp_path):
     copy_samples(tmp_path)
     assert all(path.stat().st_mode & 0o200 for path in tmp_path.rglob("*"))
+
+
+def test_a_copy_is_known_as_one(tmp_path):
+    copy_samples(tmp_path / "fruits")
+    assert origin_of(str(tmp_path / "fruits")) == origin_of(SAMPLE)
+    (tmp_path / "fruits/README.md").write_text("My own photos")
+    assert origin_of(str(tmp_path / "fruits")) is None
 
 
 def test_a_folder_that_holds_something_is_left_as_it_is(tmp_path, capsys):
