@@ -22,7 +22,7 @@ setup: .venv/.done-$(TORCH)
 	@touch $@
 
 train: setup
-	$(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no \
+	$(BIN)/accelerate launch --quiet --num_processes 1 --num_machines 1 --mixed_precision no \
 		--dynamo_backend no scripts/train.py $(TRAIN_ARGS)
 	@[ -n "$$VIRTUAL_ENV" ] || echo 'For these commands, once in each terminal: . $(BIN)/activate'
 

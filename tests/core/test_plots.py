@@ -39,7 +39,7 @@ def test_a_name_without_a_font_is_its_number_and_a_warning_says_so_once(fonts, c
             "Café", "苹果", "사과", "#3", "Kiwi", "#5",
         ]  # fmt: skip
     (record,) = caplog.records
-    assert "letters of 2 classes; plots show their numbers: #3 सेब, #5 🍎." in record.getMessage()
+    assert "letters of 2 classes; plots show numbers instead: #3 सेब, #5 🍎." in record.getMessage()
 
 
 def test_only_the_fonts_that_names_need_are_used(fonts):

@@ -469,7 +469,7 @@ def test_a_model_is_no_better_than_itself(trained: Path, tmp_path: Path, capsys,
     assert main(command) == 0
     said = "No difference can be shown: each of 20 photos is predicted right by both or by neither."
     out = capsys.readouterr().out
-    assert said in out and "Macro F1" in out and "B - A in points (95 % interval)" in out
+    assert said in out and "Macro F1" in out and "B - A (95 % interval)" in out
     assert main(command) == 0
     warned = f"{tmp_path / 'out'}: replacing its results. Set output_dir to keep both"
     assert warned in caplog.text

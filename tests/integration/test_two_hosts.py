@@ -70,7 +70,7 @@ def test_a_cut_link_is_told_within_the_timeout_and_nothing_hangs(drawn_fruits, t
         outputs = [process.output(timeout=120) for process in (main, other)]
     for process, output in zip((main, other), outputs, strict=True):
         assert process.returncode not in (0, None)
-        assert "its machine has not answered within ddp_timeout" in output, output
+        assert "its machine has not answered within --ddp_timeout" in output, output
     assert not (folder / "model.safetensors").exists()
     assert newest_whole(folder) is not None
 
@@ -85,5 +85,7 @@ def test_a_folder_that_only_one_machine_sees_is_an_error_at_the_start(drawn_frui
         output = main.output(timeout=180)
         other.wait(timeout=60)
     assert main.returncode and other.returncode
-    assert f"{folder}: process 1, on another machine, doesn't see it. Give an output_dir" in output
+    assert (
+        f"{folder}: process 1, on another machine, doesn't see it. Give an --output_dir" in output
+    )
     assert not any(folder.parent.iterdir())

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from support.runs import tiny_arguments
+from transformers import TrainingArguments
 
 from hffruits.core.environment import environment
 from hffruits.core.hardware import has_bf16
@@ -69,7 +70,7 @@ def test_memory_is_pinned_only_for_cuda(monkeypatch, name):
     accelerator = torch.device(name)
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: accelerator)
-    monkeypatch.setattr(FruitTrainingArguments.__base__, "__post_init__", lambda self: None)
+    monkeypatch.setattr(TrainingArguments, "__post_init__", lambda self: None)
     args = FruitTrainingArguments()
     assert args.dataloader_num_workers > 0 and not args.use_cpu
     assert args.dataloader_pin_memory is (name == "cuda")

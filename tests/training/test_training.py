@@ -262,7 +262,7 @@ def test_one_step_that_the_trainer_notes_for_accelerate_is_not_refused(tmp_path)
     [
         (
             {"dataloader_drop_last": True, "per_device_train_batch_size": 64},
-            "the 32 photos to train on are fewer than a batch of 64, so none would be left",
+            "32 photos to train on are fewer than a batch of 64, so none would be left",
         ),
         ({"warmup_steps": 500}, "warmup_steps=500: training has 8 steps"),
         ({"warmup_steps": 20, "max_steps": 20}, "warmup_steps=20: training has 20 steps"),
