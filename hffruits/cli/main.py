@@ -212,7 +212,7 @@ def _predict_into_table(args: argparse.Namespace) -> None:
         **_given(args, *_PREDICTING),
     )
     if is_main_process():
-        _print(labelled or "Already complete; the other processes continue")
+        _print(labelled or "Complete  this process's part; the others continue")
 
 
 def run_push(argv: list[str]) -> None:
