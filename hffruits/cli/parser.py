@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hffruits.cli.loading import load
-from hffruits.core.flags import OneLineParser, plain
+from hffruits.core.flags import OneLineParser
+from hffruits.core.help import plain
 from hffruits.core.imports import import_module
 
 if TYPE_CHECKING:
