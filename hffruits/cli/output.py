@@ -91,7 +91,7 @@ def format_evaluation(record: dict[str, Any]) -> str:
     if asked := record["reject_rate"]:
         lines.append(
             f"Known     {_with_interval(record, 'rejected')} of these photos not recognised (they "
-            f"are reported as unknown); {asked:.0%} was asked for"
+            f"are reported as unknown); {100 * asked:g}% was asked for"
         )
     for name, some in record["unknown"].items():
         lines.append(

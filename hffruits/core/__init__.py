@@ -4,6 +4,7 @@ errors              how a command ends: `InputError` and its kin; optional outpu
 results             `Result`: a folder that was written, and what came out
 files               files written safely: aside, flushed, renamed
 flags               parsers with one-line errors, and which flag is meant by a wrong one
+help                the help that they print
 names, escaping     names compared as a reader sees them; user text made safe for what shows it
 cache               the cache folder, and folders in it made once
 launch              which of the processes launched together this is, before they join

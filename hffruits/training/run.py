@@ -257,7 +257,7 @@ def fit(run: TrainingRun) -> TrainOutput:
     with StopOnSignalCallback() as stopping:
         run.trainer.add_callback(stopping)
         with translate_worker_errors(
-            "Set a smaller dataloader_num_workers: the same command with --resume_from_checkpoint "
+            "Set a smaller dataloader_num_workers: the same command with resume_from_checkpoint "
             "resumes."
         ):
             return run.trainer.train(resume_from_checkpoint=checkpoint)

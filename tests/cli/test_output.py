@@ -43,6 +43,11 @@ def test_an_evaluation_says_how_many_known_photos_were_not_recognised_and_what_w
     assert "recognised" not in format_evaluation(never)
 
 
+def test_a_rate_below_one_percent_is_said_as_it_was_asked_for():
+    assert "; 0.5% was asked for" in format_evaluation(MEASURED | {"reject_rate": 0.005})
+    assert "; 7% was asked for" in format_evaluation(MEASURED | {"reject_rate": 0.07})
+
+
 def test_a_comparison_has_a_header_over_its_columns_and_fits_into_60():
     row = {"a": 1.0, "b": 0.867, "difference": -0.133, "low": -0.2, "high": -0.1}
     record = {"a": "runs/a", "b": "runs/b", "verdict": "runs/a is better."}

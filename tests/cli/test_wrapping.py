@@ -40,6 +40,21 @@ def test_commands_paths_and_tables_stay_whole(line):
     assert wrap(line, 60) == line
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Train again with the new class, since otherwise the model can't name it, ever",
+        "Use the same number of processes as when the table was begun, or remove it",
+        "Saved models are listed below, each with the accuracy that its run had in the end",
+        "There are leaks between the splits, so all of these metrics are too optimistic",
+    ],
+)
+def test_sentences_that_begin_as_a_row_does_are_wrapped_as_sentences(text):
+    first, *rest = wrap(text, 60).split("\n")
+    assert rest and all(len(line) <= 60 for line in [first, *rest])
+    assert all(line.startswith("  ") and line[2] != " " for line in rest)
+
+
 def test_a_command_within_a_sentence_is_not_broken():
     command = "`hffruits split fruits --repair list`"
     assert command in wrap(f"There are leaks between the splits: run {command} to fix them.", 50)
