@@ -17,6 +17,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from hffruits.cli.main import COMMANDS
+from hffruits.core.help import plain, shown_default
 
 ALL_FLAGS = {"train": "--help_all"}  # commands whose --help leaves some out
 COMMON = (None, "options", "positional arguments")  # names of no group
@@ -56,16 +57,14 @@ def flags_of(command: str, group: str | None = None) -> list[argparse.Action]:
 
 def describe(action: argparse.Action) -> tuple[str, str, str]:
     """A flag as it is written, its default and its help."""
-    spellings = [name for name in action.option_strings if "-" not in name.lstrip("-")]
-    name = ", ".join(spellings or action.option_strings) or action.metavar or action.dest.upper()
-    default = action.default
-    if default is False or default in (None, "", (), [], {}, argparse.SUPPRESS):
-        default = ""
+    spellings = plain(action.option_strings) or action.option_strings
+    name = ", ".join(spellings) or action.metavar or action.dest.upper()
+    default = shown_default(action)
     text = " ".join((action.help or "").replace("[%(default)s]", "").split())
     text = text % (vars(action) | {"prog": "hffruits"}) if "%" in text else text
     if found := re.search(r" ?\[([^][]+)\]$", text):
         text, default = text[: found.start()], found[1]
-    return name, str(default), text
+    return name, default, text
 
 
 class FlagTable(SphinxDirective):

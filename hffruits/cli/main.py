@@ -8,7 +8,7 @@ import os
 import shlex
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import hffruits
@@ -184,7 +184,7 @@ def run_predict(argv: list[str]) -> None:
         said = f"{len(bad)} of {counted(len(paths), 'photo')} can't be read."
         bad = [*bad[: FewWarnings.MOST], InputError(f"{said} --output FILE lists all of them.")]
     for error in bad[:-1]:
-        _print_error(f"hffruits: error: {_with_flags(error, 'predict')}")
+        _print_error(f"hffruits: error: {_with_flags(error, 'predict', argv)}")
     if bad:
         raise bad[-1]
 
@@ -212,7 +212,7 @@ def _predict_into_table(args: argparse.Namespace) -> None:
         **_given(args, *_PREDICTING),
     )
     if is_main_process():
-        _print(labelled or "Already complete; the other processes continue")
+        _print(labelled or "Complete  this process's part; the others continue")
 
 
 def run_push(argv: list[str]) -> None:
@@ -288,7 +288,7 @@ def run_demo(argv: list[str]) -> None:
 
 def run_samples(argv: list[str]) -> None:
     """Copy the sample photos into a folder, to play with."""
-    folder = parsers.samples_parser(run_samples.__doc__).parse_args(argv).folder
+    folder = parsers.samples_parser(run_samples.__doc__).parse_args(argv).folder.expanduser()
     samples = import_module("hffruits.data.samples")
     count = samples.copy_samples(folder)
     _print(f"Photos    {count} of {len(samples.sample_files())} kinds")
@@ -350,7 +350,7 @@ def main(argv: list[str] | None = None) -> int:
         for name in ("HF_DATASETS", "HF_HUB"):
             os.environ.setdefault(f"{name}_DISABLE_PROGRESS_BARS", "1")
     handler = logging.StreamHandler()
-    handler.setFormatter(_PlainFormatter(command))
+    handler.setFormatter(_PlainFormatter(command, argv[1:]))
     logging.basicConfig(handlers=[handler])
     if isinstance(sys.stdout, io.TextIOWrapper):  # else a name that it can't encode would raise
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -362,12 +362,12 @@ def main(argv: list[str] | None = None) -> int:
         COMMANDS[command](argv[1:])
     except InputError as error:
         if is_main_process():
-            _print_error(f"hffruits: error: {_with_flags(error, command)}")
+            _print_error(f"hffruits: error: {_with_flags(error, command, argv[1:])}")
         return error.code
     except (PeersLostError, RunInterruptedError) as error:
         # the main process may be the one that is lost
         if isinstance(error, PeersLostError) or is_main_process():
-            _print_error(f"hffruits: {_with_flags(error, command)}")
+            _print_error(f"hffruits: {_with_flags(error, command, argv[1:])}")
         return error.code
     except BrokenPipeError:  # `hffruits predict ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -416,20 +416,20 @@ def _output() -> Any:
 class _PlainFormatter(logging.Formatter):
     """Log lines that can't steer the terminal and fit into it; ours name a command's flags."""
 
-    def __init__(self, command: str):
+    def __init__(self, command: str, argv: Collection[str] = ()):
         super().__init__("%(message)s")
-        self.command = command
+        self.command, self.argv = command, argv
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
         ours = record.name.partition(".")[0] == "hffruits"
-        text = _with_flags(text, self.command) if ours else text
+        text = _with_flags(text, self.command, self.argv) if ours else text
         return wrap(printable(text, keep="\n\t"), terminal_width(sys.stderr))
 
 
-def _with_flags(text: object, command: str) -> str:
+def _with_flags(text: object, command: str, argv: Collection[str]) -> str:
     """A message with keywords spelled as the command's flags."""
-    return spell_as_flags(str(text), parsers.flag_names(command))
+    return spell_as_flags(str(text), parsers.flag_names(command), given=argv)
 
 
 def _print_error(text: str) -> None:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hffruits.cli.loading import load
-from hffruits.core.flags import OneLineParser, plain
+from hffruits.core.flags import OneLineParser
+from hffruits.core.help import plain
 from hffruits.core.imports import import_module
 
 if TYPE_CHECKING:
@@ -273,18 +274,22 @@ def parse_beside_training(
 ) -> tuple[argparse.Namespace, "Arguments"]:
     """A command's own flags, and those of training; `module` is what will take them.
 
-    Warns of those of training that the command doesn't use.
+    Warns of those of training that are given on the command line and that the command doesn't use;
+    a file or recipe may serve several commands.
     """
     parsing = import_module("hffruits.training.parser")
     args, rest = parser.parse_known_args(argv)
-    unused = _without_effect(name := parser.prog.split()[-1])
+    name = parser.prog.split()[-1]
+    unused = _without_effect(name)
     own = tuple(parser._actions)
     command = parsing.Command(
         parser.prog, parser.description, own=own, without_effect=unused, words=_WORDS.get(name, {})
     )
     arguments = parse_train(rest, command, module=module)
     given = {word.split("=")[0].lstrip("-").replace("-", "_") for word in rest if word[:2] == "--"}
-    if ignored := sorted(given & unused - (_REFUSED if name in _WITHOUT_EFFECT else set())):
+    refused = _REFUSED if name in _WITHOUT_EFFECT else set()
+    silently_unused = unused - refused
+    if ignored := sorted(given & silently_unused):
         named = ", ".join(f"--{flag}" for flag in ignored)
         logger.warning("%s: no effect on %s", named, parser.prog)
     return args, arguments

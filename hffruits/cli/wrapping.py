@@ -8,12 +8,13 @@ import re
 import textwrap
 from typing import TextIO
 
+LABEL = 10  # characters of a row's label
 # Rows whose text is typed or opened: a break would end a command
-_WHOLE = re.compile(r"(Saved|Report|Demo|Train|Use|Open|Load|Suggested) +")
-_LABEL = re.compile(r"[A-Za-z]+(?: [a-z]+)? +")
+_WHOLE = {"Saved", "Report", "Demo", "Train", "Use", "Open", "Load", "Suggested"}
+# Padded to that length; by one space only where it is a word of nine letters
+_LABEL = re.compile(r"[A-Za-z]+(?: \w+)? {2,}|(?:Corrupted|Suggested|Validated) ")
 _COLUMNS = re.compile(r"\S(?: {2,}|\t)\S")  # of a table
 _CODE = re.compile(r"`[^`]*`")
-LABEL = 10  # characters of a row's label
 
 
 def wrap(text: str, width: int | None) -> str:
@@ -26,7 +27,8 @@ def wrap(text: str, width: int | None) -> str:
 def _wrap_line(line: str, width: int) -> str:
     labelled = bool(_LABEL.fullmatch(line[:LABEL]))
     body = line[LABEL:] if labelled else line
-    if len(line) <= width or _WHOLE.match(line) or _COLUMNS.search(body):
+    whole = labelled and line[:LABEL].rstrip() in _WHOLE
+    if len(line) <= width or whole or _COLUMNS.search(body):
         return line
     indent = LABEL if labelled else len(line) - len(line.lstrip()) or 2
     held = _CODE.sub(lambda code: code[0].replace(" ", "\0"), body.lstrip())

@@ -5,6 +5,7 @@ results             `Result`: a folder that was written, and what came out
 files               files written safely: aside, flushed, renamed
 claims              a folder that one process at a time writes to
 flags               parsers with one-line errors, and which flag is meant by a wrong one
+help                the help that they print
 counts              `1 photo`, `2 photos`
 names, escaping     names compared as a reader sees them; user text made safe for what shows it
 cache               the cache folder, and folders in it made once

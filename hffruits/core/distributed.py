@@ -36,7 +36,7 @@ def translate_peer_errors() -> Iterator[None]:
         raise PeersLostError(
             f"process {rank()}: another process of this run has ended, or its "
             f"machine has not answered within ddp_timeout ({reason}). The same command with "
-            "--resume_from_checkpoint resumes it."
+            "resume_from_checkpoint resumes it."
         ) from error
 
 

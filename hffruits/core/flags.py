@@ -1,13 +1,12 @@
-"""Command-line flags: one-line errors, which flag a wrong one means, or another tool's; help."""
+"""Command-line flags: one-line errors, which flag a wrong one means, or another tool's."""
 
 import argparse
 import re
-import shutil
-import textwrap
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, NoReturn
 
 from hffruits.core.escaping import printable, shorten
+from hffruits.core.help import HelpFormatter, plain
 from hffruits.core.names import did_you_mean
 
 # What other tools call our flags (transformers' and timm's scripts, Ultralytics, Keras, older
@@ -145,43 +144,6 @@ class OneLineParser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {printable(one_spelling(message))}\n")
 
 
-class HelpFormatter(argparse.HelpFormatter):
-    """Flags without `--with-hyphens` twins and metavars, the default behind, once.
-
-    Lines as wide as the terminal, 100 columns at most, broken only between words.
-    """
-
-    def __init__(self, prog: str):
-        width = min(100, shutil.get_terminal_size().columns - 2)
-        super().__init__(prog, max_help_position=33 if width >= 72 else 8, width=width)
-
-    def _format_action_invocation(self, action: argparse.Action) -> str:
-        return ", ".join(plain(action.option_strings) or [str(action.metavar or action.dest)])
-
-    def _get_help_string(self, action: argparse.Action) -> str:
-        text, default = action.help or "", action.default
-        shown = default is not False and default not in (None, "", (), [], {}, argparse.SUPPRESS)
-        if not (shown and action.option_strings) or re.search(r"%\(default\)|\[[^\]]+\]\.?$", text):
-            return text
-        default = f"{default:g}" if isinstance(default, float) else str(default)
-        text = re.sub(r"(?<!\.)\.$", "", text)
-        return f"{text} [{default.replace('%', '%%')}]"
-
-    def _split_lines(self, text: str, width: int) -> list[str]:
-        return _wrap(text, width)
-
-    def _fill_text(self, text: str, width: int, indent: str) -> str:
-        lines = (_wrap(line, width - len(indent)) or [""] for line in text.splitlines())
-        return "\n".join(indent + part for parts in lines for part in parts)
-
-
-def _wrap(text: str, width: int) -> list[str]:
-    """Lines of a text; what it is indented by, all of them are."""
-    lead = re.match(r"\s*(?:\S+ {2,})?", text)
-    wide = {"break_long_words": False, "break_on_hyphens": False}
-    return textwrap.wrap(text, width, subsequent_indent=" " * len(lead[0]), **wide)
-
-
 def suggest(
     wrong: str, known: Iterable[str], *, prefix: str = "", words: Iterable[str] = ()
 ) -> str:
@@ -206,13 +168,14 @@ def suggest(
     return did_you_mean(wrong, known, prefix=prefix)
 
 
-def spell_as_flags(message: str, names: Iterable[str]) -> str:
+def spell_as_flags(message: str, names: Iterable[str], *, given: Collection[str] = ()) -> str:
     """A message of a function with its keywords as the flags of a command: `--freeze=half`.
 
     `private=True` is `--private`, and `report=False` `--no_report` where that is the flag. A name
     that is an English word too is taken for a flag only with a value, at the head of a message, or
-    where it is to be set or left out. The opposite is the business of the parsers of
-    keywords, whose messages begin as flags.
+    where it is to be set or left out. A head that is one of the words `given` on the command line
+    is what the user named: a folder called `photos`, say. The opposite is the business of the
+    parsers of keywords, whose messages begin as flags.
     """
     names = set(names)
     words = "|".join(sorted(names, key=len, reverse=True))
@@ -222,6 +185,8 @@ def spell_as_flags(message: str, names: Iterable[str]) -> str:
     if off := "|".join(name.removeprefix("no_") for name in names if name.startswith("no_")):
         message = re.sub(rf"{free}({off})=False\b", r"--no_\1", message)
     head, colon, rest = message.partition(": ")
+    if colon and head in given:
+        return head + colon + spell_as_flags(rest, names)
     named = re.split(r", | and ", head)
     if colon and all(name.split("=")[0] in names for name in named):
         head = re.sub(rf"(?:^|(?<=, )|(?<= and ))(?={words})", "--", head)
@@ -247,8 +212,3 @@ def _grouped(words: list[str]) -> list[list[str]]:
 def one_spelling(message: str) -> str:
     """argparse's message in one line, without the `--with-hyphens` twin of a flag."""
     return re.sub(r"^argument (--\w+)/--[\w-]+:", r"argument \1:", " ".join(message.split()))
-
-
-def plain(flags: Iterable[str]) -> list[str]:
-    """A flag's spellings without those that have hyphens."""
-    return [flag for flag in flags if "-" not in flag.lstrip("-")]

@@ -18,17 +18,18 @@ from hffruits.data.arguments import DataArguments
 def _parser_class() -> type[argparse.ArgumentParser]:
     """transformers' `HfArgumentParser`, from its file: the package takes most of a second.
 
-    Where that file has come to need more of the package, from there.
+    Where that file has come to need more of the package, from there: the name that it is run under
+    is in no package, so that it finds none of ours by a relative import.
     """
     package = importlib.util.find_spec("transformers")
     file = Path(package.origin or "").with_name("hf_argparser.py") if package else Path()
     if "transformers" not in sys.modules and file.is_file():
-        spec = importlib.util.spec_from_file_location("hffruits.data.hf_argparser", file)
+        spec = importlib.util.spec_from_file_location("_hf_argparser", file)
         module = importlib.util.module_from_spec(spec)
         try:
             spec.loader.exec_module(module)
             return module.HfArgumentParser
-        except ImportError:
+        except (ImportError, AttributeError, NameError):
             pass
     from transformers import HfArgumentParser
 

@@ -94,7 +94,7 @@ def choose_photos(
     for name in list(foreign)[:5]:
         near = difflib.get_close_matches(name, ids, 1, 0.7)
         logger.warning(
-            "%s: a class that the model doesn't have; unknown photos of it: %d%s",
+            "class %s: the model doesn't have it; unknown photos of it: %d%s",
             *(name, foreign[name], f". Is it {near[0]}?" if near else ""),
         )
     name = "all" if list(parts) == ["train"] and split is None else chosen

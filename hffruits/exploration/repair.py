@@ -236,7 +236,7 @@ def _class_folders(labels: set[str]) -> dict[str, str]:
         parts = label.split("/") if ends[label.rpartition("/")[2]] > 1 else [label]
         folders[label] = _free(Path(*map(_folder_name, parts)), taken).as_posix()
         if folders[label] != label:
-            logger.warning("%s: its folder is called %s", label, folders[label])
+            logger.warning("class %s: its folder is called %s", label, folders[label])
     return folders
 
 

@@ -113,13 +113,13 @@ def show_photo(row: int, data: ScannedData, note: str) -> dict[str, Any]:
 
 
 def show_classes(
-    counted: dict[str, dict[str, Any]], data: ScannedData, kept: np.ndarray, *, seed: int
+    by_class: dict[str, dict[str, Any]], data: ScannedData, kept: np.ndarray, *, seed: int
 ) -> list[dict[str, Any]]:
     """Samples (of the rows `kept`), mean image and mean colour of each class, and its counts."""
-    samples = min(SAMPLES, max(1, 2000 // len(counted)))
+    samples = min(SAMPLES, max(1, 2000 // len(by_class)))
     rng = np.random.default_rng(seed)
     classes = []
-    for name, own in progress_bar(counted.items(), "Drawing classes", unit="class", leave=False):
+    for name, own in progress_bar(by_class.items(), "Drawing classes", unit="class", leave=False):
         rows = np.flatnonzero(data.labels == name)
         records = data.part.records[rows]
         mean = mean_image(records)

@@ -1,10 +1,13 @@
 """Batch prediction: labels for any number of files, as a table; resumes after an interruption.
 
 Predictions go to a journal beside the output as they come. When all are there, the journal becomes
-the table. Under several processes each labels its share of the files and writes a table of its own,
-so that none waits for another.
+the table, which holds only labels: what it was made with (model, precision, ...) is in a hidden
+file beside it, `.predictions.csv.json`, so that it isn't taken for the result of another command.
+Under several processes each labels its share of the files and writes a table of its own, so that
+none waits for another.
 """
 
+import json
 import logging
 import re
 import zlib
@@ -14,8 +17,8 @@ from pathlib import Path
 
 from hffruits.core.counts import counted
 from hffruits.core.distributed import join_processes, on_main_process
-from hffruits.core.errors import InputError
-from hffruits.core.files import translate_write_errors
+from hffruits.core.errors import InputError, short_reason
+from hffruits.core.files import translate_write_errors, write_json
 from hffruits.core.progress import progress_bar
 from hffruits.data.images import is_image_file, walk_files
 from hffruits.data.pixel_limit import MAX_PIXELS, check_max_pixels
@@ -27,7 +30,7 @@ from hffruits.inference.classifier import (
     expand_sources,
     open_classifier,
 )
-from hffruits.inference.journal import Journal, Row
+from hffruits.inference.journal import Journal, Row, describe_difference
 from hffruits.inference.table_writer import WRITERS, read_paths, table_text, write_table
 
 logger = logging.getLogger(__name__)
@@ -63,7 +66,8 @@ class AlreadyComplete:
     images: int
 
     def __str__(self) -> str:
-        return f"Already complete: {self.images:,} photos in {self.file}"
+        photos = counted(self.images, "photo")
+        return f"Complete  {photos}, all labelled before\nSaved     {self.file}"
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,8 @@ class Job:
         """Make the output's folder; says if the output is there with all of the images.
 
         Raises `InputError` for sources without images, and for an output of an unknown kind, that
-        is there without some of them, or that was started with another number of processes.
+        is there without some of them, that another job made (another model, say), or that was
+        started with another number of processes.
         """
         if self.top_k < 1:
             raise InputError(f"top_k={self.top_k}: must be 1 or more.")
@@ -118,8 +123,12 @@ class Job:
         with translate_write_errors(self.output):
             self.output.parent.mkdir(parents=True, exist_ok=True)
         files = [self._file_of(rank) for rank in range(self.processes)]
-        if all(file.exists() for file in files):
-            return self._complete(files)
+        finished = [file for file in files if file.exists()]
+        there = {path for file in finished for path in read_paths(file)}
+        for file in finished:
+            self._check_made_by_this(file)
+        if finished == files:
+            return self._complete(files, there)
         own = {file.name for file in files}
         if other := sorted(self._begun() - own):
             raise InputError(
@@ -128,14 +137,30 @@ class Job:
             )
         return None
 
-    def _complete(self, files: list[Path]) -> AlreadyComplete:
-        there = {path for file in files for path in read_paths(file)}
+    def _check_made_by_this(self, file: Path) -> None:
+        """That a finished table is of this job; of which photos, its rows say."""
+        remedy, record = "Name another, or remove it.", _record_of(file)
+        try:
+            made = dict(json.loads(record.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            reason = f"{record.name}, which says what it was made with: {short_reason(error)}"
+            raise InputError(
+                f"{file}: is there, but maybe of another job ({reason}). {remedy}"
+            ) from error
+        wanted = {name: value for name, value in self.head.items() if name != "sources"}
+        if was := describe_difference(made, wanted):
+            raise InputError(f"{file}: was made with {was}. {remedy}")
+
+    def _complete(self, files: list[Path], there: set[str]) -> AlreadyComplete:
         lacking = sum(table_text(str(path)) not in there for path in self.images())
         if lacking:
             raise InputError(
                 f"{self.output}: is there, without {lacking:,} of these photos. Name another, or "
                 "remove it."
             )
+        for file in files:  # of a kill between the table and the end of its journal
+            with translate_write_errors(_journal_of(file)):
+                _journal_of(file).unlink(missing_ok=True)
         return AlreadyComplete(self.output, len(there))
 
     def images(self) -> Iterator[Path]:
@@ -217,7 +242,7 @@ def label_files(fruits: FruitClassifier, job: Job, *, batch_size: int = 32) -> L
     What a journal holds already is not done again. Raises `InputError` for a journal of another
     job, and where nothing can be written any more; what was labelled until then stays.
     """
-    place = job.file.with_name(f"{job.file.name}.part")
+    place = _journal_of(job.file)
     try:
         if job.file.exists():  # the other processes are to continue
             place.unlink(missing_ok=True)
@@ -226,6 +251,7 @@ def label_files(fruits: FruitClassifier, job: Job, *, batch_size: int = 32) -> L
             done = {row["path"] for row in journal.rows()}
             _label_rest(fruits, job, journal, done, batch_size)
             counts = {"images": 0, "unknown": 0, "unreadable": 0}
+            write_json(_record_of(job.file), job.head)  # before: no table without it
             write_table(_counted(journal.rows(), counts), job.file, top_k=job.top_k)
             journal.remove()
         return Labelled(job.file, job.processes, before=len(done), **counts)
@@ -277,6 +303,15 @@ def _counted(rows: Iterable[Row], counts: dict[str, int]) -> Iterator[Row]:
         counts["unknown"] += row.get("known") is False
         counts["unreadable"] += "error" in row
         yield row
+
+
+def _journal_of(table: Path) -> Path:
+    return table.with_name(f"{table.name}.part")
+
+
+def _record_of(table: Path) -> Path:
+    """Where it is kept what a table was made with; hidden, as what reads whole folders expects."""
+    return table.with_name(f".{table.name}.json")
 
 
 def _state_of(model: Path) -> list[list[str | int]]:

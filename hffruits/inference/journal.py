@@ -64,12 +64,7 @@ class Journal:
         if not self.file.stat().st_size:
             self.file.write_text(json.dumps(self.head) + "\n", encoding="utf-8")
             return
-        found = next(self._read())
-        other = [name for name in self.head if found.get(name) != self.head[name]]
-        if other:
-            was = ", ".join(f"{name}={found.get(name)}" for name in other)
-            if other == ["weights"]:
-                was = "other weights: the model has changed since"
+        if was := describe_difference(next(self._read()), self.head):
             raise InputError(f"{self.file}: was started with {was}. Use that, or remove it.")
 
     def _read(self) -> Iterator[Row]:
@@ -79,6 +74,14 @@ class Journal:
         except ValueError as error:
             remedy = "Remove it to start from scratch."
             raise InputError(f"{self.file}: is damaged ({error}). {remedy}") from error
+
+
+def describe_difference(found: Row, wanted: Row) -> str:
+    """How the head of another job differs from the one that is wanted; "" where it doesn't."""
+    other = [name for name in wanted if found.get(name) != wanted[name]]
+    if other == ["weights"]:
+        return "other weights: the model has changed since"
+    return ", ".join(f"{name}={found.get(name)}" for name in other if name != "weights")
 
 
 def _drop_torn_line(file: Path) -> None:

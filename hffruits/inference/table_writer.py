@@ -51,7 +51,7 @@ def read_paths(file: Path) -> list[str]:
     """
     try:
         return READERS[file.suffix.lower()](file)
-    except (OSError, ValueError, LookupError, TypeError, pa.ArrowException) as error:
+    except (OSError, ValueError, LookupError, TypeError, csv.Error, pa.ArrowException) as error:
         raise InputError(
             f"{file}: is there, and not a table of labels ({short_reason(error)}). Name another."
         ) from error

@@ -7,7 +7,6 @@ exception: of a class that was taught, a photo is kept that it was taught from.
 
 import io
 import json
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -31,6 +30,7 @@ MAX_LABELS = 100_000  # bytes of the list of their classes
 MAX_LABEL = 300  # characters of a class
 MAX_BYTES = 2_000_000  # of a photo
 MAX_SHOWN_PIXELS = 25_000_000  # of one that is shown or published; ours are far smaller
+_NAMES = [f"{number}.jpg" for number in range(1, MAX_PHOTOS + 1)]
 Value = TypeVar("Value")
 
 
@@ -86,7 +86,7 @@ def save_examples(examples: Sequence[Example], model: Path) -> None:
     examples = examples[-MAX_PHOTOS:]
     photos = [one.photo for one in examples]
     contents = [photo if isinstance(photo, bytes) else photo.read_bytes() for photo in photos]
-    shutil.rmtree(model / EXAMPLES, ignore_errors=True)
+    remove_examples(model)
     labels = {}
     for number, content in enumerate(contents, 1):
         name = f"{number}.jpg"
@@ -95,6 +95,21 @@ def save_examples(examples: Sequence[Example], model: Path) -> None:
         labels[name] = examples[number - 1].label
     if labels:
         write_json(model / EXAMPLES / EXAMPLE_LABELS, labels)
+
+
+def remove_examples(model: Path) -> None:
+    """Delete a model's examples, and nothing else that may lie in their folder, or where it links.
+
+    The list of classes goes first: what is left, should this be interrupted, is not shown.
+    """
+    folder = model / EXAMPLES
+    if folder.is_symlink():
+        folder.unlink()
+        return
+    for name in (EXAMPLE_LABELS, *_NAMES):
+        (folder / name).unlink(missing_ok=True)
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def load_examples(model: Path | None) -> list[Example]:
@@ -121,8 +136,7 @@ def _read_labels(model: Path) -> dict[str, str]:
         return {}
     record = record if isinstance(record, dict) else {}
     record = {name: label for name, label in record.items() if _is_label(label)}
-    names = [f"{number}.jpg" for number in range(1, MAX_PHOTOS + 1)]
-    return {name: record[name] for name in names if name in record}
+    return {name: record[name] for name in _NAMES if name in record}
 
 
 def _is_label(value: Any) -> bool:

@@ -9,7 +9,7 @@ import logging
 import re
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -27,14 +27,14 @@ from transformers import (
 )
 from transformers.image_processing_utils import BaseImageProcessor
 
-from hffruits.core.errors import InputError
+from hffruits.core.errors import InputError, added_to_errors
 from hffruits.core.escaping import is_unicode, shorten
 from hffruits.core.hub_client import one_line
 from hffruits.models.artifact import ADAPTER, CONFIG
 from hffruits.models.bundled import BUNDLED, DEFAULT_BACKBONE, bundled_folder, create_timm
 from hffruits.models.fetching import fetch_model
 from hffruits.models.heads import head_names, logits_and_features, reset_head
-from hffruits.models.names import FOLDER_REMEDY, WEIGHT_FILES, not_a_model
+from hffruits.models.names import FOLDER_REMEDY, WEIGHT_FILES, models_beside, not_a_model
 from hffruits.models.own_keys import drop_malformed
 from hffruits.models.saving import quiet_transformers
 
@@ -186,7 +186,9 @@ def find_model(
                 f"{_similar_models(name_or_path)}."
             )
         name_or_path = _hub_id_of_timm(name_or_path)
-    folder = fetch_model(name_or_path, revision=revision)
+    beside = models_beside(name_or_path)
+    with added_to_errors(beside) if beside else nullcontext():
+        folder = fetch_model(name_or_path, revision=revision)
     if not (folder / CONFIG).is_file():
         raise InputError(f"{name_or_path}: has no config.json on the Hub. Choose another model.")
     return folder

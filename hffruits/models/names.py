@@ -1,6 +1,7 @@
 """What a user may give as a model: names and paths, checked before anything heavy is imported."""
 
 import re
+from difflib import get_close_matches
 from pathlib import Path
 
 from hffruits.core.errors import InputError
@@ -21,6 +22,7 @@ WEIGHT_FILES = {
 _HUB = r"(?:https?://(?:www\.)?(?:huggingface\.co|hf\.co)/|hf://)"
 _OTHER_HUB_URL = re.compile(rf"{_HUB}(dataset|space)s/")
 _HUB_URL = re.compile(rf"{_HUB}([^/]+/[^/?#]+)")
+_HUB_ID = re.compile(r"(?!runs/)\w[\w.-]*/[\w.-]+")  # runs/ is where training writes
 
 
 def not_a_model(name: str) -> str:
@@ -38,22 +40,26 @@ def not_a_model(name: str) -> str:
         return f"a checkpoint file, not a model's folder. {remedy}{own}"
     if path.is_file():
         return f"a file, not a model's folder. {FOLDER_REMEDY}"
-    beside = _models_in(path.parent) if name != path.name else []
+    if _HUB_ID.fullmatch(name):  # whatever lies in a folder that is called like its user
+        return ""
+    beside = _models_beside(path) if name != path.name else []
     if beside or name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name:
-        return f"no such folder{_hint(path, beside)}. Check the path of the trained model"
+        hint = did_you_mean(str(path), beside)
+        hint = hint or (f" (there is {list_names(beside, most=3)})" if beside else "")
+        return f"no such folder{hint}. Check the path of the trained model"
     return ""
 
 
-def _models_in(folder: Path) -> list[Path]:
-    """The folders in it that hold a model."""
-    return sorted(file.parent for file in folder.glob(f"*/{CONFIG}"))
+def models_beside(name: str) -> str:
+    """A sentence on the models in a folder that is called like the user of a Hub id; or ""."""
+    models = _models_beside(Path(name))
+    return f"Models in that folder here: {list_names(models, most=3)}." if models else ""
 
 
-def _hint(path: Path, models: list[Path]) -> str:
-    """The model beside a path that is most like it; where none is, which there are."""
-    if hint := did_you_mean(str(path), map(str, models)):
-        return hint
-    return f" (there is {list_names(models, most=3)})" if models else ""
+def _models_beside(path: Path) -> list[str]:
+    """The folders beside a path that hold a model, those most like it first."""
+    models = sorted(str(file.parent) for file in path.parent.glob(f"*/{CONFIG}"))
+    return get_close_matches(str(path), models, len(models) or 1, 0)
 
 
 def check_model_name(name: str | Path) -> None:

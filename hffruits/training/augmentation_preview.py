@@ -48,7 +48,7 @@ def preview(
     shown = len(set(rows.labels))
     if shown < len(train.names):
         every = counted(len(train.names), "class", "classes")
-        logger.info("%d of %s: --photos %d has a row for each", shown, every, len(train.names))
+        logger.info("%d of %s: photos=%d has a row for each", shown, every, len(train.names))
     size, max_pixels = model_args.train_image_size, data_args.max_image_pixels
     plain = as_tensors(rows, EvalTransform(processor), max_pixels=max_pixels)
     transform = train_transform(processor, data_args.augment, size=size)

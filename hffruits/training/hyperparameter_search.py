@@ -227,17 +227,19 @@ def finished_trials(study: "optuna.Study") -> list["optuna.trial.FrozenTrial"]:
 
 def format_command(result: SearchResult, argv: list[str]) -> str:
     """`train` with the flags of the search's own command line, the epochs and the best trial."""
-    epochs = {} if result.epochs is None else {"num_train_epochs": result.epochs}
-    flags = [word for name, text in _texts(epochs | result.best) for word in (f"--{name}", text)]
+    texts = dict(_rounded(result.best))
+    if result.epochs is not None:  # as they were asked for: the schedule depends on them
+        texts = {"num_train_epochs": str(result.epochs).removesuffix(".0")} | texts
+    flags = [word for name, text in texts.items() for word in (f"--{name}", text)]
     return shlex.join(["train", *argv, *flags])
 
 
 def format_settings(settings: dict[str, Any]) -> str:
     """`learning_rate=0.00043, ...`"""
-    return ", ".join(f"{name}={text}" for name, text in _texts(settings))
+    return ", ".join(f"{name}={text}" for name, text in _rounded(settings))
 
 
-def _texts(settings: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _rounded(settings: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Numbers with three digits: more say nothing of a draw."""
     for name, value in settings.items():
         yield name, f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -22,6 +22,7 @@ from hffruits.models.artifact import (
     TRAIN_LIST,
     TRAINING_ARGS,
 )
+from hffruits.models.examples import remove_examples
 from hffruits.training.checkpointing import (
     ASIDE,
     STATE,
@@ -98,7 +99,21 @@ def choose_run_dir(
             f"{folder}: already holds a run. Choose another output_dir, resume it with "
             "resume_from_checkpoint, or replace it with overwrite_output_dir."
         )
+    if not resumes and not occupied:
+        _refuse_foreign_files(folder)
     return RunDir(folder, checkpoint, replaces=occupied, by_itself=resume == "auto")
+
+
+def _refuse_foreign_files(folder: Path) -> None:
+    """Raise `InputError` where a run would write over files that none wrote, as a README.md."""
+    if (folder / TRAINING_ARGS).exists():  # of a run that has no checkpoint yet
+        return
+    for name in sorted(ARTIFACT_FILES | {EXAMPLES, SPLITS}):
+        if (folder / name).exists():
+            raise InputError(
+                f"{folder}: has {name} that no run wrote, and a run writes one. Choose another "
+                "output_dir."
+            )
 
 
 def check_shared(folder: Path) -> None:
@@ -167,8 +182,9 @@ def find_checkpoint(resume: str, output_dir: str | None) -> Path | None:
 
 def clear_run(folder: Path) -> None:
     """Delete what a run wrote, and nothing else that may lie in its folder."""
-    for path in [*checkpoints(folder), folder / ASIDE, folder / SPLITS, folder / EXAMPLES]:
+    for path in [*checkpoints(folder), folder / ASIDE, folder / SPLITS]:
         shutil.rmtree(path, ignore_errors=True)
+    remove_examples(folder)
     for name in ARTIFACT_FILES:
         (folder / name).unlink(missing_ok=True)
 

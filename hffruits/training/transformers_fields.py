@@ -14,6 +14,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
+from hffruits.data.parser import DataParser
+
+_OF_ANOTHER_SHAPE = (OSError, SyntaxError, AttributeError, TypeError, ValueError)
 _BUILTINS = {kind.__name__: kind for kind in (bool, int, float, str, list, dict, tuple)}
 
 
@@ -30,9 +33,11 @@ def read_training_arguments() -> type | None:
             return None
         names = _Names(module, file.parent)
         fields = [_field(node, names) for node in found.body if isinstance(node, ast.AnnAssign)]
-    except (OSError, SyntaxError, TypeError, ValueError):
+        made = dataclasses.make_dataclass("TrainingArgumentsFields", fields, kw_only=True)
+        DataParser((made,))  # takes each of these types
+    except (*_OF_ANOTHER_SHAPE, RuntimeError):
         return None
-    return dataclasses.make_dataclass("TrainingArgumentsFields", fields, kw_only=True)
+    return made
 
 
 def read_schedule_names() -> list[str] | None:
@@ -42,9 +47,9 @@ def read_schedule_names() -> list[str] | None:
         return None
     try:
         found = _class_of(_parse(Path(spec.origin).with_name("trainer_utils.py")), "SchedulerType")
-    except (OSError, SyntaxError):
+        return [member.value for member in _enum(found)] if _is_enum(found) else None
+    except _OF_ANOTHER_SHAPE:
         return None
-    return [member.value for member in _enum(found)] if _is_enum(found) else None
 
 
 @cache
@@ -59,9 +64,12 @@ def _class_of(module: ast.Module, name: str) -> ast.ClassDef | None:
 
 def _field(node: ast.AnnAssign, names: "_Names") -> tuple[str, Any, Any]:
     """Name, type and `dataclasses.field` of a line of the class."""
-    assert isinstance(node.target, ast.Name)
-    code = compile(ast.Expression(node.annotation), "<annotation>", "eval")
-    kind = eval(code, {"__builtins__": {}}, names)  # names, subscripts and | alone
+    if not isinstance(node.target, ast.Name):
+        raise ValueError(f"line {node.lineno}: not a field")
+    kind = _Unread  # of an annotation in quotes, too
+    if not isinstance(node.annotation, ast.Constant):
+        code = compile(ast.Expression(node.annotation), "<annotation>", "eval")
+        kind = eval(code, {"__builtins__": {}}, names)  # only these: no call
     call = node.value
     if not (isinstance(call, ast.Call) and getattr(call.func, "id", "") == "field"):
         return node.target.id, kind, dataclasses.field(default=_literal(call))
@@ -93,7 +101,24 @@ def _literal(node: ast.expr | None) -> Any:
         return None
 
 
-class _Unread:
+class _AnyAnnotation(type):
+    """Attributes of what isn't known here, its subscripts and unions aren't either."""
+
+    def __getattr__(cls, name: str) -> type:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return cls
+
+    def __getitem__(cls, key: object) -> type:
+        return cls
+
+    def __or__(cls, other: object) -> type:
+        return cls
+
+    __ror__ = __or__
+
+
+class _Unread(metaclass=_AnyAnnotation):
     """Stands for a type that isn't known here: any text will do."""
 
     def __init__(self, text: str):

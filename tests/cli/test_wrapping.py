@@ -1,8 +1,6 @@
 """What is written into a terminal fits into it; what is copied from it stays whole."""
 
 import os
-import pty
-import termios
 
 import pytest
 
@@ -42,6 +40,21 @@ def test_commands_paths_and_tables_stay_whole(line):
     assert wrap(line, 60) == line
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Train again with the new class, since otherwise the model can't name it, ever",
+        "Use the same number of processes as when the table was begun, or remove it",
+        "Saved models are listed below, each with the accuracy that its run had in the end",
+        "There are leaks between the splits, so all of these metrics are too optimistic",
+    ],
+)
+def test_sentences_that_begin_as_a_row_does_are_wrapped_as_sentences(text):
+    first, *rest = wrap(text, 60).split("\n")
+    assert rest and all(len(line) <= 60 for line in [first, *rest])
+    assert all(line.startswith("  ") and line[2] != " " for line in rest)
+
+
 def test_a_command_within_a_sentence_is_not_broken():
     command = "`hffruits split fruits --repair list`"
     assert command in wrap(f"There are leaks between the splits: run {command} to fix them.", 50)
@@ -59,8 +72,8 @@ def test_a_pipe_gets_long_lines_as_they_are():
 @pytest.mark.parametrize("columns", [60, 80])
 def test_a_terminal_says_how_wide_it_is_and_a_file_has_no_width(tmp_path, monkeypatch, columns):
     monkeypatch.delenv("COLUMNS", raising=False)
-    master, side = pty.openpty()
-    termios.tcsetwinsize(side, (24, columns))
+    master, side = pytest.importorskip("pty").openpty()
+    pytest.importorskip("termios").tcsetwinsize(side, (24, columns))
     with os.fdopen(side, "w") as terminal, (tmp_path / "log").open("w") as log:
         assert terminal_width(terminal) == columns
         assert terminal_width(log) is None and terminal_width(None) is None

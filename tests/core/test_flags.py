@@ -159,6 +159,28 @@ def test_a_boolean_is_spelled_as_the_flag_that_sets_it():
     assert spell_as_flags("share=True: a link", parsers.flag_names("demo")) == "--share: a link"
 
 
+@pytest.mark.parametrize(
+    ("message", "spelled"),
+    [
+        ("photos: no such folder. Check the path given as data_dir.",
+         "photos: no such folder. Check the path given as --data_dir."),
+        ("learning_rate=0.1: not empty. Choose another output_dir.",
+         "learning_rate=0.1: not empty. Choose another --output_dir."),
+        ("seed=x: not a number.", "--seed=x: not a number."),
+    ],
+)  # fmt: skip
+def test_what_the_user_named_like_a_flag_is_none(message, spelled):
+    given = ["photos", "--output_dir", "learning_rate=0.1", "--seed", "x"]
+    names = parsers.flag_names("preview")
+    assert spell_as_flags(message, names, given=given) == spelled
+
+
+def test_a_missing_folder_that_is_called_like_a_flag_keeps_its_name(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["preview", "photos"]) == 2
+    assert capsys.readouterr().err.startswith("hffruits: error: photos: no such folder")
+
+
 def test_remedies_are_flags_on_the_command_line_and_keywords_in_python(tmp_path, capsys):
     (tmp_path / "Apple").mkdir()
     words = {"freeze": "head_only", "layer_decay": 0.5}

@@ -21,6 +21,7 @@ from hffruits.demo.app import open_model
 from hffruits.hub.push_model import push
 from hffruits.models import loading as models
 from hffruits.models.fetching import fetch_model
+from hffruits.models.names import check_model_name
 
 
 @pytest.fixture
@@ -168,6 +169,30 @@ def test_a_hub_model_that_cannot_be_fetched_is_explained_in_one_line(local_hub, 
         FruitClassifier.from_pretrained(name, **options)
     assert str(raised.value).startswith(f"{name}: ") and message in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_a_local_folder_called_like_a_user_hides_none_of_that_users_models(
+    local_hub, untrained, tmp_path, monkeypatch
+):
+    push(untrained, "user/model-b")
+    monkeypatch.chdir(tmp_path)
+    for name in ("model-a", "other"):
+        (tmp_path / "user" / name).mkdir(parents=True)
+        (tmp_path / "user" / name / "config.json").write_text("{}")
+    check_model_name("user/model-b")
+    assert FruitClassifier.from_pretrained("user/model-b").labels == UNTRAINED_LABELS
+    with pytest.raises(InputError, match="no such Hub model") as raised:
+        FruitClassifier.from_pretrained("user/model-c")
+    assert str(raised.value).endswith("Models in that folder here: user/model-a, user/other.")
+
+
+def test_what_is_not_below_runs_is_not_looked_for_on_the_hub(local_hub, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "fruits").mkdir(parents=True)
+    (tmp_path / "runs" / "fruits" / "config.json").write_text("{}")
+    with pytest.raises(InputError, match=r"no such folder \(there is runs/fruits\)"):
+        FruitClassifier.from_pretrained("runs/zzz")
+    assert not local_hub.count("GET", "runs/zzz")
 
 
 @pytest.mark.parametrize(

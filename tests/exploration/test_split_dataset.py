@@ -498,7 +498,7 @@ def test_no_two_photos_of_a_copy_lie_in_one_place_where_file_systems_fold_case(t
         assert all(file_name(part) == part for part in path.split("/"))
     folders = {file_key(path.rpartition("/")[0]) for path in files}
     assert len(folders) == len(set(parts["train"].rows["label"]))  # none holds two classes
-    assert "CON: its folder is called _CON" in caplog.text
+    assert "class CON: its folder is called _CON" in caplog.text
 
 
 def test_a_repair_that_would_leave_nothing_of_a_class_is_refused(tmp_path):

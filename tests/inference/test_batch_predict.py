@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -101,7 +102,7 @@ def test_each_image_has_a_row_with_what_the_classifier_says(
     file = tmp_path / "new" / f"predictions{suffix}"
     done = label_into_table(model, [photos], file, top_k=2)
     assert (done.images, done.unreadable, done.before) == (32, 2, 0)
-    assert list(file.parent.iterdir()) == [file]
+    assert sorted(file.parent.iterdir()) == [file.with_name(f".{file.name}.json"), file]
     rows = {row["path"]: row for row in read(file)}
     assert len(rows) == 32
     for path in sorted(photos.rglob("[0-9][0-9].png")):
@@ -179,7 +180,7 @@ def test_processes_share_the_images_and_each_has_its_own_table(fruits, photos, t
     for job in jobs:
         job.check()
         label_files(fruits, job)
-    files = sorted(tmp_path.iterdir())
+    files = sorted(tmp_path.glob("a*"))
     assert [file.name for file in files] == [f"a-0000{n}-of-00003.parquet" for n in range(3)]
     parts = [[row["path"] for row in read(file)] for file in files]
     assert all(parts)  # shares are by a hash of the path, which differs from run to run
@@ -205,7 +206,8 @@ def test_a_complete_table_is_no_mistake_but_one_without_some_of_the_photos_is(
     before = table.read_bytes()
     capsys.readouterr()
     assert main(words) == 0
-    assert capsys.readouterr().out == f"Already complete: 3 photos in {table}\n"
+    said = f"Complete  3 photos, all labelled before\nSaved     {table}\n"
+    assert capsys.readouterr().out == said
     paint(tmp_path / "photos" / "new.png", seed=4)
     assert main(words) == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -214,6 +216,53 @@ def test_a_complete_table_is_no_mistake_but_one_without_some_of_the_photos_is(
     table.write_text("words")
     assert main(words) == 2
     assert "not a table of labels" in capsys.readouterr().err
+    table.write_text("a" * 200_000)  # more than csv takes for a field
+    assert main(words) == 2
+    assert "not a table of labels" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"model": "two"}, r"a\.csv: was made with model=m\. Name another"),
+        ({"top_k": 3}, r"was made with top_k=1\. "),
+        ({"precision": "bf16", "max_image_pixels": 9}, "was made with precision=fp32, max_image_"),
+        ({"allow_truncated_images": True}, "was made with allow_truncated_images=False"),
+    ],
+)
+def test_a_finished_table_of_another_job_is_not_taken_for_this_one(
+    fruits, photos, tmp_path, other, message
+):
+    label_files(fruits, job_of(tmp_path / "a.csv", photos))
+    with pytest.raises(InputError, match=message):
+        job_of(tmp_path / "a.csv", photos, **other).check()
+    assert job_of(tmp_path / "a.csv", photos / "0").check().images == 32  # some of them: no matter
+
+
+def test_a_finished_table_knows_the_weights_and_needs_its_record(model, photos, tmp_path, capsys):
+    table = tmp_path / "a.csv"
+    words = ["predict", str(model), str(photos), "--output", str(table)]
+    label_into_table(model, [photos], table)
+    stamp = (model / "model.safetensors").stat()
+    os.utime(model / "model.safetensors", (1, 1))  # trained again
+    assert main(words) == 2
+    assert "a.csv: was made with other weights: the model has" in capsys.readouterr().err
+    os.utime(model / "model.safetensors", ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert main(words) == 0
+    for damaged in ("[1]", "{", None):
+        record = tmp_path / ".a.csv.json"
+        record.write_text(damaged) if damaged else record.unlink()
+        assert main(words) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "is there, but maybe of another job (.a.csv.json, which says" in line
+
+
+def test_no_process_of_another_job_continues_beside_finished_tables(fruits, photos, tmp_path):
+    first = job_of(tmp_path / "a.csv", photos, processes=2)
+    label_files(fruits, first)
+    with pytest.raises(InputError, match="was made with top_k=1"):
+        job_of(tmp_path / "a.csv", photos, processes=2, top_k=3).check()
+    assert first.check() is None
 
 
 @pytest.mark.parametrize(
@@ -269,9 +318,10 @@ def test_two_processes_never_write_one_journal(fruits, photos, tmp_path):
 def test_a_kill_after_the_table_is_written_leaves_no_journal(fruits, photos, tmp_path):
     job = job_of(tmp_path / "a.csv", photos)
     label_files(fruits, job)
-    journal_of(job).write_text("left over")
-    assert label_files(fruits, job) is None
-    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+    for again in (job.check, partial(label_files, fruits, job)):
+        journal_of(job).write_text("left over")
+        again()
+        assert sorted(path.name for path in tmp_path.iterdir()) == [".a.csv.json", "a.csv"]
 
 
 def test_what_is_named_twice_has_the_path_that_was_written_first(photos, tmp_path):
@@ -339,7 +389,7 @@ def test_the_command_writes_its_files_and_prints_a_summary(model, photos, tmp_pa
     printed = capsys.readouterr().out
     assert "32 photos; 0 not recognised, 2 unreadable" in printed and output in printed
     assert main(command) == 0
-    assert capsys.readouterr().out.startswith("Already complete: 32 photos in ")
+    assert capsys.readouterr().out.startswith("Complete  32 photos, ")
 
 
 @pytest.mark.slow

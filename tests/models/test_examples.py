@@ -18,6 +18,7 @@ from hffruits.models.examples import (
     Example,
     choose_examples,
     load_examples,
+    remove_examples,
     save_examples,
     small_jpeg,
 )
@@ -88,6 +89,26 @@ def test_what_is_saved_is_loaded_and_replaces_what_was_there(tmp_path: Path) -> 
     assert len(list((tmp_path / "examples").iterdir())) == 3
     save_examples([], tmp_path)
     assert not load_examples(tmp_path) and not (tmp_path / "examples").exists()
+
+
+def test_only_examples_are_replaced_or_removed(tmp_path: Path) -> None:
+    jpeg = small_jpeg(Image.new("RGB", (9, 9)))
+    save_examples([Example(name, jpeg) for name in "abc"], tmp_path)
+    (tmp_path / "examples" / "mine.py").write_text("mine")
+    save_examples([Example("d", jpeg)], tmp_path)
+    assert [one.label for one in load_examples(tmp_path)] == ["d"]
+    remove_examples(tmp_path)
+    assert [path.name for path in (tmp_path / "examples").iterdir()] == ["mine.py"]
+
+
+def test_where_examples_is_a_link_what_it_leads_to_stays(tmp_path: Path) -> None:
+    photo = paint(tmp_path / "photos" / "1.jpg")
+    before = photo.read_bytes()
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "examples").symlink_to(tmp_path / "photos")
+    save_examples([Example("d", small_jpeg(Image.new("RGB", (9, 9))))], tmp_path / "model")
+    assert photo.read_bytes() == before
+    assert [one.label for one in load_examples(tmp_path / "model")] == ["d"]
 
 
 def test_of_too_many_examples_the_newest_stay(tmp_path: Path) -> None:

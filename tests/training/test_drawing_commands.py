@@ -15,7 +15,7 @@ from hffruits.core.errors import InputError
 from hffruits.core.plots import draw_grid
 from hffruits.training.arguments import ModelArguments
 from hffruits.training.augmentation_preview import choose_rows, preview
-from hffruits.training.hyperparameter_search import format_command, search
+from hffruits.training.hyperparameter_search import SearchResult, format_command, search
 from hffruits.training.lr_finder import find_lr, smooth, suggest
 
 pytestmark = pytest.mark.usefixtures("without_report")
@@ -143,6 +143,16 @@ def test_a_stopped_search_is_resumed_and_has_a_line_for_each_trial(
     assert all(f"--{name}" in command for name in ("learning_rate", "layer_decay"))
 
 
+def test_the_command_of_a_search_has_the_epochs_of_its_trials_and_rounds_what_was_drawn():
+    best = {"learning_rate": 0.00123456, "lr_scheduler_type": "cosine"}
+    for epochs, said in ((2.125, "2.125"), (1234, "1234"), (3.0, "3"), (None, None)):
+        command = format_command(SearchResult(4, 0.9, best, epochs), ["fruits"])
+        asked = f" --num_train_epochs {said}" if said else ""
+        assert command == (
+            f"train fruits{asked} --learning_rate 0.00123 --lr_scheduler_type cosine"
+        )
+
+
 def test_the_suggestion_ignores_what_comes_after_a_loss_that_is_nan():
     rates = np.geomspace(1e-6, 1, 50)
     losses = [3 - step / 20 for step in range(30)] + [math.nan] + [0.0] * 19
@@ -206,4 +216,4 @@ def test_a_preview_of_fewer_rows_than_classes_is_spread_over_them():
 def test_the_preview_says_which_classes_it_leaves_out(drawn_fruits, tmp_path, caplog):
     caplog.set_level("INFO", "hffruits")
     preview(*tiny_arguments(drawn_fruits, tmp_path), file=tmp_path / "a.png", photos=2, views=1)
-    assert "2 of 4 classes: --photos 4 has a row for each" in caplog.text
+    assert "2 of 4 classes: photos=4 has a row for each" in caplog.text

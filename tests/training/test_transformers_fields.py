@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from hffruits.data.parser import DataParser
 from hffruits.training import parser as parsing
 from hffruits.training import transformers_fields
 from hffruits.training.arguments import FruitTrainingArguments
@@ -55,20 +56,54 @@ def test_what_importing_would_refuse_is_refused_before_in_the_same_words(argv, c
     assert said[0] == said[1]
 
 
-@pytest.mark.parametrize(
-    "source",
-    ["class TrainingArguments(Base):\n    x: int = 1\n", "class Other: pass\n", "class (\n", None],
-)
-def test_a_source_of_another_shape_is_left_to_the_import(source, tmp_path, monkeypatch):
+@pytest.fixture
+def other_version(tmp_path, monkeypatch) -> Path:
+    """The folder that is read in place of transformers'."""
     package = tmp_path / "transformers"
     package.mkdir()
     (package / "__init__.py").touch()
-    if source:
-        (package / "training_args.py").write_text(source)
     spec = transformers_fields.find_spec("transformers")
     monkeypatch.setattr(spec, "origin", str(package / "__init__.py"))
     monkeypatch.setattr(transformers_fields, "find_spec", lambda name: spec)
+    return package
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "class TrainingArguments(Base):\n    x: int = 1\n",
+        "class Other: pass\n",
+        "class (\n",
+        None,
+        "class TrainingArguments:\n    x: int = 1\n    x.y: int = 1\n",
+        "class TrainingArguments:\n    x: 'A' | None = None\n",
+        "class TrainingArguments:\n    x: kind() = None\n",
+        "class TrainingArguments:\n    x: int | float = 1\n",  # which the parser doesn't take
+        "class TrainingArguments:\n    x: int.other = 1\n",
+    ],
+)
+def test_a_source_of_another_shape_is_left_to_the_import(source, other_version):
+    if source:
+        (other_version / "training_args.py").write_text(source)
     assert transformers_fields.read_training_arguments() is None
+
+
+def test_schedules_of_another_shape_are_left_to_the_import(other_version):
+    source = "class SchedulerType(ExplicitEnum):\n    LINEAR.own = 'linear'\n"
+    (other_version / "trainer_utils.py").write_text(source)
+    assert transformers_fields.read_schedule_names() is None
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    ["torch.dtype", "torch.dtype | None", "int | torch.dtype", "'torch.dtype | None'",
+     "Optional['Mode']", "Mapping[str, Mode] | None", "a.b[c.d].e"],
+)  # fmt: skip
+def test_a_type_that_is_not_known_takes_any_text(annotation, other_version):
+    source = f"class TrainingArguments:\n    newest: {annotation} = None\n"
+    (other_version / "training_args.py").write_text(source)
+    read = DataParser((transformers_fields.read_training_arguments(),))
+    assert read.parse_known_args(["--newest", "float16"])[0].newest.text == "float16"
 
 
 def test_a_field_that_a_later_version_adds_is_a_flag_and_listed_last(tmp_path, monkeypatch):
