@@ -268,7 +268,10 @@ def _print_left_out(left_out: dict[str, int]) -> None:
 
 def run_demo(argv: list[str]) -> None:
     """Open a web page that classifies photos, one or many, and learns new fruits."""
-    args = parsers.demo_parser(run_demo.__doc__).parse_args(argv)
+    parser = parsers.demo_parser(run_demo.__doc__)
+    args = parser.parse_args(argv)
+    if args.model and args.named:
+        parser.error(f"{args.model} and --model {args.named}: give one of them.")
     _check_model_names(args.named or args.model)
     port = import_module("hffruits.demo.port").choose_port(args.port)  # before gradio reads it
     app = load("hffruits.demo.app", of="PyTorch, transformers and Gradio")
@@ -330,7 +333,7 @@ def _command(argv: list[str]) -> str:
         + "\n\nSee `hffruits COMMAND --help`.",
     )
     parser.add_argument("--version", action="version", version=f"hffruits {hffruits.__version__}")
-    parser.add_argument("command", metavar="COMMAND", help=argparse.SUPPRESS)
+    parser.add_argument("command", nargs="?", metavar="COMMAND", help=argparse.SUPPRESS)
     if not argv:
         parser.print_help()
         parser.exit(2)

@@ -93,7 +93,6 @@ def data_parser(
         prog=f"hffruits {command}",
         usage=f"hffruits {command} {first}{named} [--flag value ...]",
         description=description,
-        allow_abbrev=False,
     )
     hide_flags(parser, _WITHOUT_EFFECT[command])
     for word, help in words.items():
@@ -264,9 +263,7 @@ def search_parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def _parser_beside_training(name: str, description: str | None) -> argparse.ArgumentParser:
-    return OneLineParser(
-        prog=f"hffruits {name}", description=description, add_help=False, allow_abbrev=False
-    )
+    return OneLineParser(prog=f"hffruits {name}", description=description, add_help=False)
 
 
 def parse_beside_training(
@@ -330,7 +327,8 @@ def flag_names(command: str) -> frozenset[str]:
     names = set()
     if command in _PARSERS:
         actions = _PARSERS[command](None)._actions
-        names |= {flag[2:] for one in actions for flag in plain(one.option_strings)}
+        flags = (flag for one in actions for flag in plain(one.option_strings))
+        names |= {flag[2:] for flag in flags if flag.startswith("--")}
     if command in ("train", "preview", "find-lr", "search"):
         parsing = import_module("hffruits.training.parser")
         names |= parsing.flag_names()

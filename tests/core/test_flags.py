@@ -121,6 +121,30 @@ def test_a_flag_that_the_data_answers_is_to_be_left_out(capsys):
     assert "--num_classes 4 (leave it out: the data says which classes there are)" in line
 
 
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["demo", "--sha"], "unknown: --sha (did you mean --share?)"),
+        (["predict", "m", "a.jpg", "--rev", "x"], "unknown: --rev x (did you mean --revision?)"),
+        (["--vers"], "unknown: --vers (did you mean --version?)"),
+        (["demo", ""], "argument model: empty. Give a value, or leave it out."),
+        (["predict", "m", ""], "argument images: empty."),
+        (["samples", ""], "argument DIR: empty."),
+        (["explore", "fruits", "--output_dir", ""], "argument --output_dir: empty."),
+        (["demo", "a", "--model", "b"], "a and --model b: give one of them."),
+        (["predict", "~nobody-here/m", "a.jpg"], "argument model: ~nobody-here/m: no such user"),
+        (["train", "~nobody-here/x"], "~nobody-here/x: no such user"),
+    ],
+)
+def test_no_command_guesses_what_was_meant_by_half_a_word(argv, message, capsys):
+    assert message in complaint(capsys, main, argv)
+
+
+def test_an_empty_text_is_a_value_where_it_is_the_default():
+    args = parsers.evaluate_parser(None).parse_known_args(["m", "--tta", ""])[0]
+    assert args.tta == ""
+
+
 def test_help_of_a_command_is_as_before(capsys):
     with pytest.raises(SystemExit) as stop:
         parsers.predict_parser("Help.").parse_args(["--help"])
@@ -159,10 +183,14 @@ def test_a_message_of_a_function_names_the_flags_on_the_command_line(message, sp
         ("learning_rate=0.1: not empty. Choose another output_dir.",
          "learning_rate=0.1: not empty. Choose another --output_dir."),
         ("seed=x: not a number.", "--seed=x: not a number."),
+        ("my output_dir: no such folder (did you mean my output_dirs?)",
+         "my output_dir: no such folder (did you mean my output_dirs?)"),
+        ("output_dir=runs/a (seed=3): not empty.", "--output_dir=runs/a (seed=3): not empty."),
     ],
 )  # fmt: skip
 def test_what_the_user_named_like_a_flag_is_none(message, spelled):
-    given = ["photos", "--output_dir", "learning_rate=0.1", "--seed", "x"]
+    given = ["photos", "--output_dir", "learning_rate=0.1", "--seed", "x", "my output_dir",
+             "--config=runs/a (seed=3)"]  # fmt: skip
     names = parsers.flag_names("preview")
     assert spell_as_flags(message, names, given=given) == spelled
 
