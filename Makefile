@@ -13,9 +13,9 @@ help:
 	@echo 'make docs    build the documentation (build/docs)  make docs-serve   and serve it'
 	@echo 'make dist    build a release and try it           make clean  remove what was built'
 
-setup: .venv/.done
+setup: .venv/.done-$(TORCH)
 
-.venv/.done: pyproject.toml constraints.txt
+.venv/.done-$(TORCH): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo 'hffruits needs Python 3.11 or later; name one: make PYTHON=python3.12'; exit 2; }
 	@TORCH=$(TORCH) scripts/make_venv.sh $(PYTHON)

@@ -11,9 +11,7 @@ correct response at all, or if the server exits early or with an error.
 
 import argparse
 import json
-import os
 import random
-import socket
 import subprocess
 import sys
 import tempfile
@@ -35,7 +33,8 @@ from hffruits.demo.uploads import open_upload
 from hffruits.inference.classifier import FruitClassifier
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "scripts")]
+from demo_server import serve_demo  # noqa: E402
 from support.hostile_files import ACCEPTED, REFUSED  # noqa: E402
 
 EXPECTED = ("correct", "rejected", "busy")  # anything else is a failure
@@ -187,27 +186,6 @@ def draw(tally: Tally, file: Path) -> None:
     figure.savefig(file, dpi=110)
 
 
-def start_server(model: str) -> tuple[subprocess.Popen, str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = subprocess.Popen(
-        [sys.executable, ROOT / "app.py", "--model", model],
-        env=os.environ | {"GRADIO_SERVER_PORT": str(port)},
-        stdout=subprocess.DEVNULL,
-    )
-    url = f"http://127.0.0.1:{port}/"
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and server.poll() is None:
-        try:
-            if httpx.get(f"{url}health").status_code == 200:
-                return server, url
-        except httpx.TransportError:
-            time.sleep(0.3)
-    server.kill()
-    raise SystemExit("the demo did not start")
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--model", required=True)
@@ -229,35 +207,30 @@ def main() -> int:
         ]
     del fruits
 
-    server, url = start_server(options.model)
-    tally = Tally(time.monotonic())
-    until = tally.started + 60 * options.minutes
+    command = [sys.executable, ROOT / "app.py", "--model", options.model]
+    with serve_demo(command, output=subprocess.DEVNULL) as (url, server):
+        tally = Tally(time.monotonic())
+        until = tally.started + 60 * options.minutes
 
-    def is_running() -> bool:
-        return time.monotonic() < until and server.poll() is None
+        def is_running() -> bool:
+            return time.monotonic() < until and server.poll() is None
 
-    threads = [
-        threading.Thread(target=visit, args=(url, photos, odd, is_running, tally, seed))
-        for seed in range(options.clients)
-    ]
-    process = psutil.Process(server.pid)
-    threads.append(threading.Thread(target=sample_memory, args=(process, is_running, tally)))
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    elapsed = time.monotonic() - tally.started
-    early = server.poll() is not None
-    server.terminate()
-    try:
-        code = server.wait(timeout=60)
-    except subprocess.TimeoutExpired:
-        server.kill()
-        code = server.wait()
+        threads = [
+            threading.Thread(target=visit, args=(url, photos, odd, is_running, tally, seed))
+            for seed in range(options.clients)
+        ]
+        process = psutil.Process(server.pid)
+        threads.append(threading.Thread(target=sample_memory, args=(process, is_running, tally)))
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        elapsed = time.monotonic() - tally.started
+        early = server.poll() is not None
 
     print(summarise(tally, options.clients, elapsed))
     draw(tally, options.plot)
-    failed = failures(tally, code) + ["the server exited early"] * early
+    failed = failures(tally, server.returncode) + ["the server exited early"] * early
     print(f"failed: {', '.join(failed)}" if failed else "nothing failed")
     return 1 if failed else 0
 

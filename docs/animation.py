@@ -16,9 +16,7 @@ from typing import NamedTuple
 
 from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
-from screenshots import DOCS, open_demo, predict, serve_demo, teach
-
-from hffruits.data.images import list_images
+from screenshots import DOCS, demo_of, open_demo, photos_of, predict, teach
 
 OUTPUT = DOCS / "demo.webp"
 VIEW = (1100, 860)
@@ -48,15 +46,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
         chromium = shutil.which("chromium") or shutil.which("chromium-browser")
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        with serve_demo(args.model.resolve(), Path(name)) as url:
+        with demo_of(args.model, Path(name)) as (url, _):
             page = open_demo(browser, url, width=VIEW[0])
             page.set_viewport_size({"width": VIEW[0], "height": VIEW[1]})
             scenes = record(page, known[0], args.new, new[-7:])
     save(scenes, OUTPUT)
-
-
-def photos_of(label: str, folder: Path) -> list[Path]:
-    return [path for path in list_images(folder) if path.parent.name == label]
 
 
 def record(page: Page, known: Path, name: str, new: list[Path]) -> list[Scene]:

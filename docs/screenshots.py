@@ -1,35 +1,33 @@
 """Screenshots of the reports and the demo in docs/, from two trained models, with Chromium.
 
-    python docs/screenshots.py --data_dir produce --model runs/balanced --other runs/fast
+    python docs/screenshots.py --data_dir produce --model runs/balanced --other runs/fast \\
+        --learner runs/sample
 
-`--model` and `--other` need evaluations on the same photos. Takes two minutes on 2 CPU cores.
+`--model` and `--other` need evaluations on the same photos. `--learner` is taught a kind of
+`--data_dir` that it doesn't have. Takes two minutes on 2 CPU cores.
 """
 
 import argparse
 import io
-import os
 import shutil
-import socket
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
-import httpx
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 import hffruits
 from hffruits.data.images import list_images
 
-sys.path.append(str(Path(__file__).parents[1] / "tests"))
-from support.drawing import draw_fruit
-
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
+sys.path.append(str(ROOT / "scripts"))
+from demo_server import Server, serve_demo  # noqa: E402
+
 BACKGROUND = (255, 252, 244)
 SHORTEN_PATHS = r"""() => {
     const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
@@ -45,6 +43,8 @@ def main() -> None:
     parser.add_argument("--data_dir", type=Path, required=True, help="folder with train and val")
     parser.add_argument("--model", type=Path, required=True, help="folder of the main model")
     parser.add_argument("--other", type=Path, required=True, help="folder to compare it with")
+    parser.add_argument("--learner", type=Path, required=True, help="folder of the one to teach")
+    parser.add_argument("--new", default="Pineapple", help="a kind that --learner doesn't have")
     args = parser.parse_args()
     expect.set_options(timeout=120_000)  # ms
     with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
@@ -91,43 +91,42 @@ def shoot_demo(browser: Browser, args: argparse.Namespace, folder: Path) -> None
     mango = next(path for path in photos if path.parent.name == "Mango")
     batch = [*photos[:: len(photos) // 11][:11], folder / "broken.jpg"]
     batch[-1].write_bytes(b"no image")
-    dragon_fruits = [folder / f"{seed}.jpg" for seed in (0, 1, 2, 3, 4, 6)]
-    for path in dragon_fruits:
-        draw_fruit("Dragon-Fruit", seed=int(path.stem), size=400).save(path)
-    with serve_demo(args.model.resolve(), folder) as url:
+    lesson = photos_of(args.new, args.data_dir / "train")[:6]
+    with demo_of(args.model, folder) as (url, _), demo_of(args.learner, folder) as (learner, _):
         page = open_demo(browser, url, width=1280)
         predict(page, mango)
         save_small(page.screenshot(full_page=True), DOCS / "demo.png")
         page = open_demo(browser, url, width=1280)
         predict_batch(page, batch)
         save_small(page.screenshot(full_page=True), DOCS / "demo-batch.png")
-        page = open_demo(browser, url, width=1280)
-        teach(page, "Dragon fruit", dragon_fruits)
+        page = open_demo(browser, learner, width=1280)
+        teach(page, args.new, lesson)
         page.locator("#save").click()
         expect(page.get_by_text("Saved as")).to_be_visible()
         save_small(page.screenshot(full_page=True), DOCS / "demo-teach.png")
-        save_small(
-            beside(shoot_phone(browser, url, mango, batch, dragon_fruits)), DOCS / "demo-phone.png"
-        )
+        shots = [
+            (f"{url}?__theme=light", partial(predict, photo=mango)),
+            (f"{url}?__theme=light", partial(predict_batch, photos=batch)),
+            (f"{learner}?__theme=dark", partial(teach, name=args.new, photos=lesson)),
+            (f"{url}?__theme=dark", partial(correct, photo=mango)),
+        ]
+        save_small(beside(shoot_phone(browser, shots)), DOCS / "demo-phone.png")
 
 
-def shoot_phone(
-    browser: Browser, url: str, photo: Path, batch: list[Path], lesson: list[Path]
-) -> list[bytes]:
+def photos_of(label: str, folder: Path) -> list[Path]:
+    return [path for path in list_images(folder) if path.parent.name == label]
+
+
+def demo_of(model: Path, folder: Path) -> AbstractContextManager[Server]:
+    command = [sys.executable, ROOT / "app.py", "--model", model.resolve()]
+    return serve_demo(command, folder=folder)
+
+
+def shoot_phone(browser: Browser, shots: list[tuple[str, Callable[[Page], None]]]) -> list[bytes]:
     parts = []
-    for theme, tab in [
-        ("light", predict),
-        ("light", predict_batch),
-        ("dark", teach),
-        ("dark", correct),
-    ]:
-        page = open_demo(browser, f"{url}?__theme={theme}", width=390)
-        if tab is predict_batch:
-            tab(page, batch)
-        elif tab is teach:
-            tab(page, "Dragon fruit", lesson)
-        else:
-            tab(page, photo)
+    for url, act in shots:
+        page = open_demo(browser, url, width=390)
+        act(page)
         page.evaluate("window.scrollTo(0, 0)")
         parts.append(make_smaller(page.screenshot(), width=260))
     return parts
@@ -169,32 +168,6 @@ def teach(page: Page, name: str, photos: list[Path]) -> None:
     expect(page.get_by_text(f"Learned {name} from")).to_be_visible()
     page.locator("#trial-photo input[type=file]").set_input_files(photos[-1])
     expect(page.locator("#trial-prediction dl").first).to_contain_text(name)
-
-
-@contextmanager
-def serve_demo(model: Path, folder: Path) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{free.getsockname()[1]}/"
-    environment = os.environ | {"GRADIO_SERVER_PORT": url.rsplit(":", 1)[1].strip("/")}
-    command = [sys.executable, str(ROOT / "app.py"), "--model", str(model)]
-    server = subprocess.Popen(command, cwd=folder, env=environment)
-    try:
-        wait_for(f"{url}health", server)
-        yield url
-    finally:
-        server.terminate()
-        server.wait()
-
-
-def wait_for(url: str, server: subprocess.Popen) -> None:
-    while server.poll() is None:
-        try:
-            httpx.get(url)
-            return
-        except httpx.ConnectError:
-            time.sleep(0.5)
-    raise SystemExit("the demo did not start")
 
 
 def beside(shots: list[bytes], gap: int = 20) -> bytes:

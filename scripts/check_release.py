@@ -9,23 +9,18 @@ checked: extras, other versions of Python and of the packages.
 """
 
 import argparse
-import contextlib
 import json
 import os
-import shutil
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import gradio_client
 import httpx
+from demo_server import serve_demo
 
 ROOT = Path(__file__).parents[1]
-START_SECONDS = 300
 
 
 def main() -> None:
@@ -41,8 +36,7 @@ def main() -> None:
         accuracy = train(bin_folder, folder)
         say(f"Validation accuracy {accuracy:.1%}. Opening the demo")
         photo = sample_photo(bin_folder, folder)
-        with serve_demo(bin_folder, folder) as url:
-            label = ask_demo(url, photo)
+        label = ask_demo(bin_folder, folder, photo)
         say(f"The demo takes a {photo.parent.name} for a {label}. {wheel.name} can be released")
 
 
@@ -52,11 +46,23 @@ def say(line: str) -> None:
 
 def build(dist: Path) -> Path:
     """The wheel of a new sdist; both have passed `twine check`."""
-    shutil.rmtree(dist, ignore_errors=True)
+    remove_builds(dist)
     run([sys.executable, "-m", "build", "--quiet", "--outdir", dist, ROOT])
     files = sorted(dist.iterdir())
     run([sys.executable, "-m", "twine", "check", "--strict", *files])
     return next(file for file in files if file.suffix == ".whl")
+
+
+def remove_builds(dist: Path) -> None:
+    """Empty a folder of earlier builds; one that holds anything else is left as it is."""
+    files = sorted(dist.iterdir()) if dist.exists() else []
+    for file in files:
+        if not file.is_file() or not file.match("hffruits-*.whl") | file.match("hffruits-*.tar.gz"):
+            raise SystemExit(
+                f"{dist}: holds {file.name}, no build of hffruits. Name another --dist"
+            )
+    for file in files:
+        file.unlink()
 
 
 def install(wheel: Path, venv: Path) -> Path:
@@ -78,36 +84,15 @@ def sample_photo(bin_folder: Path, folder: Path) -> Path:
     return next((folder / "samples").rglob("*.jpg"))
 
 
-@contextlib.contextmanager
-def serve_demo(bin_folder: Path, folder: Path) -> Iterator[str]:
-    """The address of the demo of `folder/run`, which is stopped at the end."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    settings = {"GRADIO_SERVER_NAME": "127.0.0.1", "GRADIO_SERVER_PORT": str(port)}
+def ask_demo(bin_folder: Path, folder: Path, photo: Path) -> str:
+    """The label that the demo of `folder/run` gives a photo."""
     command = [bin_folder / "hffruits", "demo", "run"]
-    server = subprocess.Popen(command, cwd=folder, env=clean_environment() | settings)
-    url = f"http://127.0.0.1:{port}/"
-    try:
-        wait_for(f"{url}health", server)
-        yield url
-    finally:
-        server.terminate()
-        server.wait(timeout=60)
+    with serve_demo(command, folder=folder, environment=clean_environment()) as server:
+        return ask(server.url, photo)
 
 
-def wait_for(url: str, server: subprocess.Popen) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while server.poll() is None and time.monotonic() < deadline:
-        with contextlib.suppress(httpx.TransportError):
-            if httpx.get(url).is_success:
-                return
-        time.sleep(0.5)
-    raise SystemExit(f"{url}: the demo did not start (exit code {server.returncode})")
-
-
-def ask_demo(url: str, photo: Path) -> str:
-    """The label that the demo gives a photo, after its page has been opened."""
+def ask(url: str, photo: Path) -> str:
+    """The label that a running demo gives a photo, after its page has been opened."""
     page = httpx.get(url)
     if not page.is_success or "gradio" not in page.text:
         raise SystemExit(f"{url}: no page of the demo (status {page.status_code})")

@@ -6,16 +6,26 @@
 #
 # PyPI's torch for Linux brings CUDA libraries of several GB. Without an NVIDIA GPU, the CPU builds
 # are taken where they can be had: from the configured index, or, with uv, from PyTorch's own.
-# TORCH=cpu or TORCH=cuda decides instead; the pinned torch, if it is in FOLDER already, stays.
+# TORCH=cpu or TORCH=cuda decides instead; the pinned torch, if it is in FOLDER already, stays,
+# and one of another build than TORCH says is an error. HFFRUITS_SYSTEM is for tests: the root of
+# the folders in which a GPU is looked for.
 set -eu
 python=$1
 venv=${2:-.venv}
 torch=${TORCH:-auto}
+system=${HFFRUITS_SYSTEM:-}
+errors=$(mktemp)
+trap 'rm -f "$errors"' EXIT
+
+fail() {
+    echo "$*" >&2
+    exit 2
+}
+
 case $torch in
 auto | cpu | cuda) ;;
 *)
-    echo "TORCH=$torch: unknown. Choose auto, cpu or cuda" >&2
-    exit 2
+    fail "TORCH=$torch: unknown. Choose auto, cpu or cuda"
     ;;
 esac
 
@@ -38,8 +48,7 @@ install_venv_package() {
         apt-get update -qq
         DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$package"
     else
-        echo "$python can't make environments: run 'sudo apt-get install $package', or install uv" >&2
-        exit 2
+        fail "$python can't make environments: run 'sudo apt-get install $package', or install uv"
     fi
 }
 
@@ -47,17 +56,21 @@ has_uv() { command -v uv >/dev/null; }
 
 install() {
     if has_uv; then
-        uv pip install --python "$venv/bin/python" -c constraints.txt "$@"
+        uv pip install --python "$venv/bin/python" "$@"
     else
-        "$venv/bin/python" -m pip install --quiet --progress-bar on -c constraints.txt "$@"
+        "$venv/bin/python" -m pip install --quiet --progress-bar on "$@"
     fi
 }
 
 choose_torch() {
     installed=$(installed_torch)
     if [ "${installed%%+*}" = "$(pinned torch)" ]; then
+        check_build
         echo "torch: $installed is installed, and stays"
     elif [ "$(uname -s)" != Linux ]; then
+        if [ "$torch" = cuda ]; then
+            fail "TORCH=cuda: the default build for $(uname -s) has no CUDA. See docs/install.md"
+        fi
         echo "torch: the build for $(uname -s), which has no CUDA libraries"
     elif [ "$torch" = cuda ]; then
         echo "torch: the default build, as TORCH=cuda says"
@@ -66,8 +79,7 @@ choose_torch() {
     elif install_cpu_torch; then
         echo "torch: the CPU build (for an NVIDIA GPU: rm -r $venv; make setup TORCH=cuda)"
     elif [ "$torch" = cpu ]; then
-        echo "TORCH=cpu: no CPU build of torch $(pinned torch). $(remedy)" >&2
-        exit 2
+        fail "TORCH=cpu: no CPU build of torch $(pinned torch). $(remedy)"
     else
         echo "torch: the default build, as there is no CPU build of $(pinned torch) to be had. Its CUDA"
         echo "libraries, of no use without an NVIDIA GPU, take 5 GB of disk. $(remedy)"
@@ -79,8 +91,22 @@ installed_torch() {
         2>/dev/null || echo none
 }
 
+# Of an installed torch, what TORCH names.
+check_build() {
+    [ "$torch" != auto ] || return 0
+    build=$("$venv/bin/python" -c 'from torch import version as v
+print("cuda" if v.cuda else "rocm" if v.hip else "cpu")')
+    if [ "$build" != "$torch" ]; then
+        fail "TORCH=$torch: torch $installed is installed, a build for $build. For another:" \
+            "rm -r $venv; make setup TORCH=$torch"
+    fi
+}
+
+# WSL has nvidia-smi where few PATHs lead. /dev has a GPU only where it can be used: a container
+# without it has the driver's files in /proc.
 has_nvidia_gpu() {
-    [ -e /proc/driver/nvidia/version ] || nvidia-smi --list-gpus 2>/dev/null | grep -q '^GPU'
+    (PATH="$PATH:$system/usr/lib/wsl/lib" nvidia-smi --list-gpus) 2>/dev/null | grep -q '^GPU' ||
+        [ -e "$system/dev/nvidia0" ]
 }
 
 pinned() { sed -n "s/^$1==//p" constraints.txt; }
@@ -88,14 +114,31 @@ pinned() { sed -n "s/^$1==//p" constraints.txt; }
 # Both or neither: torchvision's default build doesn't load beside the CPU build of torch.
 install_cpu_torch() {
     echo "torch: looking for the CPU build of $(pinned torch)"
-    if install "torch==$(pinned torch)+cpu" "torchvision==$(pinned torchvision)+cpu" 2>/dev/null
-    then return 0; fi
-    has_uv && UV_HTTP_RETRIES=0 install --torch-backend=cpu torch torchvision 2>/dev/null
+    set -- "torch==$(pinned torch)+cpu" "torchvision==$(pinned torchvision)+cpu"
+    if ! offers "$@"; then
+        if ! lacks_them; then
+            cat "$errors" >&2
+            fail "torch: whether there is a CPU build can't be found out (see above)"
+        fi
+        set -- --torch-backend=cpu torch torchvision
+        has_uv && (export UV_HTTP_RETRIES=0 && offers -c constraints.txt "$@") || return 1
+    fi
+    install -c constraints.txt "$@" || exit
+}
+
+# Whether the index has these, asked beforehand, so that the installation itself is seen.
+offers() { install --dry-run --no-deps "$@" 2>"$errors"; }
+
+# pip blames the constraints, where there are any.
+lacks_them() {
+    grep -Eq 'No matching distribution|ResolutionImpossible|No solution found' "$errors" &&
+        ! grep -q Retrying "$errors"
 }
 
 remedy() {
     if has_uv; then
-        echo "Is PyTorch's index reachable?"
+        reason=$(sed -n 's/^error: //p' "$errors")
+        echo "Is PyTorch's index reachable?${reason:+ uv: $reason}"
     else
         echo "To avoid that, see docs/install.md"
     fi
@@ -103,4 +146,8 @@ remedy() {
 
 create_venv
 choose_torch
-if [ $# -gt 2 ]; then install "$3"; else install -e '.[dev]'; fi
+if [ $# -gt 2 ]; then
+    install -c constraints.txt "$3"
+else
+    install -c constraints.txt -e '.[dev]'
+fi

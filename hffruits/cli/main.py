@@ -291,7 +291,7 @@ def run_demo(argv: list[str]) -> None:
 
 def run_samples(argv: list[str]) -> None:
     """Copy the sample photos into a folder, to play with."""
-    folder = parsers.samples_parser(run_samples.__doc__).parse_args(argv).folder
+    folder = parsers.samples_parser(run_samples.__doc__).parse_args(argv).folder.expanduser()
     samples = import_module("hffruits.data.samples")
     count = samples.copy_samples(folder)
     _print(f"Photos    {count} of {len(samples.sample_files())} kinds")

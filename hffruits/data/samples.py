@@ -20,6 +20,7 @@ CITATION = (
     "Semantic Labels, WACV 2019"
 )
 URL = "https://github.com/marcusklasson/GroceryStoreDataset"
+ASIDE = ".hffruits-samples"  # the folder of a copy in the making
 
 
 def origin_of(data: str) -> dict[str, str] | None:
@@ -55,13 +56,22 @@ def example_photos() -> dict[str, Path]:
 def copy_samples(folder: Path) -> int:
     """Copy the sample set, its LICENSE and README.md into a folder; returns the number of photos.
 
-    Raises `InputError` for one that holds something, or that can't be written.
+    They appear there once all are copied. Raises `InputError` for a folder that holds something,
+    or that can't be written.
     """
+    folder = folder.expanduser()
+    aside = folder / ASIDE  # in it, as the folder may be the current one, or a mount point
     with translate_write_errors(folder):
-        if folder.is_dir() and any(folder.iterdir()):
+        if folder.is_dir() and any(path != aside for path in folder.iterdir()):
             raise InputError(f"{folder}: not empty. Name a new folder, or an empty one.")
-        for file in (path for path in FOLDER.rglob("*") if path.is_file()):
-            copy = folder / file.relative_to(FOLDER)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, copy)  # writable, wherever the package lies
+        shutil.rmtree(aside, ignore_errors=True)  # of a copy that was killed
+        try:
+            for file in (path for path in FOLDER.rglob("*") if path.is_file()):
+                copy = aside / file.relative_to(FOLDER)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, copy)  # writable, wherever the package lies
+            for entry in sorted(aside.iterdir()):
+                entry.rename(folder / entry.name)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
     return sum(map(len, sample_files().values()))

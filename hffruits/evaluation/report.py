@@ -133,8 +133,9 @@ def short_name(model: str | Path) -> str:
 
 
 def exceeds_rate(measured: dict[str, Any]) -> bool:
-    """Whether more known photos are reported as unknown than was asked for, in whole percents."""
-    return round(measured["rejected"], 2) > measured["reject_rate"] > 0
+    """Whether more known photos are reported as unknown than was asked for, beyond chance."""
+    low, _ = measured["intervals"]["rejected"]
+    return low > measured["reject_rate"] > 0
 
 
 def draw_summary(file: Path, known: Predictions, names: Sequence[str], *, split: str) -> None:
@@ -346,8 +347,8 @@ def advice(measured: dict[str, Any], split: str, labels: Sequence[str]) -> list[
     if exceeds_rate(measured):
         notes.append(
             f"{measured['rejected']:.1%} of these photos are reported as unknown though the model "
-            f"has their classes, and {measured['reject_rate']:.0%} was asked for: they differ from "
-            "those that its threshold was set on."
+            f"has their classes, and {100 * measured['reject_rate']:g}% was asked for: they "
+            "probably differ from those that its threshold was set on."
         )
     if split == "validation":
         notes.append(

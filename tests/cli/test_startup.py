@@ -1,7 +1,6 @@
 """What needs no model is answered before torch and transformers are imported."""
 
 import os
-import pty
 import subprocess
 import sys
 
@@ -95,7 +94,7 @@ def loads(*, terminal: bool, tmp_path) -> str:
     code = "from hffruits.cli.loading import load; load('slow')"
     paths = os.pathsep.join([str(tmp_path), *(path for path in sys.path if path)])
     env = os.environ | {"PYTHONPATH": paths}
-    ours, theirs = pty.openpty() if terminal else os.pipe()
+    ours, theirs = pytest.importorskip("pty").openpty() if terminal else os.pipe()
     subprocess.run([sys.executable, "-c", code], stderr=theirs, env=env, check=True)
     os.close(theirs)
     text = os.read(ours, 10_000).decode()

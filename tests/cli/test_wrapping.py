@@ -1,8 +1,6 @@
 """What is written into a terminal fits into it; what is copied from it stays whole."""
 
 import os
-import pty
-import termios
 
 import pytest
 
@@ -74,8 +72,8 @@ def test_a_pipe_gets_long_lines_as_they_are():
 @pytest.mark.parametrize("columns", [60, 80])
 def test_a_terminal_says_how_wide_it_is_and_a_file_has_no_width(tmp_path, monkeypatch, columns):
     monkeypatch.delenv("COLUMNS", raising=False)
-    master, side = pty.openpty()
-    termios.tcsetwinsize(side, (24, columns))
+    master, side = pytest.importorskip("pty").openpty()
+    pytest.importorskip("termios").tcsetwinsize(side, (24, columns))
     with os.fdopen(side, "w") as terminal, (tmp_path / "log").open("w") as log:
         assert terminal_width(terminal) == columns
         assert terminal_width(log) is None and terminal_width(None) is None

@@ -12,6 +12,7 @@ from hffruits.core.errors import InputError
 from hffruits.data.arguments import SAMPLE
 from hffruits.data.load import load_fruits
 from hffruits.data.samples import (
+    ASIDE,
     CITATION,
     LICENSE,
     URL,
@@ -137,6 +138,46 @@ def test_a_copy_is_known_as_one(tmp_path):
     assert origin_of(str(tmp_path / "fruits")) == origin_of(SAMPLE)
     (tmp_path / "fruits/README.md").write_text("My own photos")
     assert origin_of(str(tmp_path / "fruits")) is None
+
+
+def test_a_copy_that_stops_halfway_leaves_no_photos_and_can_be_made_again(tmp_path, monkeypatch):
+    copy, copied = shutil.copyfile, []
+
+    def stop_at_the_fifth(source, target):
+        copied.append(copy(source, target))
+        if len(copied) == 5:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "copyfile", stop_at_the_fifth)
+    with pytest.raises(KeyboardInterrupt):
+        copy_samples(tmp_path / "fruits")
+    assert len(copied) == 5 and not list(tmp_path.rglob("*.*"))
+    monkeypatch.undo()
+    copy_samples(tmp_path / "fruits")
+
+
+def test_what_a_killed_copy_left_is_replaced(tmp_path):
+    (tmp_path / ASIDE / "Fruit").mkdir(parents=True)
+    (tmp_path / ASIDE / "Fruit" / "half.jpg").write_bytes(b"")
+    copy_samples(tmp_path)
+    assert not (tmp_path / ASIDE).exists() and not list(tmp_path.rglob("half.jpg"))
+    assert load_fruits(tmp_path).fingerprint == load_fruits(samples_dir()).fingerprint
+
+
+def test_the_current_folder_can_hold_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["samples", "."]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {
+        path.name for path in samples_dir().iterdir()
+    }
+
+
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert main(["samples", "~/fruits"]) == 0
+    assert f"Train     hffruits train {tmp_path / 'fruits'}\n" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["fruits"]
 
 
 def test_a_folder_that_holds_something_is_left_as_it_is(tmp_path, capsys):

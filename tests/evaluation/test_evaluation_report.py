@@ -20,7 +20,7 @@ from hffruits.data.arguments import SAMPLE
 from hffruits.data.samples import origin_of
 from hffruits.evaluation.comparison import TEMPLATE as COMPARE
 from hffruits.evaluation.report import TEMPLATE as EVALUATE
-from hffruits.evaluation.report import exceeds_rate, short_name
+from hffruits.evaluation.report import advice, exceeds_rate, short_name
 
 VIEWS = [(1280, "light"), (390, "dark"), (1280, "dark"), (390, "light")]
 KINDS = [*FRUITS, *(f"{kind} {name}" for kind in ("Golden", "Red", "Wild") for name in FRUITS)]
@@ -421,11 +421,34 @@ def test_the_first_screen_says_how_many_known_photos_are_not_recognised(evaluate
 
 
 @pytest.mark.parametrize(
-    ("rejected", "rate", "exceeds"),
-    [(0.08, 0.05, True), (0.051, 0.05, False), (0.02, 0.05, False), (0.0, 0.0, False)],
+    ("rejected", "interval", "rate", "exceeds"),
+    [
+        (0.08, (0.06, 0.1), 0.05, True),
+        (0.082, (0.04, 0.13), 0.05, False),  # of few photos: it may be 5 %
+        (0.0051, (0.002, 0.01), 0.005, False),
+        (0.02, (0.01, 0.03), 0.05, False),
+        (0.02, (0.01, 0.03), 0.0, False),  # none was asked for: the model has no threshold
+    ],
 )
-def test_more_than_was_asked_for_is_a_whole_percent_more(rejected, rate, exceeds):
-    assert exceeds_rate({"rejected": rejected, "reject_rate": rate}) is exceeds
+def test_more_than_was_asked_for_is_more_by_the_whole_interval(rejected, interval, rate, exceeds):
+    measured = {"rejected": rejected, "intervals": {"rejected": interval}, "reject_rate": rate}
+    assert exceeds_rate(measured) is exceeds
+
+
+def test_more_unknowns_than_were_asked_for_are_a_note_that_claims_no_certainty():
+    measured = {
+        "classes": {"Apple": {"support": 200}},
+        "dropped_classes": {},
+        "images": 200,
+        "rejected": 0.04,
+        "reject_rate": 0.005,
+        "intervals": {"rejected": (0.02, 0.08), "accuracy": (0.95, 0.99)},
+    }
+    (note,) = advice(measured, "test", ["Apple"])
+    assert note.startswith("4.0% of these photos are reported as unknown")
+    assert "0.5% was asked for: they probably differ from those" in note
+    measured["intervals"]["rejected"] = (0.004, 0.1)
+    assert not advice(measured, "test", ["Apple"])
 
 
 def test_a_model_is_named_by_its_folder_and_the_one_above():

@@ -28,13 +28,30 @@ def test_the_configurations_are_these():
     assert [file.stem for file in CONFIGS] == names
 
 
+def make_train(*arguments: str | Path) -> subprocess.CompletedProcess:
+    """What `make train` runs, with other arguments."""
+    rule = (ROOT / "Makefile").read_text().partition("\ntrain: setup\n")[2]
+    command = rule.replace("\\\n", " ").splitlines()[0].replace("$(TRAIN_ARGS)", "").split()
+    accelerate = Path(sys.executable).with_name("accelerate")
+    assert command[0] == "$(BIN)/accelerate" and command[-1] == "scripts/train.py"
+    command = [accelerate, *command[1:], *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.mark.slow
+def test_a_mistake_in_the_arguments_of_make_train_is_one_line():
+    done = make_train("--epochs", "3")
+    assert done.returncode == 1
+    assert (
+        done.stderr
+        == "hffruits train: error: unknown: --epochs (did you mean --num_train_epochs?)\n"
+    )
+
+
 @pytest.mark.slow
 def test_accelerate_launches_the_script_as_make_train_does(drawn_fruits, tmp_path):
-    accelerate = Path(sys.executable).with_name("accelerate")
-    command = [accelerate, "launch", "--num_processes", "1", "--num_machines", "1"]
-    command += ["--mixed_precision", "no", "--dynamo_backend", "no", ROOT / "scripts" / "train.py"]
     flags = [*TINY_FLAGS, "--max_steps=2", f"--output_dir={tmp_path / 'run'}"]
-    done = subprocess.run([*command, drawn_fruits, *flags], capture_output=True, text=True)
+    done = make_train(drawn_fruits, *flags)
     assert done.returncode == 0, done.stderr
     assert f"Saved     {tmp_path / 'run'}" in done.stdout
     assert (tmp_path / "run" / "model.safetensors").is_file()
