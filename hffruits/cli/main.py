@@ -164,13 +164,16 @@ def run_predict(argv: list[str]) -> None:
     _check_model_names(args.model)
     if not args.output and launched_processes() > 1:
         raise InputError("--output: several processes need a table to write. Name one.")
+    sources = import_module("hffruits.inference.sources")
     if args.output:
+        if launched_processes() == 1:  # else the first one of them does
+            sources.expand_sources(args.images)
         if args.revision:
             raise InputError("revision: doesn't go with --output yet. Leave one of them out.")
         _predict_into_table(args)
         return
+    paths = sources.find_images(args.images)
     predict = load("hffruits.inference.classifier")
-    paths = predict.find_images(args.images)
     options = {"revision": args.revision, "precision": args.precision}
     fruits = predict.FruitClassifier.from_pretrained(args.model, **options)
     bad: list[InputError] = []
@@ -291,14 +294,15 @@ def run_demo(argv: list[str]) -> None:
 
 def run_samples(argv: list[str]) -> None:
     """Copy the sample photos into a folder, to play with."""
-    folder = parsers.samples_parser(run_samples.__doc__).parse_args(argv).folder.expanduser()
+    folder = parsers.samples_parser(run_samples.__doc__).parse_args(argv).folder
     samples = import_module("hffruits.data.samples")
     count = samples.copy_samples(folder)
     _print(f"Photos    {count} of {len(samples.sample_files())} kinds")
     _print(f"Origin    {samples.CITATION}")
     _print(f"License   {samples.LICENSE}, see {folder / 'LICENSE'}")
     _print(f"Saved     {folder}")
-    _print(f"Train     {shlex.join(['hffruits', 'train', str(folder)])}")
+    given = [f"--data_dir={folder}"] if str(folder).startswith("-") else [str(folder)]
+    _print(f"Train     {shlex.join(['hffruits', 'train', *given])}")
 
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
@@ -334,10 +338,10 @@ def _command(argv: list[str]) -> str:
     )
     parser.add_argument("--version", action="version", version=f"hffruits {hffruits.__version__}")
     parser.add_argument("command", nargs="?", metavar="COMMAND", help=argparse.SUPPRESS)
-    if not argv:
+    command = parser.parse_args(argv[:1]).command
+    if command is None:
         parser.print_help()
         parser.exit(2)
-    command = parser.parse_args(argv[:1]).command
     if command not in COMMANDS:
         hint = did_you_mean(command, COMMANDS)
         parser.error(f"{command}: unknown{hint}. See `hffruits --help`.")

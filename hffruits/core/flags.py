@@ -140,7 +140,7 @@ class OneLineParser(argparse.ArgumentParser):
         for flag, *values in _grouped(unknown):
             hint = self.suggest(flag) if flag.startswith("-") else ""  # a word too many
             hinted &= bool(hint)
-            said.append(" ".join([flag, *map(shorten, values)]) + hint)
+            said.append(" ".join(_without_secrets([flag, *map(shorten, values)])) + hint)
         self.error(f"unknown: {', '.join(said)}{'' if hinted else f'. See `{self.prog} --help`.'}")
 
     def suggest(self, wrong: str) -> str:
@@ -219,6 +219,14 @@ def _spell(message: str, names: set[str]) -> str:
         text = re.sub(rf"(--\w+,) ({words})(?=,| or\b| and\b)", r"\1 --\2", text)
     to_do = r"\b([Ss]et|[Ll]eave|[Uu]se|with|and|or|,) "
     return re.sub(rf"{to_do}({words})(?= to\b| out\b| as well\b)", r"\1 --\2", text)
+
+
+def _without_secrets(words: list[str]) -> list[str]:
+    """An unknown flag and its values, none of which may be a token or a password."""
+    flag, equals, _ = words[0].partition("=")
+    if re.search("tok|auth|pass|secret|key", flag, re.IGNORECASE):
+        return [f"{flag}=***" if equals else flag, *("***" for _ in words[1:])]
+    return [re.sub(r"\bhf_\w{8,}", "hf_***", word) for word in words]
 
 
 def _grouped(words: list[str]) -> list[list[str]]:

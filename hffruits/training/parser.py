@@ -19,7 +19,7 @@ import yaml
 
 from hffruits.core.errors import InputError, short_reason
 from hffruits.core.escaping import shorten
-from hffruits.core.flags import OneLineParser, one_spelling
+from hffruits.core.flags import OneLineParser, one_spelling, suggest
 from hffruits.core.imports import import_module
 from hffruits.core.names import did_you_mean
 from hffruits.data.arguments import DataArguments
@@ -115,7 +115,7 @@ def _parse(parser: DataParser, argv: list[str], command: Command) -> tuple[Any, 
         arrange_help(parser, command, everything=known.help_all)
         parser.print_help()
         parser.exit()
-    config = _read_config(parser, Path(known.config)) if known.config else {}
+    config = _read_config(parser, Path(known.config).expanduser()) if known.config else {}
     recipe = config.pop("recipe", None)
     if known.recipe or recipe:
         parser.set_defaults(**_read_config(parser, _find_recipe(parser, known.recipe or recipe)))
@@ -213,7 +213,7 @@ def _read_config(parser: DataParser, file: Path) -> dict[str, object]:
     several, of_json = _take_lists(parser), _take_dicts(parser)
     known = {"recipe", *(f.name for group in parser.dataclass_types for f in fields(group))}
     if unknown := [str(name) for name in values if name not in known]:
-        said = ", ".join(name + parser.suggest(name) for name in unknown)
+        said = ", ".join(name + suggest(name, known, prefix="--") for name in unknown)
         parser.error(f"--config {file}: unknown {said}")
     values = {name: value for name, value in values.items() if value is not None}
     for name, value in values.items():

@@ -106,6 +106,19 @@ def test_a_folder_for_each_split_is_to_lie_in_the_data(name, capsys):
         arguments_from_keywords("fruits", **{name: "photos"})
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--hub_tokn", "s3cret"], "--hub_tokn *** (did you mean --hub_token?)"),
+        (["--hub_tokn=s3cret"], "--hub_tokn=*** (did you mean --hub_token?)"),
+        (["--logn", "hf_s3cret12345"], "--logn hf_***"),
+    ],
+)
+def test_a_token_behind_a_mistyped_flag_is_not_printed(words, said, capsys):
+    line = complaint(capsys, parse_train_arguments, ["fruits", *words])
+    assert said in line and "s3cret" not in line
+
+
 def test_a_word_too_many_is_no_flag(capsys):
     line = complaint(capsys, parse_train_arguments, ["fruits", "data2"])
     assert line.endswith("unknown: data2. See `train.py --help`.")
@@ -138,6 +151,13 @@ def test_a_flag_that_the_data_answers_is_to_be_left_out(capsys):
 )
 def test_no_command_guesses_what_was_meant_by_half_a_word(argv, message, capsys):
     assert message in complaint(capsys, main, argv)
+
+
+@pytest.mark.parametrize("argv", [[], ["--"]])
+def test_no_command_prints_which_there_are(argv, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(argv)
+    assert stop.value.code == 2 and "commands:\n  train" in capsys.readouterr().out
 
 
 def test_an_empty_text_is_a_value_where_it_is_the_default():

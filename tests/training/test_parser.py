@@ -109,6 +109,8 @@ def test_mistakes_are_reported_with_the_remedy(capsys, tmp_path):
     assert "No such file" in fails(capsys, ["--config", str(file)])
     file.write_text("weigth_decay: 1")
     assert "did you mean --weight_decay?" in fails(capsys, ["--config", str(file)])
+    file.write_text("data: fruits")
+    assert "unknown data (did you mean --data_dir?)" in fails(capsys, ["--config", str(file)])
     file.write_text("num_train_epochs: [1]")
     assert "takes one value" in fails(capsys, ["--config", str(file)])
     file.write_text("per_device_train_batch_size: 8.5")
@@ -151,6 +153,12 @@ def test_a_folder_named_like_a_date_is_text_and_schedules_take_pairs(tmp_path):
     training = parse_train_arguments(["--config", str(file)])[2]
     assert training.output_dir == "2026-11-30"
     assert training.lr_scheduler_kwargs == {"gamma": 0.5}
+
+
+def test_a_file_below_the_home_folder_is_found_behind_an_equals_sign(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "run.yaml").write_text("seed: 7")
+    assert parse_train_arguments(["--config=~/run.yaml"])[2].seed == 7
 
 
 @pytest.mark.parametrize(
