@@ -189,10 +189,11 @@ def suggest(
 def spell_as_flags(message: str, names: Iterable[str], *, given: Collection[str] = ()) -> str:
     """A message of a function with its keywords as the flags of a command: `--freeze=half`.
 
-    A name that is an English word too is taken for a flag only with a value, at the head of a
-    message, or where it is to be set or left out. What was `given` on the command line stays as it
-    is: a folder called `photos`, say. The opposite is the business of the parsers of keywords,
-    whose messages begin as flags.
+    `private=True` is `--private`, and `report=False` `--no_report` where that is the flag. A name
+    that is an English word too is taken for a flag only with a value, at the head of a message, or
+    where it is to be set or left out. What was `given` on the command line stays as it is: a folder
+    called `photos`, say. The opposite is the business of the parsers of keywords, whose messages
+    begin as flags.
     """
     names = set(names)
     values = {word.partition("=")[2] if word.startswith("--") else word for word in given}
@@ -206,12 +207,15 @@ def _spell(message: str, names: set[str]) -> str:
     """The same, of a message without such values."""
     words = "|".join(sorted(names, key=len, reverse=True))
     long = "|".join(sorted((name for name in names if "_" in name), key=len, reverse=True))
+    free = r"(?<![\w./\\'\"`-])"
+    message = re.sub(rf"{free}({words})=True\b", r"--\1", message)
+    if off := "|".join(name.removeprefix("no_") for name in names if name.startswith("no_")):
+        message = re.sub(rf"{free}({off})=False\b", r"--no_\1", message)
     head, colon, rest = message.partition(": ")
     named = re.split(r", | and ", head)
     if colon and all(name.split("=")[0] in names for name in named):
         head = re.sub(rf"(?:^|(?<=, )|(?<= and ))(?={words})", "--", head)
     text = head + colon + rest
-    free = r"(?<![\w./\\'\"`-])"
     text = re.sub(rf"{free}({words})(?==[^\s=])", r"--\1", text)
     if long:
         text = re.sub(rf"{free}({long})(?![\w/\\=-]|\.\w)", r"--\1", text)
