@@ -98,7 +98,21 @@ def choose_run_dir(
             f"{folder}: already holds a run. Choose another output_dir, resume it with "
             "resume_from_checkpoint, or replace it with overwrite_output_dir."
         )
+    if not resumes and not occupied:
+        _refuse_foreign_files(folder)
     return RunDir(folder, checkpoint, replaces=occupied, by_itself=resume == "auto")
+
+
+def _refuse_foreign_files(folder: Path) -> None:
+    """Raise `InputError` where a run would write over files that none wrote, as a README.md."""
+    if (folder / TRAINING_ARGS).exists():  # of a run that has no checkpoint yet
+        return
+    for name in sorted(ARTIFACT_FILES | {EXAMPLES, SPLITS}):
+        if (folder / name).exists():
+            raise InputError(
+                f"{folder}: has {name} that no run wrote, and a run writes one. Choose another "
+                "output_dir."
+            )
 
 
 def check_shared(folder: Path) -> None:

@@ -52,6 +52,17 @@ def test_a_folder_with_a_run_is_refused_unless_it_may_be_overwritten(tmp_path):
     assert (folder / "checkpoint-5").is_dir()  # nothing is removed before the run can start
 
 
+@pytest.mark.parametrize("name", ["README.md", "examples/demo.py", "splits/train.txt"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_files_that_no_run_wrote_are_left_alone(tmp_path, name, overwrite):
+    own = tmp_path / name
+    own.parent.mkdir(exist_ok=True)
+    own.write_text("mine")
+    with pytest.raises(InputError, match=r"has \S+ that no run wrote.* Choose another"):
+        choose_run_dir(str(tmp_path), name="fruits", overwrite=overwrite)
+    assert own.read_text() == "mine"
+
+
 def test_a_folder_that_a_run_is_writing_is_refused_before_any_photo_is_read(
     tmp_path, monkeypatch, make_folder
 ):
