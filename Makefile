@@ -44,7 +44,7 @@ lint: setup
 # Strict: a link, anchor, image or name that leads nowhere fails, and a page that no menu has.
 docs: setup
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -c docs . build/docs
-	@echo 'Open      build/docs/index.html'
+	@echo 'Open      build/docs/index.html (make docs-serve: its search then shows excerpts)'
 
 docs-serve: docs
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory build/docs 8000
