@@ -9,6 +9,8 @@ from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+import pytest
+
 import hffruits
 
 ROOT = Path(hffruits.__file__).parents[1]
@@ -43,6 +45,13 @@ def imports_of(module: str) -> set[str]:
 
 def test_every_module_lies_in_a_package_of_the_order():
     assert {module.split(".")[1] for module in FILES if "." in module} == {*ORDER, "__main__"}
+
+
+@pytest.mark.parametrize("package", ORDER)
+def test_a_package_lists_its_modules(package: str):
+    listed = set(re.findall(r"\w+", ast.get_docstring(parse(FILES[f"hffruits.{package}"]))))
+    modules = {path.stem for path in (ROOT / "hffruits" / package).glob("*.py")} - {"__init__"}
+    assert not modules - listed
 
 
 def test_a_package_imports_only_itself_and_earlier_ones():

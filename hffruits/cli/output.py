@@ -90,8 +90,8 @@ def format_evaluation(record: dict[str, Any]) -> str:
     ]
     if asked := record["reject_rate"]:
         lines.append(
-            f"Known     {_with_interval(record, 'rejected')} of these photos not recognised (they "
-            f"are reported as unknown); {100 * asked:g}% was asked for"
+            f"Rejected  {_with_interval(record, 'rejected')} of these photos are reported as "
+            f"unknown, though the model has their classes; {100 * asked:g}% was asked for"
         )
     for name, some in record["unknown"].items():
         lines.append(

@@ -3,8 +3,10 @@
 errors              how a command ends: `InputError` and its kin; optional outputs
 results             `Result`: a folder that was written, and what came out
 files               files written safely: aside, flushed, renamed
+claims              a folder that one process at a time writes to
 flags               parsers with one-line errors, and which flag is meant by a wrong one
 help                the help that they print
+counts              `1 photo`, `2 photos`
 names, escaping     names compared as a reader sees them; user text made safe for what shows it
 cache               the cache folder, and folders in it made once
 launch              which of the processes launched together this is, before they join
@@ -15,6 +17,7 @@ hardware            devices that compute in bfloat16; memory that this process m
 imports             heavy modules, imported in less time
 malloc              freed memory that stays for the next step
 hub_client          requests to the Hub tried again, and its errors
+progress            progress bars, in logs a line at a time
 environment         versions and the git commit that a run was made with
 plots, html         figures as PNG files; pages in one HTML file
 """

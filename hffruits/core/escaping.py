@@ -9,6 +9,7 @@ import re
 
 # Controls, line separators, and what turns the direction of all that follows
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_SURROGATES = re.compile("[\ud800-\udfff]")
 # What Markdown, or a dialect of it, reads within a line; `_` counts only at the edge of a word
 _INLINE = re.compile(r"([\\`*\[\]<>|~$&#!@]|(?<![^\W_])_|_(?![^\W_]))")
 _AT_START = re.compile(r"^(?:(?=[-+](?:[\s-]|$)|=+$)|(\d{1,9})(?=[.)](?:\s|$)))")  # lists, headings
@@ -24,6 +25,11 @@ def printable(text: object, *, keep: str = "") -> str:
         return found[0] if found[0] in keep else found[0].encode("unicode_escape").decode()
 
     return _CONTROLS.sub(escape, str(text))
+
+
+def is_unicode(text: str) -> bool:
+    """Whether it can be sent: no half of a character, as JSON may spell one (`\\ud800`)."""
+    return not _SURROGATES.search(text)
 
 
 def shorten(text: object, most: int = 120) -> str:

@@ -171,14 +171,19 @@ def suggest(
 def spell_as_flags(message: str, names: Iterable[str], *, given: Collection[str] = ()) -> str:
     """A message of a function with its keywords as the flags of a command: `--freeze=half`.
 
-    A name that is an English word too is taken for a flag only with a value, at the head of a
-    message, or where it is to be set or left out. A head that is one of the words `given` on the
-    command line is what the user named: a folder called `photos`, say. The opposite is the business
-    of the parsers of keywords, whose messages begin as flags.
+    `private=True` is `--private`, and `report=False` `--no_report` where that is the flag. A name
+    that is an English word too is taken for a flag only with a value, at the head of a message, or
+    where it is to be set or left out. A head that is one of the words `given` on the command line
+    is what the user named: a folder called `photos`, say. The opposite is the business of the
+    parsers of keywords, whose messages begin as flags.
     """
     names = set(names)
     words = "|".join(sorted(names, key=len, reverse=True))
     long = "|".join(sorted((name for name in names if "_" in name), key=len, reverse=True))
+    free = r"(?<![\w./\\'\"`-])"
+    message = re.sub(rf"{free}({words})=True\b", r"--\1", message)
+    if off := "|".join(name.removeprefix("no_") for name in names if name.startswith("no_")):
+        message = re.sub(rf"{free}({off})=False\b", r"--no_\1", message)
     head, colon, rest = message.partition(": ")
     if colon and head in given:
         return head + colon + spell_as_flags(rest, names)
@@ -186,7 +191,6 @@ def spell_as_flags(message: str, names: Iterable[str], *, given: Collection[str]
     if colon and all(name.split("=")[0] in names for name in named):
         head = re.sub(rf"(?:^|(?<=, )|(?<= and ))(?={words})", "--", head)
     text = head + colon + rest
-    free = r"(?<![\w./\\'\"`-])"
     text = re.sub(rf"{free}({words})(?==[^\s=])", r"--\1", text)
     if long:
         text = re.sub(rf"{free}({long})(?![\w/\\=-]|\.\w)", r"--\1", text)

@@ -46,6 +46,15 @@ def path_key(path: str) -> str:
     return normalize("NFC", path)
 
 
+def public_name(model: str | Path) -> str:
+    """A Hub id or a folder as it was named; of one that says where it lies the last name."""
+    place = Path(model).expanduser()
+    says_where = place.is_absolute() or not place.name or ".." in place.parts
+    if not says_where:
+        return str(model)
+    return place.resolve().name if place.name in ("", "..") else place.name
+
+
 def unify_names(counts: Mapping[str, int]) -> dict[str, str]:
     """Each name -> what it is called: cleaned, and as most photos have it where case differs.
 

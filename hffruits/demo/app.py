@@ -22,12 +22,13 @@ from hffruits import __version__
 from hffruits.core.counts import counted
 from hffruits.core.errors import InputError
 from hffruits.core.escaping import markdown_code
+from hffruits.core.names import public_name
 from hffruits.data.pixel_limit import MAX_PIXELS, check_max_pixels
 from hffruits.demo.batch_tab import batch_tab
-from hffruits.demo.examples import find_examples
+from hffruits.demo.examples import ShownExample, find_examples
 from hffruits.demo.fallback_model import pretrained_produce_folder
 from hffruits.demo.feedback import FeedbackBox
-from hffruits.demo.link_preview import LinkPreview
+from hffruits.demo.link_preview import LinkPreview, PreviewMiddleware
 from hffruits.demo.model_tab import model_tab
 from hffruits.demo.port import choose_port
 from hffruits.demo.predict_tab import predict_tab
@@ -50,8 +51,7 @@ from hffruits.demo.upload_folder import UploadFolder, temporary_folder
 from hffruits.demo.widgets import Page
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.models.artifact import CONFIG, METRICS, WEIGHTS
-from hffruits.models.examples import Example, load_examples, spread
-from hffruits.models.fetching import fetch_examples
+from hffruits.models.examples import spread
 
 logger = logging.getLogger(__name__)
 TITLE = "What fruit is this?"
@@ -78,6 +78,8 @@ def open_model(
     ImageNet backbone, which has no folder to show. Raises `InputError` for a model that can't be
     loaded.
     """
+    if name is not None and not name.strip():
+        raise InputError("model: empty. Name a folder or a Hub id, or leave it out.")
     chosen = name or newest_model()
     source = chosen or pretrained_produce_folder()
     classifier = FruitClassifier.from_pretrained(source, revision=revision)
@@ -85,10 +87,9 @@ def open_model(
     if chosen:
         which = "" if name else ", the run that finished last"
         if not Path(chosen).expanduser().is_dir() and classifier.folder.parent.name == "snapshots":
-            _add_examples(classifier, str(chosen))
             shown = f"[{markdown_code(str(chosen))}]({constants.ENDPOINT}/{chosen})"
         else:
-            shown = markdown_code(_shown_place(chosen))
+            shown = markdown_code(public_name(chosen))
         about = f"Predictions come from {shown}{which}. It has {classes}."
         return classifier, about, classifier.folder
     about = (
@@ -99,28 +100,12 @@ def open_model(
     return classifier, about, None
 
 
-def _shown_place(model: str | Path) -> str:
-    """A Hub id or a folder as it was named; of one that says where it lies the last name."""
-    place = Path(model).expanduser()
-    says_where = place.is_absolute() or not place.name or ".." in place.parts
-    return place.resolve().name if says_where else str(model)
-
-
-def _add_examples(classifier: FruitClassifier, repo_id: str) -> None:
-    """Those of a Hub model, at the commit that was loaded; it works without them, too."""
-    try:
-        fetch_examples(repo_id, revision=classifier.folder.name)
-    except InputError as error:
-        logger.warning("%s: its example photos can't be had (%s)", repo_id, error)
-    classifier.examples = load_examples(classifier.folder)
-
-
 def build_demo(
     classifier: FruitClassifier,
     *,
     title: str = TITLE,
     about: str = "",
-    examples: Sequence[Example] = (),
+    examples: Sequence[ShownExample] = (),
     top_k: int = 5,
     artifact: Path | None = None,
     data_dir: Path | None = None,
@@ -131,9 +116,9 @@ def build_demo(
 ) -> gr.Blocks:
     """The page. `about` is Markdown. Its theme is given to `launch`, see `launch_demo`.
 
-    `artifact` is the folder that the model came from, and only photos below `data_dir` are shown as
-    what it learned from; without `feedback_dir` nobody is asked whether a prediction was right, and
-    without `save_dir` nothing that was taught can be saved.
+    `examples` are what `find_examples` gives. `artifact` is the folder that the model came from;
+    only photos below `data_dir` are shown as what it learned from. Without `feedback_dir` nobody is
+    asked whether a prediction was right, and without `save_dir` nothing taught can be saved.
     """
     feedback = FeedbackBox(feedback_dir.expanduser()) if feedback_dir else None
     with Page(
@@ -176,9 +161,11 @@ def launch_demo(
 
     `port` is by default that of GRADIO_SERVER_PORT, else the first free one from 7860. Where there
     is a display, `open_browser` opens the page.
-    `auth` is `user:password`, by default that of HFFRUITS_AUTH. Training photos are shown only from
-    below `data_dir`: a model's own record may name any folder. Feedback goes to `feedback/`, and
-    taught models below `runs/`; where others than this computer reach the server, only if given.
+    `auth` is `user:password`, by default that of HFFRUITS_AUTH. A model's own examples, photos of
+    its data, are shown to every visitor, with `share` too, and in the preview of links unless there
+    is `auth`. Others are shown only from below `data_dir`: a model's own record may name any
+    folder. Feedback goes to `feedback/`, and taught models below `runs/`; where others than this
+    computer reach the server, only if given.
     Gradio's environment variables hold (GRADIO_SERVER_PORT, GRADIO_SHARE, ...), but there is no
     public link unless asked for. Raises `InputError` for a model that can't be loaded, a port that
     is taken, and a malformed `auth` or `max_image_pixels`.
@@ -217,14 +204,17 @@ def launch_demo(
     served = Path(model or folder or "bundled").name
     facts = {"model": served, "classes": len(classifier.labels), "version": __version__}
     preview = link_preview(classifier, [] if login else examples)
-    guard = Middleware(Guard, demo=demo, folder=uploads, preview=preview)
+    middleware = [
+        Middleware(Guard, demo=demo, folder=uploads),
+        Middleware(PreviewMiddleware, demo=demo, preview=preview),
+    ]
     routes = [health_route(facts), preview.route()]
     with translate_launch_errors(port):
         demo.launch(
             share=shared,  # never None, with which gradio may decide to share
             server_port=port,
             auth=login,
-            app_kwargs={"routes": routes, "middleware": [guard]},
+            app_kwargs={"routes": routes, "middleware": middleware},
             **_launch_options(),
         )
     announce(demo, shared=shared, open_browser=open_browser)
@@ -250,10 +240,10 @@ def _launch_options() -> dict[str, Any]:
     }
 
 
-def link_preview(classifier: FruitClassifier, examples: Sequence[Example]) -> LinkPreview:
+def link_preview(classifier: FruitClassifier, examples: Sequence[ShownExample]) -> LinkPreview:
     """What a link to the page shows elsewhere."""
     some = ", ".join(one.label for one in spread(examples, 3))
     kinds = f"{len(classifier.labels)} kinds of fruit and vegetable"
     description = f"Classifies photos of {kinds}{f' ({some}, ...)' if some else ''}, and says when "
-    photos = [Image.open(io.BytesIO(example.photo)) for example in spread(examples, 4)]
+    photos = [Image.open(io.BytesIO(example.jpeg)) for example in spread(examples, 4)]
     return LinkPreview(TITLE, f"{description}one is unknown.", photos)

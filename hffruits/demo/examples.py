@@ -7,8 +7,9 @@ bundled ImageNet model has photos of those of its classes that the sample set ha
 
 import html
 import io
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import gradio as gr
 from gradio.data_classes import FileData
@@ -19,7 +20,7 @@ from hffruits.core.html import thumbnail_uri
 from hffruits.demo.class_photos import listed_photos, sample_photos
 from hffruits.demo.widgets import WRONG_FORM, visitor_error
 from hffruits.inference.classifier import FruitClassifier
-from hffruits.models.examples import COUNT, Example, small_jpeg, spread
+from hffruits.models.examples import COUNT, MAX_SHOWN_PIXELS, Example, small_jpeg, spread
 
 THUMBNAIL = 200  # pixels
 # Only a number leaves the browser; what it stands for, the server knows.
@@ -31,14 +32,22 @@ element.addEventListener("click", event => {
 """
 
 
+class ShownExample(NamedTuple):
+    """An example as every visitor gets it."""
+
+    label: str
+    jpeg: bytes
+
+
 def find_examples(
     fruits: FruitClassifier, artifact: Path | None, data_dir: Path | None
-) -> list[Example]:
+) -> list[ShownExample]:
     """What there is to show; photos as JPEGs that are new, small and without metadata."""
     shown = []
     for label, photo in fruits.examples or _other_photos(fruits.labels, artifact, data_dir):
         try:
-            shown.append(Example(label, small_jpeg(photo)))
+            content = small_jpeg(photo, max_pixels=MAX_SHOWN_PIXELS)
+            shown.append(ShownExample(label, content))
         except OSError:  # gone, or none
             continue
     return shown
@@ -51,9 +60,11 @@ def _other_photos(labels: list[str], artifact: Path | None, data_dir: Path | Non
     return [Example(label, found[label]) for label in spread(sorted(found), COUNT)]
 
 
-def examples_strip(examples: Sequence[Example], photo: gr.Image, *, taught: Sequence[str]) -> None:
+def examples_strip(
+    examples: Sequence[ShownExample], photo: gr.Image, *, taught: Container[str]
+) -> None:
     """Build it, inside a tab: a click on a photo puts it into `photo`."""
-    files = [_keep(example.photo, number, photo) for number, example in enumerate(examples, 1)]
+    files = [_keep(example.jpeg, number, photo) for number, example in enumerate(examples, 1)]
 
     def show_example(event: gr.EventData) -> dict:
         sent = event._data
@@ -82,9 +93,9 @@ def examples_strip(examples: Sequence[Example], photo: gr.Image, *, taught: Sequ
     )
 
 
-def _button(number: int, example: Example, *, is_taught: bool) -> str:
+def _button(number: int, example: ShownExample, *, is_taught: bool) -> str:
     label = html.escape(example.label)
-    with Image.open(io.BytesIO(example.photo)) as image:
+    with Image.open(io.BytesIO(example.jpeg)) as image:
         source = thumbnail_uri(image, THUMBNAIL)
     caption = f"{label} (taught)" if is_taught else label
     return (

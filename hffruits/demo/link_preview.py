@@ -1,19 +1,24 @@
-"""What a link to the page shows elsewhere: its title, a sentence and a picture.
+"""What a link to the page shows elsewhere: its title, a sentence and an image.
 
 Those who make previews run no scripts, so it stands in the page as it is sent: gradio's own there
-speak of gradio, and name a picture on another site.
+speak of gradio, and name an image on another site.
 """
 
 import html
 import io
 import re
 
+import gradio as gr
+from gradio.route_utils import get_root_url
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-PICTURE = "/preview.jpg"
+from hffruits.demo.server import route_of
+
+IMAGE_PATH = "/preview.jpg"
 WIDTH, HEIGHT = 1200, 630  # pixels, as previews are shown
 TILE, GAP, TOP = 250, 24, 190
 _CHARSET = '<meta charset="utf-8" />'
@@ -22,19 +27,19 @@ _OWN = re.compile(r'\s*<meta\s+(?:property="og:|name="(?:twitter:|description))[
 
 
 class LinkPreview:
-    """The title, the sentence and the picture of one page."""
+    """The title, the sentence and the image of one page."""
 
     def __init__(self, title: str, description: str, photos: list[Image.Image]):
         self.title, self.description = title, description
-        self.picture = draw_picture(title, photos)
+        self.image = draw_image(title, photos)
 
     def route(self) -> Route:
-        """The picture, open to all: pages that need a password have one without photos."""
+        """The image, open to all: pages that need a password have one without photos."""
 
-        async def picture(request: Request) -> Response:
-            return Response(self.picture, media_type="image/jpeg")
+        async def image(request: Request) -> Response:
+            return Response(self.image, media_type="image/jpeg")
 
-        return Route(PICTURE, picture)
+        return Route(IMAGE_PATH, image)
 
     def in_page(self, page: str, *, root: str) -> str:
         """A page of gradio's with this in its head, in place of what it says of gradio.
@@ -46,7 +51,7 @@ class LinkPreview:
             'property="og:description"': self.description,
             'property="og:type"': "website",
             'property="og:url"': f"{root}/",
-            'property="og:image"': f"{root}{PICTURE}",
+            'property="og:image"': f"{root}{IMAGE_PATH}",
             'property="og:image:width"': str(WIDTH),
             'property="og:image:height"': str(HEIGHT),
             'name="twitter:card"': "summary_large_image",
@@ -57,10 +62,24 @@ class LinkPreview:
         return _OWN.sub("", page).replace(_CHARSET, _CHARSET + head, 1)
 
 
-def draw_picture(title: str, photos: list[Image.Image]) -> bytes:
+class PreviewMiddleware:
+    """ASGI middleware: holds the page until it is whole, and sends it with its preview."""
+
+    def __init__(self, app: ASGIApp, demo: gr.Blocks, preview: LinkPreview):
+        self.app, self.demo, self.preview = app, demo, preview
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_page = scope["type"] == "http" and scope["method"] == "GET" and not route_of(scope)
+        if is_page:
+            root = get_root_url(Request(scope), "/", self.demo.root_path or None)
+            send = _with_preview(send, self.preview, root)
+        await self.app(scope, receive, send)
+
+
+def draw_image(title: str, photos: list[Image.Image]) -> bytes:
     """A JPEG: the title above up to four photos."""
-    picture = Image.new("RGB", (WIDTH, HEIGHT), _CREAM)
-    draw = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (WIDTH, HEIGHT), _CREAM)
+    draw = ImageDraw.Draw(image)
     _draw_slice(draw, GAP * 3, 48, 110)
     size = 76
     while size > 24 and _font(size).getlength(title) > WIDTH - 290:
@@ -72,10 +91,30 @@ def draw_picture(title: str, photos: list[Image.Image]) -> bytes:
         mask = Image.new("L", (TILE, TILE))
         ImageDraw.Draw(mask).rounded_rectangle((0, 0, TILE - 1, TILE - 1), 28, fill=255)
         tile = ImageOps.fit(photo.convert("RGB"), (TILE, TILE))
-        picture.paste(tile, (left + number * (TILE + GAP), TOP + 60), mask)
+        image.paste(tile, (left + number * (TILE + GAP), TOP + 60), mask)
     file = io.BytesIO()
-    picture.save(file, "JPEG", quality=88, optimize=True)
+    image.save(file, "JPEG", quality=88, optimize=True)
     return file.getvalue()
+
+
+def _with_preview(send: Send, preview: LinkPreview, root: str) -> Send:
+    start: Message = {}
+    body = bytearray()
+
+    async def with_preview(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            start.update(message)
+            return
+        body.extend(message.get("body", b""))
+        if message.get("more_body"):
+            return
+        page = preview.in_page(body.decode(), root=root).encode()
+        headers = [(name, value) for name, value in start["headers"] if name != b"content-length"]
+        headers.append((b"content-length", b"%d" % len(page)))
+        await send(start | {"headers": headers})
+        await send({"type": "http.response.body", "body": page})
+
+    return with_preview
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:

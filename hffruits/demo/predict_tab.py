@@ -6,11 +6,10 @@ import gradio as gr
 from PIL import Image
 
 from hffruits.core.errors import InputError
-from hffruits.demo.examples import examples_strip
+from hffruits.demo.examples import ShownExample, examples_strip
 from hffruits.demo.feedback import FeedbackBox
 from hffruits.demo.widgets import name_image, open_sent, visitor_error, with_local_example
 from hffruits.inference.classifier import FruitClassifier
-from hffruits.models.examples import Example
 
 HEAT_SIZE = 448  # pixels
 NO_CLASS = "None of these"
@@ -19,7 +18,7 @@ NO_CLASS = "None of these"
 def predict_tab(
     fruits: FruitClassifier,
     *,
-    examples: Sequence[Example],
+    examples: Sequence[ShownExample],
     top_k: int,
     feedback: FeedbackBox | None,
     max_pixels: int,

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import gradio as gr
-from gradio.route_utils import API_PREFIX, get_root_url
+from gradio.route_utils import API_PREFIX
 from gradio_client.utils import is_http_url_like
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -21,8 +21,8 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from hffruits.core.errors import InputError
-from hffruits.demo.link_preview import LinkPreview
+from hffruits.core.errors import DISK_FULL, InputError, short_reason
+from hffruits.core.escaping import is_unicode
 from hffruits.demo.multipart import FilePartsOnly
 from hffruits.demo.upload_folder import UploadFolder
 from hffruits.demo.uploads import MAX_IMAGE_BYTES, MAX_IMAGES, NOT_SENT
@@ -30,6 +30,7 @@ from hffruits.demo.uploads import MAX_IMAGE_BYTES, MAX_IMAGES, NOT_SENT
 logger = logging.getLogger(__name__)
 MAX_LOGGED = 300  # characters of an error
 MAX_JSON_BYTES = 2**20
+MAX_SESSION_NAME = 64  # characters, which gradio logs
 MAX_REQUEST_BYTES = MAX_IMAGES * MAX_IMAGE_BYTES // 10  # of an upload of many files
 RETENTION_SECONDS = 3600  # of visitors' files, swept as often, and of their unused taught models
 UPLOAD = f"{API_PREFIX}/upload"  # the one route that takes files
@@ -101,25 +102,34 @@ def has_display() -> bool:
 def announce(demo: gr.Blocks, *, shared: bool, open_browser: bool) -> None:
     """Say where the page is, and open it if asked to and there is a display."""
     logger.info("Demo      serves at %s (Ctrl-C ends it)", demo.share_url or demo.local_url)
-    if not shared and is_private(shared):
-        logger.info("Public    only with --share: a link for others, for a week at most")
+    if is_private(shared):
+        logger.info("Public    only with share=True: a link for others, for a week at most")
     if open_browser and has_display():
         webbrowser.open(demo.share_url or demo.local_url)
 
 
 @contextmanager
 def translate_launch_errors(port: int) -> Iterator[None]:
-    """Within it, a page that can't be served is an `InputError`; gradio speaks of its arguments."""
+    """Within it, a page that can't be served is an `InputError`; gradio speaks of its arguments.
+
+    A full disk, in whose temporary folder gradio writes, passes on.
+    """
     try:
         yield
-    except OSError as error:  # taken meanwhile
-        raise InputError(f"port={port}: can't be used. Choose another with --port.") from error
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            raise
+        # gradio's own, without a number, hides what the server failed on
+        reason = short_reason(error) if error.errno else "taken meanwhile, or the server failed"
+        raise InputError(
+            f"port={port}: can't be served at ({reason}). Try again, or choose another port."
+        ) from error
     except ValueError as error:
         if "localhost is not accessible" not in str(error):
             raise
         raise InputError(
-            f"http://127.0.0.1:{port}/: can't be reached from here. Set NO_PROXY=127.0.0.1, or "
-            "make a public link with --share."
+            f"http://127.0.0.1:{port}/: can't be reached from here, or fails, as logged above. "
+            "Behind a proxy set NO_PROXY=127.0.0.1, or make a public link with share=True."
         ) from error
 
 
@@ -165,11 +175,11 @@ class Guard:
 
     A file can be named, letter by letter, where `/upload` gave out its path or the page did: what
     else there is, and whether it is, nobody learns. Gradio by itself opens links below its folder,
-    and downloads an image that is given by its URL. The page itself is sent with its preview.
+    and downloads an image that is given by its URL.
     """
 
-    def __init__(self, app: ASGIApp, demo: gr.Blocks, folder: UploadFolder, preview: LinkPreview):
-        self.app, self.demo, self.folder, self.preview = app, demo, folder, preview
+    def __init__(self, app: ASGIApp, demo: gr.Blocks, folder: UploadFolder):
+        self.app, self.demo, self.folder = app, demo, folder
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -178,11 +188,7 @@ class Guard:
             self._check_path(scope["path"])
             if scope["method"] == "POST":
                 receive = await self._checked(scope, receive)
-            send_on = _with_headers(send, scope["path"])
-            if scope["method"] == "GET" and not _route(scope):
-                root = get_root_url(Request(scope), "/", self.demo.root_path or None)
-                send_on = _with_preview(send_on, self.preview, root)
-            await self.app(scope, receive, send_on)
+            await self.app(scope, receive, _with_headers(send, scope["path"]))
         except _RefusedError as refused:
             status, reason = refused.args
             await JSONResponse({"detail": reason}, status)(scope, receive, send)
@@ -198,7 +204,7 @@ class Guard:
 
     async def _checked(self, scope: Scope, receive: Receive) -> Receive:
         """What is received, bounded, of a request that may be sent."""
-        route = _route(scope)
+        route = route_of(scope)
         if not POSTED.fullmatch(route):
             raise _RefusedError(*_NO_ROUTE)
         if route == UPLOAD:
@@ -242,6 +248,10 @@ class Guard:
                 raise _RefusedError(*_NO_ADDRESS)
             if key == "path" and not self._may_name(value):
                 raise _RefusedError(*_NO_FILE)
+            if key == "session_hash" and len(str(value)) > MAX_SESSION_NAME:
+                raise _RefusedError(*_TOO_MUCH)
+            if not all(is_unicode(text) for text in (key, value) if isinstance(text, str)):
+                raise _RefusedError(*_NO_JSON)
 
     def _may_name(self, path: Any) -> bool:
         examples = (block.keep_in_cache for block in self.demo.blocks.values())
@@ -249,7 +259,7 @@ class Guard:
         return isinstance(path, str) and any(path in files for files in known)
 
 
-def _route(scope: Scope) -> str:
+def route_of(scope: Scope) -> str:
     """The path below the prefix that a proxy may leave on it (GRADIO_ROOT_PATH)."""
     return scope["path"].removeprefix(scope.get("root_path", "")).rstrip("/")
 
@@ -293,27 +303,6 @@ def _values(record: Any) -> Iterator[tuple[str, Any]]:
             waiting += value.items()
         elif isinstance(value, list):
             waiting += [(key, one) for one in value]
-
-
-def _with_preview(send: Send, preview: LinkPreview, root: str) -> Send:
-    """The page is held until it is whole, and sent with its preview in its head."""
-    start: Message = {}
-    body = bytearray()
-
-    async def with_preview(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            start.update(message)
-            return
-        body.extend(message.get("body", b""))
-        if message.get("more_body"):
-            return
-        page = preview.in_page(body.decode(), root=root).encode()
-        headers = [(name, value) for name, value in start["headers"] if name != b"content-length"]
-        headers.append((b"content-length", b"%d" % len(page)))
-        await send(start | {"headers": headers})
-        await send({"type": "http.response.body", "body": page})
-
-    return with_preview
 
 
 def _with_headers(send: Send, path: str) -> Send:

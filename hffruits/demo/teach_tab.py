@@ -25,6 +25,10 @@ MAX_SAVED = 100  # folders below the one that is written to
 MAX_SAVED_BYTES = 2 * 10**9  # of all of them
 LONG_SIDE = 1024  # pixels; all that the model ever sees of a photo is smaller
 NOTHING = "Nothing taught yet. What you teach is visible only to you, until you save it."
+SAVING = (
+    "A saved model keeps one photo of each new fruit: its demo shows them as examples, and "
+    "`hffruits push` publishes them."
+)
 
 # Gradio's own scroll_to_output leaves a line that begins in view where it is.
 _SHOW_ANSWER = """() => {
@@ -104,9 +108,8 @@ def teach_tab(fruits: FruitClassifier, *, top_k: int, folder: Path | None, max_p
                 "Save as a model", interactive=False, visible=folder is not None, elem_id="save"
             )
             forgotten = gr.Button("Start over", variant="secondary", elem_id="forget")
-        if folder is None:
-            note = "Saving is off on this server, since it is open to others."
-            gr.Markdown(note, elem_classes="hint", elem_id="no-saving")
+        hint = SAVING if folder else "Saving is off on this server, since it is open to others."
+        gr.Markdown(hint, elem_classes="hint", elem_id="saving")
     private = {"api_visibility": "private", "preprocess": False}
     shows = [prediction, verdict, took]
     learned.click(

@@ -17,7 +17,7 @@ from PIL import Image
 from hffruits.core.counts import counted
 from hffruits.core.errors import InputError, optional_output
 from hffruits.core.html import part_of, render_page, thumbnail_uri
-from hffruits.core.names import list_counts, list_names
+from hffruits.core.names import list_counts, list_names, public_name
 from hffruits.core.plots import MOST_NAMED, draw_evaluation, drawable
 from hffruits.core.progress import progress_bar
 from hffruits.data.samples import origin_of
@@ -128,8 +128,8 @@ def write_report(
 
 
 def short_name(model: str | Path) -> str:
-    """A model as a title names it: of a path the last two parts, as `runs/fruits`."""
-    return "/".join(Path(model).parts[-2:])
+    """A model as a title names it: its public name, of which the last two parts."""
+    return "/".join(Path(public_name(model)).parts[-2:])
 
 
 def exceeds_rate(measured: dict[str, Any]) -> bool:

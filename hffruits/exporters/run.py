@@ -38,7 +38,7 @@ from hffruits.models.saving import save_config
 logger = logging.getLogger(__name__)
 CALIBRATION_PHOTOS = 300  # more give the same
 CHECKED = 2000  # photos at most
-SAMPLES = 4  # of each class of the sample set, to check on where no photos are at hand
+PER_CLASS = 4  # of each class of the sample set, to check on where no photos are at hand
 
 
 class Export(Result):
@@ -186,7 +186,7 @@ def choose_images(
         if data_args.data_dir or data_args.dataset_name or calibrate:
             raise
         logger.warning("Checked on sample photos only: %s", error)
-        photos = [photo for files in sample_files().values() for photo in files[:SAMPLES]]
+        photos = [photo for files in sample_files().values() for photo in files[:PER_CLASS]]
         samples = [Sample(photo.name, photo, UNKNOWN) for photo in photos]
         return Images("sample photos", samples, [], data_args.max_image_pixels)
     check, after, calibration = held_out or training, 0, []

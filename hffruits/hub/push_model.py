@@ -34,7 +34,13 @@ from hffruits.models.artifact import (
     WEIGHT_PARTS,
     WEIGHTS,
 )
-from hffruits.models.examples import load_examples, save_examples
+from hffruits.models.examples import (
+    MAX_SHOWN_PIXELS,
+    Example,
+    load_examples,
+    save_examples,
+    small_jpeg,
+)
 from hffruits.models.model_card import model_card
 
 logger = logging.getLogger(__name__)
@@ -168,13 +174,19 @@ def gather(folder: Path, public: Path, *, report: bool = True) -> dict[str, Path
 
 
 def _add_examples(folder: Path, public: Path) -> None:
-    """Copies: where a file links elsewhere, `load_examples` has left it out."""
-    examples = load_examples(folder)
+    """New JPEGs without metadata; files that link elsewhere or are no photos are left out."""
+    examples = []
+    for label, photo in load_examples(folder):
+        try:
+            content = small_jpeg(photo, max_pixels=MAX_SHOWN_PIXELS)
+            examples.append(Example(label, content))
+        except OSError as error:
+            logger.warning("%s: not published (%s)", photo, short_reason(error))
     save_examples(examples, public)
     shown = [f"{len(examples)} photos in {EXAMPLES}/"] if examples else []
     shown += [f"those in {REPORT}"] if (public / REPORT).is_file() else []
     if shown:
-        logger.info("Photos    %s are published (--no_report: none)", " and ".join(shown))
+        logger.info("Photos    %s are published (report=False: none)", " and ".join(shown))
 
 
 def _link(source: Path, target: Path) -> None:

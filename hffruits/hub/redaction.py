@@ -3,6 +3,7 @@
 import json
 import re
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,9 @@ class Redaction:
 def redaction_of(folder: Path) -> Redaction:
     """What to redact of a run's folder: where it, its data, this process and its user are."""
     named = [*_recorded_places(folder), folder.absolute(), folder.resolve()]
-    named += [Path.cwd(), Path.home(), tempfile.gettempdir()]
+    named += [Path.cwd(), tempfile.gettempdir()]
+    with suppress(RuntimeError):  # a user without one, as in a container
+        named.append(Path.home())
     places = {Path(name) for name in named if Path(name).is_absolute()}
     places = {place for place in places if place.name}  # not the root
     return Redaction(tuple(sorted(places, key=lambda place: (-len(str(place)), place))))

@@ -1,6 +1,7 @@
 """A Space: the demo of a Hub model as files that start anywhere, tested before they go online.
 
-The package's own code comes along, so that the Space is what was tried.
+The package's own code comes along, so that the Space is what was tried; its sample photos don't:
+the examples that a Space shows are the model's own.
 """
 
 import importlib.metadata
@@ -23,6 +24,7 @@ from hffruits.core.errors import InputError
 from hffruits.core.escaping import markdown
 from hffruits.core.files import translate_write_errors
 from hffruits.core.hub_client import translate_hub_errors
+from hffruits.data.samples import samples_dir
 from hffruits.hub.commit import Pushed, check_push, push_files
 from hffruits.hub.space_check import WAYS, check_space
 from hffruits.inference.classifier import FruitClassifier
@@ -115,7 +117,8 @@ def write_space(
     """The files of a Space for the model at one commit, which lies at `fetched`."""
     if not re.fullmatch(r"[\w .,:!?'&()-]{1,80}", title):
         raise InputError(f"title={title}: up to 80 letters, digits, spaces and . , : ! ? ' & ( ) -")
-    shutil.copytree(PACKAGE, folder / "hffruits", ignore=shutil.ignore_patterns("__pycache__"))
+    left_out = shutil.ignore_patterns("__pycache__", samples_dir().name)
+    shutil.copytree(PACKAGE, folder / "hffruits", ignore=left_out)
     python = ".".join(platform.python_version_tuple()[:2])
     head = SpaceCardData(
         title=title,

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from glob import glob
 from itertools import islice
 from pathlib import Path
@@ -48,7 +49,8 @@ from hffruits.inference.ood import explain_by, load_prototypes, ood_score
 from hffruits.inference.saliency import heatmaps, overlay, undo_preprocessing
 from hffruits.inference.tta import choose_views, view_names
 from hffruits.models.artifact import PROTOTYPES
-from hffruits.models.examples import Example, load_examples
+from hffruits.models.examples import Example
+from hffruits.models.fetching import examples_of
 from hffruits.models.loading import find_model
 
 logger = logging.getLogger(__name__)
@@ -140,6 +142,8 @@ class FruitClassifier:
         prototypes, ood_threshold: (P, D) and a number that decide what is reported as unknown
             (`inference/ood.py`, after arXiv:2203.10807); without them nothing is.
         folder: where it was loaded from; a Hub model's is in the cache.
+        examples: some photos with their true class, which the demo shows: held-out ones, and one of
+            each class that was taught. A Hub model's are fetched when first asked for.
 
     >>> from hffruits import FruitClassifier
     >>> fruits = FruitClassifier.from_pretrained("runs/fruits")
@@ -166,8 +170,6 @@ class FruitClassifier:
         self.transform = EvalTransform(processor)
         names = self.config.id2label
         self.labels = [names[index] for index in range(len(names))]
-        if equal := [label for label, count in Counter(self.labels).items() if count > 1]:
-            logger.warning("several classes of the model are called %s", list_names(equal))
         self.tta = view_names(tta)
         self._views = choose_views(self.tta)
         self.prototypes = prototypes
@@ -185,7 +187,6 @@ class FruitClassifier:
                 "it again."
             ) from error
         self.folder: Path | None = None  # that it was loaded from; a Hub model's in the cache
-        self.examples: list[Example] = []  # photos with their true class, for the demo
         self.taught_digests: list[
             str
         ] = []  # of photos it learned from since its run, and the run's
@@ -231,7 +232,12 @@ class FruitClassifier:
                 missing = name_or_path, PROTOTYPES
                 logger.warning("%s: has no %s, so nothing is rejected as unknown", *missing)
         fruits = cls(engine, processor, tta=tta, prototypes=prototypes)
-        fruits.folder, fruits.examples = folder, load_examples(folder)
+        fruits.folder = folder
+        if equal := [label for label, count in Counter(fruits.labels).items() if count > 1]:
+            logger.warning(
+                "%s: several classes of the model are called %s. Rename them in its config.json",
+                *(name_or_path, list_names(equal)),
+            )
         return fruits
 
     def __repr__(self) -> str:
@@ -243,6 +249,11 @@ class FruitClassifier:
     def config(self) -> PretrainedConfig:
         """The model's own: labels, calibration, OOD threshold, and, after `teach`, what from."""
         return self.engine.config
+
+    @cached_property
+    def examples(self) -> list[Example]:
+        """Photos with their true class, for the demo."""
+        return examples_of(self.folder) if self.folder else []
 
     @property
     def device(self) -> torch.device:

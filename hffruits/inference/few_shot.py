@@ -67,7 +67,8 @@ def teach(
         name: the new class, up to 60 characters.
         images: two or more photos of it: paths, bytes or PIL images, or a folder of them.
             Unreadable ones are left out with a warning.
-        output_dir: a new folder to save the result in, as training saves a model, with a card.
+        output_dir: a new folder to save the result in, as training saves a model, with a card, and
+            with one of the photos, small, among the examples that its demo shows.
         max_image_pixels: larger images are left out, as `FruitClassifier.predict` refuses them.
         allow_truncated_images: read JPEGs that lack only their last bytes, with a warning.
 
@@ -120,8 +121,8 @@ def _learn(
     engine = TorchEngine(model, device=fruits.device, precision=fruits.engine.precision)
     taught = FruitClassifier(engine, fruits.transform.processor, tta=fruits.tta)
     head = _find_head(model)[1]
-    features, example = _embed(taught, name, images, reading)  # (N, V, D)
-    taught.examples = [*fruits.examples, example]
+    features, photo = _embed(taught, name, images, reading)  # (N, V, D)
+    taught.examples = [*fruits.examples, Example(name, small_jpeg(photo))]
     taught.taught_digests = [*_trained_digests(fruits), *_digests_of(images)]
     model.config.taught = {**(getattr(model.config, "taught", None) or {}), name: len(features)}
     seen = features.flatten(0, 1)
@@ -137,7 +138,8 @@ def _learn(
 def save_taught(fruits: FruitClassifier, folder: str | Path) -> None:
     """Write what `teach` gave as training writes a model, with a card that says what was taught.
 
-    The folder appears whole or not at all. Raises `InputError` for one that is there already or
+    One photo of each new class is saved, small, as an example. The folder appears whole or not at
+    all. Raises `InputError` for one that is there already or
     can't be written, and for a classifier that was not taught.
     """
     folder = Path(folder).expanduser()
@@ -284,14 +286,14 @@ def _embed(
     name: str,
     images: Sequence[ImageSource],
     reading: tuple[int, FewWarnings | None],
-) -> tuple[torch.Tensor, Example]:
+) -> tuple[torch.Tensor, Image.Image]:
     """Features of each readable image and of its views, (N, V, D), the image itself first.
 
-    And the first of these images, small, for the demo.
+    And the first of these images.
     """
     head = _find_head(fruits.model)[1]
     rows = choose_views(VIEWS)
-    found, examples, warnings = [], [], FewWarnings(logger)
+    found, first, warnings = [], None, FewWarnings(logger)
     for source in images:
         try:
             image = open_image(source, *reading)
@@ -308,11 +310,10 @@ def _embed(
                 "class can't be added. Train again with the new class."
             )
         found.append(features)
-        if not examples:
-            examples.append(Example(name, small_jpeg(image)))
+        first = first or image
     if len(found) < FEWEST:
         raise InputError(
             f"{name}: {len(found)} of {counted(len(images), 'photo')} can be read; teaching needs "
             f"{FEWEST}. Add some."
         )
-    return torch.stack(found), examples[0]
+    return torch.stack(found), first

@@ -7,27 +7,30 @@ exception: of a class that was taught, a photo is kept that it was taught from.
 
 import io
 import json
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from PIL import Image
 
+from hffruits.core.escaping import is_unicode
 from hffruits.core.files import file_below, write_aside, write_json
 from hffruits.data.images import MAX_PIXELS, open_small
 from hffruits.models.artifact import EXAMPLE_LABELS, EXAMPLES
 
 if TYPE_CHECKING:  # it imports datasets, which prediction needn't
-    from hffruits.data.split_protocol import Sample, Split
+    from hffruits.data.split_protocol import Split
 
 COUNT = 10  # classes, of each one photo
-DRAWN = 100  # photos that these are chosen from
+TRIED = 3  # photos of a class, of which the first that can be read is taken
 SHORT_SIDE = 320  # pixels
-MOST = 40  # of a folder, whoever filled it
+MAX_PHOTOS = 40  # of a folder, whoever filled it
 MAX_LABELS = 100_000  # bytes of the list of their classes
+MAX_LABEL = 300  # characters of a class
 MAX_BYTES = 2_000_000  # of a photo
+MAX_SHOWN_PIXELS = 25_000_000  # of one that is shown or published; ours are far smaller
+_NAMES = [f"{number}.jpg" for number in range(1, MAX_PHOTOS + 1)]
 Value = TypeVar("Value")
 
 
@@ -41,17 +44,21 @@ class Example(NamedTuple):
 def choose_examples(split: "Split", *, max_pixels: int = MAX_PIXELS) -> list[Example]:
     """Up to `COUNT` photos of different classes, spread over all classes; the same ones each time.
 
-    Of a stream, among the first photos of its shards. Photos that can't be read are passed over.
+    Of a stream, among the first photos of its shards. Classes of which none can be read are left
+    out.
     """
-    by_class: dict[int, Sample] = {}
-    for sample in split.draw_known(DRAWN):
-        by_class.setdefault(sample.label, sample)
-    found = []
-    for label in spread(sorted(by_class), COUNT):
+    present = [label for label, count in enumerate(split.label_counts) if count]
+    missing, found = set(spread(present, COUNT)), {}
+    for sample in split.some_of_each_class(TRIED) if missing else ():
+        if sample.label not in missing:
+            continue
         with suppress(OSError):
-            content = small_jpeg(by_class[label].source, max_pixels=max_pixels)
-            found.append(Example(split.names[label], content))
-    return found
+            content = small_jpeg(sample.source, max_pixels=max_pixels)
+            found[sample.label] = Example(split.names[sample.label], content)
+            missing.remove(sample.label)
+        if not missing:  # the rest of a stream isn't read
+            break
+    return [found[label] for label in sorted(found)]
 
 
 def small_jpeg(source: Path | bytes | Image.Image, *, max_pixels: int = MAX_PIXELS) -> bytes:
@@ -72,10 +79,14 @@ def small_jpeg(source: Path | bytes | Image.Image, *, max_pixels: int = MAX_PIXE
 
 
 def save_examples(examples: Sequence[Example], model: Path) -> None:
-    """Write them to the model's folder, in place of those there. The list of classes comes last."""
-    photos = [one.photo for one in examples[:MOST]]
+    """Write them to the model's folder, in place of those there: the last `MAX_PHOTOS` of them.
+
+    The list of classes comes last.
+    """
+    examples = examples[-MAX_PHOTOS:]
+    photos = [one.photo for one in examples]
     contents = [photo if isinstance(photo, bytes) else photo.read_bytes() for photo in photos]
-    shutil.rmtree(model / EXAMPLES, ignore_errors=True)
+    remove_examples(model)
     labels = {}
     for number, content in enumerate(contents, 1):
         name = f"{number}.jpg"
@@ -86,11 +97,26 @@ def save_examples(examples: Sequence[Example], model: Path) -> None:
         write_json(model / EXAMPLES / EXAMPLE_LABELS, labels)
 
 
+def remove_examples(model: Path) -> None:
+    """Delete a model's examples, and nothing else that may lie in their folder, or where it links.
+
+    The list of classes goes first: what is left, should this be interrupted, is not shown.
+    """
+    folder = model / EXAMPLES
+    if folder.is_symlink():
+        folder.unlink()
+        return
+    for name in (EXAMPLE_LABELS, *_NAMES):
+        (folder / name).unlink(missing_ok=True)
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
 def load_examples(model: Path | None) -> list[Example]:
     """The examples in a model's folder, which a stranger may have filled.
 
-    Only files named `1.jpg`, `2.jpg`, ... that lie there, at most `MOST`; none where there is no
-    list of their classes.
+    Only files named `1.jpg`, `2.jpg`, ... that lie there, at most `MAX_PHOTOS`; none where
+    there is no list of their classes.
     """
     labels = _read_labels(model) if model else {}
     return [
@@ -109,8 +135,13 @@ def _read_labels(model: Path) -> dict[str, str]:
     except (OSError, ValueError, RecursionError):
         return {}
     record = record if isinstance(record, dict) else {}
-    names = [f"{number}.jpg" for number in range(1, MOST + 1)]
-    return {name: record[name] for name in names if isinstance(record.get(name), str)}
+    record = {name: label for name, label in record.items() if _is_label(label)}
+    return {name: record[name] for name in _NAMES if name in record}
+
+
+def _is_label(value: Any) -> bool:
+    """Whether a page can show it: no lone surrogates, and not a whole text."""
+    return isinstance(value, str) and len(value) <= MAX_LABEL and is_unicode(value)
 
 
 def spread(values: Sequence[Value], count: int) -> Iterator[Value]:

@@ -1,14 +1,18 @@
 """A model's files fetched from the Hub into the local cache."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
 from tqdm.auto import tqdm
 
+from hffruits.core.errors import InputError
 from hffruits.core.hub_client import translate_hub_errors, try_again
 from hffruits.models.artifact import EXAMPLE_LABELS, EXAMPLES, FETCHED, NEVER_FETCHED
-from hffruits.models.examples import MOST
+from hffruits.models.examples import MAX_PHOTOS, Example, load_examples
+
+logger = logging.getLogger(__name__)
 
 
 def fetch_model(repo_id: str, *, revision: str | None = None, token: str | None = None) -> Path:
@@ -21,11 +25,25 @@ def fetch_model(repo_id: str, *, revision: str | None = None, token: str | None 
     return _fetch(repo_id, FETCHED, NEVER_FETCHED, revision=revision, token=token)
 
 
-def fetch_examples(repo_id: str, *, revision: str, token: str | None = None) -> Path:
-    """As `fetch_model`, the example photos of a model, which only its demo needs."""
-    names = [EXAMPLE_LABELS, *(f"{number}.jpg" for number in range(1, MOST + 1))]
+def examples_of(folder: Path) -> list[Example]:
+    """The example photos in a model's folder; those of one that `fetch_model` gave are fetched.
+
+    Only the demo, exports and taught models need them; where they can't be had, that is warned of.
+    """
+    repository = folder.parent.parent.name
+    if folder.parent.name == "snapshots" and repository.startswith("models--"):
+        repo_id = repository.removeprefix("models--").replace("--", "/")
+        try:
+            _fetch_examples(repo_id, revision=folder.name)
+        except InputError as error:
+            logger.warning("%s: its example photos can't be had (%s)", repo_id, error)
+    return load_examples(folder)
+
+
+def _fetch_examples(repo_id: str, *, revision: str) -> Path:
+    names = [EXAMPLE_LABELS, *(f"{number}.jpg" for number in range(1, MAX_PHOTOS + 1))]
     wanted = [f"{EXAMPLES}/{name}" for name in names]
-    return _fetch(repo_id, wanted, (), revision=revision, token=token)
+    return _fetch(repo_id, wanted, (), revision=revision, token=None)
 
 
 def _fetch(

@@ -28,13 +28,14 @@ from transformers import (
 from transformers.image_processing_utils import BaseImageProcessor
 
 from hffruits.core.errors import InputError, added_to_errors
-from hffruits.core.escaping import shorten
+from hffruits.core.escaping import is_unicode, shorten
 from hffruits.core.hub_client import one_line
 from hffruits.models.artifact import ADAPTER, CONFIG
 from hffruits.models.bundled import BUNDLED, DEFAULT_BACKBONE, bundled_folder, create_timm
 from hffruits.models.fetching import fetch_model
 from hffruits.models.heads import head_names, logits_and_features, reset_head
 from hffruits.models.names import FOLDER_REMEDY, WEIGHT_FILES, models_beside, not_a_model
+from hffruits.models.own_keys import drop_malformed
 from hffruits.models.saving import quiet_transformers
 
 logger = logging.getLogger(__name__)
@@ -122,6 +123,7 @@ def load_folder(folder: Path, *, name: str | None = None) -> ModelAndProcessor:
         )
         processor = _load_processor(_source(folder))
         _check_labels(model.config, folder)
+    drop_malformed(vars(model.config), model.config.id2label.values(), name=name)
     model.config.name_or_path = name  # not the cache's folder of a Hub model
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
@@ -142,6 +144,7 @@ def load_config(
     with _translate_model_errors(name or folder, "not a model that can be loaded"):
         config = AutoConfig.from_pretrained(**_source(folder))
         _check_labels(config, folder)
+        drop_malformed(vars(config), config.id2label.values(), name=name or folder)
         return config, _load_processor(_source(folder))
 
 
@@ -320,7 +323,8 @@ def _check_labels(config: PretrainedConfig, folder: Path) -> None:
     if sorted(config.id2label) != [*range(len(config.id2label))]:
         numbers = ", ".join(map(str, sorted(config.id2label)))
         raise ValueError(f"id2label numbers its classes {shorten(numbers)}, not from 0 on")
-    wrong = [label for label in config.id2label.values() if not isinstance(label, str)]
+    labels = config.id2label.values()
+    wrong = [label for label in labels if not isinstance(label, str) or not is_unicode(label)]
     if wrong:
         raise ValueError(f"{wrong[0]!r} is not the name of a class")
 

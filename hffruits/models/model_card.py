@@ -29,6 +29,7 @@ from hffruits.models.artifact import (
     WEIGHT_INDEX,
 )
 from hffruits.models.loading import hub_id
+from hffruits.models.own_keys import drop_malformed
 
 TEMPLATE = Path(__file__).with_name("templates") / "model_card.md.jinja"
 FEW = 20  # training images of a class
@@ -69,6 +70,8 @@ def model_card(
     names of them. A run's own Hub dataset is known.
     """
     config = _read(folder / CONFIG)
+    classes = class_names(config)
+    drop_malformed(config, classes, name=folder)
     metrics = _read(folder / METRICS)
     arguments = _read(folder / TRAINING_ARGS)
     export = _read(folder / EXPORT)
@@ -81,7 +84,6 @@ def model_card(
     own_data = arguments.get("data", {}).get("dataset_name")
     datasets = tuple(dict.fromkeys([*datasets, *([own_data] if own_data else [])]))
     name = (repo_id or name or folder.resolve().name).rpartition("/")[2]
-    classes = class_names(config)
     backbone = _backbone(config, metrics)
     origin = str(export.get("made_from") or config.get("taught_from"))
     origin = Path(origin).name if Path(origin).is_absolute() else origin

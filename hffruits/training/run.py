@@ -8,7 +8,6 @@ import json
 import logging
 import math
 import shlex
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -54,7 +53,7 @@ from hffruits.models.artifact import (
     TRAINING_ARGS,
 )
 from hffruits.models.batch_norm import recalibrate
-from hffruits.models.examples import choose_examples, save_examples
+from hffruits.models.examples import choose_examples, remove_examples, save_examples
 from hffruits.models.lora import merge_lora
 from hffruits.models.model_card import write_model_card
 from hffruits.models.saving import save_model
@@ -297,7 +296,7 @@ def start_folder(run: TrainingRun) -> None:
             clear_run(run.folder)
         for name in (METRICS, DIVERGED, CARD, REPORT, PLOT):  # a run that is resumed has not ended
             (run.folder / name).unlink(missing_ok=True)
-        shutil.rmtree(run.folder / EXAMPLES, ignore_errors=True)
+        remove_examples(run.folder)
         write_start(run)
 
 

@@ -22,6 +22,7 @@ from hffruits.models.artifact import (
     TRAIN_LIST,
     TRAINING_ARGS,
 )
+from hffruits.models.examples import remove_examples
 from hffruits.training.checkpointing import (
     ASIDE,
     STATE,
@@ -181,8 +182,9 @@ def find_checkpoint(resume: str, output_dir: str | None) -> Path | None:
 
 def clear_run(folder: Path) -> None:
     """Delete what a run wrote, and nothing else that may lie in its folder."""
-    for path in [*checkpoints(folder), folder / ASIDE, folder / SPLITS, folder / EXAMPLES]:
+    for path in [*checkpoints(folder), folder / ASIDE, folder / SPLITS]:
         shutil.rmtree(path, ignore_errors=True)
+    remove_examples(folder)
     for name in ARTIFACT_FILES:
         (folder / name).unlink(missing_ok=True)
 

@@ -36,7 +36,7 @@ def test_of_five_classes_the_top_five_is_not_listed():
 
 def test_an_evaluation_says_how_many_known_photos_were_not_recognised_and_what_was_asked_for():
     text = format_evaluation(MEASURED)
-    assert "\nKnown     8.2% (4.0% to 13.0%) of these photos not recognised" in text
+    assert "\nRejected  8.2% (4.0% to 13.0%) of these photos are reported as unknown" in text
     assert "5% was asked for" in text and "of 1 photo not recognised" in text
     assert "Lime predicted as Lemon: 1 photo (25% of the class)" in text
     never = copy.deepcopy(MEASURED) | {"reject_rate": 0.0, "unknown": {}}

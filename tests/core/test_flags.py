@@ -144,11 +144,19 @@ def test_help_of_a_command_is_as_before(capsys):
         ("seed: photos that nobody wrote of", "--seed: photos that nobody wrote of"),
         ("`hffruits train --seed 3`, 'seed=3' and --seed=3", "`hffruits train --seed 3`, 'seed=3' "
          "and --seed=3"),
+        ("ours=False or bf16=True: leave it out.", "ours=False or --bf16: leave it out."),
         ("Apple: 1 photo; splitting needs 2.", "Apple: 1 photo; splitting needs 2."),
     ],
 )  # fmt: skip
 def test_a_message_of_a_function_names_the_flags_on_the_command_line(message, spelled):
     assert spell_as_flags(message, parsers.flag_names("train")) == spelled
+
+
+def test_a_boolean_is_spelled_as_the_flag_that_sets_it():
+    message = "4 photos are published (report=False: none; private=True: hidden)"
+    spelled = "4 photos are published (--no_report: none; --private: hidden)"
+    assert spell_as_flags(message, parsers.flag_names("push")) == spelled
+    assert spell_as_flags("share=True: a link", parsers.flag_names("demo")) == "--share: a link"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The demo without a browser: which model it serves, its endpoints, its errors, `app.py`."""
 
 import csv
+import errno
 import json
 import os
 import re
@@ -31,6 +32,7 @@ gradio_client = pytest.importorskip("gradio_client", reason="the demo needs grad
 
 from support.drawing import draw_fruit  # noqa: E402
 
+from hffruits.cli.main import _PlainFormatter  # noqa: E402
 from hffruits.core.errors import InputError  # noqa: E402
 from hffruits.demo.app import (  # noqa: E402
     ARTIFACT,
@@ -46,7 +48,13 @@ from hffruits.demo.model_tab import (  # noqa: E402
     class_gallery,
     model_card,
 )
-from hffruits.demo.server import announce, is_private, is_shared, read_auth  # noqa: E402
+from hffruits.demo.server import (  # noqa: E402
+    announce,
+    is_private,
+    is_shared,
+    read_auth,
+    translate_launch_errors,
+)
 from hffruits.demo.teach_tab import Taught, save_below, slug  # noqa: E402
 from hffruits.hub.push_model import push  # noqa: E402
 from hffruits.inference.classifier import FruitClassifier, Prediction  # noqa: E402
@@ -125,6 +133,12 @@ def test_visitors_do_not_learn_where_the_model_lies(
         assert f"Predictions come from `{trained.name}`." in open_model(name)[1]
 
 
+@pytest.mark.parametrize("name", ["", " "])
+def test_an_empty_name_as_of_an_unset_variable_is_no_model(name: str) -> None:
+    with pytest.raises(InputError, match=r"^model: empty\."):
+        open_model(name)
+
+
 def test_the_newest_trained_model_is_served_and_named(
     trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,15 +161,15 @@ def test_a_model_of_the_hub_is_linked_and_brings_its_examples(
     assert place == classifier.folder
 
 
-def test_links_to_the_page_show_its_title_a_sentence_and_a_picture(served: str) -> None:
+def test_links_to_the_page_show_its_title_a_sentence_and_an_image(served: str) -> None:
     page = httpx.get(served).text
     assert "<title>What fruit is this?</title>" in page
     assert 'property="og:title" content="What fruit is this?"' in page
     assert re.search(r'name="description" content="Classifies photos of 6 kinds', page)
     assert f'property="og:image" content="{served}preview.jpg"' in page
     assert 'content="Gradio"' not in page
-    picture = httpx.get(f"{served}preview.jpg")
-    assert picture.headers["content-type"] == "image/jpeg" and picture.content[:2] == b"\xff\xd8"
+    image = httpx.get(f"{served}preview.jpg")
+    assert image.headers["content-type"] == "image/jpeg" and image.content[:2] == b"\xff\xd8"
 
 
 @pytest.mark.parametrize("kind", ["png", "turned jpeg", "16-bit png", "see-through webp", "tiff"])
@@ -484,12 +498,14 @@ def test_a_public_link_is_made_only_where_asked_for_also_on_colab(
 def test_without_permission_nothing_can_be_saved_and_nobody_is_asked(
     fruits: FruitClassifier,
 ) -> None:
-    names = {"save", "right", "no-saving"}
-    for folder, shown in ((None, {"no-saving"}), (Path("x"), {"save", "right"})):
+    names = {"save", "right"}
+    for folder, shown, hint in ((None, set(), "Saving is off"), (Path("x"), names, "one photo of")):
         demo = build_demo(fruits, feedback_dir=folder, save_dir=folder)
         parts = [part["props"] for part in demo.get_config_file()["components"]]
         found = {part.get("elem_id") for part in parts if part.get("visible")} & names
         assert found == shown
+        (saving,) = [part["value"] for part in parts if part.get("elem_id") == "saving"]
+        assert hint in saving
 
 
 def test_the_password_is_read_and_never_printed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -782,8 +798,31 @@ def test_the_terminal_says_where_the_page_is_in_our_own_words(
         demo = launch_demo(str(trained), prevent_thread_lock=True)
     demo.close(verbose=False)
     assert f"Demo      serves at {demo.local_url} (Ctrl-C ends it)" in caplog.messages
-    assert [line for line in caplog.messages if "--share" in line]
-    assert "share=True" not in "".join([*capfd.readouterr(), *caplog.messages])
+    assert [line for line in caplog.messages if line.startswith("Public    only with share=True")]
+    formatted = [_PlainFormatter("demo").format(record) for record in caplog.records]
+    assert [line for line in formatted if line.startswith("Public    only with --share:")]
+    assert "share=True" not in "".join(capfd.readouterr())  # gradio's own hint
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(98, "Address already in use"), r"^port=7861: .*\(Address already in use\)"),
+        (FileNotFoundError(2, "No such file", "a.pem"), r"^port=7861: .*\(No such file\)"),
+        (OSError("Cannot find empty port in range: 1-2. Pass `server_port`"), r"\(taken meanwhile"),
+        (ValueError("localhost is not accessible"), r"^http://127.0.0.1:7861/: .* share=True"),
+    ],
+)
+def test_a_page_that_cannot_be_served_gets_the_reason(error: Exception, said: str) -> None:
+    with pytest.raises(InputError, match=said) as raised, translate_launch_errors(7861):
+        raise error
+    assert "server_port" not in str(raised.value)
+
+
+def test_a_full_disk_is_not_taken_for_a_matter_of_the_port() -> None:
+    with pytest.raises(OSError, match="No space left") as raised, translate_launch_errors(7861):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert not isinstance(raised.value, InputError)
 
 
 @pytest.mark.parametrize(

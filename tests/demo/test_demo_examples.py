@@ -13,8 +13,10 @@ from support.runs import paint, save_untrained
 pytest.importorskip("gradio", reason="the demo needs it")
 
 from hffruits.data.samples import example_photos
-from hffruits.demo.examples import find_examples
+from hffruits.demo.app import build_demo
+from hffruits.demo.examples import ShownExample, find_examples
 from hffruits.demo.fallback_model import pretrained_produce_folder
+from hffruits.demo.model_tab import class_gallery
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.models.examples import SHORT_SIDE, Example, save_examples
 
@@ -28,7 +30,7 @@ def make_model(tmp_path: Path) -> Callable[[list[str]], FruitClassifier]:
     return make
 
 
-def labels_of(examples: list[Example]) -> list[str]:
+def labels_of(examples: list[ShownExample]) -> list[str]:
     return [one.label for one in examples]
 
 
@@ -61,6 +63,16 @@ def test_else_the_sample_set_where_it_has_all_classes_of_the_model(make_model) -
     assert labels_of(find_examples(fruits, fruits.folder, None)) == fruits.labels
 
 
+def test_where_there_is_no_sample_set_as_in_a_space_none_are_shown(
+    make_model, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fruits = make_model(sorted(example_photos())[:3])
+    monkeypatch.setattr("hffruits.data.samples.FOLDER", tmp_path / "missing")
+    assert find_examples(fruits, fruits.folder, None) == []
+    assert "<img" not in class_gallery(fruits, fruits.folder)
+    build_demo(fruits, examples=find_examples(fruits, fruits.folder, None))
+
+
 def test_a_model_of_other_things_shows_none(make_model) -> None:
     fruits = make_model(["Boat", "Car", "Lemon"])
     assert find_examples(fruits, fruits.folder, None) == []
@@ -70,6 +82,15 @@ def test_the_bundled_model_shows_those_of_its_classes_that_the_sample_set_has() 
     fruits = FruitClassifier.from_pretrained(pretrained_produce_folder())
     found = labels_of(find_examples(fruits, None, None))
     assert {"Banana", "Granny smith", "Lemon"} <= set(found) <= set(fruits.labels)
+
+
+def test_an_example_that_would_fill_the_memory_is_not_shown(make_model) -> None:
+    fruits = make_model(["Fig", "Plum"])
+    file = io.BytesIO()
+    Image.new("L", (6000, 6000)).save(file, "PNG")
+    save_examples([Example("Fig", file.getvalue()), Example("Plum", image_bytes())], fruits.folder)
+    again = FruitClassifier.from_pretrained(fruits.folder)
+    assert labels_of(find_examples(again, again.folder, None)) == ["Plum"]
 
 
 def test_what_is_shown_is_a_new_small_jpeg_whatever_the_model_brings(make_model) -> None:
@@ -83,6 +104,6 @@ def test_what_is_shown_is_a_new_small_jpeg_whatever_the_model_brings(make_model)
     (fruits.folder / "examples" / "labels.json").write_text(labels)
     again = FruitClassifier.from_pretrained(fruits.folder)
     (shown,) = find_examples(again, again.folder, None)
-    assert shown.label == "Fig" and b"<script>" not in shown.photo
-    with Image.open(io.BytesIO(shown.photo)) as image:
+    assert shown.label == "Fig" and b"<script>" not in shown.jpeg
+    with Image.open(io.BytesIO(shown.jpeg)) as image:
         assert image.format == "JPEG" and min(image.size) == SHORT_SIDE

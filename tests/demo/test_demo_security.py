@@ -371,6 +371,26 @@ def test_a_request_for_what_is_not_there_leaves_no_more_than_a_line_in_the_log(
     assert "Traceback" not in logged and len(logged) < 500, logged
 
 
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"data": [None], "fn_index": 0, "session_hash": "\ud800"}, 400),
+        ({"data": ["\udfff"], "fn_index": 0, "session_hash": "x"}, 400),
+        ({"data": [{"\ud800": 1}], "fn_index": 0, "session_hash": "x"}, 400),
+        ({"data": [None], "fn_index": 0, "session_hash": "x" * 65}, 413),
+        ({"data": [None], "fn_index": 0, "session_hash": ["x" * 1000]}, 413),
+    ],
+)
+def test_what_would_fill_the_log_is_refused(
+    body: dict, status: int, visitor: Visitor, capfd
+) -> None:
+    answer = visitor.http.post("queue/join", content=json.dumps(body), headers=JSON)
+    assert answer.status_code == status
+    visitor.join("predict", [None])
+    time.sleep(0.2)
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
 def test_the_same_lesson_is_saved_once_and_without_telling_where(
     visitor: Visitor, saved: Path
 ) -> None:

@@ -5,7 +5,7 @@ import re
 
 from PIL import Image
 
-from hffruits.demo.link_preview import HEIGHT, WIDTH, LinkPreview, draw_picture
+from hffruits.demo.link_preview import HEIGHT, WIDTH, LinkPreview, draw_image
 
 PAGE = """<head>
     <meta charset="utf-8" />
@@ -33,11 +33,11 @@ def test_an_address_that_a_client_made_up_stays_text() -> None:
     assert "<script>" not in page
 
 
-def test_the_picture_has_the_size_of_previews_whatever_is_shown() -> None:
+def test_the_image_has_the_size_of_previews_whatever_is_shown() -> None:
     for photos in ([], [Image.new("RGB", (30, 900), "red")] * 9):
         for title in ("What fruit is this?", "W" * 80):
-            with Image.open(io.BytesIO(draw_picture(title, photos))) as picture:
-                assert picture.size == (WIDTH, HEIGHT) and picture.format == "JPEG"
+            with Image.open(io.BytesIO(draw_image(title, photos))) as image:
+                assert image.size == (WIDTH, HEIGHT) and image.format == "JPEG"
 
 
 def test_a_title_of_a_name_is_not_taken_for_a_pattern() -> None:

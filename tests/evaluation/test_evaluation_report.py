@@ -451,11 +451,22 @@ def test_more_unknowns_than_were_asked_for_are_a_note_that_claims_no_certainty()
     assert not advice(measured, "test", ["Apple"])
 
 
-def test_a_model_is_named_by_its_folder_and_the_one_above():
-    names = ["/home/me/work/runs/fruits", "runs/fruits", "fruits", "user/produce"]
-    assert [short_name(name) for name in names] == [
-        *("runs/fruits", "runs/fruits", "fruits", "user/produce"),
-    ]  # fmt: skip
+@pytest.mark.parametrize(
+    ("model", "title"),
+    [
+        ("runs/fruits", "runs/fruits"),
+        ("work/runs/fruits", "runs/fruits"),
+        ("fruits", "fruits"),
+        ("user/produce", "user/produce"),
+        ("/home/alice/fruits", "fruits"),
+        ("~/fruits", "fruits"),
+        ("/fruits", "fruits"),
+        ("../alice/fruits", "fruits"),
+        ("runs/x/../fruits", "fruits"),
+    ],
+)
+def test_a_title_names_a_model_without_saying_where_it_lies(model: str, title: str):
+    assert short_name(model) == title
 
 
 def test_the_interval_of_the_accuracy_is_said_in_words_and_explained_once(evaluated: Callable):

@@ -49,8 +49,8 @@ def small(drawn_fruits: Path, shared) -> Path:
 
 @pytest.fixture(autouse=True)
 def traced_once(monkeypatch):
-    """A model's graph is made once and copied, and few images are drawn: both take long."""
-    monkeypatch.setattr("hffruits.exporters.run.SAMPLES", 1)
+    """A model's graph is made once and copied, and few sample photos are tried: both take long."""
+    monkeypatch.setattr("hffruits.exporters.run.PER_CLASS", 1)
     trace = onnx_export.to_onnx
 
     def traced(model, size) -> onnx.ModelProto:

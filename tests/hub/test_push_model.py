@@ -1,6 +1,7 @@
 """Models pushed to a Hub: what is published, atomically, and loaded again."""
 
 import html
+import io
 import json
 import re
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import ModelCard
+from PIL import Image
 from support import warm
 from support.drawing import draw_fruit
 from support.hub_server import OTHER_TOKEN, READ_TOKEN, TOKEN, Fault, Hub, Repo
@@ -27,7 +29,7 @@ from hffruits.hub.push_model import push
 from hffruits.hub.redaction import Redaction
 from hffruits.inference.few_shot import save_taught, teach
 from hffruits.models.examples import load_examples
-from hffruits.models.fetching import fetch_examples, fetch_model
+from hffruits.models.fetching import fetch_model
 from hffruits.models.loading import load_folder
 from hffruits.models.model_card import model_card
 from hffruits.training.run import train
@@ -102,6 +104,14 @@ def test_nothing_published_says_where_things_lie_here(
     assert files_of(local_hub)["report.html"].endswith(b"<p>fruits/x.jpg</p>")
 
 
+def test_a_user_without_a_home_pushes_too(local_hub, untrained, monkeypatch):
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", no_home)
+    assert push(untrained, REPO_ID).changed
+
+
 @pytest.mark.parametrize("name", ["report.html", "training_args.json", "prototypes.safetensors"])
 def test_a_link_out_of_the_folder_is_not_published(local_hub, untrained, tmp_path, name):
     """A stranger's folder may hold one to any file of this machine."""
@@ -137,7 +147,7 @@ def test_a_push_says_which_photos_it_publishes(local_hub, trained, caplog):
         push(trained, REPO_ID, report=False)
         assert "published" not in caplog.text
         push(trained, REPO_ID)
-    assert "4 photos in examples/ and those in report.html are published (--no_report" in (
+    assert "4 photos in examples/ and those in report.html are published (report=False" in (
         caplog.text
     )
 
@@ -153,14 +163,54 @@ def test_an_example_that_links_elsewhere_is_not_published(local_hub, trained, tm
     assert sorted(labels) == ["1.jpg", "2.jpg", "3.jpg"]
 
 
-def test_examples_are_fetched_for_the_demo_alone(local_hub, trained):
-    commit = push(trained, REPO_ID).commit
-    folder = fetch_model(REPO_ID)
-    assert not load_examples(folder)
-    assert fetch_examples(REPO_ID, revision=commit) == folder
-    assert [one.label for one in load_examples(folder)] == [
-        one.label for one in load_examples(trained)
-    ]
+def test_examples_are_published_as_new_photos_without_metadata(
+    local_hub, trained, tmp_path, caplog
+):
+    run = shutil.copytree(trained, tmp_path / "run")
+    exif = Image.Exif()
+    exif[0x010E] = "at home"
+    exif.get_ifd(0x8825)[1] = "N"  # GPS
+    draw_fruit("Kiwi", seed=1).save(run / "examples/1.jpg", exif=exif, comment=b"mine")
+    (run / "examples/2.jpg").write_text("a letter")
+    push(run, REPO_ID)
+    published = files_of(local_hub)
+    with Image.open(io.BytesIO(published["examples/1.jpg"])) as photo:
+        assert not photo.getexif() and "comment" not in photo.info
+    assert not [name for name, content in published.items() if content == b"a letter"]
+    assert len(json.loads(published["examples/labels.json"])) == 3
+    assert "2.jpg: not published" in caplog.text
+
+
+def test_examples_are_fetched_when_they_are_asked_for(local_hub, trained):
+    push(trained, REPO_ID)
+    fruits = FruitClassifier.from_pretrained(REPO_ID)
+    assert not load_examples(fruits.folder)
+    assert [one.label for one in fruits.examples] == [one.label for one in load_examples(trained)]
+
+
+def test_what_is_taught_to_or_exported_from_a_hub_model_keeps_its_examples(
+    local_hub, trained, tmp_path
+):
+    push(trained, REPO_ID)
+    published = files_of(local_hub)
+    labels = json.loads(published["examples/labels.json"])
+    own = [(label, published[f"examples/{name}"]) for name, label in labels.items()]
+    photos = [draw_fruit("Kiwi", seed=seed) for seed in range(2)]
+    teach(REPO_ID, "Kiwi", photos, output_dir=tmp_path / "taught")
+    export(REPO_ID, format="onnx", output_dir=tmp_path / "exported", force=True)
+    taught, exported = (
+        [(one.label, one.photo.read_bytes()) for one in load_examples(tmp_path / name)]
+        for name in ("taught", "exported")
+    )
+    assert own and exported == own and taught[:-1] == own and taught[-1][0] == "Kiwi"
+
+
+def test_examples_that_cannot_be_had_are_warned_of(local_hub, trained, caplog):
+    push(trained, REPO_ID)
+    fruits = FruitClassifier.from_pretrained(REPO_ID)
+    del local_hub.repos["model", REPO_ID]
+    assert fruits.examples == []
+    assert f"{REPO_ID}: its example photos can't be had" in caplog.text
 
 
 def test_a_card_of_ones_own_is_taken_as_it_is(local_hub, untrained, tmp_path):
@@ -322,7 +372,7 @@ def test_what_was_taught_to_a_hub_model_names_it(local_hub, untrained, tmp_path)
 @pytest.mark.slow
 def test_an_export_is_pushed_and_answers_from_there(local_hub, tmp_path, photo, monkeypatch):
     pytest.importorskip("onnxruntime")
-    monkeypatch.setattr("hffruits.exporters.run.SAMPLES", 1)
+    monkeypatch.setattr("hffruits.exporters.run.PER_CLASS", 1)
     small = save_untrained(tmp_path / "small", UNTRAINED_LABELS, net="test_efficientnet")
     export(small, DataArguments(), format="onnx", output_dir=tmp_path / "onnx", force=True)
     push(tmp_path / "onnx", REPO_ID)

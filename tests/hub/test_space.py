@@ -2,6 +2,7 @@
 
 import errno
 import importlib.metadata
+import os
 import re
 import shutil
 import subprocess
@@ -172,6 +173,22 @@ def test_a_private_model_is_reported(local_hub, trained, tmp_path):
     made = make_space("user/fruits", output_dir=tmp_path / "files", check="none")
     assert made.private_model and made.pushed is None
     assert (tmp_path / "files" / "hffruits" / "core" / "templates" / "page.css").is_file()
+
+
+def test_a_space_holds_no_photos_and_its_code_does_without_them(local_hub, trained, tmp_path):
+    push(trained, "fruits")
+    make_space("user/fruits", output_dir=tmp_path / "files", check="none")
+    assert not list((tmp_path / "files").rglob("*.jpg"))
+    code = "from hffruits.data import samples; print(samples.__file__, samples.example_photos())"
+    environment = {key: text for key, text in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path / "files",
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == f"{tmp_path}/files/hffruits/data/samples.py {{}}\n", done.stderr
 
 
 def test_of_a_space_that_cannot_be_written_no_half_stays(local_hub, trained, tmp_path, monkeypatch):

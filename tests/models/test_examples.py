@@ -2,62 +2,65 @@
 
 import io
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from datasets import Dataset
 from PIL import Image
 from support.runs import paint
 
-from hffruits.data.split_protocol import Sample
+from hffruits.data.split_protocol import UNKNOWN, MapSplit
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.models.examples import (
     COUNT,
-    MOST,
+    MAX_PHOTOS,
     SHORT_SIDE,
     Example,
     choose_examples,
     load_examples,
+    remove_examples,
     save_examples,
     small_jpeg,
 )
 
 
-@dataclass
-class Rows:
-    """A split of these samples."""
-
-    kept: Sequence[Sample]
-    names: tuple[str, ...]
-
-    def draw_known(self, count: int, *, after: int = 0) -> Iterator[Sample]:
-        return iter(self.kept[after : after + count])
-
-
-def split_of(folder: Path, *, classes: int, photos: int = 2) -> Rows:
-    kept = [
-        Sample(f"{label}/{number}", paint(folder / f"{label}-{number}.jpg", seed=label), label)
-        for label in range(classes)
-        for number in range(photos)
-    ]
-    return Rows(kept, tuple(f"class {label}" for label in range(classes)))
+def split_of(folder: Path, *photos: int, unknown: int = 0) -> MapSplit:
+    """Of so many photos of each class, and of none, which lie at `folder/LABEL-NUMBER.jpg`."""
+    counts = {**dict(enumerate(photos)), UNKNOWN: unknown}
+    labels = [label for label, count in counts.items() for _ in range(count)]
+    names = [f"{label}-{number}.jpg" for label, count in counts.items() for number in range(count)]
+    files = [str(paint(folder / name, seed=7)) for name in names]
+    images = [{"path": file, "bytes": None} for file in files]
+    columns = {"image": images, "path": names}
+    return MapSplit(Dataset.from_dict(columns), labels, [f"class {n}" for n in range(len(photos))])
 
 
 @pytest.mark.parametrize("classes", [2, COUNT, COUNT + 1, 33])
 def test_examples_are_of_different_classes_from_the_first_to_nearly_the_last(
     classes: int, tmp_path: Path
 ) -> None:
-    labels = [one.label for one in choose_examples(split_of(tmp_path, classes=classes))]
+    labels = [one.label for one in choose_examples(split_of(tmp_path, *[2] * classes))]
     assert len(set(labels)) == len(labels) == min(COUNT, classes)
     assert labels[0] == "class 0"
     assert int(labels[-1].split()[1]) >= classes - 1 - classes // COUNT
 
 
-def test_what_cannot_be_read_is_no_example(tmp_path: Path) -> None:
-    rows = split_of(tmp_path, classes=3, photos=1)
-    rows.kept[1].source.write_bytes(b"no image")
-    assert [one.label for one in choose_examples(rows)] == ["class 0", "class 2"]
+def test_rare_classes_have_an_example_like_common_ones_and_unknown_ones_have_none(
+    tmp_path: Path,
+) -> None:
+    rows = split_of(tmp_path, 400, 1, 1, 0, 1, unknown=50)
+    assert [one.label for one in choose_examples(rows)] == [f"class {n}" for n in (0, 1, 2, 4)]
+
+
+def test_where_a_photo_cannot_be_read_the_next_one_is_taken(tmp_path: Path) -> None:
+    rows = split_of(tmp_path, 2, 2, 1)
+    for name in ("0-0.jpg", "1-1.jpg", "2-0.jpg"):
+        (tmp_path / name).write_bytes(b"no image")
+    assert [one.label for one in choose_examples(rows)] == ["class 0", "class 1"]
+
+
+def test_no_class_no_example(tmp_path: Path) -> None:
+    assert choose_examples(split_of(tmp_path, 0, 0)) == []
 
 
 def test_an_example_is_small_and_upright_and_has_no_metadata(tmp_path: Path) -> None:
@@ -88,13 +91,43 @@ def test_what_is_saved_is_loaded_and_replaces_what_was_there(tmp_path: Path) -> 
     assert not load_examples(tmp_path) and not (tmp_path / "examples").exists()
 
 
+def test_only_examples_are_replaced_or_removed(tmp_path: Path) -> None:
+    jpeg = small_jpeg(Image.new("RGB", (9, 9)))
+    save_examples([Example(name, jpeg) for name in "abc"], tmp_path)
+    (tmp_path / "examples" / "mine.py").write_text("mine")
+    save_examples([Example("d", jpeg)], tmp_path)
+    assert [one.label for one in load_examples(tmp_path)] == ["d"]
+    remove_examples(tmp_path)
+    assert [path.name for path in (tmp_path / "examples").iterdir()] == ["mine.py"]
+
+
+def test_where_examples_is_a_link_what_it_leads_to_stays(tmp_path: Path) -> None:
+    photo = paint(tmp_path / "photos" / "1.jpg")
+    before = photo.read_bytes()
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "examples").symlink_to(tmp_path / "photos")
+    save_examples([Example("d", small_jpeg(Image.new("RGB", (9, 9))))], tmp_path / "model")
+    assert photo.read_bytes() == before
+    assert [one.label for one in load_examples(tmp_path / "model")] == ["d"]
+
+
+def test_of_too_many_examples_the_newest_stay(tmp_path: Path) -> None:
+    jpeg = small_jpeg(Image.new("RGB", (9, 9)))
+    save_examples([Example(f"{n}", jpeg) for n in range(MAX_PHOTOS + 2)], tmp_path)
+    assert [one.label for one in load_examples(tmp_path)] == [
+        f"{n}" for n in range(2, MAX_PHOTOS + 2)
+    ]
+
+
 @pytest.mark.parametrize(
     "labels",
     [
         {"../secret.jpg": "a", "secret.jpg": "a", "/etc/passwd": "a", "0.jpg": "a", "2.JPG": "a"},
         {"1.jpg": 5},
         {"1.jpg": None},
-        {f"{MOST + 1}.jpg": "a"},
+        {"1.jpg": "a\ud800b"},  # half of a character, which no page can be sent with
+        {"1.jpg": "a" * 301},
+        {f"{MAX_PHOTOS + 1}.jpg": "a"},
         {"3.jpg": "a", "4.jpg": "a", "5.jpg": "a"},  # a link, a folder, missing
         ["1.jpg"],
         "1.jpg",
@@ -108,7 +141,7 @@ def test_only_numbered_files_in_the_folder_are_loaded_of_a_strangers_list(
     (folder / "4.jpg").mkdir(parents=True)
     for path in (folder / "1.jpg", folder / "secret.jpg", folder.parent / "secret.jpg"):
         paint(path)
-    paint(folder / f"{MOST + 1}.jpg")
+    paint(folder / f"{MAX_PHOTOS + 1}.jpg")
     (folder / "3.jpg").symlink_to(paint(tmp_path / "private.jpg"))
     (folder / "labels.json").write_text(json.dumps(labels))
     assert load_examples(folder.parent) == []
@@ -122,8 +155,18 @@ def test_a_list_that_is_none_gives_no_examples(content: bytes, tmp_path: Path) -
     assert load_examples(None) == load_examples(tmp_path / "missing") == []
 
 
-def test_a_run_saves_held_out_photos_as_examples(trained: Path) -> None:
+def test_a_run_saves_held_out_photos_as_examples(trained: Path, drawn_fruits: Path) -> None:
     examples = load_examples(trained)
     labels = FruitClassifier.from_pretrained(trained).labels
     assert sorted(one.label for one in examples) == labels
-    assert all(one.photo.parent == trained / "examples" for one in examples)
+
+    def small(split: str) -> dict[str, set[bytes]]:
+        """The photos of a split by class, as small as examples."""
+        found: dict[str, set[bytes]] = {label: set() for label in labels}
+        for name in (trained / "splits" / f"{split}.txt").read_text().splitlines():
+            found[Path(name).parent.name].add(small_jpeg(drawn_fruits / name))
+        return found
+
+    tested, learned = small("test"), small("train")
+    for one in examples:
+        assert one.photo.read_bytes() in tested[one.label] - learned[one.label]

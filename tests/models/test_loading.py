@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from support import warm
+from support.runs import save_untrained
 from transformers import (
     AutoImageProcessor,
     ConvNextConfig,
@@ -30,6 +31,7 @@ from hffruits.models.bundled import BUNDLED, bundled_folder
 from hffruits.models.heads import last_layers, scale_logits
 from hffruits.models.layers import is_convolutional
 from hffruits.models.loading import build_model, check_classifies, load_config, load_model
+from hffruits.models.model_card import model_card
 from hffruits.models.saving import save_model
 
 LABELS = ["Apple", "Banana", "Lime"]
@@ -401,5 +403,45 @@ def test_names_of_another_number_than_the_classes_are_refused_and_equal_ones_war
 
     with pytest.raises(InputError, match=rf"config.json names {count + 1} of its {count} classes"):
         load([*names, "Fig"])
-    load([names[0], *names[:-1]])
-    assert f"several classes of the model are called {names[0]}" in caplog.text
+    fruits = load([names[0], *names[:-1]])
+    assert f"{folder}: several classes of the model are called {names[0]}" in caplog.text
+    caplog.clear()
+    FruitClassifier(fruits.model, fruits.transform.processor)  # as `teach` makes one
+    assert "several classes" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("taught", value) for value in (5, "Lemon tree", ["Lemon"], {"Lemon": "5"}, {"Fig": 2})),
+        *(("calibration", value) for value in (1.5, {"temperature": "hot"}, {"temperature": []})),
+        *(("coarse_labels", value) for value in ("Citrus", {"Lemon": 1}, {"Lemon": "Citrus"})),
+        ("taught_from", ["x"]),
+    ],
+)
+def test_what_a_stranger_wrote_under_our_keys_is_ignored_with_a_warning(
+    key, value, tmp_path, caplog
+):
+    folder = save_untrained(tmp_path / "model", ["Lemon", "Lime"], net="test_efficientnet")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {key: value}))
+    assert getattr(FruitClassifier.from_pretrained(folder).config, key, None) is None
+    assert f"{folder}: config.json: {key}=" in caplog.text
+    assert str(model_card(folder))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("taught", {"Lime": 3}),
+        ("taught_from", "user/fruits"),
+        ("coarse_labels", {"Lemon": "Citrus", "Lime": "Citrus"}),
+        ("calibration", {"temperature": 1.5, "images": 30, "reject_rate": 0.05}),
+    ],
+)
+def test_our_own_keys_are_kept(key, value, tmp_path, caplog):
+    folder = save_untrained(tmp_path / "model", ["Lemon", "Lime"], net="test_efficientnet")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {key: value}))
+    assert getattr(FruitClassifier.from_pretrained(folder).config, key) == value
+    assert "config.json" not in caplog.text

@@ -1,6 +1,6 @@
-"""Pictures of the tutorials: the kinds of the sample set, and the reports that the tutorials make.
+"""Images of the tutorials: the kinds of the sample set, and the reports that the tutorials make.
 
-    python docs/tutorial_pictures.py FOLDER
+    python docs/tutorial_images.py FOLDER
 
 `FOLDER` is where the commands of the tutorials were run: it holds `runs/first` and `exploration`.
 """
