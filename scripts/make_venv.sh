@@ -29,6 +29,8 @@ auto | cpu | cuda) ;;
     ;;
 esac
 
+[ -f constraints.txt ] || fail "constraints.txt: not here. Run this in the folder that has it"
+
 create_venv() {
     if has_uv; then
         uv venv --quiet --allow-existing --python "$python" "$venv"

@@ -272,7 +272,7 @@ def arrange_help(parser: DataParser, command: Command, *, everything: bool) -> N
     parser.epilog = _TURNED_OFF if everything else _MORE
 
 
-_TURNED_OFF = "A flag with [True] is turned off by `--flag false`."
+_TURNED_OFF = "A flag whose default is True is turned off by `--flag false`."
 _MORE = "These are the flags that most people need; --help_all lists all of them."
 
 

@@ -191,8 +191,12 @@ def test_make_takes_up_a_new_choice_though_all_is_set_up(tmp_path):
     script.write_text("#!/bin/sh\nmkdir -p .venv; echo $TORCH >>log; [ $TORCH != cuda ]\n")
     script.chmod(0o755)
 
+    python = tmp_path / "a folder" / "python"
+    python.parent.mkdir()
+    python.symlink_to(sys.executable)
+
     def make(*words: str) -> int:
-        command = ["make", f"PYTHON={sys.executable}", "setup", *words]
+        command = ["make", f"PYTHON={python}", "setup", *words]
         done = subprocess.run(command, cwd=tmp_path, env={"PATH": os.environ["PATH"]})
         return done.returncode
 
@@ -215,6 +219,13 @@ def test_cpu_by_hand_never_installs_the_cuda_build(setup):
     done = setup(torch="cpu")
     assert done.code == 2 and "TORCH=cpu: no CPU build of torch" in done.said
     assert done.installed == []
+
+
+def test_another_folder_than_that_of_the_repository_is_left_as_it_is(setup, tmp_path):
+    (tmp_path / "constraints.txt").unlink()
+    done = setup()
+    assert done.code == 2 and "constraints.txt: not here" in done.said
+    assert not (tmp_path / ".venv").exists()
 
 
 def test_a_package_may_be_installed_into_another_environment(setup, tmp_path):
