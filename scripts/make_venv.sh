@@ -88,8 +88,11 @@ choose_torch() {
     fi
 }
 
+# None, too, where torchvision is missing or of another build: an installation was interrupted.
 installed_torch() {
-    "$venv/bin/python" -c 'from importlib.metadata import version; print(version("torch"))' \
+    "$venv/bin/python" -c 'from importlib.metadata import version
+torch, torchvision = version("torch"), version("torchvision")
+print(torch if torch.partition("+")[2] == torchvision.partition("+")[2] else "none")' \
         2>/dev/null || echo none
 }
 
