@@ -187,7 +187,7 @@ def run_predict(argv: list[str]) -> None:
         said = f"{len(bad)} of {counted(len(paths), 'photo')} can't be read."
         bad = [*bad[: FewWarnings.MOST], InputError(f"{said} --output FILE lists all of them.")]
     for error in bad[:-1]:
-        _print_error(f"hffruits: error: {_with_flags(error, 'predict', argv)}")
+        _print_error(f"hffruits predict: error: {_with_flags(error, 'predict', argv)}")
     if bad:
         raise bad[-1]
 
@@ -369,7 +369,7 @@ def main(argv: list[str] | None = None) -> int:
         COMMANDS[command](argv[1:])
     except InputError as error:
         if is_main_process():
-            _print_error(f"hffruits: error: {_with_flags(error, command, argv[1:])}")
+            _print_error(f"hffruits {command}: error: {_with_flags(error, command, argv[1:])}")
         return error.code
     except (PeersLostError, RunInterruptedError) as error:
         # the main process may be the one that is lost
@@ -383,7 +383,9 @@ def main(argv: list[str] | None = None) -> int:
             raise
         where = f"{shorten(error.filename)}: " if error.filename else ""
         notes = getattr(error, "__notes__", [])  # what is saved already, say
-        _print_error(" ".join([f"hffruits: error: {where}{_ANYWHERE[error.errno]}", *notes]))
+        _print_error(
+            " ".join([f"hffruits {command}: error: {where}{_ANYWHERE[error.errno]}", *notes])
+        )
         return 2
     except KeyboardInterrupt:
         journal = any(word.startswith("--output") for word in argv)

@@ -63,7 +63,9 @@ def test_a_photo_that_is_not_there_is_said_before_torch_is_imported(more, tmp_pa
     env = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env)
     assert done.returncode == 2
-    assert done.stderr == "hffruits: error: no.jpg: no such file or folder. Check the path.\n"
+    assert (
+        done.stderr == "hffruits predict: error: no.jpg: no such file or folder. Check the path.\n"
+    )
 
 
 def test_schedules_of_ours_are_drawn_without_torch(tmp_path):

@@ -206,8 +206,8 @@ def test_a_boolean_is_spelled_as_the_flag_that_sets_it():
 @pytest.mark.parametrize(
     ("message", "spelled"),
     [
-        ("photos: no such folder. Check the path given as data_dir.",
-         "photos: no such folder. Check the path given as --data_dir."),
+        ("photos: no such folder. Check the path or data_dir.",
+         "photos: no such folder. Check the path or --data_dir."),
         ("learning_rate=0.1: not empty. Choose another output_dir.",
          "learning_rate=0.1: not empty. Choose another --output_dir."),
         ("seed=x: not a number.", "--seed=x: not a number."),
@@ -226,7 +226,7 @@ def test_what_the_user_named_like_a_flag_is_none(message, spelled):
 def test_a_missing_folder_that_is_called_like_a_flag_keeps_its_name(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["preview", "photos"]) == 2
-    assert capsys.readouterr().err.startswith("hffruits: error: photos: no such folder")
+    assert capsys.readouterr().err.startswith("hffruits preview: error: photos: no such folder")
 
 
 def test_remedies_are_flags_on_the_command_line_and_keywords_in_python(tmp_path, capsys):
@@ -234,7 +234,7 @@ def test_remedies_are_flags_on_the_command_line_and_keywords_in_python(tmp_path,
     words = {"freeze": "head_only", "layer_decay": 0.5}
     assert main(["train", str(tmp_path), *(f"--{name}={value}" for name, value in words.items())])
     said = capsys.readouterr().err
-    assert said.startswith("hffruits: error: --freeze=head_only and --layer_decay: only one")
+    assert said.startswith("hffruits train: error: --freeze=head_only and --layer_decay: only one")
     with pytest.raises(InputError, match=r"^freeze=head_only and layer_decay: only one"):
         hffruits.train(str(tmp_path), **words)
 
