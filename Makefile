@@ -16,10 +16,10 @@ help:
 setup: .venv/.done-$(TORCH)
 
 .venv/.done-$(TORCH): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo 'hffruits needs Python 3.11 or later; name one: make PYTHON=python3.12'; exit 2; }
-	@TORCH=$(TORCH) scripts/make_venv.sh $(PYTHON)
-	@touch $@
+	@TORCH="$(TORCH)" scripts/make_venv.sh "$(PYTHON)"
+	@touch "$@"
 
 train: setup
 	$(BIN)/accelerate launch --quiet --num_processes 1 --num_machines 1 --mixed_precision no \
@@ -44,7 +44,7 @@ lint: setup
 # Strict: a link, anchor, image or name that leads nowhere fails, and a page that no menu has.
 docs: setup
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -c docs . build/docs
-	@echo 'Open      build/docs/index.html'
+	@echo 'Open      build/docs/index.html (make docs-serve: its search then shows excerpts)'
 
 docs-serve: docs
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory build/docs 8000

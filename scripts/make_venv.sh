@@ -29,6 +29,8 @@ auto | cpu | cuda) ;;
     ;;
 esac
 
+[ -f constraints.txt ] || fail "constraints.txt: not here. Run this in the folder that has it"
+
 create_venv() {
     if has_uv; then
         uv venv --quiet --allow-existing --python "$python" "$venv"
@@ -86,8 +88,11 @@ choose_torch() {
     fi
 }
 
+# None, too, where torchvision is missing or of another build: an installation was interrupted.
 installed_torch() {
-    "$venv/bin/python" -c 'from importlib.metadata import version; print(version("torch"))' \
+    "$venv/bin/python" -c 'from importlib.metadata import version
+torch, torchvision = version("torch"), version("torchvision")
+print(torch if torch.partition("+")[2] == torchvision.partition("+")[2] else "none")' \
         2>/dev/null || echo none
 }
 

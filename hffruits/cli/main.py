@@ -164,13 +164,16 @@ def run_predict(argv: list[str]) -> None:
     _check_model_names(args.model)
     if not args.output and launched_processes() > 1:
         raise InputError("--output: several processes need a table to write. Name one.")
+    sources = import_module("hffruits.inference.sources")
     if args.output:
+        if launched_processes() == 1:  # else the first one of them does
+            sources.expand_sources(args.images)
         if args.revision:
             raise InputError("revision: doesn't go with --output yet. Leave one of them out.")
         _predict_into_table(args)
         return
+    paths = sources.find_images(args.images)
     predict = load("hffruits.inference.classifier")
-    paths = predict.find_images(args.images)
     options = {"revision": args.revision, "precision": args.precision}
     fruits = predict.FruitClassifier.from_pretrained(args.model, **options)
     bad: list[InputError] = []
@@ -184,7 +187,7 @@ def run_predict(argv: list[str]) -> None:
         said = f"{len(bad)} of {counted(len(paths), 'photo')} can't be read."
         bad = [*bad[: FewWarnings.MOST], InputError(f"{said} --output FILE lists all of them.")]
     for error in bad[:-1]:
-        _print_error(f"hffruits: error: {_with_flags(error, 'predict', argv)}")
+        _print_error(f"hffruits predict: error: {_with_flags(error, 'predict', argv)}")
     if bad:
         raise bad[-1]
 
@@ -268,7 +271,10 @@ def _print_left_out(left_out: dict[str, int]) -> None:
 
 def run_demo(argv: list[str]) -> None:
     """Open a web page that classifies photos, one or many, and learns new fruits."""
-    args = parsers.demo_parser(run_demo.__doc__).parse_args(argv)
+    parser = parsers.demo_parser(run_demo.__doc__)
+    args = parser.parse_args(argv)
+    if args.model and args.named:
+        parser.error(f"{args.model} and --model {args.named}: give one of them.")
     _check_model_names(args.named or args.model)
     port = import_module("hffruits.demo.port").choose_port(args.port)  # before gradio reads it
     app = load("hffruits.demo.app", of="PyTorch, transformers and Gradio")
@@ -288,14 +294,15 @@ def run_demo(argv: list[str]) -> None:
 
 def run_samples(argv: list[str]) -> None:
     """Copy the sample photos into a folder, to play with."""
-    folder = parsers.samples_parser(run_samples.__doc__).parse_args(argv).folder.expanduser()
+    folder = parsers.samples_parser(run_samples.__doc__).parse_args(argv).folder
     samples = import_module("hffruits.data.samples")
     count = samples.copy_samples(folder)
     _print(f"Photos    {count} of {len(samples.sample_files())} kinds")
     _print(f"Origin    {samples.CITATION}")
     _print(f"License   {samples.LICENSE}, see {folder / 'LICENSE'}")
     _print(f"Saved     {folder}")
-    _print(f"Train     {shlex.join(['hffruits', 'train', str(folder)])}")
+    given = [f"--data_dir={folder}"] if str(folder).startswith("-") else [str(folder)]
+    _print(f"Train     {shlex.join(['hffruits', 'train', *given])}")
 
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
@@ -330,11 +337,11 @@ def _command(argv: list[str]) -> str:
         + "\n\nSee `hffruits COMMAND --help`.",
     )
     parser.add_argument("--version", action="version", version=f"hffruits {hffruits.__version__}")
-    parser.add_argument("command", metavar="COMMAND", help=argparse.SUPPRESS)
-    if not argv:
+    parser.add_argument("command", nargs="?", metavar="COMMAND", help=argparse.SUPPRESS)
+    command = parser.parse_args(argv[:1]).command
+    if command is None:
         parser.print_help()
         parser.exit(2)
-    command = parser.parse_args(argv[:1]).command
     if command not in COMMANDS:
         hint = did_you_mean(command, COMMANDS)
         parser.error(f"{command}: unknown{hint}. See `hffruits --help`.")
@@ -362,7 +369,7 @@ def main(argv: list[str] | None = None) -> int:
         COMMANDS[command](argv[1:])
     except InputError as error:
         if is_main_process():
-            _print_error(f"hffruits: error: {_with_flags(error, command, argv[1:])}")
+            _print_error(f"hffruits {command}: error: {_with_flags(error, command, argv[1:])}")
         return error.code
     except (PeersLostError, RunInterruptedError) as error:
         # the main process may be the one that is lost
@@ -376,7 +383,9 @@ def main(argv: list[str] | None = None) -> int:
             raise
         where = f"{shorten(error.filename)}: " if error.filename else ""
         notes = getattr(error, "__notes__", [])  # what is saved already, say
-        _print_error(" ".join([f"hffruits: error: {where}{_ANYWHERE[error.errno]}", *notes]))
+        _print_error(
+            " ".join([f"hffruits {command}: error: {where}{_ANYWHERE[error.errno]}", *notes])
+        )
         return 2
     except KeyboardInterrupt:
         journal = any(word.startswith("--output") for word in argv)

@@ -59,6 +59,12 @@ _WORDS = {  # what a flag of training means to a command, where that is somethin
     },
 }
 
+
+def _path(text: str) -> Path:
+    """Of a word in which the shell has left a `~`, as it does behind `--output=`."""
+    return Path(text).expanduser()
+
+
 MODEL = "folder that training wrote, or Hub id"
 REPO_ID = "user/name, made if it is new; or a name under your account"
 
@@ -93,7 +99,6 @@ def data_parser(
         prog=f"hffruits {command}",
         usage=f"hffruits {command} {first}{named} [--flag value ...]",
         description=description,
-        allow_abbrev=False,
     )
     hide_flags(parser, _WITHOUT_EFFECT[command])
     for word, help in words.items():
@@ -242,7 +247,7 @@ def _add_seed(parser: argparse.ArgumentParser) -> None:
 
 def preview_parser(description: str | None) -> argparse.ArgumentParser:
     parser = _parser_beside_training("preview", description)
-    parser.add_argument("--output", type=Path, default=Path("preview.png"), help="the image")
+    parser.add_argument("--output", type=_path, default=Path("preview.png"), help="the image")
     parser.add_argument("--photos", type=int, default=6, help="rows; a photo of each class first")
     parser.add_argument("--views", type=int, default=7, help="augmented columns")
     return parser
@@ -250,7 +255,7 @@ def preview_parser(description: str | None) -> argparse.ArgumentParser:
 
 def find_lr_parser(description: str | None) -> argparse.ArgumentParser:
     parser = _parser_beside_training("find-lr", description)
-    parser.add_argument("--output", type=Path, default=Path("find_lr.png"), help="the plot")
+    parser.add_argument("--output", type=_path, default=Path("find_lr.png"), help="the plot")
     parser.add_argument("--lowest", type=float, default=1e-6, help="first rate")
     parser.add_argument("--highest", type=float, default=1.0, help="last rate")
     parser.add_argument("--steps", type=int, default=100, help="of training")
@@ -264,9 +269,7 @@ def search_parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def _parser_beside_training(name: str, description: str | None) -> argparse.ArgumentParser:
-    return OneLineParser(
-        prog=f"hffruits {name}", description=description, add_help=False, allow_abbrev=False
-    )
+    return OneLineParser(prog=f"hffruits {name}", description=description, add_help=False)
 
 
 def parse_beside_training(
@@ -330,7 +333,8 @@ def flag_names(command: str) -> frozenset[str]:
     names = set()
     if command in _PARSERS:
         actions = _PARSERS[command](None)._actions
-        names |= {flag[2:] for one in actions for flag in plain(one.option_strings)}
+        flags = (flag for one in actions for flag in plain(one.option_strings))
+        names |= {flag[2:] for flag in flags if flag.startswith("--")}
     if command in ("train", "preview", "find-lr", "search"):
         parsing = import_module("hffruits.training.parser")
         names |= parsing.flag_names()
@@ -343,7 +347,7 @@ def flag_names(command: str) -> frozenset[str]:
 def plot_lr_parser(description: str | None) -> argparse.ArgumentParser:
     parser = OneLineParser(prog="hffruits plot-lr", description=description)
     parser.add_argument("schedules", nargs="*", help="names; default: all that need no validation")
-    parser.add_argument("--output", type=Path, default=Path("lr.png"), help="the plot")
+    parser.add_argument("--output", type=_path, default=Path("lr.png"), help="the plot")
     parser.add_argument("--steps", type=int, default=1000, help="of training")
     parser.add_argument("--warmup_steps", type=int, default=100, help="of them")
     parser.add_argument("--learning_rate", type=float, default=1e-3, help="peak")
@@ -373,7 +377,7 @@ def predict_parser(description: str | None) -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--output",
-        type=Path,
+        type=_path,
         help="write a table (.csv, .jsonl, .parquet); the same command resumes if it was stopped, "
         "and `torchrun --nproc_per_node N -m hffruits predict ...` spreads it over processes",
     )
@@ -382,7 +386,7 @@ def predict_parser(description: str | None) -> argparse.ArgumentParser:
 
 def push_parser(description: str | None) -> argparse.ArgumentParser:
     parser = OneLineParser(prog="hffruits push", description=description)
-    parser.add_argument("folder", type=Path, help="the model's folder")
+    parser.add_argument("folder", type=_path, help="the model's folder")
     parser.add_argument("repo_id", help=REPO_ID)
     _add_push_flags(parser)
     parser.add_argument(
@@ -392,7 +396,7 @@ def push_parser(description: str | None) -> argparse.ArgumentParser:
         metavar="USER/NAME",
         help="the Hub datasets that it was trained on, for the card [a run names its own]",
     )
-    parser.add_argument("--card", type=Path, metavar="FILE", help="use this model card")
+    parser.add_argument("--card", type=_path, metavar="FILE", help="use this model card")
     parser.add_argument(
         "--no_report",
         dest="report",
@@ -407,7 +411,7 @@ def space_parser(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("model", help="user/name of a model on the Hub: see hffruits push")
     parser.add_argument("repo_id", nargs="?", help="user/name of the Space, made if it is new")
     parser.add_argument("--revision", help="which commit, branch or tag of the model")
-    parser.add_argument("--output_dir", type=Path, help="write its files here, too")
+    parser.add_argument("--output_dir", type=_path, help="write its files here, too")
     parser.add_argument("--title", default="What fruit is this?", help="of the page")
     _add_push_flags(parser)
     parser.add_argument(
@@ -422,7 +426,7 @@ def space_parser(description: str | None) -> argparse.ArgumentParser:
 
 def samples_parser(description: str | None) -> argparse.ArgumentParser:
     parser = OneLineParser(prog="hffruits samples", description=description)
-    parser.add_argument("folder", metavar="DIR", type=Path, help="a new or empty folder")
+    parser.add_argument("folder", metavar="DIR", type=_path, help="a new or empty folder")
     return parser
 
 
@@ -448,20 +452,20 @@ def demo_parser(description: str | None) -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--data_dir",
-        type=Path,
+        type=_path,
         metavar="DIR",
         help="what the model was trained on: show visitors a photo of each class [its examples]",
     )
     parser.add_argument(
         "--feedback_dir",
-        type=Path,
+        type=_path,
         metavar="DIR",
         help="save visitors' feedback on predictions here [feedback; off where others than this "
         "computer reach the page]",
     )
     parser.add_argument(
         "--save_dir",
-        type=Path,
+        type=_path,
         metavar="DIR",
         help="save taught models below this folder [runs; off as above]",
     )

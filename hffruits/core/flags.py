@@ -3,6 +3,7 @@
 import argparse
 import re
 from collections.abc import Collection, Iterable
+from pathlib import Path
 from typing import Any, NoReturn
 
 from hffruits.core.escaping import printable, shorten
@@ -111,7 +112,20 @@ class OneLineParser(argparse.ArgumentParser):
     also: Iterable[str] = ()
 
     def __init__(self, *args: Any, **options: Any):
-        super().__init__(*args, **{"formatter_class": HelpFormatter} | options)
+        usual = {"formatter_class": HelpFormatter, "allow_abbrev": False}
+        super().__init__(*args, **usual | options)
+
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        """As argparse's; neither "", as an unset variable of the shell is, nor nobody's `~user`."""
+        if not arg_string.strip() and action.default != "":
+            raise argparse.ArgumentError(action, "empty. Give a value, or leave it out.")
+        if re.match(r"~[\w.-]*(/|$)", arg_string):
+            try:
+                Path(arg_string).expanduser()
+            except RuntimeError:
+                what = f"{arg_string}: no such user, or without a home folder. Give the whole path."
+                raise argparse.ArgumentError(action, what) from None
+        return super()._get_value(action, arg_string)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> argparse.Namespace:
         """As argparse's, with hints for what is unknown."""
@@ -126,17 +140,21 @@ class OneLineParser(argparse.ArgumentParser):
         for flag, *values in _grouped(unknown):
             hint = self.suggest(flag) if flag.startswith("-") else ""  # a word too many
             hinted &= bool(hint)
-            said.append(" ".join([flag, *map(shorten, values)]) + hint)
+            said.append(" ".join(_without_secrets([flag, *map(shorten, values)])) + hint)
         self.error(f"unknown: {', '.join(said)}{'' if hinted else f'. See `{self.prog} --help`.'}")
 
     def suggest(self, wrong: str) -> str:
         """What is meant by a wrong flag, as a hint in brackets; nothing where that isn't clear."""
-        flags = [name.lstrip("-") for one in self._actions for name in plain(one.option_strings)]
+        names = (name for one in self._actions for name in plain(one.option_strings))
+        flags = [name[2:] for name in names if name.startswith("--")]
         words = [action.dest for action in self._actions if not action.option_strings]
         name = wrong.lstrip("-").split("=")[0].replace("-", "_")
         if re.match(r"-[A-Za-z]\d", wrong):  # with its value, as in `-b16`
             name = name[0]
-        return suggest(name, [*flags, *self.also], prefix="--", words=words)
+        flags += self.also
+        begun = [flag for flag in flags if flag.startswith(name)]
+        hint = suggest(name, flags, prefix="--", words=words)
+        return hint or (f" (did you mean --{begun[0]}?)" if len(begun) == 1 else "")
 
     def error(self, message: str) -> NoReturn:
         if message.startswith("the following arguments are required"):
@@ -173,11 +191,20 @@ def spell_as_flags(message: str, names: Iterable[str], *, given: Collection[str]
 
     `private=True` is `--private`, and `report=False` `--no_report` where that is the flag. A name
     that is an English word too is taken for a flag only with a value, at the head of a message, or
-    where it is to be set or left out. A head that is one of the words `given` on the command line
-    is what the user named: a folder called `photos`, say. The opposite is the business of the
-    parsers of keywords, whose messages begin as flags.
+    where it is to be set or left out. What was `given` on the command line stays as it is: a folder
+    called `photos`, say. The opposite is the business of the parsers of keywords, whose messages
+    begin as flags.
     """
     names = set(names)
+    values = {word.partition("=")[2] if word.startswith("--") else word for word in given}
+    held = sorted(filter(re.compile("|".join(names)).search, values), key=len, reverse=True)
+    for number, value in enumerate(held):
+        message = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", f"\0{number}\0", message)
+    return re.sub("\0(\\d+)\0", lambda found: held[int(found[1])], _spell(message, names))
+
+
+def _spell(message: str, names: set[str]) -> str:
+    """The same, of a message without such values."""
     words = "|".join(sorted(names, key=len, reverse=True))
     long = "|".join(sorted((name for name in names if "_" in name), key=len, reverse=True))
     free = r"(?<![\w./\\'\"`-])"
@@ -185,8 +212,6 @@ def spell_as_flags(message: str, names: Iterable[str], *, given: Collection[str]
     if off := "|".join(name.removeprefix("no_") for name in names if name.startswith("no_")):
         message = re.sub(rf"{free}({off})=False\b", r"--no_\1", message)
     head, colon, rest = message.partition(": ")
-    if colon and head in given:
-        return head + colon + spell_as_flags(rest, names)
     named = re.split(r", | and ", head)
     if colon and all(name.split("=")[0] in names for name in named):
         head = re.sub(rf"(?:^|(?<=, )|(?<= and ))(?={words})", "--", head)
@@ -198,6 +223,14 @@ def spell_as_flags(message: str, names: Iterable[str], *, given: Collection[str]
         text = re.sub(rf"(--\w+,) ({words})(?=,| or\b| and\b)", r"\1 --\2", text)
     to_do = r"\b([Ss]et|[Ll]eave|[Uu]se|with|and|or|,) "
     return re.sub(rf"{to_do}({words})(?= to\b| out\b| as well\b)", r"\1 --\2", text)
+
+
+def _without_secrets(words: list[str]) -> list[str]:
+    """An unknown flag and its values, none of which may be a token or a password."""
+    flag, equals, _ = words[0].partition("=")
+    if re.search("tok|auth|pass|secret|key", flag, re.IGNORECASE):
+        return [f"{flag}=***" if equals else flag, *("***" for _ in words[1:])]
+    return [re.sub(r"\bhf_\w{8,}", "hf_***", word) for word in words]
 
 
 def _grouped(words: list[str]) -> list[list[str]]:

@@ -242,7 +242,7 @@ def check_exists(path: Path) -> None:
     """Raise `InputError` for data that is not there, with what lies beside it and is like it."""
     if not path.exists():
         hint = similar_path(path)
-        raise InputError(f"{path}: no such folder{hint}. Check the path given as data_dir.")
+        raise InputError(f"{path}: no such folder{hint}. Check the path.")
 
 
 def _check_kind(name: str, value: object, default: bool | int | float | str) -> None:

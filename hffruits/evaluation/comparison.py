@@ -145,7 +145,6 @@ def compare(
     own = data_of_run(model_b, data_args)
     data_args = own.data_args
     check_output_dir(data_args, output_dir)
-    warn_if_replaced(output_dir / RECORD)
     models = [open_classifier(model) for model in (model_a, model_b)]
     labels = models[0].labels
     if set(map(name_key, labels)) != set(map(name_key, models[1].labels)):
@@ -154,6 +153,7 @@ def compare(
             f"{model_a}, {model_b}: not the same classes ({', '.join(extra[:3])}). Compare models "
             "of one set of classes."
         )
+    warn_if_replaced(output_dir / RECORD)
     predicted, seconds = [], []
     for fruits in models:
         photos = on_main_process(

@@ -132,7 +132,6 @@ def evaluate(
     own = data_of_run(model, data_args)
     data_args = own.data_args
     check_output_dir(data_args, output_dir)
-    warn_if_replaced(output_dir / METRICS)
     if corruptions and data_args.streaming:
         raise InputError("corruptions: needs photos that stay. Leave it out, or don't stream.")
     unknown_photos = unknown_samples(unknown_dir) if unknown_dir else []
@@ -141,6 +140,7 @@ def evaluate(
     photos = on_main_process(
         lambda: choose_photos(data_args, fruits.labels, split, held_out_by=own.seed)
     )
+    warn_if_replaced(output_dir / METRICS)
     started = time.monotonic()
     predictions = predict_samples(fruits, photos.samples(), total=photos.total, **options)
     seconds = time.monotonic() - started

@@ -1,6 +1,7 @@
 """Inference: labels, scores, unknown or not, heatmaps and new classes from a trained model.
 
 classifier      `FruitClassifier`: images in, predictions out; `Prediction`, `Explanation`
+sources         the images that a user names: files, folders, patterns
 engines         what runs the model: PyTorch, ONNX Runtime, OpenVINO
 tta             test-time augmentation: the views whose logits are averaged
 ood             out-of-distribution score and threshold: what is reported as unknown

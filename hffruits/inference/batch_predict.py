@@ -26,11 +26,10 @@ from hffruits.inference.classifier import (
     FruitClassifier,
     Prediction,
     UnreadableImageError,
-    by_place,
-    expand_sources,
     open_classifier,
 )
 from hffruits.inference.journal import Journal, Row, describe_difference
+from hffruits.inference.sources import by_place, expand_sources
 from hffruits.inference.table_writer import WRITERS, read_paths, table_text, write_table
 
 logger = logging.getLogger(__name__)
@@ -152,11 +151,16 @@ class Job:
             raise InputError(f"{file}: was made with {was}. {remedy}")
 
     def _complete(self, files: list[Path], there: set[str]) -> AlreadyComplete:
-        lacking = sum(table_text(str(path)) not in there for path in self.images())
-        if lacking:
+        """With all images, as they were then: none has been written since the first table."""
+        begun = min(file.stat().st_mtime_ns for file in files)
+        lacking = changed = 0
+        for path in self.images():
+            lacking += table_text(str(path)) not in there
+            changed += path.exists() and path.stat().st_mtime_ns > begun
+        if lacking or changed:
+            what = f"without {lacking:,}" if lacking else f"older than {changed:,}"
             raise InputError(
-                f"{self.output}: is there, without {lacking:,} of these photos. Name another, or "
-                "remove it."
+                f"{self.output}: is there, {what} of these photos. Name another, or remove it."
             )
         for file in files:  # of a kill between the table and the end of its journal
             with translate_write_errors(_journal_of(file)):

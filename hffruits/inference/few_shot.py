@@ -28,12 +28,11 @@ from hffruits.data.pixel_limit import MAX_PIXELS, check_max_pixels
 from hffruits.inference.classifier import (
     FruitClassifier,
     UnreadableImageError,
-    by_place,
-    find_images,
     open_image,
 )
 from hffruits.inference.engines.torch import TorchEngine
 from hffruits.inference.ood import find_prototypes, save_prototypes
+from hffruits.inference.sources import by_place, find_images
 from hffruits.inference.tta import choose_views
 from hffruits.models.artifact import CARD, EXAMPLES, SPLITS, TRAIN_DIGESTS
 from hffruits.models.examples import Example, save_examples, small_jpeg

@@ -10,14 +10,16 @@ import re
 import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, make_dataclass
+from datetime import date
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, get_type_hints
 
 import yaml
 
 from hffruits.core.errors import InputError, short_reason
-from hffruits.core.flags import OneLineParser, one_spelling
+from hffruits.core.escaping import shorten
+from hffruits.core.flags import OneLineParser, one_spelling, suggest
 from hffruits.core.imports import import_module
 from hffruits.core.names import did_you_mean
 from hffruits.data.arguments import DataArguments
@@ -89,7 +91,6 @@ def make_parser(
         usage="%(prog)s [DATA_DIR] [--flag value ...]",
         description=command.description,
         add_help=False,
-        allow_abbrev=False,
     )
     parser.also = [action.dest for action in command.own]
     help = "folder of class folders, table, archive, ..."
@@ -106,7 +107,7 @@ def flag_names() -> set[str]:
 
 
 def _parse(parser: DataParser, argv: list[str], command: Command) -> tuple[Any, Any, Any]:
-    first = OneLineParser(prog=parser.prog, add_help=False, allow_abbrev=False)
+    first = OneLineParser(prog=parser.prog, add_help=False)
     first.error = parser.error  # which may raise
     _add_first_flags(first)
     known, _ = first.parse_known_args(argv)
@@ -114,7 +115,7 @@ def _parse(parser: DataParser, argv: list[str], command: Command) -> tuple[Any, 
         arrange_help(parser, command, everything=known.help_all)
         parser.print_help()
         parser.exit()
-    config = _read_config(parser, Path(known.config)) if known.config else {}
+    config = _read_config(parser, Path(known.config).expanduser()) if known.config else {}
     recipe = config.pop("recipe", None)
     if known.recipe or recipe:
         parser.set_defaults(**_read_config(parser, _find_recipe(parser, known.recipe or recipe)))
@@ -136,22 +137,40 @@ def arguments_from_keywords(
         raise InputError(f"{asked.pop()}: not a keyword. Run `hffruits train --help`.")
     named = {name: str(given[name]) for name in ("data_dir", "dataset_name") if name in given}
     meant = DataArguments.of(data, **named)
-    words = _words(meant.changed | given)
+    training = import_module(_ARGUMENTS).FruitTrainingArguments
+    several = _take_lists(make_parser(training, TRAIN, _KeywordParser))
+    words = _words(meant.changed | given, several)
     parsed = parse_train_arguments(words, TRAIN, parser_class=_KeywordParser)
     if meant.data_dir or meant.dataset_name:  # else a file may name the data
         parsed.data.data_dir, parsed.data.dataset_name = meant.data_dir, meant.dataset_name
     return parsed
 
 
-def _words(flags: dict[str, Any]) -> list[str]:
-    """Flags and their values as words of a command line."""
+def _words(flags: dict[str, Any], several: Collection[str]) -> list[str]:
+    """Flags and their values as words of a command line; `several` flags take lists.
+
+    Raises `InputError` for what no such word can say.
+    """
     words = []
     for name, value in flags.items():
+        if not re.fullmatch(r"\w[\w-]*", name):
+            raise InputError(f"{name!r}: unknown. `hffruits train --help_all` lists the names.")
         if isinstance(value, list | tuple):
-            words += [f"--{name}", *map(str, value)]
-        else:
+            texts = [str(one) for one in value]
+            if len(texts) == 1:
+                words.append(f"--{name}={texts[0]}")
+                continue
+            if name not in several:
+                raise InputError(f"{name}={shorten(value)}: takes one value. Give one.")
+            if wrong := [text for text in texts if text.startswith("-")]:
+                raise InputError(f"{name}: {shorten(wrong[0])} begins with a hyphen. Leave it out.")
+            words += [f"--{name}", *texts]
+            continue
+        try:
             text = json.dumps(value) if isinstance(value, dict | bool) else str(value)
-            words.append(f"--{name}={text}")
+        except TypeError as error:
+            raise InputError(f"{name}: {error}. Give texts and numbers.") from error
+        words.append(f"--{name}={text}")
     return words
 
 
@@ -187,14 +206,14 @@ def _read_config(parser: DataParser, file: Path) -> dict[str, object]:
         values = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
     except UnicodeDecodeError:
         parser.error(f"--config {file}: not UTF-8. Save it as that.")
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         parser.error(f"--config {file}: {short_reason(error)}")
     if not isinstance(values, dict):
         parser.error(f"--config {file}: holds no `name: value` lines.")
-    several = {action.dest for action in parser._actions if action.nargs == "+"}
+    several, of_json = _take_lists(parser), _take_dicts(parser)
     known = {"recipe", *(f.name for group in parser.dataclass_types for f in fields(group))}
     if unknown := [str(name) for name in values if name not in known]:
-        said = ", ".join(name + parser.suggest(name) for name in unknown)
+        said = ", ".join(name + suggest(name, known, prefix="--") for name in unknown)
         parser.error(f"--config {file}: unknown {said}")
     values = {name: value for name, value in values.items() if value is not None}
     for name, value in values.items():
@@ -202,9 +221,34 @@ def _read_config(parser: DataParser, file: Path) -> dict[str, object]:
             values[name] = "no"  # YAML reads a bare no as false
         elif isinstance(value, list) and name not in several:
             parser.error(f"--config {file}: {name} takes one value, not a list.")
-        elif isinstance(value, bool | int | float):
+        elif isinstance(value, bool | int | float | date):  # a name may look like a date
             values[name] = str(value)
+        elif wrong := _wrong_kind(value, name in of_json):
+            parser.error(f"--config {file}: {name} takes no {wrong}. Write it as text.")
     return values
+
+
+def _wrong_kind(value: object, of_json: bool) -> str:
+    """What a file's value is, or one in its list, that no flag takes; "" where it is taken.
+
+    `of_json` says that the flag takes `name: value` pairs.
+    """
+    if of_json and isinstance(value, dict):
+        return ""
+    names = {dict: "`name: value` pairs", list: "lists of lists", bytes: "binary data"}
+    for one in value if isinstance(value, list) else [value]:
+        if not isinstance(one, str | bool | int | float):
+            return names.get(type(one), type(one).__name__)
+    return ""
+
+
+def _take_lists(parser: argparse.ArgumentParser) -> set[str]:
+    return {action.dest for action in parser._actions if action.nargs == "+"}
+
+
+def _take_dicts(parser: DataParser) -> set[str]:
+    kinds = [get_type_hints(group) for group in parser.dataclass_types]
+    return {name for group in kinds for name, kind in group.items() if "dict" in str(kind)}
 
 
 # ---- help ----
@@ -228,7 +272,7 @@ def arrange_help(parser: DataParser, command: Command, *, everything: bool) -> N
     parser.epilog = _TURNED_OFF if everything else _MORE
 
 
-_TURNED_OFF = "A flag with [True] is turned off by `--flag false`."
+_TURNED_OFF = "A flag whose default is True is turned off by `--flag false`."
 _MORE = "These are the flags that most people need; --help_all lists all of them."
 
 

@@ -70,7 +70,9 @@ def test_predict_goes_on_after_a_bad_picture_and_says_so(trained, drawn_fruits, 
     assert main(["predict", str(trained), str(bad), str(good)]) == 2
     output = capsys.readouterr()
     assert output.out.startswith(f"{good}\t") and output.out.count("\n") == 1
-    assert output.err.startswith(f"hffruits: error: {bad}: ") and output.err.count("\n") == 1
+    assert (
+        output.err.startswith(f"hffruits predict: error: {bad}: ") and output.err.count("\n") == 1
+    )
 
 
 def test_of_many_bad_photos_predict_names_ten_and_counts_the_rest(untrained, tmp_path, capsys):
@@ -80,7 +82,7 @@ def test_of_many_bad_photos_predict_names_ten_and_counts_the_rest(untrained, tmp
     *lines, last = capsys.readouterr().err.splitlines()
     assert len(lines) == 10 and all("not an image" in line for line in lines)
     assert last == (
-        "hffruits: error: 14 of 14 photos can't be read. --output FILE lists all of them."
+        "hffruits predict: error: 14 of 14 photos can't be read. --output FILE lists all of them."
     )
 
 
@@ -101,7 +103,7 @@ def test_bad_input_is_one_line_and_exit_code_2(argv, capsys, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     assert main(argv) == 2
     error = capsys.readouterr().err.strip().splitlines()
-    assert len(error) == 1 and error[0].startswith("hffruits: error: ")
+    assert len(error) == 1 and error[0].startswith(f"hffruits {argv[0]}: error: ")
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
@@ -113,7 +115,7 @@ def test_a_full_disk_is_reported_with_what_is_already_saved(capsys, monkeypatch)
     monkeypatch.setitem(COMMANDS, "train", fail)
     assert main(["train"]) == 2
     assert capsys.readouterr().err == (
-        "hffruits: error: runs/a/report.html: the disk is full. Free some. "
+        "hffruits train: error: runs/a/report.html: the disk is full. Free some. "
         "The model is saved in runs/a.\n"
     )
 

@@ -1,6 +1,7 @@
 """The flags of the commands: what they pass on, and the command as it is recorded."""
 
 import inspect
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +28,16 @@ def test_a_command_about_data_takes_a_hub_id_where_no_folder_is(tmp_path, monkey
     with pytest.raises(SystemExit):
         parsers.parse_data(parser, ["photos", "--dataset_name", "user/fruits"])
     assert "give one of them" in capsys.readouterr().err
+
+
+def test_every_path_of_a_command_may_begin_with_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for make in parsers._PARSERS.values():
+        for action in make(None)._actions:
+            if action.type is parsers._path:
+                assert action.type("~/a") == tmp_path / "a"
+            else:
+                assert action.type is not Path
 
 
 def test_push_has_the_options_and_defaults_of_its_function():

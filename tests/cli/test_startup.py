@@ -55,6 +55,19 @@ def test_help_and_mistakes_are_answered_without_anything_heavy(name, tmp_path):
     assert code == 0 or not argv or len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("more", [[], ["--output", "a.csv"]])
+def test_a_photo_that_is_not_there_is_said_before_torch_is_imported(more, tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    code = CODE.replace(str(HEAVY), str({"torch", "transformers"}))
+    command = [sys.executable, "-c", code, "predict", str(tmp_path), "no.jpg", *more]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env)
+    assert done.returncode == 2
+    assert (
+        done.stderr == "hffruits predict: error: no.jpg: no such file or folder. Check the path.\n"
+    )
+
+
 def test_schedules_of_ours_are_drawn_without_torch(tmp_path):
     code = (
         "import sys; from hffruits.cli.main import main; code = main(sys.argv[1:]); "

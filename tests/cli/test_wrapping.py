@@ -87,5 +87,5 @@ def test_errors_of_the_command_fit_into_the_terminal(columns, monkeypatch, capsy
     monkeypatch.setattr("hffruits.cli.main.terminal_width", lambda stream: columns)
     assert main(["plot-lr", "wavy"]) == 2
     lines = capsys.readouterr().err.strip().split("\n")
-    assert lines[0].startswith("hffruits: error: wavy: unknown schedule")
+    assert lines[0].startswith("hffruits plot-lr: error: wavy: unknown schedule")
     assert len(lines) > 1 and all(len(line) <= columns for line in lines)

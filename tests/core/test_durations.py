@@ -22,6 +22,12 @@ def test_text_that_is_no_duration_is_an_error(text):
         parse_duration(text, name="time_budget")
 
 
+def test_a_small_number_needs_its_unit():
+    with pytest.raises(InputError, match=r"time_budget=3: of what\? Write 3s, 3m or 3h\.$"):
+        parse_duration("3", name="time_budget")
+    assert parse_duration("3s") == 3 and parse_duration("30") == 30
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0, "0 s"), (45.4, "45 s"), (200, "3 min 20 s"), (300, "5 min"), (7500, "2 h 5 min")],

@@ -106,6 +106,19 @@ def test_a_folder_for_each_split_is_to_lie_in_the_data(name, capsys):
         arguments_from_keywords("fruits", **{name: "photos"})
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--hub_tokn", "s3cret"], "--hub_tokn *** (did you mean --hub_token?)"),
+        (["--hub_tokn=s3cret"], "--hub_tokn=*** (did you mean --hub_token?)"),
+        (["--logn", "hf_s3cret12345"], "--logn hf_***"),
+    ],
+)
+def test_a_token_behind_a_mistyped_flag_is_not_printed(words, said, capsys):
+    line = complaint(capsys, parse_train_arguments, ["fruits", *words])
+    assert said in line and "s3cret" not in line
+
+
 def test_a_word_too_many_is_no_flag(capsys):
     line = complaint(capsys, parse_train_arguments, ["fruits", "data2"])
     assert line.endswith("unknown: data2. See `train.py --help`.")
@@ -119,6 +132,37 @@ def test_a_short_flag_with_its_value_is_known_without_it(capsys):
 def test_a_flag_that_the_data_answers_is_to_be_left_out(capsys):
     line = complaint(capsys, parse_train_arguments, ["fruits", "--num_classes", "4"])
     assert "--num_classes 4 (leave it out: the data says which classes there are)" in line
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["demo", "--sha"], "unknown: --sha (did you mean --share?)"),
+        (["predict", "m", "a.jpg", "--rev", "x"], "unknown: --rev x (did you mean --revision?)"),
+        (["--vers"], "unknown: --vers (did you mean --version?)"),
+        (["demo", ""], "argument model: empty. Give a value, or leave it out."),
+        (["predict", "m", ""], "argument images: empty."),
+        (["samples", ""], "argument DIR: empty."),
+        (["explore", "fruits", "--output_dir", ""], "argument --output_dir: empty."),
+        (["demo", "a", "--model", "b"], "a and --model b: give one of them."),
+        (["predict", "~nobody-here/m", "a.jpg"], "argument model: ~nobody-here/m: no such user"),
+        (["train", "~nobody-here/x"], "~nobody-here/x: no such user"),
+    ],
+)
+def test_no_command_guesses_what_was_meant_by_half_a_word(argv, message, capsys):
+    assert message in complaint(capsys, main, argv)
+
+
+@pytest.mark.parametrize("argv", [[], ["--"]])
+def test_no_command_prints_which_there_are(argv, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(argv)
+    assert stop.value.code == 2 and "commands:\n  train" in capsys.readouterr().out
+
+
+def test_an_empty_text_is_a_value_where_it_is_the_default():
+    args = parsers.evaluate_parser(None).parse_known_args(["m", "--tta", ""])[0]
+    assert args.tta == ""
 
 
 def test_help_of_a_command_is_as_before(capsys):
@@ -162,15 +206,19 @@ def test_a_boolean_is_spelled_as_the_flag_that_sets_it():
 @pytest.mark.parametrize(
     ("message", "spelled"),
     [
-        ("photos: no such folder. Check the path given as data_dir.",
-         "photos: no such folder. Check the path given as --data_dir."),
+        ("photos: no such folder. Check the path or data_dir.",
+         "photos: no such folder. Check the path or --data_dir."),
         ("learning_rate=0.1: not empty. Choose another output_dir.",
          "learning_rate=0.1: not empty. Choose another --output_dir."),
         ("seed=x: not a number.", "--seed=x: not a number."),
+        ("my output_dir: no such folder (did you mean my output_dirs?)",
+         "my output_dir: no such folder (did you mean my output_dirs?)"),
+        ("output_dir=runs/a (seed=3): not empty.", "--output_dir=runs/a (seed=3): not empty."),
     ],
 )  # fmt: skip
 def test_what_the_user_named_like_a_flag_is_none(message, spelled):
-    given = ["photos", "--output_dir", "learning_rate=0.1", "--seed", "x"]
+    given = ["photos", "--output_dir", "learning_rate=0.1", "--seed", "x", "my output_dir",
+             "--config=runs/a (seed=3)"]  # fmt: skip
     names = parsers.flag_names("preview")
     assert spell_as_flags(message, names, given=given) == spelled
 
@@ -178,7 +226,7 @@ def test_what_the_user_named_like_a_flag_is_none(message, spelled):
 def test_a_missing_folder_that_is_called_like_a_flag_keeps_its_name(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["preview", "photos"]) == 2
-    assert capsys.readouterr().err.startswith("hffruits: error: photos: no such folder")
+    assert capsys.readouterr().err.startswith("hffruits preview: error: photos: no such folder")
 
 
 def test_remedies_are_flags_on_the_command_line_and_keywords_in_python(tmp_path, capsys):
@@ -186,7 +234,7 @@ def test_remedies_are_flags_on_the_command_line_and_keywords_in_python(tmp_path,
     words = {"freeze": "head_only", "layer_decay": 0.5}
     assert main(["train", str(tmp_path), *(f"--{name}={value}" for name, value in words.items())])
     said = capsys.readouterr().err
-    assert said.startswith("hffruits: error: --freeze=head_only and --layer_decay: only one")
+    assert said.startswith("hffruits train: error: --freeze=head_only and --layer_decay: only one")
     with pytest.raises(InputError, match=r"^freeze=head_only and layer_decay: only one"):
         hffruits.train(str(tmp_path), **words)
 

@@ -259,7 +259,7 @@ def test_no_log_file_error_or_repository_ever_holds_the_token(
         (push, "hf_wrong" + SECRET, None, 2),
         (["push-data", str(drawn_fruits), "user/photos"], SECRET, None, 0),
         (["space", "user/fruits", "demo", "--check", "none"], SECRET, None, 0),
-        (["predict", "user/nothing", "x.jpg"], SECRET, None, 2),
+        (["predict", "user/nothing", __file__], SECRET, None, 2),
     ]
     caplog.set_level(logging.DEBUG)
     for words, token, fault, code in runs:
@@ -267,7 +267,7 @@ def test_no_log_file_error_or_repository_ever_holds_the_token(
         monkeypatch.setenv("HF_TOKEN", token)
         assert main(words) == code, words
     held = {"output": "".join(capfd.readouterr()).encode(), "log": caplog.text.encode()}
-    assert len(held["log"]) > 100 and b"hffruits: error: " in held["output"]
+    assert len(held["log"]) > 100 and b"hffruits predict: error: user/nothing: " in held["output"]
     held |= {str(file): file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
     for (_, name), repo in local_hub.repos.items():
         for commit in repo.commits.values():

@@ -185,7 +185,7 @@ def test_a_folder_that_holds_something_is_left_as_it_is(tmp_path, capsys):
     assert main(["samples", str(tmp_path)]) == 2
     said = capsys.readouterr().err
     assert said == (
-        f"hffruits: error: {tmp_path}: not empty. Name a new folder, or an empty one.\n"
+        f"hffruits samples: error: {tmp_path}: not empty. Name a new folder, or an empty one.\n"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
     with pytest.raises(InputError, match=r"mine\.txt: can't be written"):

@@ -473,6 +473,9 @@ def test_a_model_is_no_better_than_itself(trained: Path, tmp_path: Path, capsys,
     assert main(command) == 0
     warned = f"{tmp_path / 'out'}: replacing its results. Set output_dir to keep both"
     assert warned in caplog.text
+    caplog.clear()
+    assert main([*command[:2], "./nothing", *command[3:]]) == 2  # nothing is replaced
+    assert warned not in caplog.text
     page = (tmp_path / "out/compare.html").read_text("utf-8")
     assert "equal on every photo" in page and "0.0 to" not in page and "of one group" not in page
 

@@ -180,7 +180,9 @@ def test_a_push_without_a_login_is_refused_before_the_photos_are_read(local_hub,
     environment = local_hub.environment(tmp_path / "home", token=None)
     words = ["hffruits", "push-data", fruits, "user/fruits"]
     done = warm.run(words, env=environment, folder=tmp_path)
-    assert done.returncode == 2 and done.stderr.startswith("hffruits: error: user/fruits: pushing")
+    assert done.returncode == 2 and done.stderr.startswith(
+        "hffruits push-data: error: user/fruits: pushing"
+    )
     assert len(done.stderr.splitlines()) == 1
 
 

@@ -257,6 +257,17 @@ def test_a_finished_table_knows_the_weights_and_needs_its_record(model, photos, 
         assert "is there, but maybe of another job (.a.csv.json, which says" in line
 
 
+def test_photos_that_were_replaced_since_are_not_taken_for_labelled(model, tmp_path):
+    photo, table = tmp_path / "photos" / "1.png", tmp_path / "a.csv"
+    paint(photo, seed=1)
+    label_into_table(model, [photo.parent], table)
+    assert label_into_table(model, [photo.parent], table).images == 1
+    paint(photo, seed=2)
+    os.utime(photo, (later := table.stat().st_mtime + 1, later))
+    with pytest.raises(InputError, match=r"a\.csv: is there, older than 1 of these photos\. Name"):
+        label_into_table(model, [photo.parent], table)
+
+
 def test_no_process_of_another_job_continues_beside_finished_tables(fruits, photos, tmp_path):
     first = job_of(tmp_path / "a.csv", photos, processes=2)
     label_files(fruits, first)

@@ -6,7 +6,8 @@ from PIL import Image
 from support.drawing import draw_fruit
 
 from hffruits.core.errors import InputError
-from hffruits.inference.classifier import FruitClassifier, Prediction, find_images
+from hffruits.inference.classifier import FruitClassifier, Prediction
+from hffruits.inference.sources import find_images
 from hffruits.models.loading import build_model
 
 LABELS = ["Apple", "Banana", "Lime"]

@@ -20,14 +20,14 @@ GPU = "#!/bin/sh\necho 'GPU 0: NVIDIA H200'\n"
 PYTHON = """#!/bin/sh
 case "$*" in
 "-m venv "*) mkdir -p "$3/bin"; cp "$0" "$3/bin/python" ;;
-*metadata*) cat installed ;;
+*metadata*) PYTHONPATH=site exec REAL -S "$@" ;;
 *v.cuda*) cat build ;;
 *--dry-run*) [ -e has_cpu_builds ] || { cat index_error >&2; exit 1; } ;;
 *"pip install"*)
     echo "pip $*" >>log
     if [ -e install_error ]; then cat install_error >&2; exit 1; fi ;;
 esac
-"""
+""".replace("REAL", sys.executable)
 UV = """#!/bin/sh
 case "$*" in
 venv*) mkdir -p .venv/bin; cp fakes/python .venv/bin/python ;;
@@ -36,6 +36,14 @@ venv*) mkdir -p .venv/bin; cp fakes/python .venv/bin/python ;;
 *) echo "uv $*" >>log ;;
 esac
 """
+
+
+def packages(**versions: str) -> dict[str, str]:
+    """The files that say which versions are installed."""
+    return {
+        f"site/{name}-{version}.dist-info/METADATA": f"Name: {name}\nVersion: {version}\n"
+        for name, version in versions.items()
+    }
 
 
 class Setup(NamedTuple):
@@ -160,17 +168,19 @@ def test_uv_without_either_index_gives_the_default_build(setup):
     assert len(done.installed) == 1 and done.installed[0].endswith("-e .[dev]")
 
 
-@pytest.mark.parametrize("version", [PINS["torch"], f"{PINS['torch']}+cpu"])
-def test_the_pinned_torch_stays_when_it_is_installed(setup, tmp_path, version):
-    (tmp_path / "installed").write_text(version)
-    done = setup(files=["has_cpu_builds"])
+@pytest.mark.parametrize("build", ["", "+cpu"])
+def test_the_pinned_torch_stays_when_it_is_installed(setup, build):
+    version = PINS["torch"] + build
+    installed = packages(torch=version, torchvision=PINS["torchvision"] + build)
+    done = setup(files={"has_cpu_builds": ""} | installed)
     assert f"torch: {version} is installed, and stays" in done.said and len(done.installed) == 1
 
 
 @pytest.mark.parametrize("torch", ["cpu", "cuda"])
 @pytest.mark.parametrize("build", ["cpu", "cuda"])
 def test_a_choice_is_held_against_the_build_that_is_installed(setup, torch, build):
-    done = setup(torch=torch, files={"installed": PINS["torch"], "build": build})
+    installed = packages(torch=PINS["torch"], torchvision=PINS["torchvision"])
+    done = setup(torch=torch, files={"build": build} | installed)
     if torch == build:
         assert done.code == 0 and "is installed, and stays" in done.said
     else:
@@ -191,8 +201,12 @@ def test_make_takes_up_a_new_choice_though_all_is_set_up(tmp_path):
     script.write_text("#!/bin/sh\nmkdir -p .venv; echo $TORCH >>log; [ $TORCH != cuda ]\n")
     script.chmod(0o755)
 
+    python = tmp_path / "a folder" / "python"
+    python.parent.mkdir()
+    python.symlink_to(sys.executable)
+
     def make(*words: str) -> int:
-        command = ["make", f"PYTHON={sys.executable}", "setup", *words]
+        command = ["make", f"PYTHON={python}", "setup", *words]
         done = subprocess.run(command, cwd=tmp_path, env={"PATH": os.environ["PATH"]})
         return done.returncode
 
@@ -200,9 +214,17 @@ def test_make_takes_up_a_new_choice_though_all_is_set_up(tmp_path):
     assert (tmp_path / "log").read_text().split() == ["auto", "cuda", "cuda"]
 
 
-def test_another_version_of_torch_does_not_stay(setup, tmp_path):
-    (tmp_path / "installed").write_text("1.0+cpu")
-    assert CPU in setup(files=["has_cpu_builds"]).installed[0]
+@pytest.mark.parametrize(
+    "installed",
+    [
+        packages(torch="1.0+cpu", torchvision="0.1+cpu"),
+        packages(torch=f"{PINS['torch']}+cpu"),  # interrupted
+        packages(torch=f"{PINS['torch']}+cpu", torchvision=PINS["torchvision"]),
+    ],
+    ids=["another version", "without torchvision", "torchvision of another build"],
+)
+def test_what_does_not_fit_together_does_not_stay(setup, installed):
+    assert CPU in setup(files={"has_cpu_builds": ""} | installed).installed[0]
 
 
 def test_torch_may_be_chosen_by_hand(setup):
@@ -215,6 +237,13 @@ def test_cpu_by_hand_never_installs_the_cuda_build(setup):
     done = setup(torch="cpu")
     assert done.code == 2 and "TORCH=cpu: no CPU build of torch" in done.said
     assert done.installed == []
+
+
+def test_another_folder_than_that_of_the_repository_is_left_as_it_is(setup, tmp_path):
+    (tmp_path / "constraints.txt").unlink()
+    done = setup()
+    assert done.code == 2 and "constraints.txt: not here" in done.said
+    assert not (tmp_path / ".venv").exists()
 
 
 def test_a_package_may_be_installed_into_another_environment(setup, tmp_path):

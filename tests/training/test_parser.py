@@ -109,6 +109,8 @@ def test_mistakes_are_reported_with_the_remedy(capsys, tmp_path):
     assert "No such file" in fails(capsys, ["--config", str(file)])
     file.write_text("weigth_decay: 1")
     assert "did you mean --weight_decay?" in fails(capsys, ["--config", str(file)])
+    file.write_text("data: fruits")
+    assert "unknown data (did you mean --data_dir?)" in fails(capsys, ["--config", str(file)])
     file.write_text("num_train_epochs: [1]")
     assert "takes one value" in fails(capsys, ["--config", str(file)])
     file.write_text("per_device_train_batch_size: 8.5")
@@ -122,6 +124,49 @@ def test_mistakes_are_reported_with_the_remedy(capsys, tmp_path):
     file.write_text("recipe: slow")
     assert "--recipe slow: unknown. Known: balanced" in fails(capsys, ["--config", str(file)])
     assert "--recipe fsat: unknown (did you mean fast?)" in fails(capsys, ["--recipe", "fsat"])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("recipe: {a: 1}", "run.yaml: recipe takes no `name: value` pairs. Write it as text."),
+        ("learning_rate: {a: 1}", "learning_rate takes no `name: value` pairs"),
+        ("freeze: !!binary aGFsZg==", "freeze takes no binary data"),
+        ("data_dir: !!set {a}", "data_dir takes no set"),
+        ("label_names: [[a], b]", "label_names takes no lists of lists"),
+        ("[" * 3000, "maximum recursion depth"),
+    ],
+)
+def test_a_value_of_a_kind_that_no_flag_takes_names_the_file_and_the_flag(
+    content, message, tmp_path, capsys
+):
+    file = tmp_path / "run.yaml"
+    file.write_text(content)
+    assert message in fails(capsys, ["--config", str(file)])
+
+
+def test_a_folder_named_like_a_date_is_text_and_schedules_take_pairs(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text(
+        "output_dir: 2026-11-30\nlr_scheduler_type: exponential\nlr_scheduler_kwargs: {gamma: 0.5}"
+    )
+    training = parse_train_arguments(["--config", str(file)])[2]
+    assert training.output_dir == "2026-11-30"
+    assert training.lr_scheduler_kwargs == {"gamma": 0.5}
+
+
+def test_a_file_below_the_home_folder_is_found_behind_an_equals_sign(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "run.yaml").write_text("seed: 7")
+    assert parse_train_arguments(["--config=~/run.yaml"])[2].seed == 7
+
+
+@pytest.mark.parametrize(
+    "argv", [["--recipe", ""], ["--recipe="], ["--config", " "], ["--output_dir="], ["--exclude="]]
+)
+def test_what_an_unset_variable_of_the_shell_leaves_empty_is_refused(argv, capsys):
+    name = argv[0].partition("=")[0]
+    assert f"argument {name}: empty. Give a value, or leave it out." in fails(capsys, argv)
 
 
 def help_of(capsys, *flags: str, columns: int, monkeypatch) -> str:

@@ -102,7 +102,17 @@ def test_data_goes_before_what_a_file_names_and_not_beside_a_flag(tmp_path):
 
 @pytest.mark.parametrize(
     ("flags", "message"),
-    [({"help": True}, "^help: not a keyword"), ({"recipe": []}, "argument recipe: expected one")],
+    [
+        ({"help": True}, "^help: not a keyword"),
+        ({"h": True}, r"^unknown: h=true\. See"),
+        ({"recipe": []}, r"^recipe=\[\]: takes one value"),
+        ({"freeze": ["half", "none"]}, r"^freeze=\['half', 'none'\]: takes one value"),
+        ({"label_names": ["a", "--help"]}, "^label_names: --help begins with a hyphen"),
+        ({"label_names": ["--help"], "zebra": 1}, "^unknown: zebra=1"),
+        ({"a b": 1}, "^'a b': unknown"),
+        ({"lr_scheduler_kwargs": {"a": {1}}}, "^lr_scheduler_kwargs: .*set is not JSON"),
+        ({"config": ""}, "^argument config: empty"),
+    ],
 )
 def test_no_keyword_ends_the_interpreter(flags, message):
     with pytest.raises(InputError, match=message):
