@@ -57,15 +57,7 @@ def predict_tab(
         with gr.Column(elem_id="seen"):
             photo = photo_input("photo")
             with gr.Column(visible=False, elem_id="explained") as explained:
-                heat = gr.Image(
-                    type="pil",
-                    format="jpeg",
-                    interactive=False,
-                    height=400,
-                    label="What the prediction is based on",
-                    buttons=["fullscreen"],
-                    elem_id="heat",
-                )
+                heat = _heatmap()
         with gr.Column(elem_id="predictions", elem_classes="predictions"):
             verdict = gr.HTML(label="verdict", elem_classes="verdict")
             prediction = prediction_label(top_k, "prediction")
@@ -96,6 +88,18 @@ def predict_tab(
         lambda: (None, gr.Column(visible=False)),
         *(None, [heat, explained]),
         api_visibility="private",
+    )
+
+
+def _heatmap() -> gr.Image:
+    return gr.Image(
+        type="pil",
+        format="jpeg",
+        interactive=False,
+        height=400,
+        label="What the prediction is based on",
+        buttons=["fullscreen"],
+        elem_id="heat",
     )
 
 
