@@ -84,7 +84,7 @@ def run_plot_lr(argv: list[str]) -> None:
     upstream = import_module("hffruits.training.transformers_fields").read_schedule_names()
     if upstream is not None:
         known = [*functions.SCHEDULES, *upstream]
-        functions.check_schedules(args.schedules, known, steps=args.steps)
+        functions.check_schedules(args.schedules, known, steps=args.steps, peak=args.learning_rate)
     only_ours = args.schedules and set(args.schedules) <= set(functions.SCHEDULES)
     module = functions if only_ours else load("hffruits.training.lr_schedules")
     rates = module.compare_schedules(

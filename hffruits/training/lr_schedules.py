@@ -97,11 +97,13 @@ def _learning_rates(name: str, *, peak: float, total: int, **kwargs: Any) -> lis
     return rates
 
 
-def compare_schedules(names: list[str], *, total: int, **kwargs: Any) -> dict[str, list[float]]:
+def compare_schedules(
+    names: list[str], *, peak: float, total: int, **kwargs: Any
+) -> dict[str, list[float]]:
     """`learning_rates` of several names, or of all that need no validation.
 
     Raises `InputError` for names that are unknown or can't be computed ahead.
     """
-    check_schedules(names, SCHEDULE_NAMES, steps=total)
+    check_schedules(names, SCHEDULE_NAMES, steps=total, peak=peak)
     chosen = names or [name for name in SCHEDULE_NAMES if name not in BY_VALIDATION]
-    return {name: learning_rates(name, total=total, **kwargs) for name in chosen}
+    return {name: learning_rates(name, peak=peak, total=total, **kwargs) for name in chosen}

@@ -73,13 +73,18 @@ SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "time_based": time_based,
     "one_cycle": one_cycle,
 }
+MOST_STEPS = 1_000_000  # that are drawn
 BY_VALIDATION = ("reduce_lr_on_plateau", "greedy")  # these follow a metric, not the step
 
 
-def check_schedules(names: Iterable[str], known: Iterable[str], *, steps: int) -> None:
-    """Raise `InputError` for no steps, and for names that are unknown or can't be drawn ahead."""
-    if steps < 1:
-        raise InputError(f"steps={steps}: give 1 or more.")
+def check_schedules(names: Iterable[str], known: Iterable[str], *, steps: int, peak: float) -> None:
+    """Raise `InputError` for steps or a peak that can't be drawn, and for names that are unknown or
+    can't be drawn ahead.
+    """
+    if not 1 <= steps <= MOST_STEPS:
+        raise InputError(f"steps={steps}: give 1 to {MOST_STEPS:,}.")
+    if not 0 < peak < math.inf:
+        raise InputError(f"learning_rate={peak}: give a number above 0.")
     known = list(known)
     for name in names:
         if name not in known:
@@ -121,10 +126,12 @@ def compute_rates(
     return rates
 
 
-def compare_schedules(names: list[str], *, total: int, **kwargs: Any) -> dict[str, list[float]]:
+def compare_schedules(
+    names: list[str], *, peak: float, total: int, **kwargs: Any
+) -> dict[str, list[float]]:
     """`compute_rates` of several names, as `lr_schedules.compare_schedules` of all kinds."""
-    check_schedules(names, SCHEDULES, steps=total)
-    return {name: compute_rates(name, total=total, **kwargs) for name in names}
+    check_schedules(names, SCHEDULES, steps=total, peak=peak)
+    return {name: compute_rates(name, peak=peak, total=total, **kwargs) for name in names}
 
 
 def check_options(options: object) -> None:

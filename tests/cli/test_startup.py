@@ -26,6 +26,8 @@ LIGHT = {
     "predict-flag": (["predict", "runs/fruits", "a.jpg", "--topk", "3"], 2, "--top_k"),
     "demo": (["demo", "--shared"], 2, "did you mean --share?"),
     "plot-lr": (["plot-lr", "cosin"], 2, "did you mean cosine?"),
+    "plot-lr-rate": (["plot-lr", "step", "--learning_rate", "nan"], 2, "--learning_rate=nan: give"),
+    "plot-lr-steps": (["plot-lr", "--steps", "99999999999"], 2, "give 1 to 1,000,000."),
     "plot-lr-help": (["plot-lr", "--help"], 0, "--warmup_steps"),
 }
 HEAVY = {"torch", "transformers", "datasets", "timm", "numpy", "PIL", "gradio"}
