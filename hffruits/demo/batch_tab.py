@@ -85,8 +85,11 @@ def batch_tab(fruits: FruitClassifier, *, stopping: threading.Event, max_pixels:
                 elem_classes="hint",
             )
         with gr.Column(scale=3, min_width=280, elem_id="results"):
-            summary, table, shown, download = _result_table()
-    gallery = _result_gallery()
+            summary, table, shown = _result_table()
+            with gr.Column(visible=False) as csv_column:
+                download = gr.DownloadButton("Download as CSV", elem_id="csv")
+    with gr.Column(visible=False) as gallery_column:
+        gallery = _result_gallery()
     rows = gr.State("")  # clients of the API get no state
     start.click(
         batch,
@@ -98,15 +101,15 @@ def batch_tab(fruits: FruitClassifier, *, stopping: threading.Event, max_pixels:
         concurrency_limit=1,
         show_progress_on=summary,
     ).success(
-        lambda text: (text, gr.update(visible=True), gr.update(visible=True)),
-        *(rows, [shown, gallery, download]),
+        lambda text: (text, gr.Column(visible=True), gr.Column(visible=True)),
+        *(rows, [shown, csv_column, gallery_column]),
         api_visibility="private",
         queue=False,
     )
 
 
-def _result_table() -> tuple[gr.Markdown, gr.Dataframe, gr.HTML, gr.DownloadButton]:
-    """What says how many there were; the table for clients, and as visitors see it; the CSV."""
+def _result_table() -> tuple[gr.Markdown, gr.Dataframe, gr.HTML]:
+    """What says how many there were; the table for clients, and as visitors see it."""
     summary = gr.Markdown(
         "Results appear here, with a table to download.", label="summary", elem_id="summary"
     )
@@ -119,8 +122,7 @@ def _result_table() -> tuple[gr.Markdown, gr.Dataframe, gr.HTML, gr.DownloadButt
         visible="hidden",
     )
     shown = gr.HTML(elem_id="table", apply_default_css=False)
-    download = gr.DownloadButton("Download as CSV", elem_id="csv", visible="hidden")
-    return summary, table, shown, download
+    return summary, table, shown
 
 
 def _result_gallery() -> gr.Gallery:
@@ -133,7 +135,6 @@ def _result_gallery() -> gr.Gallery:
         format="jpeg",
         interactive=False,
         buttons=["fullscreen"],
-        visible="hidden",
         elem_id="gallery",
     )
 

@@ -56,16 +56,8 @@ def predict_tab(
     with gr.Row(equal_height=False, elem_id="one"):
         with gr.Column(elem_id="seen"):
             photo = photo_input("photo")
-            heat = gr.Image(
-                type="pil",
-                format="jpeg",
-                interactive=False,
-                visible="hidden",
-                height=400,
-                label="What the prediction is based on",
-                buttons=["fullscreen"],
-                elem_id="heat",
-            )
+            with gr.Column(visible=False, elem_id="explained") as explained:
+                heat = _heatmap()
         with gr.Column(elem_id="predictions", elem_classes="predictions"):
             verdict = gr.HTML(label="verdict", elem_classes="verdict")
             prediction = prediction_label(top_k, "prediction")
@@ -90,9 +82,25 @@ def predict_tab(
     )
     named.failure(lambda: None, None, photo, api_visibility="private", queue=False)
     shown.click(explain, photo, heat, api_name="explain", preprocess=False).success(
-        lambda: gr.Image(visible=True), None, heat, api_visibility="private"
+        lambda: gr.Column(visible=True), None, explained, api_visibility="private"
     )
-    photo.change(lambda: gr.Image(None, visible="hidden"), None, heat, api_visibility="private")
+    photo.change(
+        lambda: (None, gr.Column(visible=False)),
+        *(None, [heat, explained]),
+        api_visibility="private",
+    )
+
+
+def _heatmap() -> gr.Image:
+    return gr.Image(
+        type="pil",
+        format="jpeg",
+        interactive=False,
+        height=400,
+        label="What the prediction is based on",
+        buttons=["fullscreen"],
+        elem_id="heat",
+    )
 
 
 def photo_input(elem_id: str, height: int = 400) -> gr.Image:

@@ -217,7 +217,7 @@ ul.kinds { padding: 0; list-style: none; }
   #seen { display: contents; }
   #seen > * { min-width: 100%; }
   #predictions { order: 1; }
-  #heat { order: 2; }
+  #explained { order: 2; }
   .classes { grid-template-columns: repeat(3, 1fr); }
   #gallery .grid-container { grid-template-columns: repeat(2, minmax(0, 1fr)); }
   #photos .grid-container { grid-template-columns: repeat(3, minmax(0, 1fr)); }

@@ -1,6 +1,8 @@
 """What the tabs of the demo share: a visitor's files opened, and errors in one line.
 
 They take payloads as visitors send them (`preprocess=False`), of which gradio has checked little.
+What gives files is shown and hidden with the column around it: a component whose own properties
+change is a new one in that visitor's session, and the guard doesn't know its files.
 """
 
 import html

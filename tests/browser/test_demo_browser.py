@@ -99,13 +99,15 @@ def context(browser: sync_api.Browser) -> Iterator[sync_api.BrowserContext]:
 
 @pytest.fixture
 def page(context: sync_api.BrowserContext) -> Iterator[sync_api.Page]:
-    """A page that fails its test if it asks any other host for anything."""
+    """A page that fails its test if it asks another host for anything, or for a file in vain."""
     page = context.new_page()
-    hosts = set()
+    hosts, answers = set(), []
     page.on("request", lambda request: hosts.add(urlsplit(request.url).hostname))
+    page.on("response", lambda answer: answers.append((answer.status, answer.url)))
     yield page
     page.close()
     assert hosts - {None} == {"127.0.0.1"}  # None: data: and blob: addresses
+    assert not [url for status, url in answers if status >= 400 and "/file=" in url]
 
 
 def _answers(port: int) -> bool:
@@ -115,6 +117,12 @@ def _answers(port: int) -> bool:
 
 def _upload(page: sync_api.Page, path: Path) -> None:
     page.locator("#photo input[type=file]").set_input_files(path)
+
+
+def _expect_loaded(images: sync_api.Locator) -> None:
+    """As a broken image is visible, too."""
+    for image in images.all():
+        sync_api.expect(image).not_to_have_js_property("naturalWidth", 0)
 
 
 def _prediction(page: sync_api.Page) -> sync_api.Locator:
@@ -149,10 +157,14 @@ def test_a_click_shows_the_heatmap_and_another_photo_hides_it(
     sync_api.expect(page.locator("#explain")).to_be_hidden()
     _upload(page, path)
     sync_api.expect(_prediction(page)).to_be_visible()
-    page.locator("#explain").click()
-    sync_api.expect(page.locator("#heat img")).to_be_visible()
-    page.get_by_label("Remove Image").first.click()
-    sync_api.expect(page.locator("#heat img")).to_have_count(0)
+    for _ in range(2):
+        page.locator("#explain").click()
+        sync_api.expect(page.locator("#heat img")).to_be_visible()
+        _expect_loaded(page.locator("#heat img"))
+        page.get_by_label("Remove Image").first.click()
+        sync_api.expect(page.locator("#heat img")).to_have_count(0)
+        sync_api.expect(page.locator("#heat")).to_be_hidden()
+        _upload(page, path)
 
 
 def test_an_example_is_answered_at_a_click(url: str, page: sync_api.Page) -> None:
@@ -264,6 +276,7 @@ def test_a_batch_gives_a_table_thumbnails_and_a_csv(opened: sync_api.Page, tmp_p
     opened.locator("#start").click()
     sync_api.expect(opened.locator("#summary")).to_contain_text("1 unreadable")
     sync_api.expect(opened.locator("#gallery img")).to_have_count(2)
+    _expect_loaded(opened.locator("#gallery img"))
     sync_api.expect(opened.locator("#table")).to_contain_text("banana.png")
     problem = opened.locator("#table tr", has_text="broken.jpg").locator("td").last
     sync_api.expect(problem).to_contain_text("unreadable: ")
@@ -274,6 +287,16 @@ def test_a_batch_gives_a_table_thumbnails_and_a_csv(opened: sync_api.Page, tmp_p
         opened.locator("#csv").click()
     rows = list(csv.DictReader(Path(download.value.path()).read_text("utf-8-sig").splitlines()))
     assert {row["file"] for row in rows} == {"pear.jpg", "broken.jpg", "banana.png"}
+    draw_fruit("Lime", seed=9, size=120).save(tmp_path / "lime.jpg")
+    opened.locator("#files input[type=file]").set_input_files(tmp_path / "lime.jpg")
+    sync_api.expect(opened.locator("#files").get_by_text("lime")).not_to_have_count(0)
+    opened.locator("#start").click()  # again, while results are shown
+    sync_api.expect(opened.locator("#table")).to_contain_text("lime.jpg")
+    sync_api.expect(opened.locator("#gallery .caption-label").last).to_be_visible()
+    _expect_loaded(opened.locator("#gallery img"))
+    with opened.expect_download() as download:
+        opened.locator("#csv").click()
+    assert "lime.jpg" in Path(download.value.path()).read_text("utf-8-sig")
 
 
 def test_the_boxes_say_what_to_drop_there(lesson: sync_api.Page) -> None:
