@@ -287,16 +287,16 @@ def test_a_batch_gives_a_table_thumbnails_and_a_csv(opened: sync_api.Page, tmp_p
         opened.locator("#csv").click()
     rows = list(csv.DictReader(Path(download.value.path()).read_text("utf-8-sig").splitlines()))
     assert {row["file"] for row in rows} == {"pear.jpg", "broken.jpg", "banana.png"}
-    draw_fruit("Lime", seed=9, size=120).save(tmp_path / "lime.jpg")
-    opened.locator("#files input[type=file]").set_input_files(tmp_path / "lime.jpg")
-    sync_api.expect(opened.locator("#files").get_by_text("lime")).not_to_have_count(0)
+    draw_fruit("Lemon", seed=9, size=120).save(tmp_path / "lemon.jpg")
+    opened.locator("#files input[type=file]").set_input_files(tmp_path / "lemon.jpg")
+    sync_api.expect(opened.locator("#files").get_by_text("lemon")).not_to_have_count(0)
     opened.locator("#start").click()  # again, while results are shown
-    sync_api.expect(opened.locator("#table")).to_contain_text("lime.jpg")
+    sync_api.expect(opened.locator("#table")).to_contain_text("lemon.jpg")
     sync_api.expect(opened.locator("#gallery .caption-label").last).to_be_visible()
     _expect_loaded(opened.locator("#gallery img"))
     with opened.expect_download() as download:
         opened.locator("#csv").click()
-    assert "lime.jpg" in Path(download.value.path()).read_text("utf-8-sig")
+    assert "lemon.jpg" in Path(download.value.path()).read_text("utf-8-sig")
 
 
 def test_the_boxes_say_what_to_drop_there(lesson: sync_api.Page) -> None:
