@@ -88,13 +88,15 @@ def shoot_two_parts(browser: Browser, report: Path, output: Path, anchor: str) -
 
 def shoot_demo(browser: Browser, args: argparse.Namespace, folder: Path) -> None:
     photos = list_images(args.data_dir / "val")
-    mango = next(path for path in photos if path.parent.name == "Mango")
+    fruits = hffruits.FruitClassifier.from_pretrained(args.model)
+    found = fruits.predict(photos_of("Watermelon", args.data_dir / "val"))
+    melon = Path(next(each.path for each in found if each.known and each.label == "Watermelon"))
     batch = [*photos[:: len(photos) // 11][:11], folder / "broken.jpg"]
     batch[-1].write_bytes(b"no image")
     lesson = photos_of(args.new, args.data_dir / "train")[:6]
     with demo_of(args.model, folder) as (url, _), demo_of(args.learner, folder) as (learner, _):
         page = open_demo(browser, url, width=1280)
-        predict(page, mango)
+        predict(page, melon)
         save_small(page.screenshot(full_page=True), DOCS / "demo.png")
         page = open_demo(browser, url, width=1280)
         predict_batch(page, batch)
@@ -105,10 +107,10 @@ def shoot_demo(browser: Browser, args: argparse.Namespace, folder: Path) -> None
         expect(page.get_by_text("Saved as")).to_be_visible()
         save_small(page.screenshot(full_page=True), DOCS / "demo-teach.png")
         shots = [
-            (f"{url}?__theme=light", partial(predict, photo=mango)),
+            (f"{url}?__theme=light", partial(predict, photo=melon)),
             (f"{url}?__theme=light", partial(predict_batch, photos=batch)),
             (f"{learner}?__theme=dark", partial(teach, name=args.new, photos=lesson)),
-            (f"{url}?__theme=dark", partial(correct, photo=mango)),
+            (f"{url}?__theme=dark", partial(correct, photo=melon)),
         ]
         save_small(beside(shoot_phone(browser, shots)), DOCS / "demo-phone.png")
 

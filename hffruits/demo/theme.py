@@ -148,7 +148,7 @@ button:focus-visible, input:focus-visible, textarea:focus-visible, a:focus-visib
 #examples button { max-width: 150px; border-radius: 16px; cursor: pointer; }
 #examples img { width: 100%; aspect-ratio: 1; object-fit: cover; border-radius: 16px; margin: 0; }
 #examples button:hover img { filter: brightness(1.06); }
-#examples span { width: 100%; font-size: 14px; line-height: 1.2; overflow-wrap: anywhere; }
+#examples span { width: 100%; font-size: 13px; line-height: 1.2; overflow-wrap: anywhere; }
 
 #summary { padding: 18px 20px; border-radius: 20px !important; box-shadow: var(--block-shadow); }
 #summary { background: var(--block-background-fill); }
@@ -210,7 +210,7 @@ ul.kinds { padding: 0; list-style: none; }
 .dark { --wrong: #ffb4ab; }
 @media (max-width: 640px) {
   #examples h2 + div { grid-template-columns: repeat(4, minmax(0, 1fr)); gap: 10px; }
-  #examples span { font-size: 13px; }
+  #examples span { font-size: 12px; }
   #tabs .tab-container { gap: 2px; padding: 4px; }
   #tabs .tab-container button { flex: 1 1 auto; justify-content: center; }
   #tabs .tab-container button { padding: 10px 8px; font-size: 16px; text-align: center; }
