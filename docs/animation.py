@@ -9,14 +9,13 @@ WebP; takes a minute on 2 CPU cores.
 
 import argparse
 import io
-import shutil
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
 from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
-from screenshots import DOCS, demo_of, open_demo, photos_of, predict, teach
+from screenshots import DOCS, demo_of, launch_chromium, open_demo, photos_of, predict, teach
 
 OUTPUT = DOCS / "demo.webp"
 VIEW = (1100, 860)
@@ -44,8 +43,7 @@ def main() -> None:
     known = photos_of(args.known, args.data_dir / "val")
     new = photos_of(args.new, args.data_dir / "train")
     with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
-        chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        browser = launch_chromium(playwright)
         with demo_of(args.model, Path(name)) as (url, _):
             page = open_demo(browser, url, width=VIEW[0])
             page.set_viewport_size({"width": VIEW[0], "height": VIEW[1]})

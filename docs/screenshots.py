@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 
 import hffruits
 from hffruits.data.images import list_images
@@ -49,10 +49,15 @@ def main() -> None:
     expect.set_options(timeout=120_000)  # ms
     with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
         folder = Path(name)
-        chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        browser = launch_chromium(playwright)
         shoot_reports(browser, args, folder)
         shoot_demo(browser, args, folder)
+
+
+def launch_chromium(playwright: Playwright) -> Browser:
+    """The system's own: playwright's would have to be downloaded."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    return playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
 
 
 def shoot_reports(browser: Browser, args: argparse.Namespace, folder: Path) -> None:

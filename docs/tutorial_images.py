@@ -6,12 +6,18 @@
 """
 
 import argparse
-import shutil
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from playwright.sync_api import sync_playwright
-from screenshots import BACKGROUND, DOCS, open_report, save_small, shoot_two_parts
+from screenshots import (
+    BACKGROUND,
+    DOCS,
+    launch_chromium,
+    open_report,
+    save_small,
+    shoot_two_parts,
+)
 
 from hffruits.data.samples import example_photos
 
@@ -24,8 +30,7 @@ def main() -> None:
     folder = parser.parse_args().folder
     draw_kinds().save(DOCS / "tutorials/kinds.jpg", quality=85)
     with sync_playwright() as playwright:
-        chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        browser = launch_chromium(playwright)
         output = DOCS / "tutorials"
         report = folder / "runs/first/report.html"
         shoot_two_parts(browser, report, output / "first-report.png", "#confusion")

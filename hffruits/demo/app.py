@@ -52,6 +52,7 @@ from hffruits.demo.widgets import Page
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.models.artifact import CONFIG, METRICS, WEIGHTS
 from hffruits.models.examples import spread
+from hffruits.models.fetching import fetched_id
 
 logger = logging.getLogger(__name__)
 TITLE = "What fruit is this?"
@@ -86,8 +87,9 @@ def open_model(
     classes = counted(len(classifier.labels), "class", "classes")
     if chosen:
         which = "" if name else ", the run that finished last"
-        if not Path(chosen).expanduser().is_dir() and classifier.folder.parent.name == "snapshots":
-            shown = f"[{markdown_code(str(chosen))}]({constants.ENDPOINT}/{chosen})"
+        fetched = None if Path(chosen).expanduser().is_dir() else fetched_id(classifier.folder)
+        if fetched:
+            shown = f"[{markdown_code(str(chosen))}]({constants.ENDPOINT}/{fetched})"
         else:
             shown = markdown_code(public_name(chosen))
         about = f"Predictions come from {shown}{which}. It has {classes}."

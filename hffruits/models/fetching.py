@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 from hffruits.core.errors import InputError
 from hffruits.core.hub_client import translate_hub_errors, try_again
 from hffruits.models.artifact import EXAMPLE_LABELS, EXAMPLES, FETCHED, NEVER_FETCHED
-from hffruits.models.examples import MAX_PHOTOS, Example, load_examples
+from hffruits.models.examples import PHOTO_NAMES, Example, load_examples
 
 logger = logging.getLogger(__name__)
 
@@ -25,14 +25,20 @@ def fetch_model(repo_id: str, *, revision: str | None = None, token: str | None 
     return _fetch(repo_id, FETCHED, NEVER_FETCHED, revision=revision, token=token)
 
 
+def fetched_id(folder: Path) -> str | None:
+    """The Hub id of a folder that `fetch_model` gave; None for any other."""
+    repository = folder.parent.parent.name
+    if folder.parent.name != "snapshots" or not repository.startswith("models--"):
+        return None
+    return repository.removeprefix("models--").replace("--", "/")
+
+
 def examples_of(folder: Path) -> list[Example]:
     """The example photos in a model's folder; those of one that `fetch_model` gave are fetched.
 
     Only the demo, exports and taught models need them; where they can't be had, that is warned of.
     """
-    repository = folder.parent.parent.name
-    if folder.parent.name == "snapshots" and repository.startswith("models--"):
-        repo_id = repository.removeprefix("models--").replace("--", "/")
+    if repo_id := fetched_id(folder):
         try:
             _fetch_examples(repo_id, revision=folder.name)
         except InputError as error:
@@ -41,8 +47,7 @@ def examples_of(folder: Path) -> list[Example]:
 
 
 def _fetch_examples(repo_id: str, *, revision: str) -> Path:
-    names = [EXAMPLE_LABELS, *(f"{number}.jpg" for number in range(1, MAX_PHOTOS + 1))]
-    wanted = [f"{EXAMPLES}/{name}" for name in names]
+    wanted = [f"{EXAMPLES}/{name}" for name in (EXAMPLE_LABELS, *PHOTO_NAMES)]
     return _fetch(repo_id, wanted, (), revision=revision, token=None)
 
 

@@ -29,7 +29,7 @@ from hffruits.core.dataloader_workers import translate_worker_errors
 from hffruits.core.distributed import on_main_process, translate_peer_errors
 from hffruits.core.durations import parse_duration
 from hffruits.core.errors import InputError, added_to_errors, optional_output
-from hffruits.core.files import translate_open_errors, write_json, write_text
+from hffruits.core.files import translate_open_errors, write_json
 from hffruits.core.progress import progress_bar
 from hffruits.data.arguments import DataArguments
 from hffruits.data.transforms import EvalTransform
@@ -49,7 +49,6 @@ from hffruits.models.artifact import (
     METRICS,
     PLOT,
     REPORT,
-    TRAIN_DIGESTS,
     TRAINING_ARGS,
 )
 from hffruits.models.batch_norm import recalibrate
@@ -57,6 +56,7 @@ from hffruits.models.examples import choose_examples, remove_examples, save_exam
 from hffruits.models.lora import merge_lora
 from hffruits.models.model_card import write_model_card
 from hffruits.models.saving import save_model
+from hffruits.models.train_digests import write_train_digests
 from hffruits.training.argument_checks import check_arguments, check_same_photos, check_same_run
 from hffruits.training.arguments import Arguments, FruitTrainingArguments, ModelArguments
 from hffruits.training.budget_planner import as_planned, fit_into_time, seconds_left
@@ -303,8 +303,7 @@ def start_folder(run: TrainingRun) -> None:
 def write_start(run: TrainingRun) -> None:
     """The split lists, and last the arguments: with these, evaluation knows what was trained on."""
     run.datasets.write_lists(run.run_dir.lists)
-    if run.datasets.digests:
-        write_text(run.run_dir.lists / TRAIN_DIGESTS, "\n".join(run.datasets.digests) + "\n")
+    write_train_digests(run.datasets.digests, run.folder)
     write_json(run.folder / TRAINING_ARGS, argument_record(run))
 
 
