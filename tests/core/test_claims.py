@@ -23,8 +23,8 @@ import os, sys, time
 from pathlib import Path
 from hffruits.core.claims import claim
 with claim(Path(sys.argv[1])):
-    if "fork" in sys.argv and not os.fork():
-        time.sleep(60)
+    if "fork" in sys.argv and os.fork():
+        time.sleep(60)  # the worker says when it runs, and so has let go of the lock
     print("claimed", flush=True)
     time.sleep(60)
 """
