@@ -1,5 +1,8 @@
 """The classifying head: its layers by name, its logits and input features, its reset and scale."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel, TimmWrapperForImageClassification
@@ -44,16 +47,31 @@ def logits_and_features(
 
     Of a distilled ViT's two heads the first one counts. Not to be called by two threads at once.
     """
-    seen: list[torch.Tensor] = []
-    hook = last_layers(model)[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    try:
+    with head_inputs(model) as seen:
         logits = model(pixel_values=pixels).logits
+    return logits, seen[0][0]
+
+
+@contextmanager
+def head_inputs(model: PreTrainedModel) -> Iterator[list[list[torch.Tensor]]]:
+    """Within this block each call adds what the `last_layers` are given: a list a layer, (B, D)."""
+    seen: list[list[torch.Tensor]] = []
+    hooks = []
+    for layer in last_layers(model):
+        seen.append([])
+        # a convolution classifies before or after pooling
+        hooks.append(
+            layer.register_forward_pre_hook(
+                lambda _, inputs, own=seen[-1]: own.append(
+                    inputs[0].mean((2, 3)) if inputs[0].ndim == 4 else inputs[0]
+                )
+            )
+        )
+    try:
+        yield seen
     finally:
-        hook.remove()
-    features = seen[0]
-    if features.ndim == 4:  # a convolution classifies, before or after pooling
-        features = features.mean((2, 3))
-    return logits, features
+        for hook in hooks:
+            hook.remove()
 
 
 @torch.no_grad()

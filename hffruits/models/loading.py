@@ -96,10 +96,17 @@ def build_model(
     # what a checkpoint says of its own classes would be saved as if it held for ours
     for own in _OF_OTHER_CLASSES:
         vars(model.config).pop(own, None)
+    drop_malformed(vars(model.config), labels, name=name_or_path)
     _check_backbone(name_or_path, model, info)
     if old_labels != head["id2label"]:
         reset_head(model)
     return model, processor
+
+
+def keeps_head(name_or_path: str, labels: list[str], *, revision: str | None = None) -> bool:
+    """Whether `build_model` leaves the head of these weights, since its labels are the same."""
+    folder = find_model(name_or_path, revision=revision)
+    return AutoConfig.from_pretrained(**_source(folder)).id2label == dict(enumerate(labels))
 
 
 def load_model(

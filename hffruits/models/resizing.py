@@ -7,6 +7,8 @@ from hffruits.core.errors import InputError
 from hffruits.models.layers import is_convolutional
 from hffruits.models.loading import load_processor_of
 
+TEST_SCALE = 8 / 7  # of the side: benchmarks/README.md, "Size of photos"
+
 
 def resize_input(model: PreTrainedModel, size: int) -> BaseImageProcessor:
     """Make a CNN of timm see `size` x `size` pixels from now on; returns its new processor.
@@ -17,6 +19,15 @@ def resize_input(model: PreTrainedModel, size: int) -> BaseImageProcessor:
         raise InputError(f"image_size={size}: this model has a fixed size. Leave it out.")
     model.config.pretrained_cfg["input_size"] = [3, size, size]
     return load_processor_of(model)
+
+
+def test_size(train_size: int) -> int:
+    """Pixels that a net should see which was trained on random crops of `train_size` pixels.
+
+    Such crops show things larger than the whole photo does: more pixels even that out (FixRes,
+    arXiv:1906.06423). A multiple of 32, as nets halve their input five times.
+    """
+    return max(train_size, round(TEST_SCALE * train_size / 32) * 32)
 
 
 def is_resizable(model: PreTrainedModel) -> bool:

@@ -16,6 +16,7 @@ trainer                transformers' `Trainer` with our hooks
 checkpointing          checkpoints written atomically, with checksums
 callbacks              EMA, clipping, divergence, signals, progress, time budget
 feature_cache          the frozen trunk's outputs, computed once
+linear_probe           the head's start
 optimizers, losses     and lr_schedules, precision: what their names say
 schedule_functions     schedules of ours, which need no torch
 budget_planner         `--time_budget`: the best settings that fit

@@ -15,7 +15,7 @@ from hffruits.core.counts import counted
 from hffruits.core.plots import draw_grid, drawable
 from hffruits.data.arguments import DataArguments
 from hffruits.data.samplers import RowKey, SeededRows
-from hffruits.data.transforms import EvalTransform, train_transform
+from hffruits.data.transforms import EvalTransform
 from hffruits.training.argument_checks import check_arguments, check_preview
 from hffruits.training.arguments import FruitTrainingArguments, ModelArguments
 from hffruits.training.datasets import as_tensors, collate
@@ -43,15 +43,16 @@ def preview(
     check_preview(data_args, photos=photos, views=views)
     check_arguments(data_args, model_args, args)
     train = load_datasets(data_args, None, args.seed).split("train")
-    processor = prepare_model(model_args, args, list(train.names)).processor
+    prepared = prepare_model(model_args, args, list(train.names), augment=data_args.augment)
+    processor = prepared.processor
     rows = train.select(choose_rows(train.labels, photos, seed=args.seed))
     shown = len(set(rows.labels))
     if shown < len(train.names):
         every = counted(len(train.names), "class", "classes")
         logger.info("%d of %s: photos=%d has a row for each", shown, every, len(train.names))
-    size, max_pixels = model_args.train_image_size, data_args.max_image_pixels
+    max_pixels = data_args.max_image_pixels
     plain = as_tensors(rows, EvalTransform(processor), max_pixels=max_pixels)
-    transform = train_transform(processor, data_args.augment, size=size)
+    transform = prepared.train_transform(data_args.augment)
     augmented = SeededRows(as_tensors(rows, transform, max_pixels=max_pixels), seed=args.seed)
     mix = make_mix(args.mixup_alpha, args.cutmix_alpha, len(rows.names))
     torch.manual_seed(args.seed)

@@ -21,7 +21,6 @@ from hffruits.core.distributed import on_main_process, use_own_cores
 from hffruits.core.durations import format_duration, parse_duration
 from hffruits.core.errors import InputError
 from hffruits.data.load import FruitData
-from hffruits.data.transforms import input_size
 from hffruits.evaluation.calibration import HELD_OUT
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.inference.ood import IMAGES_PER_CLASS as PROTOTYPE_IMAGES
@@ -37,7 +36,7 @@ from hffruits.training.precision import is_faster, step_seconds
 from hffruits.training.run_state import PreparedModel, TrainingRun
 from hffruits.training.setup import prepare_model, trial_forward
 
-PLANNED = ("image_size", "freeze", "num_train_epochs")  # unless they are set
+PLANNED = ("image_size", "train_image_size", "freeze", "num_train_epochs")  # unless they are set
 MARGIN = 0.9  # of the time may be planned: machines have other things to do
 STEP_MORE = 1.25  # a step against its forward and backward pass: optimizer, average, reading
 
@@ -96,7 +95,9 @@ def fit_into_time(run: TrainingRun) -> Plan:
 
 def _try(run: TrainingRun, *, most_epochs: float) -> tuple[int, Cost]:
     """The views that would be cached of a candidate, and what it costs."""
-    run.prepared = prepare_model(run.model_args, run.args, run.labels)
+    run.prepared = prepare_model(
+        run.model_args, run.args, run.labels, augment=run.data_args.augment
+    )
     longest = copy.copy(run.args)
     longest.num_train_epochs = most_epochs
     views = choose_views(replace(run, args=longest))
@@ -122,8 +123,9 @@ def candidates(
     """The model's arguments, and fewest and most epochs, of those `SETTINGS` that it can have."""
     data_args, model_args, args = arguments
     defaults = ModelArguments()
-    prepared = prepare_model(model_args, args, labels)
-    size = max(input_size(prepared.processor))
+    prepared = prepare_model(model_args, args, labels, augment=data_args.augment)
+    size = max(prepared.train_size)
+    sized = "image_size" if data_args.augment == "none" else "train_image_size"
     sizes_open = model_args.image_size is None and model_args.train_image_size is None
     resizable = is_resizable(prepared.model) and sizes_open
     freezable = prepared.plan == model_args.freeze == defaults.freeze
@@ -132,7 +134,7 @@ def candidates(
     for setting in SETTINGS:
         tried: ModelArguments = model_args
         if resizable and setting.size != 1:
-            tried = replace(tried, image_size=round(setting.size * size / 32) * 32)
+            tried = replace(tried, **{sized: round(setting.size * size / 32) * 32})
         if freezable:
             tried = replace(tried, freeze=setting.freeze)
         own = wanted != type(args).num_train_epochs
@@ -141,7 +143,7 @@ def candidates(
             check_conflicts(data_args, tried, args)
         except InputError:  # what was asked for doesn't go with it
             continue
-        key = (tried.image_size, tried.freeze)
+        key = (tried.image_size, tried.train_image_size, tried.freeze)
         _, others = found.get(key, (tried, limits))
         found[key] = tried, (min(others[0], limits[0]), max(others[1], limits[1]))
     return list(found.values())
@@ -189,7 +191,9 @@ def measure_cost(run: TrainingRun, *, photos: int = 16) -> Cost:
         both = operator.add if on_cpu else max
         return Cost(0.0, 0.0, both(reading, step), both(reading, step / 3), inference)
     trunk = find_trunk(model, torch.rand(2, 3, *size, device=args.device))
-    decode, view = filling_seconds(model, trunk, images, workers=workers, bf16=bf16)
+    tried = (False, True) if args.try_bf16 else (args.bf16,)
+    filling = [filling_seconds(model, trunk, images, workers=workers, bf16=it) for it in tried]
+    decode, view = min(filling, key=sum)
     return Cost(decode, view, step, step / 3, inference)
 
 

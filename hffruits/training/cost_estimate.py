@@ -92,6 +92,7 @@ def describe_plan(plan: Plan, budget: str) -> str:
     """A line that says what will be done, and how long it is estimated to take."""
     parts = ", ".join(f"{format_duration(seconds)} {name}" for name, seconds in plan.parts.items())
     chosen = f"{counted(plan.epochs, 'epoch')}, freeze={plan.model_args.freeze}"
-    if plan.model_args.image_size:
-        chosen = f"{plan.model_args.image_size} pixels, {chosen}"
+    size = plan.model_args.train_image_size or plan.model_args.image_size
+    if size:
+        chosen = f"{size} pixels, {chosen}"
     return f"time_budget={budget}: {chosen}; about {parts}"

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from hffruits.core.dataloader_workers import leave_signals
 from hffruits.core.distributed import keep_undivided
 from hffruits.data.images import MAX_PIXELS, translate_image_errors
-from hffruits.data.samplers import EpochSampler, SeededRows, SharedBatches, balanced_weights
+from hffruits.data.samplers import EpochSampler, RowKey, SeededRows, SharedBatches, balanced_weights
 from hffruits.data.split_protocol import MapSplit, Split
 from hffruits.data.stream_dataset import StreamSplit
 from hffruits.data.stream_rows import StreamRows, stream_loader
@@ -43,6 +43,9 @@ class Epochs(Protocol):
 
     def loader(self, rows: Any) -> DataLoader:
         """This process's batches of `rows`: its own, or cached features of the same images."""
+
+    def drawn(self, rows: Any, count: int) -> Iterable[Batch]:
+        """About `count` of `rows` as the first epochs show them; the same ones on each process."""
 
     def paths(self, epoch: int, batches: slice) -> list[str]:
         """The images of these batches, of all processes; none of a stream, which has no order."""
@@ -152,6 +155,22 @@ class MapEpochs:
         non_blocking = args.accelerator_config.non_blocking
         return keep_undivided(loader, device=args.device, non_blocking=non_blocking)
 
+    def drawn(self, rows: Any, count: int) -> DataLoader:
+        order = EpochSampler(len(rows), seed=self.args.seed)
+        keys: list[RowKey] = []
+        while len(keys) < count:
+            keys += [RowKey(order.epoch, index) for index in order]
+            order.set_epoch(order.epoch + 1)
+        return DataLoader(
+            rows,
+            self.args.per_device_eval_batch_size,
+            sampler=keys[:count],
+            collate_fn=collate,
+            num_workers=self.args.dataloader_num_workers,
+            worker_init_fn=leave_signals,
+            multiprocessing_context=self.args.dataloader_multiprocessing_context,
+        )
+
     def paths(self, epoch: int, batches: slice) -> list[str]:
         order = copy.copy(self.order)  # which has its own epoch to keep
         order.set_epoch(epoch)
@@ -191,8 +210,7 @@ class StreamTensors:
 
     def drawn_batches(self, count: int, args: FruitTrainingArguments) -> Iterable[Batch]:
         epochs = self.in_epochs(args)
-        batches = stream_loader(epochs.rows, collate_fn=collate)
-        return islice(batches, max(1, count // epochs.rows.batch_size))
+        return epochs.drawn(epochs.rows, count)
 
     def rows(
         self, args: FruitTrainingArguments, batch_size: int, *, shuffle_buffer: int = 0
@@ -228,6 +246,10 @@ class StreamEpochs:
 
     def loader(self, rows: StreamRows) -> DataLoader:
         return _loader_of(rows, self.args)
+
+    def drawn(self, rows: StreamRows, count: int) -> Iterable[Batch]:
+        batches = stream_loader(rows, collate_fn=collate)
+        return islice(batches, max(1, count // rows.batch_size))
 
     def paths(self, epoch: int, batches: slice) -> list[str]:
         return []

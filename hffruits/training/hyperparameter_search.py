@@ -28,6 +28,7 @@ from hffruits.training.argument_checks import (
 )
 from hffruits.training.arguments import Arguments, FruitTrainingArguments, ModelArguments
 from hffruits.training.callbacks.progress import EpochTableCallback
+from hffruits.training.linear_probe import probe_head
 from hffruits.training.run_state import TrainingRun
 from hffruits.training.setup import (
     load_datasets,
@@ -101,7 +102,7 @@ def _search(requested: Arguments, args: FruitTrainingArguments, trials: int) -> 
         study.set_user_attr(name, value)
     run = TrainingRun(requested.data, requested.model, args)
     run.datasets = load_datasets(requested.data, None, args.seed)
-    run.prepared = prepare_model(requested.model, args, run.labels)
+    run.prepared = prepare_model(requested.model, args, run.labels, augment=requested.data.augment)
     run.args = resolve_arguments(args, run.prepared)
     done = len(finished_trials(study))
     if done < trials:
@@ -162,11 +163,13 @@ def run_trials(run: TrainingRun, trials: int, *, done: int, **study: Any) -> Non
 
     def new_model() -> Any:
         set_seed(run.args.seed)
-        return prepare_model(run.model_args, run.args, run.labels).model
+        return copy.deepcopy(run.prepared.model)
 
     line = _TrialCallback(done=done, trials=trials)
     # one that diverges is a bad trial
     trainer = make_trainer(run, callbacks=[line], model_init=new_model, stop_if_diverged=False)
+    run.trainer = trainer
+    probe_head(run)  # of the model that each trial begins with a copy of
     for each_epoch in (EpochTableCallback, PrinterCallback):
         trainer.remove_callback(each_epoch)
     trainer.hyperparameter_search(

@@ -19,6 +19,7 @@ from hffruits.core.plots import draw_lr_range
 from hffruits.data.arguments import DataArguments
 from hffruits.training.argument_checks import check_arguments, check_range_test
 from hffruits.training.arguments import FruitTrainingArguments, ModelArguments
+from hffruits.training.linear_probe import probe_head
 from hffruits.training.run_state import TrainingRun
 from hffruits.training.setup import load_datasets, make_trainer, prepare_model, resolve_arguments
 
@@ -57,10 +58,12 @@ def find_lr(
     set_seed(args.seed)
     run = TrainingRun(data_args, model_args, args)
     run.datasets = load_datasets(data_args, None, args.seed)
-    run.prepared = prepare_model(model_args, args, run.labels)
+    run.prepared = prepare_model(model_args, args, run.labels, augment=data_args.augment)
     run.args = resolve_arguments(args, run.prepared)
     trainer = make_trainer(run, callbacks=[_StopWhenDivergedCallback()], stop_if_diverged=False)
+    run.trainer = trainer
     with translate_worker_errors("Set a smaller dataloader_num_workers."):
+        probe_head(run)
         trainer.train()
     logged = [row for row in trainer.state.log_history if "learning_rate" in row]
     rates = [row["learning_rate"] for row in logged]

@@ -38,13 +38,14 @@ def decayed_parameters(model: nn.Module) -> list[str]:
 _EMBEDDINGS = ("position_embeddings", "cls_token", "mask_token", "distillation_token")
 
 
-def default_learning_rate(model: nn.Module) -> float:
+def default_learning_rate(model: nn.Module, *, random_head: bool) -> float:
     """Peak learning rate for AdamW at batch size 32.
 
-    Nets with batch norm bear ten times what those with layer norm do.
+    Nets with batch norm bear ten times what those with layer norm do, but more than 3e-4 ruins a
+    head that is fitted already.
     """
     has_batch_norm = any(isinstance(module, _BatchNorm) for module in model.modules())
-    return 1e-3 if has_batch_norm else 1e-4
+    return (1e-3 if random_head else 3e-4) if has_batch_norm else 1e-4
 
 
 def layer_scales(model: nn.Module, decay: float, *, head: tuple[str, ...]) -> dict[str, float]:

@@ -22,10 +22,13 @@ class ModelArguments:
     model_revision: str | None = option(None, "Branch, tag or commit of a Hub model.")
     pretrained: bool = option(True, "Start from the backbone's trained weights.")
     image_size: int | None = option(
-        None, "Height and width that the model sees (timm's CNNs). Default: the backbone's own."
+        None,
+        "Height and width that the model sees (timm's CNNs). Default: 8/7 of train_image_size.",
     )
     train_image_size: int | None = option(
-        None, "Height and width in training only (CNNs); a little smaller is faster and no worse."
+        None,
+        "Height and width in training (CNNs), where crops show things larger. Default: image_size, "
+        "if that is set, or the backbone's own.",
     )
     freeze: str = option(
         "half",
@@ -67,7 +70,9 @@ class TrainingOptions:
     per_device_train_batch_size: int = option(32, "Images a step, on each device.")
     per_device_eval_batch_size: int = option(64, "Images a step in evaluation, on each device.")
     learning_rate: float | None = option(
-        None, "Peak learning rate. Default: 1e-3 for nets with batch norm, 1e-4 for the others."
+        None,
+        "Peak learning rate. Default: 3e-4 for nets with batch norm, 1e-3 where their head starts "
+        "at random, and 1e-4 for the others.",
     )
     lr_scheduler_type: str = option(
         "cosine",
@@ -102,6 +107,11 @@ class TrainingOptions:
         None,
         "Batch norm: train, freeze, freeze_stats, sync (GPUs) or recalibrate. Default: freeze, but "
         "train where the weights start at random.",
+    )
+    linear_probe: bool = option(
+        True,
+        "Start the head from a logistic regression on the pretrained backbone's features, so that "
+        "training doesn't distort them; otherwise it starts at random.",
     )
     ema_decay: float | None = option(
         None,

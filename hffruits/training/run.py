@@ -60,13 +60,18 @@ from hffruits.models.train_digests import write_train_digests
 from hffruits.training.argument_checks import check_arguments, check_same_photos, check_same_run
 from hffruits.training.arguments import Arguments, FruitTrainingArguments, ModelArguments
 from hffruits.training.budget_planner import as_planned, fit_into_time, seconds_left
-from hffruits.training.callbacks.signals import StopOnSignalCallback
+from hffruits.training.callbacks.signals import StopOnSignalCallback, ends_at_once
 from hffruits.training.callbacks.time_budget import TimeBudgetCallback
 from hffruits.training.checkpointing import translate_disk_errors
 from hffruits.training.cost_estimate import describe_plan
 from hffruits.training.datasets import as_tensors
-from hffruits.training.feature_cache.cache import choose_views, use_cached_features
+from hffruits.training.feature_cache.cache import (
+    choose_precision,
+    choose_views,
+    use_cached_features,
+)
 from hffruits.training.feature_cache.disk import NoRoomError
+from hffruits.training.linear_probe import probe_head
 from hffruits.training.optimizers import format_groups
 from hffruits.training.run_dir import RunDir, check_shared, choose_run_dir, clear_run
 from hffruits.training.run_records import absolute, argument_record, describe_start, metrics_record
@@ -199,10 +204,12 @@ def plan(run: TrainingRun) -> None:
         logger.info("%s", describe_plan(run.plan, run.args.time_budget))
         run.model_args, run.args.num_train_epochs = run.plan.model_args, run.plan.epochs
         set_all_seeds(run.args)  # as if that had been asked for
-    run.prepared = prepare_model(run.model_args, run.args, run.labels, coarse=run.datasets.coarse)
+    options = {"augment": run.data_args.augment, "coarse": run.datasets.coarse}
+    run.prepared = prepare_model(run.model_args, run.args, run.labels, **options)
     set_views(run, choose_views(run))
     recorded = run.recorded and run.recorded["training"]
     run.args = resolve_arguments(run.args, run.prepared, recorded=recorded)
+    run.prepared = replace(run.prepared, bf16_features=choose_precision(run))
     disable_progress_bar()  # transformers' own, one for each file saved; the Trainer's bar stays
     run.trainer = make_trainer(run, callbacks=[LogParameterGroupsCallback()])
     run.trainer.try_optimizer()
@@ -253,6 +260,8 @@ def fit(run: TrainingRun) -> TrainOutput:
     PartialState().wait_for_everyone()  # all have read what the next line may remove
     on_main_process(lambda: start_folder(run))
     checkpoint = run.run_dir.checkpoint and str(run.run_dir.checkpoint)
+    if not checkpoint:
+        start_head(run)
     with StopOnSignalCallback() as stopping:
         run.trainer.add_callback(stopping)
         with translate_worker_errors(
@@ -260,6 +269,13 @@ def fit(run: TrainingRun) -> TrainOutput:
             "resumes."
         ):
             return run.trainer.train(resume_from_checkpoint=checkpoint)
+
+
+def start_head(run: TrainingRun) -> None:
+    """Fit the head before anything else learns."""
+    with ends_at_once(), translate_worker_errors("Set a smaller dataloader_num_workers."):
+        probe_head(run)
+    set_all_seeds(run.args)  # the same, whether it was fitted or not
 
 
 def cache_features(run: TrainingRun) -> None:

@@ -15,7 +15,7 @@ from hffruits.data.load import FruitData
 from hffruits.data.transforms import input_size
 from hffruits.models.freezing import describe_freezing
 from hffruits.models.loading import hub_id
-from hffruits.training.run_state import TrainingRun
+from hffruits.training.run_state import KEPT, PROBE, TrainingRun
 
 
 def argument_record(run: TrainingRun) -> dict[str, Any]:
@@ -27,6 +27,7 @@ def argument_record(run: TrainingRun) -> dict[str, Any]:
         # tokens are masked there
         "training": run.args.to_dict() | {"world_size": run.args.world_size},
         "command": run.command,
+        "bf16_features": run.prepared.bf16_features,
         "seconds_at_end": run.seconds_at_end,
         "data_fingerprint": run.fingerprint,
         "environment": environment(run.args.device),
@@ -114,10 +115,15 @@ def describe_start(run: TrainingRun) -> str:
         if rank
         else describe_freezing(prepared.model, prepared.plan, head=prepared.head)
     )
-    size = "x".join(map(str, input_size(prepared.processor)))
+    size, seen = (
+        "x".join(map(str, it)) for it in (prepared.train_size, input_size(prepared.processor))
+    )
+    size += f", {seen} once trained" if seen != size else ""
+    head = {PROBE: "; head by linear probe", KEPT: "; head as it was trained"}
     cached = (
         f"; features of {counted(prepared.views, 'view')} of each image" if prepared.views else ""
     )
+    cached += " in bf16" if prepared.views and prepared.bf16_features > args.bf16 else ""
     factor = args.learning_rate_factor
     scaled = f" x {factor:.3g} for batches of {args.total_batch_size:,}" if factor != 1 else ""
     precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32"
@@ -126,5 +132,5 @@ def describe_start(run: TrainingRun) -> str:
         f"{run.model_args.model_name_or_path} at {size}: {parameters / 1e6:.1f} M parameters; "
         f"{frozen} (freeze={prepared.plan}, batch_norm={prepared.batch_norm})\n"
         f"learning rate {args.learning_rate:g}{scaled} ({args.schedule}), {precision} on "
-        f"{args.device.type}{cached}"
+        f"{args.device.type}{head.get(prepared.head_start, '')}{cached}"
     )

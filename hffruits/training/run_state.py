@@ -16,6 +16,8 @@ from hffruits.training.cost_estimate import Plan
 from hffruits.training.run_dir import RunDir
 from hffruits.training.trainer import FruitTrainer
 
+RANDOM, PROBE, KEPT = "random", "probe", "kept"  # how a head starts
+
 
 @dataclass(frozen=True)
 class PreparedModel:
@@ -27,8 +29,10 @@ class PreparedModel:
     plan: str  # of freezing
     batch_norm: str  # policy
     train_image_size: int | None = None  # pixels, where it differs from validation's
+    head_start: str = RANDOM  # or PROBE, or KEPT: it was trained on the same classes
     callbacks: list[TrainerCallback] = field(default_factory=list)
     views: int = 0  # of each image whose features are cached; 0 for none
+    bf16_features: bool = False  # whether these are computed in bfloat16
 
     @property
     def train_size(self) -> tuple[int, int]:

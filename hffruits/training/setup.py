@@ -17,16 +17,22 @@ from hffruits.models.freezing import CHANGING, UnfreezingCallback, freeze_backbo
 from hffruits.models.frozen_trunk import find_trunk
 from hffruits.models.heads import head_names
 from hffruits.models.layers import has_layer_groups, layer_groups, use_channels_last
-from hffruits.models.loading import build_model, check_classifies
+from hffruits.models.loading import build_model, check_classifies, keeps_head
 from hffruits.models.lora import add_lora
-from hffruits.models.resizing import resize_input, takes_any_size
+from hffruits.models.resizing import (
+    is_resizable,
+    resize_input,
+    takes_any_size,
+    test_size,
+)
 from hffruits.training.argument_checks import check_photos
 from hffruits.training.arguments import FruitTrainingArguments, ModelArguments, with_precision
 from hffruits.training.datasets import as_tensors
+from hffruits.training.linear_probe import can_probe
 from hffruits.training.optimizers import default_learning_rate
 from hffruits.training.precision import Forward, bf16_is_faster
 from hffruits.training.run_dir import RunDir
-from hffruits.training.run_state import PreparedModel, TrainingRun
+from hffruits.training.run_state import KEPT, PROBE, RANDOM, PreparedModel, TrainingRun
 from hffruits.training.schedule_functions import BY_VALIDATION
 from hffruits.training.trainer import FruitTrainer
 
@@ -46,26 +52,28 @@ def prepare_model(
     args: FruitTrainingArguments,
     labels: list[str],
     *,
+    augment: str = "light",
     coarse: dict[str, str] | None = None,
 ) -> PreparedModel:
     """The backbone with a new head, frozen, normalised and adapted as the arguments say.
 
     `coarse` (class -> coarse label) goes into its config, and so into the artifact.
     """
-    model, processor = build_model(
-        model_args.model_name_or_path,
-        labels=labels,
-        pretrained=model_args.pretrained,
-        revision=model_args.model_revision,
-    )
+    backbone = {
+        "name_or_path": model_args.model_name_or_path, "revision": model_args.model_revision
+    }  # fmt: skip
+    model, processor = build_model(**backbone, labels=labels, pretrained=model_args.pretrained)
     if coarse:
         model.config.coarse_labels = coarse
-    if model_args.image_size:
-        processor = resize_input(model, model_args.image_size)
-    if model_args.train_image_size and not takes_any_size(model):
-        size = model_args.train_image_size
-        raise InputError(f"train_image_size={size}: this model has a fixed size. Leave it out.")
+    size, train_size = choose_sizes(model_args, model, input_size(processor), augment=augment)
+    if size:
+        processor = resize_input(model, size)
+    if is_resizable(model):
+        model.config.train_image_size = train_size or max(input_size(processor))
     check_classifies(model, input_size(processor), name=model_args.model_name_or_path)
+    start = KEPT if model_args.pretrained and keeps_head(**backbone, labels=labels) else RANDOM
+    if start == RANDOM and model_args.pretrained and args.linear_probe and can_probe(model, args):
+        start = PROBE
     head = head_names(model)
     plan = choose_freezing(model_args, model)
     freeze_backbone(model, plan, head=head)
@@ -85,12 +93,29 @@ def prepare_model(
         model = add_lora(model, model_args.lora_rank, head=head, size=size)
     if args.device.type == "cpu" and not (model_args.lora_rank or args.torch_compile):
         speed_up_convolutions(model, torch.rand(2, 3, *input_size(processor)))
-    train_size = model_args.train_image_size
     if args.uses_fsdp:
         check_divisible(model, model_args.model_name_or_path)
     if not args.divides_weights:  # FSDP takes only contiguous weights
         model = use_channels_last(model, args.device)
-    return PreparedModel(model, processor, head, plan, policy, train_size, callbacks)
+    return PreparedModel(model, processor, head, plan, policy, train_size, start, callbacks)
+
+
+def choose_sizes(
+    model_args: ModelArguments, model: PreTrainedModel, own: tuple[int, int], *, augment: str
+) -> tuple[int | None, int | None]:
+    """Pixels that the model will see, and that training sees; None for its `own` (high, wide).
+
+    Unless asked otherwise, a CNN sees `test_size` of what training sees, if that has random crops.
+    """
+    size, train_size = model_args.image_size, model_args.train_image_size
+    if train_size and not takes_any_size(model):
+        raise InputError(
+            f"train_image_size={train_size}: this model has a fixed size. Leave it out."
+        )
+    if size or augment == "none" or not is_resizable(model) or len(set(own)) > 1:
+        return size, train_size
+    train_size = train_size or getattr(model.config, "train_image_size", own[0])  # one of ours
+    return test_size(train_size), train_size
 
 
 def check_divisible(model: PreTrainedModel, name: str) -> None:
@@ -128,7 +153,8 @@ def resolve_arguments(
     """
     args.batch_norm = prepared.batch_norm
     if args.learning_rate is None:
-        args.learning_rate = default_learning_rate(prepared.model)
+        random_head = prepared.head_start == RANDOM
+        args.learning_rate = default_learning_rate(prepared.model, random_head=random_head)
     if args.world_size > 1 and args.ddp_find_unused_parameters is None:
         args.ddp_find_unused_parameters = prepared.plan in CHANGING or leaves_unused(prepared)
     use_own_cores(args.device)

@@ -19,12 +19,14 @@ from transformers.trainer_callback import TrainerCallback
 
 from hffruits.core.errors import InputError, short_reason
 from hffruits.core.files import write_json
+from hffruits.core.progress import progress_bar
 from hffruits.data.transforms import Scaling
 from hffruits.evaluation.metrics import classification_metrics, rank_classes
 from hffruits.models.artifact import DIVERGED
 from hffruits.models.batch_norm import hold_statistics, share_statistics
 from hffruits.models.frozen_trunk import FrozenTrunk
-from hffruits.models.heads import coarse_ids
+from hffruits.models.heads import coarse_ids, head_inputs
+from hffruits.models.lora import without_lora
 from hffruits.training.arguments import FruitTrainingArguments
 from hffruits.training.callbacks.divergence import BEFORE_SAVING, IN_A_ROW, DivergenceCallback
 from hffruits.training.callbacks.ema import EMACallback
@@ -32,6 +34,7 @@ from hffruits.training.callbacks.gradient_clipping import GradientClippingCallba
 from hffruits.training.callbacks.progress import EpochTableCallback, LogEachEpochCallback
 from hffruits.training.checkpointing import CheckpointingTrainer, checkpoints, step_of
 from hffruits.training.datasets import Epochs, Tensors, collate
+from hffruits.training.feature_cache.augment import MapAugmentation
 from hffruits.training.feature_cache.store import FeatureRows
 from hffruits.training.losses import ClassificationLoss, class_weights
 from hffruits.training.lr_schedules import BY_VALIDATION, learning_rates, make_scheduler
@@ -74,6 +77,7 @@ class FruitTrainer(CheckpointingTrainer):
             args.max_grad_norm = 0.0  # the Trainer's own clipping
         self.head, self.scaling, self.stop_if_diverged = head, scaling, stop_if_diverged
         self.trunk: FrozenTrunk | None = None
+        self.augment_maps: MapAugmentation | None = None
         self.clipping = GradientClippingCallback(args.clip_mode, limit, head=head)
         self.averaged = EMACallback(args.ema_decay) if args.ema_decay else None
         callbacks = [*callbacks, self.clipping]
@@ -123,9 +127,16 @@ class FruitTrainer(CheckpointingTrainer):
 
     # ---- cached features ----
 
-    def use_features(self, trunk: FrozenTrunk, train: FeatureRows, validation: FeatureRows) -> None:
+    def use_features(
+        self,
+        trunk: FrozenTrunk,
+        train: FeatureRows,
+        validation: FeatureRows,
+        augment: MapAugmentation | None = None,
+    ) -> None:
         """Train and validate on cached activations from now on, in place of the images."""
         self.trunk, self.train_dataset, self.eval_dataset = trunk, train, validation
+        self.augment_maps = augment
         self.args.dataloader_num_workers = 0  # there is nothing to prepare, and it can't be pickled
         self.args.dataloader_persistent_workers = False
         self.args.dataloader_prefetch_factor = self.args.dataloader_multiprocessing_context = None
@@ -139,6 +150,24 @@ class FruitTrainer(CheckpointingTrainer):
             outputs = model(pixel_values=activations.new_zeros((1, 3, *self.trunk.image_size)))
         assert len(outputs.logits) == len(activations), "the model bypassed the frozen trunk"
         return outputs
+
+    @torch.no_grad()
+    def head_features(self, count: int) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """What the model's `last_layers` are given for about `count` training images, (N, D) each.
+
+        Also the labels (N,). The images are those that the first epochs show; nothing is learned.
+        """
+        model, labels = self.model.to(self.args.device), []
+        was_training = model.training
+        batches = self.epochs.drawn(self.train_dataset, count)
+        bar = progress_bar(batches, desc="Head", disable=self.args.disable_tqdm, leave=False)
+        with head_inputs(without_lora(model.eval())) as seen:
+            for batch in bar:
+                with self.compute_loss_context_manager():
+                    self._forward(model, self._prepare_inputs(batch))
+                labels.append(batch["labels"].to(self.args.device))
+        model.train(was_training)
+        return [torch.cat(inputs) for inputs in seen], torch.cat(labels)
 
     # ---- one step ----
 
@@ -164,6 +193,9 @@ class FruitTrainer(CheckpointingTrainer):
             loss = ClassificationLoss(
                 self.args.label_smoothing_factor, self.class_weights, self.args.focal_gamma
             )
+            if self.augment_maps:
+                maps = self.augment_maps(inputs["activations"], self.state.global_step)
+                inputs = inputs | {"activations": maps}
             if self.mix and torch.rand(()) < self.args.mix_probability:
                 mixed, labels = self.mix(inputs["pixel_values"], labels)  # ..., (B,) -> (B, K)
                 inputs = inputs | {"pixel_values": mixed}

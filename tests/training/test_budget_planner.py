@@ -75,7 +75,7 @@ def run_of(photos, model: ModelArguments | None = None, **options) -> TrainingRu
 
 def settings(model: ModelArguments, **options) -> list[tuple]:
     found = candidates(Arguments(DataArguments(), model, FruitTrainingArguments(**options)), LABELS)
-    return [(tried.image_size, tried.freeze, epochs) for tried, epochs in found]
+    return [(m.train_image_size or m.image_size, m.freeze, epochs) for m, epochs in found]
 
 
 def test_the_most_accurate_setting_is_considered_first():
@@ -95,7 +95,7 @@ def test_what_is_set_stays():
 def test_settings_that_do_not_go_with_what_is_asked_for_are_left_out():
     assert "head_only" in {plan for _, plan, _ in settings(ModelArguments())}
     assert "head_only" not in {plan for _, plan, _ in settings(ModelArguments(), layer_decay=0.7)}
-    assert {size for size, *_ in settings(ModelArguments(train_image_size=128))} == {None}
+    assert {size for size, *_ in settings(ModelArguments(train_image_size=128))} == {128}
 
 
 def test_nets_of_one_size_and_random_weights_have_fewer_choices():

@@ -53,10 +53,11 @@ def test_weight_decay_reaches_the_optimizers_groups(tmp_path):
 
 def test_nets_with_batch_norm_learn_faster():
     cnn = build_model(labels=["a", "b"])[0]
-    assert default_learning_rate(cnn) == 1e-3
-    assert default_learning_rate(set_policy(cnn, "sync")[0]) == 1e-3
+    assert default_learning_rate(cnn, random_head=True) == 1e-3
+    assert default_learning_rate(cnn, random_head=False) == 3e-4
+    assert default_learning_rate(set_policy(cnn, "sync")[0], random_head=True) == 1e-3
     vit, _ = build_model("test_vit", labels=["a", "b"], pretrained=False)
-    assert default_learning_rate(vit) == 1e-4
+    assert {default_learning_rate(vit, random_head=it) for it in (True, False)} == {1e-4}
 
 
 # ---- layer-wise decay ----

@@ -11,11 +11,13 @@ from safetensors.torch import load_file
 from support.runs import launch, tiny_arguments
 
 from hffruits.core.errors import InputError
+from hffruits.data.transforms import input_size
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.models.loading import build_model, load_model
 from hffruits.training.arguments import ModelArguments
 from hffruits.training.parser import RECIPES, parse_train_arguments
 from hffruits.training.run import train
+from hffruits.training.setup import choose_sizes
 
 pytestmark = pytest.mark.usefixtures("without_report")
 
@@ -171,6 +173,36 @@ def test_another_image_size_is_what_the_artifact_sees(drawn_fruits, tmp_path):
         vit = ModelArguments("test_vit", pretrained=False, **{name: 96})
         with pytest.raises(InputError, match=f"^{name}=96: this model has a fixed size"):
             train(*tiny_arguments(drawn_fruits, tmp_path / "vit", model=vit))
+
+
+def sizes(augment="light", own=(224, 224), name="test_efficientnet", **options):
+    """Pixels that the model sees, and that training sees."""
+    model, _ = build_model(name, labels=["a", "b"], pretrained=False)
+    return choose_sizes(ModelArguments(**options), model, own, augment=augment)
+
+
+def test_a_cnn_sees_more_pixels_than_its_training_unless_asked_otherwise():
+    assert sizes() == (256, 224)
+    assert sizes(train_image_size=192) == (224, 192)
+    assert sizes(image_size=224) == (224, None)
+    assert sizes(image_size=288, train_image_size=224) == (288, 224)
+
+
+def test_without_crops_and_for_nets_of_one_size_both_are_the_same():
+    assert sizes(augment="none") == (None, None)
+    assert sizes(name="test_vit") == (None, None)
+    assert sizes(own=(224, 160)) == (None, None)
+
+
+def test_a_model_trained_further_sees_what_it_saw(drawn_fruits, tmp_path):
+    options = {"pretrained": False, "freeze": "none", "train_image_size": 128}
+    model = ModelArguments("test_efficientnet", **options)
+    train(*tiny_arguments(drawn_fruits, tmp_path / "first", model=model, max_steps=1))
+    further = ModelArguments(str(tmp_path / "first"), freeze="none")
+    train(*tiny_arguments(drawn_fruits, tmp_path / "second", model=further, max_steps=1))
+    for folder in ("first", "second"):
+        model, processor = load_model(tmp_path / folder)
+        assert (model.config.train_image_size, *input_size(processor)) == (128, 160, 160), folder
 
 
 @pytest.mark.slow

@@ -22,10 +22,16 @@ from hffruits.data.images import translate_image_errors
 from hffruits.data.load import FruitData
 from hffruits.data.transforms import EvalTransform, input_size
 from hffruits.models.frozen_trunk import find_trunk
+from hffruits.models.resizing import takes_any_size
 from hffruits.training.argument_checks import features_can_be_cached
 from hffruits.training.arguments import FruitTrainingArguments
 from hffruits.training.callbacks.signals import ends_at_once
-from hffruits.training.feature_cache.compute import SeededViews, compute_features
+from hffruits.training.feature_cache.augment import MapAugmentation
+from hffruits.training.feature_cache.compute import (
+    SeededViews,
+    bf16_features_are_faster,
+    compute_features,
+)
 from hffruits.training.feature_cache.disk import room_for_features
 from hffruits.training.feature_cache.store import (
     MOST_VIEWS,
@@ -99,6 +105,20 @@ def _as_many_as_fit(wanted: int, datasets: FruitData, size: int) -> int:
     return views
 
 
+def choose_precision(run: TrainingRun) -> bool:
+    """Whether the features are computed in bfloat16: as training, or as is faster if that is open.
+
+    A resumed run keeps what it began with.
+    """
+    prepared, args = run.prepared, run.args
+    if run.recorded:
+        return run.recorded.get("bf16_features", run.recorded["training"]["bf16"])
+    if not (prepared.views and args.try_bf16):
+        return args.bf16
+    trunk = find_trunk(prepared.model, torch.rand(2, 3, *prepared.train_size))
+    return on_main_process(lambda: bf16_features_are_faster(prepared.model, trunk))
+
+
 def _epochs(rows: int, args: FruitTrainingArguments) -> float:
     """How often training will see each image, at most."""
     if args.max_steps <= 0:
@@ -129,7 +149,7 @@ def use_cached_features(run: TrainingRun) -> None:
         trunk = trunks[name] = find_trunk(model, torch.rand(2, 3, *sizes[name], device=args.device))
         drawn = (data_args.augment, args.seed) if name == "train" else None
         facts = (images_key(split.rows), prepared.processor.to_dict(), sizes[name], views, drawn)
-        key = feature_key(model, trunk, (*facts, args.bf16))
+        key = feature_key(model, trunk, (*facts, prepared.bf16_features))
         images = SeededViews(
             split, transform, views=views, seed=args.seed, max_pixels=data_args.max_image_pixels
         )
@@ -141,7 +161,7 @@ def use_cached_features(run: TrainingRun) -> None:
             rank=state.local_process_index,
             world_size=int(os.environ.get("LOCAL_WORLD_SIZE", 1)),
             workers=args.dataloader_num_workers,
-            bf16=args.bf16,
+            bf16=prepared.bf16_features,
             quiet=args.disable_tqdm or not state.is_local_main_process,
             name=name,
         )
@@ -149,7 +169,9 @@ def use_cached_features(run: TrainingRun) -> None:
             activations = open_features(key, views, len(split), trunk, fill, in_use=keys)
         keys.append(key)
         cached[name] = FeatureRows(activations, split.labels)
-    trainer.use_features(trunks["train"], cached["train"], cached["validation"])
+    are_maps = len(trunks["train"].shape) == 3 and takes_any_size(model)
+    augment = MapAugmentation(args.seed) if are_maps and data_args.augment != "none" else None
+    trainer.use_features(trunks["train"], cached["train"], cached["validation"], augment)
 
 
 def images_key(rows: Dataset) -> str:

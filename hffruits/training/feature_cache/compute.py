@@ -29,6 +29,7 @@ from hffruits.models.bn_folding import fold_batch_norm
 from hffruits.models.cpu_bfloat16 import speed_up_bfloat16
 from hffruits.models.frozen_trunk import FrozenTrunk
 from hffruits.training.feature_cache.store import DTYPE, Unfinished
+from hffruits.training.precision import is_faster
 
 CPU_BATCH, GPU_BATCH = 8, 256  # views computed together
 ALONGSIDE = 1.3  # a core is slower while the others compute as well
@@ -168,6 +169,28 @@ def compute_features(
             done += len(found)
             bar.update(len(found) * views)
     model.train(was_training)
+
+
+def bf16_features_are_faster(model: nn.Module, trunk: FrozenTrunk) -> bool:
+    """Whether the frozen part gives features faster in bfloat16, tried on this CPU.
+
+    That may hold where training isn't faster: it has no backward pass.
+    """
+    was_training, threads = model.training, torch.get_num_threads()
+    pixels = torch.rand(CPU_BATCH, 3, *trunk.image_size)
+    seconds = dict.fromkeys((False, True), float("inf"))
+    if _cpu_workers():
+        torch.set_num_threads(1)
+    try:
+        parts = {bf16: FrozenPart.of(model.eval(), trunk, bf16=bf16) for bf16 in seconds}
+        for bf16 in 3 * [*seconds]:  # in turns; the fastest counts, the first one warms up
+            started = time.perf_counter()
+            parts[bf16](pixels)
+            seconds[bf16] = min(seconds[bf16], time.perf_counter() - started)
+    finally:
+        torch.set_num_threads(threads)
+        model.train(was_training)
+    return is_faster(seconds)
 
 
 def filling_seconds(

@@ -1,0 +1,41 @@
+"""Flips and crops of cached feature maps."""
+
+import pytest
+import torch
+
+from hffruits.training.feature_cache.augment import MOST_CUT, MapAugmentation
+
+
+def test_a_step_augments_the_same_way_each_time_and_another_one_differently():
+    maps = torch.randn(6, 3, 14, 14)
+    first, again, other = (MapAugmentation(7)(maps, step) for step in (3, 3, 4))
+    assert torch.equal(first, again)
+    assert first.shape != other.shape or not torch.equal(first, other)
+
+
+def test_the_random_numbers_of_training_stay_as_they_are():
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    MapAugmentation(7)(torch.zeros(2, 3, 14, 14), 0)
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("side", [1, 2, 7, 14, 28])
+def test_crops_are_windows_of_the_map_or_of_its_mirror_image(side):
+    maps = torch.randn(8, 2, side, side)
+    for step in range(20):
+        found = MapAugmentation(0)(maps, step)
+        size = found.shape[-1]
+        assert side * (1 - 2 * MOST_CUT) - 1 <= size <= side and size == found.shape[-2] > 0
+        for before, after in zip(maps, found, strict=True):
+            windows = before.unfold(1, size, 1).unfold(2, size, 1).flatten(1, 2)
+            both = torch.cat([windows, windows.flip(-1)], 1)
+            assert any(torch.equal(window, after) for window in both.unbind(1))
+
+
+def test_about_half_of_the_maps_are_flipped():
+    maps = torch.arange(4.0).expand(1000, 1, 4, 4)
+    found = MapAugmentation(0)(maps, 1)
+    flipped = (found[..., 0] > found[..., -1]).float().mean()
+    assert 0.4 < flipped < 0.6
