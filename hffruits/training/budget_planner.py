@@ -24,6 +24,7 @@ from hffruits.data.load import FruitData
 from hffruits.evaluation.calibration import HELD_OUT
 from hffruits.inference.classifier import FruitClassifier
 from hffruits.inference.ood import IMAGES_PER_CLASS as PROTOTYPE_IMAGES
+from hffruits.models.bundled import is_installed
 from hffruits.models.frozen_trunk import find_trunk
 from hffruits.models.lora import without_lora
 from hffruits.models.resizing import is_resizable
@@ -36,15 +37,19 @@ from hffruits.training.precision import is_faster, step_seconds
 from hffruits.training.run_state import PreparedModel, TrainingRun
 from hffruits.training.setup import prepare_model, trial_forward
 
-PLANNED = ("image_size", "train_image_size", "freeze", "num_train_epochs")  # unless they are set
+# unless they are set
+PLANNED = ("model_name_or_path", "image_size", "train_image_size", "freeze", "num_train_epochs")
 MARGIN = 0.9  # of the time may be planned: machines have other things to do
 STEP_MORE = 1.25  # a step against its forward and backward pass: optimizer, average, reading
+HOPELESS = 2.0  # times what is left: more than the quickest ways to compute can make good
+SPED_UP = 0.6  # of a step's time when it was tried: the machine was busy then
 
 
 @dataclass(frozen=True)
 class Setting:
     """Arguments that may be planned; `size` is a share of the backbone's own."""
 
+    backbone: str
     size: float
     freeze: str
     epochs: tuple[int, int]  # with fewer the next setting is better; more gain nothing
@@ -52,11 +57,13 @@ class Setting:
 
 # The most accurate first: benchmarks/README.md, "Within a time".
 SETTINGS = (
-    Setting(1.0, "half", (12, 16)),  # no better on those, but it learns more of other photos
-    Setting(1.0, "three_quarters", (6, 16)),
-    Setting(0.857, "three_quarters", (5, 10)),
-    Setting(0.714, "three_quarters", (3, 10)),
-    Setting(0.714, "head_only", (1, 10)),
+    Setting("efficientnet_lite2", 1.0, "half", (12, 18)),
+    Setting("efficientnet_lite2", 1.0, "three_quarters", (8, 16)),
+    Setting("efficientnet_lite0", 1.0, "half", (12, 16)),
+    Setting("efficientnet_lite0", 1.0, "three_quarters", (6, 16)),
+    Setting("efficientnet_lite0", 0.857, "three_quarters", (5, 10)),
+    Setting("efficientnet_lite0", 0.714, "three_quarters", (3, 10)),
+    Setting("efficientnet_lite0", 0.714, "head_only", (1, 10)),
 )
 
 
@@ -69,8 +76,16 @@ def fit_into_time(run: TrainingRun) -> Plan:
     budget = run.args.time_budget
     work = count_work(run.datasets, classes=len(run.labels), processes=run.args.world_size)
     fastest = float("inf")
-    for model_args, limits in candidates(run.arguments, run.labels):
-        views, cost = _try(replace(run, model_args=model_args), most_epochs=limits[1])
+    options = candidates(run.arguments, run.labels)
+    for model_args, limits in options:
+        tried = replace(run, model_args=model_args)
+        tried.prepared = prepare_model(
+            model_args, run.args, run.labels, augment=run.data_args.augment
+        )
+        is_last = model_args is options[-1][0]
+        if not is_last and limits[0] * _least_seconds(tried) > HOPELESS * seconds_left(run):
+            continue  # it isn't worth the time to try all of it
+        views, cost = _try(tried, most_epochs=limits[1])
         left = seconds_left(run)
         spent = MARGIN * parse_duration(budget, name="time_budget") - left
         if left <= 0:
@@ -95,15 +110,31 @@ def fit_into_time(run: TrainingRun) -> Plan:
 
 def _try(run: TrainingRun, *, most_epochs: float) -> tuple[int, Cost]:
     """The views that would be cached of a candidate, and what it costs."""
-    run.prepared = prepare_model(
-        run.model_args, run.args, run.labels, augment=run.data_args.augment
-    )
     longest = copy.copy(run.args)
     longest.num_train_epochs = most_epochs
     views = choose_views(replace(run, args=longest))
     run.prepared = replace(run.prepared, views=views)
     cost = measure_cost(run)
     return views, on_main_process(lambda: cost)  # all plan by what the main process has seen
+
+
+def _least_seconds(run: TrainingRun, *, images: int = 8) -> float:
+    """What an epoch takes at least, features included, by the model's pass over a few images."""
+    args, size = run.args, run.prepared.train_size
+    use_own_cores(args.device)
+    model = run.prepared.model.to(args.device)
+    was_training = model.training
+    pixels = torch.zeros(images, 3, *size, device=args.device)
+    found = float("inf")
+    model.eval()
+    for bf16 in 2 * ((False, True) if args.try_bf16 else (args.bf16,)):
+        started = time.perf_counter()
+        with torch.no_grad(), torch.autocast(args.device.type, torch.bfloat16, enabled=bf16):
+            model(pixel_values=pixels).logits.sum().item()
+        found = min(found, time.perf_counter() - started)
+    model.train(was_training)
+    photos = len(run.datasets["train"]) / args.world_size
+    return on_main_process(lambda: photos * found / images)
 
 
 def seconds_left(run: TrainingRun) -> float:
@@ -122,31 +153,46 @@ def candidates(
 ) -> list[tuple[ModelArguments, tuple[float, float]]]:
     """The model's arguments, and fewest and most epochs, of those `SETTINGS` that it can have."""
     data_args, model_args, args = arguments
-    defaults = ModelArguments()
-    prepared = prepare_model(model_args, args, labels, augment=data_args.augment)
-    size = max(prepared.train_size)
-    sized = "image_size" if data_args.augment == "none" else "train_image_size"
-    sizes_open = model_args.image_size is None and model_args.train_image_size is None
-    resizable = is_resizable(prepared.model) and sizes_open
-    freezable = prepared.plan == model_args.freeze == defaults.freeze
-    wanted = args.num_train_epochs
-    found: dict[tuple, tuple[ModelArguments, tuple[float, float]]] = {}
+    name_is_open = model_args.model_name_or_path == ModelArguments.model_name_or_path
+    wanted, own = args.num_train_epochs, args.num_train_epochs != type(args).num_train_epochs
+    limits: dict[tuple, tuple[float, float]] = {}
+    found: dict[tuple, ModelArguments] = {}
+    prepared: dict[str, PreparedModel] = {}
     for setting in SETTINGS:
-        tried: ModelArguments = model_args
-        if resizable and setting.size != 1:
-            tried = replace(tried, **{sized: round(setting.size * size / 32) * 32})
-        if freezable:
-            tried = replace(tried, freeze=setting.freeze)
-        own = wanted != type(args).num_train_epochs
-        limits = (wanted, wanted) if own else setting.epochs
+        named = model_args
+        if name_is_open and model_args.pretrained:
+            if not is_installed(setting.backbone):
+                continue
+            named = replace(model_args, model_name_or_path=setting.backbone)
+        name = named.model_name_or_path
+        if name not in prepared:
+            prepared = {name: prepare_model(named, args, labels, augment=data_args.augment)}
+        tried = _with_setting(named, setting, prepared[name], augment=data_args.augment)
         try:
             check_conflicts(data_args, tried, args)
         except InputError:  # what was asked for doesn't go with it
             continue
-        key = (tried.image_size, tried.train_image_size, tried.freeze)
-        _, others = found.get(key, (tried, limits))
-        found[key] = tried, (min(others[0], limits[0]), max(others[1], limits[1]))
-    return list(found.values())
+        key = (name, tried.image_size, tried.train_image_size, tried.freeze)
+        found.setdefault(key, tried)
+        fewest, most = (wanted, wanted) if own else setting.epochs
+        others = limits.get(key, (fewest, most))
+        limits[key] = (min(others[0], fewest), max(others[1], most))
+    return [(found[key], limits[key]) for key in found]
+
+
+def _with_setting(
+    model_args: ModelArguments, setting: Setting, prepared: PreparedModel, *, augment: str
+) -> ModelArguments:
+    """The size and freezing of a setting, where they are open and the model can have them."""
+    tried = model_args
+    sizes_open = model_args.image_size is None and model_args.train_image_size is None
+    if setting.size != 1 and sizes_open and is_resizable(prepared.model):
+        name = "image_size" if augment == "none" else "train_image_size"
+        pixels = round(setting.size * max(prepared.train_size) / 32) * 32
+        tried = replace(tried, **{name: pixels})
+    if prepared.plan == model_args.freeze == ModelArguments.freeze:
+        tried = replace(tried, freeze=setting.freeze)
+    return tried
 
 
 def count_work(datasets: FruitData, *, classes: int, processes: int) -> Work:
@@ -161,23 +207,40 @@ def count_work(datasets: FruitData, *, classes: int, processes: int) -> Work:
     )
 
 
+def measure_again(run: TrainingRun) -> Plan:
+    """The plan with what a step costs by now: the machine may have been busy when it was tried."""
+    use_own_cores(run.args.device)
+    step, _ = _step_cost(run.prepared, run.args, precisions=(run.args.bf16,))
+    cost = replace(run.plan.cost, step=step, check=step / 3)
+    return replace(run.plan, cost=on_main_process(lambda: cost))
+
+
+def has_sped_up(run: TrainingRun, now: Plan) -> bool:
+    """Whether a plan made now would have much more time than the run's own thought."""
+    return now.cost.step < SPED_UP * run.plan.cost.step
+
+
+def _step_cost(
+    prepared: PreparedModel, args: FruitTrainingArguments, *, precisions: tuple[bool, ...]
+) -> tuple[float, bool]:
+    """Seconds that training on an image takes, and whether that is in bfloat16."""
+    batch = args.per_device_train_batch_size
+    batch = min(batch, 16) if args.device.type == "cpu" else batch
+    model, size = prepared.model.to(args.device), prepared.train_size
+    options = {"batch_size": batch, "forward": trial_forward(prepared, size)}
+    seconds = step_seconds(model, size, precisions=precisions, **options)
+    bf16 = is_faster(seconds) if len(seconds) > 1 else precisions[0]
+    return STEP_MORE * seconds[bf16] / batch, bf16
+
+
 def measure_cost(run: TrainingRun, *, photos: int = 16) -> Cost:
     """Seconds that an image takes, tried on a few; no weight of the model changes."""
     prepared, args = run.prepared, run.args
     use_own_cores(args.device)
     on_cpu, workers = args.device.type == "cpu", args.dataloader_num_workers
     model, size = prepared.model.to(args.device), prepared.train_size
-    batch = args.per_device_train_batch_size
-    batch = min(batch, 16) if on_cpu else batch
-    seconds = step_seconds(
-        model,
-        size,
-        batch_size=batch,
-        forward=trial_forward(prepared, size),
-        precisions=(False, True) if args.try_bf16 else (args.bf16,),
-    )
-    bf16 = is_faster(seconds) if args.try_bf16 else args.bf16
-    step = STEP_MORE * seconds[bf16] / batch
+    tried = (False, True) if args.try_bf16 else (args.bf16,)
+    step, _ = _step_cost(prepared, args, precisions=tried)
 
     rows = run.datasets.split("train").shuffled(photos, seed=args.seed)
     options = {"seed": args.seed, "max_pixels": run.data_args.max_image_pixels}
@@ -191,7 +254,6 @@ def measure_cost(run: TrainingRun, *, photos: int = 16) -> Cost:
         both = operator.add if on_cpu else max
         return Cost(0.0, 0.0, both(reading, step), both(reading, step / 3), inference)
     trunk = find_trunk(model, torch.rand(2, 3, *size, device=args.device))
-    tried = (False, True) if args.try_bf16 else (args.bf16,)
     filling = [filling_seconds(model, trunk, images, workers=workers, bf16=it) for it in tried]
     decode, view = min(filling, key=sum)
     return Cost(decode, view, step, step / 3, inference)

@@ -58,8 +58,19 @@ from hffruits.models.model_card import write_model_card
 from hffruits.models.saving import save_model
 from hffruits.models.train_digests import write_train_digests
 from hffruits.training.argument_checks import check_arguments, check_same_photos, check_same_run
-from hffruits.training.arguments import Arguments, FruitTrainingArguments, ModelArguments
-from hffruits.training.budget_planner import as_planned, fit_into_time, seconds_left
+from hffruits.training.arguments import (
+    Arguments,
+    FruitTrainingArguments,
+    ModelArguments,
+    with_precision,
+)
+from hffruits.training.budget_planner import (
+    as_planned,
+    fit_into_time,
+    has_sped_up,
+    measure_again,
+    seconds_left,
+)
 from hffruits.training.callbacks.signals import StopOnSignalCallback, ends_at_once
 from hffruits.training.callbacks.time_budget import TimeBudgetCallback
 from hffruits.training.checkpointing import translate_disk_errors
@@ -111,6 +122,9 @@ def train(
             return finished_metrics(run)
         load(run)
         plan(run)
+        cache_features(run)
+        if run.plan:
+            plan_again(run)
         output = fit(run)
         return finish(run, output)
 
@@ -200,6 +214,7 @@ def set_all_seeds(args: FruitTrainingArguments) -> None:
 def plan(run: TrainingRun) -> None:
     """Settle what was left open, and make the trainer."""
     if run.args.time_budget and not run.recorded:
+        run.unplanned = copy.copy(run.args)
         run.plan = fit_into_time(run)
         logger.info("%s", describe_plan(run.plan, run.args.time_budget))
         run.model_args, run.args.num_train_epochs = run.plan.model_args, run.plan.epochs
@@ -253,8 +268,6 @@ def fit(run: TrainingRun) -> TrainOutput:
     Raises `RunInterruptedError` when asked to end, and `InputError` for training that diverges, a
     full disk and a DataLoader worker that was killed.
     """
-    if run.prepared.views:
-        cache_features(run)
     if run.args.time_budget:
         keep_to_time(run)
     PartialState().wait_for_everyone()  # all have read what the next line may remove
@@ -280,6 +293,8 @@ def start_head(run: TrainingRun) -> None:
 
 def cache_features(run: TrainingRun) -> None:
     """Train on cached features; on the photos where there is no room, if that is allowed."""
+    if not run.prepared.views:
+        return
     try:
         use_cached_features(run)
     except NoRoomError as error:  # another run was faster than this one
@@ -289,6 +304,20 @@ def cache_features(run: TrainingRun) -> None:
         logger.warning("features are not cached, training reads the photos: %s", error)
         set_views(run, 0)
     set_all_seeds(run.args)  # the same, whether they had to be computed or not
+
+
+def plan_again(run: TrainingRun) -> None:
+    """Where the machine was busy when it was tried, a better setting may fit into what is left."""
+    now = measure_again(run)
+    if has_sped_up(run, now):
+        logger.info("time_budget: the machine is faster than it was, so that is planned again")
+        run.model_args, run.args = run.requested.model, run.unplanned
+        if run.args.try_bf16:  # and may have been chosen meanwhile
+            run.args = with_precision(run.args, "no")
+        plan(run)
+        cache_features(run)
+    else:
+        run.plan = now
 
 
 def keep_to_time(run: TrainingRun) -> None:

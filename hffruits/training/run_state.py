@@ -66,6 +66,7 @@ class TrainingRun:
     # what it works on
     datasets: FruitData | None = None
     plan: Plan | None = None  # for a time budget
+    unplanned: FruitTrainingArguments | None = None  # as they were before it
     prepared: PreparedModel | None = None
     trainer: FruitTrainer | None = None
 
