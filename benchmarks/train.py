@@ -1,15 +1,18 @@
-"""Accuracy against time: the plain Hugging Face recipe, a timm-style loop, and hffruits' recipes.
+"""Accuracy against time: plain Hugging Face, a timm-style loop, fastai, and hffruits' recipes.
 
+    pip install fastai       # for this benchmark only; 2.8.12 runs with torch 2.14
     python benchmarks/train.py --data_dir produce --output_dir runs/benchmark
 
 The same photos, read and validated by hffruits for all recipes, and the bundled backbone with the
 same weights; each run is a separate process, and the recipes alternate, seed after seed. Times are
 from the start of the process to the last step, including validation after each epoch but not the
-evaluation on the test split. Finished runs in `--output_dir` are not repeated. Prints a table and
-plots `train.png`.
+evaluation on the test split. Finished runs in `--output_dir` are not repeated. "Peak MB" is of the
+main process, without DataLoader workers, which fastai starts by default. Prints a table and plots
+`train.png`.
 """
 
 import argparse
+import importlib.util
 import json
 import math
 import os
@@ -110,6 +113,60 @@ def timm_loop(data: Path, folder: Path, seed: int) -> dict[str, Any]:
     return {"curve": curve} | _test(model, rows, plain)
 
 
+def fastai_recipe(data: Path, folder: Path, seed: int) -> dict[str, Any]:
+    """As in fastai's vision tutorial: Resize(460), aug_transforms(size=224), fine_tune.
+
+    Batches are of `BATCH` photos, as in the other recipes, not of 64; all else is its default.
+    In the epoch with a frozen body its batch norms are trained.
+    """
+    import pandas as pd
+    from fastai.vision.all import (
+        Callback,
+        ImageDataLoaders,
+        Resize,
+        accuracy,
+        aug_transforms,
+        set_seed,
+        vision_learner,
+    )
+
+    set_seed(seed)
+    model, rows, _ = _start(data)
+    tables = {split: part.remove_columns("image").to_pandas() for split, part in rows.items()}
+    seen = [tables[split].assign(valid=split != "train") for split in ("train", "validation")]
+    loaders = ImageDataLoaders.from_df(
+        pd.concat(seen, ignore_index=True),
+        path=data,
+        fn_col="path",
+        label_col="label",
+        valid_col="valid",
+        item_tfms=Resize(460),
+        batch_tfms=aug_transforms(size=224),
+        bs=BATCH,
+    )
+    learner = vision_learner(
+        loaders,
+        model.config.architecture,
+        metrics=accuracy,
+        # reaches timm.create_model, which takes these weights instead of downloading the same
+        pretrained_cfg_overlay={"state_dict": model.timm_model.state_dict()},
+    )
+    curve: list[tuple[float, float]] = []
+
+    class ClockCallback(Callback):
+        order = 51  # after Recorder
+
+        def after_epoch(self):
+            curve.append((_seconds(), self.recorder.values[-1][-1]))
+
+    learner.fine_tune(EPOCHS - 1, cbs=ClockCallback())  # after one with a frozen body
+    seconds = _seconds()
+    test = loaders.test_dl(tables["test"], with_labels=True)
+    with learner.no_bar():  # whose last line does not end, so that the table would follow on it
+        found = learner.validate(dl=test)
+    return {"curve": curve, "seconds": seconds, "test_accuracy": found[-1]}
+
+
 def hffruits_recipe(name: str):
     """A recipe of hffruits."""
 
@@ -147,16 +204,17 @@ def hffruits_recipe(name: str):
     return run
 
 
-PLAIN = "plain Hugging Face recipe"
+PLAIN, FASTAI = "plain Hugging Face recipe", "fastai fine_tune"
 RECIPES = {
     PLAIN: plain_recipe,
     "timm-style loop": timm_loop,
+    FASTAI: fastai_recipe,
     "hffruits fast": hffruits_recipe("fast"),
     "hffruits balanced": hffruits_recipe("balanced"),
 }
 
 
-# ---- shared by the plain recipe and the timm loop ----
+# ---- shared by the recipes of other libraries ----
 
 
 class _Plain:
@@ -258,6 +316,14 @@ def main() -> None:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         (folder / "result.json").write_text(json.dumps(found | {"peak_mb": round(peak)}))
         return
+    unfinished = {
+        name
+        for name in args.recipes
+        for seed in range(args.seeds)
+        if not (_folder(args.output_dir, name, seed) / "result.json").is_file()
+    }
+    if FASTAI in unfinished and not importlib.util.find_spec("fastai"):
+        parser.error("fastai is missing. Run pip install fastai, or leave it out of --recipes.")
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in args.recipes}
     for seed in range(args.seeds):
         for name, rows in results.items():
