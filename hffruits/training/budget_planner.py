@@ -58,7 +58,6 @@ class Setting:
 # The most accurate first: benchmarks/README.md, "Within a time".
 SETTINGS = (
     Setting("efficientnet_lite2", 1.0, "half", (12, 18)),
-    Setting("efficientnet_lite2", 1.0, "three_quarters", (8, 16)),
     Setting("efficientnet_lite0", 1.0, "half", (12, 16)),
     Setting("efficientnet_lite0", 1.0, "three_quarters", (6, 16)),
     Setting("efficientnet_lite0", 0.857, "three_quarters", (5, 10)),
