@@ -145,7 +145,7 @@ class FruitClassifier:
     >>> from hffruits import FruitClassifier
     >>> fruits = FruitClassifier.from_pretrained("runs/fruits")
     >>> fruits
-    FruitClassifier(runs/fruits: 4 classes, 224 x 224 pixels, on cpu)
+    FruitClassifier(runs/fruits: 4 classes, 256 x 256 pixels, on cpu)
     >>> prediction = fruits.predict("photo.jpg", top_k=2)
     >>> prediction.label, len(prediction.top), prediction.known
     ('Apple', 2, True)
@@ -475,7 +475,7 @@ class FruitClassifier:
         >>> from hffruits import FruitClassifier
         >>> explanation = FruitClassifier.from_pretrained("runs/fruits").explain("photo.jpg")
         >>> explanation.label, explanation.heat.shape
-        ('Apple', (224, 224))
+        ('Apple', (256, 256))
         """
         model = self.model
         label = label and match_names([label], self.labels).get(label, label)

@@ -58,6 +58,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "max_grad_value": "",
         "agc_clip_factor": "",
         "max_skipped_steps": "",
+        "linear_probe": "",
         "batch_norm": "",
         "ema_decay": "",
     },

@@ -64,7 +64,8 @@ def quick_arguments(
     data_dir: Path, output_dir: Path, *, model: ModelArguments | None = None, **options
 ) -> tuple[DataArguments, ModelArguments, FruitTrainingArguments]:
     """Arguments of a run that takes seconds."""
-    short = {"num_train_epochs": 2, "per_device_train_batch_size": 8}
+    # so few steps only have to keep what the head is fitted to
+    short = {"num_train_epochs": 2, "per_device_train_batch_size": 8, "learning_rate": 1e-4}
     fixed = {"bf16": False}  # otherwise each run would time which precision is faster
     options = short | fixed | options
     if options.get("eval_strategy") == "no":  # then there is no best epoch to keep

@@ -44,7 +44,8 @@ def heads(folder) -> torch.Tensor:
 
 def unlearning(drawn_fruits, folder, model=(), **options):
     """A run whose weights hardly move."""
-    options = {"learning_rate": 1e-9, "ema_decay": 0.0, "num_train_epochs": 1} | options
+    still = {"learning_rate": 1e-9, "weight_decay": 0.0, "ema_decay": 0.0, "num_train_epochs": 1}
+    options = still | {"linear_probe": True} | options
     model = ModelArguments(**dict(model))
     return train(*quick_arguments(drawn_fruits, folder, model=model, **options))
 

@@ -46,7 +46,7 @@ def test_a_run_leaves_the_artifact_folder_and_no_pickle(trained):
     assert metrics["data"]["images"] == {"train": 32, "validation": 12, "test": 20}
     assert metrics["training"]["epochs"] == 2
     arguments = read(trained / "training_args.json")
-    assert arguments["training"]["learning_rate"] == 1e-3
+    assert arguments["training"]["learning_rate"] == 1e-4
 
 
 def test_training_learns(trained):
