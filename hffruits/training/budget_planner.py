@@ -66,8 +66,10 @@ SETTINGS = (
 )
 
 
-def fit_into_time(run: TrainingRun) -> Plan:
+def fit_into_time(run: TrainingRun, *, better_than: Plan | None = None) -> Plan | None:
     """The best plan for the run's time budget, counted from its start.
+
+    With `better_than`, None unless a setting fits that comes before that plan's.
 
     What is set stays: `PLANNED` that differ from their defaults. Raises `InputError` where even the
     fastest plan takes longer.
@@ -77,6 +79,8 @@ def fit_into_time(run: TrainingRun) -> Plan:
     fastest = float("inf")
     options = candidates(run.arguments, run.labels)
     for model_args, limits in options:
+        if better_than and _same_setting(model_args, better_than.model_args):
+            return None
         tried = replace(run, model_args=model_args)
         tried.prepared = prepare_model(
             model_args, run.args, run.labels, augment=run.data_args.augment
@@ -105,6 +109,10 @@ def fit_into_time(run: TrainingRun) -> Plan:
         f"time_budget={budget}: even the fastest plan takes about "
         f"{format_duration(fastest / MARGIN)} here. Give more time, or fewer photos."
     )
+
+
+def _same_setting(one: ModelArguments, other: ModelArguments) -> bool:
+    return all(getattr(one, name) == getattr(other, name) for name in PLANNED[:-1])
 
 
 def _try(run: TrainingRun, *, most_epochs: float) -> tuple[int, Cost]:

@@ -74,7 +74,7 @@ from hffruits.training.budget_planner import (
 from hffruits.training.callbacks.signals import StopOnSignalCallback, ends_at_once
 from hffruits.training.callbacks.time_budget import TimeBudgetCallback
 from hffruits.training.checkpointing import translate_disk_errors
-from hffruits.training.cost_estimate import describe_plan
+from hffruits.training.cost_estimate import Plan, describe_plan
 from hffruits.training.datasets import as_tensors
 from hffruits.training.feature_cache.cache import (
     choose_precision,
@@ -215,10 +215,12 @@ def plan(run: TrainingRun) -> None:
     """Settle what was left open, and make the trainer."""
     if run.args.time_budget and not run.recorded:
         run.unplanned = copy.copy(run.args)
-        run.plan = fit_into_time(run)
-        logger.info("%s", describe_plan(run.plan, run.args.time_budget))
-        run.model_args, run.args.num_train_epochs = run.plan.model_args, run.plan.epochs
-        set_all_seeds(run.args)  # as if that had been asked for
+        adopt(run, fit_into_time(run))
+    make_ready(run)
+
+
+def make_ready(run: TrainingRun) -> None:
+    """The model and its trainer, as the arguments say by now."""
     options = {"augment": run.data_args.augment, "coarse": run.datasets.coarse}
     run.prepared = prepare_model(run.model_args, run.args, run.labels, **options)
     set_views(run, choose_views(run))
@@ -232,6 +234,14 @@ def plan(run: TrainingRun) -> None:
         logger.info("resuming from %s", run.run_dir.checkpoint)
     logger.info("%s", describe_start(run))
     warn_of_few_steps(len(run.datasets["train"]), run.args)
+
+
+def adopt(run: TrainingRun, plan: Plan) -> None:
+    """Do what is planned, as if that had been asked for."""
+    run.plan = plan
+    logger.info("%s", describe_plan(plan, run.args.time_budget))
+    run.model_args, run.args.num_train_epochs = plan.model_args, plan.epochs
+    set_all_seeds(run.args)
 
 
 def set_views(run: TrainingRun, views: int) -> None:
@@ -308,16 +318,20 @@ def cache_features(run: TrainingRun) -> None:
 
 def plan_again(run: TrainingRun) -> None:
     """Where the machine was busy when it was tried, a better setting may fit into what is left."""
-    now = measure_again(run)
+    now, better = measure_again(run), None
     if has_sped_up(run, now):
-        logger.info("time_budget: the machine is faster than it was, so that is planned again")
-        run.model_args, run.args = run.requested.model, run.unplanned
-        if run.args.try_bf16:  # and may have been chosen meanwhile
-            run.args = with_precision(run.args, "no")
-        plan(run)
-        cache_features(run)
-    else:
+        asked = replace(run, model_args=run.requested.model, args=run.unplanned)
+        better = fit_into_time(asked, better_than=run.plan)
+    if not better:
         run.plan = now
+        return
+    logger.info("time_budget: the machine is faster than it was, so that is planned again")
+    run.args = run.unplanned
+    if run.args.try_bf16:  # which may have been chosen meanwhile
+        run.args = with_precision(run.args, "no")
+    adopt(run, better)
+    make_ready(run)
+    cache_features(run)
 
 
 def keep_to_time(run: TrainingRun) -> None:

@@ -177,13 +177,24 @@ def test_a_machine_that_was_busy_when_it_was_tried_is_planned_for_again(
     slow = Plan(small, 1, (1, 2), 1, replace(FREE, step=10.0), Work(32, 12, 32))
     quick = replace(slow, model_args=large, cost=FREE)
     plans = iter([slow, quick])
-    monkeypatch.setattr("hffruits.training.run.fit_into_time", lambda _: next(plans))
+    monkeypatch.setattr("hffruits.training.run.fit_into_time", lambda *_, **__: next(plans))
     options = {"num_train_epochs": 16, "time_budget": "20m"}
     train(*quick_arguments(drawn_fruits, tmp_path / "run", **options))
     recorded = json.loads((tmp_path / "run" / "training_args.json").read_text())
     assert recorded["model"]["image_size"] == 64
     assert "the machine is faster than it was" in caplog.text
     assert next(plans, None) is None
+
+
+def test_what_is_planned_again_is_better_or_stays(drawn_fruits, monkeypatch):
+    monkeypatch.setattr(planning, "measure_cost", lambda *_: FREE)
+    monkeypatch.setattr(planning, "choose_views", lambda *_: 3)
+    run = run_of(drawn_fruits, time_budget="10m")
+    options = candidates(run.arguments, LABELS)
+    first, second = (Plan(one, 1, (1, 2), 1, FREE, Work(1, 1, 1)) for one, _ in options[:2])
+    assert fit_into_time(run, better_than=first) is None
+    better = fit_into_time(run, better_than=second)
+    assert replace(better.model_args, feature_cache_views=None) == options[0][0]
 
 
 def test_settings_that_can_not_fit_are_not_tried_at_length(drawn_fruits, monkeypatch):

@@ -47,7 +47,7 @@ def test_a_loss_that_is_nan_stops_the_run_and_names_its_photos(drawn_fruits, tmp
     folder = tmp_path / "run"
     options = {"save_strategy": "epoch", "logging_steps": 50, "warmup_steps": 0}
     with pytest.raises(InputError) as raised:
-        train(*tiny_arguments(drawn_fruits, folder, **options))
+        train(*tiny_arguments(drawn_fruits, folder, learning_rate=1e-3, **options))
     found = json.loads((folder / "diverged.json").read_text())
     message = str(raised.value)
     assert f"the loss is nan at step {BROKEN} (learning rate 0.000" in message

@@ -65,5 +65,5 @@ def test_cached_features_and_photos_give_the_same_head(drawn_fruits, tmp_path):
 def test_the_head_of_a_model_of_the_same_classes_is_kept(trained, drawn_fruits, tmp_path):
     unlearning(drawn_fruits, tmp_path / "further", {"model_name_or_path": str(trained)})
     before, after = heads(trained), heads(tmp_path / "further")
-    ratio = (after / before).median()  # calibration scales both
-    assert torch.allclose(after, ratio * before, atol=1e-4)
+    # calibration scales both
+    assert torch.cosine_similarity(before.flatten(), after.flatten(), dim=0) > 1 - 1e-5

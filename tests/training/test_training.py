@@ -151,7 +151,8 @@ def test_training_can_continue_in_the_folder_of_its_own_model(trained, drawn_fru
 
 
 def test_training_does_not_change_the_callers_arguments(drawn_fruits, tmp_path):
-    arguments = quick_arguments(drawn_fruits, tmp_path / "run", max_steps=1, eval_strategy="no")
+    options = {"max_steps": 1, "eval_strategy": "no", "learning_rate": None}
+    arguments = quick_arguments(drawn_fruits, tmp_path / "run", **options)
     train(*arguments)
     assert arguments[2].learning_rate is None
 
