@@ -217,7 +217,7 @@ def count_work(datasets: FruitData, *, classes: int, processes: int) -> Work:
 def measure_again(run: TrainingRun) -> Plan:
     """The plan with what a step costs by now: the machine may have been busy when it was tried."""
     use_own_cores(run.args.device)
-    step, _ = _step_cost(run.prepared, run.args, precisions=(run.args.bf16,))
+    step = _step_cost(run, precisions=(run.args.bf16,))
     cost = replace(run.plan.cost, step=step, check=step / 3)
     return replace(run.plan, cost=on_main_process(lambda: cost))
 
@@ -227,17 +227,17 @@ def has_sped_up(run: TrainingRun, now: Plan) -> bool:
     return now.cost.step < SPED_UP * run.plan.cost.step
 
 
-def _step_cost(
-    prepared: PreparedModel, args: FruitTrainingArguments, *, precisions: tuple[bool, ...]
-) -> tuple[float, bool]:
-    """Seconds that training on an image takes, and whether that is in bfloat16."""
+def _step_cost(run: TrainingRun, *, precisions: tuple[bool, ...]) -> float:
+    """Seconds that training on an image takes, in the precision that it will have."""
+    prepared, args = run.prepared, run.args
     batch = args.per_device_train_batch_size
     batch = min(batch, 16) if args.device.type == "cpu" else batch
     model, size = prepared.model.to(args.device), prepared.train_size
-    options = {"batch_size": batch, "forward": trial_forward(prepared, size)}
-    seconds = step_seconds(model, size, precisions=precisions, **options)
+    forward = trial_forward(prepared, size, augment=run.data_args.augment)
+    options = {"batch_size": batch, "forward": forward, "precisions": precisions}
+    seconds = step_seconds(model, size, **options)
     bf16 = is_faster(seconds) if len(seconds) > 1 else precisions[0]
-    return STEP_MORE * seconds[bf16] / batch, bf16
+    return STEP_MORE * seconds[bf16] / batch
 
 
 def measure_cost(run: TrainingRun, *, photos: int = 16) -> Cost:
@@ -247,7 +247,7 @@ def measure_cost(run: TrainingRun, *, photos: int = 16) -> Cost:
     on_cpu, workers = args.device.type == "cpu", args.dataloader_num_workers
     model, size = prepared.model.to(args.device), prepared.train_size
     tried = (False, True) if args.try_bf16 else (args.bf16,)
-    step, _ = _step_cost(prepared, args, precisions=tried)
+    step = _step_cost(run, precisions=tried)
 
     rows = run.datasets.split("train").shuffled(photos, seed=args.seed)
     options = {"seed": args.seed, "max_pixels": run.data_args.max_image_pixels}

@@ -28,6 +28,7 @@ from hffruits.models.resizing import (
 from hffruits.training.argument_checks import check_photos
 from hffruits.training.arguments import FruitTrainingArguments, ModelArguments, with_precision
 from hffruits.training.datasets import as_tensors
+from hffruits.training.feature_cache.augment import augments_maps, mean_size
 from hffruits.training.linear_probe import can_probe
 from hffruits.training.optimizers import default_learning_rate
 from hffruits.training.precision import Forward, bf16_is_faster
@@ -184,17 +185,22 @@ def leaves_unused(prepared: PreparedModel) -> bool:
     return unused
 
 
-def trial_forward(prepared: PreparedModel, size: tuple[int, int]) -> Forward:
+def trial_forward(
+    prepared: PreparedModel, size: tuple[int, int], *, augment: str = "light"
+) -> Forward:
     """What a training step will do with pixels (B, 3, *size): norms held, features cached."""
     model = prepared.model
     device = next(model.parameters()).device
-    trunk = find_trunk(model, torch.rand(2, 3, *size, device=device)) if prepared.views else None
+    trunk, shape = None, ()
+    if prepared.views:
+        trunk = find_trunk(model, torch.rand(2, 3, *size, device=device))
+        shape = mean_size(trunk) if augments_maps(model, trunk, augment) else trunk.shape
 
     def forward(pixels: torch.Tensor) -> torch.Tensor:
         hold_statistics(model, prepared.batch_norm)
         if trunk is None:
             return model(pixel_values=pixels).logits
-        with trunk.skipped(model, pixels.new_zeros((len(pixels), *trunk.shape))):
+        with trunk.skipped(model, pixels.new_zeros((len(pixels), *shape))):
             return model(pixel_values=pixels[:1]).logits
 
     return forward

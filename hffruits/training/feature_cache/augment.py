@@ -8,8 +8,23 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from transformers import PreTrainedModel
+
+from hffruits.models.frozen_trunk import FrozenTrunk
+from hffruits.models.resizing import takes_any_size
 
 MOST_CUT = 0.2  # of a side, at each of its ends
+
+
+def augments_maps(model: PreTrainedModel, trunk: FrozenTrunk, augment: str) -> bool:
+    """Whether training flips and crops a trunk's output: maps, of a CNN that takes any size."""
+    return augment != "none" and len(trunk.shape) == 3 and takes_any_size(model)
+
+
+def mean_size(trunk: FrozenTrunk) -> tuple[int, ...]:
+    """Of the maps that are left, (C, h, w)."""
+    channels, *sides = trunk.shape
+    return channels, *(side - 2 * round(MOST_CUT / 2 * side) for side in sides)
 
 
 @dataclass(frozen=True)

@@ -22,11 +22,10 @@ from hffruits.data.images import translate_image_errors
 from hffruits.data.load import FruitData
 from hffruits.data.transforms import EvalTransform, input_size
 from hffruits.models.frozen_trunk import find_trunk
-from hffruits.models.resizing import takes_any_size
 from hffruits.training.argument_checks import features_can_be_cached
 from hffruits.training.arguments import FruitTrainingArguments
 from hffruits.training.callbacks.signals import ends_at_once
-from hffruits.training.feature_cache.augment import MapAugmentation
+from hffruits.training.feature_cache.augment import MapAugmentation, augments_maps
 from hffruits.training.feature_cache.compute import (
     SeededViews,
     bf16_features_are_faster,
@@ -169,8 +168,8 @@ def use_cached_features(run: TrainingRun) -> None:
             activations = open_features(key, views, len(split), trunk, fill, in_use=keys)
         keys.append(key)
         cached[name] = FeatureRows(activations, split.labels)
-    are_maps = len(trunks["train"].shape) == 3 and takes_any_size(model)
-    augment = MapAugmentation(args.seed) if are_maps and data_args.augment != "none" else None
+    augmented = augments_maps(model, trunks["train"], data_args.augment)
+    augment = MapAugmentation(args.seed) if augmented else None
     trainer.use_features(trunks["train"], cached["train"], cached["validation"], augment)
 
 
