@@ -41,5 +41,5 @@ _FORMS: dict[str, Callable[[Any, set[str]], bool]] = {
     "taught_from": lambda value, _: isinstance(value, str),
     "coarse_labels": lambda value, labels: _maps(value, str) and labels <= set(value),
     "calibration": lambda value, _: _is_calibration(value),
-    "train_image_size": lambda value, _: type(value) is int and 32 <= value <= 8192,
+    "train_image_size": lambda value, _: type(value) is int and 32 <= value <= 7168,
 }

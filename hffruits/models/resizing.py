@@ -7,7 +7,7 @@ from hffruits.core.errors import InputError
 from hffruits.models.layers import is_convolutional
 from hffruits.models.loading import load_processor_of
 
-TEST_SCALE = 8 / 7  # of the side: benchmarks/README.md, "Size of photos"
+TEST_SCALE = 8 / 7  # of the side: benchmarks/README.md, "Out of fold"
 
 
 def resize_input(model: PreTrainedModel, size: int) -> BaseImageProcessor:

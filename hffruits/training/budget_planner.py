@@ -91,6 +91,8 @@ def fit_into_time(run: TrainingRun, *, better_than: Plan | None = None) -> Plan 
         views, cost = _try(tried, most_epochs=limits[1])
         left = seconds_left(run)
         spent = MARGIN * parse_duration(budget, name="time_budget") - left
+        if left <= 0 and better_than:
+            return None
         if left <= 0:
             raise InputError(
                 f"time_budget={budget}: {format_duration(spent)} went into reading the photos and "
@@ -105,6 +107,8 @@ def fit_into_time(run: TrainingRun, *, better_than: Plan | None = None) -> Plan 
                 return plan
         fastest = min(fastest, plan.seconds + spent)
         gc.collect()
+    if better_than:
+        return None
     raise InputError(
         f"time_budget={budget}: even the fastest plan takes about "
         f"{format_duration(fastest / MARGIN)} here. Give more time, or fewer photos."
@@ -216,6 +220,8 @@ def count_work(datasets: FruitData, *, classes: int, processes: int) -> Work:
 
 def measure_again(run: TrainingRun) -> Plan:
     """The plan with what a step costs by now: the machine may have been busy when it was tried."""
+    if not run.prepared.views:  # a step reads photos as well, which isn't tried again
+        return run.plan
     use_own_cores(run.args.device)
     step = _step_cost(run, precisions=(run.args.bf16,))
     cost = replace(run.plan.cost, step=step, check=step / 3)

@@ -39,7 +39,8 @@ def probe_head(run: TrainingRun) -> None:
     loss = ClassificationLoss(run.args.label_smoothing_factor, run.trainer.class_weights)
     features, labels = run.trainer.head_features(count)
     for layer, inputs in zip(layers, features, strict=True):
-        fit_head(layer, inputs, labels, loss)
+        if inputs is not None and inputs.shape[1:] == layer.weight.shape[1:2]:
+            fit_head(layer, inputs, labels, loss)  # not a head of tokens, as VOLO's second one
 
 
 def fit_head(

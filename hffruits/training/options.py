@@ -63,8 +63,8 @@ class TrainingOptions:
     )
     time_budget: str | None = option(
         None,
-        "The time that a run may take, as 5m or 1h30m: image_size, freeze and num_train_epochs are "
-        "chosen to give the best model within it, except those that you set.",
+        "The time that a run may take, as 5m or 1h30m: backbone, size, freeze and num_train_epochs "
+        "are chosen to give the best model within it, except those that you set.",
     )
     num_train_epochs: float = option(16, "How often training sees every image.")
     per_device_train_batch_size: int = option(32, "Images a step, on each device.")

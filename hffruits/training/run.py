@@ -278,13 +278,13 @@ def fit(run: TrainingRun) -> TrainOutput:
     Raises `RunInterruptedError` when asked to end, and `InputError` for training that diverges, a
     full disk and a DataLoader worker that was killed.
     """
+    if not run.run_dir.checkpoint:
+        start_head(run)
     if run.args.time_budget:
         keep_to_time(run)
     PartialState().wait_for_everyone()  # all have read what the next line may remove
     on_main_process(lambda: start_folder(run))
     checkpoint = run.run_dir.checkpoint and str(run.run_dir.checkpoint)
-    if not checkpoint:
-        start_head(run)
     with StopOnSignalCallback() as stopping:
         run.trainer.add_callback(stopping)
         with translate_worker_errors(

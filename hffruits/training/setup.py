@@ -67,11 +67,18 @@ def prepare_model(
     if coarse:
         model.config.coarse_labels = coarse
     size, train_size = choose_sizes(model_args, model, input_size(processor), augment=augment)
+    own = input_size(processor)[0]
     if size:
         processor = resize_input(model, size)
+    try:
+        check_classifies(model, input_size(processor), name=model_args.model_name_or_path)
+    except InputError:
+        if not size or model_args.image_size or model_args.train_image_size:
+            raise
+        processor, train_size = resize_input(model, own), None  # it takes no other
+        check_classifies(model, input_size(processor), name=model_args.model_name_or_path)
     if is_resizable(model):
         model.config.train_image_size = train_size or max(input_size(processor))
-    check_classifies(model, input_size(processor), name=model_args.model_name_or_path)
     start = KEPT if model_args.pretrained and keeps_head(**backbone, labels=labels) else RANDOM
     if start == RANDOM and model_args.pretrained and args.linear_probe and can_probe(model, args):
         start = PROBE
@@ -115,7 +122,10 @@ def choose_sizes(
         )
     if size or augment == "none" or not is_resizable(model) or len(set(own)) > 1:
         return size, train_size
-    train_size = train_size or getattr(model.config, "train_image_size", own[0])  # one of ours
+    trained_at = getattr(model.config, "train_image_size", None)
+    if isinstance(trained_at, int) and not train_size:  # one of ours, which keeps its sizes
+        return None, trained_at
+    train_size = train_size or own[0]
     return test_size(train_size), train_size
 
 

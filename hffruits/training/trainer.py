@@ -152,8 +152,10 @@ class FruitTrainer(CheckpointingTrainer):
         return outputs
 
     @torch.no_grad()
-    def head_features(self, count: int) -> tuple[list[torch.Tensor], torch.Tensor]:
+    def head_features(self, count: int) -> tuple[list[torch.Tensor | None], torch.Tensor]:
         """What the model's `last_layers` are given for about `count` training images, (N, D) each.
+
+        None for a layer that isn't called in evaluation.
 
         Also the labels (N,). The images are those that the first epochs show; nothing is learned.
         """
@@ -163,11 +165,12 @@ class FruitTrainer(CheckpointingTrainer):
         bar = progress_bar(batches, desc="Head", disable=self.args.disable_tqdm, leave=False)
         with head_inputs(without_lora(model.eval())) as seen:
             for batch in bar:
-                with self.compute_loss_context_manager():
+                with self.accelerator.autocast():
                     self._forward(model, self._prepare_inputs(batch))
                 labels.append(batch["labels"].to(self.args.device))
         model.train(was_training)
-        return [torch.cat(inputs) for inputs in seen], torch.cat(labels)
+        found = [torch.cat(inputs) if inputs else None for inputs in seen]
+        return found, torch.cat(labels)
 
     # ---- one step ----
 

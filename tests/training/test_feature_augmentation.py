@@ -3,7 +3,11 @@
 import pytest
 import torch
 
-from hffruits.training.feature_cache.augment import MOST_CUT, MapAugmentation
+from hffruits.models.freezing import freeze_backbone
+from hffruits.models.frozen_trunk import find_trunk
+from hffruits.models.heads import head_names
+from hffruits.models.loading import build_model
+from hffruits.training.feature_cache.augment import MOST_CUT, MapAugmentation, augments_maps
 
 
 def test_a_step_augments_the_same_way_each_time_and_another_one_differently():
@@ -41,3 +45,15 @@ def test_about_half_of_the_maps_are_flipped():
     assert 0.49 < flipped < 0.51
     alone = [MapAugmentation(0)(maps[:1], step) for step in range(200)]
     assert 60 < sum(float(one[0, 0, 0, 0] > one[0, 0, 0, -1]) for one in alone) < 140
+
+
+@pytest.mark.parametrize(
+    ("name", "augmented"),
+    [("test_efficientnet", True), ("test_mambaout", False), ("dla46_c", False)],
+)
+def test_nets_that_can_not_take_cropped_maps_get_whole_ones(name, augmented):
+    model, _ = build_model(name, labels=["a", "b"], pretrained=False)
+    freeze_backbone(model, "half", head=head_names(model))
+    trunk = find_trunk(model, torch.rand(2, 3, 96, 96))
+    assert augments_maps(model, trunk, "light") == augmented
+    assert not augments_maps(model, trunk, "none")

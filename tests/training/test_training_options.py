@@ -194,15 +194,17 @@ def test_without_crops_and_for_nets_of_one_size_both_are_the_same():
     assert sizes(own=(224, 160)) == (None, None)
 
 
-def test_a_model_trained_further_sees_what_it_saw(drawn_fruits, tmp_path):
-    options = {"pretrained": False, "freeze": "none", "train_image_size": 128}
+@pytest.mark.parametrize("seen", [160, 128, 192])
+def test_a_model_trained_further_sees_what_it_saw(drawn_fruits, tmp_path, seen):
+    options = {"pretrained": False, "freeze": "none"}
+    options |= {"train_image_size": 128, "image_size": seen}
     model = ModelArguments("test_efficientnet", **options)
     train(*tiny_arguments(drawn_fruits, tmp_path / "first", model=model, max_steps=1))
     further = ModelArguments(str(tmp_path / "first"), freeze="none")
     train(*tiny_arguments(drawn_fruits, tmp_path / "second", model=further, max_steps=1))
     for folder in ("first", "second"):
         model, processor = load_model(tmp_path / folder)
-        assert (model.config.train_image_size, *input_size(processor)) == (128, 160, 160), folder
+        assert (model.config.train_image_size, *input_size(processor)) == (128, seen, seen), folder
 
 
 @pytest.mark.slow

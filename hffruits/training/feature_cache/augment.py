@@ -17,8 +17,31 @@ MOST_CUT = 0.2  # of a side, at each of its ends
 
 
 def augments_maps(model: PreTrainedModel, trunk: FrozenTrunk, augment: str) -> bool:
-    """Whether training flips and crops a trunk's output: maps, of a CNN that takes any size."""
-    return augment != "none" and len(trunk.shape) == 3 and takes_any_size(model)
+    """Whether training flips and crops a trunk's output: maps (C, H, W), if the rest takes those.
+
+    Tried on two sizes: some CNNs add maps of fixed sides, or have their channels last.
+    """
+    if augment == "none" or len(trunk.shape) != 3 or not takes_any_size(model):
+        return False
+    channels, high, wide = trunk.shape
+    if (high == wide) != (trunk.image_size[0] == trunk.image_size[1]):
+        return False
+    was_training, device = model.training, next(model.parameters()).device
+    model.eval()
+    try:
+        for cut in (MOST_CUT, 1 / max(high, wide)):
+            h, w = (side - 2 * round(cut * side) for side in (high, wide))
+            for less in (0, 1):  # also odd sides
+                maps = torch.zeros(2, channels, max(1, h - less), max(1, w - less), device=device)
+                with trunk.skipped(model, maps), torch.no_grad():
+                    pixels = maps.new_zeros((1, 3, *trunk.image_size))
+                    if len(model(pixel_values=pixels).logits) != len(maps):
+                        return False
+    except (RuntimeError, AssertionError, ValueError, IndexError):
+        return False
+    finally:
+        model.train(was_training)
+    return True
 
 
 def mean_size(trunk: FrozenTrunk) -> tuple[int, ...]:
