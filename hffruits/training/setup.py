@@ -66,8 +66,8 @@ def prepare_model(
     model, processor = build_model(**backbone, labels=labels, pretrained=model_args.pretrained)
     if coarse:
         model.config.coarse_labels = coarse
-    size, train_size = choose_sizes(model_args, model, input_size(processor), augment=augment)
-    own = input_size(processor)[0]
+    own = input_size(processor)
+    size, train_size = choose_sizes(model_args, model, own, augment=augment)
     if size:
         processor = resize_input(model, size)
     try:
@@ -75,7 +75,7 @@ def prepare_model(
     except InputError:
         if not size or model_args.image_size or model_args.train_image_size:
             raise
-        processor, train_size = resize_input(model, own), None  # it takes no other
+        processor, train_size = resize_input(model, own[0]), None  # it takes no other
         check_classifies(model, input_size(processor), name=model_args.model_name_or_path)
     if is_resizable(model):
         model.config.train_image_size = train_size or max(input_size(processor))

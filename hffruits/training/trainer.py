@@ -155,9 +155,8 @@ class FruitTrainer(CheckpointingTrainer):
     def head_features(self, count: int) -> tuple[list[torch.Tensor | None], torch.Tensor]:
         """What the model's `last_layers` are given for about `count` training images, (N, D) each.
 
-        None for a layer that isn't called in evaluation.
-
-        Also the labels (N,). The images are those that the first epochs show; nothing is learned.
+        None for a layer that isn't called in evaluation. Also the labels (N,). The images are those
+        that the first epochs show; nothing is learned.
         """
         model, labels = self.model.to(self.args.device), []
         was_training = model.training
