@@ -166,8 +166,7 @@ def candidates(
     data_args, model_args, args = arguments
     name_is_open = model_args.model_name_or_path == ModelArguments.model_name_or_path
     wanted, own = args.num_train_epochs, args.num_train_epochs != type(args).num_train_epochs
-    limits: dict[tuple, tuple[float, float]] = {}
-    found: dict[tuple, ModelArguments] = {}
+    found: dict[tuple, tuple[ModelArguments, tuple[float, float]]] = {}
     prepared: dict[str, PreparedModel] = {}
     for setting in SETTINGS:
         named = model_args
@@ -184,11 +183,10 @@ def candidates(
         except InputError:  # what was asked for doesn't go with it
             continue
         key = (name, tried.image_size, tried.train_image_size, tried.freeze)
-        found.setdefault(key, tried)
-        fewest, most = (wanted, wanted) if own else setting.epochs
-        others = limits.get(key, (fewest, most))
-        limits[key] = (min(others[0], fewest), max(others[1], most))
-    return [(found[key], limits[key]) for key in found]
+        limits = (wanted, wanted) if own else setting.epochs
+        _, others = found.get(key, (tried, limits))
+        found[key] = tried, (min(others[0], limits[0]), max(others[1], limits[1]))
+    return list(found.values())
 
 
 def _with_setting(
